@@ -1,0 +1,27 @@
+"""Shows every setting: name, value, meaning. Secrets are hidden."""
+
+import sys
+
+from sqlalchemy.engine import make_url
+
+from config.settings import PREFIX, Settings, settings
+from tidegate.errors import ConfigurationError
+
+
+def main() -> int:
+    """Prints the settings; 2 and the reason when one is bad."""
+    try:
+        current = settings()
+    except ConfigurationError as error:
+        print(error, file=sys.stderr)  # noqa: T201 - this is its output
+        return 2
+    for name, field in Settings.model_fields.items():
+        value = str(getattr(current, name))
+        if name.endswith("_url") and value:
+            value = make_url(value).render_as_string(hide_password=True)
+        print(f"{PREFIX}{name.upper():<18} {value:<32} {field.description}")  # noqa: T201 - this is its output
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,172 @@
+"""Reads the operations file (TOML): HTTP operations and what each downstream can take. Messages name file and line."""
+
+import re
+import tomllib
+from collections.abc import Callable, Mapping
+from datetime import timedelta
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+
+from tidegate.durations import Duration
+from tidegate.errors import ConfigurationError
+from tidegate.http_operation import HttpOperation
+from tidegate.operations import MEGABYTE, Limits
+from tidegate.pacing import Rate
+from tidegate.retry import RetryPolicy
+
+Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_-]{0,62}$")]
+_REFERENCE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)(?::-([^}]*))?\}")
+_HEADER_NAME = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+", re.ASCII)
+# They frame the message, or carry what Tidegate itself promises.
+_RESERVED_HEADERS = frozenset(
+    {"host", "content-length", "transfer-encoding", "connection", "content-type", "idempotency-key"}
+)
+
+
+def _check_rate(rate: str) -> str:
+    Rate.parse(rate)
+    return rate
+
+
+def _check_url(url: str) -> str:
+    if not re.match(r"(https?://[^/\s]+|\$\{)", url) or re.search(r"\s", url):
+        raise ValueError("write an absolute http:// or https:// URL")
+    return url
+
+
+def _check_headers(headers: dict[str, str]) -> dict[str, str]:
+    for name, value in headers.items():
+        if not _HEADER_NAME.fullmatch(name) or name.lower() in _RESERVED_HEADERS:
+            raise ValueError(f"{name!r} can't be set here")
+        if not value.isascii() or re.search(r"[\r\n\0]", value):
+            raise ValueError(f"the value of {name!r} must be one line of ASCII")
+    return headers
+
+
+def _as_list(value: object) -> object:
+    return [value] if isinstance(value, str) else value
+
+
+class _Table(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class _Retry(_Table):
+    attempts: int = Field(5, ge=1, le=100)
+    delay: Duration = timedelta(seconds=1)
+    max_delay: Duration = timedelta(seconds=30)
+    on: frozenset[Annotated[int, Field(ge=100, le=599)]] = RetryPolicy.on
+
+
+class _Downstream(_Table):
+    rate: Annotated[tuple[Annotated[str, AfterValidator(_check_rate)], ...], BeforeValidator(_as_list)] = ()
+    burst: int = Field(1, ge=1, le=100_000)
+    concurrency: int | None = Field(None, ge=1, le=100_000)
+
+
+class _Operation(_Table):
+    url: Annotated[str, AfterValidator(_check_url)]
+    downstream: Name | None = None
+    method: Literal["GET", "POST", "PUT", "PATCH", "DELETE"] = "POST"
+    headers: Annotated[dict[str, str], AfterValidator(_check_headers)] = {}
+    description: str = ""
+    timeout: Duration = timedelta(minutes=2)
+    attempt_timeout: Duration = timedelta(seconds=10)
+    retry: _Retry = _Retry()
+    max_body: int = Field(20 * MEGABYTE, ge=0)
+
+
+class _File(_Table):
+    downstreams: dict[Name, _Downstream] = {}
+    operations: dict[Name, _Operation] = {}
+
+
+def read_operations_file(
+    path: Path, *, max_result: int, expand: Callable[[str], str] = str
+) -> tuple[list[HttpOperation], list[Limits]]:
+    """The file's operations and downstreams. `expand` puts secrets in, and only a worker's does.
+
+    Raises ConfigurationError with file and line for whatever can't be used.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise ConfigurationError(f"TIDEGATE_OPERATIONS_FILE: {path} can't be read: {error.strerror}") from None
+    try:
+        file = _File.model_validate(tomllib.loads(text))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigurationError(f"{path}: {error}") from None
+    except ValidationError as error:
+        faults = [
+            f"{path}:{_line_of(text, fault['loc'])}: {'.'.join(map(str, fault['loc']))}: "
+            f"{fault['msg'].removeprefix('Value error, ')}"
+            for fault in error.errors()
+        ]
+        raise ConfigurationError("\n".join(faults)) from None
+    operations = [
+        HttpOperation(
+            name=name,
+            url=table.url,
+            method=table.method,
+            headers=table.headers,
+            description=table.description,
+            downstream=table.downstream or name,
+            timeout=table.timeout,
+            attempt_timeout=table.attempt_timeout,
+            retry=RetryPolicy(**dict(table.retry)),
+            max_body=table.max_body,
+            max_result=max_result,
+            expand=expand,
+        )
+        for name, table in file.operations.items()
+    ]
+    limits = [
+        Limits(name=name, rates=table.rate, burst=table.burst, concurrency=table.concurrency)
+        for name, table in file.downstreams.items()
+    ]
+    return operations, limits
+
+
+def expander(environment: Mapping[str, str]) -> Callable[[str], str]:
+    """Puts the environment into a template: `${NAME}`, or `${NAME:-default}`.
+
+    What it returns raises ConfigurationError for a name without value or default; it never tells a value.
+    """
+
+    def value_of(reference: re.Match[str]) -> str:
+        value = environment.get(reference[1], reference[2])
+        if value is None:
+            raise ConfigurationError(
+                f"${{{reference[1]}}} is used in the operations file and not set in the environment"
+            )
+        return value
+
+    return lambda template: _REFERENCE.sub(value_of, template)
+
+
+def _line_of(text: str, location: tuple[int | str, ...]) -> int:
+    """The line of a value, found by its table's header and its key; the table's own when the key is nowhere."""
+    keys = [str(part) for part in location if not isinstance(part, int)]
+    lines = text.splitlines()
+    header = next(
+        (
+            number
+            for number, line in enumerate(lines)
+            if re.match(rf"\s*\[\s*{'.'.join(_quoted(key) for key in keys[:2])}\s*[\].]", line)
+        ),
+        None,
+    )
+    if header is None:
+        return 1
+    for number, line in enumerate(lines[header + 1 :], header + 1):
+        if line.lstrip().startswith("["):
+            break
+        if len(keys) > 2 and re.match(rf"\s*{_quoted(keys[2])}\s*[=.]", line):
+            return number + 1
+    return header + 1
+
+
+def _quoted(key: str) -> str:
+    return rf"\s*[\"']?{re.escape(key)}[\"']?\s*"

@@ -1,0 +1,131 @@
+"""Every setting with its type, default and meaning. `python -m config` shows them with their values."""
+
+import ipaddress
+import os
+from collections.abc import Mapping
+from datetime import timedelta
+from functools import cache
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import AnyUrl, Field, ValidationError, field_validator, model_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+from tidegate.durations import Duration
+from tidegate.errors import ConfigurationError
+from tidegate.operations import MEGABYTE
+
+PREFIX = "TIDEGATE_"
+# Read by the client, which may share a shell or an .env file with the server.
+_CLIENT_SETTINGS = frozenset({"TIDEGATE_URL", "TIDEGATE_KEY"})
+
+Port = Annotated[int, Field(ge=1, le=65535)]
+Count = Annotated[int, Field(ge=1, le=1000)]
+
+
+class Settings(BaseSettings):
+    """The settings of every process; each is read from TIDEGATE_<NAME> or the file .env."""
+
+    model_config = SettingsConfigDict(env_prefix=PREFIX, env_file=".env", extra="ignore", frozen=True)
+
+    host: str = Field("127.0.0.1", description="Address that the web server listens on.")
+    port: Port = Field(8000, description="Port that the web server listens on.")
+    data: Path = Field(Path("data"), description="Folder of everything that the embedded default keeps.")
+    operations_file: Path = Field(
+        Path("config/operations.toml"), description="HTTP operations and what each downstream can take."
+    )
+    operations: Annotated[tuple[str, ...], NoDecode] = Field(
+        (), description="Further modules with Python operations, by comma; those in tasks/operations/ are always there."
+    )
+    database_url: str = Field("", description="SQLAlchemy URL; empty: SQLite in the data folder.")
+    broker_url: str = Field(
+        "", description="Celery broker; empty: a Valkey server that `make run` starts on a free port."
+    )
+    public_url: str = Field("", description="Base of the links in answers; empty: as the request came in.")
+    auth: Literal["off"] = Field("off", description="off: everyone is the one client and operator. Loopback only.")
+    lease_seconds: int = Field(15, ge=2, le=3600, description="How long a worker that fell silent keeps its jobs.")
+    grace_seconds: int = Field(5, ge=0, le=600, description="How long a stopping worker may finish what it runs.")
+    retention: Duration = Field(timedelta(days=7), description="How long final jobs are kept.")
+    web_workers: Count = Field(1, description="Web server processes.")
+    io_workers: Count = Field(1, description="Worker processes for operations that wait for the network.")
+    io_concurrency: Count = Field(32, description="Attempts side by side in one io worker (threads).")
+    cpu_concurrency: Count = Field(2, description="Attempts side by side in the cpu worker (processes).")
+    max_body: int = Field(20 * MEGABYTE, ge=1, description="Largest request body, bytes; an operation may take less.")
+    max_result: int = Field(5 * MEGABYTE, ge=1, description="Largest result, bytes.")
+    sample_port: int = Field(8001, ge=0, le=65535, description="Port of the sample downstream; 0: not started.")
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field(
+        "INFO", description="Least severity that is logged."
+    )
+
+    @field_validator("operations", mode="before")
+    @classmethod
+    def _split(cls, value: object) -> object:
+        return tuple(name.strip() for name in value.split(",") if name.strip()) if isinstance(value, str) else value
+
+    @field_validator("public_url")
+    @classmethod
+    def _check_public_url(cls, value: str) -> str:
+        if value and AnyUrl(value).scheme not in {"http", "https"}:
+            raise ValueError("it must begin with http:// or https://")
+        return value.rstrip("/")
+
+    @model_validator(mode="after")
+    def _check_open_door(self) -> "Settings":
+        if self.auth == "off" and not _is_loopback(self.host):
+            raise ValueError(
+                f"TIDEGATE_HOST={self.host} can be reached from elsewhere, and TIDEGATE_AUTH=off lets everyone in; "
+                "listen on 127.0.0.1 and put an authenticating proxy in front"
+            )
+        return self
+
+    @property
+    def database(self) -> str:
+        """The database's URL, the embedded default included."""
+        return self.database_url or f"sqlite:///{self.data.resolve() / 'tidegate.db'}"
+
+    @property
+    def run_folder(self) -> Path:
+        """Where the pid files lie."""
+        return self.data / "run"
+
+
+@cache
+def settings() -> Settings:
+    """The settings of this process, read once. Raises ConfigurationError that names each bad one."""
+    return read()
+
+
+def read() -> Settings:
+    """Reads the settings anew; see `settings`."""
+    unknown = sorted(
+        name
+        for name in os.environ  # noqa: TID251 - this file is the one reader
+        if name.startswith(PREFIX)
+        and name not in _CLIENT_SETTINGS
+        and name.removeprefix(PREFIX).lower() not in Settings.model_fields
+    )
+    if unknown:
+        raise ConfigurationError(f"{', '.join(unknown)}: no such setting; `python -m config` lists them")
+    try:
+        return Settings()
+    except ValidationError as error:
+        faults = [f"{_name(fault['loc'])}: {fault['msg'].removeprefix('Value error, ')}" for fault in error.errors()]
+        raise ConfigurationError("; ".join(faults)) from None
+
+
+def environment() -> Mapping[str, str]:
+    """The whole environment, for `${NAME}` in the operations file; only workers ask for it."""
+    return os.environ  # noqa: TID251 - this file is the one reader
+
+
+def _name(location: tuple[int | str, ...]) -> str:
+    return PREFIX + str(location[0]).upper().removeprefix(PREFIX) if location else "settings"
+
+
+def _is_loopback(host: str) -> bool:
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host.strip("[]")).is_loopback
+    except ValueError:
+        return False

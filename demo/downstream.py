@@ -1,0 +1,272 @@
+"""A sample downstream: a small HTTP service that takes only so many calls, and says so when there are more.
+
+Run it with `python -m demo.downstream --port 8001` and ask it for a quote:
+
+    curl -d '{"sku": "A-100", "quantity": 3}' http://127.0.0.1:8001/quote
+
+It stands alone and knows nothing of Tidegate. GET /stats counts what it took and refused; GET /health answers.
+"""
+
+import argparse
+import hashlib
+import json
+import math
+import re
+import signal
+import sys
+import threading
+import time
+from collections import deque
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from http import HTTPStatus
+from http.server import BaseHTTPRequestHandler
+from pathlib import Path
+from socketserver import ThreadingTCPServer
+from typing import Any
+
+WINDOW = 1.0
+TOLERANCE = 0.02
+"""Seconds that a call may start after its slot. A pace of 20/s, on time to that much, is never refused."""
+STOP_SIGNALS = {signal.SIGTERM, signal.SIGINT}
+
+
+class QuoteError(ValueError):
+    """The body does not ask for a quote; the message says what is wrong."""
+
+
+@dataclass
+class Counts:
+    """What GET /stats answers. `accepted` counts every call that was within the capacity, malformed ones too."""
+
+    accepted: int = 0
+    refused_rate: int = 0
+    refused_concurrency: int = 0
+    open: int = 0
+    max_open: int = 0
+
+
+@dataclass(frozen=True)
+class Arrival:
+    """A call as it came in: whether it was taken, and how many were open then, itself included if it was."""
+
+    status: HTTPStatus
+    open: int
+
+
+class Capacity:
+    """What the service can take: so many calls in any second, so many at once. Safe to use from many threads."""
+
+    def __init__(self, *, rate: int, concurrency: int, burst: int) -> None:
+        self.in_window = math.floor(rate * (WINDOW + TOLERANCE)) + burst
+        self._concurrency = concurrency
+        self._accepted_at: deque[float] = deque()
+        self._counts = Counts()
+        self._lock = threading.Lock()
+
+    def arrive(self, now: float) -> Arrival:
+        """Decides about a call that arrives now (monotonic seconds). Only what it accepts counts against the rate.
+
+        OK takes a place, which `leave` gives back; 429 is too many in the last second, 503 too many at once.
+        """
+        with self._lock:
+            while self._accepted_at and self._accepted_at[0] <= now - WINDOW:
+                self._accepted_at.popleft()
+            counts = self._counts
+            if len(self._accepted_at) >= self.in_window:
+                counts.refused_rate += 1
+                return Arrival(HTTPStatus.TOO_MANY_REQUESTS, counts.open)
+            if counts.open >= self._concurrency:
+                counts.refused_concurrency += 1
+                return Arrival(HTTPStatus.SERVICE_UNAVAILABLE, counts.open)
+            self._accepted_at.append(now)
+            counts.accepted += 1
+            counts.open += 1
+            counts.max_open = max(counts.max_open, counts.open)
+            return Arrival(HTTPStatus.OK, counts.open)
+
+    def leave(self) -> None:
+        """Gives the place of an accepted call back."""
+        with self._lock:
+            self._counts.open -= 1
+
+    def counts(self) -> Counts:
+        """A copy of the counts of this moment."""
+        with self._lock:
+            return Counts(**asdict(self._counts))
+
+
+class ArrivalLog:
+    """One JSON line a call to /quote, written when it is answered and flushed at once."""
+
+    def __init__(self, path: Path | None) -> None:
+        self._file = path.open("a", encoding="utf-8") if path else None
+        self._lock = threading.Lock()
+
+    def write(self, *, at: float, status: int, job: str | None, open_calls: int) -> None:
+        """`at`: seconds since 1970 when the headers had arrived; `job`: the call's Idempotency-Key."""
+        if self._file:
+            line = json.dumps({"at": at, "status": status, "job": job, "open": open_calls})
+            with self._lock:
+                self._file.write(line + "\n")
+                self._file.flush()
+
+
+class Server(ThreadingTCPServer):
+    """The listening socket; a thread for every connection, none of which outlives the process."""
+
+    allow_reuse_address = True
+    daemon_threads = True
+    block_on_close = False
+    request_queue_size = 128
+
+    def __init__(self, address: tuple[str, int], *, capacity: Capacity, log: ArrivalLog, delay: float) -> None:
+        super().__init__(address, Handler)
+        self.capacity = capacity
+        self.log = log
+        self.delay = delay
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """A caller that hung up is nothing to talk about; everything else is."""
+        if not isinstance(sys.exception(), ConnectionError):
+            super().handle_error(request, client_address)
+
+
+class Handler(BaseHTTPRequestHandler):
+    """One connection."""
+
+    server: Server
+    protocol_version = "HTTP/1.1"
+    server_version = "SampleDownstream"
+    sys_version = ""
+    timeout = 60
+    # Headers and body leave in one segment, and at once.
+    wbufsize = 64 * 1024
+    disable_nagle_algorithm = True
+
+    def do_GET(self) -> None:
+        """GET /health and GET /stats."""
+        if self.path == "/health":
+            self._answer(HTTPStatus.OK, {"status": "ok"})
+        elif self.path == "/stats":
+            self._answer(HTTPStatus.OK, asdict(self.server.capacity.counts()))
+        else:
+            self._answer(HTTPStatus.NOT_FOUND, {"error": "there are POST /quote, GET /stats and GET /health"})
+
+    def do_POST(self) -> None:
+        """POST /quote."""
+        if self.path != "/quote":
+            self.close_connection = True  # its body was not read
+            self._answer(HTTPStatus.NOT_FOUND, {"error": "there is POST /quote"})
+            return
+        at = time.time()
+        arrival = self.server.capacity.arrive(time.monotonic())
+        content = self._body()
+        if arrival.status is HTTPStatus.OK:
+            time.sleep(self.server.delay)
+            status, answer = _answer_to(content)
+            self.server.capacity.leave()  # before the answer: who has it may send the next call into this place
+        else:
+            status, answer = arrival.status, {"error": "more calls than this service can take; try again later"}
+        job = self.headers.get("Idempotency-Key")
+        self.server.log.write(at=at, status=status, job=job, open_calls=arrival.open)
+        self._answer(status, answer)
+
+    def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - the base class names it so
+        """Says nothing: --log has every call, and standard output only the address."""
+
+    def _body(self) -> bytes:
+        length = self.headers.get("Content-Length", "")
+        if re.fullmatch(r"[0-9]{1,5}", length):  # a quote takes far less than 100 kB
+            with suppress(OSError):  # the caller hung up or stalled
+                return self.rfile.read(int(length))
+        self.close_connection = True
+        return b""
+
+    def _answer(self, status: HTTPStatus, answer: Mapping[str, Any]) -> None:
+        content = json.dumps(answer).encode()
+        self.send_response(status)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(content)))
+        if status in (HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_UNAVAILABLE):
+            self.send_header("Retry-After", str(math.ceil(WINDOW)))
+        if self.close_connection:
+            self.send_header("Connection", "close")
+        self.end_headers()
+        self.wfile.write(content)
+
+
+def quote(content: bytes) -> dict[str, Any]:
+    """The price for a body such as {"sku": "A-100", "quantity": 3}: the same for the same sku, today and tomorrow."""
+    try:
+        asked = json.loads(content)
+    except (ValueError, RecursionError):
+        raise QuoteError("the body is not JSON") from None
+    if not isinstance(asked, dict):
+        raise QuoteError("the body is not a JSON object")
+    sku, quantity = asked.get("sku"), asked.get("quantity")
+    if not isinstance(sku, str) or not 1 <= len(sku) <= 64:
+        raise QuoteError("sku is not a text of 1 to 64 characters")
+    if not isinstance(quantity, int) or isinstance(quantity, bool) or not 1 <= quantity <= 1_000_000:
+        raise QuoteError("quantity is not a whole number from 1 to 1000000")
+    digest = hashlib.sha256(sku.encode(errors="replace")).digest()
+    cents = 100 + int.from_bytes(digest[:4], "big") % 50_000
+    return {
+        "sku": sku,
+        "quantity": quantity,
+        "unit_price": cents / 100,
+        "total": cents * quantity / 100,
+        "currency": "EUR",
+    }
+
+
+def _answer_to(content: bytes) -> tuple[HTTPStatus, dict[str, Any]]:
+    try:
+        return HTTPStatus.OK, quote(content)
+    except QuoteError as error:
+        return HTTPStatus.UNPROCESSABLE_ENTITY, {"error": str(error)}
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m demo.downstream", description="A downstream with a capacity.")
+    parser.add_argument("--host", default="127.0.0.1")
+    parser.add_argument("--port", type=int, default=8001, help="0 takes any free one (default: %(default)s)")
+    parser.add_argument("--rate", type=_positive, default=20, help="calls a second (default: %(default)s)")
+    parser.add_argument("--burst", type=_positive, default=1, help="calls that may come at once (default: %(default)s)")
+    parser.add_argument("--concurrency", type=_positive, default=4, help="calls open at once (default: %(default)s)")
+    parser.add_argument("--delay", type=_seconds, default=0.05, help="seconds that a call takes (default: %(default)s)")
+    parser.add_argument("--log", type=Path, help="file that gets a JSON line for every call")
+    return parser.parse_args()
+
+
+def _positive(text: str) -> int:
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"{text} is less than 1")
+    return number
+
+
+def _seconds(text: str) -> float:
+    seconds = float(text)
+    if not 0 <= seconds <= 3600:
+        raise argparse.ArgumentTypeError(f"{text} is not from 0 to 3600")
+    return seconds
+
+
+def main() -> None:
+    """Serves until SIGTERM or SIGINT, and is gone within a second of it."""
+    arguments = _arguments()
+    # Blocked here and in every thread started from here on; sigwait takes them, so nothing is interrupted halfway.
+    signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)
+    capacity = Capacity(rate=arguments.rate, concurrency=arguments.concurrency, burst=arguments.burst)
+    address = (arguments.host, arguments.port)
+    with Server(address, capacity=capacity, log=ArrivalLog(arguments.log), delay=arguments.delay) as server:
+        threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.1}, daemon=True).start()
+        print(f"listening on http://{arguments.host}:{server.server_address[1]}", flush=True)
+        signal.sigwait(STOP_SIGNALS)
+        server.shutdown()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,73 @@
+"""`python -m embedded` (or `make run`): Tidegate with all that it needs, until Ctrl-C."""
+
+import signal
+import sys
+
+from alembic.util import CommandError
+from sqlalchemy.exc import SQLAlchemyError
+
+from config.settings import Settings, settings
+from embedded.output import Output
+from embedded.pid_files import only_supervisor, stop_leftovers
+from embedded.stack import address, check_ports, programs
+from embedded.supervisor import Supervisor, names
+from migrations.upgrade import upgrade
+from tidegate.errors import ConfigurationError
+
+
+def main() -> int:
+    """Runs until it is stopped: 0. 1 when it can't run here now, 2 when a setting is bad."""
+    try:
+        current = settings()
+    except ConfigurationError as error:
+        print(error, file=sys.stderr)  # noqa: T201 - nothing else is there yet to say it
+        return 2
+    try:
+        with only_supervisor(current.run_folder.resolve()):
+            return _run(current)
+    except ConfigurationError as error:
+        print(error, file=sys.stderr)  # noqa: T201 - nothing else runs that could say it
+        return 1
+    except KeyboardInterrupt:  # before the signal handlers stand, so nothing was started yet
+        return 130
+
+
+def _run(current: Settings) -> int:
+    groups = programs(current)
+    output = Output(names(groups))
+    run_folder = current.run_folder.resolve()
+    for name in stop_leftovers(run_folder, current.data.resolve()):
+        output.say(f"stopped {name}, left behind by a supervisor that was killed")
+    check_ports(current)
+    _migrate(current.database)
+
+    supervisor = Supervisor(groups, run_folder, output)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, supervisor.request_stop)
+    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # as under nohup
+        signal.signal(signal.SIGHUP, supervisor.request_stop)
+    return supervisor.run(_welcome(current))
+
+
+def _migrate(url: str) -> None:
+    try:
+        upgrade(url)
+    except (SQLAlchemyError, CommandError) as error:
+        raise ConfigurationError(f"the database can't be brought up to date: {str(error).splitlines()[0]}") from None
+
+
+def _welcome(current: Settings) -> str:
+    base = address(current)
+    example = """-H 'Content-Type: application/json' -d '{"sku": "A-100", "quantity": 3}'"""
+    return f"""
+Tidegate is ready at {base}
+
+Try it:
+  curl -i -X POST {base}/v1/operations/quote/jobs {example}
+
+Ctrl-C stops everything. What it keeps lies in {current.data.resolve()}
+"""
+
+
+if __name__ == "__main__":
+    sys.exit(main())

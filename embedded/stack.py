@@ -1,0 +1,137 @@
+"""Which processes the embedded default consists of."""
+
+import http.client
+import socket
+import sys
+from collections.abc import Mapping
+from datetime import timedelta
+
+from config.settings import Settings, environment
+from embedded import broker
+from embedded.processes import Program
+from tidegate.errors import ConfigurationError
+
+# Workers may take TIDEGATE_GRACE_SECONDS; the others have nothing to finish. 5 + 2 + 2 s stay below 10.
+QUICK = timedelta(seconds=2)
+
+Group = tuple[Program, ...]
+
+
+def programs(settings: Settings) -> tuple[Group, ...]:
+    """The groups in the order of their start; they stop in the reverse one: work ends before what it needs."""
+    surroundings = _surroundings(settings)
+    first: Group = ()
+    if not settings.broker_url:
+        port = broker.free_port()
+        surroundings["TIDEGATE_BROKER_URL"] = broker.url(port)
+        folder = settings.data.resolve() / "broker"
+        first = (broker.broker(broker.find_server(), port, folder, surroundings, QUICK),)
+    middle = (_web(settings, surroundings), *((_sample(settings, surroundings),) if settings.sample_port else ()))
+    return (first, middle, _workers(settings, surroundings))
+
+
+def check_ports(settings: Settings) -> None:
+    """Raises ConfigurationError when a port that we are to listen on is taken."""
+    _check_port(settings.host, settings.port, "TIDEGATE_PORT")
+    if settings.sample_port:
+        _check_port("127.0.0.1", settings.sample_port, "TIDEGATE_SAMPLE_PORT")
+
+
+def address(settings: Settings) -> str:
+    """Where a browser on this machine finds the web server."""
+    host = settings.host.strip("[]")
+    return f"http://[{host}]:{settings.port}" if ":" in host else f"http://{host}:{settings.port}"
+
+
+def _surroundings(settings: Settings) -> dict[str, str]:
+    """The environment of every child: ours, with what was decided here said outright."""
+    return {
+        **environment(),
+        "TIDEGATE_DATA": str(settings.data.resolve()),
+        "TIDEGATE_DATABASE_URL": settings.database,
+        "TIDEGATE_SAMPLE_PORT": str(settings.sample_port),
+        "PYTHONUNBUFFERED": "1",
+    }
+
+
+def _web(settings: Settings, surroundings: Mapping[str, str]) -> Program:
+    host = settings.host.strip("[]")
+    return Program(
+        name="web",
+        arguments=(
+            *(sys.executable, "-m", "granian", "--interface", "wsgi", "--host", host, "--port", str(settings.port)),
+            *("--workers", str(settings.web_workers), "--blocking-threads", "8", "--respawn-failed-workers", "--no-ws"),
+            *("--workers-kill-timeout", "1", "--log-level", settings.log_level.lower(), "webapp.wsgi:app"),
+        ),
+        environment=surroundings,
+        grace=QUICK,
+        is_ready=lambda: _is_healthy(host, settings.port),
+    )
+
+
+def _sample(settings: Settings, surroundings: Mapping[str, str]) -> Program:
+    return Program(
+        name="sample",
+        arguments=(
+            *(sys.executable, "-m", "demo.downstream", "--port", str(settings.sample_port)),
+            *("--rate", "20", "--concurrency", "4"),
+            *("--log", str(settings.data.resolve() / "sample-arrivals.jsonl")),
+        ),
+        environment=surroundings,
+        grace=QUICK,
+    )
+
+
+def _workers(settings: Settings, surroundings: Mapping[str, str]) -> Group:
+    grace = timedelta(seconds=settings.grace_seconds)
+    steward = Program(
+        name="steward",
+        arguments=(sys.executable, "-m", "tasks.steward"),
+        environment=surroundings,
+        grace=grace,
+    )
+
+    def worker(name: str, queue: str, pool: str, concurrency: int) -> Program:
+        return Program(
+            name=name,
+            arguments=(
+                *(sys.executable, "-m", "celery", "--quiet", "-A", "tasks.app", "worker", "--pool", pool),
+                *("--concurrency", str(concurrency), "-Q", queue, "-n", f"{name}@tidegate"),
+                *("--without-gossip", "--without-mingle", "--loglevel", settings.log_level),
+            ),
+            environment=surroundings,
+            grace=grace,
+        )
+
+    return (
+        steward,
+        *(
+            worker(f"io-{number}", "io", "threads", settings.io_concurrency)
+            for number in range(1, settings.io_workers + 1)
+        ),
+        worker("cpu-1", "cpu", "prefork", settings.cpu_concurrency),
+    )
+
+
+def _is_healthy(host: str, port: int) -> bool:
+    connection = http.client.HTTPConnection(host, port, timeout=2)
+    try:
+        connection.request("GET", "/health/ready")
+        return connection.getresponse().status == 200
+    except (OSError, http.client.HTTPException):
+        return False
+    finally:
+        connection.close()
+
+
+def _check_port(host: str, port: int, setting: str) -> None:
+    try:
+        family, kind, protocol, _, place = socket.getaddrinfo(host.strip("[]"), port, type=socket.SOCK_STREAM)[0]
+        with socket.socket(family, kind, protocol) as probe:
+            # As the servers do: a port whose last connections are still closing counts as free.
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind(place)
+    except OSError as error:
+        raise ConfigurationError(
+            f"port {port} of {host} can't be used ({error.strerror}); set {setting} to another one"
+        ) from None

@@ -1,0 +1,12 @@
+"""Alembic's entry: runs the migrations on the connection that `upgrade` opened, in its transaction."""
+
+from alembic import context
+
+from tidegate.models import metadata
+
+context.configure(
+    connection=context.config.attributes["connection"],
+    target_metadata=metadata,
+    render_as_batch=True,
+)
+context.run_migrations()

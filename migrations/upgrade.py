@@ -1,0 +1,41 @@
+"""Brings a database to the newest schema. `python -m migrations.upgrade` does it for the configured one."""
+
+from pathlib import Path
+
+from alembic import command
+from alembic.config import Config
+from sqlalchemy import text
+from sqlalchemy.engine import make_url
+
+from tidegate.database import Database
+
+# Any constant will do; it is the same in every process that migrates.
+_ADVISORY_LOCK = 0x7469646567617465
+
+
+def upgrade(url: str, revision: str = "head") -> None:
+    """Runs what is missing, in one transaction; nothing when all is there.
+
+    However many processes call it at once, one migrates and the others wait for it: PostgreSQL by an advisory
+    lock, SQLite because the transaction begins with the write lock.
+    """
+    backend = make_url(url)
+    if backend.get_backend_name() == "sqlite" and backend.database:
+        Path(backend.database).parent.mkdir(parents=True, exist_ok=True)
+    database = Database(url, pool_size=1)
+    try:
+        with database.writing() as connection:
+            if not database.is_sqlite:
+                connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": _ADVISORY_LOCK})
+            config = Config()
+            config.set_main_option("script_location", str(Path(__file__).parent))
+            config.attributes["connection"] = connection
+            command.upgrade(config, revision)
+    finally:
+        database.close()
+
+
+if __name__ == "__main__":
+    from config.settings import settings
+
+    upgrade(settings().database)

@@ -1,0 +1,1 @@
+"""The Celery face: the app, its one task, and the steward."""

@@ -1,0 +1,39 @@
+"""The Celery app. `celery -A tasks.app worker -Q io` and `-Q cpu` are the workers."""
+
+from celery import Celery
+
+from config.settings import settings
+
+_PUBLISH_SECONDS = 1
+
+app = Celery("tidegate", include=["tasks.run", "tasks.worker"])
+app.conf.update(
+    broker_url=settings().broker_url or "redis://127.0.0.1:6379/0",
+    # Results are rows; a second store would double the writes and could disagree.
+    result_backend=None,
+    task_ignore_result=True,
+    task_serializer="json",
+    accept_content=["json"],
+    # Early acknowledgement: a lost message is re-released from its row within 5 s, so nothing is redelivered, and no
+    # visibility timeout starts a second run of a long job.
+    task_acks_late=False,
+    worker_prefetch_multiplier=1,
+    # Celery's own limits count per worker and collapse under a backlog; pacing is the gate's.
+    worker_disable_rate_limits=True,
+    # A refused publish must say so in milliseconds: the row is taken back and released again.
+    task_publish_retry=False,
+    broker_transport_options={
+        "socket_timeout": _PUBLISH_SECONDS,
+        "socket_connect_timeout": _PUBLISH_SECONDS,
+        "socket_keepalive": True,
+        "health_check_interval": 10,
+    },
+    broker_connection_retry_on_startup=True,
+    broker_connection_max_retries=None,  # a worker waits for its broker for ever
+    worker_cancel_long_running_tasks_on_connection_loss=False,
+    worker_hijack_root_logger=False,
+    worker_redirect_stdouts=False,
+    worker_enable_remote_control=True,
+    task_default_queue="io",
+    task_create_missing_queues=True,
+)

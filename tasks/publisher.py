@@ -1,0 +1,74 @@
+"""Sends released jobs to the broker, in batches, and knows which were surely not sent."""
+
+import logging
+from collections.abc import Sequence
+
+from kombu.exceptions import BatchPublishError, OperationalError  # type: ignore[attr-defined] # new in kombu 5.7
+
+from tasks.app import app
+from tasks.run import run_job
+from tidegate import clock
+from tidegate.job import Released
+from tidegate.operations import Queue, Registry
+
+log = logging.getLogger(__name__)
+
+# Beyond slot and attempt timeout, before a computing child is killed: what claiming and recording take.
+_LIMIT_MARGIN_SECONDS = 1.0
+
+
+_UNREACHABLE: tuple[type[BaseException], ...] = (
+    OSError,
+    OperationalError,
+    *app.connection_for_write().connection_errors,
+)
+
+
+class NotSent(Exception):  # noqa: N818 - says what is so
+    """None of the batch reached the broker."""
+
+
+class Publisher:
+    """Publishes over one connection that is opened anew after a failure."""
+
+    def __init__(self, registry: Registry) -> None:
+        self._registry = registry
+
+    def is_up(self) -> bool:
+        """Whether the broker answers now; costs one short connection."""
+        try:
+            with app.connection_for_write() as connection:
+                connection.default_channel  # noqa: B018 - opening it asks the broker for an answer
+        except _UNREACHABLE as error:
+            log.debug("the broker does not answer: %s", error)
+            return False
+        return True
+
+    def send(self, released: Sequence[Released]) -> None:
+        """Publishes a message a job. Raises NotSent when surely none went out.
+
+        When that is uncertain it only logs: a job whose message was lost is taken back by the sweep, and of
+        messages sent twice the second finds its release claimed.
+        """
+        try:
+            with app.producer_pool.acquire(block=True) as producer, producer.batch():  # type: ignore[attr-defined] # new in kombu 5.7
+                for job in released:
+                    run_job.apply_async(
+                        (job.job_id, job.fence),
+                        task_id=job.job_id,
+                        queue=job.queue,
+                        producer=producer,
+                        time_limit=self._time_limit(job),  # type: ignore[arg-type] # None: no limit
+                    )
+        except BatchPublishError as error:
+            log.warning("uncertain whether %d message(s) were sent, the sweep will see: %s", len(released), error)
+        except _UNREACHABLE as error:
+            raise NotSent(str(error)) from error
+
+    def _time_limit(self, job: Released) -> float | None:
+        """Seconds after which Celery kills the process of a computing attempt; threads can't be killed."""
+        operation = self._registry.operations.get(job.operation)
+        if job.queue != Queue.CPU or operation is None:
+            return None
+        left = (job.deadline - clock.now()).total_seconds()
+        return min(operation.attempt_timeout.total_seconds(), max(left, 0.0)) + _LIMIT_MARGIN_SECONDS

@@ -1,0 +1,91 @@
+"""Fixtures of all tiers: fresh databases and a broker; the marks of the tiers; the beginning and end of a run."""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.support import postgresql, run, sqlite
+from tests.support.valkey import Valkey
+from tidegate.database import Database
+
+_TIERS = {
+    "unit": "nothing is started; milliseconds",
+    "integration": "real databases, broker and workers",
+    "e2e": "the whole stack as a user starts it",
+}
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Begins the run in the main process, joins it in an xdist worker."""
+    for tier, meaning in _TIERS.items():
+        config.addinivalue_line("markers", f"{tier}: {meaning} (set by the folder)")
+    config.addinivalue_line("markers", "postgresql: needs PostgreSQL server binaries (set by the fixtures)")
+    if hasattr(config, "workerinput"):
+        run.join(Path(config.workerinput["run_folder"]))
+    else:
+        run.begin()
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    """Ends what is still running, in the main process only."""
+    if not hasattr(config, "workerinput"):
+        run.end()
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_configure_node(node: Any) -> None:
+    """Tells an xdist worker which run it belongs to."""
+    node.workerinput["run_folder"] = str(run.folder())
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Marks each test with its tier."""
+    for item in items:
+        tier = item.path.relative_to(Path(__file__).parent).parts[0]
+        if tier in _TIERS:
+            item.add_marker(tier)
+
+
+@pytest.fixture
+def sqlite_url(tmp_path: Path) -> str:
+    """URL of a fresh migrated SQLite database."""
+    return sqlite.fresh_database(tmp_path)
+
+
+@pytest.fixture
+def postgresql_url() -> Iterator[str]:
+    """URL of a fresh migrated PostgreSQL database. Skips without server binaries; REQUIRE_POSTGRESQL=1: fails."""
+    if postgresql.find_binaries() is None:
+        if os.environ.get("REQUIRE_POSTGRESQL") == "1":
+            pytest.fail(f"REQUIRE_POSTGRESQL=1, but {postgresql.NOT_FOUND}")
+        pytest.skip(postgresql.NOT_FOUND)
+    with postgresql.fresh_database() as url:
+        yield url
+
+
+@pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.postgresql)])
+def database_url(request: pytest.FixtureRequest) -> str:
+    """URL of a fresh migrated database; the test runs once on each kind."""
+    url: str = request.getfixturevalue(f"{request.param}_url")
+    return url
+
+
+@pytest.fixture
+def database(database_url: str) -> Iterator[Database]:
+    """The fresh database, opened."""
+    opened = Database(database_url)
+    yield opened
+    opened.close()
+
+
+@pytest.fixture
+def broker(tmp_path: Path) -> Iterator[Valkey]:
+    """A running, empty Valkey of the test's own: it may kill, freeze and restart it."""
+    server = Valkey(tmp_path)
+    server.start()
+    yield server
+    server.stop()

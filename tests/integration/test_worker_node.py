@@ -1,0 +1,59 @@
+"""The worker nodes that the other integration tests stand on are real workers that can be killed."""
+
+import pytest
+from pytest_celery import CeleryTestSetup
+
+from tests.support.nodes import WorkerNode
+from tests.support.waiting import wait_until
+
+
+@pytest.fixture
+def database_url(sqlite_url: str) -> str:
+    """One kind of database is enough: nothing here touches it."""
+    return sqlite_url
+
+
+def answering(setup: CeleryTestSetup) -> set[str]:
+    """The names of the workers that answer now."""
+    return {name for answer in setup.app.control.ping(timeout=0.5) for name in answer}
+
+
+def test_a_worker_answers_is_killed_and_answers_again(celery_setup: CeleryTestSetup) -> None:
+    worker = celery_setup.worker
+    assert celery_setup.ready(control=True)
+    assert answering(celery_setup) == {worker.hostname()} == {"io-test@tidegate"}
+
+    worker.kill()
+    assert worker.container.status == "exited"
+    assert answering(celery_setup) == set()
+
+    worker.restart()
+    wait_until(lambda: answering(celery_setup) == {"io-test@tidegate"}, description="the restarted worker answers")
+    assert worker.logs().count("ready.") == 2
+
+
+def test_a_frozen_worker_is_silent_until_it_is_thawed(celery_setup: CeleryTestSetup) -> None:
+    worker = celery_setup.worker
+    worker.freeze()
+    assert answering(celery_setup) == set()
+
+    worker.thaw()
+    wait_until(lambda: answering(celery_setup), description="the thawed worker answers")
+
+
+def test_a_worker_outlives_the_loss_of_its_broker(celery_setup: CeleryTestSetup) -> None:
+    celery_setup.broker.kill()
+    celery_setup.broker.restart()
+
+    wait_until(lambda: answering(celery_setup), description="the worker is connected again", timeout_seconds=30)
+    assert celery_setup.worker.container.status == "running"
+
+
+def test_the_cpu_worker_stands_beside_the_io_worker(celery_setup: CeleryTestSetup, cpu_worker: WorkerNode) -> None:
+    names = {"io-test@tidegate", "cpu-test@tidegate"}
+    wait_until(lambda: answering(celery_setup) == names, description="both workers answer")
+    queues = celery_setup.app.control.inspect(timeout=1).active_queues()
+    assert {name: [queue["name"] for queue in each] for name, each in queues.items()} == {
+        "io-test@tidegate": ["io"],
+        "cpu-test@tidegate": ["cpu"],
+    }

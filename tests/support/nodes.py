@@ -1,0 +1,156 @@
+"""pytest-celery's nodes as real processes in place of containers, so that its fixtures work without Docker.
+
+A node asks its "container" for little: start, logs, kill, restart, ready. Its classes are derived from only because
+pytest-celery checks the type; Docker's own __init__ is never called.
+"""
+
+import signal as signals
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from pytest_celery import CeleryTestContainer, CeleryTestNode, CeleryTestWorker, CeleryWorkerContainer, RedisContainer
+
+from tests.support.processes import ChildProcess
+from tests.support.valkey import Valkey
+
+_STOP_SECONDS = 20
+
+
+class ProcessContainer:
+    """The part of a container's interface that pytest-celery's nodes use, over a child process."""
+
+    ready_prompt: str | None = None
+
+    def __init__(self, name: str, process: ChildProcess) -> None:
+        self._name = name
+        self.process = process
+
+    @property
+    def id(self) -> str:
+        return self._name
+
+    @property
+    def name(self) -> str:
+        return self._name
+
+    @property
+    def status(self) -> str:
+        return "running" if self.process.is_running else "exited"
+
+    def start(self) -> None:
+        """Starts it and waits until it says that it is ready."""
+        self.process.start()
+        self.ready()
+
+    def ready(self) -> bool:
+        """Waits for the prompt since the last start; raises AssertionError when the process ended."""
+        if self.ready_prompt:
+            self.process.wait_for_log(self.ready_prompt)
+        return self.process.is_running
+
+    def logs(self) -> str:
+        return self.process.logs()
+
+    def kill(self, signal: str | int = "SIGKILL") -> None:
+        number = signals.Signals[signal] if isinstance(signal, str) else signals.Signals(signal)
+        self.process.kill(number)
+
+    def restart(self, timeout: float = _STOP_SECONDS) -> None:
+        """Ends it if it runs, as `docker restart` does, and starts it again."""
+        self.process.stop(timeout_seconds=timeout)
+        self.start()
+
+    def pause(self) -> None:
+        self.process.freeze()
+
+    def unpause(self) -> None:
+        self.process.thaw()
+
+    def reload(self) -> None:
+        """Docker's objects are snapshots and need this; a process is always fresh."""
+
+    def teardown(self) -> None:
+        """Kills it and its children: by now the test is over."""
+        self.process.kill()
+
+
+class RedisProcess(ProcessContainer, RedisContainer):
+    """A test's Valkey as pytest-celery's Redis."""
+
+    ready_prompt = "Ready to accept connections"
+
+    def __init__(self, server: Valkey) -> None:
+        super().__init__("redis", server.process)
+        self._server = server
+
+    @property
+    def hostname(self) -> str:
+        return "127.0.0.1"
+
+    @property
+    def port(self) -> int:
+        return self._server.port
+
+    @property
+    def url(self) -> str:
+        return self._server.url
+
+    @property
+    def host_url(self) -> str:
+        return self._server.url
+
+
+class WorkerProcess(ProcessContainer, CeleryWorkerContainer):
+    """A Celery worker of tasks.app for one queue: threads for io, processes for cpu."""
+
+    ready_prompt = "ready."
+
+    def __init__(
+        self, queue: str, *, name: str, concurrency: int, environment: Mapping[str, str], folder: Path
+    ) -> None:
+        pool = {"io": "threads", "cpu": "prefork"}[queue]
+        command = [sys.executable, "-m", "celery", "-A", "tasks.app", "worker", "--pool", pool]
+        command += ["--concurrency", str(concurrency), "-Q", queue, "-n", f"{name}@tidegate"]
+        command += ["--loglevel", "INFO", "--without-gossip", "--without-mingle"]
+        # pytest-celery makes the hostname of worker_name() and this id.
+        super().__init__("tidegate", ChildProcess(command, log=folder / f"{name}.log", environment=environment))
+        self._worker_name = name
+        self._queue = queue
+
+    def worker_name(self) -> str:
+        return self._worker_name
+
+    def worker_queue(self) -> str:
+        return self._queue
+
+
+class StewardProcess(ProcessContainer, CeleryTestContainer):
+    """The steward."""
+
+    ready_prompt = "steward of "
+
+    def __init__(self, *, environment: Mapping[str, str], folder: Path) -> None:
+        command = [sys.executable, "-m", "tasks.steward"]
+        super().__init__("steward", ChildProcess(command, log=folder / "steward.log", environment=environment))
+
+
+class _Freezable:
+    container: Any
+
+    def freeze(self) -> None:
+        """SIGSTOP for it and its children: its leases run out, its connections stay open."""
+        self.container.pause()
+
+    def thaw(self) -> None:
+        """SIGCONT: goes on after `freeze` as if no time had passed."""
+        self.container.unpause()
+
+
+class WorkerNode(_Freezable, CeleryTestWorker):
+    """pytest-celery's worker node; what `celery_worker` is here."""
+
+
+class StewardNode(_Freezable, CeleryTestNode):
+    """The steward as a node: logs, kill, restart, freeze."""

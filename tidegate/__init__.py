@@ -1,0 +1,1 @@
+"""The gateway itself. Knows neither Flask nor Celery nor the environment; its callers pass settings in."""

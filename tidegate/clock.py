@@ -1,0 +1,36 @@
+"""The one place that asks this machine for the time.
+
+What decides about a job is the database's clock (`tidegate.database.database_now`); this one measures
+durations and serves SQLite, whose clock is the machine's own.
+"""
+
+import time
+from datetime import UTC, datetime, timedelta
+
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+def now() -> datetime:
+    """This machine's wall clock: aware, UTC, microseconds."""
+    return datetime.now(UTC)  # noqa: TID251 - the one place
+
+
+def monotonic() -> float:
+    """Seconds on a clock that never steps; only differences mean anything."""
+    return time.monotonic()  # noqa: TID251 - the one place
+
+
+def sleep(seconds: float) -> None:
+    """Waits; nothing for zero and less."""
+    if seconds > 0:
+        time.sleep(seconds)  # noqa: TID251 - the one place
+
+
+def to_microseconds(instant: datetime) -> int:
+    """Whole microseconds since 1970: how instants are stored. Exact, as floats would not be."""
+    return (instant - EPOCH) // timedelta(microseconds=1)
+
+
+def from_microseconds(microseconds: int) -> datetime:
+    """The inverse of `to_microseconds`."""
+    return EPOCH + timedelta(microseconds=microseconds)

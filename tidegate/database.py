@@ -1,0 +1,150 @@
+"""Connections to the database, its clock, and the two kinds of transaction. PostgreSQL and SQLite alike."""
+
+import sqlite3
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+from datetime import datetime, timedelta
+from typing import Any
+
+from sqlalchemy import BigInteger, Connection, Dialect, Engine, create_engine, event, type_coerce
+from sqlalchemy.engine import make_url
+from sqlalchemy.exc import InterfaceError, OperationalError
+from sqlalchemy.exc import TimeoutError as PoolTimeoutError
+from sqlalchemy.ext.compiler import compiles
+from sqlalchemy.sql import ColumnElement
+from sqlalchemy.sql.functions import GenericFunction
+from sqlalchemy.types import TypeDecorator
+
+from tidegate import clock
+
+UNREACHABLE = (OperationalError, InterfaceError, PoolTimeoutError)
+"""What statements raise while the database can't be reached, is locked or full: another try may do."""
+
+_MICROSECOND = timedelta(microseconds=1)
+_BUSY_TIMEOUT_SECONDS = 10
+_CONNECT_TIMEOUT_SECONDS = 2
+_EACH_ALONE = "tidegate_each_statement_alone"
+
+
+class Instant(TypeDecorator[datetime]):
+    """An aware UTC datetime, stored as whole microseconds since 1970.
+
+    One number on both databases: the same arithmetic, indexes and exactness everywhere, where SQLite
+    has no type for time at all.
+    """
+
+    impl = BigInteger
+    cache_ok = True
+
+    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> int | None:  # noqa: ARG002 - SQLAlchemy's signature
+        return None if value is None else clock.to_microseconds(value)
+
+    def process_result_value(self, value: int | None, dialect: Dialect) -> datetime | None:  # noqa: ARG002 - SQLAlchemy's signature
+        return None if value is None else clock.from_microseconds(value)
+
+
+class _DatabaseNow(GenericFunction[int]):
+    type = BigInteger()
+    name = "tidegate_now"
+    inherit_cache = True
+
+
+@compiles(_DatabaseNow, "postgresql")
+def _postgresql_now(element: _DatabaseNow, compiler: Any, **kw: Any) -> str:  # noqa: ARG001 - SQLAlchemy's signature
+    # clock_timestamp() and never now(): now() is the transaction's beginning, before it waited for its locks.
+    return "CAST(EXTRACT(EPOCH FROM clock_timestamp()) * 1000000 AS BIGINT)"
+
+
+def database_now(later_by: timedelta = timedelta(0)) -> ColumnElement[datetime]:
+    """The database's clock at this moment of the statement, as an SQL expression."""
+    microseconds = later_by // _MICROSECOND
+    return type_coerce(_DatabaseNow() + microseconds if microseconds else _DatabaseNow(), Instant())
+
+
+def later_of(instant: ColumnElement[Any], delta: timedelta) -> ColumnElement[datetime]:
+    """`instant + delta` as an SQL expression."""
+    return type_coerce(type_coerce(instant, BigInteger) + delta // _MICROSECOND, Instant())
+
+
+class Database:
+    """An engine with the transactions that Tidegate uses.
+
+    SQLite has one writer at a time. A writer that waits inside SQLite polls and may starve, so the threads of
+    a process queue for a lock of ours first, and only processes meet at SQLite's own.
+    """
+
+    def __init__(self, url: str, *, pool_size: int = 10) -> None:
+        self.is_sqlite = make_url(url).get_backend_name() == "sqlite"
+        self.engine = _sqlite_engine(url, pool_size) if self.is_sqlite else _postgresql_engine(url, pool_size)
+        self._single = self.engine if self.is_sqlite else self.engine.execution_options(isolation_level="AUTOCOMMIT")
+        self._writer = threading.RLock() if self.is_sqlite else None
+
+    @contextmanager
+    def reading(self) -> Iterator[Connection]:
+        """A connection for single SELECTs, each its own snapshot."""
+        with self._single.connect().execution_options(**{_EACH_ALONE: True}) as connection:
+            yield connection
+
+    @contextmanager
+    def writing(self) -> Iterator[Connection]:
+        """One transaction that may write: committed at the end, rolled back on an exception.
+
+        On SQLite it has the write lock from its beginning (BEGIN IMMEDIATE): a transaction that reads first and
+        asks for the lock later fails at once when another writer was faster, whatever the busy timeout.
+        """
+        with self._writer or nullcontext(), self.engine.begin() as connection:
+            yield connection
+
+    @contextmanager
+    def single_write(self) -> Iterator[Connection]:
+        """A connection for writes that are each a transaction of their own: half the round trips of `writing`."""
+        with (
+            self._writer or nullcontext(),
+            self._single.connect().execution_options(**{_EACH_ALONE: True}) as connection,
+        ):
+            yield connection
+
+    def forget_connections(self) -> None:
+        """For a forked child: drops the inherited connections without closing them, for they are the parent's."""
+        self.engine.dispose(close=False)
+        if self._writer:
+            self._writer = threading.RLock()
+
+    def close(self) -> None:
+        """Closes every pooled connection."""
+        self.engine.dispose()
+
+
+def _sqlite_engine(url: str, pool_size: int) -> Engine:
+    engine = create_engine(
+        url,
+        connect_args={"timeout": _BUSY_TIMEOUT_SECONDS, "check_same_thread": False, "isolation_level": None},
+        pool_size=pool_size,
+        max_overflow=pool_size * 2,
+    )
+
+    @event.listens_for(engine, "connect")
+    def prepare(connection: sqlite3.Connection, _record: object) -> None:
+        connection.create_function("tidegate_now", 0, lambda: clock.to_microseconds(clock.now()))
+        # FULL, not NORMAL: a 202 must survive a power failure, and NORMAL may lose the last commits.
+        for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON"):
+            connection.execute(f"PRAGMA {pragma}")
+
+    @event.listens_for(engine, "begin")
+    def begin(connection: Connection) -> None:
+        if not connection.get_execution_options().get(_EACH_ALONE):
+            connection.exec_driver_sql("BEGIN IMMEDIATE")
+
+    return engine
+
+
+def _postgresql_engine(url: str, pool_size: int) -> Engine:
+    return create_engine(
+        url,
+        pool_size=pool_size,
+        max_overflow=pool_size * 2,
+        pool_timeout=_CONNECT_TIMEOUT_SECONDS,
+        pool_pre_ping=False,
+        connect_args={"connect_timeout": _CONNECT_TIMEOUT_SECONDS, "application_name": "tidegate"},
+    )

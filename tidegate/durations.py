@@ -1,0 +1,53 @@
+"""Durations as people write them in settings and files: "500ms", "15s", "2m", "1h", "7d"."""
+
+import re
+from datetime import timedelta
+from typing import Annotated, Any
+
+from pydantic import BeforeValidator
+
+_UNITS = {
+    "ms": timedelta(milliseconds=1),
+    "s": timedelta(seconds=1),
+    "m": timedelta(minutes=1),
+    "h": timedelta(hours=1),
+    "d": timedelta(days=1),
+}
+_PATTERN = re.compile(r"(\d{1,9}(?:\.\d{1,6})?)\s*(ms|s|m|h|d)?", re.ASCII)
+_LONGEST = timedelta(days=3650)
+
+
+def parse_duration(text: str) -> timedelta:
+    """Reads "2m" as two minutes; a bare number is seconds.
+
+    Raises ValueError for anything else, for zero, and beyond ten years.
+    """
+    match = _PATTERN.fullmatch(text.strip())
+    if not match:
+        raise ValueError(
+            f'{text!r} is not a duration; write a number and a unit, such as "500ms", "15s", "2m", "1h", "7d"'
+        )
+    duration = float(match[1]) * _UNITS[match[2] or "s"]
+    if not timedelta(0) < duration <= _LONGEST:
+        raise ValueError(f"{text!r} is out of range: a duration is longer than nothing and at most ten years")
+    return duration
+
+
+def format_duration(duration: timedelta) -> str:
+    """The shortest writing that `parse_duration` reads back."""
+    for unit in ("d", "h", "m", "s"):
+        if duration % _UNITS[unit] == timedelta(0):
+            return f"{duration // _UNITS[unit]}{unit}"
+    return f"{duration / _UNITS['s']:g}s"
+
+
+def _from_setting(value: Any) -> Any:
+    if isinstance(value, bool):
+        raise ValueError("a duration is a number of seconds or a text such as '2m'")
+    if isinstance(value, int | float | str):
+        return parse_duration(str(value))
+    return value
+
+
+Duration = Annotated[timedelta, BeforeValidator(_from_setting)]
+"""A pydantic field that reads "2m" or a number of seconds."""

@@ -1,0 +1,104 @@
+"""Every deliberate error of Tidegate.
+
+    TidegateError
+    ├── ConfigurationError        a setting or a file that can't be used; stops the start and names the place
+    ├── Refusal                   a request that is not taken; nothing was recorded
+    │   ├── UnknownOperation
+    │   ├── UnknownJob            also a job of another client: nobody learns that it exists
+    │   ├── UnsupportedBody       the content type is not one that the operation takes
+    │   ├── MalformedBody         not JSON at all
+    │   ├── InvalidInput          JSON, but it breaks the operation's schema
+    │   ├── InvalidHeader         a header of the contract that can't be read
+    │   ├── BodyTooLarge
+    │   ├── JobNotFinal
+    │   ├── JobAlreadyFinal
+    │   └── Unavailable           the database can't be reached, or has no room
+    └── OperationError            raised by an operation: the attempt failed, another may succeed
+        └── PermanentError        raised by an operation: no further attempt will do better
+
+AttemptStopped stands outside: it is the runner's way out of an operation, not an error.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+
+
+class TidegateError(Exception):
+    """Root of the tree; never raised itself."""
+
+
+class ConfigurationError(TidegateError):
+    """A setting or a file of settings can't be used. The message names it and says what would do."""
+
+
+class Refusal(TidegateError):  # noqa: N818 - a refusal is an answer, and the glossary says so
+    """A request that is not taken. Nothing was recorded."""
+
+
+class UnknownOperation(Refusal):
+    """No operation has this name."""
+
+
+class UnknownJob(Refusal):
+    """No job of this client has this id."""
+
+
+class UnsupportedBody(Refusal):
+    """The operation does not take this content type."""
+
+
+class MalformedBody(Refusal):
+    """The body is not JSON."""
+
+
+@dataclass(frozen=True)
+class InputFault:
+    """One thing that is wrong with an input; `pointer` is a JSON pointer (RFC 6901) to it."""
+
+    pointer: str
+    detail: str
+
+
+class InvalidInput(Refusal):
+    """The input breaks the operation's schema; `faults` has every reason."""
+
+    def __init__(self, faults: Sequence[InputFault]) -> None:
+        super().__init__(f"{len(faults)} fault(s) in the input")
+        self.faults = tuple(faults)
+
+
+class InvalidHeader(Refusal):
+    """A header of the contract can't be read or asks for what can't be."""
+
+
+class BodyTooLarge(Refusal):
+    """The body is larger than the operation takes."""
+
+
+class JobNotFinal(Refusal):
+    """The request needs a final job; this one still goes on."""
+
+
+class JobAlreadyFinal(Refusal):
+    """The request needs a job that still goes on; this one is final."""
+
+
+class Unavailable(Refusal):
+    """The database can't take the request now; `retry_after` says when to try again."""
+
+    def __init__(self, message: str, retry_after: timedelta = timedelta(seconds=5)) -> None:
+        super().__init__(message)
+        self.retry_after = retry_after
+
+
+class OperationError(TidegateError):
+    """For operations to raise: this attempt failed, another may succeed."""
+
+
+class PermanentError(OperationError):
+    """For operations to raise: the attempt failed and no other will do better."""
+
+
+class AttemptStopped(BaseException):
+    """Raised inside an operation when its attempt no longer counts: cancelled, past the deadline, or taken over."""

@@ -1,0 +1,78 @@
+"""Which jobs may go now: looks at every lane and releases what rate, burst, concurrency and workers allow."""
+
+import random
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+
+from tidegate.job import Released
+from tidegate.store.lanes import Due, Lane, LaneStore
+
+BATCH = 200
+# Slots are taken at most this far ahead, so that a change of a limit or a pause leaves little that is already promised.
+HORIZON = timedelta(milliseconds=60)
+# The next look comes this long before the first slot that is not taken yet: what a message needs to its worker.
+LEAD_SECONDS = 0.03
+LOCKED_LOOK_SECONDS = 0.02
+SLOW_LOOK_SECONDS = 1.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Turn:
+    """What one look did: the jobs to publish now, and the seconds after which to look again unless woken."""
+
+    released: Sequence[Released]
+    look_again_seconds: float
+
+
+class Gate:
+    """Releases rows to the broker. Any number of gates may run: each lane's row is locked while one decides."""
+
+    def __init__(self, lanes: LaneStore) -> None:
+        self._lanes = lanes
+
+    def run_once(self) -> Turn:
+        """Looks at every lane once. The released jobs are committed as such and must be published or taken back."""
+        lanes = list(self._lanes.due())
+        random.shuffle(lanes)  # no lane is always first at the places of its queue
+        contenders = Counter(lane.queue for lane in lanes if max(lane.next_run_at, lane.paused_until) <= lane.now)
+        released: list[Released] = []
+        look_again = SLOW_LOOK_SECONDS
+        for lane in lanes:
+            ready_at = max(lane.next_run_at, lane.paused_until)
+            if ready_at > lane.now:
+                look_again = min(look_again, (ready_at - lane.now) / 1e6)
+                continue
+            let_go, look = self._release(lane, is_contended=contenders[lane.queue] > 1)
+            released += let_go
+            look_again = min(look_again, look)
+        return Turn(released=released, look_again_seconds=max(0.0, look_again))
+
+    def _release(self, due: Due, *, is_contended: bool) -> tuple[Sequence[Released], float]:
+        released = self._lanes.release(
+            due.name, lambda lane: room(lane, queue=due.queue, is_contended=is_contended), horizon=HORIZON
+        )
+        if released is None:
+            return [], LOCKED_LOOK_SECONDS
+        jobs, seconds_to_next_slot = released
+        if len(jobs) == BATCH:
+            return jobs, 0.0
+        if seconds_to_next_slot is None:
+            return jobs, SLOW_LOOK_SECONDS
+        return jobs, seconds_to_next_slot - LEAD_SECONDS
+
+
+def room(lane: Lane, *, queue: str, is_contended: bool) -> int:
+    """For how many more jobs of this lane there are places.
+
+    The downstream's concurrency; at most twice as many messages as the live workers of the queue can run, so
+    that the broker's queue stays short; and while another lane has due jobs, no more than half of those.
+    """
+    size = lane.sizes.get(queue, 0)
+    places = min(BATCH, 2 * size - lane.held_by_queue.get(queue, 0))
+    if is_contended:
+        places = min(places, size - lane.held)
+    if lane.concurrency is not None:
+        places = min(places, lane.concurrency - lane.held)
+    return max(0, places)

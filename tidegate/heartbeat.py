@@ -1,0 +1,98 @@
+"""Says that a worker lives, renews the leases of its jobs, and takes back at once what its dead children held."""
+
+import logging
+import os
+import threading
+from collections.abc import Callable
+from collections.abc import Set as AbstractSet
+from datetime import timedelta
+
+from tidegate import clock
+from tidegate.database import UNREACHABLE
+from tidegate.store.presence import PresenceStore
+
+log = logging.getLogger(__name__)
+
+_LOOK_SECONDS = 0.5
+# After a child appeared or vanished its jobs are looked for so long: claims are only believed after a second.
+_SUSPICIOUS_SECONDS = 3.0
+
+
+class Heartbeat:
+    """One thread for all jobs of a worker, in its main process.
+
+    A child process is alive as long as its parent sees it, whatever it computes: renewing is the parent's, so
+    that a child stuck in C code does not lose its job to a rescue that would run it twice.
+    """
+
+    def __init__(
+        self,
+        presence: PresenceStore,
+        *,
+        worker: str,
+        queue: str,
+        size: int,
+        lease: timedelta,
+        children: Callable[[], AbstractSet[int]] | None = None,
+        after_take_back: Callable[[], None],
+    ) -> None:
+        self._presence = presence
+        self._worker = worker
+        self._queue = queue
+        self._size = size
+        self._lease = lease
+        self._children = children
+        self._after_take_back = after_take_back
+        self._seen_children: AbstractSet[int] = frozenset()
+        self._beat_due = 0.0
+        self._check_until = 0.0
+        self._stopped = threading.Event()
+        self._thread = threading.Thread(target=self._loop, name="heartbeat", daemon=True)
+        # A fork while this thread is inside the database's client library would leave the child its locks held.
+        self._in_database = threading.Lock()
+        os.register_at_fork(
+            before=self._in_database.acquire,
+            after_in_parent=self._in_database.release,
+            after_in_child=self._in_database.release,
+        )
+
+    def start(self) -> None:
+        """Beats once, so that the gate knows of this worker at once, and goes on in a thread."""
+        self.run_once()
+        self._thread.start()
+
+    def stop(self) -> int:
+        """Ends the beats and gives every job that is left back to be run elsewhere; how many those were."""
+        self._stopped.set()
+        if self._thread.is_alive():
+            self._thread.join(timeout=5)
+        with self._in_database:
+            return self._presence.gone(self._worker)
+
+    def run_once(self) -> int:
+        """Does what is due now; how many jobs were taken back from dead children."""
+        taken_back = 0
+        with self._in_database:
+            if clock.monotonic() >= self._beat_due:
+                self._presence.seen(self._worker, queue=self._queue, size=self._size, until=self._lease)
+                self._presence.renew(self._worker, lease=self._lease)
+                self._beat_due = clock.monotonic() + self._lease.total_seconds() / 3
+                self._check_until = max(self._check_until, clock.monotonic() + _LOOK_SECONDS)
+            if self._children is not None:
+                alive = self._children()
+                if alive != self._seen_children:
+                    self._seen_children = alive
+                    self._check_until = clock.monotonic() + _SUSPICIOUS_SECONDS
+                if clock.monotonic() <= self._check_until:
+                    taken_back = self._presence.child_died(self._worker, alive)
+        if taken_back:
+            log.warning("a child process died; %d job(s) taken back", taken_back)
+            self._after_take_back()
+        return taken_back
+
+    def _loop(self) -> None:
+        while not self._stopped.wait(_LOOK_SECONDS):
+            try:
+                self.run_once()
+            except UNREACHABLE as error:
+                log.warning("heartbeat: the database can't be reached: %s", error)

@@ -1,0 +1,170 @@
+"""The tables, with the constraints that make an impossible row impossible.
+
+`jobs` rows are small and hot; what callers send and get lies in `bodies`. An `attempts` row is made at the
+release of a job and is the *place* that it holds at its downstream until the call has ended.
+"""
+
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    CheckConstraint,
+    Column,
+    ForeignKey,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    String,
+    Table,
+    Text,
+    Uuid,
+    false,
+    text,
+)
+
+from tidegate.database import Instant
+from tidegate.states import FINAL_STATES, State
+
+metadata = MetaData(
+    naming_convention={
+        "pk": "pk_%(table_name)s",
+        "fk": "fk_%(table_name)s_%(column_0_name)s",
+        "ck": "ck_%(table_name)s_%(constraint_name)s",
+        "uq": "uq_%(table_name)s_%(column_0_name)s",
+    }
+)
+
+IMPLICIT_CLIENT = "local"
+"""Id of the one client there is while authentication is off."""
+
+_FINAL = ", ".join(sorted(f"'{state}'" for state in FINAL_STATES))
+
+clients = Table(
+    "clients",
+    metadata,
+    Column("id", String(40), primary_key=True),
+    Column("name", String(100), nullable=False, unique=True),
+    Column("created_at", Instant, nullable=False),
+)
+
+keys = Table(
+    "keys",
+    metadata,
+    Column("id", String(40), primary_key=True),
+    Column("client_id", ForeignKey("clients.id", ondelete="CASCADE"), nullable=False),
+    Column("name", String(100), nullable=False),
+    Column("hash", LargeBinary(32), nullable=False, unique=True),
+    Column("role", String(10), nullable=False),
+    Column("created_at", Instant, nullable=False),
+    Column("expires_at", Instant),
+    Column("revoked_at", Instant),
+    CheckConstraint("role IN ('client', 'operator')", name="role"),
+)
+
+downstreams = Table(
+    "downstreams",
+    metadata,
+    Column("name", String(100), primary_key=True),
+    Column("rates", Text, nullable=False),  # JSON list of "50/s"; empty: no limit
+    Column("burst", Integer, nullable=False),
+    Column("concurrency", Integer),  # null: no limit
+    Column("pace", Text, nullable=False),  # JSON of pacing.Pace: what the past calls leave free
+    Column("paused", Boolean, nullable=False, server_default=false()),  # by an operator
+    Column("paused_until", Instant),  # because the downstream asked for it
+    Column("refusals", Integer, nullable=False, server_default="0"),  # in a row, without any other answer between
+    CheckConstraint("burst >= 1", name="burst"),
+    CheckConstraint("concurrency IS NULL OR concurrency >= 1", name="concurrency"),
+)
+
+workers = Table(
+    "workers",
+    metadata,
+    Column("id", String(40), primary_key=True),
+    Column("queue", String(20), nullable=False),
+    Column("size", Integer, nullable=False),  # attempts that it runs side by side
+    Column("seen_until", Instant, nullable=False),
+)
+
+jobs = Table(
+    "jobs",
+    metadata,
+    Column("id", Uuid(as_uuid=False), primary_key=True),  # version 7: sorts by time of submit
+    Column("client_id", ForeignKey("clients.id"), nullable=False),
+    Column("operation", String(100), nullable=False),
+    Column("downstream", String(100), nullable=False),
+    Column("queue", String(20), nullable=False),
+    Column("state", String(10), nullable=False, server_default=State.QUEUED.value),
+    Column("version", Integer, nullable=False, server_default="1"),  # rises with every change that a caller can see
+    Column("created_at", Instant, nullable=False),
+    Column("run_at", Instant, nullable=False),  # not released before
+    Column("deadline", Instant, nullable=False),
+    Column("started_at", Instant),
+    Column("finished_at", Instant),
+    Column("fence", Integer, nullable=False, server_default="0"),  # rises at every release
+    Column("slot_at", Instant),  # set: released under `fence` and not come back since
+    Column("attempt", Integer, nullable=False, server_default="0"),
+    Column("max_attempts", Integer, nullable=False),
+    Column("losses", Integer, nullable=False, server_default="0"),  # attempts that ended with their process
+    Column("waits_for", String(12)),  # why run_at lies ahead, for the caller
+    Column("worker", String(40)),
+    Column("worker_pid", Integer),
+    Column("lease_until", Instant),
+    Column("cancel_requested", Boolean, nullable=False, server_default=false()),
+    Column("percent", Integer, nullable=False, server_default="0"),
+    Column("done", BigInteger),
+    Column("total", BigInteger),
+    Column("note", String(200)),
+    Column("error", Text),  # JSON object
+    CheckConstraint(f"state IN ({', '.join(repr(state.value) for state in State)})", name="state"),
+    CheckConstraint(f"(state IN ({_FINAL})) = (finished_at IS NOT NULL)", name="finished"),
+    CheckConstraint("(state = 'running') = (lease_until IS NOT NULL)", name="lease"),
+    CheckConstraint("state <> 'running' OR slot_at IS NOT NULL", name="slot"),
+    CheckConstraint("(percent = 100) = (state = 'succeeded') AND percent BETWEEN 0 AND 100", name="percent"),
+    CheckConstraint("deadline > created_at", name="deadline"),
+)
+
+_DUE = text("state = 'queued' AND slot_at IS NULL")
+Index(
+    "ix_jobs_due",
+    jobs.c.downstream,
+    jobs.c.run_at,
+    jobs.c.id,
+    postgresql_where=_DUE,
+    sqlite_where=_DUE,
+)
+_OPEN = text("state IN ('queued', 'running')")
+Index("ix_jobs_deadline", jobs.c.deadline, postgresql_where=_OPEN, sqlite_where=_OPEN)
+_RUNNING = text("state = 'running'")
+Index("ix_jobs_lease", jobs.c.lease_until, postgresql_where=_RUNNING, sqlite_where=_RUNNING)
+Index("ix_jobs_client", jobs.c.client_id, jobs.c.id)
+_FINISHED = text("finished_at IS NOT NULL")
+Index("ix_jobs_finished", jobs.c.finished_at, postgresql_where=_FINISHED, sqlite_where=_FINISHED)
+
+bodies = Table(
+    "bodies",
+    metadata,
+    Column("job_id", ForeignKey("jobs.id", ondelete="CASCADE"), primary_key=True),
+    Column("kind", String(6), primary_key=True),
+    Column("content_type", String(200), nullable=False),
+    Column("is_json", Boolean, nullable=False),  # parsed once, so that it can be put into a document as it is
+    Column("content", LargeBinary, nullable=False),
+    CheckConstraint("kind IN ('input', 'result')", name="kind"),
+)
+
+attempts = Table(
+    "attempts",
+    metadata,
+    Column("job_id", ForeignKey("jobs.id", ondelete="CASCADE"), primary_key=True),
+    Column("fence", Integer, primary_key=True),
+    Column("downstream", String(100), nullable=False),
+    Column("queue", String(20), nullable=False),
+    Column("released_at", Instant, nullable=False),
+    Column("slot_at", Instant, nullable=False),
+    Column("claimed_at", Instant),
+    Column("call_started_at", Instant),
+    Column("place_until", Instant, nullable=False),
+    Column("ended_at", Instant),  # the place is free from here on
+    Column("outcome", String(20)),
+)
+_HELD = text("ended_at IS NULL")
+Index("ix_attempts_held", attempts.c.place_until, postgresql_where=_HELD, sqlite_where=_HELD)

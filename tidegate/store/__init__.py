@@ -1,0 +1,28 @@
+"""Every statement about jobs, by who makes it: callers, workers,
+their heartbeat (presence), the gate (lanes), the sweep (upkeep).
+
+Each move of a job is ONE guarded UPDATE whose row count tells who won: the database decides every race,
+Python never reads a state and then writes one.
+"""
+
+from tidegate.database import Database
+from tidegate.store.callers import CallerStore
+from tidegate.store.lanes import LaneStore
+from tidegate.store.presence import PresenceStore
+from tidegate.store.upkeep import UpkeepStore
+from tidegate.store.workers import WorkerStore
+
+
+class Store:
+    """The faces of one database."""
+
+    def __init__(self, database: Database) -> None:
+        self.database = database
+        self.callers = CallerStore(database)
+        self.workers = WorkerStore(database)
+        self.presence = PresenceStore(database)
+        self.lanes = LaneStore(database)
+        self.upkeep = UpkeepStore(database)
+
+
+__all__ = ["CallerStore", "LaneStore", "PresenceStore", "Store", "UpkeepStore", "WorkerStore"]

@@ -1,0 +1,297 @@
+"""The gate's statements: one lane at a time, under the lock of its downstream's row."""
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+import orjson
+from sqlalchemy import (
+    BigInteger,
+    Connection,
+    and_,
+    bindparam,
+    func,
+    insert,
+    literal,
+    or_,
+    select,
+    type_coerce,
+    union_all,
+    update,
+)
+
+from tidegate import clock, pacing
+from tidegate.clock import from_microseconds
+from tidegate.database import Database, database_now, later_of
+from tidegate.job import Claim, Released
+from tidegate.models import attempts, downstreams, jobs, workers
+from tidegate.operations import Limits
+from tidegate.states import State
+from tidegate.store.moves import IN_TIME, NOW, is_mine, lock_rows, take_back_release
+
+CLAIM_WITHIN = timedelta(seconds=5)
+_MICROSECOND = timedelta(microseconds=1)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Lane:
+    """A downstream's row as the gate holds it locked, with what is out at this moment. Instants in microseconds.
+
+    `held`: places taken, by downstream and by queue. `sizes`: of the live workers, by queue.
+    """
+
+    name: str
+    allowance: pacing.Allowance
+    pace: pacing.Pace
+    concurrency: int | None
+    now: int
+    held: int
+    held_by_queue: dict[str, int]
+    sizes: dict[str, int]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Due:
+    """When a lane next has something to do, in microseconds; `now` is the database's clock at the look."""
+
+    name: str
+    queue: str
+    next_run_at: int
+    paused_until: int
+    now: int
+
+
+class LaneStore:
+    """Statements about downstreams and the release of their jobs."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def declare(self, declared: Iterable[Limits]) -> None:
+        """Makes the rows agree with the declared limits; the pace of a row that is there stays."""
+        for limits in declared:
+            values = {
+                "rates": orjson.dumps(limits.rates).decode(),
+                "burst": limits.burst,
+                "concurrency": limits.concurrency,
+            }
+            with self._database.writing() as connection:
+                row = connection.execute(_locked(limits.name, self._database.is_sqlite, wait=True)).one_or_none()
+                if row is None:
+                    connection.execute(insert(downstreams).values(name=limits.name, pace="{}", **values))
+                elif {name: getattr(row, name) for name in values} != values:
+                    allowance = allowance_of(limits.rates, limits.burst)
+                    pace = pacing.changed(
+                        allowance, pacing.Pace.from_json(orjson.loads(row.pace)), now=_now(connection)
+                    )
+                    connection.execute(
+                        update(downstreams)
+                        .where(downstreams.c.name == limits.name)
+                        .values(**values, pace=orjson.dumps(pace.as_json()).decode())
+                    )
+
+    def due(self) -> Sequence[Due]:
+        """Every lane with jobs that wait for their release, and the instant of the first. Its cost does not grow
+        with the backlog: one look into the index per downstream."""
+        first = (
+            select(jobs.c.run_at, jobs.c.queue)
+            .where(jobs.c.downstream == downstreams.c.name, jobs.c.state == State.QUEUED, jobs.c.slot_at.is_(None))
+            .order_by(jobs.c.run_at, jobs.c.id)
+            .limit(1)
+        )
+        columns = select(
+            downstreams.c.name,
+            first.with_only_columns(type_coerce(jobs.c.run_at, BigInteger)).scalar_subquery().label("next_run_at"),
+            first.with_only_columns(jobs.c.queue).scalar_subquery().label("queue"),
+            func.coalesce(type_coerce(downstreams.c.paused_until, BigInteger), 0).label("paused_until"),
+            NOW.label("now"),
+        ).where(~downstreams.c.paused)
+        with self._database.reading() as connection:
+            rows = connection.execute(columns).all()
+        return [
+            Due(name=row.name, queue=row.queue, next_run_at=row.next_run_at, paused_until=row.paused_until, now=row.now)
+            for row in rows
+            if row.next_run_at is not None
+        ]
+
+    def release(
+        self, name: str, room: Callable[[Lane], int], *, horizon: timedelta
+    ) -> tuple[list[Released], float | None] | None:
+        """Takes slots and lets go as many jobs, in one transaction: all of it happens or nothing.
+
+        `room` says for how many there are places. Returns the released jobs and, where a rate holds the rest
+        back, the seconds until the next slot. None: another steward holds this lane just now.
+        """
+        with self._database.writing() as connection:
+            row = connection.execute(_locked(name, self._database.is_sqlite, wait=False)).one_or_none()
+            if row is None:
+                return None
+            lane = _lane(connection, row)
+            if row.paused or (row.paused_until or 0) > lane.now:
+                return [], None
+            waiting = self._waiting(connection, name, room(lane))
+            slots, pace = pacing.take(
+                lane.allowance, lane.pace, now=lane.now, wanted=len(waiting), horizon=horizon // _MICROSECOND
+            )
+            held_back = (
+                (pacing.next_slot(lane.allowance, pace, now=lane.now) - lane.now) / 1e6
+                if len(slots) < len(waiting)
+                else None
+            )
+            released = [
+                Released(
+                    job_id=job.id,
+                    fence=job.fence + 1,
+                    queue=job.queue,
+                    operation=job.operation,
+                    slot_at=from_microseconds(slot),
+                    deadline=job.deadline,
+                )
+                for job, slot in zip(waiting, slots, strict=False)
+            ]
+            if released:
+                _let_go(connection, name, released, from_microseconds(lane.now))
+                _keep_pace(connection, name, pace)
+        return released, held_back
+
+    def take_slot(self, claim: Claim, *, within: timedelta) -> float | None:
+        """A new slot for a claimed job that missed its own: its instant on this process's monotonic clock;
+        None: there is none within that time, or the attempt no longer counts.
+
+        So the calls of workers that stood still do not fall together afterwards.
+        """
+        with self._database.writing() as connection:
+            row = connection.execute(_locked(claim.downstream, self._database.is_sqlite, wait=True)).one()
+            counts = select(jobs.c.id).where(is_mine(claim), IN_TIME, ~jobs.c.cancel_requested)
+            if connection.execute(counts).one_or_none() is None:
+                return None
+            now, at = _now(connection), clock.monotonic()
+            slots, pace = pacing.take(
+                allowance_of(orjson.loads(row.rates), row.burst),
+                pacing.Pace.from_json(orjson.loads(row.pace)),
+                now=now,
+                wanted=1,
+                horizon=within // _MICROSECOND,
+            )
+            if not slots:
+                return None
+            _keep_pace(connection, claim.downstream, pace)
+            moved_by = timedelta(microseconds=slots[0] - now)
+            connection.execute(
+                update(attempts)
+                .where(attempts.c.job_id == claim.job_id, attempts.c.fence == claim.fence)
+                .values(slot_at=from_microseconds(slots[0]), place_until=later_of(attempts.c.place_until, moved_by))
+            )
+        return at + (slots[0] - now) / 1e6
+
+    def take_back(self, released: Sequence[Released]) -> None:
+        """Undoes releases whose messages were surely not sent; those that were claimed meanwhile stay."""
+        with self._database.writing() as connection:
+            for job in released:
+                take_back_release(connection, job.job_id, job.fence, outcome="not sent")
+
+    def _waiting(self, connection: Connection, name: str, limit: int) -> Sequence[Any]:
+        if limit <= 0:
+            return []
+        statement = (
+            select(jobs.c.id, jobs.c.fence, jobs.c.queue, jobs.c.operation, jobs.c.deadline)
+            .where(
+                jobs.c.downstream == name,
+                jobs.c.state == State.QUEUED,
+                jobs.c.slot_at.is_(None),
+                jobs.c.run_at <= database_now(),
+                IN_TIME,
+            )
+            .order_by(jobs.c.run_at, jobs.c.id)
+            .limit(limit)
+        )
+        return connection.execute(lock_rows(statement, is_sqlite=self._database.is_sqlite)).all()
+
+
+def allowance_of(rates: Iterable[str], burst: int) -> pacing.Allowance:
+    """The pacing's form of a row's rates."""
+    return pacing.Allowance(rates=tuple(pacing.Rate.parse(rate) for rate in rates), burst=burst)
+
+
+def is_held() -> Any:
+    """Whether an attempt still has its place: a claimed one until it ended or its time is long over, an unclaimed
+    one until somebody took its release back."""
+    return and_(
+        attempts.c.ended_at.is_(None), or_(attempts.c.claimed_at.is_(None), attempts.c.place_until > database_now())
+    )
+
+
+def _locked(name: str, is_sqlite: bool, *, wait: bool) -> Any:
+    columns = select(
+        downstreams.c.name,
+        downstreams.c.rates,
+        downstreams.c.burst,
+        downstreams.c.concurrency,
+        downstreams.c.pace,
+        downstreams.c.paused,
+        type_coerce(downstreams.c.paused_until, BigInteger).label("paused_until"),
+    ).where(downstreams.c.name == name)
+    return columns if is_sqlite else columns.with_for_update(skip_locked=not wait)
+
+
+def _lane(connection: Connection, row: Any) -> Lane:
+    # One statement, made after the lock was won: a clock read before it may be older than the last slot taken.
+    held = select(literal("held"), attempts.c.downstream, attempts.c.queue, func.count())
+    sizes = select(literal("size"), literal(""), workers.c.queue, func.sum(workers.c.size))
+    counts = connection.execute(
+        union_all(
+            held.where(is_held()).group_by(attempts.c.downstream, attempts.c.queue),
+            sizes.where(workers.c.seen_until > database_now()).group_by(workers.c.queue),
+            select(literal("now"), literal(""), literal(""), NOW),
+        )
+    ).all()
+    held_by_queue: dict[str, int] = {}
+    for kind, _, queue, count in counts:
+        if kind == "held":
+            held_by_queue[queue] = held_by_queue.get(queue, 0) + count
+    return Lane(
+        name=row.name,
+        allowance=allowance_of(orjson.loads(row.rates), row.burst),
+        pace=pacing.Pace.from_json(orjson.loads(row.pace)),
+        concurrency=row.concurrency,
+        now=next(count for kind, _, _, count in counts if kind == "now"),
+        held=sum(count for kind, downstream, _, count in counts if kind == "held" and downstream == row.name),
+        held_by_queue=held_by_queue,
+        sizes={queue: int(size) for kind, _, queue, size in counts if kind == "size"},
+    )
+
+
+def _let_go(connection: Connection, downstream: str, released: Sequence[Released], now: datetime) -> None:
+    connection.execute(
+        update(jobs)
+        .where(jobs.c.id == bindparam("job"))
+        .values(fence=bindparam("next_fence"), slot_at=bindparam("slot"), waits_for=None),
+        [{"job": job.job_id, "next_fence": job.fence, "slot": job.slot_at} for job in released],
+    )
+    connection.execute(
+        insert(attempts),
+        [
+            {
+                "job_id": job.job_id,
+                "fence": job.fence,
+                "downstream": downstream,
+                "queue": job.queue,
+                "released_at": now,
+                "slot_at": job.slot_at,
+                "place_until": now + CLAIM_WITHIN,
+            }
+            for job in released
+        ],
+    )
+
+
+def _now(connection: Connection) -> int:
+    now: int = connection.execute(select(NOW)).scalar_one()
+    return now
+
+
+def _keep_pace(connection: Connection, name: str, pace: pacing.Pace) -> None:
+    connection.execute(
+        update(downstreams).where(downstreams.c.name == name).values(pace=orjson.dumps(pace.as_json()).decode())
+    )

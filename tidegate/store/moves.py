@@ -1,0 +1,111 @@
+"""The moves of a job that several statements share, as values of an UPDATE, and reading a row."""
+
+from collections.abc import Mapping
+from datetime import timedelta
+from typing import Any
+
+import orjson
+from sqlalchemy import BigInteger, ColumnElement, Connection, Row, and_, case, literal, or_, select, type_coerce, update
+from sqlalchemy.sql.elements import KeyedColumnElement
+
+from tidegate.database import database_now
+from tidegate.job import Claim, Job, Wait
+from tidegate.models import attempts, jobs
+from tidegate.states import OPEN_STATES, State
+
+JOB_COLUMNS: tuple[KeyedColumnElement[Any], ...] = (
+    *(jobs.c[name] for name in Job.__dataclass_fields__ if name != "seen_at"),
+    database_now().label("seen_at"),
+)
+
+NOW = type_coerce(database_now(), BigInteger)
+"""The database's clock in microseconds."""
+
+IS_OPEN = jobs.c.state.in_(sorted(OPEN_STATES))
+IN_TIME = jobs.c.deadline > database_now()
+
+
+def job_from(row: Row[Any]) -> Job:
+    """The record of a row of JOB_COLUMNS."""
+    values = dict(row._mapping)  # noqa: SLF001 - SQLAlchemy's public name for it
+    values["state"] = State(values["state"])
+    values["waits_for"] = Wait(values["waits_for"]) if values["waits_for"] else None
+    values["error"] = orjson.loads(values["error"]) if values["error"] else None
+    return Job(**values)
+
+
+def error_text(error: Mapping[str, Any]) -> str:
+    """The JSON that `jobs.error` holds. Never fails: what UTF-8 can't say is replaced."""
+    return orjson.dumps(error, default=str).decode()
+
+
+def ended(state: State) -> dict[str, Any]:
+    """Values of the move into a final state other than succeeded."""
+    return {
+        "state": state,
+        "finished_at": database_now(),
+        "version": jobs.c.version + 1,
+        "slot_at": None,
+        "lease_until": None,
+        "worker": None,
+        "worker_pid": None,
+        "waits_for": None,
+    }
+
+
+def come_back(*, spent: bool | ColumnElement[bool], after: timedelta, waits_for: Wait | None) -> dict[str, Any]:
+    """Values of the move out of an attempt that brought no result. The order of fate, decided in one place:
+
+    deadline passed: expired; cancel asked: cancelled; attempts spent: failed; else queued again, not before `after`.
+    """
+    is_spent = literal(spent) if isinstance(spent, bool) else spent
+    is_late = jobs.c.deadline <= database_now()
+    has_ended = or_(is_late, jobs.c.cancel_requested, is_spent)
+    return {
+        **ended(State.QUEUED),
+        "state": case(
+            (is_late, State.EXPIRED),
+            (jobs.c.cancel_requested, State.CANCELLED),
+            (is_spent, State.FAILED),
+            else_=State.QUEUED,
+        ),
+        "finished_at": case((has_ended, database_now()), else_=None),
+        "run_at": case((has_ended, jobs.c.run_at), else_=database_now(after)),
+        "waits_for": waits_for,
+    }
+
+
+def is_mine(claim: Claim) -> ColumnElement[bool]:
+    """Whether the job still runs under this claim: the guard of every write of a worker."""
+    return and_(jobs.c.id == claim.job_id, jobs.c.state == State.RUNNING, jobs.c.fence == claim.fence)
+
+
+def is_released(job_id: str, fence: int) -> ColumnElement[bool]:
+    """Whether this release of the job still stands and nobody has claimed it."""
+    return and_(jobs.c.id == job_id, jobs.c.state == State.QUEUED, jobs.c.fence == fence, jobs.c.slot_at.is_not(None))
+
+
+def take_back_release(connection: Connection, job_id: str, fence: int, *, outcome: str) -> bool:
+    """Makes a released, unclaimed job wait again and frees its place. False: this release no longer stands."""
+    won = connection.execute(update(jobs).where(is_released(job_id, fence)).values(slot_at=None)).rowcount == 1
+    connection.execute(
+        update(attempts)
+        .where(
+            attempts.c.job_id == job_id,
+            attempts.c.fence == fence,
+            attempts.c.claimed_at.is_(None),
+            attempts.c.ended_at.is_(None),
+        )
+        .values(ended_at=database_now(), outcome=outcome)
+    )
+    return won
+
+
+def lock_rows(statement: Any, *, is_sqlite: bool) -> Any:
+    """Locks the rows that a SELECT finds and passes over those that others hold. SQLite's writer is alone anyway."""
+    return statement if is_sqlite else statement.with_for_update(skip_locked=True)
+
+
+def by_id(job_id: str) -> Any:
+    """SELECT of one job."""
+    return select(*JOB_COLUMNS).where(jobs.c.id == job_id)

@@ -1,0 +1,126 @@
+"""The sweep's statements. Each is guarded by itself, so any number of sweeps may run side by side."""
+
+from datetime import timedelta
+from typing import Any
+
+from sqlalchemy import ColumnElement, and_, delete, func, not_, select, update
+from sqlalchemy.sql import Select
+
+from tidegate.database import Database, database_now
+from tidegate.models import attempts, jobs, workers
+from tidegate.states import State
+from tidegate.store.lanes import CLAIM_WITHIN
+from tidegate.store.moves import IN_TIME, IS_OPEN, come_back, ended, is_released, lock_rows, take_back_release
+from tidegate.store.presence import LOST, MAX_LOSSES
+
+_LOST_AGAIN_AFTER = timedelta(0)
+_FORGET_WORKERS_AFTER = timedelta(hours=1)
+
+
+class UpkeepStore:
+    """What no message will put right. Every method works off one batch and returns how many rows it moved."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def expire(self, batch: int) -> int:
+        """Ends jobs whose deadline has passed."""
+        late = select(jobs.c.id).where(IS_OPEN, not_(IN_TIME)).order_by(jobs.c.deadline).limit(batch)
+        return self._update_jobs(late, and_(IS_OPEN, not_(IN_TIME)), ended(State.EXPIRED))
+
+    def rescue(self, batch: int) -> int:
+        """Takes back jobs whose worker let the lease run out. Their places stay held: the calls may still be open."""
+        is_lost = and_(jobs.c.state == State.RUNNING, jobs.c.lease_until <= database_now())
+        lost = select(jobs.c.id).where(is_lost).order_by(jobs.c.lease_until).limit(batch)
+        changes = {
+            **come_back(spent=jobs.c.losses + 1 >= MAX_LOSSES, after=_LOST_AGAIN_AFTER, waits_for=None),
+            "losses": jobs.c.losses + 1,
+            "error": LOST,
+        }
+        return self._update_jobs(lost, is_lost, changes)
+
+    def take_back_unclaimed(self, batch: int) -> int:
+        """Takes back releases that nobody claimed in 5 s although a worker was free: their message was lost.
+
+        With every worker busy the message just waits in the broker, and a second one would only be noise; the
+        look is put off by another 5 s.
+        """
+        overdue = and_(
+            attempts.c.ended_at.is_(None), attempts.c.claimed_at.is_(None), attempts.c.place_until <= database_now()
+        )
+        with self._database.writing() as connection:
+            rows = connection.execute(
+                lock_rows(
+                    select(attempts.c.job_id, attempts.c.fence, attempts.c.queue).where(overdue).limit(batch),
+                    is_sqlite=self._database.is_sqlite,
+                )
+            ).all()
+            if not rows:
+                return 0
+            busy: dict[str, int] = dict(
+                connection.execute(
+                    select(attempts.c.queue, func.count())
+                    .where(attempts.c.ended_at.is_(None), attempts.c.claimed_at.is_not(None))
+                    .group_by(attempts.c.queue)
+                ).tuples()
+            )
+            size: dict[str, int] = dict(
+                connection.execute(
+                    select(workers.c.queue, func.sum(workers.c.size))
+                    .where(workers.c.seen_until > database_now())
+                    .group_by(workers.c.queue)
+                ).tuples()
+            )
+            taken_back = 0
+            for job_id, fence, queue in rows:
+                stands = connection.execute(select(jobs.c.id).where(is_released(job_id, fence))).one_or_none()
+                if stands and size.get(queue, 0) <= busy.get(queue, 0):
+                    connection.execute(
+                        update(attempts)
+                        .where(attempts.c.job_id == job_id, attempts.c.fence == fence)
+                        .values(place_until=database_now(CLAIM_WITHIN))
+                    )
+                else:
+                    take_back_release(connection, job_id, fence, outcome="unclaimed")
+                    taken_back += 1
+        return taken_back
+
+    def free_places(self, batch: int) -> int:
+        """Ends attempts whose time is long over and whose process never said so."""
+        over = and_(
+            attempts.c.ended_at.is_(None), attempts.c.claimed_at.is_not(None), attempts.c.place_until <= database_now()
+        )
+        keys = select(attempts.c.job_id, attempts.c.fence).where(over).limit(batch)
+        with self._database.writing() as connection:
+            rows = connection.execute(lock_rows(keys, is_sqlite=self._database.is_sqlite)).all()
+            for job_id, fence in rows:
+                connection.execute(
+                    update(attempts)
+                    .where(attempts.c.job_id == job_id, attempts.c.fence == fence)
+                    .values(ended_at=database_now(), outcome="lost")
+                )
+        return len(rows)
+
+    def prune(self, batch: int, *, retention: timedelta) -> int:
+        """Erases jobs that have been final for longer than `retention`, with their bodies and attempts."""
+        old = (
+            select(jobs.c.id)
+            .where(jobs.c.finished_at <= database_now(-retention))
+            .order_by(jobs.c.finished_at)
+            .limit(batch)
+        )
+        with self._database.single_write() as connection:
+            connection.execute(delete(workers).where(workers.c.seen_until <= database_now(-_FORGET_WORKERS_AFTER)))
+            return connection.execute(
+                delete(jobs).where(jobs.c.id.in_(lock_rows(old, is_sqlite=self._database.is_sqlite)))
+            ).rowcount
+
+    def now(self) -> float:
+        """The database's clock in seconds, to be compared with a monotonic one."""
+        with self._database.reading() as connection:
+            return float(connection.execute(select(database_now())).scalar_one().timestamp())
+
+    def _update_jobs(self, found: Select[tuple[str]], still: ColumnElement[bool], changes: dict[str, Any]) -> int:
+        statement = update(jobs).where(jobs.c.id.in_(lock_rows(found, is_sqlite=self._database.is_sqlite)), still)
+        with self._database.single_write() as connection:
+            return connection.execute(statement.values(**changes)).rowcount

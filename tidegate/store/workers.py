@@ -1,0 +1,229 @@
+"""What a worker does to the job in its hands. Every write carries the fence of its claim."""
+
+from collections.abc import Mapping
+from datetime import timedelta
+from typing import Any
+
+from sqlalchemy import BigInteger, Connection, case, func, insert, or_, select, type_coerce, update
+
+from tidegate import clock
+from tidegate.database import Database, database_now
+from tidegate.job import Claim, Wait
+from tidegate.models import attempts, bodies, downstreams, jobs
+from tidegate.operations import Body, Progress
+from tidegate.outcomes import Succeeded
+from tidegate.states import State
+from tidegate.store.moves import IN_TIME, NOW, come_back, ended, error_text, is_mine, is_released, take_back_release
+
+# A call may end this much after its attempt's timeout before its place is given away.
+PLACE_MARGIN = timedelta(seconds=2)
+
+
+class WorkerStore:
+    """Statements of the runner and of the heartbeat."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def claim(
+        self,
+        job_id: str,
+        fence: int,
+        *,
+        worker: str,
+        pid: int,
+        lease: timedelta,
+        attempt_timeouts: Mapping[str, timedelta],
+    ) -> Claim | None:
+        """Takes a released job; None when this release no longer stands, and then its place is free again.
+
+        Of several messages of one release the first wins. A job that was cancelled, expired, taken back by the
+        sweep, or whose lane is paused is not handed out. The place is held until slot + attempt timeout + 2 s.
+        """
+        lane = select(downstreams).where(downstreams.c.name == jobs.c.downstream)
+        is_paused = lane.where(
+            or_(downstreams.c.paused, func.coalesce(type_coerce(downstreams.c.paused_until, BigInteger), 0) > NOW)
+        ).exists()
+        with self._database.writing() as connection:
+            row = connection.execute(
+                update(jobs)
+                .where(
+                    is_released(job_id, fence),
+                    ~jobs.c.cancel_requested,
+                    IN_TIME,
+                    ~is_paused,
+                )
+                .values(
+                    state=State.RUNNING,
+                    version=jobs.c.version + 1,
+                    attempt=jobs.c.attempt + 1,
+                    started_at=func.coalesce(jobs.c.started_at, database_now()),
+                    lease_until=database_now(lease),
+                    worker=worker,
+                    worker_pid=pid,
+                    waits_for=None,
+                    done=None,
+                    total=None,
+                    note=None,
+                )
+                .returning(
+                    *(
+                        jobs.c[name]
+                        for name in ("operation", "downstream", "attempt", "max_attempts", "losses", "slot_at")
+                    ),
+                    (type_coerce(jobs.c.slot_at, BigInteger) - NOW).label("wait"),
+                    (type_coerce(jobs.c.deadline, BigInteger) - NOW).label("left"),
+                    lane.with_only_columns(downstreams.c.rates != "[]").scalar_subquery().label("is_paced"),
+                    lane.with_only_columns(downstreams.c.refusals).scalar_subquery().label("refusals"),
+                )
+            ).one_or_none()
+            if row is None:
+                take_back_release(connection, job_id, fence, outcome="dropped")
+                return None
+            # Read between the statement and the commit, which may take long: the nearest to the database's clock.
+            at = clock.monotonic()
+            place = attempt_timeouts.get(row.operation, timedelta(0)) + PLACE_MARGIN
+            connection.execute(
+                update(attempts)
+                .where(attempts.c.job_id == job_id, attempts.c.fence == fence)
+                .values(claimed_at=database_now(), place_until=row.slot_at + place)
+            )
+        return Claim(
+            job_id=job_id,
+            fence=fence,
+            operation=row.operation,
+            downstream=row.downstream,
+            attempt=row.attempt,
+            max_attempts=row.max_attempts,
+            losses=row.losses,
+            is_paced=bool(row.is_paced),
+            refusals=row.refusals or 0,
+            slot_due=at + row.wait / 1e6,
+            deadline_due=at + row.left / 1e6,
+        )
+
+    def input_of(self, job_id: str) -> Body | None:
+        """What the caller sent; None when the job was erased meanwhile."""
+        with self._database.reading() as connection:
+            row = connection.execute(
+                select(bodies.c.content, bodies.c.content_type).where(
+                    bodies.c.job_id == job_id, bodies.c.kind == "input"
+                )
+            ).one_or_none()
+        return Body(content=row.content, content_type=row.content_type) if row else None
+
+    def progress(self, claim: Claim, progress: Progress, *, lease: timedelta) -> bool:
+        """Writes how far the attempt is and renews its lease. False: it no longer counts and must stop."""
+        with self._database.single_write() as connection:
+            result = connection.execute(
+                update(jobs)
+                .where(is_mine(claim), IN_TIME, ~jobs.c.cancel_requested)
+                .values(
+                    percent=case((jobs.c.percent < progress.percent, progress.percent), else_=jobs.c.percent),
+                    done=progress.done,
+                    total=progress.total,
+                    note=progress.note,
+                    version=jobs.c.version + 1,
+                    lease_until=database_now(lease),
+                )
+            )
+        return result.rowcount == 1
+
+    def succeed(self, claim: Claim, result: Succeeded, *, call_seconds: float | None) -> bool:
+        """Records the result, unless another won: the deadline, a newer claim. False: the result was dropped."""
+        values = {**ended(State.SUCCEEDED), "percent": 100, "error": None}
+        with self._database.writing() as connection:
+            won = connection.execute(update(jobs).where(is_mine(claim), IN_TIME).values(**values)).rowcount == 1
+            if won:
+                connection.execute(
+                    insert(bodies).values(
+                        job_id=claim.job_id,
+                        kind="result",
+                        content_type=result.content_type,
+                        is_json=result.is_json,
+                        content=result.content,
+                    )
+                )
+                _lane_answered(connection, claim)
+            _end_attempt(connection, claim, "succeeded" if won else "late", call_seconds)
+        return won
+
+    def fail(self, claim: Claim, error: Mapping[str, Any], *, call_seconds: float | None) -> bool:
+        """Records the final error, unless another won. False: it was dropped."""
+        values = {**ended(State.FAILED), "error": error_text(error)}
+        with self._database.writing() as connection:
+            won = connection.execute(update(jobs).where(is_mine(claim), IN_TIME).values(**values)).rowcount == 1
+            _lane_answered(connection, claim)
+            _end_attempt(connection, claim, "failed" if won else "late", call_seconds)
+        return won
+
+    def try_again(
+        self, claim: Claim, error: Mapping[str, Any], *, after: timedelta, is_spent: bool, call_seconds: float | None
+    ) -> bool:
+        """Records a failed attempt; the order of fate decides what becomes of the job. False: it was not ours."""
+        values = come_back(spent=is_spent, after=after, waits_for=Wait.RETRY)
+        with self._database.writing() as connection:
+            won = (
+                connection.execute(
+                    update(jobs).where(is_mine(claim)).values(**values, error=error_text(error))
+                ).rowcount
+                == 1
+            )
+            _lane_answered(connection, claim)
+            _end_attempt(connection, claim, "error" if won else "late", call_seconds)
+        return won
+
+    def hand_back(self, claim: Claim, *, after: timedelta, outcome: str) -> bool:
+        """Gives the job back as if this attempt had never been. False: it was not ours any more."""
+        values = come_back(spent=False, after=after, waits_for=None)
+        with self._database.writing() as connection:
+            won = (
+                connection.execute(
+                    update(jobs).where(is_mine(claim)).values(**values, attempt=jobs.c.attempt - 1)
+                ).rowcount
+                == 1
+            )
+            _end_attempt(connection, claim, outcome if won else "late", None)
+        return won
+
+    def refused(self, claim: Claim, error: Mapping[str, Any], *, after: timedelta, call_seconds: float | None) -> bool:
+        """The downstream had no capacity: its lane is paused for the whole cluster, once; the attempt is given back."""
+        values = come_back(spent=False, after=after, waits_for=None)
+        until = database_now(after)
+        is_open = or_(downstreams.c.paused_until.is_(None), downstreams.c.paused_until <= database_now())
+        with self._database.writing() as connection:
+            won = (
+                connection.execute(
+                    update(jobs)
+                    .where(is_mine(claim))
+                    .values(**values, attempt=jobs.c.attempt - 1, error=error_text(error))
+                ).rowcount
+                == 1
+            )
+            connection.execute(
+                update(downstreams)
+                .where(downstreams.c.name == claim.downstream)
+                .values(
+                    refusals=case((is_open, downstreams.c.refusals + 1), else_=downstreams.c.refusals),
+                    paused_until=case(
+                        (or_(is_open, downstreams.c.paused_until < until), until), else_=downstreams.c.paused_until
+                    ),
+                )
+            )
+            _end_attempt(connection, claim, "refused" if won else "late", call_seconds)
+        return won
+
+
+def _end_attempt(connection: Connection, claim: Claim, outcome: str, call_seconds: float | None) -> None:
+    started = {} if call_seconds is None else {"call_started_at": database_now(-timedelta(seconds=call_seconds))}
+    connection.execute(
+        update(attempts)
+        .where(attempts.c.job_id == claim.job_id, attempts.c.fence == claim.fence)
+        .values(ended_at=database_now(), outcome=outcome, **started)
+    )
+
+
+def _lane_answered(connection: Connection, claim: Claim) -> None:
+    """Ends the run of refusals. The claim saw how many there were, so that the usual call writes nothing here."""
+    if claim.refusals:
+        connection.execute(update(downstreams).where(downstreams.c.name == claim.downstream).values(refusals=0))

@@ -1,0 +1,91 @@
+"""What clients read: a job as a document with its HTTP status, and instants as text."""
+
+from datetime import UTC, datetime
+from typing import Any
+
+import orjson
+from flask import Response, request
+
+from tidegate.forecast import retry_after_seconds
+from tidegate.job import Job, StoredBody
+from tidegate.outcomes import ErrorCode
+from tidegate.states import State
+from webapp import gateway
+from webapp.errors import problem
+
+HTTP_STATUS = {
+    State.QUEUED: 202,
+    State.RUNNING: 202,
+    State.SUCCEEDED: 200,
+    State.EXPIRED: 504,
+    State.FAILED: 502,
+    State.CANCELLED: 410,
+}
+"""The one place that says how a state is told over HTTP."""
+
+_TITLES = {
+    State.EXPIRED: "The job did not finish in time",
+    State.FAILED: "The job failed",
+    State.CANCELLED: "The job was cancelled",
+}
+_ERRORS = {
+    State.EXPIRED: {"code": ErrorCode.DEADLINE_EXCEEDED, "message": "there was no result before the deadline"},
+    State.CANCELLED: {"code": ErrorCode.CANCELLED, "message": "the job was called off before it had a result"},
+}
+
+
+def instant(value: datetime | None) -> str | None:
+    """RFC 3339 in UTC with milliseconds."""
+    return value.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z") if value else None
+
+
+def absolute(path: str) -> str:
+    """The absolute URL of a path: under the public base URL if one is set, else as the request came in."""
+    return (gateway().settings.public_url or request.host_url.rstrip("/")) + path
+
+
+def job_path(job: Job) -> str:
+    """The one URL that tells everything about a job."""
+    return f"/v1/jobs/{job.id}"
+
+
+def job_document(job: Job, result: StoredBody | None = None) -> dict[str, Any]:
+    """The document of contract and README. A result that is JSON stands in it as it is."""
+    url = absolute(job_path(job))
+    return {
+        "id": job.id,
+        "operation": job.operation,
+        "state": job.state,
+        "progress": {"percent": job.percent, "done": job.done, "total": job.total, "note": job.note},
+        "attempt": job.attempt,
+        "max_attempts": job.max_attempts,
+        "created_at": instant(job.created_at),
+        "started_at": instant(job.started_at),
+        "finished_at": instant(job.finished_at),
+        "deadline": instant(job.deadline),
+        "result": orjson.Fragment(result.content) if result and result.is_json else None,
+        "result_content_type": result.content_type if result else None,
+        "error": _ERRORS.get(job.state, job.error if job.state is State.FAILED else None),
+        "links": {"self": url, "result": f"{url}/result", "cancel": f"{url}/cancel"},
+    }
+
+
+def job_answer(job: Job, result: StoredBody | None = None, *, status: int | None = None) -> Response:
+    """The answer about a job: its document under its status; for an end without result as a problem."""
+    status = status or HTTP_STATUS[job.state]
+    document = job_document(job, result)
+    if status >= 400:
+        error = document["error"]
+        response = problem(f"job-{job.state}", _TITLES[job.state], status, error["message"], document)
+    else:
+        response = json_answer(document, status)
+    response.headers["Tidegate-Job-State"] = job.state
+    response.headers["Cache-Control"] = "private, no-cache"
+    if not job.state.is_final:
+        response.headers["Retry-After"] = str(retry_after_seconds(job))
+    return response
+
+
+def json_answer(document: Any, status: int = 200, content_type: str = "application/json") -> Response:
+    """A JSON response."""
+    return Response(orjson.dumps(document), status, content_type=content_type)

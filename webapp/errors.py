@@ -1,0 +1,93 @@
+"""Every error as application/problem+json (RFC 9457): what is refused, what is not there, what went wrong here."""
+
+import logging
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import orjson
+from flask import Flask, Response, request
+from werkzeug.exceptions import HTTPException
+
+from tidegate import errors
+from tidegate.database import UNREACHABLE
+
+log = logging.getLogger(__name__)
+
+TYPE_PREFIX = "urn:tidegate:problem:"
+
+REFUSALS: dict[type[errors.Refusal], tuple[int, str, str]] = {
+    errors.UnknownOperation: (404, "unknown-operation", "There is no such operation"),
+    errors.UnknownJob: (404, "unknown-job", "There is no such job"),
+    errors.UnsupportedBody: (415, "unsupported-media-type", "The operation does not take this content type"),
+    errors.MalformedBody: (400, "malformed-body", "The body is not JSON"),
+    errors.InvalidInput: (422, "invalid-input", "The input breaks the operation's schema"),
+    errors.InvalidHeader: (400, "invalid-header", "A header can't be used"),
+    errors.BodyTooLarge: (413, "body-too-large", "The body is too large"),
+    errors.JobNotFinal: (409, "job-not-final", "The job still goes on"),
+    errors.JobAlreadyFinal: (409, "job-already-final", "The job has already ended"),
+    errors.Unavailable: (503, "unavailable", "Nothing can be recorded just now"),
+}
+"""Every refusal with its status, the end of its type URI, and its title. README documents each."""
+
+
+def problem(
+    name: str, title: str, status: int, detail: str, more: Mapping[str, Any] | None = None, **headers: str
+) -> Response:
+    """A problem document; `more` are its further members."""
+    document = {
+        "type": TYPE_PREFIX + name,
+        "title": title,
+        "status": status,
+        "detail": detail,
+        "instance": request.path,
+        **(more or {}),
+    }
+    response = Response(orjson.dumps(document, default=str), status, content_type="application/problem+json")
+    for header, value in headers.items():
+        response.headers[header.replace("_", "-")] = value
+    return response
+
+
+def register(app: Flask) -> None:
+    """Makes every error of the application a problem document."""
+    app.register_error_handler(errors.Refusal, _refused)
+    app.register_error_handler(HTTPException, _http_error)
+    for kind in UNREACHABLE:
+        app.register_error_handler(kind, _unreachable)
+    app.register_error_handler(Exception, _unexpected)
+
+
+def _refused(refusal: errors.Refusal) -> Response:
+    status, name, title = REFUSALS[type(refusal)]
+    match refusal:
+        case errors.InvalidInput():
+            faults = [{"pointer": fault.pointer, "detail": fault.detail} for fault in refusal.faults]
+            return problem(name, title, status, str(refusal), {"errors": faults})
+        case errors.Unavailable():
+            seconds = str(max(1, math.ceil(refusal.retry_after.total_seconds())))
+            return problem(name, title, status, str(refusal), Retry_After=seconds)
+        case _:
+            return problem(name, title, status, str(refusal))
+
+
+def _http_error(error: HTTPException) -> Response:
+    """Flask's own: no such route, wrong method, body too large."""
+    status = error.code or 500
+    response = problem(
+        (error.name or "error").lower().replace(" ", "-"), error.name, status, error.description or error.name
+    )
+    for name, value in error.get_headers():
+        if name.lower() not in {"content-type", "content-length"}:
+            response.headers[name] = value
+    return response
+
+
+def _unreachable(error: Exception) -> Response:
+    log.warning("%s %s: the database can't be reached: %s", request.method, request.path, error)
+    return _refused(errors.Unavailable("the database does not answer; nothing was recorded, try again"))
+
+
+def _unexpected(error: Exception) -> Response:
+    log.error("%s %s failed", request.method, request.path, exc_info=error)
+    return problem("internal-error", "Something went wrong here", 500, "the error is logged; nothing more is told")

@@ -1,0 +1,31 @@
+"""Whether this process lives, and whether it can do its work."""
+
+from flask import Blueprint, Response
+
+from tidegate.wake import is_reachable
+from webapp import gateway
+from webapp.documents import json_answer
+
+routes = Blueprint("health", __name__, url_prefix="/health")
+
+
+@routes.get("/live")
+def live() -> Response:
+    """200 while the process answers at all."""
+    return json_answer({"status": "live"})
+
+
+@routes.get("/ready")
+def ready() -> Response:
+    """200 when jobs can be accepted, 503 when not (the database). Says so when they are not dispatched."""
+    workers = gateway().store.presence.sizes()
+    broker = is_reachable(gateway().settings.broker_url)
+    dispatching = broker is not False and bool(workers)
+    return json_answer(
+        {
+            "status": "ready" if dispatching else "accepting, not dispatching",
+            "database": "ok",
+            "broker": {True: "ok", False: "away", None: "not asked"}[broker],
+            "workers": workers,
+        }
+    )
