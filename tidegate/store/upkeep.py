@@ -62,14 +62,18 @@ class UpkeepStore:
                     select(attempts.c.queue, func.count())
                     .where(attempts.c.ended_at.is_(None), attempts.c.claimed_at.is_not(None))
                     .group_by(attempts.c.queue)
-                ).tuples()
+                )
+                .tuples()
+                .all()
             )
             size: dict[str, int] = dict(
                 connection.execute(
                     select(workers.c.queue, func.sum(workers.c.size))
                     .where(workers.c.seen_until > database_now())
                     .group_by(workers.c.queue)
-                ).tuples()
+                )
+                .tuples()
+                .all()
             )
             taken_back = 0
             for job_id, fence, queue in rows:
