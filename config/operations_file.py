@@ -64,6 +64,7 @@ class _Downstream(_Table):
     rate: Annotated[tuple[Annotated[str, AfterValidator(_check_rate)], ...], BeforeValidator(_as_list)] = ()
     burst: int = Field(1, ge=1, le=100_000)
     concurrency: int | None = Field(None, ge=1, le=100_000)
+    breaker: int = Field(10, ge=0, le=1_000_000)
 
 
 class _Operation(_Table):
@@ -76,6 +77,7 @@ class _Operation(_Table):
     attempt_timeout: Duration = timedelta(seconds=10)
     retry: _Retry = _Retry()
     max_body: int = Field(20 * MEGABYTE, ge=0)
+    admission: bool = True
 
 
 class _File(_Table):
@@ -118,12 +120,15 @@ def read_operations_file(
             retry=RetryPolicy(**dict(table.retry)),
             max_body=table.max_body,
             max_result=max_result,
+            admission=table.admission,
             expand=expand,
         )
         for name, table in file.operations.items()
     ]
     limits = [
-        Limits(name=name, rates=table.rate, burst=table.burst, concurrency=table.concurrency)
+        Limits(
+            name=name, rates=table.rate, burst=table.burst, concurrency=table.concurrency, breaker_after=table.breaker
+        )
         for name, table in file.downstreams.items()
     ]
     return operations, limits

@@ -21,11 +21,12 @@ from tidegate.wake import Ear, ear_for
 log = logging.getLogger(__name__)
 
 SWEEP_SECONDS = 1.0
+SAMPLE_SECONDS = 0.9
 _PING_SECONDS = 0.5
 
 
 class Steward:
-    """Releases what may go, publishes it, sweeps once a second."""
+    """Releases what may go, publishes it; sweeps and samples the lanes once a second."""
 
     def __init__(self, store: Store, publisher: Publisher, *, retention: timedelta, lease: timedelta) -> None:
         self._store = store
@@ -34,12 +35,13 @@ class Steward:
         self._retention = retention
         self._clock_watch = ClockWatch(lease)
         self._sweep_due = 0.0
+        self._sample_due = 0.0
         self._broker_is_up = True
 
     def run_once(self) -> float:
         """One turn; the seconds after which the next is due unless woken."""
         if clock.monotonic() >= self._sweep_due:
-            self._sweep()
+            self._look_after()
         if not self._broker_is_up and not self._find_broker():
             return _PING_SECONDS
         turn = self._gate.run_once()
@@ -53,9 +55,15 @@ class Steward:
                 return _PING_SECONDS
         return min(turn.look_again_seconds, max(0.0, self._sweep_due - clock.monotonic()))
 
-    def _sweep(self) -> None:
+    def _look_after(self) -> None:
         upkeep = self._store.upkeep
         swept = sweep(upkeep, retention=self._retention, may_rescue=self._clock_watch.may_rescue(upkeep.now()))
+        started = clock.monotonic()
+        if started >= self._sample_due:
+            self._store.samples.take()
+            took = clock.monotonic() - started
+            # A large backlog takes long to sample; the steward has other work for nine tenths of its time.
+            self._sample_due = started + max(SAMPLE_SECONDS, 10 * took)
         if swept.total:
             log.info("swept: %s", swept)
         self._sweep_due = clock.monotonic() + (0.0 if swept.is_full else SWEEP_SECONDS)
@@ -107,7 +115,7 @@ def main() -> int:
     )
     while not stopped.is_set():
         try:
-            store.lanes.declare(registry.downstreams.values())
+            store.limits.declare(registry.downstreams.values())
             break
         except UNREACHABLE as error:
             log.warning("the database can't be reached: %s", error)

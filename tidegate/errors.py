@@ -12,6 +12,8 @@
     │   ├── BodyTooLarge
     │   ├── JobNotFinal
     │   ├── JobAlreadyFinal
+    │   ├── UnknownDownstream
+    │   ├── CannotFinishInTime    the backlog ahead is longer than the job's timeout
     │   └── Unavailable           the database can't be reached, or has no room
     └── OperationError            raised by an operation: the attempt failed, another may succeed
         └── PermanentError        raised by an operation: no further attempt will do better
@@ -21,7 +23,7 @@ AttemptStopped stands outside: it is the runner's way out of an operation, not a
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 
 class TidegateError(Exception):
@@ -82,6 +84,19 @@ class JobNotFinal(Refusal):
 
 class JobAlreadyFinal(Refusal):
     """The request needs a job that still goes on; this one is final."""
+
+
+class UnknownDownstream(Refusal):
+    """No downstream has this name."""
+
+
+class CannotFinishInTime(Refusal):
+    """The job's expected finish lies past its deadline: better refused than accepted and let die."""
+
+    def __init__(self, message: str, *, retry_after: timedelta, earliest_finish: datetime) -> None:
+        super().__init__(message)
+        self.retry_after = retry_after
+        self.earliest_finish = earliest_finish
 
 
 class Unavailable(Refusal):

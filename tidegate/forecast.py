@@ -1,24 +1,161 @@
-"""When a job will be done, as far as that can be told, and so when to ask again."""
+"""When a job will start and finish, as far as that can be told: from a lane's sample and what its downstream allows.
 
+Estimates, never promises; they are measured against what happened (benchmarks/pacing).
+"""
+
+import bisect
 import math
-from datetime import timedelta
+import random
+from dataclasses import dataclass
+from datetime import datetime, timedelta
 
-from tidegate.job import Job
+from tidegate.job import Job, Wait
 from tidegate.states import State
+from tidegate.store.limits import Downstream, allowance_of
+from tidegate.store.samples import Sample
 
-_SHORTEST = timedelta(seconds=1)
-_LONGEST = timedelta(seconds=60)
+SOONEST_POLL = timedelta(seconds=1)
+LATEST_POLL = timedelta(seconds=60)
+_JITTER = 0.1
+# A lane whose places are this full on average is held back by them and not by its rate.
+_FULL = 0.9
 
 
-def retry_after_seconds(job: Job) -> int:
-    """Whole seconds until it is worth asking again: at least 1, at most 60 and what is left to the deadline."""
+@dataclass(frozen=True, kw_only=True)
+class Waiting:
+    """Why a job does not run yet, how many go before it, and when it will; None: can't be told."""
+
+    reason: Wait
+    position: int | None = None
+    estimated_start: datetime | None = None
+    estimated_finish: datetime | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class LaneView:
+    """A lane as the forecast sees it. `sample` None: never had a backlog. `has_worker`: somebody runs its queue."""
+
+    downstream: Downstream
+    sample: Sample | None = None
+    worker_sizes: dict[str, int] | None = None
+
+    @property
+    def allowed_per_second(self) -> float | None:
+        """What the rates allow; None: no limit."""
+        limits = self.downstream.limits
+        return allowance_of(limits.rates, limits.burst).per_second
+
+    @property
+    def is_full(self) -> bool:
+        """Whether places, and not the rate, hold the lane back."""
+        concurrency = self.downstream.limits.concurrency
+        if self.sample is None or concurrency is None:
+            return self.allowed_per_second is None
+        return self.sample.held_mean >= _FULL * concurrency
+
+    @property
+    def per_second(self) -> float | None:
+        """At which speed the backlog goes down; None: can't be told."""
+        measured = self.sample.per_second if self.sample and self.sample.per_second > 0 else None
+        allowed = self.allowed_per_second
+        if allowed is None or (self.is_full and measured is not None):
+            return measured if allowed is None or measured is None else min(measured, allowed)
+        return allowed
+
+    @property
+    def run_time(self) -> timedelta:
+        """How long an attempt takes: Little's law on the smoothed figures; nothing while they are not known."""
+        if self.sample is None or self.sample.per_second <= 0:
+            return timedelta(0)
+        return timedelta(seconds=self.sample.held_mean / self.sample.per_second)
+
+    def position_of(self, run_at: datetime) -> int:
+        """How many jobs go before one of this run_at: by the sample's marks, less those released since."""
+        if self.sample is None or not self.sample.backlog:
+            return 0
+        released_since = self.downstream.released - self.sample.released
+        return max(0, round(self._rank(run_at, self.sample)) - released_since)
+
+    def start_of(self, run_at: datetime, now: datetime, behind: int = 0) -> datetime | None:
+        """When a job of this run_at, with `behind` more before it than are known, will be released; None: can't be
+        told."""
+        position = self.position_of(run_at) + behind
+        if self.downstream.paused or (position and self.per_second is None):
+            return None
+        first = max(self.downstream.seen_at, self.downstream.next_slot_at, self.downstream.rests_until or run_at)
+        return max(first + timedelta(seconds=position / (self.per_second or 1.0)), run_at, now)
+
+    @staticmethod
+    def _rank(run_at: datetime, sample: Sample) -> float:
+        marks = [*sample.marks, (max(sample.taken_at, sample.marks[-1][0]), sample.backlog)]
+        after = bisect.bisect_right(marks, run_at, key=lambda mark: mark[0])
+        if after in (0, len(marks)):
+            return sample.backlog if after else 0
+        (left, before_left), (right, before_right) = marks[after - 1], marks[after]
+        return before_left + (run_at - left) / (right - left) * (before_right - before_left)
+
+
+def waiting_of(job: Job, lane: LaneView | None) -> Waiting | None:
+    """Why the job waits; None for one that does not."""
+    if job.state is not State.QUEUED:
+        return None
+    reason = _reason(job, lane)
+    if lane is None or reason is Wait.DISPATCH:
+        return Waiting(reason=reason)
+    start = lane.start_of(job.run_at, job.seen_at) if reason is not Wait.NO_WORKER else None
+    return Waiting(
+        reason=reason,
+        position=lane.position_of(job.run_at),
+        estimated_start=start,
+        estimated_finish=start + lane.run_time if start else None,
+    )
+
+
+def retry_after_seconds(
+    job: Job, waiting: Waiting | None, lane: LaneView | None, *, chance: float | None = None
+) -> int:
+    """Whole seconds until it is worth asking again: from the expected finish, up to 10 % later so that callers who
+    came together do not come back together; at least 1, at most 60 and what is left to the deadline."""
+    if waiting is None:
+        expected = _run_time_left(job, lane)
+    elif waiting.estimated_finish is not None:
+        expected = waiting.estimated_finish - job.seen_at
+    else:
+        expected = max(job.run_at - job.seen_at, job.seen_at - job.created_at)
+    expected *= 1 + _JITTER * (random.random() if chance is None else chance)  # noqa: S311 - nothing secret
     left = job.deadline - job.seen_at
-    return max(1, math.ceil(min(max(_expected_left(job), _SHORTEST), _LONGEST, left).total_seconds()))
+    return max(1, math.ceil(min(max(expected, SOONEST_POLL), LATEST_POLL, left) / timedelta(seconds=1)))
 
 
-def _expected_left(job: Job) -> timedelta:
-    """Until the job's expected end: from its progress, else as long again as it has already taken."""
-    if job.state is State.QUEUED:
-        return max(job.run_at - job.seen_at, job.seen_at - job.created_at)
+def earliest_finish(lane: LaneView, now: datetime, submitted_since_sample: int) -> datetime | None:
+    """When a job that is submitted now would finish; None: can't be told, and then nothing is refused."""
+    start = lane.start_of(now, now, behind=submitted_since_sample)
+    return start + lane.run_time if start else None
+
+
+def _run_time_left(job: Job, lane: LaneView | None) -> timedelta:
+    """A running job's: from its progress, else from what attempts of its lane take, else as long again as it took."""
     elapsed = job.seen_at - (job.started_at or job.created_at)
-    return elapsed * (100 - job.percent) / job.percent if job.percent else elapsed
+    if job.percent:
+        return elapsed * (100 - job.percent) / job.percent
+    usual = lane.run_time if lane else timedelta(0)
+    return usual - elapsed if usual > elapsed else elapsed
+
+
+def _reason(job: Job, lane: LaneView | None) -> Wait:
+    if job.slot_at is not None:
+        return Wait.DISPATCH
+    if job.waits_for is Wait.RETRY and job.run_at > job.seen_at:
+        return Wait.RETRY
+    return _reason_of_lane(job.queue, lane) if lane else Wait.DISPATCH
+
+
+def _reason_of_lane(queue: str, lane: LaneView) -> Wait:
+    reasons = (
+        (lane.downstream.paused, Wait.PAUSED),
+        (lane.downstream.is_broken, Wait.BREAKER),
+        (lane.downstream.rests_until is not None, Wait.PAUSED),
+        (lane.worker_sizes is not None and not lane.worker_sizes.get(queue), Wait.NO_WORKER),
+        (lane.is_full, Wait.CONCURRENCY),
+    )
+    return next((reason for holds, reason in reasons if holds), Wait.PACE)

@@ -67,8 +67,11 @@ def room(lane: Lane, *, queue: str, is_contended: bool) -> int:
     """For how many more jobs of this lane there are places.
 
     The downstream's concurrency; at most twice as many messages as the live workers of the queue can run, so
-    that the broker's queue stays short; and while another lane has due jobs, no more than half of those.
+    that the broker's queue stays short; and while another lane has due jobs, no more than half of those. With an
+    open breaker one at a time, as a probe.
     """
+    if lane.is_broken:
+        return 0 if lane.held else 1
     size = lane.sizes.get(queue, 0)
     places = min(BATCH, 2 * size - lane.held_by_queue.get(queue, 0))
     if is_contended:

@@ -37,7 +37,13 @@ class HttpOperation:
     retry: RetryPolicy
     max_body: int = 20 * MEGABYTE
     max_result: int = 5 * MEGABYTE
+    admission: bool = True
     expand: Callable[[str], str] = str
+
+    @property
+    def paced_by_calls(self) -> bool:
+        """False: an attempt is one request."""
+        return False
 
     def input_schema(self) -> Mapping[str, Any] | None:
         """None: the downstream decides what it takes."""

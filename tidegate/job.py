@@ -75,7 +75,7 @@ class Claim:
     """A job in the hands of one worker. Every write of the worker carries `fence`.
 
     `slot_due` and `deadline_due` are instants of this process's monotonic clock. `is_paced`: its lane has a
-    rate. `refusals`: of its downstream, in a row, just now.
+    rate and an attempt is one call. `refusals`, `failures`: of its downstream, in a row, just now.
     """
 
     job_id: str
@@ -87,6 +87,7 @@ class Claim:
     losses: int
     is_paced: bool
     refusals: int
+    failures: int
     slot_due: float
     deadline_due: float
 
@@ -94,3 +95,8 @@ class Claim:
     def is_last(self) -> bool:
         """Whether no further attempt is left; those that were lost with their process do not count."""
         return self.attempt - self.losses >= self.max_attempts
+
+    @property
+    def lane_is_troubled(self) -> bool:
+        """Whether its downstream refused or failed last."""
+        return self.refusals > 0 or self.failures > 0

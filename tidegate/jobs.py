@@ -5,9 +5,11 @@ from datetime import timedelta
 
 import uuid_utils
 
-from tidegate.errors import BodyTooLarge, InvalidHeader, JobAlreadyFinal, UnknownJob
+from tidegate.errors import BodyTooLarge, CannotFinishInTime, InvalidHeader, JobAlreadyFinal, UnknownJob
+from tidegate.forecast import LaneView, Waiting, earliest_finish, retry_after_seconds, waiting_of
 from tidegate.job import Job, StoredBody
-from tidegate.operations import Body, Registry
+from tidegate.lanes import Lanes
+from tidegate.operations import Body, Operation, Registry
 from tidegate.states import State
 from tidegate.store.callers import CallerStore, NewJob
 from tidegate.wake import Bell
@@ -19,6 +21,7 @@ class Jobs:
 
     store: CallerStore
     registry: Registry
+    lanes: Lanes
     bell: Bell
 
     def submit(self, operation_name: str, body: Body, *, client_id: str, timeout: timedelta | None = None) -> Job:
@@ -34,6 +37,8 @@ class Jobs:
                 f"Job-Timeout: {operation.name} allows at most {operation.timeout.total_seconds():g} seconds"
             )
         operation.check(body)
+        if operation.admission:
+            self._admit(operation, timeout or operation.timeout)
         job = self.store.insert(
             NewJob(
                 id=str(uuid_utils.uuid7()),
@@ -43,9 +48,11 @@ class Jobs:
                 queue=operation.queue,
                 timeout=timeout or operation.timeout,
                 max_attempts=operation.retry.attempts,
+                paced_by_calls=operation.paced_by_calls,
                 body=body,
             )
         )
+        self.lanes.submitted(operation.downstream)
         self.bell.ring()
         return job
 
@@ -55,6 +62,30 @@ class Jobs:
         if job is None:
             raise UnknownJob(f"there is no job {job_id}")
         return job
+
+    def waiting(self, job: Job) -> Waiting | None:
+        """Why the job waits and how long it will; None for one that does not."""
+        return waiting_of(job, self._lane(job)) if job.state is State.QUEUED else None
+
+    def retry_after_seconds(self, job: Job, waiting: Waiting | None) -> int:
+        """Whole seconds until it is worth asking again."""
+        return retry_after_seconds(job, waiting, self._lane(job))
+
+    def _lane(self, job: Job) -> LaneView | None:
+        return self.lanes.view(job.downstream)
+
+    def _admit(self, operation: Operation, timeout: timedelta) -> None:
+        lane = self.lanes.view(operation.downstream)
+        if lane is None:
+            return
+        now = lane.downstream.seen_at
+        finish = earliest_finish(lane, now, self.lanes.submitted_since_sample(operation.downstream))
+        if finish is not None and finish > now + timeout:
+            raise CannotFinishInTime(
+                f"{operation.downstream} is busy: it would not be done within its {timeout.total_seconds():g} seconds",
+                retry_after=finish - now - timeout,
+                earliest_finish=finish,
+            )
 
     def result(self, job: Job) -> StoredBody | None:
         """What the job brought; None unless it succeeded."""

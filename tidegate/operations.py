@@ -57,12 +57,14 @@ class Attempt:
         number: int,
         report: Callable[[Progress], None],
         seconds_left: Callable[[], float],
+        take_slot: Callable[[], None],
         headers: Mapping[str, str] | None = None,
     ) -> None:
         self.job_id = job_id
         self.number = number
         self.headers: Mapping[str, str] = headers or {}
         self._report = report
+        self._take_slot = take_slot
         self._seconds_left = seconds_left
 
     @property
@@ -76,6 +78,13 @@ class Attempt:
         Raises AttemptStopped (let it through) when the attempt no longer counts.
         """
         self._report(Progress(done=done, total=total, note=note))
+
+    def slot(self) -> None:
+        """Waits for the permission for one call to the downstream. For operations with `paced="calls"`.
+
+        Raises AttemptStopped (let it through) when the attempt no longer counts.
+        """
+        self._take_slot()
 
     def track(self, items: Iterable[Item], note: str | None = None, total: int | None = None) -> Iterator[Item]:
         """Yields the items and tells after each how many are done."""
@@ -112,6 +121,16 @@ class Operation(Protocol):
     @property
     def retry(self) -> RetryPolicy: ...
     @property
+    def admission(self) -> bool:
+        """Whether a job that can't make its deadline is refused."""
+        ...
+
+    @property
+    def paced_by_calls(self) -> bool:
+        """Whether each call takes a slot (`attempt.slot()`), and not each attempt."""
+        ...
+
+    @property
     def max_body(self) -> int:
         """Largest input, in bytes."""
         ...
@@ -131,12 +150,16 @@ class Operation(Protocol):
 
 @dataclass(frozen=True, kw_only=True)
 class Limits:
-    """What one downstream can take, as its file declares it. No rates: as fast as workers are."""
+    """What one downstream can take, as its file declares it. No rates: as fast as workers are.
+
+    `breaker_after`: failures in a row that open its breaker; 0: it has none.
+    """
 
     name: str
     rates: tuple[str, ...] = ()
     burst: int = 1
     concurrency: int | None = None
+    breaker_after: int = 10
 
 
 @dataclass(frozen=True)

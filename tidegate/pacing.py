@@ -56,6 +56,11 @@ class Allowance:
         """The other rates."""
         return tuple(rate for rate in self.rates if rate is not self.pacing)
 
+    @property
+    def per_second(self) -> float | None:
+        """Calls a second that all rates together allow in the long run; None: no limit."""
+        return min((1e6 * rate.calls / rate.period for rate in self.rates), default=None)
+
 
 @dataclass(frozen=True, kw_only=True)
 class Pace:

@@ -5,7 +5,7 @@ import typing
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any
+from typing import Any, Literal
 
 import orjson
 from pydantic import TypeAdapter, ValidationError
@@ -37,6 +37,8 @@ class PythonOperation:
     attempt_timeout: timedelta
     retry: RetryPolicy
     max_body: int
+    admission: bool = True
+    paced_by_calls: bool = False
 
     def input_schema(self) -> Mapping[str, Any] | None:
         """JSON Schema of the params; None for a raw body."""
@@ -50,11 +52,11 @@ class PythonOperation:
                 f"{self.name} takes {' or '.join(self.content_types)}, not {media_type or 'an unnamed type'}"
             )
         if self.params:
-            _parse(self.params, body.content)
+            parse(self.params, body.content)
 
     def run(self, body: Body, attempt: Attempt) -> Outcome:
         """Calls the function; a result that can't be written as its declared type is a final failure."""
-        given: Any = _parse(self.params, body.content) if self.params else body
+        given: Any = parse(self.params, body.content) if self.params else body
         try:
             returned = self.function(given, attempt) if self.wants_attempt else self.function(given)
         except PermanentError as error:
@@ -85,12 +87,15 @@ def operation(
     retry: RetryPolicy | None = None,
     content_types: tuple[str, ...] | None = None,
     max_body: int | None = None,
+    admission: bool = True,
+    paced: Literal["attempts", "calls"] = "attempts",
 ) -> Callable[[Callable[..., Any]], PythonOperation]:
     """Makes an operation of a function; put the file into tasks/operations/ and it is there.
 
     The first argument's annotation decides what callers send: a pydantic model, dataclass or plain type is
     JSON of that shape; `Body` is the raw body. A second argument receives the Attempt. The annotation of
     what it returns is the result's shape; a returned `Body` is passed on as it is. Durations as in "2m".
+    `paced="calls"`: the function makes many calls and asks `attempt.slot()` before each; else an attempt is one call.
     Raises ConfigurationError for a function that can't be one.
     """
 
@@ -116,18 +121,21 @@ def operation(
             timeout=parse_duration(timeout),
             attempt_timeout=parse_duration(attempt_timeout or timeout),
             retry=retry or RetryPolicy(),
+            admission=admission,
+            paced_by_calls=paced == "calls",
             max_body=max_body or (20 * MEGABYTE if takes_raw else MEGABYTE),
         )
 
     return make
 
 
-def _parse(params: TypeAdapter[Any], content: bytes) -> Any:
+def parse(params: TypeAdapter[Any], content: bytes) -> Any:
+    """JSON of a declared shape; raises MalformedBody, or InvalidInput with every fault and its JSON pointer."""
     try:
         return params.validate_json(content)
     except ValidationError as error:
         faults = [
-            InputFault(_pointer(fault["loc"]), fault["msg"])
+            InputFault(_pointer(fault["loc"]), fault["msg"].removeprefix("Value error, "))
             for fault in error.errors(include_url=False, include_input=False)
         ]
         if any(fault["type"] == "json_invalid" for fault in error.errors(include_url=False, include_input=False)):

@@ -108,8 +108,21 @@ class Runner:
             log.info(
                 "job %s: %.0f ms late for its slot, takes a new one", claim.job_id, 1e3 * (clock.monotonic() - due)
             )
-            due = _until_answered(claim, lambda: self._store.lanes.take_slot(claim, within=PATIENCE))
+            due = _until_answered(claim, lambda: self._store.lanes.take_slot(claim, within=PATIENCE)).due
         return None
+
+    def _take_slot(self, claim: Claim, ends: float) -> None:
+        """For attempt.slot(): waits for a slot of its own, at most until the attempt's end."""
+        while True:
+            offer = _until_answered(claim, lambda: self._store.lanes.take_slot(claim, within=PATIENCE))
+            if not offer.counts or clock.monotonic() >= ends:
+                raise AttemptStopped("stopped")
+            if offer.due is None:
+                clock.sleep(min(offer.wait_seconds, PATIENCE.total_seconds(), ends - clock.monotonic()))
+                continue
+            clock.sleep(offer.due - clock.monotonic())
+            if clock.monotonic() - offer.due <= LATE_SECONDS:
+                return
 
     def _run(self, claim: Claim, operation: Operation, body: Body, ends: float) -> Outcome:
         reporter = _Reporter(lambda progress: self._store.workers.progress(claim, progress, lease=self._lease), ends)
@@ -118,6 +131,7 @@ class Runner:
             number=claim.attempt,
             report=reporter.report,
             seconds_left=lambda: ends - clock.monotonic(),
+            take_slot=lambda: self._take_slot(claim, ends),
         )
         try:
             outcome = operation.run(body, attempt)
@@ -154,7 +168,12 @@ class Runner:
             error = {**error, "code": ErrorCode.ATTEMPTS_EXHAUSTED}
         after = max(operation.retry.delay_after(claim.attempt - claim.losses), outcome.retry_after or timedelta(0))
         return self._store.workers.try_again(
-            claim, error, after=after, is_spent=claim.is_last, call_seconds=call_seconds
+            claim,
+            error,
+            after=after,
+            is_spent=claim.is_last,
+            blames_downstream=outcome.code is ErrorCode.DOWNSTREAM_ERROR,
+            call_seconds=call_seconds,
         )
 
 

@@ -6,7 +6,7 @@ from typing import Any
 import orjson
 from flask import Response, request
 
-from tidegate.forecast import retry_after_seconds
+from tidegate.forecast import Waiting
 from tidegate.job import Job, StoredBody
 from tidegate.outcomes import ErrorCode
 from tidegate.states import State
@@ -49,7 +49,7 @@ def job_path(job: Job) -> str:
     return f"/v1/jobs/{job.id}"
 
 
-def job_document(job: Job, result: StoredBody | None = None) -> dict[str, Any]:
+def job_document(job: Job, result: StoredBody | None = None, waiting: Waiting | None = None) -> dict[str, Any]:
     """The document of contract and README. A result that is JSON stands in it as it is."""
     url = absolute(job_path(job))
     return {
@@ -63,6 +63,7 @@ def job_document(job: Job, result: StoredBody | None = None) -> dict[str, Any]:
         "started_at": instant(job.started_at),
         "finished_at": instant(job.finished_at),
         "deadline": instant(job.deadline),
+        "waiting": _waiting_document(waiting),
         "result": orjson.Fragment(result.content) if result and result.is_json else None,
         "result_content_type": result.content_type if result else None,
         "error": _ERRORS.get(job.state, job.error if job.state is State.FAILED else None),
@@ -73,7 +74,9 @@ def job_document(job: Job, result: StoredBody | None = None) -> dict[str, Any]:
 def job_answer(job: Job, result: StoredBody | None = None, *, status: int | None = None) -> Response:
     """The answer about a job: its document under its status; for an end without result as a problem."""
     status = status or HTTP_STATUS[job.state]
-    document = job_document(job, result)
+    jobs = gateway().jobs
+    waiting = jobs.waiting(job)
+    document = job_document(job, result, waiting)
     if status >= 400:
         error = document["error"]
         response = problem(f"job-{job.state}", _TITLES[job.state], status, error["message"], document)
@@ -82,10 +85,21 @@ def job_answer(job: Job, result: StoredBody | None = None, *, status: int | None
     response.headers["Tidegate-Job-State"] = job.state
     response.headers["Cache-Control"] = "private, no-cache"
     if not job.state.is_final:
-        response.headers["Retry-After"] = str(retry_after_seconds(job))
+        response.headers["Retry-After"] = str(jobs.retry_after_seconds(job, waiting))
     return response
 
 
 def json_answer(document: Any, status: int = 200, content_type: str = "application/json") -> Response:
     """A JSON response."""
     return Response(orjson.dumps(document), status, content_type=content_type)
+
+
+def _waiting_document(waiting: Waiting | None) -> dict[str, Any] | None:
+    if waiting is None:
+        return None
+    return {
+        "reason": waiting.reason,
+        "position": waiting.position,
+        "estimated_start": instant(waiting.estimated_start),
+        "estimated_finish": instant(waiting.estimated_finish),
+    }

@@ -3,6 +3,7 @@
 import logging
 import math
 from collections.abc import Mapping
+from datetime import timedelta
 from typing import Any
 
 import orjson
@@ -26,6 +27,8 @@ REFUSALS: dict[type[errors.Refusal], tuple[int, str, str]] = {
     errors.BodyTooLarge: (413, "body-too-large", "The body is too large"),
     errors.JobNotFinal: (409, "job-not-final", "The job still goes on"),
     errors.JobAlreadyFinal: (409, "job-already-final", "The job has already ended"),
+    errors.UnknownDownstream: (404, "unknown-downstream", "There is no such downstream"),
+    errors.CannotFinishInTime: (503, "cannot-finish-in-time", "The job could not be done before its deadline"),
     errors.Unavailable: (503, "unavailable", "Nothing can be recorded just now"),
 }
 """Every refusal with its status, the end of its type URI, and its title. README documents each."""
@@ -53,6 +56,7 @@ def register(app: Flask) -> None:
     """Makes every error of the application a problem document."""
     app.register_error_handler(errors.Refusal, _refused)
     app.register_error_handler(HTTPException, _http_error)
+    app.register_error_handler(413, _too_large)
     for kind in UNREACHABLE:
         app.register_error_handler(kind, _unreachable)
     app.register_error_handler(Exception, _unexpected)
@@ -65,14 +69,22 @@ def _refused(refusal: errors.Refusal) -> Response:
             faults = [{"pointer": fault.pointer, "detail": fault.detail} for fault in refusal.faults]
             return problem(name, title, status, str(refusal), {"errors": faults})
         case errors.Unavailable():
-            seconds = str(max(1, math.ceil(refusal.retry_after.total_seconds())))
-            return problem(name, title, status, str(refusal), Retry_After=seconds)
+            return problem(name, title, status, str(refusal), Retry_After=_seconds(refusal.retry_after))
+        case errors.CannotFinishInTime():
+            more = {
+                "earliest_finish": refusal.earliest_finish.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+            }
+            return problem(name, title, status, str(refusal), more, Retry_After=_seconds(refusal.retry_after))
         case _:
             return problem(name, title, status, str(refusal))
 
 
+def _seconds(duration: timedelta) -> str:
+    return str(max(1, math.ceil(duration.total_seconds())))
+
+
 def _http_error(error: HTTPException) -> Response:
-    """Flask's own: no such route, wrong method, body too large."""
+    """Flask's own: no such route, wrong method, a body that was cut off."""
     status = error.code or 500
     response = problem(
         (error.name or "error").lower().replace(" ", "-"), error.name, status, error.description or error.name
@@ -81,6 +93,11 @@ def _http_error(error: HTTPException) -> Response:
         if name.lower() not in {"content-type", "content-length"}:
             response.headers[name] = value
     return response
+
+
+def _too_large(_error: HTTPException) -> Response:
+    """Flask's own for a Content-Length that is too large, told as ours is."""
+    return _refused(errors.BodyTooLarge("the body is larger than any operation takes"))
 
 
 def _unreachable(error: Exception) -> Response:

@@ -24,10 +24,15 @@ def upgrade() -> None:
         sa.Column("rates", sa.Text(), nullable=False),
         sa.Column("burst", sa.Integer(), nullable=False),
         sa.Column("concurrency", sa.Integer(), nullable=True),
+        sa.Column("breaker_after", sa.Integer(), nullable=False),
+        sa.Column("declared", sa.Text(), nullable=False),
+        sa.Column("changes", sa.Text(), server_default="{}", nullable=False),
         sa.Column("pace", sa.Text(), nullable=False),
+        sa.Column("released", sa.BigInteger(), server_default="0", nullable=False),
         sa.Column("paused", sa.Boolean(), server_default=sa.false(), nullable=False),
         sa.Column("paused_until", sa.BigInteger(), nullable=True),
         sa.Column("refusals", sa.Integer(), server_default="0", nullable=False),
+        sa.Column("failures", sa.Integer(), server_default="0", nullable=False),
         sa.CheckConstraint("burst >= 1", name=op.f("ck_downstreams_burst")),
         sa.CheckConstraint("concurrency IS NULL OR concurrency >= 1", name=op.f("ck_downstreams_concurrency")),
         sa.PrimaryKeyConstraint("name", name=op.f("pk_downstreams")),
@@ -55,6 +60,7 @@ def upgrade() -> None:
         sa.Column("started_at", sa.BigInteger(), nullable=True),
         sa.Column("finished_at", sa.BigInteger(), nullable=True),
         sa.Column("fence", sa.Integer(), server_default="0", nullable=False),
+        sa.Column("paced_by_calls", sa.Boolean(), server_default=sa.false(), nullable=False),
         sa.Column("slot_at", sa.BigInteger(), nullable=True),
         sa.Column("attempt", sa.Integer(), server_default="0", nullable=False),
         sa.Column("max_attempts", sa.Integer(), nullable=False),
@@ -133,6 +139,21 @@ def upgrade() -> None:
         sa.ForeignKeyConstraint(["client_id"], ["clients.id"], name=op.f("fk_keys_client_id"), ondelete="CASCADE"),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_keys")),
         sa.UniqueConstraint("hash", name=op.f("uq_keys_hash")),
+    )
+    op.create_table(
+        "samples",
+        sa.Column("downstream", sa.String(length=100), nullable=False),
+        sa.Column("taken_at", sa.BigInteger(), nullable=False),
+        sa.Column("backlog", sa.Integer(), nullable=False),
+        sa.Column("marks", sa.Text(), nullable=False),
+        sa.Column("held", sa.Integer(), nullable=False),
+        sa.Column("released", sa.BigInteger(), nullable=False),
+        sa.Column("per_second", sa.Float(), nullable=False),
+        sa.Column("held_mean", sa.Float(), nullable=False),
+        sa.ForeignKeyConstraint(
+            ["downstream"], ["downstreams.name"], name=op.f("fk_samples_downstream"), ondelete="CASCADE"
+        ),
+        sa.PrimaryKeyConstraint("downstream", name=op.f("pk_samples")),
     )
     op.create_table(
         "attempts",

@@ -8,7 +8,9 @@ Python never reads a state and then writes one.
 from tidegate.database import Database
 from tidegate.store.callers import CallerStore
 from tidegate.store.lanes import LaneStore
+from tidegate.store.limits import LimitStore
 from tidegate.store.presence import PresenceStore
+from tidegate.store.samples import SampleStore
 from tidegate.store.upkeep import UpkeepStore
 from tidegate.store.workers import WorkerStore
 
@@ -21,8 +23,19 @@ class Store:
         self.callers = CallerStore(database)
         self.workers = WorkerStore(database)
         self.presence = PresenceStore(database)
+        self.limits = LimitStore(database)
+        self.samples = SampleStore(database)
         self.lanes = LaneStore(database)
         self.upkeep = UpkeepStore(database)
 
 
-__all__ = ["CallerStore", "LaneStore", "PresenceStore", "Store", "UpkeepStore", "WorkerStore"]
+__all__ = [
+    "CallerStore",
+    "LaneStore",
+    "LimitStore",
+    "PresenceStore",
+    "SampleStore",
+    "Store",
+    "UpkeepStore",
+    "WorkerStore",
+]

@@ -24,6 +24,7 @@ class NewJob:
     queue: str
     timeout: timedelta
     max_attempts: int
+    paced_by_calls: bool = False
     body: Body
 
 
@@ -46,6 +47,7 @@ class CallerStore:
                     downstream=new.downstream,
                     queue=new.queue,
                     max_attempts=new.max_attempts,
+                    paced_by_calls=new.paced_by_calls,
                     created_at=now,
                     run_at=now,
                     deadline=database_now(new.timeout),

@@ -1,6 +1,6 @@
 """The gate's statements: one lane at a time, under the lock of its downstream's row."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -23,13 +23,14 @@ from sqlalchemy import (
 
 from tidegate import clock, pacing
 from tidegate.clock import from_microseconds
-from tidegate.database import Database, database_now, later_of
+from tidegate.database import Database, database_now
 from tidegate.job import Claim, Released
 from tidegate.models import attempts, downstreams, jobs, workers
-from tidegate.operations import Limits
 from tidegate.states import State
+from tidegate.store.limits import allowance_of
 from tidegate.store.moves import IN_TIME, NOW, is_mine, lock_rows, take_back_release
 
+_PAUSED_LOOK_SECONDS = 0.5
 CLAIM_WITHIN = timedelta(seconds=5)
 _MICROSECOND = timedelta(microseconds=1)
 
@@ -45,6 +46,7 @@ class Lane:
     allowance: pacing.Allowance
     pace: pacing.Pace
     concurrency: int | None
+    is_broken: bool
     now: int
     held: int
     held_by_queue: dict[str, int]
@@ -62,34 +64,23 @@ class Due:
     now: int
 
 
+@dataclass(frozen=True, kw_only=True)
+class Offer:
+    """A slot at `due` of this process's monotonic clock; or none, and how long until another may be had.
+
+    `counts` False: the attempt no longer counts and must stop.
+    """
+
+    due: float | None = None
+    wait_seconds: float = 0.0
+    counts: bool = True
+
+
 class LaneStore:
     """Statements about downstreams and the release of their jobs."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
-
-    def declare(self, declared: Iterable[Limits]) -> None:
-        """Makes the rows agree with the declared limits; the pace of a row that is there stays."""
-        for limits in declared:
-            values = {
-                "rates": orjson.dumps(limits.rates).decode(),
-                "burst": limits.burst,
-                "concurrency": limits.concurrency,
-            }
-            with self._database.writing() as connection:
-                row = connection.execute(_locked(limits.name, self._database.is_sqlite, wait=True)).one_or_none()
-                if row is None:
-                    connection.execute(insert(downstreams).values(name=limits.name, pace="{}", **values))
-                elif {name: getattr(row, name) for name in values} != values:
-                    allowance = allowance_of(limits.rates, limits.burst)
-                    pace = pacing.changed(
-                        allowance, pacing.Pace.from_json(orjson.loads(row.pace)), now=_now(connection)
-                    )
-                    connection.execute(
-                        update(downstreams)
-                        .where(downstreams.c.name == limits.name)
-                        .values(**values, pace=orjson.dumps(pace.as_json()).decode())
-                    )
 
     def due(self) -> Sequence[Due]:
         """Every lane with jobs that wait for their release, and the instant of the first. Its cost does not grow
@@ -131,59 +122,66 @@ class LaneStore:
             if row.paused or (row.paused_until or 0) > lane.now:
                 return [], None
             waiting = self._waiting(connection, name, room(lane))
+            paced = [job for job in waiting if not job.paced_by_calls]
             slots, pace = pacing.take(
-                lane.allowance, lane.pace, now=lane.now, wanted=len(waiting), horizon=horizon // _MICROSECOND
+                lane.allowance, lane.pace, now=lane.now, wanted=len(paced), horizon=horizon // _MICROSECOND
             )
-            held_back = (
-                (pacing.next_slot(lane.allowance, pace, now=lane.now) - lane.now) / 1e6
-                if len(slots) < len(waiting)
-                else None
-            )
+            slot_of = {job.id: slot for job, slot in zip(paced, slots, strict=False)}
+            slot_of |= {job.id: lane.now for job in waiting if job.paced_by_calls}
+            held_back = None
+            if len(slots) < len(paced):
+                held_back = (pacing.next_slot(lane.allowance, pace, now=lane.now) - lane.now) / 1e6
             released = [
                 Released(
                     job_id=job.id,
                     fence=job.fence + 1,
                     queue=job.queue,
                     operation=job.operation,
-                    slot_at=from_microseconds(slot),
+                    slot_at=from_microseconds(slot_of[job.id]),
                     deadline=job.deadline,
                 )
-                for job, slot in zip(waiting, slots, strict=False)
+                for job in waiting
+                if job.id in slot_of
             ]
             if released:
                 _let_go(connection, name, released, from_microseconds(lane.now))
-                _keep_pace(connection, name, pace)
+                _keep_pace(connection, name, pace, released=len(released))
         return released, held_back
 
-    def take_slot(self, claim: Claim, *, within: timedelta) -> float | None:
-        """A new slot for a claimed job that missed its own: its instant on this process's monotonic clock;
-        None: there is none within that time, or the attempt no longer counts.
+    def held(self) -> dict[str, int]:
+        """How many places are taken, by downstream."""
+        with self._database.reading() as connection:
+            rows = connection.execute(
+                select(attempts.c.downstream, func.count()).where(is_held()).group_by(attempts.c.downstream)
+            )
+            return dict(rows.tuples().all())
 
-        So the calls of workers that stood still do not fall together afterwards.
+    def take_slot(self, claim: Claim, *, within: timedelta) -> Offer:
+        """A slot for one call of a claimed job: in place of one that it missed, or for its next call.
+
+        So the calls of workers that stood still do not fall together afterwards. A lane that is paused, and an
+        attempt that no longer counts, get none.
         """
         with self._database.writing() as connection:
             row = connection.execute(_locked(claim.downstream, self._database.is_sqlite, wait=True)).one()
             counts = select(jobs.c.id).where(is_mine(claim), IN_TIME, ~jobs.c.cancel_requested)
             if connection.execute(counts).one_or_none() is None:
-                return None
+                return Offer(counts=False)
             now, at = _now(connection), clock.monotonic()
-            slots, pace = pacing.take(
-                allowance_of(orjson.loads(row.rates), row.burst),
-                pacing.Pace.from_json(orjson.loads(row.pace)),
-                now=now,
-                wanted=1,
-                horizon=within // _MICROSECOND,
-            )
+            if row.paused or (row.paused_until or 0) > now:
+                return Offer(wait_seconds=max(((row.paused_until or 0) - now) / 1e6, _PAUSED_LOOK_SECONDS))
+            allowance = allowance_of(orjson.loads(row.rates), row.burst)
+            pace = pacing.Pace.from_json(orjson.loads(row.pace))
+            slots, pace = pacing.take(allowance, pace, now=now, wanted=1, horizon=within // _MICROSECOND)
             if not slots:
-                return None
-            _keep_pace(connection, claim.downstream, pace)
-            moved_by = timedelta(microseconds=slots[0] - now)
+                return Offer(wait_seconds=(pacing.next_slot(allowance, pace, now=now) - now) / 1e6)
+            _keep_pace(connection, claim.downstream, pace, released=0)
             connection.execute(
                 update(attempts)
                 .where(attempts.c.job_id == claim.job_id, attempts.c.fence == claim.fence)
-                .values(slot_at=from_microseconds(slots[0]), place_until=later_of(attempts.c.place_until, moved_by))
+                .values(slot_at=from_microseconds(slots[0]))
             )
-        return at + (slots[0] - now) / 1e6
+        return Offer(due=at + (slots[0] - now) / 1e6)
 
     def take_back(self, released: Sequence[Released]) -> None:
         """Undoes releases whose messages were surely not sent; those that were claimed meanwhile stay."""
@@ -195,7 +193,7 @@ class LaneStore:
         if limit <= 0:
             return []
         statement = (
-            select(jobs.c.id, jobs.c.fence, jobs.c.queue, jobs.c.operation, jobs.c.deadline)
+            select(*(jobs.c[name] for name in ("id", "fence", "queue", "operation", "deadline", "paced_by_calls")))
             .where(
                 jobs.c.downstream == name,
                 jobs.c.state == State.QUEUED,
@@ -207,11 +205,6 @@ class LaneStore:
             .limit(limit)
         )
         return connection.execute(lock_rows(statement, is_sqlite=self._database.is_sqlite)).all()
-
-
-def allowance_of(rates: Iterable[str], burst: int) -> pacing.Allowance:
-    """The pacing's form of a row's rates."""
-    return pacing.Allowance(rates=tuple(pacing.Rate.parse(rate) for rate in rates), burst=burst)
 
 
 def is_held() -> Any:
@@ -228,6 +221,8 @@ def _locked(name: str, is_sqlite: bool, *, wait: bool) -> Any:
         downstreams.c.rates,
         downstreams.c.burst,
         downstreams.c.concurrency,
+        downstreams.c.breaker_after,
+        downstreams.c.failures,
         downstreams.c.pace,
         downstreams.c.paused,
         type_coerce(downstreams.c.paused_until, BigInteger).label("paused_until"),
@@ -255,6 +250,7 @@ def _lane(connection: Connection, row: Any) -> Lane:
         allowance=allowance_of(orjson.loads(row.rates), row.burst),
         pace=pacing.Pace.from_json(orjson.loads(row.pace)),
         concurrency=row.concurrency,
+        is_broken=0 < row.breaker_after <= row.failures,
         now=next(count for kind, _, _, count in counts if kind == "now"),
         held=sum(count for kind, downstream, _, count in counts if kind == "held" and downstream == row.name),
         held_by_queue=held_by_queue,
@@ -291,7 +287,9 @@ def _now(connection: Connection) -> int:
     return now
 
 
-def _keep_pace(connection: Connection, name: str, pace: pacing.Pace) -> None:
+def _keep_pace(connection: Connection, name: str, pace: pacing.Pace, *, released: int) -> None:
     connection.execute(
-        update(downstreams).where(downstreams.c.name == name).values(pace=orjson.dumps(pace.as_json()).decode())
+        update(downstreams)
+        .where(downstreams.c.name == name)
+        .values(pace=orjson.dumps(pace.as_json()).decode(), released=downstreams.c.released + released)
     )

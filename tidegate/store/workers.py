@@ -4,10 +4,10 @@ from collections.abc import Mapping
 from datetime import timedelta
 from typing import Any
 
-from sqlalchemy import BigInteger, Connection, case, func, insert, or_, select, type_coerce, update
+from sqlalchemy import BigInteger, Connection, and_, case, func, insert, or_, select, true, type_coerce, update
 
 from tidegate import clock
-from tidegate.database import Database, database_now
+from tidegate.database import Database, Instant, database_now
 from tidegate.job import Claim, Wait
 from tidegate.models import attempts, bodies, downstreams, jobs
 from tidegate.operations import Body, Progress
@@ -17,6 +17,9 @@ from tidegate.store.moves import IN_TIME, NOW, come_back, ended, error_text, is_
 
 # A call may end this much after its attempt's timeout before its place is given away.
 PLACE_MARGIN = timedelta(seconds=2)
+# How long an open breaker rests, in seconds: so much longer after each failed probe.
+_BREAKER_STEP = 5
+_BREAKER_LONGEST = 60
 
 
 class WorkerStore:
@@ -75,6 +78,8 @@ class WorkerStore:
                     (type_coerce(jobs.c.deadline, BigInteger) - NOW).label("left"),
                     lane.with_only_columns(downstreams.c.rates != "[]").scalar_subquery().label("is_paced"),
                     lane.with_only_columns(downstreams.c.refusals).scalar_subquery().label("refusals"),
+                    lane.with_only_columns(downstreams.c.failures).scalar_subquery().label("failures"),
+                    jobs.c.paced_by_calls,
                 )
             ).one_or_none()
             if row is None:
@@ -96,8 +101,9 @@ class WorkerStore:
             attempt=row.attempt,
             max_attempts=row.max_attempts,
             losses=row.losses,
-            is_paced=bool(row.is_paced),
+            is_paced=bool(row.is_paced) and not row.paced_by_calls,
             refusals=row.refusals or 0,
+            failures=row.failures or 0,
             slot_due=at + row.wait / 1e6,
             deadline_due=at + row.left / 1e6,
         )
@@ -158,18 +164,23 @@ class WorkerStore:
         return won
 
     def try_again(
-        self, claim: Claim, error: Mapping[str, Any], *, after: timedelta, is_spent: bool, call_seconds: float | None
+        self,
+        claim: Claim,
+        error: Mapping[str, Any],
+        *,
+        after: timedelta,
+        is_spent: bool,
+        blames_downstream: bool,
+        call_seconds: float | None,
     ) -> bool:
         """Records a failed attempt; the order of fate decides what becomes of the job. False: it was not ours."""
         values = come_back(spent=is_spent, after=after, waits_for=Wait.RETRY)
         with self._database.writing() as connection:
-            won = (
-                connection.execute(
-                    update(jobs).where(is_mine(claim)).values(**values, error=error_text(error))
-                ).rowcount
-                == 1
-            )
-            _lane_answered(connection, claim)
+            won = _moved(connection, claim, **values, error=error_text(error))
+            if blames_downstream:
+                _lane_failed(connection, claim)
+            else:
+                _lane_answered(connection, claim)
             _end_attempt(connection, claim, "error" if won else "late", call_seconds)
         return won
 
@@ -177,41 +188,34 @@ class WorkerStore:
         """Gives the job back as if this attempt had never been. False: it was not ours any more."""
         values = come_back(spent=False, after=after, waits_for=None)
         with self._database.writing() as connection:
-            won = (
-                connection.execute(
-                    update(jobs).where(is_mine(claim)).values(**values, attempt=jobs.c.attempt - 1)
-                ).rowcount
-                == 1
-            )
+            won = _moved(connection, claim, **values, attempt=jobs.c.attempt - 1)
             _end_attempt(connection, claim, outcome if won else "late", None)
         return won
 
     def refused(self, claim: Claim, error: Mapping[str, Any], *, after: timedelta, call_seconds: float | None) -> bool:
-        """The downstream had no capacity: its lane is paused for the whole cluster, once; the attempt is given back."""
+        """The downstream had no capacity: its lane rests for the whole cluster, once; the attempt is given back."""
         values = come_back(spent=False, after=after, waits_for=None)
-        until = database_now(after)
-        is_open = or_(downstreams.c.paused_until.is_(None), downstreams.c.paused_until <= database_now())
         with self._database.writing() as connection:
-            won = (
-                connection.execute(
-                    update(jobs)
-                    .where(is_mine(claim))
-                    .values(**values, attempt=jobs.c.attempt - 1, error=error_text(error))
-                ).rowcount
-                == 1
-            )
+            won = _moved(connection, claim, **values, attempt=jobs.c.attempt - 1, error=error_text(error))
+            until = database_now(after)
+            rests = downstreams.c.paused_until > database_now()
             connection.execute(
                 update(downstreams)
                 .where(downstreams.c.name == claim.downstream)
                 .values(
-                    refusals=case((is_open, downstreams.c.refusals + 1), else_=downstreams.c.refusals),
+                    # The calls that were open at the first refusal are refused too: that is one pause, not many.
+                    refusals=case((rests, downstreams.c.refusals), else_=downstreams.c.refusals + 1),
                     paused_until=case(
-                        (or_(is_open, downstreams.c.paused_until < until), until), else_=downstreams.c.paused_until
+                        (and_(rests, downstreams.c.paused_until > until), downstreams.c.paused_until), else_=until
                     ),
                 )
             )
             _end_attempt(connection, claim, "refused" if won else "late", call_seconds)
         return won
+
+
+def _moved(connection: Connection, claim: Claim, **values: Any) -> bool:
+    return connection.execute(update(jobs).where(is_mine(claim)).values(**values)).rowcount == 1
 
 
 def _end_attempt(connection: Connection, claim: Claim, outcome: str, call_seconds: float | None) -> None:
@@ -224,6 +228,27 @@ def _end_attempt(connection: Connection, claim: Claim, outcome: str, call_second
 
 
 def _lane_answered(connection: Connection, claim: Claim) -> None:
-    """Ends the run of refusals. The claim saw how many there were, so that the usual call writes nothing here."""
-    if claim.refusals:
-        connection.execute(update(downstreams).where(downstreams.c.name == claim.downstream).values(refusals=0))
+    """Ends a run of refusals and failures. The claim saw whether there is one: the usual call writes nothing here."""
+    if claim.lane_is_troubled:
+        connection.execute(
+            update(downstreams).where(downstreams.c.name == claim.downstream).values(refusals=0, failures=0)
+        )
+
+
+def _lane_failed(connection: Connection, claim: Claim) -> None:
+    """One more failure in a row; at `breaker_after` the lane rests, each failed probe makes it rest longer."""
+    rests = downstreams.c.paused_until > database_now()
+    failures = case((rests, downstreams.c.failures), else_=downstreams.c.failures + 1)
+    probes = failures - downstreams.c.breaker_after + 1
+    seconds = case((probes * _BREAKER_STEP > _BREAKER_LONGEST, _BREAKER_LONGEST), else_=probes * _BREAKER_STEP)
+    opens = and_(downstreams.c.breaker_after > 0, probes >= 1, func.coalesce(~rests, true()))
+    connection.execute(
+        update(downstreams)
+        .where(downstreams.c.name == claim.downstream)
+        .values(
+            failures=failures,
+            paused_until=case(
+                (opens, type_coerce(NOW + seconds * 1_000_000, Instant())), else_=downstreams.c.paused_until
+            ),
+        )
+    )

@@ -1,0 +1,115 @@
+"""Downstreams over HTTP: what each may get, what it gets, and an operator's changes of that."""
+
+from typing import Annotated, Any, Literal
+
+from flask import Blueprint, Response, request
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, TypeAdapter
+
+from tidegate.errors import UnknownDownstream, UnsupportedBody
+from tidegate.forecast import LaneView
+from tidegate.pacing import Rate
+from tidegate.python_operation import parse
+from tidegate.store.limits import UNLIMITED
+from webapp import gateway
+from webapp.documents import absolute, instant, json_answer
+
+routes = Blueprint("downstreams", __name__, url_prefix="/v1/downstreams")
+
+_MERGE_PATCH = frozenset({"application/json", "application/merge-patch+json"})
+
+
+def _check_rate(rate: str) -> str:
+    Rate.parse(rate)
+    return rate
+
+
+def _as_list(value: object) -> object:
+    if value == UNLIMITED:
+        return []
+    return [value] if isinstance(value, str) else value
+
+
+_Rates = Annotated[list[Annotated[str, AfterValidator(_check_rate)]], Field(max_length=5), BeforeValidator(_as_list)]
+
+
+class Change(BaseModel):
+    """A JSON merge patch (RFC 7396): what is named changes, null takes an earlier change back to the file's value."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    rate: _Rates | None = None
+    burst: Annotated[int, Field(ge=1, le=100_000)] | None = None
+    concurrency: Annotated[int, Field(ge=1, le=100_000)] | Literal["unlimited"] | None = None
+    breaker: Annotated[int, Field(ge=0, le=1_000_000)] | None = None
+    paused: bool = False
+
+
+_CHANGE = TypeAdapter(Change)
+_COLUMNS = {"rate": "rates", "burst": "burst", "concurrency": "concurrency", "breaker": "breaker_after"}
+
+
+@routes.get("")
+def listing() -> Response:
+    """Every downstream."""
+    held = gateway().store.lanes.held()
+    views = gateway().lanes.views(fresh=True)
+    return json_answer({"downstreams": [_document(lane, held.get(name, 0)) for name, lane in views.items()]})
+
+
+@routes.get("/<name>")
+def read(name: str) -> Response:
+    """One downstream as it is now."""
+    return _answer(name)
+
+
+@routes.patch("/<name>")
+def change(name: str) -> Response:
+    """Changes limits or pauses; in force for the whole cluster with the next release, and kept over restarts."""
+    if request.mimetype not in _MERGE_PATCH:
+        raise UnsupportedBody(f"send a JSON merge patch as {' or '.join(sorted(_MERGE_PATCH))}")
+    wanted: Change = parse(_CHANGE, request.get_data(cache=False))
+    changes = {_COLUMNS[key]: getattr(wanted, key) for key in wanted.model_fields_set if key in _COLUMNS}
+    paused = wanted.paused if "paused" in wanted.model_fields_set else None
+    if not gateway().store.limits.change(name, changes, paused=paused):
+        raise _unknown(name)
+    gateway().bell.ring()
+    return _answer(name)
+
+
+def _answer(name: str) -> Response:
+    lane = gateway().lanes.views(fresh=True).get(name)
+    if lane is None:
+        raise _unknown(name)
+    return json_answer(_document(lane, gateway().store.lanes.held().get(name, 0)))
+
+
+def _unknown(name: str) -> UnknownDownstream:
+    return UnknownDownstream(f"there is no downstream {name!r}; GET /v1/downstreams lists them")
+
+
+def _document(lane: LaneView, in_flight: int) -> dict[str, Any]:
+    downstream, sample = lane.downstream, lane.sample
+    limits, declared = downstream.limits, downstream.declared
+    return {
+        "name": downstream.name,
+        "rate": list(limits.rates),
+        "burst": limits.burst,
+        "concurrency": limits.concurrency,
+        "breaker": limits.breaker_after,
+        "paused": downstream.paused,
+        "resting_until": instant(downstream.rests_until),
+        "breaker_open": downstream.is_broken,
+        "failures_in_a_row": downstream.failures,
+        "declared": {
+            "rate": list(declared.rates),
+            "burst": declared.burst,
+            "concurrency": declared.concurrency,
+            "breaker": declared.breaker_after,
+        },
+        "changed": sorted(key for key, column in _COLUMNS.items() if column in downstream.changes),
+        "backlog": sample.backlog if sample else 0,
+        "in_flight": in_flight,
+        "released_per_second": round(sample.per_second, 3) if sample and sample.backlog else 0.0,
+        "released": downstream.released,
+        "links": {"self": absolute(f"/v1/downstreams/{downstream.name}")},
+    }
