@@ -15,7 +15,7 @@ run: $(VENV)/.runtime ## Starts Tidegate with all that it needs; Ctrl-C stops it
 	@$(BIN)/python -m embedded
 
 test: $(VENV)/.dev ## Runs all tests; ARGS="tests/unit -k name" picks some
-	@$(BIN)/python -m pytest -n 4 --dist loadgroup $(ARGS)
+	@$(BIN)/python -m pytest -n 4 --dist loadfile $(ARGS)
 
 lint: $(VENV)/.dev ## Checks style, format, types and imports
 	@$(BIN)/ruff check

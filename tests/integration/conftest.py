@@ -16,6 +16,7 @@ from pytest_celery import RedisTestBroker
 
 from tests.support.nodes import RedisProcess, StewardNode, StewardProcess, WorkerNode, WorkerProcess
 from tests.support.valkey import Valkey
+from tests.support.web import Web
 
 StartWorker = Callable[..., WorkerNode]
 
@@ -36,6 +37,14 @@ def operations_file(tmp_path: Path, operations_toml: str) -> Path:
     file = tmp_path / "operations.toml"
     file.write_text(operations_toml)
     return file
+
+
+@pytest.fixture
+def web(tmp_path: Path, database_url: str) -> Iterator[Web]:
+    """The HTTP face over a fresh database, with nothing running beside it."""
+    face = Web(tmp_path, database_url)
+    yield face
+    face.close()
 
 
 @pytest.fixture

@@ -73,7 +73,9 @@ class Web:
 
     def accepted(self, operation: str = "echo", content: bytes | str = b"1", **headers: str) -> str:
         """Submits a job that is taken and returns its id."""
-        answer = self.submit(operation, content, headers={name.replace("_", "-"): each for name, each in headers.items()})
+        answer = self.submit(
+            operation, content, headers={name.replace("_", "-"): each for name, each in headers.items()}
+        )
         assert answer.status_code == 202, answer.get_data(as_text=True)
         return str(answer.get_json()["id"])
 

@@ -1,0 +1,162 @@
+"""Jobs on their way, made by the store itself: submitted, released, claimed. And their rows, to look at and to age."""
+
+from datetime import datetime, timedelta
+from typing import Any
+
+import uuid_utils
+from sqlalchemy import Row, func, select, update
+
+from tidegate.database import database_now
+from tidegate.gate import Gate
+from tidegate.job import Claim, Released
+from tidegate.models import IMPLICIT_CLIENT, attempts, bodies, downstreams, jobs
+from tidegate.operations import Body, Limits
+from tidegate.store import Store
+from tidegate.store.callers import NewJob
+
+LANE = "lane"
+WORKER = "worker-1"
+LEASE = timedelta(seconds=15)
+ATTEMPT_TIMEOUT = timedelta(seconds=10)
+LONG_AGO = timedelta(hours=2)
+
+
+def open_lane(store: Store, name: str = LANE, *, queue: str = "io", size: int = 8, **limits: Any) -> None:
+    """A downstream with these limits, and a worker that has `size` attempts side by side for it."""
+    store.lanes.declare([Limits(name=name, **limits)])
+    store.presence.seen(f"worker-of-{queue}", queue=queue, size=size, until=timedelta(minutes=5))
+
+
+def submit(
+    store: Store,
+    *,
+    lane: str = LANE,
+    operation: str = "echo",
+    queue: str = "io",
+    timeout: timedelta = timedelta(minutes=1),
+    max_attempts: int = 3,
+    body: Body | None = None,
+) -> str:
+    """Records a job, queued; its id."""
+    return store.callers.insert(
+        NewJob(
+            id=str(uuid_utils.uuid7()),
+            client_id=IMPLICIT_CLIENT,
+            operation=operation,
+            downstream=lane,
+            queue=queue,
+            timeout=timeout,
+            max_attempts=max_attempts,
+            body=body or Body(content=b"{}"),
+        )
+    ).id
+
+
+def release(store: Store) -> list[Released]:
+    """What the gate lets go now."""
+    return list(Gate(store.lanes).run_once().released)
+
+
+def release_one(store: Store) -> Released:
+    """The one job that the gate lets go now."""
+    (released,) = release(store)
+    return released
+
+
+def claim(
+    store: Store,
+    released: Released,
+    *,
+    worker: str = WORKER,
+    pid: int = 1,
+    lease: timedelta = LEASE,
+    attempt_timeout: timedelta = ATTEMPT_TIMEOUT,
+) -> Claim | None:
+    """What a worker does with the message of this release."""
+    return store.workers.claim(
+        released.job_id,
+        released.fence,
+        worker=worker,
+        pid=pid,
+        lease=lease,
+        attempt_timeouts={released.operation: attempt_timeout},
+    )
+
+
+def running(store: Store, *, worker: str = WORKER, pid: int = 1, **job: Any) -> Claim:
+    """A job in the hands of a worker; the lane must be open and empty."""
+    submit(store, **job)
+    claimed = claim(store, release_one(store), worker=worker, pid=pid)
+    assert claimed is not None
+    return claimed
+
+
+def row_of(store: Store, job_id: str) -> Row[Any]:
+    """The job's row as it lies there."""
+    with store.database.reading() as connection:
+        return connection.execute(select(jobs).where(jobs.c.id == job_id)).one()
+
+
+def attempts_of(store: Store, job_id: str) -> list[Row[Any]]:
+    """The job's attempts, in order."""
+    with store.database.reading() as connection:
+        statement = select(attempts).where(attempts.c.job_id == job_id).order_by(attempts.c.fence)
+        return list(connection.execute(statement).all())
+
+
+def outcomes_of(store: Store, job_id: str) -> list[str | None]:
+    """How its attempts ended; None: not yet."""
+    return [attempt.outcome for attempt in attempts_of(store, job_id)]
+
+
+def lane_row(store: Store, name: str = LANE) -> Row[Any]:
+    """The downstream's row."""
+    with store.database.reading() as connection:
+        return connection.execute(select(downstreams).where(downstreams.c.name == name)).one()
+
+
+def count_of(store: Store, table: Any) -> int:
+    """How many rows the table has."""
+    with store.database.reading() as connection:
+        return connection.execute(select(func.count()).select_from(table)).scalar_one()
+
+
+def result_of(store: Store, job_id: str) -> bytes | None:
+    """The stored result."""
+    with store.database.reading() as connection:
+        statement = select(bodies.c.content).where(bodies.c.job_id == job_id, bodies.c.kind == "result")
+        return connection.execute(statement).scalar_one_or_none()
+
+
+def change_job(store: Store, job_id: str, **values: Any) -> None:
+    """Writes columns of the job past every guard: what time would have done."""
+    with store.database.single_write() as connection:
+        connection.execute(update(jobs).where(jobs.c.id == job_id).values(**values))
+
+
+def change_attempts(store: Store, job_id: str, **values: Any) -> None:
+    """Writes columns of all of its attempts."""
+    with store.database.single_write() as connection:
+        connection.execute(update(attempts).where(attempts.c.job_id == job_id).values(**values))
+
+
+def change_lane(store: Store, name: str = LANE, **values: Any) -> None:
+    """Writes columns of the downstream."""
+    with store.database.single_write() as connection:
+        connection.execute(update(downstreams).where(downstreams.c.name == name).values(**values))
+
+
+def pass_deadline(store: Store, job_id: str) -> None:
+    """Moves the job so far into the past that its deadline is over."""
+    change_job(store, job_id, created_at=database_now(-LONG_AGO), deadline=database_now(-timedelta(seconds=1)))
+
+
+def lose_lease(store: Store, job_id: str) -> None:
+    """Its worker fell silent for longer than the lease."""
+    change_job(store, job_id, lease_until=database_now(-timedelta(seconds=1)))
+
+
+def time_at(store: Store) -> datetime:
+    """The database's clock."""
+    with store.database.reading() as connection:
+        return connection.execute(select(database_now())).scalar_one()

@@ -1,0 +1,211 @@
+"""The pace: never faster than declared, in any window, whatever is asked for and whenever."""
+
+import pytest
+from hypothesis import assume, example, given
+from hypothesis import strategies as st
+
+from tidegate.pacing import Allowance, Pace, Rate, changed, next_slot, take
+
+SECOND = 1_000_000
+START = 1_700_000_000 * SECOND
+HORIZON = 60_000
+
+rates = st.builds(Rate, st.integers(1, 2000), st.sampled_from([SECOND, 60 * SECOND, 3600 * SECOND]))
+bursts = st.integers(1, 20)
+# Microseconds to wait before a take, and how many slots it asks for.
+takes = st.lists(
+    st.tuples(st.one_of(st.integers(0, 100_000), st.integers(0, 100 * SECOND)), st.integers(1, 40)), max_size=30
+)
+
+
+def run(allowance: Allowance, asked: list[tuple[int, int]], *, horizon: int = HORIZON) -> list[int]:
+    """Every slot that such a sequence of takes gets, in the order of the takes."""
+    now, pace, slots = START, Pace(), []
+    for wait, wanted in asked:
+        now += wait
+        taken, pace = take(allowance, pace, now=now, wanted=wanted, horizon=horizon)
+        assert all(now <= slot <= now + horizon for slot in taken)
+        assert len(taken) <= wanted
+        slots += taken
+    return slots
+
+
+def most_in_a_window(slots: list[int], length: int) -> int:
+    """The most slots that lie in any window of this length, both ends included."""
+    most, first = 0, 0
+    for last, slot in enumerate(slots):
+        while slots[first] < slot - length:
+            first += 1
+        most = max(most, last - first + 1)
+    return most
+
+
+@given(rate=rates, burst=bursts, asked=takes, horizon=st.sampled_from([0, HORIZON, SECOND]))
+def test_no_window_has_more_than_the_burst_and_the_rate(
+    rate: Rate, burst: int, asked: list[tuple[int, int]], horizon: int
+) -> None:
+    slots = run(Allowance(rates=(rate,), burst=burst), asked, horizon=horizon)
+
+    # Every window that could be the fullest begins and ends with a slot.
+    for first in range(len(slots)):
+        for last in range(first, len(slots)):
+            window = slots[last] - slots[first]
+            assert last - first + 1 <= burst + window * rate.calls / rate.period
+
+
+@given(rate=rates, burst=bursts, asked=takes)
+def test_slots_come_in_the_order_they_are_taken(rate: Rate, burst: int, asked: list[tuple[int, int]]) -> None:
+    slots = run(Allowance(rates=(rate,), burst=burst), asked)
+
+    assert slots == sorted(slots)
+
+
+@given(
+    several=st.lists(rates, min_size=2, max_size=4),
+    burst=bursts,
+    asked=takes,
+    horizon=st.sampled_from([0, HORIZON, SECOND]),
+)
+@example(
+    several=[Rate(2000, 60 * SECOND), Rate(10, SECOND)], burst=20, asked=[(0, 40), (0, 40), (0, 40)], horizon=SECOND
+)
+def test_of_several_rates_each_holds_in_any_window_of_its_period(
+    several: list[Rate], burst: int, asked: list[tuple[int, int]], horizon: int
+) -> None:
+    allowance = Allowance(rates=tuple(several), burst=burst)
+    slots = run(allowance, asked, horizon=horizon)
+
+    for quota in allowance.quotas:
+        # A window of a period is open at one end: a call exactly a period later is in the next one.
+        assert most_in_a_window(slots, quota.period - 1) <= quota.calls
+    pacing = allowance.pacing
+    assert pacing is not None
+    assert most_in_a_window(slots, SECOND) <= burst + SECOND * pacing.calls / pacing.period
+
+
+@given(rate=rates, burst=bursts)
+def test_a_lane_that_rested_grants_its_burst_at_once_and_then_its_rate(rate: Rate, burst: int) -> None:
+    assume(rate.interval > 1)
+    allowance = Allowance(rates=(rate,), burst=burst)
+
+    at_once, pace = take(allowance, Pace(), now=START, wanted=burst + 5, horizon=0)
+
+    assert at_once == [START] * burst
+    assert next_slot(allowance, pace, now=START) == START + rate.interval
+
+
+@given(rate=rates, burst=bursts, wanted=st.integers(2, 200))
+def test_a_backlog_gets_the_whole_rate_whenever_the_gate_looks(rate: Rate, burst: int, wanted: int) -> None:
+    allowance, pace, now, slots = Allowance(rates=(rate,), burst=burst), Pace(), START, []
+    while len(slots) < wanted:
+        taken, pace = take(allowance, pace, now=now, wanted=wanted - len(slots), horizon=HORIZON)
+        slots += taken
+        now = max(now + 1, next_slot(allowance, pace, now=now) - 30_000)
+
+    assert slots[-1] - slots[0] <= rate.interval * max(0, wanted - burst)
+
+
+def test_the_same_period_twice_is_not_counted_twice() -> None:
+    allowance = Allowance(rates=(Rate(1000, SECOND), Rate(60, 60 * SECOND), Rate(50, 60 * SECOND)), burst=100)
+
+    slots, _ = take(allowance, Pace(), now=START, wanted=100, horizon=0)
+
+    assert len(slots) == 50
+
+
+def test_without_a_rate_everything_goes_now() -> None:
+    assert take(Allowance(), Pace(), now=START, wanted=3, horizon=0)[0] == [START] * 3
+
+
+@given(
+    steps=st.lists(st.tuples(rates, takes.filter(bool)), min_size=1, max_size=4),
+    burst=bursts,
+)
+def test_a_changed_rate_holds_from_the_change_on(
+    steps: list[tuple[Rate, list[tuple[int, int]]]], burst: int
+) -> None:
+    now, pace = START, Pace()
+    for rate, asked in steps:
+        allowance, since, slots = Allowance(rates=(rate,), burst=burst), now, []
+        pace = changed(allowance, pace, now=now)
+        assert next_slot(allowance, pace, now=now) <= now + rate.interval, "the old rate's debt holds it back"
+        for wait, wanted in asked:
+            now += wait
+            taken, pace = take(allowance, pace, now=now, wanted=wanted, horizon=HORIZON)
+            slots += taken
+        for first in range(len(slots)):
+            window = slots[-1] - slots[first]
+            assert len(slots) - first <= burst + window * rate.calls / rate.period
+        assert all(slot >= since for slot in slots)
+
+
+@given(before=rates, after=rates, times=st.integers(1, 20))
+def test_changing_a_rate_to_and_fro_grants_nothing_by_itself(before: Rate, after: Rate, times: int) -> None:
+    pace = take(Allowance(rates=(before,)), Pace(), now=START, wanted=1, horizon=0)[1]
+    for _ in range(times):
+        for rate in (after, before):
+            pace = changed(Allowance(rates=(rate,)), pace, now=START)
+
+    assert next_slot(Allowance(rates=(before,)), pace, now=START) >= START + min(before.interval, after.interval)
+
+
+@given(rate=rates, burst=bursts, asked=takes, step=st.integers(0, 86_400 * SECOND))
+def test_a_clock_that_steps_forward_adds_at_most_the_burst(
+    rate: Rate, burst: int, asked: list[tuple[int, int]], step: int
+) -> None:
+    allowance = Allowance(rates=(rate,), burst=burst)
+    slots_before, pace = take(allowance, Pace(), now=START, wanted=100, horizon=0)
+    slots_after = []
+    now = START + step
+    for wait, wanted in asked:
+        now += wait
+        taken, pace = take(allowance, pace, now=now, wanted=wanted, horizon=0)
+        slots_after += [slot - step for slot in taken]  # as a clock that had not stepped would show them
+    slots = slots_before + slots_after
+
+    for first in range(len(slots)):
+        window = slots[-1] - slots[first]
+        assert len(slots) - first <= 2 * burst + window * rate.calls / rate.period
+
+
+@given(rate=rates, burst=bursts, wanted=st.integers(1, 50), step=st.integers(0, 86_400 * SECOND))
+def test_a_clock_that_steps_back_blocks_no_longer_than_the_burst_and_a_second(
+    rate: Rate, burst: int, wanted: int, step: int
+) -> None:
+    allowance = Allowance(rates=(rate,), burst=burst)
+    _, pace = take(allowance, Pace(), now=START, wanted=wanted, horizon=HORIZON)
+    now = START - step
+    longest = rate.interval * burst + SECOND
+
+    _, pace = take(allowance, pace, now=now, wanted=0, horizon=0)
+
+    assert next_slot(allowance, pace, now=now) <= now + longest
+
+
+@given(several=st.lists(rates, max_size=4), burst=bursts, asked=takes)
+def test_a_pace_survives_its_row(several: list[Rate], burst: int, asked: list[tuple[int, int]]) -> None:
+    import orjson  # noqa: PLC0415 - what the row is written with
+
+    allowance, pace, now = Allowance(rates=tuple(several), burst=burst), Pace(), START
+    for wait, wanted in asked:
+        now += wait
+        _, pace = take(allowance, pace, now=now, wanted=wanted, horizon=HORIZON)
+
+    assert Pace.from_json(orjson.loads(orjson.dumps(pace.as_json()))) == pace
+    assert Pace.from_json({}) == Pace()
+
+
+@pytest.mark.parametrize(("text", "calls", "seconds"), [("50/s", 50, 1), ("600 / m", 600, 60), ("10000/d", 10**4, 86400)])
+def test_a_rate_is_calls_in_a_period(text: str, calls: int, seconds: int) -> None:
+    assert Rate.parse(text) == Rate(calls, seconds * SECOND)
+
+
+@pytest.mark.parametrize("text", ["", "50", "50/w", "0/s", "-1/s", "1.5/s", "50/S", "s/50", "٥/s", "1e3/s"])
+def test_anything_else_is_no_rate_and_says_how_one_is_written(text: str) -> None:
+    with pytest.raises(ValueError, match='such as "50/s"'):
+        Rate.parse(text)
+
+
+@given(rates)
+def test_rounding_never_makes_a_rate_faster(rate: Rate) -> None:
+    assert rate.interval * rate.calls >= rate.period
