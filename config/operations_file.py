@@ -40,8 +40,8 @@ def _check_headers(headers: dict[str, str]) -> dict[str, str]:
     for name, value in headers.items():
         if not _HEADER_NAME.fullmatch(name) or name.lower() in _RESERVED_HEADERS:
             raise ValueError(f"{name!r} can't be set here")
-        if not value.isascii() or re.search(r"[\r\n\0]", value):
-            raise ValueError(f"the value of {name!r} must be one line of ASCII")
+        if not value.isascii() or not value.isprintable() or value != value.strip():
+            raise ValueError(f"the value of {name!r} must be one line of ASCII, without spaces around it")
     return headers
 
 
@@ -96,9 +96,11 @@ def read_operations_file(
         text = path.read_text(encoding="utf-8")
     except OSError as error:
         raise ConfigurationError(f"TIDEGATE_OPERATIONS_FILE: {path} can't be read: {error.strerror}") from None
+    except UnicodeDecodeError as error:
+        raise ConfigurationError(f"{path}: it is not UTF-8: {error}") from None
     try:
         file = _File.model_validate(tomllib.loads(text))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except tomllib.TOMLDecodeError as error:
         raise ConfigurationError(f"{path}: {error}") from None
     except ValidationError as error:
         faults = [

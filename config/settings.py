@@ -10,6 +10,8 @@ from typing import Annotated, Literal
 
 from pydantic import AnyUrl, Field, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+from sqlalchemy.engine import make_url
+from sqlalchemy.exc import ArgumentError
 
 from tidegate.durations import Duration
 from tidegate.errors import ConfigurationError
@@ -61,6 +63,17 @@ class Settings(BaseSettings):
     @classmethod
     def _split(cls, value: object) -> object:
         return tuple(name.strip() for name in value.split(",") if name.strip()) if isinstance(value, str) else value
+
+    @field_validator("database_url")
+    @classmethod
+    def _check_database_url(cls, value: str) -> str:
+        try:
+            backend = make_url(value).get_backend_name() if value else "sqlite"
+        except ArgumentError:
+            backend = "none"
+        if backend not in {"sqlite", "postgresql"}:
+            raise ValueError("write sqlite:////path/to/file.db or postgresql+psycopg://user:password@host/name")
+        return value
 
     @field_validator("public_url")
     @classmethod

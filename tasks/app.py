@@ -31,6 +31,7 @@ app.conf.update(
     broker_connection_retry_on_startup=True,
     broker_connection_max_retries=None,  # a worker waits for its broker for ever
     worker_cancel_long_running_tasks_on_connection_loss=False,
+    worker_consumer="tasks.consumer:PatientConsumer",
     worker_hijack_root_logger=False,
     worker_redirect_stdouts=False,
     worker_enable_remote_control=True,

@@ -3,13 +3,13 @@
 import sqlite3
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import BigInteger, Connection, Dialect, Engine, create_engine, event, type_coerce
+from sqlalchemy import BigInteger, Connection, Dialect, Engine, create_engine, event, select, type_coerce
 from sqlalchemy.engine import make_url
-from sqlalchemy.exc import InterfaceError, OperationalError
+from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql import ColumnElement
@@ -17,8 +17,10 @@ from sqlalchemy.sql.functions import GenericFunction
 from sqlalchemy.types import TypeDecorator
 
 from tidegate import clock
+from tidegate.errors import DatabaseUnreachableError
+from tidegate.patience import Breaker, Watchdog
 
-UNREACHABLE = (OperationalError, InterfaceError, PoolTimeoutError)
+UNREACHABLE = (OperationalError, InterfaceError, PoolTimeoutError, DatabaseUnreachableError)
 """What statements raise while the database can't be reached, is locked or full: another try may do."""
 
 _MICROSECOND = timedelta(microseconds=1)
@@ -74,17 +76,22 @@ class Database:
     a process queue for a lock of ours first, and only processes meet at SQLite's own.
     """
 
-    def __init__(self, url: str, *, pool_size: int = 10) -> None:
+    def __init__(self, url: str, *, pool_size: int = 10, patience: timedelta | None = None) -> None:
+        """`patience`: for callers who must have an answer. A PostgreSQL server that says nothing for so long is
+        given up, and then refused at once until it is back. Without it a statement waits as long as it takes."""
         self.is_sqlite = make_url(url).get_backend_name() == "sqlite"
         self.engine = _sqlite_engine(url, pool_size) if self.is_sqlite else _postgresql_engine(url, pool_size)
         self._single = self.engine if self.is_sqlite else self.engine.execution_options(isolation_level="AUTOCOMMIT")
         self._writer = threading.RLock() if self.is_sqlite else None
+        impatient = patience is not None and not self.is_sqlite
+        self._watchdog = Watchdog(patience.total_seconds()) if patience and impatient else None
+        self._breaker = Breaker(self._probe, _is_lost_connection) if impatient else None
 
     @contextmanager
     def reading(self) -> Iterator[Connection]:
         """A connection for single SELECTs, each its own snapshot."""
-        with self._single.connect().execution_options(**{_EACH_ALONE: True}) as connection:
-            yield connection
+        with self._guarded(), self._single.connect() as connection, self._watched(connection):
+            yield connection.execution_options(**{_EACH_ALONE: True})
 
     @contextmanager
     def writing(self) -> Iterator[Connection]:
@@ -93,17 +100,30 @@ class Database:
         On SQLite it has the write lock from its beginning (BEGIN IMMEDIATE): a transaction that reads first and
         asks for the lock later fails at once when another writer was faster, whatever the busy timeout.
         """
-        with self._writer or nullcontext(), self.engine.begin() as connection:
+        with (
+            self._guarded(),
+            self._writer or nullcontext(),
+            self.engine.connect() as connection,
+            self._watched(connection),
+            connection.begin(),
+        ):
             yield connection
 
     @contextmanager
     def single_write(self) -> Iterator[Connection]:
         """A connection for writes that are each a transaction of their own: half the round trips of `writing`."""
-        with (
-            self._writer or nullcontext(),
-            self._single.connect().execution_options(**{_EACH_ALONE: True}) as connection,
-        ):
+        with self._writer or nullcontext(), self.reading() as connection:
             yield connection
+
+    def _guarded(self) -> AbstractContextManager[None]:
+        return self._breaker.guarding() if self._breaker else nullcontext()
+
+    def _watched(self, connection: Connection) -> AbstractContextManager[None]:
+        return self._watchdog.watching(connection) if self._watchdog else nullcontext()
+
+    def _probe(self) -> None:
+        with self._single.connect() as connection, self._watched(connection):
+            connection.execute(select(1))
 
     def forget_connections(self) -> None:
         """For a forked child: drops the inherited connections without closing them, for they are the parent's."""
@@ -113,7 +133,16 @@ class Database:
 
     def close(self) -> None:
         """Closes every pooled connection."""
+        if self._breaker:
+            self._breaker.close()
         self.engine.dispose()
+
+
+def _is_lost_connection(error: Exception) -> bool:
+    """Whether the connection, and not the statement, failed."""
+    if isinstance(error, DBAPIError):
+        return error.connection_invalidated or error.statement is None
+    return isinstance(error, PoolTimeoutError)
 
 
 def _sqlite_engine(url: str, pool_size: int) -> Engine:

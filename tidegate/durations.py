@@ -38,7 +38,8 @@ def format_duration(duration: timedelta) -> str:
     for unit in ("d", "h", "m", "s"):
         if duration % _UNITS[unit] == timedelta(0):
             return f"{duration // _UNITS[unit]}{unit}"
-    return f"{duration / _UNITS['s']:g}s"
+    whole, rest = divmod(duration, _UNITS["s"])
+    return f"{whole}.{rest // timedelta(microseconds=1):06}".rstrip("0") + "s"
 
 
 def _from_setting(value: Any) -> Any:

@@ -15,6 +15,7 @@
     │   ├── UnknownDownstream
     │   ├── CannotFinishInTime    the backlog ahead is longer than the job's timeout
     │   └── Unavailable           the database can't be reached, or has no room
+    ├── DatabaseUnreachableError  the database did not answer a moment ago; raised without asking it again
     └── OperationError            raised by an operation: the attempt failed, another may succeed
         └── PermanentError        raised by an operation: no further attempt will do better
 
@@ -105,6 +106,10 @@ class Unavailable(Refusal):
     def __init__(self, message: str, retry_after: timedelta = timedelta(seconds=5)) -> None:
         super().__init__(message)
         self.retry_after = retry_after
+
+
+class DatabaseUnreachableError(TidegateError):
+    """The database did not answer a moment ago; raised without asking it again."""
 
 
 class OperationError(TidegateError):

@@ -57,8 +57,9 @@ class Heartbeat:
         )
 
     def start(self) -> None:
-        """Beats once, so that the gate knows of this worker at once, and goes on in a thread."""
-        self.run_once()
+        """Beats once, so that the gate knows of this worker at once, and goes on in a thread, also when the database
+        is away just now."""
+        self._turn()
         self._thread.start()
 
     def stop(self) -> int:
@@ -92,7 +93,12 @@ class Heartbeat:
 
     def _loop(self) -> None:
         while not self._stopped.wait(_LOOK_SECONDS):
-            try:
-                self.run_once()
-            except UNREACHABLE as error:
-                log.warning("heartbeat: the database can't be reached: %s", error)
+            self._turn()
+
+    def _turn(self) -> None:
+        try:
+            self.run_once()
+        except UNREACHABLE as error:
+            log.warning("heartbeat: the database can't be reached: %s", error)
+        except Exception:  # without its heartbeat the worker would lose every job that it runs
+            log.exception("a turn of the heartbeat failed")

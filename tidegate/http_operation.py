@@ -19,6 +19,7 @@ from tidegate.retry import RetryPolicy
 
 CAPACITY_STATUSES = frozenset({429, 503})
 ERROR_BODY_BYTES = 4096
+ERROR_MESSAGE_LENGTH = 500
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,19 +55,11 @@ class HttpOperation:
 
     def run(self, body: Body, attempt: Attempt) -> Outcome:
         """Makes one request and reads its answer within the attempt's time, all of it included."""
-        headers = {
-            "Content-Type": body.content_type,
-            "Accept": "*/*",
-            "User-Agent": "tidegate",
-            **{name: self.expand(value) for name, value in self.headers.items()},
-            **attempt.headers,
-            "Idempotency-Key": attempt.job_id,
-        }
         try:
             with (
                 ends_at(clock.monotonic() + attempt.time_left.total_seconds()),
                 _connections().stream(
-                    self.method, self.expand(self.url), headers=list(headers.items()), content=body.content
+                    self.method, self.expand(self.url), headers=self._headers_of(body, attempt), content=body.content
                 ) as response,
             ):
                 content = bytearray()
@@ -80,7 +73,7 @@ class HttpOperation:
                         )
         except httpcore2.TimeoutException:
             return TryAgain(code=ErrorCode.DOWNSTREAM_ERROR, message="the downstream did not answer in time")
-        except (httpcore2.LocalProtocolError, httpcore2.UnsupportedProtocol):
+        except (httpcore2.LocalProtocolError, httpcore2.UnsupportedProtocol, ValueError, TypeError):
             # Its message would show the header or URL that can't be sent, and with it a secret.
             return Failed(
                 code=ErrorCode.OPERATION_ERROR, message="the request can't be sent: a header or the URL is not valid"
@@ -88,9 +81,21 @@ class HttpOperation:
         except (httpcore2.NetworkError, httpcore2.ProtocolError, OSError) as error:
             return TryAgain(
                 code=ErrorCode.DOWNSTREAM_ERROR,
-                message=f"the downstream can't be reached: {type(error).__name__}: {error}",
+                message=f"the downstream can't be reached: {type(error).__name__}: {error}"[:ERROR_MESSAGE_LENGTH],
             )
         return self._judge(response.status, _Headers(response.headers), bytes(content))
+
+    def _headers_of(self, body: Body, attempt: Attempt) -> list[tuple[bytes, bytes]]:
+        """The file's headers go before our own words, whatever their case, and our promises before the file's."""
+        headers = {
+            "content-type": body.content_type,
+            "accept": "*/*",
+            "user-agent": "tidegate",
+            **{name.lower(): self.expand(value) for name, value in self.headers.items()},
+            **{name.lower(): value for name, value in attempt.headers.items()},
+            "idempotency-key": attempt.job_id,
+        }
+        return [(name.encode("ascii"), value.encode("latin-1")) for name, value in headers.items() if value]
 
     def _judge(self, status: int, headers: "_Headers", content: bytes) -> Outcome:
         content_type = headers.get("content-type") or "application/octet-stream"
@@ -119,7 +124,7 @@ def read_retry_after(value: str | None) -> timedelta | None:
         return timedelta(seconds=int(value))
     try:
         until = parsedate_to_datetime(value)
-    except ValueError:
+    except (ValueError, OverflowError):
         return None
     if until.tzinfo is None:
         until = until.replace(tzinfo=clock.EPOCH.tzinfo)

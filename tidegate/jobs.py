@@ -5,11 +5,18 @@ from datetime import timedelta
 
 import uuid_utils
 
-from tidegate.errors import BodyTooLarge, CannotFinishInTime, InvalidHeader, JobAlreadyFinal, UnknownJob
+from tidegate.errors import (
+    BodyTooLarge,
+    CannotFinishInTime,
+    InvalidHeader,
+    JobAlreadyFinal,
+    UnknownJob,
+    UnsupportedBody,
+)
 from tidegate.forecast import LaneView, Waiting, earliest_finish, retry_after_seconds, waiting_of
 from tidegate.job import Job, StoredBody
 from tidegate.lanes import Lanes
-from tidegate.operations import Body, Operation, Registry
+from tidegate.operations import CONTENT_TYPE_LENGTH, Body, Operation, Registry
 from tidegate.states import State
 from tidegate.store.callers import CallerStore, NewJob
 from tidegate.wake import Bell
@@ -36,6 +43,8 @@ class Jobs:
             raise InvalidHeader(
                 f"Job-Timeout: {operation.name} allows at most {operation.timeout.total_seconds():g} seconds"
             )
+        if len(body.content_type) > CONTENT_TYPE_LENGTH:
+            raise UnsupportedBody(f"a content type has at most {CONTENT_TYPE_LENGTH} characters")
         operation.check(body)
         if operation.admission:
             self._admit(operation, timeout or operation.timeout)

@@ -129,8 +129,6 @@ jobs = Table(
     Column("max_attempts", Integer, nullable=False),
     Column("losses", Integer, nullable=False, server_default="0"),  # attempts that ended with their process
     Column("waits_for", String(12)),  # why run_at lies ahead, for the caller
-    Column("worker", String(40)),
-    Column("worker_pid", Integer),
     Column("lease_until", Instant),
     Column("cancel_requested", Boolean, nullable=False, server_default=false()),
     Column("percent", Integer, nullable=False, server_default="0"),
@@ -184,7 +182,10 @@ attempts = Table(
     Column("released_at", Instant, nullable=False),
     Column("slot_at", Instant, nullable=False),
     Column("claimed_at", Instant),
+    Column("worker", String(40)),
+    Column("worker_pid", Integer),
     Column("call_started_at", Instant),
+    Column("ends_at", Instant),  # its timeout
     Column("place_until", Instant, nullable=False),
     Column("ended_at", Instant),  # the place is free from here on
     Column("outcome", String(20)),

@@ -11,6 +11,8 @@ from tidegate.outcomes import Outcome
 from tidegate.retry import RetryPolicy
 
 MEGABYTE = 1024 * 1024
+NOTE_LENGTH = 200
+CONTENT_TYPE_LENGTH = 200
 Item = TypeVar("Item")
 
 
@@ -77,7 +79,13 @@ class Attempt:
 
         Raises AttemptStopped (let it through) when the attempt no longer counts.
         """
-        self._report(Progress(done=done, total=total, note=note))
+        self._report(
+            Progress(
+                done=int(done),
+                total=None if total is None else int(total),
+                note=None if note is None else _storable(note),
+            )
+        )
 
     def slot(self) -> None:
         """Waits for the permission for one call to the downstream. For operations with `paced="calls"`.
@@ -146,6 +154,11 @@ class Operation(Protocol):
     def run(self, body: Body, attempt: Attempt) -> Outcome:
         """One attempt. What it raises is a failed attempt."""
         ...
+
+
+def _storable(note: str) -> str:
+    """The note, cut to what its column holds, without what a database refuses: surrogates and NUL."""
+    return str(note)[:NOTE_LENGTH].replace("\0", "").encode("utf-8", "replace").decode()
 
 
 @dataclass(frozen=True, kw_only=True)

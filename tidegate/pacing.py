@@ -125,7 +125,7 @@ def settle(allowance: Allowance, pace: Pace, *, now: int) -> Pace:
     for quota in allowance.quotas:
         steps = pace.used.get(quota.period, ())
         used[quota.period] = tuple(
-            step for step in steps if now < _counts_until(quota, step[0]) <= now + 2 * quota.period
+            step for step in steps if now < _counts_until(quota, step[0]) <= now + 2 * quota.period + _CLOCK_STEP
         )
     return replace(pace, used=used)
 
@@ -141,7 +141,7 @@ def _spend(allowance: Allowance, pace: Pace, slot: int) -> Pace:
     if allowance.pacing:
         pace = replace(pace, free_at=max(pace.free_at, slot) + allowance.pacing.interval)
     used = dict(pace.used)
-    for quota in allowance.quotas:
+    for quota in {quota.period: quota for quota in allowance.quotas}.values():  # a period is counted once
         begin = slot - slot % _step(quota)
         steps = used.get(quota.period, ())
         if steps and steps[-1][0] >= begin:

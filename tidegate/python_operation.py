@@ -13,7 +13,7 @@ from pydantic_core import PydanticSerializationError
 
 from tidegate.durations import parse_duration
 from tidegate.errors import ConfigurationError, InputFault, InvalidInput, MalformedBody, PermanentError, UnsupportedBody
-from tidegate.operations import MEGABYTE, Attempt, Body, Queue
+from tidegate.operations import CONTENT_TYPE_LENGTH, MEGABYTE, Attempt, Body, Queue
 from tidegate.outcomes import ErrorCode, Failed, Outcome, Succeeded
 from tidegate.retry import RetryPolicy
 
@@ -62,6 +62,9 @@ class PythonOperation:
         except PermanentError as error:
             return Failed(code=ErrorCode.OPERATION_ERROR, message=str(error) or type(error).__name__)
         if isinstance(returned, Body):
+            if not _can_be_sent(returned):
+                reason = f"{self.name} returned a Body that can't be sent: it takes bytes and one line as their type"
+                return Failed(code=ErrorCode.OPERATION_ERROR, message=reason)
             return succeeded(returned.content, returned.content_type)
         try:
             content = self.result.dump_json(self.result.validate_python(returned))
@@ -141,6 +144,18 @@ def parse(params: TypeAdapter[Any], content: bytes) -> Any:
         if any(fault["type"] == "json_invalid" for fault in error.errors(include_url=False, include_input=False)):
             raise MalformedBody(faults[0].detail) from None
         raise InvalidInput(faults) from None
+
+
+def _can_be_sent(body: Body) -> bool:
+    # As the table and HTTP will have it, whatever the annotations say.
+    content_type: object = body.content_type
+    return (
+        isinstance(body.content, bytes)
+        and isinstance(content_type, str)
+        and len(content_type) <= CONTENT_TYPE_LENGTH
+        and content_type.isascii()
+        and content_type.isprintable()
+    )
 
 
 def _pointer(location: tuple[int | str, ...]) -> str:

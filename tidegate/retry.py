@@ -26,4 +26,6 @@ class RetryPolicy:
         together. Source: M. Brooker, "Exponential Backoff And Jitter", AWS Architecture Blog, 2015.
         """
         doublings: int = 2 ** min(attempt - 1, 30)
-        return min(self.max_delay, self.delay * doublings) * random.random()
+        # Divided, for multiplied it could exceed what a timedelta holds.
+        is_beyond = self.delay >= self.max_delay / doublings
+        return (self.max_delay if is_beyond else self.delay * doublings) * random.random()

@@ -6,8 +6,6 @@ from collections.abc import Callable
 from datetime import timedelta
 from typing import Any, TypeVar
 
-from sqlalchemy.exc import DBAPIError
-
 from tidegate import clock
 from tidegate.database import UNREACHABLE
 from tidegate.errors import AttemptStopped, UnknownOperation
@@ -49,26 +47,33 @@ class Runner:
 
     def run(self, job_id: str, fence: int) -> bool:
         """Makes one attempt; False when this release no longer stands and nothing was done."""
-        claim = self._store.workers.claim(
-            job_id,
-            fence,
-            worker=self._worker,
-            pid=os.getpid(),
-            lease=self._lease,
-            attempt_timeouts=self._attempt_timeouts,
-        )
+        try:
+            claim = self._store.workers.claim(
+                job_id,
+                fence,
+                worker=self._worker,
+                pid=os.getpid(),
+                lease=self._lease,
+                attempt_timeouts=self._attempt_timeouts,
+            )
+        except UNREACHABLE as error:
+            # It may have been committed all the same, and the heartbeat would renew for ever what nobody works on.
+            log.warning("job %s: the database can't be reached, not claimed: %s", job_id, error)
+            _until_answered(job_id, lambda: self._store.workers.disclaim(job_id, fence, worker=self._worker))
+            return False
         if claim is None:
             log.info("job %s: release %d no longer stands", job_id, fence)
             self._bell.ring()
             return False
         outcome, call_seconds = self._attempt(claim)
         try:
-            won = _until_answered(claim, lambda: self._record(claim, outcome, call_seconds))
-        except DBAPIError:
-            # Not one of UNREACHABLE: the database was asked and will never take this outcome as it is.
+            won = _until_answered(claim.job_id, lambda: self._record(claim, outcome, call_seconds))
+        except Exception:
+            # Not one of UNREACHABLE: the database will never take this outcome as it is. Without another the job
+            # would run until its deadline, for its worker lives.
             log.exception("job %s: its outcome could not be stored", claim.job_id)
             outcome = Failed(code=ErrorCode.OPERATION_ERROR, message="the outcome could not be stored")
-            won = _until_answered(claim, lambda: self._record(claim, outcome, call_seconds))
+            won = _until_answered(claim.job_id, lambda: self._record(claim, outcome, call_seconds))
         log.log(
             logging.INFO if won else logging.WARNING,
             "job %s: attempt %d of %s %s%s",
@@ -87,7 +92,7 @@ class Runner:
             operation = self._registry.operation(claim.operation)
         except UnknownOperation as error:
             return Failed(code=ErrorCode.OPERATION_ERROR, message=f"{error}; this worker does not know it"), None
-        body = _until_answered(claim, lambda: self._store.workers.input_of(claim.job_id))
+        body = _until_answered(claim.job_id, lambda: self._store.workers.input_of(claim.job_id))
         if body is None:
             return HandedBack(reason="erased"), None
         slot_due = self._reach_slot(claim)
@@ -104,17 +109,17 @@ class Runner:
         while due is not None:
             clock.sleep(due - clock.monotonic())
             if not claim.is_paced or clock.monotonic() - due <= LATE_SECONDS:
-                return due
+                return max(due, clock.monotonic())
             log.info(
                 "job %s: %.0f ms late for its slot, takes a new one", claim.job_id, 1e3 * (clock.monotonic() - due)
             )
-            due = _until_answered(claim, lambda: self._store.lanes.take_slot(claim, within=PATIENCE)).due
+            due = _until_answered(claim.job_id, lambda: self._store.lanes.take_slot(claim, within=PATIENCE)).due
         return None
 
     def _take_slot(self, claim: Claim, ends: float) -> None:
         """For attempt.slot(): waits for a slot of its own, at most until the attempt's end."""
         while True:
-            offer = _until_answered(claim, lambda: self._store.lanes.take_slot(claim, within=PATIENCE))
+            offer = _until_answered(claim.job_id, lambda: self._store.lanes.take_slot(claim, within=PATIENCE))
             if not offer.counts or clock.monotonic() >= ends:
                 raise AttemptStopped("stopped")
             if offer.due is None:
@@ -137,7 +142,7 @@ class Runner:
             outcome = operation.run(body, attempt)
         except AttemptStopped as stopped:
             return reporter.timed_out or HandedBack(reason=str(stopped))
-        except Exception as error:  # whatever an operation raises is a failed attempt
+        except (Exception, SystemExit) as error:  # whatever an operation raises is a failed attempt
             log.exception("job %s: %s raised", claim.job_id, claim.operation)
             return TryAgain(code=ErrorCode.OPERATION_ERROR, message=_described(error))
         if isinstance(outcome, Succeeded) and len(outcome.content) > self._max_result:
@@ -205,13 +210,13 @@ class _Reporter:
             raise AttemptStopped("stopped")
 
 
-def _until_answered(claim: Claim, ask: Callable[[], Answer]) -> Answer:
+def _until_answered(job_id: str, ask: Callable[[], Answer]) -> Answer:
     waits = iter(_RECORD_AGAIN_SECONDS)
     while True:
         try:
             return ask()
         except UNREACHABLE as error:
-            log.warning("job %s: the database can't be reached, trying on: %s", claim.job_id, error)
+            log.warning("job %s: the database can't be reached, trying on: %s", job_id, error)
             clock.sleep(next(waits, _RECORD_AGAIN_SECONDS[-1]))
 
 
@@ -225,7 +230,7 @@ def _error(outcome: Failed | TryAgain) -> dict[str, Any]:
     return {"code": outcome.code, "message": outcome.message, **outcome.detail}
 
 
-def _described(error: Exception) -> str:
+def _described(error: BaseException) -> str:
     return f"{type(error).__name__}: {error}"[:1000].encode("utf-8", "replace").decode()
 
 

@@ -1,6 +1,7 @@
 """The HTTP face: `create_app()` and one module per resource. What it promises is the HTTP contract (README)."""
 
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import cast
 
 from flask import Flask, Response, current_app, request
@@ -17,6 +18,8 @@ from tidegate.wake import Bell, bell_for
 
 # One connection a blocking thread of the server, and one to spare.
 _CONNECTIONS = 9
+# A caller must have a 503 within 3 s of a database that says nothing.
+_PATIENCE = timedelta(seconds=2)
 
 # A result is somebody's bytes: a browser must neither guess its type nor run anything in it.
 SECURITY_HEADERS = {
@@ -43,7 +46,7 @@ def create_app(settings: Settings, database: Database | None = None) -> Flask:
     from webapp import downstreams, errors, health, jobs, operations  # noqa: PLC0415 - they import `gateway` from here
 
     registry = load_registry(settings)
-    store = Store(database or Database(settings.database, pool_size=_CONNECTIONS))
+    store = Store(database or Database(settings.database, pool_size=_CONNECTIONS, patience=_PATIENCE))
     lanes, bell = Lanes(store), bell_for(settings.broker_url)
     app = Flask(__name__, static_folder=None)
     # One more than is taken: Werkzeug cuts a chunked body off there without a word, and the one byte tells.

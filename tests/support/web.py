@@ -86,7 +86,7 @@ class Web:
     def claim(self, job_id: str) -> Claim:
         """Releases the job, as the steward does, and claims it, as a worker does."""
         if not self._is_declared:
-            self.store.lanes.declare(self.app.extensions["tidegate"].registry.downstreams.values())
+            self.store.limits.declare(self.app.extensions["tidegate"].registry.downstreams.values())
             for queue in ("io", "cpu"):
                 self.store.presence.seen(f"{queue}-1", queue=queue, size=100, until=LEASE)
             self._is_declared = True

@@ -1,5 +1,6 @@
 """The pace: never faster than declared, in any window, whatever is asked for and whenever."""
 
+import orjson
 import pytest
 from hypothesis import assume, example, given
 from hypothesis import strategies as st
@@ -184,8 +185,6 @@ def test_a_clock_that_steps_back_blocks_no_longer_than_the_burst_and_a_second(
 
 @given(several=st.lists(rates, max_size=4), burst=bursts, asked=takes)
 def test_a_pace_survives_its_row(several: list[Rate], burst: int, asked: list[tuple[int, int]]) -> None:
-    import orjson  # noqa: PLC0415 - what the row is written with
-
     allowance, pace, now = Allowance(rates=tuple(several), burst=burst), Pace(), START
     for wait, wanted in asked:
         now += wait

@@ -1,6 +1,7 @@
 """The states, their moves, and the database's own opinion of them."""
 
 import re
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -73,7 +74,7 @@ def _is_accepted(database: Database, **values: Any) -> bool:
         "max_attempts": 3,
         "created_at": database_now(),
         "run_at": database_now(),
-        "deadline": database_now() + 1_000_000,
+        "deadline": database_now(timedelta(seconds=1)),
         **values,
     }
     with database.engine.connect() as connection:
@@ -109,7 +110,7 @@ def test_the_database_takes_a_possible_row(database: Database, state: State) -> 
         (State.QUEUED, {"lease_until": NOW}),
         (State.QUEUED, {"percent": 100}),
         (State.QUEUED, {"percent": -1}),
-        (State.QUEUED, {"deadline": database_now() - 1_000_000}),
+        (State.QUEUED, {"deadline": database_now(-timedelta(seconds=1))}),
         (State.RUNNING, {"lease_until": None}),
         (State.RUNNING, {"slot_at": None}),
         (State.RUNNING, {"finished_at": NOW}),

@@ -11,6 +11,7 @@ from sqlalchemy import (
     Connection,
     and_,
     bindparam,
+    case,
     func,
     insert,
     literal,
@@ -23,7 +24,7 @@ from sqlalchemy import (
 
 from tidegate import clock, pacing
 from tidegate.clock import from_microseconds
-from tidegate.database import Database, database_now
+from tidegate.database import Database, Instant, database_now
 from tidegate.job import Claim, Released
 from tidegate.models import attempts, downstreams, jobs, workers
 from tidegate.states import State
@@ -31,7 +32,8 @@ from tidegate.store.limits import allowance_of
 from tidegate.store.moves import IN_TIME, NOW, is_mine, lock_rows, take_back_release
 
 _PAUSED_LOOK_SECONDS = 0.5
-CLAIM_WITHIN = timedelta(seconds=5)
+# With the sweep's own second a lost message is made good within 5 s.
+CLAIM_WITHIN = timedelta(seconds=4)
 _MICROSECOND = timedelta(microseconds=1)
 
 
@@ -179,7 +181,7 @@ class LaneStore:
             connection.execute(
                 update(attempts)
                 .where(attempts.c.job_id == claim.job_id, attempts.c.fence == claim.fence)
-                .values(slot_at=from_microseconds(slots[0]))
+                .values(slot_at=from_microseconds(slots[0]), **(_ends_later(slots[0]) if claim.is_paced else {}))
             )
         return Offer(due=at + (slots[0] - now) / 1e6)
 
@@ -205,6 +207,16 @@ class LaneStore:
             .limit(limit)
         )
         return connection.execute(lock_rows(statement, is_sqlite=self._database.is_sqlite)).all()
+
+
+def _ends_later(slot: int) -> dict[str, Any]:
+    """Values of an attempt that begins at this slot in place of its own: it has its whole time from there."""
+    claimed_late = attempts.c.claimed_at > attempts.c.slot_at
+    moved_by = slot - type_coerce(case((claimed_late, attempts.c.claimed_at), else_=attempts.c.slot_at), BigInteger)
+    return {
+        column.name: type_coerce(type_coerce(column, BigInteger) + moved_by, Instant())
+        for column in (attempts.c.ends_at, attempts.c.place_until)
+    }
 
 
 def is_held() -> Any:

@@ -1,11 +1,25 @@
 """The moves of a job that several statements share, as values of an UPDATE, and reading a row."""
 
+import json
 from collections.abc import Mapping
 from datetime import timedelta
 from typing import Any
 
 import orjson
-from sqlalchemy import BigInteger, ColumnElement, Connection, Row, and_, case, literal, or_, select, type_coerce, update
+from sqlalchemy import (
+    BigInteger,
+    ColumnElement,
+    Connection,
+    Row,
+    Table,
+    and_,
+    case,
+    literal,
+    or_,
+    select,
+    type_coerce,
+    update,
+)
 from sqlalchemy.sql.elements import KeyedColumnElement
 
 from tidegate.database import database_now
@@ -36,7 +50,8 @@ def job_from(row: Row[Any]) -> Job:
 
 def error_text(error: Mapping[str, Any]) -> str:
     """The JSON that `jobs.error` holds. Never fails: what UTF-8 can't say is replaced."""
-    return orjson.dumps(error, default=str).decode()
+    # Not orjson: it refuses text that UTF-8 can't say, and an outcome must always be recorded.
+    return json.dumps(error, default=str, ensure_ascii=False).encode("utf-8", "replace").decode()
 
 
 def ended(state: State) -> dict[str, Any]:
@@ -47,8 +62,6 @@ def ended(state: State) -> dict[str, Any]:
         "version": jobs.c.version + 1,
         "slot_at": None,
         "lease_until": None,
-        "worker": None,
-        "worker_pid": None,
         "waits_for": None,
     }
 
@@ -71,7 +84,7 @@ def come_back(*, spent: bool | ColumnElement[bool], after: timedelta, waits_for:
         ),
         "finished_at": case((has_ended, database_now()), else_=None),
         "run_at": case((has_ended, jobs.c.run_at), else_=database_now(after)),
-        "waits_for": waits_for,
+        "waits_for": case((has_ended, None), else_=waits_for),
     }
 
 
@@ -101,9 +114,12 @@ def take_back_release(connection: Connection, job_id: str, fence: int, *, outcom
     return won
 
 
-def lock_rows(statement: Any, *, is_sqlite: bool) -> Any:
-    """Locks the rows that a SELECT finds and passes over those that others hold. SQLite's writer is alone anyway."""
-    return statement if is_sqlite else statement.with_for_update(skip_locked=True)
+def lock_rows(statement: Any, *, is_sqlite: bool, of: Table | None = None) -> Any:
+    """Locks the rows that a SELECT finds and passes over those that others hold; of a join, the rows `of` one table.
+
+    SQLite's writer is alone anyway.
+    """
+    return statement if is_sqlite else statement.with_for_update(skip_locked=True, of=of)
 
 
 def by_id(job_id: str) -> Any:

@@ -2,17 +2,18 @@
 
 from collections.abc import Collection
 from datetime import timedelta
+from typing import Any
 
-from sqlalchemy import and_, case, delete, func, select, update
+from sqlalchemy import ColumnElement, Connection, and_, case, delete, func, select, update
 from sqlalchemy.dialects.postgresql import insert as postgresql_insert
 from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 
-from tidegate.database import Database, database_now, later_of
+from tidegate.database import Database, database_now
 from tidegate.models import attempts, jobs, workers
+from tidegate.operations import Queue
 from tidegate.outcomes import ErrorCode
 from tidegate.states import State
 from tidegate.store.moves import come_back, error_text
-from tidegate.store.workers import PLACE_MARGIN
 
 MAX_LOSSES = 3
 _SETTLED = timedelta(seconds=1)
@@ -53,59 +54,74 @@ class PresenceStore:
             return {queue: int(size) for queue, size in rows}
 
     def renew(self, worker: str, *, lease: timedelta) -> int:
-        """Renews the leases of all jobs in this worker's hands; how many those are."""
-        with self._database.single_write() as connection:
+        """Renews what this worker has in hand: the leases of its jobs, and the places of its calls, also of those
+        whose job has ended meanwhile, for they are still open. How many calls those are."""
+        open_calls = and_(attempts.c.ended_at.is_(None), attempts.c.worker == worker)
+        until = database_now(lease)
+        with self._database.writing() as connection:
+            # The jobs first and then their attempts, as everybody does: else each could wait for the other.
+            connection.execute(update(jobs).where(_runs(open_calls)).values(lease_until=database_now(lease)))
             return connection.execute(
-                update(jobs)
-                .where(jobs.c.state == State.RUNNING, jobs.c.worker == worker)
-                .values(lease_until=database_now(lease))
+                update(attempts)
+                .where(open_calls)
+                .values(place_until=case((attempts.c.place_until < until, until), else_=attempts.c.place_until))
             ).rowcount
 
     def gone(self, worker: str) -> int:
         """The worker stops: its remaining jobs go back to be run elsewhere at once. How many those were."""
-        return self._give_up(worker, keep_pids=(), lost=False, forget_worker=True)
+        open_calls = and_(attempts.c.ended_at.is_(None), attempts.c.worker == worker)
+        values = {**come_back(spent=False, after=timedelta(0), waits_for=None), "attempt": jobs.c.attempt - 1}
+        with self._database.writing() as connection:
+            handed_back = connection.execute(update(jobs).where(_runs(open_calls)).values(**values)).rowcount
+            _end(connection, open_calls, "handed back")
+            connection.execute(delete(workers).where(workers.c.id == worker))
+        return handed_back
 
     def child_died(self, worker: str, live_pids: Collection[int]) -> int:
         """Takes back at once what dead child processes held; how many jobs those were.
 
         An attempt past its time limit was ended by us and counts as failed; any other death counts as a loss.
         """
-        return self._give_up(worker, keep_pids=live_pids, lost=True, forget_worker=False)
-
-    def _give_up(self, worker: str, *, keep_pids: Collection[int], lost: bool, forget_worker: bool) -> int:
-        own = attempts.c.job_id == jobs.c.id, attempts.c.fence == jobs.c.fence
-        timed_out = (
-            select(attempts.c.job_id)
-            .where(*own, later_of(attempts.c.place_until, -PLACE_MARGIN) <= database_now())
-            .exists()
+        dead = and_(
+            attempts.c.ended_at.is_(None),
+            attempts.c.worker == worker,
+            attempts.c.worker_pid.not_in(live_pids),
+            # A child that started after the list of the living was made may have claimed already.
+            attempts.c.claimed_at <= database_now(-_SETTLED),
         )
-        spent = case(
-            (timed_out, jobs.c.attempt - jobs.c.losses >= jobs.c.max_attempts), else_=jobs.c.losses + 1 >= MAX_LOSSES
-        )
-        changes = (
-            {
-                **come_back(spent=spent, after=timedelta(0), waits_for=None),
-                "losses": case((timed_out, jobs.c.losses), else_=jobs.c.losses + 1),
-                "error": case((timed_out, TIMED_OUT), else_=LOST),
-            }
-            if lost
-            else {**come_back(spent=False, after=timedelta(0), waits_for=None), "attempt": jobs.c.attempt - 1}
-        )
-        of_worker = and_(jobs.c.state == State.RUNNING, jobs.c.worker == worker)
-        if lost:
-            # A child that started after the list of living ones was made may have claimed already.
-            settled = select(attempts.c.job_id).where(*own, attempts.c.claimed_at <= database_now(-_SETTLED)).exists()
-            of_worker = and_(of_worker, jobs.c.worker_pid.not_in(keep_pids), settled)
+        timed_out = and_(dead, attempts.c.ends_at <= database_now())
+        is_last = jobs.c.attempt - jobs.c.losses >= jobs.c.max_attempts
+        failed = {**come_back(spent=is_last, after=timedelta(0), waits_for=None), "error": TIMED_OUT}
         with self._database.writing() as connection:
-            moved = connection.execute(
-                update(jobs).where(of_worker).values(**changes).returning(jobs.c.id, jobs.c.fence)
-            ).all()
-            for job_id, fence in moved:
-                connection.execute(
-                    update(attempts)
-                    .where(attempts.c.job_id == job_id, attempts.c.fence == fence)
-                    .values(ended_at=database_now(), outcome="lost" if lost else "handed back")
-                )
-            if forget_worker:
-                connection.execute(delete(workers).where(workers.c.id == worker))
-        return len(moved)
+            taken_back = connection.execute(update(jobs).where(_runs(timed_out)).values(**failed)).rowcount
+            _end(connection, timed_out, "timed out")
+            taken_back += connection.execute(update(jobs).where(_runs(dead)).values(**lost())).rowcount
+            _end(connection, dead, "lost")
+        return taken_back
+
+
+def lost() -> dict[str, Any]:
+    """Values of the move out of an attempt whose process died.
+
+    The job runs next in a child process of its own, if there is a worker with such: whatever it did to its process,
+    it does not do it to its neighbours again.
+    """
+    has_children = (
+        select(workers.c.id).where(workers.c.queue == Queue.CPU, workers.c.seen_until > database_now()).exists()
+    )
+    return {
+        **come_back(spent=jobs.c.losses + 1 >= MAX_LOSSES, after=timedelta(0), waits_for=None),
+        "losses": jobs.c.losses + 1,
+        "error": LOST,
+        "queue": case((has_children, Queue.CPU.value), else_=jobs.c.queue),
+    }
+
+
+def _runs(calls: ColumnElement[bool]) -> ColumnElement[bool]:
+    """Whether a job runs in one of these calls, under the same fence."""
+    own = select(attempts.c.job_id).where(attempts.c.job_id == jobs.c.id, attempts.c.fence == jobs.c.fence, calls)
+    return and_(jobs.c.state == State.RUNNING, own.exists())
+
+
+def _end(connection: Connection, calls: ColumnElement[bool], outcome: str) -> None:
+    connection.execute(update(attempts).where(calls).values(ended_at=database_now(), outcome=outcome))

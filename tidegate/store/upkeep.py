@@ -10,10 +10,9 @@ from tidegate.database import Database, database_now
 from tidegate.models import attempts, jobs, workers
 from tidegate.states import State
 from tidegate.store.lanes import CLAIM_WITHIN
-from tidegate.store.moves import IN_TIME, IS_OPEN, come_back, ended, is_released, lock_rows, take_back_release
-from tidegate.store.presence import LOST, MAX_LOSSES
+from tidegate.store.moves import IN_TIME, IS_OPEN, ended, is_released, lock_rows, take_back_release
+from tidegate.store.presence import lost
 
-_LOST_AGAIN_AFTER = timedelta(0)
 _FORGET_WORKERS_AFTER = timedelta(hours=1)
 
 
@@ -31,13 +30,8 @@ class UpkeepStore:
     def rescue(self, batch: int) -> int:
         """Takes back jobs whose worker let the lease run out. Their places stay held: the calls may still be open."""
         is_lost = and_(jobs.c.state == State.RUNNING, jobs.c.lease_until <= database_now())
-        lost = select(jobs.c.id).where(is_lost).order_by(jobs.c.lease_until).limit(batch)
-        changes = {
-            **come_back(spent=jobs.c.losses + 1 >= MAX_LOSSES, after=_LOST_AGAIN_AFTER, waits_for=None),
-            "losses": jobs.c.losses + 1,
-            "error": LOST,
-        }
-        return self._update_jobs(lost, is_lost, changes)
+        expired = select(jobs.c.id).where(is_lost).order_by(jobs.c.lease_until).limit(batch)
+        return self._update_jobs(expired, is_lost, lost())
 
     def take_back_unclaimed(self, batch: int) -> int:
         """Takes back releases that nobody claimed in 5 s although a worker was free: their message was lost.
@@ -48,13 +42,15 @@ class UpkeepStore:
         overdue = and_(
             attempts.c.ended_at.is_(None), attempts.c.claimed_at.is_(None), attempts.c.place_until <= database_now()
         )
+        found = (
+            select(attempts.c.job_id, attempts.c.fence, attempts.c.queue)
+            .join(jobs, jobs.c.id == attempts.c.job_id)
+            .where(overdue)
+            .limit(batch)
+        )
         with self._database.writing() as connection:
-            rows = connection.execute(
-                lock_rows(
-                    select(attempts.c.job_id, attempts.c.fence, attempts.c.queue).where(overdue).limit(batch),
-                    is_sqlite=self._database.is_sqlite,
-                )
-            ).all()
+            # The jobs first and then their attempts, as a claim does: else each could wait for the other.
+            rows = connection.execute(lock_rows(found, is_sqlite=self._database.is_sqlite, of=jobs)).all()
             if not rows:
                 return 0
             busy: dict[str, int] = dict(

@@ -41,7 +41,8 @@ class WorkerStore:
         """Takes a released job; None when this release no longer stands, and then its place is free again.
 
         Of several messages of one release the first wins. A job that was cancelled, expired, taken back by the
-        sweep, or whose lane is paused is not handed out. The place is held until slot + attempt timeout + 2 s.
+        sweep, or whose lane is paused is not handed out. The place is held for the attempt timeout + 2 s from the
+        slot, or from the claim if that is later.
         """
         lane = select(downstreams).where(downstreams.c.name == jobs.c.downstream)
         is_paused = lane.where(
@@ -62,8 +63,6 @@ class WorkerStore:
                     attempt=jobs.c.attempt + 1,
                     started_at=func.coalesce(jobs.c.started_at, database_now()),
                     lease_until=database_now(lease),
-                    worker=worker,
-                    worker_pid=pid,
                     waits_for=None,
                     done=None,
                     total=None,
@@ -87,11 +86,19 @@ class WorkerStore:
                 return None
             # Read between the statement and the commit, which may take long: the nearest to the database's clock.
             at = clock.monotonic()
-            place = attempt_timeouts.get(row.operation, timedelta(0)) + PLACE_MARGIN
+            # A message may have waited for its worker beyond its slot: its call begins now and not then.
+            begins_at = row.slot_at + timedelta(microseconds=max(0, -row.wait))
+            ends_at = begins_at + attempt_timeouts.get(row.operation, timedelta(0))
             connection.execute(
                 update(attempts)
                 .where(attempts.c.job_id == job_id, attempts.c.fence == fence)
-                .values(claimed_at=database_now(), place_until=row.slot_at + place)
+                .values(
+                    claimed_at=database_now(),
+                    worker=worker,
+                    worker_pid=pid,
+                    ends_at=ends_at,
+                    place_until=ends_at + PLACE_MARGIN,
+                )
             )
         return Claim(
             job_id=job_id,
@@ -107,6 +114,23 @@ class WorkerStore:
             slot_due=at + row.wait / 1e6,
             deadline_due=at + row.left / 1e6,
         )
+
+    def disclaim(self, job_id: str, fence: int, *, worker: str) -> bool:
+        """Hands back a claim whose answer never came, if it was committed; whether it was."""
+        own = and_(
+            attempts.c.job_id == job_id,
+            attempts.c.fence == fence,
+            attempts.c.worker == worker,
+            attempts.c.ended_at.is_(None),
+        )
+        runs = and_(jobs.c.id == job_id, jobs.c.fence == fence, jobs.c.state == State.RUNNING)
+        values = {**come_back(spent=False, after=timedelta(0), waits_for=None), "attempt": jobs.c.attempt - 1}
+        with self._database.writing() as connection:
+            connection.execute(update(jobs).where(runs, select(attempts.c.job_id).where(own).exists()).values(**values))
+            ended = connection.execute(
+                update(attempts).where(own).values(ended_at=database_now(), outcome="handed back")
+            )
+        return ended.rowcount == 1
 
     def input_of(self, job_id: str) -> Body | None:
         """What the caller sent; None when the job was erased meanwhile."""

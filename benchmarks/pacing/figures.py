@@ -1,0 +1,150 @@
+"""The figures of one run: the downstream's log against what the lane could have sent."""
+
+import csv
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import BigInteger, func, select, type_coerce
+
+from benchmarks.pacing.arrivals import Arrival, Span, doubles, length, most_within, overlap, read_log, union, without
+from benchmarks.pacing.scenarios import LANE, Run, Scenario
+from tidegate.database import Database
+from tidegate.models import attempts, jobs
+from tidegate.states import FINAL_STATES
+
+# A released job's call starts at most the gate's horizon later, and up to 20 ms after its slot.
+_UNDER_WAY_SECONDS = 0.1
+
+
+@dataclass(frozen=True, kw_only=True)
+class Figures:
+    """One line of the table. `utilisation`: of the slots (with a concurrency: of the places) there were."""
+
+    title: str
+    calls: int
+    seconds: float
+    utilisation: float | None
+    most: dict[str, int]
+    most_open: int
+    doubles: int
+    unfinished: int = 0
+    misses: list[str] = field(default_factory=list)
+    instants: list[float] = field(default_factory=list)
+    events: list[tuple[float, str]] = field(default_factory=list)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Attempt:
+    job: str
+    released: float
+    ended: float | None
+    outcome: str | None
+
+
+def await_end(run: Run, *, longest_seconds: float) -> None:
+    """Waits until every job is final, or so long."""
+    database = Database(run.stack.database_url)
+    statement = select(func.count()).where(jobs.c.state.not_in(FINAL_STATES))
+    while time.time() < run.began + longest_seconds:
+        with database.reading() as connection:
+            if connection.execute(statement).scalar_one() == 0:
+                break
+        time.sleep(0.5)
+    database.close()
+
+
+def figures_of(scenario: Scenario, run: Run) -> Figures:
+    """Reads log and database of a run that is over."""
+    calls = read_log(run.stack.log, LANE)
+    instants = [call.at for call in calls]
+    waits, tries, unfinished = _history(run.stack.database_url, run.stack.log.with_name("attempts.csv"))
+    backlog = union(waits)
+    lived = without(backlog, run.outages)
+    if scenario.rate:
+        utilisation = _slots_used(instants, lived, [(run.began, scenario.rate), *run.rates])
+    elif scenario.concurrency:
+        utilisation = _places_used(calls, lived, tries, scenario.concurrency)
+    else:
+        utilisation = None
+    most = {f"{seconds:g} s": most_within(seconds, instants) for seconds, _ in scenario.windows or ((1.0, 0),)}
+    most_open = max(call.open for call in calls)
+    misses = [
+        f"{most[f'{seconds:g} s']} in {seconds:g} s"
+        for seconds, at_most in scenario.windows
+        if most[f"{seconds:g} s"] > at_most
+    ]
+    if utilisation is not None and utilisation < scenario.utilisation:
+        misses.append(f"utilisation under {scenario.utilisation:.0%}")
+    if scenario.concurrency and most_open > scenario.concurrency:
+        misses.append(f"{most_open} open")
+    return Figures(
+        title=scenario.title,
+        calls=len(calls),
+        seconds=instants[-1] - instants[0],
+        utilisation=utilisation,
+        most=most,
+        most_open=most_open,
+        doubles=doubles(calls),
+        unfinished=unfinished,
+        misses=misses,
+        instants=[at - run.began for at in instants],
+        events=[(at - run.began, what) for at, what in run.events],
+    )
+
+
+def _slots_used(instants: list[float], lived: list[Span], rates: list[tuple[float, float]]) -> float:
+    ends = [at for at, _ in rates[1:]] + [float("inf")]
+    slots = 1 + sum(rate * overlap(lived, [(begin, end)]) for (begin, rate), end in zip(rates, ends, strict=True))
+    used = sum(any(begin <= at <= end + _UNDER_WAY_SECONDS for begin, end in lived) for at in instants)
+    return used / slots
+
+
+def _places_used(calls: list[Arrival], lived: list[Span], tries: list[_Attempt], concurrency: int) -> float:
+    """Of the places that no dead attempt held: a dead one's is held after its call, until the sweep ends it."""
+    used = overlap(lived, [(call.at, call.until) for call in calls])
+    end_of_call = {call.job: call.until for call in reversed(calls)}  # of a job's first call
+    dead = [
+        (end_of_call.get(each.job, each.released), each.ended)
+        for each in tries
+        if each.outcome == "lost" and each.ended
+    ]
+    return used / (concurrency * length(lived) - overlap(lived, dead))
+
+
+def _history(url: str, history: Path) -> tuple[list[Span], list[_Attempt], int]:
+    """When jobs waited for their release; all attempts, also written to `history`; how many jobs are not final."""
+    database = Database(url)
+    columns = (jobs.c.id, jobs.c.created_at, jobs.c.run_at, jobs.c.state)
+    with database.reading() as connection:
+        rows = connection.execute(_plain(*columns)).all()
+        tried = connection.execute(_plain(*attempts.c).order_by(attempts.c.released_at)).all()
+    database.close()
+    with history.open("w", encoding="utf-8", newline="") as file:
+        csv.writer(file).writerows([attempts.c.keys(), *tried])
+    tries = [
+        _Attempt(
+            job=row.job_id,
+            released=row.released_at / 1e6,
+            ended=row.ended_at and row.ended_at / 1e6,
+            outcome=row.outcome,
+        )
+        for row in tried
+    ]
+    first: dict[str, float] = {}
+    last: dict[str, float] = {}
+    for each in tries:
+        first.setdefault(each.job, each.released)
+        last[each.job] = each.released
+    waits = [(row.created_at / 1e6, first[row.id]) for row in rows if row.id in first]
+    # A job that came back waits from its new run_at on.
+    waits += [(row.run_at / 1e6, last[row.id]) for row in rows if row.id in first and last[row.id] > first[row.id]]
+    return [wait for wait in waits if wait[0] < wait[1]], tries, sum(row.state not in FINAL_STATES for row in rows)
+
+
+def _plain(*columns: Any) -> Any:
+    """SELECT with instants as microseconds."""
+    return select(
+        *(type_coerce(c, BigInteger).label(c.name) if c.name.endswith(("_at", "_until")) else c for c in columns)
+    )

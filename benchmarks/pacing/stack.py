@@ -1,0 +1,174 @@
+"""All of Tidegate as real processes that a scenario may kill, freeze and restart, and a downstream that keeps a log."""
+
+import http.client
+import json
+import sys
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tests.support import postgresql, sqlite
+from tests.support.processes import REPOSITORY, ChildProcess, free_port
+from tests.support.valkey import Valkey
+from tests.support.waiting import wait_until
+
+HOST = "127.0.0.1"
+WORKERS = 3
+THREADS = 8
+_SUBMITTERS = 8
+
+
+@dataclass(frozen=True, kw_only=True)
+class Answer:
+    """What the web server answered; header names in lower case."""
+
+    status: int
+    headers: Mapping[str, str]
+    document: Any
+
+
+class Stack:
+    """Valkey, web, steward, three io workers of eight threads, downstream. Everything lies in `folder`.
+
+    `operations` is the operations file; `{port}` in it becomes the downstream's.
+    """
+
+    def __init__(self, folder: Path, database_url: str, operations: str) -> None:
+        folder.mkdir(parents=True)
+        self.database_url = database_url
+        self.log = folder / "arrivals.jsonl"
+        self.broker = Valkey(folder)
+        self.downstream_port = free_port()
+        self.port = free_port()
+        (folder / "operations.toml").write_text(operations.replace("{port}", str(self.downstream_port)))
+        self.environment = {
+            "TIDEGATE_DATA": str(folder),
+            "TIDEGATE_DATABASE_URL": database_url,
+            "TIDEGATE_BROKER_URL": self.broker.url,
+            "TIDEGATE_OPERATIONS_FILE": str(folder / "operations.toml"),
+        }
+
+        def process(name: str, *arguments: str) -> ChildProcess:
+            command = [sys.executable, "-m", *arguments]
+            return ChildProcess(command, log=folder / f"{name}.log", environment=self.environment)
+
+        self.downstream = process(
+            "downstream",
+            *("benchmarks.pacing.downstream", "--port", str(self.downstream_port), "--log", str(self.log)),
+        )
+        self.steward = process("steward", "tasks.steward")
+        self.web = process(
+            "web",
+            *("granian", "--interface", "wsgi", "--host", HOST, "--port", str(self.port), "--workers", "1"),
+            *("--blocking-threads", "8", "--no-ws", "webapp.wsgi:app"),
+        )
+        self.workers = [
+            process(f"io-{number}", *worker_arguments("tasks.app", f"io-{number}", "io"))
+            for number in range(1, WORKERS + 1)
+        ]
+        self._local = threading.local()
+
+    def start(self) -> None:
+        """Starts everything and waits until it is ready."""
+        self.downstream.start()
+        self.broker.start()
+        for process in (self.web, self.steward, *self.workers):
+            process.start()
+        self.downstream.wait_for_log("listening on")
+        await_worker(self.workers)
+        await_steward(self.steward)
+        wait_until(self._is_ready, description="the web server is ready", timeout_seconds=30)
+
+    def stop(self) -> None:
+        """Kills everything: what was to be measured is in the log and in the database."""
+        for process in (self.web, *self.workers, self.steward, self.downstream):
+            process.kill()
+        self.broker.stop()
+
+    def request(self, method: str, path: str, document: Any = None) -> Answer:
+        """One request to the web server, over this thread's own connection."""
+        connection: http.client.HTTPConnection | None = getattr(self._local, "connection", None)
+        if connection is None:
+            connection = self._local.connection = http.client.HTTPConnection(HOST, self.port, timeout=30)
+        content = None if document is None else json.dumps(document)
+        connection.request(method, path, content, {"Content-Type": "application/json"})
+        answer = connection.getresponse()
+        headers = {name.lower(): value for name, value in answer.getheaders()}
+        return Answer(status=answer.status, headers=headers, document=json.loads(answer.read()))
+
+    def submit(self, operation: str) -> Answer:
+        """Submits one job; 202 or an exception."""
+        answer = self.request("POST", f"/v1/operations/{operation}/jobs", {})
+        if answer.status != 202:
+            raise RuntimeError(f"{operation} was answered {answer.status}: {answer.document}")
+        return answer
+
+    def submit_many(self, operation: str, count: int) -> list[Answer]:
+        """Submits so many jobs as fast as eight callers can; in the order of their ids."""
+        with ThreadPoolExecutor(_SUBMITTERS) as pool:
+            answers = list(pool.map(lambda _: self.submit(operation), range(count)))
+        return sorted(answers, key=lambda answer: str(answer.document["id"]))
+
+    def limit(self, downstream: str, **changes: Any) -> None:
+        """An operator's change."""
+        answer = self.request("PATCH", f"/v1/downstreams/{downstream}", changes)
+        if answer.status != 200:
+            raise RuntimeError(f"the change was answered {answer.status}: {answer.document}")
+
+    def _is_ready(self) -> bool:
+        try:
+            return self.request("GET", "/health/ready").status == 200
+        except OSError:
+            self._local.connection = None
+            return False
+
+
+def worker_arguments(app: str, name: str, queue: str) -> Sequence[str]:
+    """A Celery worker of eight threads, as the embedded default starts it."""
+    return (
+        *("celery", "--quiet", "-A", app, "worker", "--pool", "threads", "--concurrency", str(THREADS)),
+        *("-Q", queue, "-n", f"{name}@tidegate", "--without-gossip", "--without-mingle", "--loglevel", "INFO"),
+    )
+
+
+def await_worker(workers: Sequence[ChildProcess], *, all_of_them: bool = True) -> None:
+    """Waits until the workers, or the first of them, say that they are ready."""
+    _await(workers, "ready.", all if all_of_them else any)
+
+
+def await_steward(steward: ChildProcess) -> None:
+    """Waits until the steward says that it is at work."""
+    _await([steward], "steward of ", all)
+
+
+def _await(processes: Sequence[ChildProcess], words: str, which: Callable[[Iterator[bool]], bool]) -> None:
+    def is_written() -> bool:
+        for process in processes:
+            if not process.is_running:
+                raise RuntimeError(f"{process.command} ended:\n{process.logs()[-3000:]}")
+        return which(words in process.logs_since_start() for process in processes)
+
+    wait_until(is_written, description=f"{words!r} is in the log", timeout_seconds=60)
+
+
+@contextmanager
+def running(folder: Path, database: str, operations: str) -> Iterator[Stack]:
+    """A stack with a fresh database, ended and dropped afterwards."""
+    with ExitStack() as stack:
+        if database == "postgresql":
+            url = stack.enter_context(postgresql.fresh_database())
+        else:
+            folder.parent.mkdir(parents=True, exist_ok=True)
+            (folder.parent / f"{folder.name}.db").mkdir()
+            url = sqlite.fresh_database(folder.parent / f"{folder.name}.db")
+        made = Stack(folder, url, operations)
+        stack.callback(made.stop)
+        made.start()
+        yield made
+
+
+__all__ = ["REPOSITORY", "Answer", "Stack", "await_steward", "await_worker", "running", "worker_arguments"]

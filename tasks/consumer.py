@@ -1,0 +1,26 @@
+"""Celery's consumer, patient in small steps: jobs must start within 2 s of the broker's return."""
+
+import logging
+from typing import Any
+
+from celery.worker.consumer import Consumer
+
+log = logging.getLogger(__name__)
+
+_LONGEST_SECONDS = 1.0
+_STEP_SECONDS = 0.2
+
+
+class PatientConsumer(Consumer):
+    """Asks for the broker at least once a second. Celery's own pause grows to 30 s, and no setting bounds it."""
+
+    def ensure_connected(self, conn: Any) -> Any:
+        """Waits for the broker for ever, then goes on as Celery does."""
+        conn.ensure_connection(
+            _say, interval_start=_STEP_SECONDS, interval_step=_STEP_SECONDS, interval_max=_LONGEST_SECONDS
+        )
+        return super().ensure_connected(conn)
+
+
+def _say(error: Exception, interval: float) -> None:
+    log.warning("the broker is away, asking again in %.1f s: %s", interval, error)
