@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Literal
+from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
@@ -31,7 +32,7 @@ def _check_rate(rate: str) -> str:
 
 
 def _check_url(url: str) -> str:
-    if not re.match(r"(https?://[^/\s]+|\$\{)", url) or re.search(r"\s", url):
+    if not _REFERENCE.search(url) and not is_url(url):
         raise ValueError("write an absolute http:// or https:// URL")
     return url
 
@@ -136,6 +137,15 @@ def read_operations_file(
     return operations, limits
 
 
+def is_url(text: str) -> bool:
+    """Whether it is an absolute URL of HTTP that a request can be made with."""
+    try:
+        parts = urlsplit(text)
+        return parts.scheme in {"http", "https"} and bool(parts.hostname) and parts.port != 0 and " " not in text
+    except ValueError:
+        return False
+
+
 def expander(environment: Mapping[str, str]) -> Callable[[str], str]:
     """Puts the environment into a template: `${NAME}`, or `${NAME:-default}`.
 
@@ -143,7 +153,10 @@ def expander(environment: Mapping[str, str]) -> Callable[[str], str]:
     """
 
     def value_of(reference: re.Match[str]) -> str:
-        value = environment.get(reference[1], reference[2])
+        # An empty value counts as none where there is a default, as in a shell and in compose.
+        value = environment.get(reference[1])
+        if reference[2] is not None:
+            value = value or reference[2]
         if value is None:
             raise ConfigurationError(
                 f"${{{reference[1]}}} is used in the operations file and not set in the environment"

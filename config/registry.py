@@ -5,7 +5,7 @@ import pkgutil
 from collections.abc import Callable, Iterator
 from types import ModuleType
 
-from config.operations_file import expander, read_operations_file
+from config.operations_file import expander, is_url, read_operations_file
 from config.settings import Settings, environment
 from tidegate.errors import ConfigurationError
 from tidegate.operations import Registry
@@ -30,7 +30,7 @@ def load_registry_with_secrets(settings: Settings) -> Registry:
                 value = expand(template)
             except ConfigurationError as error:
                 raise ConfigurationError(f"operation {operation.name}: {error}") from None
-            if not value.isascii() or not value.isprintable():
+            if not value.isascii() or not value.isprintable() or (template == operation.url and not is_url(value)):
                 raise ConfigurationError(
                     f"operation {operation.name}: {template!r} becomes something that can't be sent"
                 )

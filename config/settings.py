@@ -8,27 +8,32 @@ from functools import cache
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import AnyUrl, Field, ValidationError, field_validator, model_validator
+from dotenv import dotenv_values
+from pydantic import AnyUrl, Field, InstanceOf, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError
 
-from tidegate.durations import Duration
+from tidegate.durations import Duration, format_duration
 from tidegate.errors import ConfigurationError
 from tidegate.operations import MEGABYTE
+from tidegate.pacing import Rate
 
 PREFIX = "TIDEGATE_"
+ENV_FILE = ".env"
 # Read by the client, which may share a shell or an .env file with the server.
 _CLIENT_SETTINGS = frozenset({"TIDEGATE_URL", "TIDEGATE_KEY"})
 
 Port = Annotated[int, Field(ge=1, le=65535)]
+IPNetwork = ipaddress.IPv4Network | ipaddress.IPv6Network
+LimitRate = InstanceOf[Rate]
 Count = Annotated[int, Field(ge=1, le=1000)]
 
 
 class Settings(BaseSettings):
     """The settings of every process; each is read from TIDEGATE_<NAME> or the file .env."""
 
-    model_config = SettingsConfigDict(env_prefix=PREFIX, env_file=".env", extra="ignore", frozen=True)
+    model_config = SettingsConfigDict(env_prefix=PREFIX, env_file=ENV_FILE, extra="ignore", frozen=True)
 
     host: str = Field("127.0.0.1", description="Address that the web server listens on.")
     port: Port = Field(8000, description="Port that the web server listens on.")
@@ -44,7 +49,18 @@ class Settings(BaseSettings):
         "", description="Celery broker; empty: a Valkey server that `make run` starts on a free port."
     )
     public_url: str = Field("", description="Base of the links in answers; empty: as the request came in.")
-    auth: Literal["off"] = Field("off", description="off: everyone is the one client and operator. Loopback only.")
+    trusted_proxies: Annotated[tuple[IPNetwork, ...], NoDecode] = Field(
+        (), description="Networks of proxies whose Forwarded headers are believed, by comma."
+    )
+    cors_origins: Annotated[tuple[str, ...], NoDecode] = Field(
+        (), description="Origins whose pages may call the API from a browser, by comma; * for all."
+    )
+    auth: Literal["off", "keys"] = Field(
+        "off", description="off: everyone is the one client and operator, on loopback only. keys: API keys are needed."
+    )
+    submit_limit: LimitRate | None = Field(None, description="Submits of one client, such as 100/s; empty: no limit.")
+    poll_limit: LimitRate | None = Field(None, description="Reads of one client, such as 100/s; empty: no limit.")
+    max_backlog: int = Field(1_000_000, ge=1, description="Jobs of one client that may wait in one lane.")
     lease_seconds: int = Field(15, ge=2, le=3600, description="How long a worker that fell silent keeps its jobs.")
     grace_seconds: int = Field(5, ge=0, le=600, description="How long a stopping worker may finish what it runs.")
     retention: Duration = Field(timedelta(days=7), description="How long final jobs are kept.")
@@ -59,7 +75,12 @@ class Settings(BaseSettings):
         "INFO", description="Least severity that is logged."
     )
 
-    @field_validator("operations", mode="before")
+    @field_validator("submit_limit", "poll_limit", mode="before")
+    @classmethod
+    def _read_rate(cls, value: object) -> object:
+        return (Rate.parse(value) if value.strip() else None) if isinstance(value, str) else value
+
+    @field_validator("operations", "trusted_proxies", "cors_origins", mode="before")
     @classmethod
     def _split(cls, value: object) -> object:
         return tuple(name.strip() for name in value.split(",") if name.strip()) if isinstance(value, str) else value
@@ -87,7 +108,7 @@ class Settings(BaseSettings):
         if self.auth == "off" and not _is_loopback(self.host):
             raise ValueError(
                 f"TIDEGATE_HOST={self.host} can be reached from elsewhere, and TIDEGATE_AUTH=off lets everyone in; "
-                "listen on 127.0.0.1 and put an authenticating proxy in front"
+                "set TIDEGATE_AUTH=keys and make a key (python -m webapp.keys create), or listen on 127.0.0.1"
             )
         return self
 
@@ -112,7 +133,7 @@ def read() -> Settings:
     """Reads the settings anew; see `settings`."""
     unknown = sorted(
         name
-        for name in os.environ  # noqa: TID251 - this file is the one reader
+        for name in {*os.environ, *dotenv_values(ENV_FILE)}  # noqa: TID251 - this file is the one reader
         if name.startswith(PREFIX)
         and name not in _CLIENT_SETTINGS
         and name.removeprefix(PREFIX).lower() not in Settings.model_fields
@@ -129,6 +150,19 @@ def read() -> Settings:
 def environment() -> Mapping[str, str]:
     """The whole environment, for `${NAME}` in the operations file; only workers ask for it."""
     return os.environ  # noqa: TID251 - this file is the one reader
+
+
+def as_text(value: object) -> str:
+    """A setting's value as one would write it."""
+    match value:
+        case None:
+            return ""
+        case tuple():
+            return ",".join(map(str, value))
+        case timedelta():
+            return format_duration(value)
+        case _:
+            return str(value)
 
 
 def _name(location: tuple[int | str, ...]) -> str:

@@ -23,6 +23,8 @@ app.conf.update(
     # A refused publish must say so in milliseconds: the row is taken back and released again.
     task_publish_retry=False,
     broker_transport_options={
+        # Of opening a connection: else kombu sleeps 2 s, 4 s, ... between tries and the steward stands still meanwhile.
+        "max_retries": 0,
         "socket_timeout": _PUBLISH_SECONDS,
         "socket_connect_timeout": _PUBLISH_SECONDS,
         "socket_keepalive": True,

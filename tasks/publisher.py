@@ -44,11 +44,11 @@ class Publisher:
             return False
         return True
 
-    def send(self, released: Sequence[Released]) -> None:
-        """Publishes a message a job. Raises NotSent when surely none went out.
+    def send(self, released: Sequence[Released]) -> bool:
+        """Publishes a message a job. Raises NotSent when surely none went out; False when that is uncertain.
 
-        When that is uncertain it only logs: a job whose message was lost is taken back by the sweep, and of
-        messages sent twice the second finds its release claimed.
+        Then nothing is undone: a job whose message was lost is taken back by the sweep, and of messages sent twice
+        the second finds its release claimed.
         """
         try:
             with app.producer_pool.acquire(block=True) as producer, producer.batch():  # type: ignore[attr-defined] # new in kombu 5.7
@@ -62,8 +62,10 @@ class Publisher:
                     )
         except BatchPublishError as error:
             log.warning("uncertain whether %d message(s) were sent, the sweep will see: %s", len(released), error)
+            return False
         except _UNREACHABLE as error:
             raise NotSent(str(error)) from error
+        return True
 
     def _time_limit(self, job: Released) -> float | None:
         """Seconds after which Celery kills the process of a computing attempt; threads can't be killed."""

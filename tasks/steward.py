@@ -47,7 +47,7 @@ class Steward:
         turn = self._gate.run_once()
         if turn.released:
             try:
-                self._publisher.send(turn.released)
+                self._broker_is_up = self._publisher.send(turn.released)
             except NotSent as error:
                 log.warning("the broker is away, %d release(s) taken back: %s", len(turn.released), error)
                 self._store.lanes.take_back(turn.released)

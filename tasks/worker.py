@@ -29,6 +29,7 @@ log = logging.getLogger(__name__)
 # Made before any fork: children claim in the name of their parent, which renews the leases of all of them.
 WORKER_ID = uuid.uuid4().hex
 _heartbeats: list[Heartbeat] = []
+_handlers: list[Any] = []
 _CONNECTIONS_BESIDE_ATTEMPTS = 2
 
 
@@ -100,6 +101,19 @@ def _begin(sender: Any, **_: Any) -> None:
 def _begin_child(**_: Any) -> None:
     """A forked child connects now and not at its first job."""
     runner()
+    signals.task_prerun.connect(_die_of_sigterm, weak=False)
+    signals.task_postrun.connect(_exit_on_sigterm, weak=False)
+
+
+def _die_of_sigterm(**_: Any) -> None:
+    """During a job SIGTERM ends the child at once. It is how billiard begins a hard limit, and its handler would raise
+    SystemExit inside the operation: an attempt that was ended would count as one that failed."""
+    _handlers.append(signal.signal(signal.SIGTERM, signal.SIG_DFL))
+
+
+def _exit_on_sigterm(**_: Any) -> None:
+    """Between jobs billiard's handler stands again: it gives the queue's lock back."""
+    signal.signal(signal.SIGTERM, _handlers.pop())
 
 
 @signals.worker_shutting_down.connect

@@ -5,17 +5,30 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import hypothesis
 import pytest
 
 from tests.support import postgresql, run, sqlite
 from tests.support.valkey import Valkey
 from tidegate.database import Database
+from tidegate.store import Store
 
 _TIERS = {
     "unit": "nothing is started; milliseconds",
     "integration": "real databases, broker and workers",
     "e2e": "the whole stack as a user starts it",
 }
+
+# The same examples in every run, so that a failure is one of the change and not of the day; HYPOTHESIS_PROFILE=search
+# looks for new ones, and for longer.
+_SLOW = [hypothesis.HealthCheck.too_slow, hypothesis.HealthCheck.function_scoped_fixture]
+hypothesis.settings.register_profile(
+    "repeat", deadline=None, derandomize=True, database=None, max_examples=60, suppress_health_check=_SLOW
+)
+hypothesis.settings.register_profile(
+    "search", deadline=None, database=None, max_examples=2000, suppress_health_check=_SLOW
+)
+hypothesis.settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "repeat"))
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -80,6 +93,12 @@ def database(database_url: str) -> Iterator[Database]:
     opened = Database(database_url)
     yield opened
     opened.close()
+
+
+@pytest.fixture
+def store(database: Database) -> Store:
+    """The faces of the fresh database."""
+    return Store(database)
 
 
 @pytest.fixture

@@ -10,8 +10,14 @@
     │   ├── InvalidInput          JSON, but it breaks the operation's schema
     │   ├── InvalidHeader         a header of the contract that can't be read
     │   ├── BodyTooLarge
+    │   ├── InvalidQuery          a query parameter that can't be read
+    │   ├── IdempotencyConflict   the key was used for another request
+    │   ├── JobErased             the key's job was deleted
     │   ├── JobNotFinal
     │   ├── JobAlreadyFinal
+    │   ├── Unauthorized          no key, or none that is good
+    │   ├── Forbidden             a good key that may not do this
+    │   ├── TooFast               this client submits or polls faster than its limit
     │   ├── UnknownDownstream
     │   ├── CannotFinishInTime    the backlog ahead is longer than the job's timeout
     │   └── Unavailable           the database can't be reached, or has no room
@@ -79,12 +85,40 @@ class BodyTooLarge(Refusal):
     """The body is larger than the operation takes."""
 
 
+class InvalidQuery(Refusal):
+    """A query parameter can't be read."""
+
+
+class IdempotencyConflict(Refusal):
+    """The idempotency key was used before, for another request."""
+
+
+class JobErased(Refusal):
+    """The job of this idempotency key was deleted by its client."""
+
+
 class JobNotFinal(Refusal):
     """The request needs a final job; this one still goes on."""
 
 
 class JobAlreadyFinal(Refusal):
     """The request needs a job that still goes on; this one is final."""
+
+
+class Unauthorized(Refusal):
+    """There is no key with the request, or none that is good."""
+
+
+class Forbidden(Refusal):
+    """The key is good and may not do this."""
+
+
+class TooFast(Refusal):
+    """This client submits or polls faster than its limit."""
+
+    def __init__(self, message: str, retry_after: timedelta) -> None:
+        super().__init__(message)
+        self.retry_after = retry_after
 
 
 class UnknownDownstream(Refusal):

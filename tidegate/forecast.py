@@ -69,6 +69,10 @@ class LaneView:
             return timedelta(0)
         return timedelta(seconds=self.sample.held_mean / self.sample.per_second)
 
+    def backlog_of(self, client_id: str) -> int:
+        """How many jobs of the client waited at the sample."""
+        return self.sample.by_client.get(client_id, 0) if self.sample else 0
+
     def position_of(self, run_at: datetime) -> int:
         """How many jobs go before one of this run_at: by the sample's marks, less those released since."""
         if self.sample is None or not self.sample.backlog:

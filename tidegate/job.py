@@ -24,7 +24,9 @@ class Wait(StrEnum):
 
 @dataclass(frozen=True, kw_only=True)
 class Job:
-    """One row of `jobs`, without what only workers need. `seen_at` is the database's clock at the read."""
+    """One row of `jobs`, without what only workers need. `seen_at` is the database's clock at the read.
+    `is_replay`: got by an idempotency key that had been used before.
+    """
 
     id: str
     client_id: str
@@ -48,7 +50,10 @@ class Job:
     total: int | None
     note: str | None
     error: Mapping[str, Any] | None
+    traceparent: str | None
+    retry_of: str | None
     seen_at: datetime
+    is_replay: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,6 +93,7 @@ class Claim:
     is_paced: bool
     refusals: int
     failures: int
+    traceparent: str | None
     slot_due: float
     deadline_due: float
 

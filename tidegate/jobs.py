@@ -1,25 +1,39 @@
-"""What a caller may do: submit, get, cancel. Decides nothing about HTTP."""
+"""What a caller may do: submit, get, list, cancel, retry, delete. Decides nothing about HTTP.
 
-from dataclasses import dataclass
+`client_id` None means an operator, who has every client's jobs.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from datetime import timedelta
+from typing import TypeVar
 
 import uuid_utils
 
+from tidegate.admission import Admission
 from tidegate.errors import (
     BodyTooLarge,
-    CannotFinishInTime,
+    IdempotencyConflict,
     InvalidHeader,
     JobAlreadyFinal,
+    JobErased,
+    JobNotFinal,
+    Refusal,
     UnknownJob,
     UnsupportedBody,
 )
-from tidegate.forecast import LaneView, Waiting, earliest_finish, retry_after_seconds, waiting_of
+from tidegate.forecast import Waiting, retry_after_seconds, waiting_of
 from tidegate.job import Job, StoredBody
 from tidegate.lanes import Lanes
-from tidegate.operations import CONTENT_TYPE_LENGTH, Body, Operation, Registry
+from tidegate.operations import CONTENT_TYPE_LENGTH, Operation, Registry
 from tidegate.states import State
 from tidegate.store.callers import CallerStore, NewJob
+from tidegate.store.idempotency import StoredKey
+from tidegate.store.listing import Filter
+from tidegate.submission import Submission
 from tidegate.wake import Bell
+
+Answer = TypeVar("Answer")
 
 
 @dataclass(frozen=True)
@@ -29,78 +43,109 @@ class Jobs:
     store: CallerStore
     registry: Registry
     lanes: Lanes
+    admission: Admission
     bell: Bell
 
-    def submit(self, operation_name: str, body: Body, *, client_id: str, timeout: timedelta | None = None) -> Job:
+    def submit(self, submission: Submission) -> Job:
         """Records a job. When this returns it is committed, and will reach a final state whatever dies.
 
-        `timeout` shortens the operation's own. Raises a Refusal when it is not taken; then nothing was recorded.
+        Under an idempotency key that was used before, the job of then. Of requests that come together under one
+        key the first records, the others get its job. Raises a Refusal when it is not taken; then nothing was
+        recorded and no key is used up.
         """
-        operation = self.registry.operation(operation_name)
+        return self.submit_all([submission])[0]
+
+    def submit_all(self, submissions: Sequence[Submission]) -> list[Job]:
+        """Records all or none, in one transaction; raises the first Refusal."""
+        checked = [self._checked(each) for each in submissions]
+        _raise_first(checked)
+        return _raise_first(self._record(checked))
+
+    def submit_each(self, submissions: Sequence[Submission]) -> list[Job | Refusal]:
+        """Records those that are taken, in one transaction; in place of each other one, why not."""
+        return self._record([self._checked(each) for each in submissions])
+
+    def _checked(self, submission: Submission) -> NewJob | Job | Refusal:
+        """What would be recorded; the job of a key that was used before; or why it is not taken."""
+        try:
+            operation = self.registry.operation(submission.operation)
+            return self._replay(submission) or self._new_job(operation, submission)
+        except Refusal as refusal:
+            return refusal
+
+    def _new_job(self, operation: Operation, submission: Submission) -> NewJob:
+        body, timeout = submission.body, submission.timeout or operation.timeout
         if len(body.content) > operation.max_body:
             raise BodyTooLarge(f"{operation.name} takes at most {operation.max_body} bytes, not {len(body.content)}")
-        if timeout is not None and timeout > operation.timeout:
-            raise InvalidHeader(
-                f"Job-Timeout: {operation.name} allows at most {operation.timeout.total_seconds():g} seconds"
-            )
         if len(body.content_type) > CONTENT_TYPE_LENGTH:
             raise UnsupportedBody(f"a content type has at most {CONTENT_TYPE_LENGTH} characters")
+        if timeout > operation.timeout:
+            limit = f"{operation.timeout.total_seconds():g} seconds"
+            raise InvalidHeader(f"Job-Timeout: {operation.name} allows at most {limit}")
+        delay = submission.not_before - self.store.now() if submission.not_before else timedelta(0)
+        if delay >= timeout:
+            raise InvalidHeader("Job-Not-Before: it must lie before the deadline")
         operation.check(body)
-        if operation.admission:
-            self._admit(operation, timeout or operation.timeout)
-        job = self.store.insert(
-            NewJob(
-                id=str(uuid_utils.uuid7()),
-                client_id=client_id,
-                operation=operation.name,
-                downstream=operation.downstream,
-                queue=operation.queue,
-                timeout=timeout or operation.timeout,
-                max_attempts=operation.retry.attempts,
-                paced_by_calls=operation.paced_by_calls,
-                body=body,
-            )
+        self.admission.check(operation, client_id=submission.client_id, timeout=timeout, delay=delay)
+        return NewJob(
+            id=str(uuid_utils.uuid7()),
+            client_id=submission.client_id,
+            operation=operation.name,
+            downstream=operation.downstream,
+            queue=operation.queue,
+            timeout=timeout,
+            not_before=submission.not_before if delay > timedelta(0) else None,
+            max_attempts=operation.retry.attempts,
+            paced_by_calls=operation.paced_by_calls,
+            traceparent=submission.traceparent,
+            retry_of=submission.retry_of,
+            idempotency_key=submission.idempotency_key,
+            fingerprint=submission.fingerprint if submission.idempotency_key else None,
+            body=body,
         )
-        self.lanes.submitted(operation.downstream)
-        self.bell.ring()
-        return job
 
-    def get(self, job_id: str, *, client_id: str) -> Job:
+    def _record(self, checked: Sequence[NewJob | Job | Refusal]) -> list[Job | Refusal]:
+        """Inserts what is new; a job whose key another request was faster to use becomes that one's."""
+        new = [each for each in checked if isinstance(each, NewJob)]
+        recorded = iter(zip(new, self.store.insert(new) if new else [], strict=True))
+        for job in new:
+            self.lanes.submitted(job.downstream)
+        if new:
+            self.bell.ring()
+        return [self._recorded(*next(recorded)) if isinstance(each, NewJob) else each for each in checked]
+
+    def _recorded(self, new: NewJob, answer: Job | StoredKey) -> Job | Refusal:
+        if isinstance(answer, Job):
+            return answer
+        try:
+            return self._job_of(answer, new.client_id, new.fingerprint)
+        except Refusal as refusal:
+            return refusal
+
+    def get(self, job_id: str, *, client_id: str | None) -> Job:
         """The job as it is now, its deadline applied to the second; raises UnknownJob."""
         job = self.store.get(job_id, client_id)
         if job is None:
-            raise UnknownJob(f"there is no job {job_id}")
+            raise _unknown(job_id)
         return job
+
+    def list(self, wanted: Filter) -> Sequence[Job]:
+        """Jobs without results, newest first."""
+        return self.store.list(wanted)
 
     def waiting(self, job: Job) -> Waiting | None:
         """Why the job waits and how long it will; None for one that does not."""
-        return waiting_of(job, self._lane(job)) if job.state is State.QUEUED else None
+        return waiting_of(job, self.lanes.view(job.downstream)) if job.state is State.QUEUED else None
 
     def retry_after_seconds(self, job: Job, waiting: Waiting | None) -> int:
         """Whole seconds until it is worth asking again."""
-        return retry_after_seconds(job, waiting, self._lane(job))
-
-    def _lane(self, job: Job) -> LaneView | None:
-        return self.lanes.view(job.downstream)
-
-    def _admit(self, operation: Operation, timeout: timedelta) -> None:
-        lane = self.lanes.view(operation.downstream)
-        if lane is None:
-            return
-        now = lane.downstream.seen_at
-        finish = earliest_finish(lane, now, self.lanes.submitted_since_sample(operation.downstream))
-        if finish is not None and finish > now + timeout:
-            raise CannotFinishInTime(
-                f"{operation.downstream} is busy: it would not be done within its {timeout.total_seconds():g} seconds",
-                retry_after=finish - now - timeout,
-                earliest_finish=finish,
-            )
+        return retry_after_seconds(job, waiting, self.lanes.view(job.downstream))
 
     def result(self, job: Job) -> StoredBody | None:
         """What the job brought; None unless it succeeded."""
-        return self.store.result(job.id) if job.state is State.SUCCEEDED else None
+        return self.store.body(job.id, "result") if job.state is State.SUCCEEDED else None
 
-    def cancel(self, job_id: str, *, client_id: str) -> Job:
+    def cancel(self, job_id: str, *, client_id: str | None) -> Job:
         """Cancels a queued job at once, asks a running one to stop.
 
         Returns the job after that: cancelled, or still running with the request noted. Raises UnknownJob, and
@@ -108,7 +153,69 @@ class Jobs:
         """
         job = self.store.cancel(job_id, client_id)
         if job is None:
-            raise UnknownJob(f"there is no job {job_id}")
+            raise _unknown(job_id)
         if job.state.is_final and job.state is not State.CANCELLED:
             raise JobAlreadyFinal(f"the job is already {job.state}")
         return job
+
+    def retry(self, job_id: str, *, client_id: str | None, idempotency_key: str | None = None) -> Job:
+        """Submits a final job that did not succeed again: a new job with a new deadline and the same timeout.
+
+        Raises UnknownJob, JobNotFinal, JobAlreadyFinal for one that succeeded, and what `submit` raises.
+        """
+        job = self.get(job_id, client_id=client_id)
+        if not job.state.is_final:
+            raise JobNotFinal(f"the job is still {job.state}")
+        if job.state is State.SUCCEEDED:
+            raise JobAlreadyFinal("the job succeeded")
+        body = self.store.body(job.id, "input")
+        if body is None:
+            raise _unknown(job_id)
+        operation = self.registry.operation(job.operation)
+        return self.submit(
+            Submission(
+                operation=job.operation,
+                body=body,
+                client_id=job.client_id,
+                timeout=min(job.deadline - job.created_at, operation.timeout),
+                idempotency_key=idempotency_key,
+                traceparent=job.traceparent,
+                retry_of=job.id,
+            )
+        )
+
+    def delete(self, job_id: str, *, client_id: str | None) -> None:
+        """Erases a final job and its result; its idempotency key answers JobErased from then on.
+
+        Raises UnknownJob, and JobNotFinal for one that still goes on.
+        """
+        if not self.store.delete(job_id, client_id):
+            job = self.get(job_id, client_id=client_id)
+            raise JobNotFinal(f"the job is still {job.state}; cancel it first")
+
+    def _replay(self, submission: Submission) -> Job | None:
+        if submission.idempotency_key is None:
+            return None
+        key = self.store.key(submission.client_id, submission.idempotency_key)
+        return self._job_of(key, submission.client_id, submission.fingerprint) if key else None
+
+    def _job_of(self, key: StoredKey, client_id: str, fingerprint: bytes | None) -> Job:
+        if key.fingerprint != fingerprint:
+            raise IdempotencyConflict("this Idempotency-Key was used for another request")
+        job = self.store.get(key.job_id, client_id) if key.job_id else None
+        if job is None:
+            raise JobErased("the job of this Idempotency-Key was deleted")
+        return replace(job, is_replay=True)
+
+
+def _raise_first(answers: Sequence[Answer | Refusal]) -> list[Answer]:
+    taken: list[Answer] = []
+    for answer in answers:
+        if isinstance(answer, Refusal):
+            raise answer
+        taken.append(answer)
+    return taken
+
+
+def _unknown(job_id: str) -> UnknownJob:
+    return UnknownJob(f"there is no job {job_id}")

@@ -31,6 +31,7 @@ metadata = MetaData(
         "pk": "pk_%(table_name)s",
         "fk": "fk_%(table_name)s_%(column_0_name)s",
         "ck": "ck_%(table_name)s_%(constraint_name)s",
+        "ix": "ix_%(table_name)s_%(column_0_name)s",
         "uq": "uq_%(table_name)s_%(column_0_name)s",
     }
 )
@@ -91,6 +92,7 @@ samples = Table(
     Column("downstream", ForeignKey("downstreams.name", ondelete="CASCADE"), primary_key=True),
     Column("taken_at", Instant, nullable=False),
     Column("backlog", Integer, nullable=False),  # queued and not released
+    Column("by_client", Text, nullable=False),  # JSON object: backlog by client
     Column("marks", Text, nullable=False),  # JSON list of (run_at, jobs before it), rising: positions without counting
     Column("held", Integer, nullable=False),  # places taken
     Column("released", BigInteger, nullable=False),  # jobs.released of the lane then
@@ -136,6 +138,8 @@ jobs = Table(
     Column("total", BigInteger),
     Column("note", String(200)),
     Column("error", Text),  # JSON object
+    Column("traceparent", String(55)),
+    Column("retry_of", Uuid(as_uuid=False)),
     CheckConstraint(f"state IN ({', '.join(repr(state.value) for state in State)})", name="state"),
     CheckConstraint(f"(state IN ({_FINAL})) = (finished_at IS NOT NULL)", name="finished"),
     CheckConstraint("(state = 'running') = (lease_until IS NOT NULL)", name="lease"),
@@ -160,6 +164,16 @@ Index("ix_jobs_lease", jobs.c.lease_until, postgresql_where=_RUNNING, sqlite_whe
 Index("ix_jobs_client", jobs.c.client_id, jobs.c.id)
 _FINISHED = text("finished_at IS NOT NULL")
 Index("ix_jobs_finished", jobs.c.finished_at, postgresql_where=_FINISHED, sqlite_where=_FINISHED)
+
+idempotency_keys = Table(
+    "idempotency_keys",
+    metadata,
+    Column("client_id", ForeignKey("clients.id", ondelete="CASCADE"), primary_key=True),
+    Column("key", String(255), primary_key=True),
+    Column("fingerprint", LargeBinary(32), nullable=False),
+    Column("job_id", Uuid(as_uuid=False), index=True),  # null: the job was erased
+    Column("expires_at", Instant, index=True),  # only of an erased job; else the key goes with the job
+)
 
 bodies = Table(
     "bodies",

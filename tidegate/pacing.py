@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 _PERIODS = {"s": 1_000_000, "m": 60_000_000, "h": 3_600_000_000, "d": 86_400_000_000}
+_UNITS = {period: unit for unit, period in _PERIODS.items()}
 _PATTERN = re.compile(r"(\d{1,9})\s*/\s*([smhd])", re.ASCII)
 _STEPS = 60
 _CLOCK_STEP = 1_000_000
@@ -32,6 +33,9 @@ class Rate:
                 f'{text!r} is not a rate; write calls per unit, such as "50/s", "600/m", "100/h", "10000/d"'
             )
         return cls(int(match[1]), _PERIODS[match[2]])
+
+    def __str__(self) -> str:
+        return f"{self.calls}/{_UNITS[self.period]}"
 
     @property
     def interval(self) -> int:

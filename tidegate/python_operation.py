@@ -1,6 +1,7 @@
 """The operation that is a typed Python function, and the decorator that makes one."""
 
 import inspect
+import re
 import typing
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -18,6 +19,9 @@ from tidegate.outcomes import ErrorCode, Failed, Outcome, Succeeded
 from tidegate.retry import RetryPolicy
 
 JSON = "application/json"
+# pydantic reads these as numbers.
+_NOT_JSON = re.compile(rb"NaN|Infinity")
+_BY_POSITION = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -104,25 +108,32 @@ def operation(
 
     def make(function: Callable[..., Any]) -> PythonOperation:
         own_name = name or function.__name__
-        arguments = list(inspect.signature(function).parameters)
-        hints = typing.get_type_hints(function, include_extras=True)
-        if len(arguments) not in (1, 2) or arguments[0] not in hints:
+        arguments = list(inspect.signature(function).parameters.values())
+        hints = _hints_of(function)
+        by_position = all(argument.kind in _BY_POSITION for argument in arguments)
+        if len(arguments) not in (1, 2) or not by_position or arguments[0].name not in hints:
             raise ConfigurationError(
                 f"operation {own_name}: write it as def {own_name}(params: Params, attempt: Attempt) -> Result"
             )
-        takes_raw = hints[arguments[0]] is Body
+        if not re.fullmatch(r"[a-zA-Z_][a-zA-Z0-9_-]{0,62}", own_name):
+            raise ConfigurationError(f"operation {own_name!r}: a name is made of letters, digits, _ and -, at most 63")
+        try:
+            whole, each = parse_duration(timeout), parse_duration(attempt_timeout or timeout)
+        except ValueError as error:
+            raise ConfigurationError(f"operation {own_name}: {error}") from None
+        takes_raw = hints[arguments[0].name] is Body
         return PythonOperation(
             name=own_name,
             function=function,
-            params=None if takes_raw else TypeAdapter(hints[arguments[0]]),
+            params=None if takes_raw else TypeAdapter(hints[arguments[0].name]),
             result=TypeAdapter(hints.get("return", Any) if hints.get("return") is not Body else Any),
             wants_attempt=len(arguments) == 2,
             content_types=content_types if content_types is not None else (() if takes_raw else (JSON,)),
             description=inspect.cleandoc(function.__doc__ or ""),
             downstream=downstream or own_name,
             queue=queue,
-            timeout=parse_duration(timeout),
-            attempt_timeout=parse_duration(attempt_timeout or timeout),
+            timeout=whole,
+            attempt_timeout=each,
             retry=retry or RetryPolicy(),
             admission=admission,
             paced_by_calls=paced == "calls",
@@ -134,6 +145,8 @@ def operation(
 
 def parse(params: TypeAdapter[Any], content: bytes) -> Any:
     """JSON of a declared shape; raises MalformedBody, or InvalidInput with every fault and its JSON pointer."""
+    if _NOT_JSON.search(content) and not _is_json(content):
+        raise MalformedBody("NaN and Infinity are not JSON")
     try:
         return params.validate_json(content)
     except ValidationError as error:
@@ -144,6 +157,16 @@ def parse(params: TypeAdapter[Any], content: bytes) -> Any:
         if any(fault["type"] == "json_invalid" for fault in error.errors(include_url=False, include_input=False)):
             raise MalformedBody(faults[0].detail) from None
         raise InvalidInput(faults) from None
+
+
+def _hints_of(function: Callable[..., Any]) -> dict[str, Any]:
+    try:
+        return typing.get_type_hints(function, include_extras=True)
+    except NameError as error:
+        name = function.__name__
+        raise ConfigurationError(
+            f"operation {name}: write it as def {name}(params: Params, attempt: Attempt) -> Result; {error}"
+        ) from None
 
 
 def _can_be_sent(body: Body) -> bool:

@@ -137,6 +137,7 @@ class Runner:
             report=reporter.report,
             seconds_left=lambda: ends - clock.monotonic(),
             take_slot=lambda: self._take_slot(claim, ends),
+            headers={"traceparent": claim.traceparent} if claim.traceparent else {},
         )
         try:
             outcome = operation.run(body, attempt)

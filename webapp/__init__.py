@@ -4,13 +4,16 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import cast
 
-from flask import Flask, Response, current_app, request
-from werkzeug.exceptions import BadRequest
+from flask import Flask, Response, current_app
+from flask_cors import CORS
 
 from config.registry import load_registry
 from config.settings import Settings
+from tidegate.admission import Admission, Disk
+from tidegate.client_limits import ClientLimit
 from tidegate.database import Database
 from tidegate.jobs import Jobs
+from tidegate.keys import Doorkeeper, KeyStore
 from tidegate.lanes import Lanes
 from tidegate.operations import Registry
 from tidegate.store import Store
@@ -27,11 +30,12 @@ SECURITY_HEADERS = {
     "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'; sandbox",
     "Referrer-Policy": "no-referrer",
 }
+EXPOSED_HEADERS = ("Location", "Retry-After", "ETag", "Tidegate-Job-State", "RateLimit", "RateLimit-Policy")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Gateway:
-    """What the routes work with."""
+    """What the routes work with. `doorkeeper` None: authentication is off."""
 
     settings: Settings
     registry: Registry
@@ -39,32 +43,29 @@ class Gateway:
     lanes: Lanes
     bell: Bell
     jobs: Jobs
+    doorkeeper: Doorkeeper | None
+    submit_limit: ClientLimit | None
+    poll_limit: ClientLimit | None
 
 
 def create_app(settings: Settings, database: Database | None = None) -> Flask:
     """The WSGI application. Needs no database to start, only to answer."""
-    from webapp import downstreams, errors, health, jobs, operations  # noqa: PLC0415 - they import `gateway` from here
+    # They import `gateway` from here.
+    from webapp import batch, bulk, downstreams, errors, health, jobs, limits, operations, proxies  # noqa: PLC0415
 
-    registry = load_registry(settings)
-    store = Store(database or Database(settings.database, pool_size=_CONNECTIONS, patience=_PATIENCE))
-    lanes, bell = Lanes(store), bell_for(settings.broker_url)
     app = Flask(__name__, static_folder=None)
-    # One more than is taken: Werkzeug cuts a chunked body off there without a word, and the one byte tells.
-    app.config["MAX_CONTENT_LENGTH"] = settings.max_body + 1
-    app.json.sort_keys = False  # type: ignore[attr-defined] # the default provider has it
-    app.extensions["tidegate"] = Gateway(
-        settings=settings,
-        registry=registry,
-        store=store,
-        lanes=lanes,
-        bell=bell,
-        jobs=Jobs(store.callers, registry, lanes, bell),
-    )
+    app.url_map.merge_slashes = False  # a wrong path is a 404, never a redirect
+    app.config["MAX_CONTENT_LENGTH"] = settings.max_body
+    app.extensions["tidegate"] = _gateway(settings, database)
     errors.register(app)
-    for module in (health, operations, downstreams, jobs):
+    for module in (health, operations, downstreams, batch, bulk, jobs):
         app.register_blueprint(module.routes)
-    app.before_request(_check_host)
+    app.after_request(limits.tell)
     app.after_request(_secure)
+    if settings.cors_origins:
+        CORS(app, origins=list(settings.cors_origins), expose_headers=list(EXPOSED_HEADERS), max_age=600)
+    if settings.trusted_proxies:
+        app.wsgi_app = proxies.TrustedProxies(app.wsgi_app, settings.trusted_proxies)  # type: ignore[method-assign]
     return app
 
 
@@ -73,10 +74,25 @@ def gateway() -> Gateway:
     return cast("Gateway", current_app.extensions["tidegate"])
 
 
-def _check_host() -> None:
-    """Links are absolute: without a public URL the request has to name a host (RFC 9112, 3.2). Probes need none."""
-    if request.blueprint != "health" and not gateway().settings.public_url and not request.host:
-        raise BadRequest("the Host header is missing or names no host")
+def _gateway(settings: Settings, database: Database | None) -> Gateway:
+    database = database or Database(settings.database, pool_size=_CONNECTIONS, patience=_PATIENCE)
+    registry = load_registry(settings)
+    store = Store(database, retention=settings.retention)
+    lanes, bell = Lanes(store), bell_for(settings.broker_url)
+    admission = Admission(
+        lanes=lanes, max_backlog=settings.max_backlog, disk=Disk(settings.data) if database.is_sqlite else None
+    )
+    return Gateway(
+        settings=settings,
+        registry=registry,
+        store=store,
+        lanes=lanes,
+        bell=bell,
+        jobs=Jobs(store.callers, registry, lanes, admission, bell),
+        doorkeeper=Doorkeeper(KeyStore(database)) if settings.auth == "keys" else None,
+        submit_limit=ClientLimit(settings.submit_limit) if settings.submit_limit else None,
+        poll_limit=ClientLimit(settings.poll_limit) if settings.poll_limit else None,
+    )
 
 
 def _secure(response: Response) -> Response:

@@ -1,8 +1,39 @@
-"""Who is asking. While authentication is off everyone is the one implicit client."""
+"""Who is asking, and what they may. While authentication is off everyone is the one client, and operator."""
 
+from flask import g, request
+
+from tidegate.errors import Forbidden, Unauthorized
+from tidegate.keys import Caller, Role
 from tidegate.models import IMPLICIT_CLIENT
+from webapp import gateway
+
+_EVERYONE = Caller(client_id=IMPLICIT_CLIENT, role=Role.OPERATOR)
 
 
-def client_id() -> str:
-    """Id of the client that makes this request."""
-    return IMPLICIT_CLIENT
+def caller() -> Caller:
+    """Who makes this request; raises Unauthorized without a good key."""
+    if gateway().doorkeeper is None:
+        return _EVERYONE
+    if "caller" not in g:
+        g.caller = _caller_by_key()
+    known: Caller = g.caller
+    return known
+
+
+def operator() -> Caller:
+    """As `caller`, and raises Forbidden for one who is no operator."""
+    known = caller()
+    if known.role is not Role.OPERATOR:
+        raise Forbidden("this needs an operator's key")
+    return known
+
+
+def _caller_by_key() -> Caller:
+    authorization = request.authorization
+    if authorization is None or authorization.type != "bearer" or not authorization.token:
+        raise Unauthorized("send a key: Authorization: Bearer KEY")
+    doorkeeper = gateway().doorkeeper
+    known = doorkeeper.caller(authorization.token) if doorkeeper else None
+    if known is None:
+        raise Unauthorized("the key is unknown, expired or revoked")
+    return known

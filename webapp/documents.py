@@ -1,6 +1,5 @@
-"""What clients read: a job as a document with its HTTP status, and instants as text."""
+"""What clients read: a job as a document, under its HTTP status."""
 
-from datetime import UTC, datetime
 from typing import Any
 
 import orjson
@@ -12,6 +11,7 @@ from tidegate.outcomes import ErrorCode
 from tidegate.states import State
 from webapp import gateway
 from webapp.errors import problem
+from webapp.instants import instant
 
 HTTP_STATUS = {
     State.QUEUED: 202,
@@ -34,14 +34,9 @@ _ERRORS = {
 }
 
 
-def instant(value: datetime | None) -> str | None:
-    """RFC 3339 in UTC with milliseconds."""
-    return value.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z") if value else None
-
-
 def absolute(path: str) -> str:
     """The absolute URL of a path: under the public base URL if one is set, else as the request came in."""
-    return (gateway().settings.public_url or request.host_url.rstrip("/")) + path
+    return (gateway().settings.public_url or request.root_url.rstrip("/")) + path
 
 
 def job_path(job: Job) -> str:
@@ -63,11 +58,12 @@ def job_document(job: Job, result: StoredBody | None = None, waiting: Waiting | 
         "started_at": instant(job.started_at),
         "finished_at": instant(job.finished_at),
         "deadline": instant(job.deadline),
+        "retry_of": job.retry_of,
         "waiting": _waiting_document(waiting),
         "result": orjson.Fragment(result.content) if result and result.is_json else None,
         "result_content_type": result.content_type if result else None,
         "error": _ERRORS.get(job.state, job.error if job.state is State.FAILED else None),
-        "links": {"self": url, "result": f"{url}/result", "cancel": f"{url}/cancel"},
+        "links": {"self": url, "result": f"{url}/result", "cancel": f"{url}/cancel", "retry": f"{url}/retry"},
     }
 
 
@@ -76,17 +72,34 @@ def job_answer(job: Job, result: StoredBody | None = None, *, status: int | None
     status = status or HTTP_STATUS[job.state]
     jobs = gateway().jobs
     waiting = jobs.waiting(job)
-    document = job_document(job, result, waiting)
-    if status >= 400:
-        error = document["error"]
-        response = problem(f"job-{job.state}", _TITLES[job.state], status, error["message"], document)
+    if status == 304:
+        response = Response(status=304)
+    elif status >= 400:
+        document = job_document(job, result, waiting)
+        response = problem(f"job-{job.state}", _TITLES[job.state], status, document["error"]["message"], document)
     else:
-        response = json_answer(document, status)
+        response = json_answer(job_document(job, result, waiting), status)
     response.headers["Tidegate-Job-State"] = job.state
     response.headers["Cache-Control"] = "private, no-cache"
+    if status < 400:
+        response.headers["ETag"] = f'W/"{entity_tag(job)}"'
     if not job.state.is_final:
         response.headers["Retry-After"] = str(jobs.retry_after_seconds(job, waiting))
     return response
+
+
+def accepted(job: Job) -> Response:
+    """The answer to a submit: 202 and where to look, whatever the job's state by now."""
+    response = job_answer(job, status=202)
+    response.headers["Location"] = absolute(job_path(job))
+    response.headers.setdefault("Retry-After", "1")  # the end of a replayed job can be read at once
+    del response.headers["ETag"]  # it names what GET shows
+    return response
+
+
+def entity_tag(job: Job) -> str:
+    """Changes with every change that a caller can see; an expiry changes the state, whoever notices it first."""
+    return f"{job.version}-{job.state}"
 
 
 def json_answer(document: Any, status: int = 200, content_type: str = "application/json") -> Response:

@@ -11,7 +11,9 @@ from tidegate.pacing import Rate
 from tidegate.python_operation import parse
 from tidegate.store.limits import UNLIMITED
 from webapp import gateway
-from webapp.documents import absolute, instant, json_answer
+from webapp.auth import operator
+from webapp.documents import absolute, json_answer
+from webapp.instants import instant
 
 routes = Blueprint("downstreams", __name__, url_prefix="/v1/downstreams")
 
@@ -51,6 +53,7 @@ _COLUMNS = {"rate": "rates", "burst": "burst", "concurrency": "concurrency", "br
 @routes.get("")
 def listing() -> Response:
     """Every downstream."""
+    operator()
     held = gateway().store.lanes.held()
     views = gateway().lanes.views(fresh=True)
     return json_answer({"downstreams": [_document(lane, held.get(name, 0)) for name, lane in views.items()]})
@@ -59,12 +62,14 @@ def listing() -> Response:
 @routes.get("/<name>")
 def read(name: str) -> Response:
     """One downstream as it is now."""
+    operator()
     return _answer(name)
 
 
 @routes.patch("/<name>")
 def change(name: str) -> Response:
     """Changes limits or pauses; in force for the whole cluster with the next release, and kept over restarts."""
+    operator()
     if request.mimetype not in _MERGE_PATCH:
         raise UnsupportedBody(f"send a JSON merge patch as {' or '.join(sorted(_MERGE_PATCH))}")
     wanted: Change = parse(_CHANGE, request.get_data(cache=False))

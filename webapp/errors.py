@@ -12,9 +12,11 @@ from werkzeug.exceptions import HTTPException
 
 from tidegate import errors
 from tidegate.database import UNREACHABLE
+from webapp.instants import instant
 
 log = logging.getLogger(__name__)
 
+PROBLEM = "application/problem+json"
 TYPE_PREFIX = "urn:tidegate:problem:"
 
 REFUSALS: dict[type[errors.Refusal], tuple[int, str, str]] = {
@@ -25,6 +27,12 @@ REFUSALS: dict[type[errors.Refusal], tuple[int, str, str]] = {
     errors.InvalidInput: (422, "invalid-input", "The input breaks the operation's schema"),
     errors.InvalidHeader: (400, "invalid-header", "A header can't be used"),
     errors.BodyTooLarge: (413, "body-too-large", "The body is too large"),
+    errors.InvalidQuery: (400, "invalid-query", "A query parameter can't be used"),
+    errors.IdempotencyConflict: (422, "idempotency-conflict", "The Idempotency-Key was used for another request"),
+    errors.JobErased: (410, "job-erased", "The job was deleted"),
+    errors.Unauthorized: (401, "unauthorized", "A key is needed"),
+    errors.Forbidden: (403, "forbidden", "The key may not do this"),
+    errors.TooFast: (429, "too-fast", "Too many requests"),
     errors.JobNotFinal: (409, "job-not-final", "The job still goes on"),
     errors.JobAlreadyFinal: (409, "job-already-final", "The job has already ended"),
     errors.UnknownDownstream: (404, "unknown-downstream", "There is no such downstream"),
@@ -46,7 +54,7 @@ def problem(
         "instance": request.path,
         **(more or {}),
     }
-    response = Response(orjson.dumps(document, default=str), status, content_type="application/problem+json")
+    response = Response(orjson.dumps(document, default=str), status, content_type=PROBLEM)
     for header, value in headers.items():
         response.headers[header.replace("_", "-")] = value
     return response
@@ -62,21 +70,40 @@ def register(app: Flask) -> None:
     app.register_error_handler(Exception, _unexpected)
 
 
-def _refused(refusal: errors.Refusal) -> Response:
+def refusal_document(refusal: errors.Refusal) -> dict[str, Any]:
+    """The problem document of a refusal."""
     status, name, title = REFUSALS[type(refusal)]
+    return {
+        "type": TYPE_PREFIX + name,
+        "title": title,
+        "status": status,
+        "detail": str(refusal),
+        "instance": request.path,
+        **_more(refusal),
+    }
+
+
+def _refused(refusal: errors.Refusal) -> Response:
+    document = refusal_document(refusal)
+    response = Response(orjson.dumps(document), document["status"], content_type=PROBLEM)
+    match refusal:
+        case errors.Unauthorized():
+            response.headers["WWW-Authenticate"] = 'Bearer realm="tidegate"'
+        case errors.Unavailable() | errors.TooFast() | errors.CannotFinishInTime():
+            response.headers["Retry-After"] = _seconds(refusal.retry_after)
+        case _:
+            pass
+    return response
+
+
+def _more(refusal: errors.Refusal) -> dict[str, Any]:
     match refusal:
         case errors.InvalidInput():
-            faults = [{"pointer": fault.pointer, "detail": fault.detail} for fault in refusal.faults]
-            return problem(name, title, status, str(refusal), {"errors": faults})
-        case errors.Unavailable():
-            return problem(name, title, status, str(refusal), Retry_After=_seconds(refusal.retry_after))
+            return {"errors": [{"pointer": fault.pointer, "detail": fault.detail} for fault in refusal.faults]}
         case errors.CannotFinishInTime():
-            more = {
-                "earliest_finish": refusal.earliest_finish.isoformat(timespec="milliseconds").replace("+00:00", "Z")
-            }
-            return problem(name, title, status, str(refusal), more, Retry_After=_seconds(refusal.retry_after))
+            return {"earliest_finish": instant(refusal.earliest_finish)}
         case _:
-            return problem(name, title, status, str(refusal))
+            return {}
 
 
 def _seconds(duration: timedelta) -> str:

@@ -4,8 +4,10 @@ from typing import Any
 
 from flask import Blueprint, Response
 
+from tidegate.forecast import LaneView
 from tidegate.operations import Operation
 from webapp import gateway
+from webapp.auth import caller
 from webapp.documents import absolute, json_answer
 
 routes = Blueprint("operations", __name__, url_prefix="/v1/operations")
@@ -14,17 +16,20 @@ routes = Blueprint("operations", __name__, url_prefix="/v1/operations")
 @routes.get("")
 def listing() -> Response:
     """Every operation."""
+    caller()
     return json_answer({"operations": [_document(operation) for operation in gateway().registry.operations.values()]})
 
 
 @routes.get("/<name>")
 def read(name: str) -> Response:
     """One operation."""
+    caller()
     return json_answer(_document(gateway().registry.operation(name)))
 
 
 def _document(operation: Operation) -> dict[str, Any]:
-    limits = gateway().registry.downstreams[operation.downstream]
+    lane = gateway().lanes.view(operation.downstream)
+    limits = lane.downstream.limits if lane else gateway().registry.downstreams[operation.downstream]
     return {
         "name": operation.name,
         "description": operation.description,
@@ -44,5 +49,17 @@ def _document(operation: Operation) -> dict[str, Any]:
             "burst": limits.burst,
             "concurrency": limits.concurrency,
         },
+        "backlog": lane.sample.backlog if lane and lane.sample else 0,
+        "released_per_second": lane.per_second if lane and lane.sample and lane.sample.backlog else None,
+        "expected_wait": _expected_wait(lane),
         "links": {"submit": absolute(f"/v1/operations/{operation.name}/jobs")},
     }
+
+
+def _expected_wait(lane: LaneView | None) -> float | None:
+    """Seconds that a job submitted now would wait for its start; None: can't be told."""
+    if lane is None:
+        return None
+    now = lane.downstream.seen_at
+    start = lane.start_of(now, now)
+    return round((start - now).total_seconds(), 3) if start else None

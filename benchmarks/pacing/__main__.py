@@ -51,11 +51,18 @@ def main() -> None:
 
 def _measured(scenario: Scenario, folder: Path, database: str) -> Figures:
     with running(folder / scenario.name, database, scenario.operations) as stack:
-        run = Run(stack)
-        callers = threading.Thread(target=stack.submit_many, args=(LANE, scenario.jobs))
-        callers.start()
+        if scenario.is_burst:
+            run = Run(stack)
+            callers = threading.Thread(target=stack.submit_many, args=(LANE, scenario.jobs))
+            callers.start()
+        else:  # the whole backlog is there before the first slot: what submits cost is measured by the other
+            stack.limit(LANE, paused=True)
+            stack.submit_many(LANE, scenario.jobs)
+            run = Run(stack)
+            stack.limit(LANE, paused=False)
         scenario.fault(run)
-        callers.join()
+        if scenario.is_burst:
+            callers.join()
         await_end(run, longest_seconds=scenario.longest_seconds)
         return figures_of(scenario, run)
 

@@ -60,7 +60,7 @@ def figures_of(scenario: Scenario, run: Run) -> Figures:
     calls = read_log(run.stack.log, LANE)
     instants = [call.at for call in calls]
     waits, tries, unfinished = _history(run.stack.database_url, run.stack.log.with_name("attempts.csv"))
-    backlog = union(waits)
+    backlog = union((max(begin, run.began), end) for begin, end in waits if end > run.began)
     lived = without(backlog, run.outages)
     if scenario.rate:
         utilisation = _slots_used(instants, lived, [(run.began, scenario.rate), *run.rates])
@@ -118,8 +118,10 @@ def _history(url: str, history: Path) -> tuple[list[Span], list[_Attempt], int]:
     database = Database(url)
     columns = (jobs.c.id, jobs.c.created_at, jobs.c.run_at, jobs.c.state)
     with database.reading() as connection:
-        rows = connection.execute(_plain(*columns)).all()
-        tried = connection.execute(_plain(*attempts.c).order_by(attempts.c.released_at)).all()
+        rows = connection.execute(_plain(*columns).where(jobs.c.downstream == LANE)).all()
+        tried = connection.execute(
+            _plain(*attempts.c).where(attempts.c.downstream == LANE).order_by(attempts.c.released_at)
+        ).all()
     database.close()
     with history.open("w", encoding="utf-8", newline="") as file:
         csv.writer(file).writerows([attempts.c.keys(), *tried])

@@ -52,6 +52,8 @@ class Scenario:
     concurrency: int | None = None
     jobs: int = 1000
     call_ms: str = "5"
+    is_burst: bool = False
+    """Whether the jobs are submitted while the lane already runs, and not before."""
     fault: Callable[[Run], None] = lambda _: None
     windows: tuple[tuple[float, int], ...] = ((1.0, 52),)
     utilisation: float = 0.97
@@ -123,6 +125,7 @@ def _change_rate(run: Run) -> None:
 
 SCENARIOS = (
     Scenario(name="steady", title="steady", utilisation=0.99),
+    Scenario(name="burst", title="steady, submitted meanwhile", is_burst=True),
     Scenario(name="worker", title="a worker killed -9", fault=_kill_worker),
     Scenario(name="frozen", title="all workers frozen 4 s", fault=_freeze_workers),
     Scenario(name="restart", title="all workers stopped, restarted", fault=_restart_workers),

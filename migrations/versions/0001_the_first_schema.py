@@ -46,6 +46,21 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("id", name=op.f("pk_workers")),
     )
     op.create_table(
+        "idempotency_keys",
+        sa.Column("client_id", sa.String(length=40), nullable=False),
+        sa.Column("key", sa.String(length=255), nullable=False),
+        sa.Column("fingerprint", sa.LargeBinary(length=32), nullable=False),
+        sa.Column("job_id", sa.Uuid(as_uuid=False), nullable=True),
+        sa.Column("expires_at", sa.BigInteger(), nullable=True),
+        sa.ForeignKeyConstraint(
+            ["client_id"], ["clients.id"], name=op.f("fk_idempotency_keys_client_id"), ondelete="CASCADE"
+        ),
+        sa.PrimaryKeyConstraint("client_id", "key", name=op.f("pk_idempotency_keys")),
+    )
+    op.create_index(op.f("ix_idempotency_keys_expires_at"), "idempotency_keys", ["expires_at"], unique=False)
+    op.create_index(op.f("ix_idempotency_keys_job_id"), "idempotency_keys", ["job_id"], unique=False)
+
+    op.create_table(
         "jobs",
         sa.Column("id", sa.Uuid(as_uuid=False), nullable=False),
         sa.Column("client_id", sa.String(length=40), nullable=False),
@@ -73,6 +88,8 @@ def upgrade() -> None:
         sa.Column("total", sa.BigInteger(), nullable=True),
         sa.Column("note", sa.String(length=200), nullable=True),
         sa.Column("error", sa.Text(), nullable=True),
+        sa.Column("traceparent", sa.String(length=55), nullable=True),
+        sa.Column("retry_of", sa.Uuid(as_uuid=False), nullable=True),
         sa.CheckConstraint(
             "(percent = 100) = (state = 'succeeded') AND percent BETWEEN 0 AND 100", name=op.f("ck_jobs_percent")
         ),
@@ -143,6 +160,7 @@ def upgrade() -> None:
         sa.Column("downstream", sa.String(length=100), nullable=False),
         sa.Column("taken_at", sa.BigInteger(), nullable=False),
         sa.Column("backlog", sa.Integer(), nullable=False),
+        sa.Column("by_client", sa.Text(), nullable=False),
         sa.Column("marks", sa.Text(), nullable=False),
         sa.Column("held", sa.Integer(), nullable=False),
         sa.Column("released", sa.BigInteger(), nullable=False),

@@ -6,6 +6,7 @@ Rows of `jobs` and `attempts` are looked at beside the answers: a job that ended
 import signal
 import time
 from collections.abc import Callable, Iterator
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ import pytest
 from pytest_celery import CeleryTestSetup
 from sqlalchemy import select
 
-from tests.support.nodes import StewardNode, WorkerNode
+from tests.support.nodes import StewardNode, StewardProcess, WorkerNode
 from tests.support.valkey import Valkey
 from tests.support.waiting import wait_until
 from tests.support.web import Web
@@ -23,10 +24,14 @@ from tidegate.models import attempts, jobs
 StartWorker = Callable[..., WorkerNode]
 
 
+POSTGRESQL = pytest.param("postgresql", marks=pytest.mark.postgresql)
+
+
 @pytest.fixture
-def database_url(sqlite_url: str) -> str:
+def database_url(request: pytest.FixtureRequest) -> str:
     """SQLite, except where a test says so: PostgreSQL brings nothing new to the messages."""
-    return sqlite_url
+    url: str = request.getfixturevalue(f"{getattr(request, 'param', 'sqlite')}_url")
+    return url
 
 
 @pytest.fixture
@@ -75,63 +80,58 @@ def error_of(face: Web, job_id: str) -> dict[str, Any]:
     return error
 
 
-class TestHowJobsEnd:
-    """On both databases."""
+@pytest.mark.parametrize("database_url", ["sqlite", POSTGRESQL], indirect=True)
+def test_each_kind_of_io_job_ends_as_it_must(face: Web, steward: StewardNode, io_worker: WorkerNode) -> None:
+    content = b'{"n": 123456789012345678901234567890, "t": "\\u0000\xc3\xbc"}'
+    echo = face.accepted("echo", content)
+    raw = face.submit("raw_echo", b"\0\xff", "application/x-odd").get_json()["id"]
+    raising = face.accepted("raising", b"null")
+    permanent = face.accepted("permanent", b"null")
+    unserialisable = face.accepted("unserialisable", b"null")
 
-    @pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.postgresql)])
-    def database_url(self, request: pytest.FixtureRequest) -> str:
-        url: str = request.getfixturevalue(f"{request.param}_url")
-        return url
+    wait_for_state(face, echo, "succeeded")
+    assert face.read(echo).get_json()["result"] == {"n": 123456789012345678901234567890, "t": "\0ü"}
+    wait_for_state(face, raw, "succeeded")
+    answer = face.client.get(f"/v1/jobs/{raw}/result")
+    assert (answer.data, answer.content_type) == (b"\0\xff", "application/x-odd")
+    assert face.read(raw).get_json()["result"] is None
 
-    def test_each_kind_of_io_job_ends_as_it_must(self, face: Web, steward: StewardNode, io_worker: WorkerNode) -> None:
-        content = b'{"n": 123456789012345678901234567890, "t": "\\u0000\xc3\xbc"}'
-        echo = face.accepted("echo", content)
-        raw = face.submit("raw_echo", b"\0\xff", "application/x-odd").get_json()["id"]
-        raising = face.accepted("raising", b"null")
-        permanent = face.accepted("permanent", b"null")
-        unserialisable = face.accepted("unserialisable", b"null")
+    row = wait_for_state(face, raising, "failed")
+    assert (row.attempt, outcomes(face, raising)) == (2, ["error", "error"])
+    assert face.read(raising).status_code == 502
+    assert error_of(face, raising)["code"] == "attempts_exhausted"
+    assert "raised by the operation 'raising'" in error_of(face, raising)["message"]
+    assert "Traceback" not in face.read(raising).get_data(as_text=True)
+    assert "Traceback" in io_worker.logs()
 
-        wait_for_state(face, echo, "succeeded")
-        assert face.read(echo).get_json()["result"] == {"n": 123456789012345678901234567890, "t": "\0ü"}
-        wait_for_state(face, raw, "succeeded")
-        answer = face.client.get(f"/v1/jobs/{raw}/result")
-        assert (answer.data, answer.content_type) == (b"\0\xff", "application/x-odd")
-        assert face.read(raw).get_json()["result"] is None
+    for job_id, words in ((permanent, "refused by the operation"), (unserialisable, "can't hold")):
+        row = wait_for_state(face, job_id, "failed")
+        assert (row.attempt, outcomes(face, job_id)) == (1, ["failed"])
+        assert error_of(face, job_id)["code"] == "operation_error"
+        assert words in error_of(face, job_id)["message"]
 
-        row = wait_for_state(face, raising, "failed")
-        assert (row.attempt, outcomes(face, raising)) == (2, ["error", "error"])
-        assert face.read(raising).status_code == 502
-        assert error_of(face, raising)["code"] == "attempts_exhausted"
-        assert "raised by the operation 'raising'" in error_of(face, raising)["message"]
-        assert "Traceback" not in face.read(raising).get_data(as_text=True)
-        assert "Traceback" in io_worker.logs()
 
-        for job_id, words in ((permanent, "refused by the operation"), (unserialisable, "can't hold")):
-            row = wait_for_state(face, job_id, "failed")
-            assert (row.attempt, outcomes(face, job_id)) == (1, ["failed"])
-            assert error_of(face, job_id)["code"] == "operation_error"
-            assert words in error_of(face, job_id)["message"]
+@pytest.mark.parametrize("database_url", ["sqlite", POSTGRESQL], indirect=True)
+def test_progress_is_seen_from_outside_and_never_goes_down(
+    face: Web, steward: StewardNode, io_worker: WorkerNode
+) -> None:
+    job_id = face.accepted("sleepy_io", b'{"seconds": 1.5}')
+    seen: list[tuple[int, int]] = []
 
-    def test_progress_is_seen_from_outside_and_never_goes_down(
-        self, face: Web, steward: StewardNode, io_worker: WorkerNode
-    ) -> None:
-        job_id = face.accepted("sleepy_io", b'{"seconds": 1.5}')
-        seen: list[tuple[int, int]] = []
+    def is_done() -> bool:
+        document = face.read(job_id).get_json()
+        progress = document["progress"]
+        seen.append((progress["percent"], progress["done"] or 0))
+        if document["state"] == "running" and progress["done"]:
+            assert (progress["total"], progress["note"]) == (30, "sleeping")
+        return bool(document["state"] == "succeeded")
 
-        def is_done() -> bool:
-            document = face.read(job_id).get_json()
-            progress = document["progress"]
-            seen.append((progress["percent"], progress["done"] or 0))
-            if document["state"] == "running" and progress["done"]:
-                assert (progress["total"], progress["note"]) == (30, "sleeping")
-            return bool(document["state"] == "succeeded")
-
-        wait_until(is_done, description="the job succeeded")
-        percents = [percent for percent, _ in seen]
-        assert percents == sorted(percents)
-        assert percents[-1] == 100
-        assert len({percent for percent in percents if 0 < percent < 100}) >= 3
-        assert max(percents[:-1]) <= 99
+    wait_until(is_done, description="the job succeeded")
+    percents = [percent for percent, _ in seen]
+    assert percents == sorted(percents)
+    assert percents[-1] == 100
+    assert len({percent for percent in percents if 0 < percent < 100}) >= 3
+    assert max(percents[:-1]) <= 99
 
 
 def test_a_job_that_computes_for_ever_is_ended_by_the_hard_limit_and_says_so(
@@ -221,15 +221,23 @@ def test_while_the_broker_is_dead_jobs_are_taken_and_they_run_when_it_is_back(
     wait_for_state(face, face.accepted(), "succeeded")
     broker.kill()
     began = time.monotonic()
-    accepted = [face.accepted() for _ in range(5)]
+    # Of the first the steward can't know whether its message was sent: the broker died under an open connection.
+    first = face.accepted()
     assert time.monotonic() - began < 1
-    wait_until(lambda: "the broker is away" in steward.logs(), description="the steward noticed")
-    assert {face.row(job_id).state for job_id in accepted} == {"queued"}
+    wait_until(lambda: "uncertain whether 1 message" in steward.logs(), description="the steward noticed")
+    others = [face.accepted() for _ in range(5)]
+    expiring = face.accepted("echo", b"1", Job_Timeout="1")
+    wait_until(lambda: face.row(expiring).state == "expired", description="the sweep goes on", timeout_seconds=4)
+    # Nothing more is released into the void.
+    assert {(face.row(job_id).state, face.row(job_id).fence) for job_id in others} == {("queued", 0)}
 
     broker.start()
+    back_at = time.monotonic()
 
-    for job_id in accepted:
-        assert wait_for_state(face, job_id, "succeeded", timeout_seconds=30).attempt == 1
+    for job_id in others:
+        assert wait_for_state(face, job_id, "succeeded").attempt == 1
+    assert time.monotonic() - back_at < 5
+    assert wait_for_state(face, first, "succeeded").attempt == 1
 
 
 def test_a_second_message_of_the_same_release_does_nothing(
@@ -258,25 +266,29 @@ def test_a_message_that_makes_no_sense_does_not_hurt_the_worker(
     wait_for_state(face, face.accepted(), "succeeded")
 
 
-def test_a_message_that_the_broker_lost_is_sent_again_within_seconds(
+def test_a_message_that_was_lost_on_its_way_is_sent_again_within_seconds(
     face: Web, steward: StewardNode, io_worker: WorkerNode, broker: Valkey
 ) -> None:
-    io_worker.freeze()
-    job_id = face.accepted()
     with broker.client() as client:
-        wait_until(lambda: face.row(job_id).slot_at is not None, description="it is released")
-        wait_until(lambda: client.delete("io") or client.hlen("unacked"), description="its message is there")
+
+        def sent() -> int:
+            calls: int = client.info("commandstats").get("cmdstat_lpush", {}).get("calls", 0)
+            return calls
+
+        before = sent()
+        io_worker.freeze()
+        job_id = face.accepted()
+        wait_until(lambda: sent() > before, description="its message is sent")
         client.flushall()
-    released_at = time.monotonic()
+    # What the broker had already handed to the frozen worker dies with it.
     io_worker.kill()
     io_worker.restart()
 
     row = wait_for_state(face, job_id, "succeeded", timeout_seconds=15)
 
-    assert time.monotonic() - released_at < 10
     assert (row.attempt, outcomes(face, job_id)) == (1, ["unclaimed", "succeeded"])
     first, second = attempts_of(face, job_id)
-    assert second.released_at - first.released_at < 7_000_000 if isinstance(first.released_at, int) else True
+    assert second.released_at - first.released_at < timedelta(seconds=8)
 
 
 def test_a_stopped_worker_hands_a_long_job_back_and_another_runs_it_at_once(
@@ -362,41 +374,29 @@ def test_the_celery_task_has_the_id_of_its_job(face: Web, steward: StewardNode, 
 
     (task,) = wait_until(active, description="the worker tells its active tasks")
     assert (task["id"], task["name"]) == (job_id, "tasks.run.run_job")
-    assert list(task["args"])[0] == job_id
+    assert task["args"][0] == job_id
     face.client.post(f"/v1/jobs/{job_id}/cancel")
 
 
-@pytest.mark.postgresql
+@pytest.mark.parametrize("database_url", [POSTGRESQL], indirect=True)
 def test_two_stewards_and_two_workers_run_each_of_many_jobs_once(
-    tmp_path: Path, postgresql_url: str, request: pytest.FixtureRequest
+    face: Web,
+    steward: StewardNode,
+    start_worker: StartWorker,
+    default_worker_env: dict[str, str],
+    tmp_path: Path,
 ) -> None:
-    pytest.skip("see TestManyOnPostgresql")
-
-
-class TestManyOnPostgresql:
-    """Several of everything, on the database that allows it."""
-
-    @pytest.fixture
-    def database_url(self, postgresql_url: str) -> str:
-        return postgresql_url
-
-    @pytest.mark.postgresql
-    def test_each_of_many_jobs_is_run_once(
-        self, face: Web, steward: StewardNode, start_worker: StartWorker, default_worker_env: dict[str, str], tmp_path: Path
-    ) -> None:
-        from tests.support.nodes import StewardProcess
-
-        (tmp_path / "second").mkdir()
-        second = StewardProcess(environment=default_worker_env, folder=tmp_path / "second")
-        second.start()
-        for number in (1, 2):
-            start_worker("io", name=f"io-{number}", concurrency=4)
-        accepted = [face.accepted("echo", str(number)) for number in range(60)]
-        for number, job_id in enumerate(accepted):
-            row = wait_for_state(face, job_id, "succeeded", timeout_seconds=30)
-            assert (row.attempt, row.fence) == (1, 1)
-            assert face.read(job_id).get_json()["result"] == number
-        second.teardown()
-        with face.database.reading() as connection:
-            assert len(connection.execute(select(attempts)).all()) == len(accepted)
-            assert {row.state for row in connection.execute(select(jobs)).all()} == {"succeeded"}
+    (tmp_path / "second").mkdir()
+    second = StewardProcess(environment=default_worker_env, folder=tmp_path / "second")
+    second.start()
+    for number in (1, 2):
+        start_worker("io", name=f"io-{number}", concurrency=4)
+    accepted = [face.accepted("echo", str(number)) for number in range(60)]
+    for number, job_id in enumerate(accepted):
+        row = wait_for_state(face, job_id, "succeeded", timeout_seconds=30)
+        assert (row.attempt, row.fence) == (1, 1)
+        assert face.read(job_id).get_json()["result"] == number
+    second.teardown()
+    with face.database.reading() as connection:
+        assert len(connection.execute(select(attempts)).all()) == len(accepted)
+        assert {row.state for row in connection.execute(select(jobs)).all()} == {"succeeded"}

@@ -36,15 +36,16 @@ class Gateway:
     def __init__(
         self, folder: Path, *, operations: str = OPERATIONS, settings: Mapping[str, str] | None = None
     ) -> None:
-        port = free_port()
+        port, sample_port = free_port(), free_port()
         self.url = f"http://127.0.0.1:{port}"
+        self.sample_url = f"http://127.0.0.1:{sample_port}"
         self.data = folder / "data"
         self.client = httpx2.Client(base_url=self.url, timeout=10, trust_env=False)
         operations_file = folder / "operations.toml"
         operations_file.write_text(operations)
         values = {
             "PORT": str(port),
-            "SAMPLE_PORT": str(free_port()),
+            "SAMPLE_PORT": str(sample_port),
             "DATA": str(self.data),
             "OPERATIONS_FILE": str(operations_file),
             "OPERATIONS": "tests.support.operations",

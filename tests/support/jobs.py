@@ -38,18 +38,19 @@ def submit(
     body: Body | None = None,
 ) -> str:
     """Records a job, queued; its id."""
-    return store.callers.insert(
-        NewJob(
-            id=str(uuid_utils.uuid7()),
-            client_id=IMPLICIT_CLIENT,
-            operation=operation,
-            downstream=lane,
-            queue=queue,
-            timeout=timeout,
-            max_attempts=max_attempts,
-            body=body or Body(content=b"{}"),
-        )
-    ).id
+    job_id = str(uuid_utils.uuid7())
+    new = NewJob(
+        id=job_id,
+        client_id=IMPLICIT_CLIENT,
+        operation=operation,
+        downstream=lane,
+        queue=queue,
+        timeout=timeout,
+        max_attempts=max_attempts,
+        body=body or Body(content=b"{}"),
+    )
+    store.callers.insert([new])
+    return job_id
 
 
 def release(store: Store) -> list[Released]:

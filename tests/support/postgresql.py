@@ -5,9 +5,11 @@ import os
 import pwd
 import re
 import shutil
+import signal
 import subprocess
+import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -30,16 +32,18 @@ _INSTALLED = (
     "/usr/local/opt/postgresql*/bin",
 )
 _TEMPLATE = "tidegate_template"
+LOOPBACK = {"listen_addresses": "127.0.0.1", "unix_socket_directories": ""}
 # Tests never survive a power failure, so nothing need reach the disk.
 _SETTINGS = {
-    "listen_addresses": "127.0.0.1",
-    "unix_socket_directories": "",
+    **LOOPBACK,
     "fsync": "off",
     "full_page_writes": "off",
     "max_connections": "300",
 }
 
-_server: ChildProcess | None = None
+_RESTART_SECONDS = 20
+
+_server: "Server | None" = None
 
 
 def find_binaries() -> Path | None:
@@ -53,6 +57,58 @@ def find_binaries() -> Path | None:
     if installed:
         return max(installed, key=_version)
     return _wheel_binaries()
+
+
+class Server:
+    """A PostgreSQL server of one's own, in a new folder below this one; it may be killed and restarted."""
+
+    def __init__(self, folder: Path, *, settings: Mapping[str, str]) -> None:
+        binaries = find_binaries()
+        if binaries is None:
+            raise RuntimeError(NOT_FOUND)
+        # PostgreSQL refuses to run as root.
+        account = _unprivileged_account() if os.geteuid() == 0 else None
+        place = folder / f"postgresql-{uuid.uuid4().hex[:8]}"
+        place.mkdir()
+        if account:
+            os.chown(place, account.pw_uid, account.pw_gid)
+        _initdb(binaries, place, account)
+        self.port = free_port()
+        words = [f"--{name}={value}" for name, value in {"port": self.port, **settings}.items()]
+        self.process = ChildProcess(
+            [str(binaries / "postgres"), "-D", str(place / "data"), *words],
+            log=folder / f"{place.name}.log",
+            account=account,
+        )
+
+    def start(self) -> None:
+        """Starts it, also after a kill -9: once the last of its old processes let go of the shared memory."""
+        give_up_at = time.monotonic() + _RESTART_SECONDS
+        while True:
+            self.process.start()
+            try:
+                self.process.wait_for_log("database system is ready to accept connections")
+                break
+            except AssertionError:
+                if time.monotonic() >= give_up_at:
+                    raise
+                time.sleep(0.1)
+        wait_until(lambda: _answers(self.port), description=f"PostgreSQL answers on {self.port}")
+
+    def stop(self) -> None:
+        """Fast shutdown: open transactions are rolled back, connections ended."""
+        self.process.stop(signal_number=signal.SIGINT)
+
+    def kill(self) -> None:
+        """kill -9 of the postmaster; its other processes notice and end. The next start recovers from the log."""
+        self.process.kill()
+
+    def make_database(self) -> str:
+        """URL of a new, migrated database."""
+        name = f"test_{uuid.uuid4().hex}"
+        _administer(self.port, "CREATE DATABASE {}", name)
+        upgrade(_url(self.port, name))
+        return _url(self.port, name)
 
 
 @contextmanager
@@ -84,21 +140,19 @@ def _server_with_template() -> int:
 
 
 def _start_server() -> int:
-    binaries = find_binaries()
-    if binaries is None:
-        raise RuntimeError(NOT_FOUND)
-    # PostgreSQL refuses to run as root.
-    account = _unprivileged_account() if os.geteuid() == 0 else None
-    folder = run.folder() / f"postgresql-{uuid.uuid4().hex[:8]}"
-    folder.mkdir()
-    if account:
-        os.chown(folder, account.pw_uid, account.pw_gid)
-    data = folder / "data"
+    # Not stopped by whoever started it, for others may still use it: it ends with the run.
+    global _server  # noqa: PLW0603 - kept for the whole run: Popen complains when it is collected before its process ended
+    _server = server = Server(run.folder(), settings=_SETTINGS)
+    server.start()
+    return server.port
+
+
+def _initdb(binaries: Path, folder: Path, account: pwd.struct_passwd | None) -> None:
     initdb = subprocess.run(
         [
             binaries / "initdb",
             "--pgdata",
-            data,
+            folder / "data",
             "--username=postgres",
             "--auth=trust",
             "--encoding=UTF8",
@@ -113,17 +167,6 @@ def _start_server() -> int:
     )
     if initdb.returncode:
         raise RuntimeError(f"initdb ended with {initdb.returncode}:\n{initdb.stdout}{initdb.stderr}")
-    port = free_port()
-    settings = [f"--{name}={value}" for name, value in {"port": port, **_SETTINGS}.items()]
-    # Not stopped by whoever started it, for others may still use it: it ends with the run.
-    global _server  # noqa: PLW0603 - kept for the whole run: Popen complains when it is collected before its process ended
-    _server = server = ChildProcess(
-        [str(binaries / "postgres"), "-D", str(data), *settings], log=run.folder() / "postgresql.log", account=account
-    )
-    server.start()
-    server.wait_for_log("database system is ready to accept connections")
-    wait_until(lambda: _answers(port), description=f"PostgreSQL answers on {port}")
-    return port
 
 
 def _answers(port: int) -> bool:

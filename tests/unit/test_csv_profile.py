@@ -39,7 +39,7 @@ CELLS = st.one_of(INTEGERS, NUMBERS, DATES, DATETIMES, st.sampled_from(["true", 
 def attempt_telling(told: list[Progress] | None = None) -> Attempt:
     """An attempt whose progress goes into the list."""
     report = told.append if told is not None else lambda _: None
-    return Attempt(job_id="job", number=1, report=report, seconds_left=lambda: 60.0)
+    return Attempt(job_id="job", number=1, report=report, seconds_left=lambda: 60.0, take_slot=lambda: None)
 
 
 def profile(content: bytes | str, content_type: str = "text/csv") -> dict[str, Any]:
@@ -294,7 +294,7 @@ def test_an_attempt_that_no_longer_counts_stops_on_the_way() -> None:
     def stop(progress: Progress) -> None:
         raise AttemptStopped
 
-    attempt = Attempt(job_id="job", number=1, report=stop, seconds_left=lambda: 60.0)
+    attempt = Attempt(job_id="job", number=1, report=stop, seconds_left=lambda: 60.0, take_slot=lambda: None)
     with pytest.raises(AttemptStopped):
         csv_profile.run(Body(content=b"a\n" * MEGABYTE, content_type="text/csv"), attempt)
 

@@ -5,6 +5,8 @@ Each move of a job is ONE guarded UPDATE whose row count tells who won: the data
 Python never reads a state and then writes one.
 """
 
+from datetime import timedelta
+
 from tidegate.database import Database
 from tidegate.store.callers import CallerStore
 from tidegate.store.lanes import LaneStore
@@ -18,9 +20,9 @@ from tidegate.store.workers import WorkerStore
 class Store:
     """The faces of one database."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, *, retention: timedelta = timedelta(days=7)) -> None:
         self.database = database
-        self.callers = CallerStore(database)
+        self.callers = CallerStore(database, retention=retention)
         self.workers = WorkerStore(database)
         self.presence = PresenceStore(database)
         self.limits = LimitStore(database)

@@ -28,7 +28,7 @@ from tidegate.models import attempts, jobs
 from tidegate.states import OPEN_STATES, State
 
 JOB_COLUMNS: tuple[KeyedColumnElement[Any], ...] = (
-    *(jobs.c[name] for name in Job.__dataclass_fields__ if name != "seen_at"),
+    *(jobs.c[name] for name in Job.__dataclass_fields__ if name not in {"seen_at", "is_replay"}),
     database_now().label("seen_at"),
 )
 

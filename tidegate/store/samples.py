@@ -30,6 +30,7 @@ class Sample:
     downstream: str
     taken_at: datetime
     backlog: int
+    by_client: dict[str, int]
     marks: tuple[tuple[datetime, int], ...]
     held: int
     released: int
@@ -50,9 +51,8 @@ class SampleStore:
         Its cost grows with the backlog, and no other statement's does. Two stewards sample in turns.
         """
         with self._database.reading() as connection:
-            backlogs = _counts(
-                connection, select(jobs.c.downstream, func.count()).where(IS_WAITING).group_by(jobs.c.downstream)
-            )
+            by_client = _by_client(connection)
+            backlogs = {downstream: sum(counts.values()) for downstream, counts in by_client.items()}
             if not backlogs and not self._had_backlog:
                 return 0
             held = _counts(
@@ -74,6 +74,7 @@ class SampleStore:
                     downstream=lane.name,
                     taken_at=lane.now,
                     backlog=backlog,
+                    by_client=by_client.get(lane.name, {}),
                     marks=self._marks(lane.name, backlog),
                     held=held.get(lane.name, 0),
                     released=lane.released,
@@ -93,6 +94,7 @@ class SampleStore:
                 downstream=row.downstream,
                 taken_at=row.taken_at,
                 backlog=row.backlog,
+                by_client=orjson.loads(row.by_client),
                 marks=tuple((from_microseconds(run_at), before) for run_at, before in orjson.loads(row.marks)),
                 held=row.held,
                 released=row.released,
@@ -120,6 +122,7 @@ class SampleStore:
         values: dict[str, Any] = {
             "taken_at": sample.taken_at,
             "backlog": sample.backlog,
+            "by_client": orjson.dumps(sample.by_client).decode(),
             "marks": orjson.dumps([(to_microseconds(at), before) for at, before in sample.marks]).decode(),
             "held": sample.held,
             "released": sample.released,
@@ -150,3 +153,16 @@ def _smoothed(
 
 def _counts(connection: Connection, statement: Select[str, int]) -> dict[str, int]:
     return dict(connection.execute(statement).tuples().all())
+
+
+def _by_client(connection: Connection) -> dict[str, dict[str, int]]:
+    """The backlog of each lane by client."""
+    counts: dict[str, dict[str, int]] = {}
+    rows = connection.execute(
+        select(jobs.c.downstream, jobs.c.client_id, func.count())
+        .where(IS_WAITING)
+        .group_by(jobs.c.downstream, jobs.c.client_id)
+    )
+    for downstream, client_id, count in rows:
+        counts.setdefault(downstream, {})[client_id] = count
+    return counts

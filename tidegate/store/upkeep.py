@@ -9,6 +9,7 @@ from sqlalchemy.sql import Select
 from tidegate.database import Database, database_now
 from tidegate.models import attempts, jobs, workers
 from tidegate.states import State
+from tidegate.store import idempotency
 from tidegate.store.lanes import CLAIM_WITHIN
 from tidegate.store.moves import IN_TIME, IS_OPEN, ended, is_released, lock_rows, take_back_release
 from tidegate.store.presence import lost
@@ -102,18 +103,14 @@ class UpkeepStore:
         return len(rows)
 
     def prune(self, batch: int, *, retention: timedelta) -> int:
-        """Erases jobs that have been final for longer than `retention`, with their bodies and attempts."""
-        old = (
-            select(jobs.c.id)
-            .where(jobs.c.finished_at <= database_now(-retention))
-            .order_by(jobs.c.finished_at)
-            .limit(batch)
-        )
-        with self._database.single_write() as connection:
+        """Erases jobs that have been final for longer than `retention`, with all that belongs to them."""
+        old = select(jobs.c.id).where(jobs.c.finished_at <= database_now(-retention)).order_by(jobs.c.finished_at)
+        with self._database.writing() as connection:
+            ids = list(connection.execute(lock_rows(old.limit(batch), is_sqlite=self._database.is_sqlite)).scalars())
+            idempotency.prune(connection, ids)
             connection.execute(delete(workers).where(workers.c.seen_until <= database_now(-_FORGET_WORKERS_AFTER)))
-            return connection.execute(
-                delete(jobs).where(jobs.c.id.in_(lock_rows(old, is_sqlite=self._database.is_sqlite)))
-            ).rowcount
+            connection.execute(delete(jobs).where(jobs.c.id.in_(ids)))
+        return len(ids)
 
     def now(self) -> float:
         """The database's clock in seconds, to be compared with a monotonic one."""

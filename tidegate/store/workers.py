@@ -79,6 +79,7 @@ class WorkerStore:
                     lane.with_only_columns(downstreams.c.refusals).scalar_subquery().label("refusals"),
                     lane.with_only_columns(downstreams.c.failures).scalar_subquery().label("failures"),
                     jobs.c.paced_by_calls,
+                    jobs.c.traceparent,
                 )
             ).one_or_none()
             if row is None:
@@ -111,6 +112,7 @@ class WorkerStore:
             is_paced=bool(row.is_paced) and not row.paced_by_calls,
             refusals=row.refusals or 0,
             failures=row.failures or 0,
+            traceparent=row.traceparent,
             slot_due=at + row.wait / 1e6,
             deadline_due=at + row.left / 1e6,
         )

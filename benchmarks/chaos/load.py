@@ -1,0 +1,174 @@
+"""Callers: steady submits, polls that hold every answer against the contract, now and then a cancel."""
+
+import http.client
+import json
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import datetime
+from random import Random
+from typing import Any
+
+_TIMEOUT_SECONDS = 15
+_SUBMITTERS = 8
+_POLLERS = 3
+_POLLED = 300  # the newest jobs are the ones that are asked for
+_SHORT_SHARE, _CANCEL_SHARE = 0.06, 0.04
+_SHARES = {"paced": 40, "free": 25, "compute": 12, "steps": 23}
+_STATUS = {202: {"queued", "running"}, 200: {"succeeded"}, 504: {"expired"}, 502: {"failed"}, 410: {"cancelled"}}
+_CLOCK_SLACK_SECONDS = 0.05
+
+
+@dataclass(kw_only=True)
+class Accepted:
+    """A job that was answered with 202, and what its callers saw of it since."""
+
+    id: str
+    operation: str
+    submitted_at: float  # seconds since 1970
+    seconds: float  # until the 202
+    is_short: bool
+    cancelled: bool = False  # was told so
+    final: str | None = None
+    final_at: float = 0.0  # when the first such answer had come
+
+    def final_before(self, instant: float) -> str | None:
+        """The final state that somebody had been told by then."""
+        return self.final if self.final and self.final_at < instant else None
+
+
+@dataclass
+class Load:
+    """Submits at `per_second` until `stop`; everything that was seen lies in its fields."""
+
+    port: int
+    seed: int
+    per_second: float
+    accepted: list[Accepted] = field(default_factory=list)
+    refused: Counter[str] = field(default_factory=Counter)
+    polls: Counter[str] = field(default_factory=Counter)
+    broken: list[str] = field(default_factory=list)  # answers that the contract does not allow
+
+    def __post_init__(self) -> None:
+        self._stopped = threading.Event()
+        self._threads: list[threading.Thread] = []
+
+    def start(self) -> None:
+        """Begins in threads."""
+        for number in range(_SUBMITTERS + _POLLERS):
+            turn = self._submit if number < _SUBMITTERS else self._poll
+            caller = _Caller(self.port, Random(f"{self.seed} {number}"))  # noqa: S311 - to be repeated
+            thread = threading.Thread(target=self._loop, args=(turn, caller), daemon=True)
+            thread.start()
+            self._threads.append(thread)
+
+    def stop(self) -> None:
+        """Ends it, waiting for the answers that are on their way."""
+        self._stopped.set()
+        for thread in self._threads:
+            thread.join()
+
+    def _loop(self, turn: "Callable[[_Caller], None]", caller: "_Caller") -> None:
+        while not self._stopped.is_set():
+            turn(caller)
+
+    def _submit(self, caller: "_Caller") -> None:
+        random = caller.random
+        self._stopped.wait(random.expovariate(self.per_second / _SUBMITTERS))
+        operation = random.choices(list(_SHARES), weights=list(_SHARES.values()))[0]
+        is_short = random.random() < _SHORT_SHARE
+        headers = {"Job-Timeout": str(random.choice((1, 2)))} if is_short else {}
+        body = {"compute": {"milliseconds": random.randint(50, 200)}, "steps": {"count": random.randint(4, 20)}}
+        began = time.time()
+        answer = caller.ask("POST", f"/v1/operations/{operation}/jobs", body.get(operation, {}), headers)
+        seconds = time.time() - began
+        if answer.status != 202:
+            self.refused[answer.why] += 1
+            if answer.status not in {0, 503}:
+                self.broken.append(f"a submit was answered {answer.why}")
+            return
+        job = Accepted(
+            id=answer.document["id"], operation=operation, submitted_at=began, seconds=seconds, is_short=is_short
+        )
+        self.accepted.append(job)
+        if random.random() < _CANCEL_SHARE:
+            time.sleep(random.uniform(0, 0.5))
+            self._cancel(caller, job)
+
+    def _cancel(self, caller: "_Caller", job: Accepted) -> None:
+        answer = caller.ask("POST", f"/v1/jobs/{job.id}/cancel")
+        self.polls[f"cancel {answer.why}"] += 1
+        if answer.status == 200:
+            job.cancelled = True
+        elif answer.status not in {0, 202, 409, 503}:
+            self.broken.append(f"{job.id}: a cancel was answered {answer.why}")
+
+    def _poll(self, caller: "_Caller") -> None:
+        self._stopped.wait(caller.random.uniform(0, 0.1))
+        recent = self.accepted[-_POLLED:]
+        if not recent:
+            return
+        job = caller.random.choice(recent)
+        began = time.time()
+        answer = caller.ask("GET", f"/v1/jobs/{job.id}")
+        ended = time.time()
+        self.polls[answer.why] += 1
+        if answer.state is None:
+            if answer.status not in {0, 503}:
+                self.broken.append(f"{job.id}: a poll was answered {answer.why}")
+            return
+        self._judge(job, answer, began, ended)
+
+    def _judge(self, job: Accepted, answer: "_Answer", began: float, ended: float) -> None:
+        """Status and state agree; 504 comes at the deadline, neither sooner nor later; what is final stays."""
+        document, state = answer.document, str(answer.state)
+        deadline = datetime.fromisoformat(document["deadline"]).timestamp()
+        if state not in _STATUS.get(answer.status, set()):
+            self.broken.append(f"{job.id}: {answer.status} for a job that is {state}")
+        if answer.status == 202 and began > deadline + _CLOCK_SLACK_SECONDS:
+            self.broken.append(f"{job.id}: 202 although its deadline is {began - deadline:.3f} s ago")
+        if answer.status == 504 and ended < deadline - _CLOCK_SLACK_SECONDS:
+            self.broken.append(f"{job.id}: 504 although its deadline is {deadline - ended:.3f} s ahead")
+        if job.cancelled and state != "cancelled":
+            self.broken.append(f"{job.id}: {state} after its cancel was answered 200")
+        if (was := job.final_before(began)) and state != was:
+            self.broken.append(f"{job.id}: {state} after it had been {was}")
+        if answer.status != 202 and job.final is None:
+            job.final, job.final_at = state, ended
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Answer:
+    status: int  # 0: there was none
+    why: str
+    state: str | None = None
+    document: Any = None
+
+
+class _Caller:
+    """One thread's own keep-alive connection and random numbers."""
+
+    def __init__(self, port: int, random: Random) -> None:
+        self.random = random
+        self._connection = http.client.HTTPConnection("127.0.0.1", port, timeout=_TIMEOUT_SECONDS)
+
+    def ask(self, method: str, path: str, body: Any = None, headers: dict[str, str] | None = None) -> _Answer:
+        """One request, made once: a failure is an answer too."""
+        content = None if body is None else json.dumps(body)
+        try:
+            self._connection.request(method, path, content, {"Content-Type": "application/json", **(headers or {})})
+            answer = self._connection.getresponse()
+            content_of_answer = answer.read()
+        except (OSError, http.client.HTTPException) as error:
+            self._connection.close()
+            return _Answer(status=0, why=type(error).__name__)
+        document = json.loads(content_of_answer)
+        name = str(document.get("type", "")).rpartition(":")[2]
+        return _Answer(
+            status=answer.status,
+            why=f"{answer.status} {name}".strip(),
+            state=answer.headers.get("Tidegate-Job-State"),
+            document=document,
+        )

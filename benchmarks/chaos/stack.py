@@ -1,0 +1,186 @@
+"""All of Tidegate as real processes that may be killed and frozen, some of them behind a network that fails."""
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import psutil
+import redis
+from redis.backoff import NoBackoff
+from redis.retry import Retry
+from sqlalchemy.engine import make_url
+
+from tests.support import postgresql, run, sqlite
+from tests.support.processes import ChildProcess, free_port, is_listening
+from tests.support.proxy import Proxy
+from tests.support.valkey import Valkey
+from tests.support.waiting import wait_until
+
+LEASE_SECONDS = 5
+GRACE_SECONDS = 3
+RATE_PER_SECOND = 60
+CONCURRENCY = 16
+OPERATIONS = f"""
+[downstreams.paced]
+rate = "{RATE_PER_SECOND}/s"
+concurrency = {CONCURRENCY}
+
+[operations.paced]
+url = "http://127.0.0.1:PORT/paced/20-80"
+timeout = "5m"
+attempt_timeout = "5s"
+retry = {{ attempts = 5, delay = "200ms", max_delay = "2s" }}
+
+[operations.free]
+url = "http://127.0.0.1:PORT/free/5-50"
+timeout = "5m"
+attempt_timeout = "5s"
+retry = {{ attempts = 5, delay = "200ms", max_delay = "2s" }}
+"""
+WEB, BROKER, DATABASE = "web", "broker", "database"
+
+
+@dataclass
+class Member:
+    """One process of the stack; `wires` are its own ways to the broker and the database, if it has such."""
+
+    name: str
+    process: ChildProcess
+    wires: dict[str, Proxy] = field(default_factory=dict)
+    server: Valkey | postgresql.Server | None = None
+
+    def start(self) -> None:
+        """Starts it, after whatever is left of it was killed; of servers, waits until they answer."""
+        self.process.kill()
+        (self.server or self.process).start()
+
+
+class Stack:
+    """Valkey, web, two stewards, three io workers, a cpu worker with two children, a downstream, the database.
+
+    One worker of each queue and one steward reach broker and database only through wires of their own.
+    """
+
+    def __init__(self, folder: Path, database: str) -> None:
+        self.folder = folder
+        folder.mkdir(parents=True)
+        self.port, self.downstream_port = free_port(), free_port()
+        self.log = folder / "arrivals.jsonl"
+        self.broker = Valkey(folder)
+        self.members = {BROKER: Member(BROKER, self.broker.process, server=self.broker)}
+        self._wires: list[Proxy] = []
+        if database == "postgresql":
+            server = postgresql.Server(run.folder(), settings=postgresql.LOOPBACK)
+            server.start()
+            self.members[DATABASE] = Member(DATABASE, server.process, server=server)
+            self.database_url = server.make_database()
+        else:
+            self.database_url = sqlite.fresh_database(folder)
+        (folder / "operations.toml").write_text(OPERATIONS.replace("PORT", str(self.downstream_port)))
+        self.downstream = self._process("downstream", {}, *_downstream(self.downstream_port, self.log))
+        web = ("granian", "--interface", "wsgi", "--host", "127.0.0.1", "--port", str(self.port), "--workers", "1")
+        self._add(WEB, *web, "--blocking-threads", "8", "--respawn-failed-workers", "--no-ws", "webapp.wsgi:app")
+        self._add("steward-1", "tasks.steward")
+        self._add("steward-2", "tasks.steward", wired=True)
+        for number in (1, 2, 3):
+            self._add(f"io-{number}", *_worker(f"io-{number}", "io", "threads", 8), wired=number == 1)
+        self._add("cpu-1", *_worker("cpu-1", "cpu", "prefork", 2), wired=True)
+
+    def start(self) -> None:
+        """Starts everything and waits until jobs can be accepted and run."""
+        self.downstream.start()
+        for member in self.members.values():
+            if not member.process.is_running:
+                member.start()
+        self.downstream.wait_for_log("listening on")
+        wait_until(lambda: is_listening(self.port), description="the web server listens", timeout_seconds=60)
+        for name, member in self.members.items():
+            words = {"io": "ready.", "cpu": "ready.", "steward": "steward of "}.get(name.partition("-")[0])
+            if words:
+                member.process.wait_for_log(words, timeout_seconds=60)
+
+    def stop(self) -> list[str]:
+        """SIGTERM for all but the servers; what did not end well, and what it left behind."""
+        faults = []
+        for member in [member for member in self.members.values() if member.server is None]:
+            try:
+                member.process.stop(timeout_seconds=GRACE_SECONDS + 10)
+            except AssertionError as error:
+                faults.append(f"{member.name}: {str(error).splitlines()[0]}")
+        self.downstream.stop()
+        return faults + [f"left behind: {process}" for process in self.processes()]
+
+    def close(self) -> None:
+        """Kills whatever is left."""
+        for process in (self.downstream, *(member.process for member in self.members.values())):
+            process.kill()
+        for wire in self._wires:
+            wire.__exit__(None, None, None)
+
+    def processes(self) -> list[str]:
+        """Every process that runs with this stack's settings, whoever its parent is."""
+        found = []
+        for process in psutil.process_iter():
+            try:
+                if process.environ().get("TIDEGATE_DATA") == str(self.folder) and process.status() != "zombie":
+                    found.append(f"{process.pid} {' '.join(process.cmdline())[:120]}")
+            except psutil.Error:
+                continue
+        return found
+
+    def _add(self, name: str, *module: str, wired: bool = False) -> None:
+        wires = {}
+        broker_url, database_url = self.broker.url, self.database_url
+        if wired:
+            wires[BROKER] = Proxy(self.broker.port)
+            broker_url = f"redis://127.0.0.1:{wires[BROKER].port}/0"
+            if DATABASE in self.members:
+                url = make_url(database_url)
+                wires[DATABASE] = Proxy(url.port or 5432)
+                database_url = url.set(port=wires[DATABASE].port).render_as_string(hide_password=False)
+        self._wires += wires.values()
+        settings = {
+            "TIDEGATE_DATA": str(self.folder),
+            "TIDEGATE_DATABASE_URL": database_url,
+            "TIDEGATE_BROKER_URL": broker_url,
+            "TIDEGATE_OPERATIONS_FILE": str(self.folder / "operations.toml"),
+            "TIDEGATE_OPERATIONS": "benchmarks.chaos.operations",
+            "TIDEGATE_LEASE_SECONDS": str(LEASE_SECONDS),
+            "TIDEGATE_GRACE_SECONDS": str(GRACE_SECONDS),
+            "TIDEGATE_IO_CONCURRENCY": "8",
+        }
+        self.members[name] = Member(name, self._process(name, settings, *module), wires)
+
+    def _process(self, name: str, settings: dict[str, str], *module: str) -> ChildProcess:
+        command = [sys.executable, "-m", *module]
+        return ChildProcess(command, log=self.folder / f"{name}.log", environment=settings)
+
+
+def queue_length(stack: Stack) -> int:
+    """How many messages wait in the broker."""
+    with redis.Redis.from_url(stack.broker.url, retry=Retry(NoBackoff(), 0), socket_timeout=2) as client:
+        return sum(int(client.llen(queue)) for queue in ("io", "cpu"))
+
+
+@contextmanager
+def running(folder: Path, database: str) -> Iterator[Stack]:
+    """A started stack, killed afterwards."""
+    stack = Stack(folder, database)
+    try:
+        stack.start()
+        yield stack
+    finally:
+        stack.close()
+
+
+def _worker(name: str, queue: str, pool: str, concurrency: int) -> tuple[str, ...]:
+    return (
+        *("celery", "--quiet", "-A", "tasks.app", "worker", "--pool", pool, "--concurrency", str(concurrency)),
+        *("-Q", queue, "-n", f"{name}@tidegate", "--without-gossip", "--without-mingle", "--loglevel", "INFO"),
+    )
+
+
+def _downstream(port: int, log: Path) -> tuple[str, ...]:
+    return ("benchmarks.pacing.downstream", "--port", str(port), "--log", str(log))

@@ -1,0 +1,159 @@
+"""One trial: load, faults, healing, and the books at the end."""
+
+import math
+import time
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from random import Random
+from typing import Any
+
+from benchmarks.chaos.checks import Books, Violations, held_places, live_workers, open_jobs
+from benchmarks.chaos.faults import Fault, Hand, await_whole, plan
+from benchmarks.chaos.load import Accepted, Load
+from benchmarks.chaos.stack import DATABASE, LEASE_SECONDS, WEB, running
+from tests.support.waiting import wait_until
+from tidegate.database import UNREACHABLE, Database
+
+_HEALED_WITHIN_SECONDS = 120
+_WORKERS = 4
+
+
+@dataclass(frozen=True, kw_only=True)
+class Report:
+    """What a trial found; `violations` by promise, all empty when all was kept."""
+
+    seed: int
+    database: str
+    seconds: float
+    healed_after: float  # from the last fault's end until every job was final
+    submits: dict[str, Any]
+    polls: dict[str, int]
+    faults: dict[str, int]
+    struck: list[tuple[float, float, str]]
+    figures: dict[str, Any]
+    violations: Violations
+
+    @property
+    def is_clean(self) -> bool:
+        """Whether every promise was kept."""
+        return not any(self.violations.values())
+
+    def as_json(self) -> dict[str, Any]:
+        """Everything, to be kept."""
+        return asdict(self)
+
+
+def run(
+    folder: Path,
+    *,
+    seed: int,
+    jobs: int,
+    faults: int,
+    database: str,
+    gap_seconds: float = 5.0,
+    say: Callable[[str], None] = lambda _: None,
+) -> Report:
+    """At least so many jobs under so many faults, `gap_seconds` between two on average."""
+    random = Random(seed)  # noqa: S311 - to be repeated
+    with running(folder, database) as stack:
+        hand = Hand(stack, plan(random, faults, database=database, gap_seconds=gap_seconds))
+        load = Load(stack.port, seed, per_second=jobs / (faults * gap_seconds))
+        began = time.time()
+        load.start()
+        hand.run(lambda: False)
+        say(f"{len(hand.struck)} faults, {len(load.accepted)} jobs accepted")
+        wait_until(lambda: len(load.accepted) >= jobs, description=f"{jobs} jobs", timeout_seconds=faults * gap_seconds)
+        load.stop()
+        hand.look()
+        await_whole(stack)
+        healed_at = time.time()
+        opened = Database(stack.database_url)
+        try:
+            _await_end(opened)
+            took = time.time() - healed_at
+            say(f"every job is final after {took:.1f} s")
+            ghosts = _ghosts(opened)
+            left = stack.stop()
+            books = Books(opened, stack, load)
+            return Report(
+                seed=seed,
+                database=database,
+                seconds=time.time() - began,
+                healed_after=took,
+                submits=_submits(load, hand.struck),
+                polls=dict(load.polls),
+                faults=dict(Counter(str(fault.kind) for _, _, fault in hand.struck)),
+                struck=[(begin - began, end - began, str(fault)) for begin, end, fault in hand.struck],
+                figures=books.figures(),
+                violations={
+                    **books.violations(),
+                    "nothing dies by itself": hand.unexplained,
+                    "no worker counts that is gone": ghosts,
+                    "SIGTERM ends everything and leaves nothing": left,
+                },
+            )
+        finally:
+            opened.close()
+
+
+def _await_end(database: Database) -> None:
+    def count(of: Callable[[Database], int]) -> int:
+        try:
+            return of(database)
+        except UNREACHABLE:
+            return -1
+
+    wait_until(
+        lambda: count(open_jobs) == 0,
+        description="every job is final",
+        timeout_seconds=_HEALED_WITHIN_SECONDS,
+    )
+    # A call whose process died keeps its place for its attempt timeout and 2 s.
+    try:
+        wait_until(lambda: count(held_places) == 0, description="every place is free", timeout_seconds=30)
+    except AssertionError:
+        return  # the books will name them
+
+
+def _ghosts(database: Database) -> list[str]:
+    try:
+        wait_until(
+            lambda: live_workers(database) == _WORKERS,
+            description=f"{_WORKERS} workers count",
+            timeout_seconds=2 * LEASE_SECONDS + 5,
+        )
+    except AssertionError:
+        return [f"{live_workers(database)} workers count and {_WORKERS} run"]
+    return []
+
+
+def _submits(load: Load, struck: Sequence[tuple[float, float, Fault]]) -> dict[str, Any]:
+    """Times to the 202; `undisturbed`: while web server and database were whole, whatever else was broken."""
+    # A frozen process may hold SQLite's write lock, for which everybody waits: counted as a fault of the database.
+    closed = [(begin, end) for begin, end, fault in struck if _touches_door(fault)]
+
+    def is_disturbed(job: Accepted) -> bool:
+        return any(begin <= job.submitted_at + job.seconds and job.submitted_at <= end + 1 for begin, end in closed)
+
+    everything = sorted(job.seconds for job in load.accepted)
+    undisturbed = sorted(job.seconds for job in load.accepted if not is_disturbed(job))
+    return {
+        "accepted": len(everything),
+        "refused": dict(load.refused),
+        "milliseconds": _quantiles(everything),
+        "undisturbed": len(undisturbed),
+        "undisturbed milliseconds": _quantiles(undisturbed),
+    }
+
+
+def _touches_door(fault: Fault) -> bool:
+    return fault.target in {WEB, DATABASE}
+
+
+def _quantiles(seconds: Sequence[float]) -> dict[str, float]:
+    if not seconds:
+        return {}
+    at = {"median": 0.5, "p99": 0.99, "worst": 1.0}
+    return {name: round(1000 * seconds[math.ceil(share * len(seconds)) - 1], 1) for name, share in at.items()}

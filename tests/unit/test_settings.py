@@ -1,0 +1,150 @@
+"""Settings: read from the environment, and a bad one stops the start by its name."""
+
+import subprocess
+import sys
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+from config.settings import PREFIX, Settings, read
+from tests.support.processes import REPOSITORY
+from tidegate.errors import ConfigurationError
+
+
+@pytest.fixture(autouse=True)
+def _clean_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    for name in Settings.model_fields:
+        monkeypatch.delenv(PREFIX + name.upper(), raising=False)
+    monkeypatch.chdir(tmp_path)
+
+
+def test_without_an_environment_the_defaults_hold(tmp_path: Path) -> None:
+    current = read()
+
+    assert (current.host, current.port, current.auth) == ("127.0.0.1", 8000, "off")
+    assert current.database == f"sqlite:///{tmp_path / 'data' / 'tidegate.db'}"
+    assert current.run_folder == Path("data/run")
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("PORT", "0"),
+        ("PORT", "65536"),
+        ("PORT", "http"),
+        ("PORT", ""),
+        ("AUTH", "on"),
+        ("LEASE_SECONDS", "1"),
+        ("LEASE_SECONDS", "1.5"),
+        ("GRACE_SECONDS", "-1"),
+        ("RETENTION", "soon"),
+        ("RETENTION", "0"),
+        ("IO_WORKERS", "0"),
+        ("IO_CONCURRENCY", "1001"),
+        ("CPU_CONCURRENCY", "two"),
+        ("MAX_BODY", "0"),
+        ("MAX_RESULT", "-1"),
+        ("SAMPLE_PORT", "-1"),
+        ("LOG_LEVEL", "LOUD"),
+        ("PUBLIC_URL", "ftp://host"),
+        ("PUBLIC_URL", "not a url"),
+        ("DATABASE_URL", "tidegate.db"),
+        ("DATABASE_URL", "mysql://u:secret@host/db"),
+        ("DATABASE_URL", "postgres://u:secret@host/db"),
+        ("DATABASE_URL", "postgresql://u:secret@host:port/db"),
+        ("HOST", "0.0.0.0"),  # noqa: S104 - refused
+        ("HOST", "10.1.2.3"),
+        ("HOST", "example.org"),
+        ("HOST", "::"),
+        ("HOST", ""),
+    ],
+)
+def test_a_bad_value_stops_the_start_by_its_name(monkeypatch: pytest.MonkeyPatch, name: str, value: str) -> None:
+    monkeypatch.setenv(PREFIX + name, value)
+
+    with pytest.raises(ConfigurationError) as error:
+        read()
+
+    assert PREFIX + name in str(error.value)
+    assert "secret" not in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_every_bad_value_is_told_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TIDEGATE_PORT", "x")
+    monkeypatch.setenv("TIDEGATE_RETENTION", "x")
+
+    with pytest.raises(ConfigurationError, match=r"TIDEGATE_PORT: .*; TIDEGATE_RETENTION: "):
+        read()
+
+
+def test_a_misspelt_setting_is_told_and_not_passed_over(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TIDEGATE_PROT", "8001")
+
+    with pytest.raises(ConfigurationError, match=r"TIDEGATE_PROT: no such setting; `python -m config` lists them"):
+        read()
+
+
+def test_a_misspelt_setting_in_the_file_is_told_too(tmp_path: Path) -> None:
+    (tmp_path / ".env").write_text("TIDEGATE_PROT=8001\n")
+
+    with pytest.raises(ConfigurationError, match="TIDEGATE_PROT"):
+        read()
+
+
+def test_the_settings_of_the_client_and_of_others_are_left_alone(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("TIDEGATE_URL", "http://gateway")
+    monkeypatch.setenv("TIDEGATE_KEY", "secret")
+    monkeypatch.setenv("GEOCODER_KEY", "secret")
+    (tmp_path / ".env").write_text("TIDEGATE_URL=http://gateway\nGEOCODER_KEY=secret\n")
+
+    read()
+
+
+def test_the_environment_goes_before_the_file(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / ".env").write_text("TIDEGATE_PORT=9001\nTIDEGATE_RETENTION=1h\n")
+    monkeypatch.setenv("TIDEGATE_PORT", "9002")
+
+    current = read()
+
+    assert (current.port, current.retention) == (9002, timedelta(hours=1))
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "127.0.0.2", "localhost", "::1"])
+def test_everyone_is_let_in_on_loopback_only(monkeypatch: pytest.MonkeyPatch, host: str) -> None:
+    monkeypatch.setenv("TIDEGATE_HOST", host)
+
+    assert read().host == host
+
+
+def test_modules_are_given_by_comma(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TIDEGATE_OPERATIONS", " a.b, c ,,")
+
+    assert read().operations == ("a.b", "c")
+
+
+@pytest.mark.parametrize("url", ["postgresql+psycopg://u:p@h/db", "postgresql://u:p@h/db", "sqlite:////tmp/x.db"])
+def test_a_database_of_either_kind_may_be_given(monkeypatch: pytest.MonkeyPatch, url: str) -> None:
+    monkeypatch.setenv("TIDEGATE_DATABASE_URL", url)
+
+    assert read().database == url
+
+
+def test_a_public_url_loses_its_last_slash(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TIDEGATE_PUBLIC_URL", "https://host/gate/")
+
+    assert read().public_url == "https://host/gate"
+
+
+def test_the_settings_are_shown_with_their_secrets_hidden(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TIDEGATE_DATABASE_URL", "postgresql+psycopg://u:hidden@h/db")
+    monkeypatch.setenv("TIDEGATE_BROKER_URL", "redis://:hidden@h/0")
+    monkeypatch.chdir(REPOSITORY)
+
+    shown = subprocess.run([sys.executable, "-m", "config"], capture_output=True, text=True, check=True).stdout
+
+    assert "hidden" not in shown
+    assert all(PREFIX + name.upper() in shown for name in Settings.model_fields)

@@ -1,0 +1,48 @@
+"""Finding jobs by what they are: a page of them, or the ids of all that an operator means."""
+
+from dataclasses import dataclass
+from datetime import datetime
+
+from sqlalchemy import ColumnElement, and_, case, select
+from sqlalchemy.sql import Select
+
+from tidegate.database import database_now
+from tidegate.models import jobs
+from tidegate.states import State
+from tidegate.store.moves import IS_OPEN, JOB_COLUMNS
+
+
+@dataclass(frozen=True, kw_only=True)
+class Filter:
+    """Which jobs. None: whatever. `before_id`: older than this one (ids sort by time)."""
+
+    client_id: str | None = None
+    state: State | None = None
+    operation: str | None = None
+    downstream: str | None = None
+    created_before: datetime | None = None
+    before_id: str | None = None
+    limit: int = 50
+
+
+def shown_state() -> ColumnElement[str]:
+    """The state as a caller is told: past its deadline a job is expired, whether or not a sweep has seen it."""
+    return case((and_(IS_OPEN, jobs.c.deadline <= database_now()), State.EXPIRED.value), else_=jobs.c.state)
+
+
+def page(wanted: Filter) -> Select[tuple[object, ...]]:
+    """SELECT of the jobs, newest first."""
+    conditions: list[ColumnElement[bool]] = []
+    if wanted.client_id is not None:
+        conditions.append(jobs.c.client_id == wanted.client_id)
+    if wanted.state is not None:
+        conditions.append(shown_state() == wanted.state)
+    if wanted.operation is not None:
+        conditions.append(jobs.c.operation == wanted.operation)
+    if wanted.downstream is not None:
+        conditions.append(jobs.c.downstream == wanted.downstream)
+    if wanted.created_before is not None:
+        conditions.append(jobs.c.created_at < wanted.created_before)
+    if wanted.before_id is not None:
+        conditions.append(jobs.c.id < wanted.before_id)
+    return select(*JOB_COLUMNS).where(*conditions).order_by(jobs.c.id.desc()).limit(wanted.limit)

@@ -1,0 +1,41 @@
+"""What a caller asks for with one submit."""
+
+import hashlib
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from tidegate.operations import Body
+
+
+@dataclass(frozen=True, kw_only=True)
+class Submission:
+    """A request to run an operation.
+
+    `timeout`: shorter than the operation's own; None: that. `not_before`: no attempt starts earlier. The same
+    `idempotency_key` from the same client names the same job. `traceparent` goes with it to the downstream.
+    """
+
+    operation: str
+    body: Body
+    client_id: str
+    timeout: timedelta | None = None
+    not_before: datetime | None = None
+    idempotency_key: str | None = None
+    traceparent: str | None = None
+    retry_of: str | None = None
+
+    @property
+    def fingerprint(self) -> bytes:
+        """SHA-256 of everything that must be the same under one idempotency key."""
+        digest = hashlib.sha256()
+        parts = (
+            self.operation,
+            self.body.content_type,
+            str(self.timeout),
+            str(self.not_before),
+            str(self.retry_of),
+        )
+        for part in (*(text.encode("utf-8", "replace") for text in parts), self.body.content):
+            digest.update(len(part).to_bytes(8))
+            digest.update(part)
+        return digest.digest()

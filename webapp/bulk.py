@@ -1,0 +1,75 @@
+"""Cancel and retry of many jobs by what they are: an operator's tools for a bad day."""
+
+from typing import Annotated, Any
+
+from flask import Blueprint, Response, request
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, TypeAdapter
+
+from tidegate.errors import JobAlreadyFinal, Refusal, UnsupportedBody
+from tidegate.job import Job
+from tidegate.python_operation import parse
+from tidegate.states import State
+from tidegate.store.listing import Filter
+from webapp import gateway
+from webapp.auth import operator
+from webapp.documents import json_answer
+from webapp.submitting import whole_body
+
+routes = Blueprint("bulk", __name__, url_prefix="/v1/jobs")
+
+MOST_JOBS = 1000
+
+
+class Selection(BaseModel):
+    """Which jobs. `limit` of them at the most."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    state: State | None = None
+    operation: str | None = None
+    downstream: str | None = None
+    client_id: str | None = None
+    created_before: AwareDatetime | None = None
+    limit: Annotated[int, Field(ge=1, le=MOST_JOBS)] = MOST_JOBS
+
+
+_SELECTION = TypeAdapter(Selection)
+
+
+@routes.post("/cancel")
+def cancel() -> Response:
+    """Cancels those that are queued, asks those that run to stop. Call it again while `matched` is `limit`."""
+    found = _found()
+    jobs = gateway().jobs
+    counts = {"matched": len(found), "cancelled": 0, "asked_to_stop": 0, "already_final": 0}
+    for job in found:
+        try:
+            after = jobs.cancel(job.id, client_id=None)
+        except JobAlreadyFinal:
+            counts["already_final"] += 1
+        else:
+            counts["cancelled" if after.state is State.CANCELLED else "asked_to_stop"] += 1
+    return json_answer(counts)
+
+
+@routes.post("/retry")
+def retry() -> Response:
+    """Submits those that ended without a result again, each once however often it is called."""
+    counts: dict[str, Any] = {"matched": 0, "retried": 0, "refused": 0}
+    for job in _found():
+        counts["matched"] += 1
+        try:
+            gateway().jobs.retry(job.id, client_id=None, idempotency_key=f"retry-of-{job.id}")
+        except Refusal:
+            counts["refused"] += 1
+        else:
+            counts["retried"] += 1
+    return json_answer(counts)
+
+
+def _found() -> list[Job]:
+    operator()
+    if request.mimetype != "application/json":
+        raise UnsupportedBody("send the selection as application/json")
+    selection: Selection = parse(_SELECTION, whole_body())
+    return list(gateway().jobs.list(Filter(**selection.model_dump())))

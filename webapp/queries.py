@@ -1,0 +1,40 @@
+"""Reads the query of a list: which jobs, how many, from where."""
+
+from dataclasses import replace
+from urllib.parse import urlencode
+from uuid import UUID
+
+from flask import request
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from tidegate.errors import InvalidQuery
+from tidegate.keys import Caller
+from tidegate.states import State
+from tidegate.store.listing import Filter
+
+MOST_JOBS = 200
+
+
+class _Query(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+    state: State | None = None
+    operation: str | None = None
+    limit: int = Field(50, ge=1, le=MOST_JOBS)
+    cursor: UUID | None = None
+
+
+def listing_filter(caller: Caller) -> Filter:
+    """The filter of this request, for one job more than is asked for: whether there is a next page."""
+    try:
+        query = _Query.model_validate(request.args.to_dict())
+    except ValidationError as error:
+        fault = error.errors(include_url=False)[0]
+        raise InvalidQuery(f"{'.'.join(map(str, fault['loc']))}: {fault['msg']}") from None
+    wanted = Filter(state=query.state, operation=query.operation, limit=query.limit + 1)
+    return replace(wanted, client_id=caller.scope, before_id=str(query.cursor) if query.cursor else None)
+
+
+def next_page(last_id: str) -> str:
+    """Path and query of the page after the job of this id."""
+    return f"{request.path}?{urlencode({**request.args.to_dict(), 'cursor': last_id})}"

@@ -1,0 +1,83 @@
+"""Reads a submit: body and headers of the request become a Submission."""
+
+import re
+from datetime import UTC, datetime, timedelta
+
+from flask import request
+from pydantic import AwareDatetime, TypeAdapter, ValidationError
+from werkzeug.exceptions import ClientDisconnected
+from werkzeug.http import parse_date
+
+from tidegate.errors import BodyTooLarge, InvalidHeader, UnsupportedBody
+from tidegate.operations import Body
+from tidegate.submission import Submission
+from webapp import gateway
+from webapp.auth import caller
+
+_INSTANT = TypeAdapter(AwareDatetime)
+_KEY = re.compile(r"[\x21-\x7e]{1,255}", re.ASCII)
+# W3C Trace Context, version 00; ids of all zeros are invalid.
+_TRACEPARENT = re.compile(r"00-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}", re.ASCII)
+
+
+def submission(operation: str) -> Submission:
+    """What this request submits. Raises InvalidHeader for a header of the contract that can't be read."""
+    return Submission(
+        operation=operation,
+        body=_body(),
+        client_id=caller().client_id,
+        timeout=_timeout(request.headers.get("Job-Timeout")),
+        not_before=_not_before(request.headers.get("Job-Not-Before")),
+        idempotency_key=idempotency_key(request.headers.get("Idempotency-Key")),
+        traceparent=traceparent(),
+    )
+
+
+def idempotency_key(value: str | None) -> str | None:
+    """A key as it may be: 1 to 255 visible ASCII characters."""
+    if value is not None and not _KEY.fullmatch(value):
+        raise InvalidHeader("Idempotency-Key: 1 to 255 visible ASCII characters")
+    return value
+
+
+def traceparent() -> str | None:
+    """The trace that the request belongs to; one that can't be read is none, as its standard asks."""
+    value = request.headers.get("traceparent", "").strip()
+    return value if _TRACEPARENT.fullmatch(value) else None
+
+
+def whole_body() -> bytes:
+    """The request's body, whole: what was cut off on its way must not become a job."""
+    content = request.get_data(cache=False)
+    most = gateway().settings.max_body
+    if len(content) > most:
+        raise BodyTooLarge(f"at most {most} bytes are taken")
+    if request.content_length is not None and len(content) < request.content_length:
+        raise ClientDisconnected("the body ended before its Content-Length")
+    if request.headers.get("Content-Encoding", "identity").strip().lower() != "identity":
+        raise UnsupportedBody("send the body without Content-Encoding: it is passed on as it is")
+    return content
+
+
+def _body() -> Body:
+    return Body(content=whole_body(), content_type=request.headers.get("Content-Type", ""))
+
+
+def _timeout(value: str | None) -> timedelta | None:
+    if value is None:
+        return None
+    if not re.fullmatch(r"[1-9]\d{0,8}", value.strip(), re.ASCII):
+        raise InvalidHeader(f"Job-Timeout: {value[:40]!r} is not a whole number of seconds, at least 1")
+    return timedelta(seconds=int(value))
+
+
+def _not_before(value: str | None) -> datetime | None:
+    """An HTTP-date or RFC 3339."""
+    if value is None:
+        return None
+    if instant := parse_date(value):
+        return instant
+    try:
+        return _INSTANT.validate_strings(value).astimezone(UTC)
+    except (ValidationError, OverflowError):
+        raise InvalidHeader(f"Job-Not-Before: {value[:40]!r} is neither an HTTP-date nor RFC 3339") from None
