@@ -75,7 +75,8 @@ class LaneView:
 
     def position_of(self, run_at: datetime) -> int:
         """How many jobs go before one of this run_at: by the sample's marks, less those released since."""
-        if self.sample is None or not self.sample.backlog:
+        # Without marks too: what was counted may have been released before it could be marked.
+        if self.sample is None or not self.sample.marks:
             return 0
         released_since = self.downstream.released - self.sample.released
         return max(0, round(self._rank(run_at, self.sample)) - released_since)

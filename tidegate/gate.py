@@ -3,11 +3,12 @@
 import random
 from collections import Counter
 from collections.abc import Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from datetime import timedelta
 
 from tidegate.job import Released
-from tidegate.store.lanes import Due, Lane, LaneStore
+from tidegate.store.lanes import Lane, LaneStore
 
 BATCH = 200
 # Slots are taken at most this far ahead, so that a change of a limit or a pause leaves little that is already promised.
@@ -36,7 +37,8 @@ class Gate:
         """Looks at every lane once. The released jobs are committed as such and must be published or taken back."""
         lanes = list(self._lanes.due())
         random.shuffle(lanes)  # no lane is always first at the places of its queue
-        contenders = Counter(lane.queue for lane in lanes if max(lane.next_run_at, lane.paused_until) <= lane.now)
+        due = Counter(lane.queue for lane in lanes if max(lane.next_run_at, lane.paused_until) <= lane.now)
+        contended = {queue for queue, contenders in due.items() if contenders > 1}
         released: list[Released] = []
         look_again = SLOW_LOOK_SECONDS
         for lane in lanes:
@@ -44,15 +46,13 @@ class Gate:
             if ready_at > lane.now:
                 look_again = min(look_again, (ready_at - lane.now) / 1e6)
                 continue
-            let_go, look = self._release(lane, is_contended=contenders[lane.queue] > 1)
+            let_go, look = self._release(lane.name, contended)
             released += let_go
             look_again = min(look_again, look)
         return Turn(released=released, look_again_seconds=max(0.0, look_again))
 
-    def _release(self, due: Due, *, is_contended: bool) -> tuple[Sequence[Released], float]:
-        released = self._lanes.release(
-            due.name, lambda lane: room(lane, queue=due.queue, is_contended=is_contended), horizon=HORIZON
-        )
+    def _release(self, name: str, contended: AbstractSet[str]) -> tuple[Sequence[Released], float]:
+        released = self._lanes.release(name, lambda lane: rooms(lane, contended), horizon=HORIZON)
         if released is None:
             return [], LOCKED_LOOK_SECONDS
         jobs, seconds_to_next_slot = released
@@ -63,19 +63,22 @@ class Gate:
         return jobs, seconds_to_next_slot - LEAD_SECONDS
 
 
-def room(lane: Lane, *, queue: str, is_contended: bool) -> int:
-    """For how many more jobs of this lane there are places.
+def rooms(lane: Lane, contended: AbstractSet[str] = frozenset()) -> dict[str, int]:
+    """For how many more jobs of this lane there are places, by queue; queues without any are left out.
 
-    The downstream's concurrency; at most twice as many messages as the live workers of the queue can run, so
-    that the broker's queue stays short; and while another lane has due jobs, no more than half of those. With an
-    open breaker one at a time, as a probe.
+    The downstream's concurrency, whatever the queue; at most twice as many messages as the live workers of a queue
+    can run, so that the broker's queue stays short; and in a queue for which another lane has due jobs too, no more
+    than half of those. With an open breaker one at a time, as a probe.
     """
     if lane.is_broken:
-        return 0 if lane.held else 1
-    size = lane.sizes.get(queue, 0)
-    places = min(BATCH, 2 * size - lane.held_by_queue.get(queue, 0))
-    if is_contended:
-        places = min(places, size - lane.held)
-    if lane.concurrency is not None:
-        places = min(places, lane.concurrency - lane.held)
-    return max(0, places)
+        free = 0 if lane.held else 1
+    else:
+        free = BATCH if lane.concurrency is None else min(BATCH, lane.concurrency - lane.held)
+    places = {}
+    for queue, size in lane.sizes.items():
+        room = min(free, 2 * size - lane.held_by_queue.get(queue, 0))
+        if queue in contended:
+            room = min(room, size - lane.held)
+        if room > 0:
+            places[queue] = room
+    return places

@@ -116,14 +116,15 @@ class Runner:
             due = _until_answered(claim.job_id, lambda: self._store.lanes.take_slot(claim, within=PATIENCE)).due
         return None
 
-    def _take_slot(self, claim: Claim, ends: float) -> None:
+    def _take_slot(self, claim: Claim, reporter: "_Reporter") -> None:
         """For attempt.slot(): waits for a slot of its own, at most until the attempt's end."""
         while True:
             offer = _until_answered(claim.job_id, lambda: self._store.lanes.take_slot(claim, within=PATIENCE))
-            if not offer.counts or clock.monotonic() >= ends:
+            if not offer.counts:
                 raise AttemptStopped("stopped")
+            reporter.check_time()
             if offer.due is None:
-                clock.sleep(min(offer.wait_seconds, PATIENCE.total_seconds(), ends - clock.monotonic()))
+                clock.sleep(min(offer.wait_seconds, PATIENCE.total_seconds(), reporter.ends - clock.monotonic()))
                 continue
             clock.sleep(offer.due - clock.monotonic())
             if clock.monotonic() - offer.due <= LATE_SECONDS:
@@ -136,13 +137,13 @@ class Runner:
             number=claim.attempt,
             report=reporter.report,
             seconds_left=lambda: ends - clock.monotonic(),
-            take_slot=lambda: self._take_slot(claim, ends),
+            take_slot=lambda: self._take_slot(claim, reporter),
             headers={"traceparent": claim.traceparent} if claim.traceparent else {},
         )
         try:
             outcome = operation.run(body, attempt)
-        except AttemptStopped as stopped:
-            return reporter.timed_out or HandedBack(reason=str(stopped))
+        except AttemptStopped:
+            return reporter.timed_out or HandedBack(reason="stopped")
         except (Exception, SystemExit) as error:  # whatever an operation raises is a failed attempt
             log.exception("job %s: %s raised", claim.job_id, claim.operation)
             return TryAgain(code=ErrorCode.OPERATION_ERROR, message=_described(error))
@@ -188,17 +189,21 @@ class _Reporter:
 
     def __init__(self, write: Callable[[Progress], bool], ends: float) -> None:
         self._write = write
-        self._ends = ends
+        self.ends = ends
         self._next_write = 0.0
         self.timed_out: TryAgain | None = None
 
-    def report(self, progress: Progress) -> None:
-        now = clock.monotonic()
-        if now >= self._ends:
+    def check_time(self) -> None:
+        """Stops the attempt when its time is over; that is a failed attempt, where any other stop is none."""
+        if clock.monotonic() >= self.ends:
             self.timed_out = TryAgain(
                 code=ErrorCode.OPERATION_ERROR, message="the attempt took longer than its timeout"
             )
             raise AttemptStopped("timed out")
+
+    def report(self, progress: Progress) -> None:
+        self.check_time()
+        now = clock.monotonic()
         if now < self._next_write:
             return
         self._next_write = now + REPORT_EVERY_SECONDS

@@ -4,8 +4,9 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import cast
 
-from flask import Flask, Response, current_app
+from flask import Flask, Response, current_app, request
 from flask_cors import CORS
+from werkzeug.exceptions import BadRequest
 
 from config.registry import load_registry
 from config.settings import Settings
@@ -55,11 +56,13 @@ def create_app(settings: Settings, database: Database | None = None) -> Flask:
 
     app = Flask(__name__, static_folder=None)
     app.url_map.merge_slashes = False  # a wrong path is a 404, never a redirect
-    app.config["MAX_CONTENT_LENGTH"] = settings.max_body
+    # One more than is taken: Werkzeug cuts a chunked body off there without a word, and the one byte tells.
+    app.config["MAX_CONTENT_LENGTH"] = settings.max_body + 1
     app.extensions["tidegate"] = _gateway(settings, database)
     errors.register(app)
     for module in (health, operations, downstreams, batch, bulk, jobs):
         app.register_blueprint(module.routes)
+    app.before_request(_check_host)
     app.after_request(limits.tell)
     app.after_request(_secure)
     if settings.cors_origins:
@@ -93,6 +96,12 @@ def _gateway(settings: Settings, database: Database | None) -> Gateway:
         submit_limit=ClientLimit(settings.submit_limit) if settings.submit_limit else None,
         poll_limit=ClientLimit(settings.poll_limit) if settings.poll_limit else None,
     )
+
+
+def _check_host() -> None:
+    """Links are absolute: without a public URL the request has to name a host (RFC 9112, 3.2). Probes need none."""
+    if request.blueprint != "health" and not gateway().settings.public_url and not request.host:
+        raise BadRequest("the Host header is missing or names no host")
 
 
 def _secure(response: Response) -> Response:

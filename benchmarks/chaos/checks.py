@@ -108,6 +108,14 @@ class Books:
             },
         }
 
+    def stories(self) -> dict[str, list[str]]:
+        """What became of each attempt of the jobs that failed or overlapped: to find out why."""
+        return {
+            job.id: [job.operation, *map(_told, self.attempts[job.id])]
+            for job in self.jobs.values()
+            if job.state == "failed" or _overlaps(self.attempts[job.id])
+        }
+
     def _state(self, job: Accepted) -> str | None:
         row = self.jobs.get(job.id)
         return row.state if row else None
@@ -143,6 +151,12 @@ class Books:
                     yield f"{job_id} was called at {call.at}"
                     continue
                 free.remove(begun[-1])
+
+
+def _told(row: Row[Any]) -> str:
+    instants = (row.released_at, row.claimed_at, row.ended_at)
+    times = " ".join(f"{instant:%H:%M:%S.%f}"[:-3] if instant else "-" for instant in instants)
+    return f"{row.fence} {row.queue} {row.outcome}: released, claimed, ended {times}"
 
 
 def _claimed(row: Row[Any]) -> float:

@@ -73,6 +73,7 @@ class Load:
     def _loop(self, turn: "Callable[[_Caller], None]", caller: "_Caller") -> None:
         while not self._stopped.is_set():
             turn(caller)
+        caller.close()
 
     def _submit(self, caller: "_Caller") -> None:
         random = caller.random
@@ -153,6 +154,10 @@ class _Caller:
     def __init__(self, port: int, random: Random) -> None:
         self.random = random
         self._connection = http.client.HTTPConnection("127.0.0.1", port, timeout=_TIMEOUT_SECONDS)
+
+    def close(self) -> None:
+        """Closes the connection."""
+        self._connection.close()
 
     def ask(self, method: str, path: str, body: Any = None, headers: dict[str, str] | None = None) -> _Answer:
         """One request, made once: a failure is an answer too."""

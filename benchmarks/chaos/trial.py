@@ -5,6 +5,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -31,8 +32,9 @@ class Report:
     submits: dict[str, Any]
     polls: dict[str, int]
     faults: dict[str, int]
-    struck: list[tuple[float, float, str]]
+    struck: list[tuple[str, str, str]]
     figures: dict[str, Any]
+    stories: dict[str, list[str]]
     violations: Violations
 
     @property
@@ -71,7 +73,7 @@ def run(
         healed_at = time.time()
         opened = Database(stack.database_url)
         try:
-            _await_end(opened)
+            await_end(opened)
             took = time.time() - healed_at
             say(f"every job is final after {took:.1f} s")
             ghosts = _ghosts(opened)
@@ -85,8 +87,9 @@ def run(
                 submits=_submits(load, hand.struck),
                 polls=dict(load.polls),
                 faults=dict(Counter(str(fault.kind) for _, _, fault in hand.struck)),
-                struck=[(begin - began, end - began, str(fault)) for begin, end, fault in hand.struck],
+                struck=[(_told(begin), _told(end), str(fault)) for begin, end, fault in hand.struck],
                 figures=books.figures(),
+                stories=books.stories(),
                 violations={
                     **books.violations(),
                     "nothing dies by itself": hand.unexplained,
@@ -98,7 +101,7 @@ def run(
             opened.close()
 
 
-def _await_end(database: Database) -> None:
+def await_end(database: Database) -> None:
     def count(of: Callable[[Database], int]) -> int:
         try:
             return of(database)
@@ -127,6 +130,10 @@ def _ghosts(database: Database) -> list[str]:
     except AssertionError:
         return [f"{live_workers(database)} workers count and {_WORKERS} run"]
     return []
+
+
+def _told(seconds: float) -> str:
+    return f"{datetime.fromtimestamp(seconds, UTC):%H:%M:%S.%f}"[:-3]
 
 
 def _submits(load: Load, struck: Sequence[tuple[float, float, Fault]]) -> dict[str, Any]:

@@ -25,7 +25,11 @@ PATHS = [
     "/health/live",
     "/health/ready",
 ]
-READ_ONLY = [path for path in PATHS if not path.endswith(("/jobs", "/cancel"))]
+ALLOWED = {
+    "/v1/operations/echo/jobs": {"POST"},
+    f"/v1/jobs/{UNKNOWN}": {"GET", "HEAD", "DELETE"},
+    f"/v1/jobs/{UNKNOWN}/cancel": {"POST"},
+}
 
 
 @pytest.fixture
@@ -89,10 +93,12 @@ def test_an_unknown_operation_is_a_404(web: Web, name: str) -> None:
 @pytest.mark.parametrize("method", ["PUT", "DELETE", "PATCH", "TRACE", "PROPFIND"])
 @pytest.mark.parametrize("path", PATHS)
 def test_a_wrong_method_is_a_405_that_names_the_right_ones(web: Web, path: str, method: str) -> None:
+    if method in ALLOWED.get(path, ()):
+        pytest.skip("it is a right one here")
     answer = web.client.open(path, method=method)
     assert_is_problem(answer, 405, "method-not-allowed")
     allowed = {each.strip() for each in answer.headers["Allow"].split(",")}
-    assert allowed == ({"GET", "HEAD", "OPTIONS"} if path in READ_ONLY else {"POST", "OPTIONS"})
+    assert allowed == ALLOWED.get(path, {"GET", "HEAD"}) | {"OPTIONS"}
 
 
 @pytest.mark.parametrize("path", PATHS)

@@ -84,6 +84,12 @@ def kills_its_process(params: JsonValue) -> None:
     os.kill(os.getpid(), signal.SIGKILL)
 
 
+@operation(queue=Queue.IO)
+def kills_its_process_io(params: JsonValue) -> None:
+    """Takes the whole worker with it, and the jobs of the threads beside it."""
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
 def _sleep(params: Sleep, attempt: Attempt) -> int:
     steps = max(1, round(params.seconds / _REPORT_SECONDS))
     for _ in attempt.track(range(steps), "sleeping"):

@@ -1,6 +1,6 @@
 """The gate's statements: one lane at a time, under the lock of its downstream's row."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -109,11 +109,11 @@ class LaneStore:
         ]
 
     def release(
-        self, name: str, room: Callable[[Lane], int], *, horizon: timedelta
+        self, name: str, rooms: Callable[[Lane], Mapping[str, int]], *, horizon: timedelta
     ) -> tuple[list[Released], float | None] | None:
         """Takes slots and lets go as many jobs, in one transaction: all of it happens or nothing.
 
-        `room` says for how many there are places. Returns the released jobs and, where a rate holds the rest
+        `rooms` says for how many there are places, by queue. Returns the released jobs and, where a rate holds the rest
         back, the seconds until the next slot. None: another steward holds this lane just now.
         """
         with self._database.writing() as connection:
@@ -123,7 +123,7 @@ class LaneStore:
             lane = _lane(connection, row)
             if row.paused or (row.paused_until or 0) > lane.now:
                 return [], None
-            waiting = self._waiting(connection, name, room(lane))
+            waiting = self._waiting(connection, name, rooms(lane))
             paced = [job for job in waiting if not job.paced_by_calls]
             slots, pace = pacing.take(
                 lane.allowance, lane.pace, now=lane.now, wanted=len(paced), horizon=horizon // _MICROSECOND
@@ -156,7 +156,7 @@ class LaneStore:
             rows = connection.execute(
                 select(attempts.c.downstream, func.count()).where(is_held()).group_by(attempts.c.downstream)
             )
-            return dict(rows.tuples().all())
+            return {downstream: int(count) for downstream, count in rows}
 
     def take_slot(self, claim: Claim, *, within: timedelta) -> Offer:
         """A slot for one call of a claimed job: in place of one that it missed, or for its next call.
@@ -191,8 +191,8 @@ class LaneStore:
             for job in released:
                 take_back_release(connection, job.job_id, job.fence, outcome="not sent")
 
-    def _waiting(self, connection: Connection, name: str, limit: int) -> Sequence[Any]:
-        if limit <= 0:
+    def _waiting(self, connection: Connection, name: str, rooms: Mapping[str, int]) -> Sequence[Any]:
+        if not rooms:
             return []
         statement = (
             select(*(jobs.c[name] for name in ("id", "fence", "queue", "operation", "deadline", "paced_by_calls")))
@@ -201,12 +201,19 @@ class LaneStore:
                 jobs.c.state == State.QUEUED,
                 jobs.c.slot_at.is_(None),
                 jobs.c.run_at <= database_now(),
+                jobs.c.queue.in_(rooms),
                 IN_TIME,
             )
             .order_by(jobs.c.run_at, jobs.c.id)
-            .limit(limit)
+            .limit(max(rooms.values()))
         )
-        return connection.execute(lock_rows(statement, is_sqlite=self._database.is_sqlite)).all()
+        left = dict(rooms)
+        waiting = []
+        for job in connection.execute(lock_rows(statement, is_sqlite=self._database.is_sqlite)):
+            if left[job.queue] > 0:
+                waiting.append(job)
+                left[job.queue] -= 1
+        return waiting
 
 
 def _ends_later(slot: int) -> dict[str, Any]:

@@ -54,24 +54,18 @@ class UpkeepStore:
             rows = connection.execute(lock_rows(found, is_sqlite=self._database.is_sqlite, of=jobs)).all()
             if not rows:
                 return 0
-            busy: dict[str, int] = dict(
-                connection.execute(
-                    select(attempts.c.queue, func.count())
-                    .where(attempts.c.ended_at.is_(None), attempts.c.claimed_at.is_not(None))
-                    .group_by(attempts.c.queue)
-                )
-                .tuples()
-                .all()
+            claimed = (
+                select(attempts.c.queue, func.count())
+                .where(attempts.c.ended_at.is_(None), attempts.c.claimed_at.is_not(None))
+                .group_by(attempts.c.queue)
             )
-            size: dict[str, int] = dict(
-                connection.execute(
-                    select(workers.c.queue, func.sum(workers.c.size))
-                    .where(workers.c.seen_until > database_now())
-                    .group_by(workers.c.queue)
-                )
-                .tuples()
-                .all()
+            alive = (
+                select(workers.c.queue, func.sum(workers.c.size))
+                .where(workers.c.seen_until > database_now())
+                .group_by(workers.c.queue)
             )
+            busy = {queue: int(count) for queue, count in connection.execute(claimed)}
+            size = {queue: int(total) for queue, total in connection.execute(alive)}
             taken_back = 0
             for job_id, fence, queue in rows:
                 stands = connection.execute(select(jobs.c.id).where(is_released(job_id, fence))).one_or_none()
@@ -118,6 +112,11 @@ class UpkeepStore:
             return float(connection.execute(select(database_now())).scalar_one().timestamp())
 
     def _update_jobs(self, found: Select[tuple[str]], still: ColumnElement[bool], changes: dict[str, Any]) -> int:
-        statement = update(jobs).where(jobs.c.id.in_(lock_rows(found, is_sqlite=self._database.is_sqlite)), still)
+        batch = lock_rows(found, is_sqlite=self._database.is_sqlite)
+        if not self._database.is_sqlite:
+            # Named by WITH it is made once; a plain subquery may run again for each row, and then has no limit.
+            # SQLite does run it once, and with WITH its driver counts no rows.
+            batch = select(batch.cte("batch").c.id)
+        statement = update(jobs).where(jobs.c.id.in_(batch), still)
         with self._database.single_write() as connection:
             return connection.execute(statement.values(**changes)).rowcount

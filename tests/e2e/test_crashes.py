@@ -1,0 +1,25 @@
+"""The short form of benchmarks/chaos: whatever is killed, frozen or cut off, nothing is lost and nothing doubled."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from benchmarks.chaos.report import table
+from benchmarks.chaos.trial import run
+from tests.support import postgresql
+
+SEED = 20261123
+
+
+@pytest.mark.timeout(400)
+@pytest.mark.parametrize("database", ["sqlite", pytest.param("postgresql", marks=pytest.mark.postgresql)])
+def test_nothing_is_lost_whatever_is_killed(database: str, tmp_path: Path) -> None:
+    """`python -m benchmarks.chaos` does it for longer; what a failure prints names the jobs, and the logs lie there."""
+    if database == "postgresql" and postgresql.find_binaries() is None:
+        pytest.skip(postgresql.NOT_FOUND)
+    report = run(tmp_path / "stack", seed=SEED, jobs=300, faults=12, gap_seconds=2.0, database=database)
+    told = f"{table(report)}\n{json.dumps([report.struck, report.stories], indent=1)}\nlogs: {tmp_path}"
+    assert report.is_clean, told
+    assert sum(report.faults.values()) == 12
+    assert report.figures["states"]["succeeded"] > 200

@@ -1,0 +1,361 @@
+"""What the gate lets go: never more than rate, burst, concurrency, pause and workers allow, whoever looks."""
+
+import itertools
+from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
+
+import pytest
+from sqlalchemy import func, select
+
+from tests.support.jobs import (
+    LANE,
+    attempts_of,
+    change_attempts,
+    change_job,
+    change_lane,
+    claim,
+    lane_row,
+    open_lane,
+    pass_deadline,
+    release,
+    release_one,
+    row_of,
+    submit,
+    time_at,
+)
+from tidegate.database import Database, database_now
+from tidegate.gate import BATCH, HORIZON, SLOW_LOOK_SECONDS, Gate
+from tidegate.job import Released
+from tidegate.models import attempts
+from tidegate.outcomes import Succeeded
+from tidegate.store import Store
+
+RESULT = Succeeded(content=b"[1]", content_type="application/json", is_json=True)
+
+
+def test_a_lane_without_jobs_is_looked_at_slowly(store: Store) -> None:
+    open_lane(store)
+
+    turn = Gate(store.lanes).run_once()
+
+    assert (turn.released, turn.look_again_seconds) == ([], SLOW_LOOK_SECONDS)
+
+
+def test_a_released_job_keeps_its_place_and_its_slot(store: Store) -> None:
+    open_lane(store)
+    job_id = submit(store)
+
+    released = release_one(store)
+
+    assert (released.job_id, released.fence, released.queue, released.operation) == (job_id, 1, "io", "echo")
+    row = row_of(store, job_id)
+    assert (row.state, row.fence, row.slot_at, row.attempt) == ("queued", 1, released.slot_at, 0)
+    assert row.version == 1, "nobody sees a release"
+    (attempt,) = attempts_of(store, job_id)
+    assert (attempt.fence, attempt.downstream, attempt.ended_at, attempt.claimed_at) == (1, LANE, None, None)
+    assert attempt.place_until > attempt.released_at
+
+
+def test_a_job_is_released_once(store: Store) -> None:
+    open_lane(store)
+    submit(store)
+
+    assert len(release(store)) == 1
+    assert release(store) == []
+
+
+def test_the_first_come_are_the_first_to_go(store: Store) -> None:
+    open_lane(store, size=100)
+    submitted = [submit(store) for _ in range(10)]
+
+    assert [job.job_id for job in release(store)] == submitted
+
+
+def test_slots_are_an_interval_apart_and_at_most_the_horizon_ahead(store: Store) -> None:
+    open_lane(store, rates=("50/s",), size=100)
+    for _ in range(20):
+        submit(store)
+
+    turn = Gate(store.lanes).run_once()
+
+    slots = [job.slot_at for job in turn.released]
+    assert 3 <= len(slots) <= 4
+    assert {later - slot for slot, later in itertools.pairwise(slots)} == {timedelta(milliseconds=20)}
+    released_at = attempts_of(store, turn.released[0].job_id)[0].released_at
+    assert slots[-1] <= released_at + HORIZON
+    assert turn.look_again_seconds < 0.1
+
+
+def test_a_burst_goes_at_once_and_no_more(store: Store) -> None:
+    open_lane(store, rates=("1/m",), burst=5, size=100)
+    for _ in range(20):
+        submit(store)
+
+    released = release(store)
+
+    assert len(released) == 5
+    assert len({job.slot_at for job in released}) == 1
+    assert release(store) == []
+
+
+def test_every_rate_of_a_lane_is_kept(store: Store) -> None:
+    open_lane(store, rates=("1000/s", "3/d"), burst=100, size=100)
+    for _ in range(20):
+        submit(store)
+
+    assert len(release(store)) == 3
+    assert release(store) == []
+
+
+def test_no_more_are_out_than_the_concurrency(store: Store) -> None:
+    open_lane(store, concurrency=2)
+    for _ in range(5):
+        submit(store)
+    first, second = release(store)
+    assert release(store) == []
+
+    claimed = claim(store, first)
+    assert claimed is not None
+    assert release(store) == [], "a claim frees no place"
+    store.workers.succeed(claimed, RESULT, call_seconds=0.1)
+
+    assert len(release(store)) == 1
+    assert claim(store, second) is not None
+
+
+@pytest.mark.parametrize("end", ["expired", "cancelled", "rescued"])
+def test_the_end_of_a_job_does_not_free_the_place_of_its_call(store: Store, end: str) -> None:
+    open_lane(store, concurrency=1)
+    submit(store)
+    claimed = claim(store, release_one(store))
+    assert claimed is not None
+    submit(store)
+    if end == "rescued":
+        change_job(store, claimed.job_id, lease_until=database_now(-timedelta(seconds=1)))
+        store.upkeep.rescue(10)
+    else:
+        pass_deadline(store, claimed.job_id)
+        store.upkeep.expire(10)
+
+    assert release(store) == []
+
+    store.workers.succeed(claimed, RESULT, call_seconds=0.1)
+    assert len(release(store)) == 1, "the late result says that the call has ended"
+
+
+def test_a_place_whose_time_is_long_over_is_given_away(store: Store) -> None:
+    open_lane(store, concurrency=1)
+    submit(store)
+    claimed = claim(store, release_one(store))
+    assert claimed is not None
+    submit(store)
+
+    change_attempts(store, claimed.job_id, place_until=database_now(-timedelta(seconds=1)))
+
+    assert len(release(store)) == 1
+
+
+def test_an_unclaimed_release_holds_its_place_until_it_is_taken_back(store: Store) -> None:
+    open_lane(store, concurrency=1)
+    submit(store)
+    released = release_one(store)
+    change_attempts(store, released.job_id, place_until=database_now(-timedelta(seconds=1)))
+    submit(store)
+
+    assert release(store) == []
+
+    store.lanes.take_back([released])
+    assert [job.job_id for job in release(store)] == [released.job_id]
+
+
+def test_without_a_worker_nothing_goes(store: Store) -> None:
+    open_lane(store)
+    submit(store)
+    for queue in ("io", "cpu"):
+        store.presence.gone(f"worker-of-{queue}")
+    store.presence.seen("of the other queue", queue="cpu", size=8, until=timedelta(minutes=1))
+
+    assert release(store) == []
+
+
+def test_at_most_twice_as_many_are_out_as_the_workers_can_run(store: Store) -> None:
+    open_lane(store, size=3)
+    for _ in range(20):
+        submit(store)
+
+    assert len(release(store)) == 6
+    assert release(store) == []
+
+
+def test_a_batch_is_bounded_and_the_rest_follows_at_once(store: Store) -> None:
+    open_lane(store, size=1000)
+    for _ in range(BATCH + 1):
+        submit(store)
+
+    turn = Gate(store.lanes).run_once()
+
+    assert (len(turn.released), turn.look_again_seconds) == (BATCH, 0.0)
+    assert len(release(store)) == 1
+
+
+def test_a_lane_takes_at_most_half_of_a_queue_that_another_waits_for(store: Store) -> None:
+    open_lane(store, "greedy", size=4)
+    open_lane(store, "modest", size=4)
+    for _ in range(20):
+        submit(store, lane="greedy")
+    submit(store, lane="modest")
+
+    released = [row_of(store, job.job_id).downstream for job in release(store)]
+
+    assert sorted(released) == ["greedy"] * 4 + ["modest"]
+
+
+def test_a_lane_that_is_alone_gets_the_whole_queue(store: Store) -> None:
+    open_lane(store, "greedy", size=4)
+    open_lane(store, "idle", size=4)
+    for _ in range(20):
+        submit(store, lane="greedy")
+
+    assert len(release(store)) == 8
+
+
+@pytest.mark.parametrize("is_operator", [True, False])
+def test_a_paused_lane_lets_nothing_go(store: Store, is_operator: bool) -> None:
+    open_lane(store)
+    submit(store)
+    until = {"paused": True} if is_operator else {"paused_until": database_now(timedelta(seconds=30))}
+    change_lane(store, **until)
+
+    turn = Gate(store.lanes).run_once()
+
+    assert turn.released == []
+    assert turn.look_again_seconds == SLOW_LOOK_SECONDS
+
+
+def test_a_lane_whose_rest_is_over_goes_on(store: Store) -> None:
+    open_lane(store)
+    submit(store)
+    change_lane(store, paused_until=database_now(-timedelta(microseconds=1)))
+
+    assert len(release(store)) == 1
+
+
+def test_a_retry_goes_when_its_time_has_come_and_the_gate_looks_then(store: Store) -> None:
+    open_lane(store)
+    job_id = submit(store)
+    change_job(store, job_id, run_at=database_now(timedelta(milliseconds=500)))
+
+    turn = Gate(store.lanes).run_once()
+
+    assert turn.released == []
+    assert 0.1 < turn.look_again_seconds <= 0.5
+    change_job(store, job_id, run_at=database_now())
+    assert len(release(store)) == 1
+
+
+def test_what_is_past_its_deadline_costs_no_slot(store: Store) -> None:
+    open_lane(store, rates=("1/h",))
+    dead, alive = submit(store), submit(store)
+    pass_deadline(store, dead)
+
+    assert [job.job_id for job in release(store)] == [alive]
+
+
+def test_a_release_taken_back_can_go_again_but_its_slot_is_spent(store: Store) -> None:
+    open_lane(store, rates=("1/h",), burst=2)
+    submit(store)
+    first = release_one(store)
+
+    store.lanes.take_back([first])
+
+    assert row_of(store, first.job_id).slot_at is None
+    assert release_one(store).fence == 2
+    assert lane_row(store).released == 2
+
+
+def test_a_missed_slot_is_replaced_by_a_new_one_and_the_place_goes_with_it(store: Store) -> None:
+    open_lane(store, rates=("1000/s",))
+    submit(store)
+    claimed = claim(store, release_one(store))
+    assert claimed is not None
+    slot = time_at(store) - timedelta(minutes=1)
+    times = {"ends_at": slot + timedelta(seconds=10), "place_until": slot + timedelta(seconds=12)}
+    change_attempts(store, claimed.job_id, slot_at=slot, claimed_at=slot, **times)
+
+    assert store.lanes.take_slot(claimed, within=timedelta(seconds=1)).due is not None
+
+    (attempt,) = attempts_of(store, claimed.job_id)
+    assert attempt.slot_at > slot + timedelta(minutes=1)
+    assert attempt.ends_at - attempt.slot_at == timedelta(seconds=10)
+    assert attempt.place_until - attempt.slot_at == timedelta(seconds=12)
+
+
+def test_new_slots_keep_the_pace(store: Store) -> None:
+    open_lane(store, rates=("1/m",))
+    submit(store)
+    claimed = claim(store, release_one(store))
+    assert claimed is not None
+
+    offer = store.lanes.take_slot(claimed, within=timedelta(seconds=1))
+
+    assert offer.counts
+    assert offer.due is None
+    assert 50 < offer.wait_seconds <= 60
+
+
+@pytest.mark.parametrize("why", ["cancelled", "expired", "rescued"])
+def test_an_attempt_that_no_longer_counts_gets_no_slot_and_spends_none(store: Store, why: str) -> None:
+    open_lane(store, rates=("1/m",), burst=2)
+    submit(store)
+    claimed = claim(store, release_one(store))
+    assert claimed is not None
+    match why:
+        case "cancelled":
+            store.callers.cancel(claimed.job_id, "local")
+        case "expired":
+            pass_deadline(store, claimed.job_id)
+        case "rescued":
+            change_job(store, claimed.job_id, lease_until=database_now(-timedelta(seconds=1)))
+            store.upkeep.rescue(10)
+    before = lane_row(store).pace
+
+    assert not store.lanes.take_slot(claimed, within=timedelta(seconds=1)).counts
+    assert lane_row(store).pace == before
+
+
+def test_two_gates_at_once_let_go_no_more_than_one(postgresql_url: str) -> None:
+    """A concurrency of 7 and a burst of 10, looked at by four gates with connections of their own."""
+    stores = [Store(Database(postgresql_url, pool_size=2)) for _ in range(4)]
+    first = stores[0]
+    open_lane(first, "narrow", concurrency=7, size=100)
+    open_lane(first, "bursty", rates=("1/h",), burst=10, size=100)
+    for _ in range(30):
+        submit(first, lane="narrow")
+        submit(first, lane="bursty")
+
+    def look(store: Store) -> list[Released]:
+        return [job for _ in range(10) for job in Gate(store.lanes).run_once().released]
+
+    with ThreadPoolExecutor(len(stores)) as pool:
+        released = [job for looked in pool.map(look, stores) for job in looked]
+
+    assert len({job.job_id for job in released}) == len(released), "none went twice"
+    with first.database.reading() as connection:
+        counted = select(attempts.c.downstream, func.count()).group_by(attempts.c.downstream)
+        assert {name: count for name, count in connection.execute(counted)} == {"narrow": 7, "bursty": 10}  # noqa: C416 - pairs
+    for store in stores:
+        store.database.close()
+
+
+def test_a_lane_that_another_steward_holds_is_looked_at_again_soon(postgresql_url: str) -> None:
+    store = Store(Database(postgresql_url))
+    open_lane(store)
+    submit(store)
+    with store.database.writing() as other:
+        other.exec_driver_sql("SELECT * FROM downstreams FOR UPDATE")
+
+        turn = Gate(store.lanes).run_once()
+
+    assert turn.released == []
+    assert turn.look_again_seconds <= 0.02
+    store.database.close()

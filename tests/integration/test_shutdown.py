@@ -1,0 +1,99 @@
+"""SIGTERM: what ends within the grace ends, the rest runs elsewhere; nothing can hold a process back."""
+
+import signal
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from benchmarks.chaos.checks import Books
+from benchmarks.chaos.load import Load
+from benchmarks.chaos.stack import GRACE_SECONDS, Stack, running
+from benchmarks.chaos.trial import await_end
+from tests.support.nodes import StewardNode, WorkerNode
+from tests.support.valkey import Valkey
+from tests.support.waiting import wait_until
+from tests.support.web import Web
+from tidegate.database import Database
+
+StartWorker = Callable[..., WorkerNode]
+SLACK_SECONDS = 5
+
+
+@pytest.fixture
+def database_url(sqlite_url: str) -> str:
+    """SQLite, except where a test says so."""
+    return sqlite_url
+
+
+@pytest.fixture
+def default_worker_env(default_worker_env: dict[str, str]) -> dict[str, str]:
+    """A grace that a test can wait for."""
+    return {**default_worker_env, "TIDEGATE_GRACE_SECONDS": "1"}
+
+
+@pytest.fixture
+def face(tmp_path: Path, database_url: str, broker: Valkey) -> Iterator[Web]:
+    """The HTTP face beside the workers."""
+    (tmp_path / "web").mkdir()
+    web = Web(tmp_path / "web", database_url, broker_url=broker.url)
+    yield web
+    web.close()
+
+
+def test_a_thread_that_ignores_its_end_can_not_hold_the_worker_back(
+    face: Web, steward: StewardNode, start_worker: StartWorker
+) -> None:
+    leaving = start_worker("io")
+    job_id = face.accepted("ignores_stop_io", b'{"seconds": 60}')
+    wait_until(lambda: face.row(job_id).state == "running", description="it runs")
+
+    asked_at = time.monotonic()
+    leaving.kill(signal.SIGTERM)
+    wait_until(lambda: leaving.container.status == "exited", description="it is gone", timeout_seconds=15)
+
+    assert time.monotonic() - asked_at < 1 + SLACK_SECONDS
+    row = face.row(job_id)
+    assert (row.state, row.lease_until, row.losses) == ("queued", None, 0)
+
+
+def test_the_steward_stops_at_once(steward: StewardNode) -> None:
+    asked_at = time.monotonic()
+    steward.kill(signal.SIGTERM)
+    wait_until(lambda: steward.container.status == "exited", description="it is gone")
+    assert time.monotonic() - asked_at < 1 + SLACK_SECONDS
+    assert "steward stops" in steward.logs()
+
+
+def test_a_rolling_restart_under_load_loses_nothing_and_delays_nothing_beyond_the_grace(tmp_path: Path) -> None:
+    """Web, both stewards and every worker, one after the other; each gets SIGTERM and is started again."""
+    with running(tmp_path / "stack", "sqlite") as stack:
+        load = Load(stack.port, seed=1, per_second=15)
+        load.start()
+        for name, member in stack.members.items():
+            if member.server is None:
+                assert member.process.stop(timeout_seconds=GRACE_SECONDS + 10) in {0, -signal.SIGKILL}, name
+                member.start()
+                await_begun(stack, name)
+        load.stop()
+        database = Database(stack.database_url)
+        try:
+            await_end(database)
+            books = Books(database, stack, load)
+        finally:
+            database.close()
+    assert not any(books.violations().values()), books.violations()
+    assert {job.losses for job in books.jobs.values()} == {0}
+    late = [
+        job
+        for job in books.jobs.values()
+        if (job.finished_at - job.created_at).total_seconds() > GRACE_SECONDS + SLACK_SECONDS
+    ]
+    assert not late
+
+
+def await_begun(stack: Stack, name: str) -> None:
+    """Waits until a restarted process does its work."""
+    words = {"io": "ready.", "cpu": "ready.", "steward": "steward of ", "web": "Started worker"}
+    stack.members[name].process.wait_for_log(words[name.partition("-")[0]], timeout_seconds=60)

@@ -1,0 +1,90 @@
+"""A downstream for one test: a real HTTP server in a thread that answers as the test says, byte for byte."""
+
+import socket
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, kw_only=True)
+class Received:
+    """One request as it came in; names of headers in lower case."""
+
+    line: str
+    headers: Mapping[str, str]
+    body: bytes
+
+
+class HttpServer:
+    """Takes connections until the end of the test. `answer` gets each request and writes to its socket."""
+
+    def __init__(self) -> None:
+        self.received: list[Received] = []
+        self.answer: Callable[[socket.socket], None] = respond(200)
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self._connections: list[socket.socket] = []
+        self._thread = threading.Thread(target=self._listen, daemon=True)
+        self._thread.start()
+
+    @property
+    def url(self) -> str:
+        """Of its root, without a slash at the end."""
+        return f"http://127.0.0.1:{self._listener.getsockname()[1]}"
+
+    def close(self) -> None:
+        """Cuts every connection off and refuses new ones."""
+        with suppress(OSError):
+            self._listener.shutdown(socket.SHUT_RDWR)
+        self._listener.close()
+        for connection in self._connections:
+            with suppress(OSError):
+                connection.shutdown(socket.SHUT_RDWR)
+            connection.close()
+        self._thread.join(timeout=5)
+
+    def _listen(self) -> None:
+        with suppress(OSError):
+            while True:
+                connection, _ = self._listener.accept()
+                self._connections.append(connection)
+                threading.Thread(target=self._serve, args=(connection,), daemon=True).start()
+
+    def _serve(self, connection: socket.socket) -> None:
+        with suppress(OSError, ValueError), connection.makefile("rb") as stream:
+            while line := stream.readline():
+                headers = {}
+                while field := stream.readline().strip():
+                    name, _, value = field.decode("latin-1").partition(":")
+                    headers[name.lower()] = value.strip()
+                body = stream.read(int(headers.get("content-length", 0)))
+                self.received.append(Received(line=line.decode().strip(), headers=headers, body=body))
+                self.answer(connection)
+
+
+def respond(status: int, body: bytes = b"", **headers: str) -> Callable[[socket.socket], None]:
+    """A whole answer at once; `content_type="text/csv"` is the header Content-Type."""
+    fields = "".join(f"{name.replace('_', '-')}: {value}\r\n" for name, value in headers.items())
+    head = f"HTTP/1.1 {status} Whatever\r\nContent-Length: {len(body)}\r\n{fields}\r\n"
+    return lambda connection: connection.sendall(head.encode("latin-1") + body)
+
+
+def drip(head: bytes, stopped: threading.Event, *, drop: bytes = b"x") -> Callable[[socket.socket], None]:
+    """Sends `head` and then a drop every 20 ms until `stopped`: each read succeeds, the whole never does."""
+
+    def answer(connection: socket.socket) -> None:
+        connection.sendall(head)
+        while not stopped.wait(0.02):
+            connection.sendall(drop)
+
+    return answer
+
+
+@contextmanager
+def serving() -> Iterator[HttpServer]:
+    """A server for the time of a test."""
+    server = HttpServer()
+    try:
+        yield server
+    finally:
+        server.close()
