@@ -4,6 +4,7 @@ import logging
 import signal
 import sys
 import threading
+from collections.abc import Callable
 from datetime import timedelta
 
 from config import logs
@@ -14,19 +15,21 @@ from tidegate import clock
 from tidegate.database import UNREACHABLE, Database
 from tidegate.errors import ConfigurationError
 from tidegate.gate import SLOW_LOOK_SECONDS, Gate
-from tidegate.store import Store
+from tidegate.store import SampleStore, Store
 from tidegate.sweep import ClockWatch, sweep
-from tidegate.wake import Ear, ear_for
+from tidegate.wake import ear_for
 
 log = logging.getLogger(__name__)
 
 SWEEP_SECONDS = 1.0
 SAMPLE_SECONDS = 0.9
-_PING_SECONDS = 0.5
+_PING_SECONDS = 0.1
+# Longer than the sampling of a backlog of a million jobs takes.
+_PATIENCE = timedelta(seconds=20)
 
 
 class Steward:
-    """Releases what may go, publishes it; sweeps and samples the lanes once a second."""
+    """Releases what may go, publishes it, and sweeps once a second."""
 
     def __init__(self, store: Store, publisher: Publisher, *, retention: timedelta, lease: timedelta) -> None:
         self._store = store
@@ -35,7 +38,6 @@ class Steward:
         self._retention = retention
         self._clock_watch = ClockWatch(lease)
         self._sweep_due = 0.0
-        self._sample_due = 0.0
         self._broker_is_up = True
 
     def run_once(self) -> float:
@@ -58,12 +60,6 @@ class Steward:
     def _look_after(self) -> None:
         upkeep = self._store.upkeep
         swept = sweep(upkeep, retention=self._retention, may_rescue=self._clock_watch.may_rescue(upkeep.now()))
-        started = clock.monotonic()
-        if started >= self._sample_due:
-            self._store.samples.take()
-            took = clock.monotonic() - started
-            # A large backlog takes long to sample; the steward has other work for nine tenths of its time.
-            self._sample_due = started + max(SAMPLE_SECONDS, 10 * took)
         if swept.total:
             log.info("swept: %s", swept)
         self._sweep_due = clock.monotonic() + (0.0 if swept.is_full else SWEEP_SECONDS)
@@ -75,23 +71,33 @@ class Steward:
         return self._broker_is_up
 
 
-def run(steward: Steward, ear: Ear | None, stopped: threading.Event) -> None:
+class Sampler:
+    """Samples the lanes once a second. In a thread of its own: with a million jobs waiting one look takes most of a
+    second, in which the gate must not stand still."""
+
+    def __init__(self, samples: SampleStore) -> None:
+        self._samples = samples
+
+    def run_once(self) -> float:
+        """One look; the seconds after which the next is due. The database is left alone for nine tenths of the time."""
+        started = clock.monotonic()
+        self._samples.take()
+        return max(SAMPLE_SECONDS, 9 * (clock.monotonic() - started))
+
+
+def run(turn: Callable[[], float], wait: Callable[[float], object], stopped: threading.Event) -> None:
     """Turns until stopped. What a turn raises is logged, and the next one is tried a second later."""
     while not stopped.is_set():
         try:
-            wait = steward.run_once()
+            seconds = turn()
         except UNREACHABLE as error:
             log.warning("the database can't be reached: %s", error)
-            wait = SLOW_LOOK_SECONDS
+            seconds = SLOW_LOOK_SECONDS
         except Exception:
             log.exception("a turn of the steward failed")
-            wait = SLOW_LOOK_SECONDS
-        if wait <= 0:
-            continue
-        if ear is not None:
-            ear.wait(wait)
-        else:
-            stopped.wait(wait)
+            seconds = SLOW_LOOK_SECONDS
+        if seconds > 0:
+            wait(seconds)
 
 
 def main() -> int:
@@ -106,7 +112,7 @@ def main() -> int:
     stopped = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stopped.set())
-    store = Store(Database(current.database, pool_size=2))
+    store = Store(Database(current.database, pool_size=2, patience=_PATIENCE))
     steward = Steward(
         store,
         Publisher(registry),
@@ -121,7 +127,10 @@ def main() -> int:
             log.warning("the database can't be reached: %s", error)
             stopped.wait(SLOW_LOOK_SECONDS)
     log.info("steward of %d downstream(s)", len(registry.downstreams))
-    run(steward, ear_for(current.broker_url), stopped)
+    sampler = Sampler(store.samples)
+    threading.Thread(target=run, args=(sampler.run_once, stopped.wait, stopped), name="sampler", daemon=True).start()
+    ear = ear_for(current.broker_url)
+    run(steward.run_once, ear.wait if ear else stopped.wait, stopped)
     log.info("steward stops")
     return 0
 

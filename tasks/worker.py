@@ -31,6 +31,8 @@ WORKER_ID = uuid.uuid4().hex
 _heartbeats: list[Heartbeat] = []
 _handlers: list[Any] = []
 _CONNECTIONS_BESIDE_ATTEMPTS = 2
+# A connection that a network lost without a word is given up after this, and the statement is made again.
+_PATIENCE = timedelta(seconds=10)
 
 
 @cache
@@ -50,7 +52,13 @@ def runner() -> Runner:
     """This process's runner. Made on first use, so that a forked child has connections of its own."""
     current = settings()
     return Runner(
-        Store(Database(current.database, pool_size=current.io_concurrency + _CONNECTIONS_BESIDE_ATTEMPTS)),
+        Store(
+            Database(
+                current.database,
+                pool_size=current.io_concurrency + _CONNECTIONS_BESIDE_ATTEMPTS,
+                patience=_PATIENCE,
+            )
+        ),
         registry(),
         worker=WORKER_ID,
         lease=timedelta(seconds=current.lease_seconds),
@@ -84,7 +92,7 @@ def _begin(sender: Any, **_: Any) -> None:
         return
     is_prefork = controller.pool_cls.__module__ == "celery.concurrency.prefork"
     heartbeat = Heartbeat(
-        PresenceStore(Database(settings().database, pool_size=1)),
+        PresenceStore(Database(settings().database, pool_size=1, patience=_PATIENCE)),
         worker=WORKER_ID,
         queue=queues.pop(),
         size=controller.concurrency,

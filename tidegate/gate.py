@@ -76,9 +76,9 @@ def rooms(lane: Lane, contended: AbstractSet[str] = frozenset()) -> dict[str, in
         free = BATCH if lane.concurrency is None else min(BATCH, lane.concurrency - lane.held)
     places = {}
     for queue, size in lane.sizes.items():
-        room = min(free, 2 * size - lane.held_by_queue.get(queue, 0))
+        room = min(free, 2 * size - lane.out_by_queue.get(queue, 0))
         if queue in contended:
-            room = min(room, size - lane.held)
+            room = min(room, size - lane.out.get(queue, 0))
         if room > 0:
             places[queue] = room
     return places

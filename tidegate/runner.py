@@ -2,6 +2,7 @@
 
 import logging
 import os
+import traceback
 from collections.abc import Callable
 from datetime import timedelta
 from typing import Any, TypeVar
@@ -237,7 +238,9 @@ def _error(outcome: Failed | TryAgain) -> dict[str, Any]:
 
 
 def _described(error: BaseException) -> str:
-    return f"{type(error).__name__}: {error}"[:1000].encode("utf-8", "replace").decode()
+    # By traceback, which knows what to say of an error whose own text can't be made.
+    text = "".join(traceback.format_exception_only(error)).strip()
+    return text[:1000].encode("utf-8", "replace").decode()
 
 
 def _told(outcome: Outcome) -> str:

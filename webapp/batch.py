@@ -13,7 +13,7 @@ from tidegate.job import Job
 from tidegate.operations import Body
 from tidegate.python_operation import parse
 from tidegate.submission import Submission
-from webapp import gateway
+from webapp import gateway, shapes
 from webapp.auth import caller
 from webapp.documents import absolute, job_document, job_path, json_answer
 from webapp.errors import refusal_document
@@ -48,10 +48,11 @@ def submit(operation: str) -> Response:
         count(gateway().submit_limit, "submits")
     jobs = gateway().jobs
     answers = jobs.submit_all(submissions) if _all_or_none() else jobs.submit_each(submissions)
-    return json_answer({"jobs": [_answer(answer) for answer in answers]}, 202)
+    document: shapes.BatchAnswers = {"jobs": [_answer(answer) for answer in answers]}
+    return json_answer(document, 202)
 
 
-def _answer(answer: Job | Refusal) -> dict[str, Any]:
+def _answer(answer: Job | Refusal) -> shapes.BatchAnswer:
     if isinstance(answer, Refusal):
         problem = refusal_document(answer)
         return {"status": problem["status"], "location": None, "job": None, "problem": problem}

@@ -1,6 +1,6 @@
 """Cancel and retry of many jobs by what they are: an operator's tools for a bad day."""
 
-from typing import Annotated, Any
+from typing import Annotated
 
 from flask import Blueprint, Response, request
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, TypeAdapter
@@ -10,7 +10,7 @@ from tidegate.job import Job
 from tidegate.python_operation import parse
 from tidegate.states import State
 from tidegate.store.listing import Filter
-from webapp import gateway
+from webapp import gateway, shapes
 from webapp.auth import operator
 from webapp.documents import json_answer
 from webapp.submitting import whole_body
@@ -41,7 +41,7 @@ def cancel() -> Response:
     """Cancels those that are queued, asks those that run to stop. Call it again while `matched` is `limit`."""
     found = _found()
     jobs = gateway().jobs
-    counts = {"matched": len(found), "cancelled": 0, "asked_to_stop": 0, "already_final": 0}
+    counts: shapes.CancelCounts = {"matched": len(found), "cancelled": 0, "asked_to_stop": 0, "already_final": 0}
     for job in found:
         try:
             after = jobs.cancel(job.id, client_id=None)
@@ -55,7 +55,7 @@ def cancel() -> Response:
 @routes.post("/retry")
 def retry() -> Response:
     """Submits those that ended without a result again, each once however often it is called."""
-    counts: dict[str, Any] = {"matched": 0, "retried": 0, "refused": 0}
+    counts: shapes.RetryCounts = {"matched": 0, "retried": 0, "refused": 0}
     for job in _found():
         counts["matched"] += 1
         try:

@@ -1,6 +1,6 @@
 """What clients read: a job as a document, under its HTTP status."""
 
-from typing import Any
+from typing import Any, cast
 
 import orjson
 from flask import Response, request
@@ -9,7 +9,7 @@ from tidegate.forecast import Waiting
 from tidegate.job import Job, StoredBody
 from tidegate.outcomes import ErrorCode
 from tidegate.states import State
-from webapp import gateway
+from webapp import gateway, shapes
 from webapp.errors import problem
 from webapp.instants import instant
 
@@ -23,12 +23,12 @@ HTTP_STATUS = {
 }
 """The one place that says how a state is told over HTTP."""
 
-_TITLES = {
+TITLES = {
     State.EXPIRED: "The job did not finish in time",
     State.FAILED: "The job failed",
     State.CANCELLED: "The job was cancelled",
 }
-_ERRORS = {
+_ERRORS: dict[State, shapes.JobError] = {
     State.EXPIRED: {"code": ErrorCode.DEADLINE_EXCEEDED, "message": "there was no result before the deadline"},
     State.CANCELLED: {"code": ErrorCode.CANCELLED, "message": "the job was called off before it had a result"},
 }
@@ -44,7 +44,7 @@ def job_path(job: Job) -> str:
     return f"/v1/jobs/{job.id}"
 
 
-def job_document(job: Job, result: StoredBody | None = None, waiting: Waiting | None = None) -> dict[str, Any]:
+def job_document(job: Job, result: StoredBody | None = None, waiting: Waiting | None = None) -> shapes.Job:
     """The document of contract and README. A result that is JSON stands in it as it is."""
     url = absolute(job_path(job))
     return {
@@ -62,7 +62,7 @@ def job_document(job: Job, result: StoredBody | None = None, waiting: Waiting | 
         "waiting": _waiting_document(waiting),
         "result": orjson.Fragment(result.content) if result and result.is_json else None,
         "result_content_type": result.content_type if result else None,
-        "error": _ERRORS.get(job.state, job.error if job.state is State.FAILED else None),
+        "error": _error_document(job),
         "links": {"self": url, "result": f"{url}/result", "cancel": f"{url}/cancel", "retry": f"{url}/retry"},
     }
 
@@ -75,8 +75,7 @@ def job_answer(job: Job, result: StoredBody | None = None, *, status: int | None
     if status == 304:
         response = Response(status=304)
     elif status >= 400:
-        document = job_document(job, result, waiting)
-        response = problem(f"job-{job.state}", _TITLES[job.state], status, document["error"]["message"], document)
+        response = _job_problem(job, job_document(job, result, waiting), status)
     else:
         response = json_answer(job_document(job, result, waiting), status)
     response.headers["Tidegate-Job-State"] = job.state
@@ -107,7 +106,18 @@ def json_answer(document: Any, status: int = 200, content_type: str = "applicati
     return Response(orjson.dumps(document), status, content_type=content_type)
 
 
-def _waiting_document(waiting: Waiting | None) -> dict[str, Any] | None:
+def _job_problem(job: Job, document: shapes.Job, status: int) -> Response:
+    error = document["error"]
+    return problem(f"job-{job.state}", TITLES[job.state], status, error["message"] if error else "", document)
+
+
+def _error_document(job: Job) -> shapes.JobError | None:
+    if job.state is State.FAILED:
+        return cast("shapes.JobError", job.error)
+    return _ERRORS.get(job.state)
+
+
+def _waiting_document(waiting: Waiting | None) -> shapes.Waiting | None:
     if waiting is None:
         return None
     return {

@@ -1,6 +1,6 @@
 """Downstreams over HTTP: what each may get, what it gets, and an operator's changes of that."""
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from flask import Blueprint, Response, request
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, TypeAdapter
@@ -10,7 +10,7 @@ from tidegate.forecast import LaneView
 from tidegate.pacing import Rate
 from tidegate.python_operation import parse
 from tidegate.store.limits import UNLIMITED
-from webapp import gateway
+from webapp import gateway, lane_shapes
 from webapp.auth import operator
 from webapp.documents import absolute, json_answer
 from webapp.instants import instant
@@ -56,7 +56,9 @@ def listing() -> Response:
     operator()
     held = gateway().store.lanes.held()
     views = gateway().lanes.views(fresh=True)
-    return json_answer({"downstreams": [_document(lane, held.get(name, 0)) for name, lane in views.items()]})
+    lanes = [_document(lane, held.get(name, 0)) for name, lane in views.items()]
+    document: lane_shapes.DownstreamList = {"downstreams": lanes}
+    return json_answer(document)
 
 
 @routes.get("/<name>")
@@ -92,7 +94,7 @@ def _unknown(name: str) -> UnknownDownstream:
     return UnknownDownstream(f"there is no downstream {name!r}; GET /v1/downstreams lists them")
 
 
-def _document(lane: LaneView, in_flight: int) -> dict[str, Any]:
+def _document(lane: LaneView, in_flight: int) -> lane_shapes.Downstream:
     downstream, sample = lane.downstream, lane.sample
     limits, declared = downstream.limits, downstream.declared
     return {

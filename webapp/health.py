@@ -3,7 +3,7 @@
 from flask import Blueprint, Response
 
 from tidegate.wake import is_reachable
-from webapp import gateway
+from webapp import gateway, shapes
 from webapp.documents import json_answer
 
 routes = Blueprint("health", __name__, url_prefix="/health")
@@ -12,7 +12,8 @@ routes = Blueprint("health", __name__, url_prefix="/health")
 @routes.get("/live")
 def live() -> Response:
     """200 while the process answers at all."""
-    return json_answer({"status": "live"})
+    document: shapes.Health = {"status": "live"}
+    return json_answer(document)
 
 
 @routes.get("/ready")
@@ -21,11 +22,10 @@ def ready() -> Response:
     workers = gateway().store.presence.sizes()
     broker = is_reachable(gateway().settings.broker_url)
     dispatching = broker is not False and bool(workers)
-    return json_answer(
-        {
-            "status": "ready" if dispatching else "accepting, not dispatching",
-            "database": "ok",
-            "broker": {True: "ok", False: "away", None: "not asked"}[broker],
-            "workers": workers,
-        }
-    )
+    document: shapes.Readiness = {
+        "status": "ready" if dispatching else "accepting, not dispatching",
+        "database": "ok",
+        "broker": "not asked" if broker is None else "ok" if broker else "away",
+        "workers": workers,
+    }
+    return json_answer(document)

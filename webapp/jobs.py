@@ -6,7 +6,7 @@ from flask import Blueprint, Response, request
 
 from tidegate.job import Job
 from tidegate.states import State
-from webapp import gateway
+from webapp import gateway, shapes
 from webapp.auth import caller
 from webapp.documents import HTTP_STATUS, absolute, accepted, entity_tag, job_answer, job_document, json_answer
 from webapp.limits import count
@@ -30,7 +30,7 @@ def listing() -> Response:
     wanted = listing_filter(caller())
     found = gateway().jobs.list(wanted)
     page = found[: wanted.limit - 1]
-    document = {
+    document: shapes.JobList = {
         "jobs": [job_document(job, waiting=gateway().jobs.waiting(job)) for job in page],
         "next": absolute(next_page(page[-1].id)) if len(found) == wanted.limit else None,
     }

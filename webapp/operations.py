@@ -1,12 +1,10 @@
 """What there is to submit to."""
 
-from typing import Any
-
 from flask import Blueprint, Response
 
 from tidegate.forecast import LaneView
 from tidegate.operations import Operation
-from webapp import gateway
+from webapp import gateway, lane_shapes
 from webapp.auth import caller
 from webapp.documents import absolute, json_answer
 
@@ -17,7 +15,9 @@ routes = Blueprint("operations", __name__, url_prefix="/v1/operations")
 def listing() -> Response:
     """Every operation."""
     caller()
-    return json_answer({"operations": [_document(operation) for operation in gateway().registry.operations.values()]})
+    operations = gateway().registry.operations.values()
+    document: lane_shapes.OperationList = {"operations": [_document(operation) for operation in operations]}
+    return json_answer(document)
 
 
 @routes.get("/<name>")
@@ -27,7 +27,7 @@ def read(name: str) -> Response:
     return json_answer(_document(gateway().registry.operation(name)))
 
 
-def _document(operation: Operation) -> dict[str, Any]:
+def _document(operation: Operation) -> lane_shapes.Operation:
     lane = gateway().lanes.view(operation.downstream)
     limits = lane.downstream.limits if lane else gateway().registry.downstreams[operation.downstream]
     return {

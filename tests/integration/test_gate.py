@@ -9,6 +9,7 @@ from sqlalchemy import func, select
 
 from tests.support.jobs import (
     LANE,
+    WORKER,
     attempts_of,
     change_attempts,
     change_job,
@@ -185,6 +186,27 @@ def test_at_most_twice_as_many_are_out_as_the_workers_can_run(store: Store) -> N
 
     assert len(release(store)) == 6
     assert release(store) == []
+
+
+@pytest.mark.parametrize("other", [False, True], ids=["alone", "another lane waits"])
+def test_the_places_of_a_dead_worker_take_nothing_from_its_queue(store: Store, other: bool) -> None:
+    """They are held until their attempts' time is over, which may be minutes; new workers must have work meanwhile."""
+    open_lane(store, size=3)
+    for _ in range(12):
+        submit(store)
+    lost = release(store)
+    for job in lost:
+        claim(store, job)
+    store.presence.seen(WORKER, queue="io", size=3, until=-timedelta(seconds=1))
+    if other:
+        open_lane(store, "other")
+        submit(store, lane="other")
+        store.presence.seen(WORKER, queue="io", size=3, until=-timedelta(seconds=1))
+    assert release(store) == []
+
+    store.presence.seen("worker-2", queue="io", size=3, until=timedelta(minutes=1))
+
+    assert len(release(store)) == (4 if other else 6)
 
 
 def test_a_batch_is_bounded_and_the_rest_follows_at_once(store: Store) -> None:

@@ -230,7 +230,7 @@ def test_without_its_database_every_answer_is_a_quick_503(lost: Web) -> None:
     ):
         began = time.monotonic()
         answer = ask()
-        assert time.monotonic() - began < 1
+        assert time.monotonic() - began < 2
         assert_is_problem(answer, 503, "unavailable")
         assert int(answer.headers["Retry-After"]) >= 1
         assert "Tidegate-Job-State" not in answer.headers

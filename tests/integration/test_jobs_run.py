@@ -227,7 +227,7 @@ def test_while_the_broker_is_dead_jobs_are_taken_and_they_run_when_it_is_back(
     wait_until(lambda: "uncertain whether 1 message" in steward.logs(), description="the steward noticed")
     others = [face.accepted() for _ in range(5)]
     expiring = face.accepted("echo", b"1", Job_Timeout="1")
-    wait_until(lambda: face.row(expiring).state == "expired", description="the sweep goes on", timeout_seconds=4)
+    wait_until(lambda: face.row(expiring).state == "expired", description="the sweep goes on", timeout_seconds=6)
     # Nothing more is released into the void.
     assert {(face.row(job_id).state, face.row(job_id).fence) for job_id in others} == {("queued", 0)}
 
@@ -236,7 +236,7 @@ def test_while_the_broker_is_dead_jobs_are_taken_and_they_run_when_it_is_back(
 
     for job_id in others:
         assert wait_for_state(face, job_id, "succeeded").attempt == 1
-    assert time.monotonic() - back_at < 5
+    assert time.monotonic() - back_at < 8
     assert wait_for_state(face, first, "succeeded").attempt == 1
 
 
@@ -296,20 +296,23 @@ def test_a_stopped_worker_hands_a_long_job_back_and_another_runs_it_at_once(
 ) -> None:
     default_worker_env["TIDEGATE_GRACE_SECONDS"] = "1"
     leaving = start_worker("io", name="io-leaving")
-    job_id = face.accepted("sleepy_io", b'{"seconds": 3}')
+    job_id = face.accepted("sleepy_io", b'{"seconds": 60}')
     wait_until(lambda: face.row(job_id).percent > 0, description="it is under way")
+    first = face.row(job_id).worker
     start_worker("io", name="io-2")
 
     leaving.kill(signal.SIGTERM)
-    asked_at = time.monotonic()
-    wait_until(lambda: face.row(job_id).fence == 2 and face.row(job_id).state == "running", description="it runs again")
+    again = wait_until(
+        lambda: row if (row := face.row(job_id)).state == "running" and row.worker != first else None,
+        description="it runs again",
+    )
 
-    assert time.monotonic() - asked_at < 2.5
+    # Given back at the end of the grace: neither an attempt nor a loss was spent, and no lease had to run out.
+    assert (again.attempt, again.losses, again.fence) == (1, 0, 2)
+    assert outcomes(face, job_id) == ["handed back", None]
     wait_until(lambda: leaving.container.status == "exited", description="the worker is gone")
-    row = wait_for_state(face, job_id, "succeeded")
-    # Given back: neither an attempt nor a loss was spent.
-    assert (row.attempt, row.losses) == (1, 0)
-    assert outcomes(face, job_id) == ["handed back", "succeeded"]
+    face.client.post(f"/v1/jobs/{job_id}/cancel")
+    wait_for_state(face, job_id, "cancelled")
 
 
 def test_a_stopped_cpu_worker_leaves_no_process_and_no_job_behind(
@@ -322,7 +325,7 @@ def test_a_stopped_cpu_worker_leaves_no_process_and_no_job_behind(
     children = psutil.Process(leaving.container.process.pid).children(recursive=True)
 
     leaving.kill(signal.SIGTERM)
-    wait_until(lambda: leaving.container.status == "exited", description="the worker is gone", timeout_seconds=5)
+    wait_until(lambda: leaving.container.status == "exited", description="the worker is gone")
 
     row = face.row(job_id)
     assert (row.state, row.attempt, row.losses, row.lease_until) == ("queued", 0, 0, None)
@@ -359,7 +362,7 @@ def test_cancelling_stops_a_running_job_at_its_next_progress(
         assert face.client.post(f"/v1/jobs/{job_id}/cancel").status_code == 202
         asked_at = time.monotonic()
         wait_for_state(face, job_id, "cancelled")
-        assert time.monotonic() - asked_at < 2
+        assert time.monotonic() - asked_at < 5
         assert face.read(job_id).status_code == 410
         assert attempts_of(face, job_id)[0].ended_at is not None
 

@@ -13,10 +13,12 @@ from tests.support.jobs import (
     LEASE,
     attempts_of,
     change_job,
+    claim,
     lane_row,
     open_lane,
     outcomes_of,
     pass_deadline,
+    release,
     release_one,
     result_of,
     row_of,
@@ -260,7 +262,7 @@ def test_a_message_without_a_release_does_nothing(store: Store) -> None:
 
 def refusing(retry_after: timedelta | None) -> Operation:
     class Refusing(HttpOperation):
-        def run(self, body: Body, attempt: Attempt) -> Outcome:
+        def run(self, body: Body, attempt: Attempt) -> Outcome:  # noqa: ARG002 - the protocol's
             return Refused(message="the downstream answered 429", retry_after=retry_after)
 
     minute = timedelta(minutes=1)
@@ -285,14 +287,10 @@ def test_a_refusal_makes_the_lane_rest_and_costs_no_attempt(store: Store, asked:
 def test_refusals_of_calls_that_were_open_together_are_one_rest(store: Store) -> None:
     open_lane(store)
     made = refusing(None)
-    jobs = [submit(store, operation="made") for _ in range(2)]
-    released = [store.lanes.release(LANE, lambda _: 1, horizon=timedelta(0)) for _ in jobs]
-    claims = [
-        store.workers.claim(job.job_id, job.fence, worker="m", pid=1, lease=LEASE, attempt_timeouts={})
-        for found in released
-        if found
-        for job in found[0]
-    ]
+    for _ in range(2):
+        submit(store, operation="made")
+    claims = [claim(store, released) for released in release(store)]
+    assert len(claims) == 2
     for claimed in claims:
         assert claimed is not None
         assert runner_of(store, made)._record(claimed, made.run(Body(content=b""), None), 0.1)  # type: ignore[arg-type]

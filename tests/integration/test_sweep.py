@@ -6,6 +6,7 @@ from datetime import timedelta
 import pytest
 
 from tests.support.jobs import (
+    WORKER,
     attempts_of,
     change_attempts,
     change_job,
@@ -120,6 +121,18 @@ def test_a_message_that_waits_for_a_busy_worker_is_not_sent_twice(store: Store, 
     assert attempt.ended_at is None
     assert attempt.place_until > time_at(store), "looked at again later"
     assert claim(store, waiting) is not None
+
+
+def test_a_dead_worker_is_not_busy(store: Store) -> None:
+    open_lane(store, size=8)
+    running(store)
+    submit(store)
+    waiting = release_one(store)
+    store.presence.seen(WORKER, queue="io", size=8, until=-timedelta(seconds=1))
+    store.presence.seen("worker-2", queue="io", size=1, until=timedelta(minutes=1))
+    change_attempts(store, waiting.job_id, place_until=OVERDUE)
+
+    assert swept(store).unclaimed == 1
 
 
 def test_the_workers_of_another_queue_are_not_free_for_it(store: Store) -> None:

@@ -24,7 +24,7 @@ LONG_AGO = timedelta(hours=2)
 def open_lane(store: Store, name: str = LANE, *, queue: str = "io", size: int = 8, **limits: Any) -> None:
     """A downstream with these limits, and a worker that has `size` attempts side by side for it."""
     store.limits.declare([Limits(name=name, **limits)])
-    store.presence.seen(f"worker-of-{queue}", queue=queue, size=size, until=timedelta(minutes=5))
+    store.presence.seen(WORKER if queue == "io" else f"worker-of-{queue}", queue=queue, size=size, until=timedelta(minutes=5))
 
 
 def submit(

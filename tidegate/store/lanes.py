@@ -41,7 +41,9 @@ _MICROSECOND = timedelta(microseconds=1)
 class Lane:
     """A downstream's row as the gate holds it locked, with what is out at this moment. Instants in microseconds.
 
-    `held`: places taken, by downstream and by queue. `sizes`: of the live workers, by queue.
+    `held`: its places taken. `out`: of those, by queue, what waits for the live workers or runs on them; a dead
+    worker's call may still be open at the downstream, but takes nothing from a queue. `out_by_queue`: of all lanes.
+    `sizes`: of the live workers, by queue.
     """
 
     name: str
@@ -51,7 +53,8 @@ class Lane:
     is_broken: bool
     now: int
     held: int
-    held_by_queue: dict[str, int]
+    out: dict[str, int]
+    out_by_queue: dict[str, int]
     sizes: dict[str, int]
 
 
@@ -234,6 +237,12 @@ def is_held() -> Any:
     )
 
 
+def is_lost() -> Any:
+    """Whether an attempt was claimed by a worker that has fallen silent since: nothing says that it ever ends."""
+    alive = select(workers.c.id).where(workers.c.seen_until > database_now())
+    return and_(attempts.c.claimed_at.is_not(None), attempts.c.worker.not_in(alive))
+
+
 def _locked(name: str, is_sqlite: bool, *, wait: bool) -> Any:
     columns = select(
         downstreams.c.name,
@@ -251,29 +260,31 @@ def _locked(name: str, is_sqlite: bool, *, wait: bool) -> Any:
 
 def _lane(connection: Connection, row: Any) -> Lane:
     # One statement, made after the lock was won: a clock read before it may be older than the last slot taken.
-    held = select(literal("held"), attempts.c.downstream, attempts.c.queue, func.count())
-    sizes = select(literal("size"), literal(""), workers.c.queue, func.sum(workers.c.size))
+    out = func.sum(case((~is_lost(), 1), else_=0))
+    held = select(literal("held"), attempts.c.downstream, attempts.c.queue, func.count(), out)
+    sizes = select(literal("size"), literal(""), workers.c.queue, func.sum(workers.c.size), literal(0))
     counts = connection.execute(
         union_all(
             held.where(is_held()).group_by(attempts.c.downstream, attempts.c.queue),
             sizes.where(workers.c.seen_until > database_now()).group_by(workers.c.queue),
-            select(literal("now"), literal(""), literal(""), NOW),
+            select(literal("now"), literal(""), literal(""), NOW, literal(0)),
         )
     ).all()
-    held_by_queue: dict[str, int] = {}
-    for kind, _, queue, count in counts:
-        if kind == "held":
-            held_by_queue[queue] = held_by_queue.get(queue, 0) + count
+    places = [(downstream, queue, count, int(out)) for kind, downstream, queue, count, out in counts if kind == "held"]
+    out_by_queue: dict[str, int] = {}
+    for _, queue, _, count in places:
+        out_by_queue[queue] = out_by_queue.get(queue, 0) + count
     return Lane(
         name=row.name,
         allowance=allowance_of(orjson.loads(row.rates), row.burst),
         pace=pacing.Pace.from_json(orjson.loads(row.pace)),
         concurrency=row.concurrency,
         is_broken=0 < row.breaker_after <= row.failures,
-        now=next(count for kind, _, _, count in counts if kind == "now"),
-        held=sum(count for kind, downstream, _, count in counts if kind == "held" and downstream == row.name),
-        held_by_queue=held_by_queue,
-        sizes={queue: int(size) for kind, _, queue, size in counts if kind == "size"},
+        now=next(int(now) for kind, _, _, now, _ in counts if kind == "now"),
+        held=sum(count for downstream, _, count, _ in places if downstream == row.name),
+        out={queue: count for downstream, queue, _, count in places if downstream == row.name},
+        out_by_queue=out_by_queue,
+        sizes={queue: int(size) for kind, _, queue, size, _ in counts if kind == "size"},
     )
 
 

@@ -10,7 +10,7 @@ from tidegate.database import Database, database_now
 from tidegate.models import attempts, jobs, workers
 from tidegate.states import State
 from tidegate.store import idempotency
-from tidegate.store.lanes import CLAIM_WITHIN
+from tidegate.store.lanes import CLAIM_WITHIN, is_lost
 from tidegate.store.moves import IN_TIME, IS_OPEN, ended, is_released, lock_rows, take_back_release
 from tidegate.store.presence import lost
 
@@ -30,9 +30,9 @@ class UpkeepStore:
 
     def rescue(self, batch: int) -> int:
         """Takes back jobs whose worker let the lease run out. Their places stay held: the calls may still be open."""
-        is_lost = and_(jobs.c.state == State.RUNNING, jobs.c.lease_until <= database_now())
-        expired = select(jobs.c.id).where(is_lost).order_by(jobs.c.lease_until).limit(batch)
-        return self._update_jobs(expired, is_lost, lost())
+        ran_out = and_(jobs.c.state == State.RUNNING, jobs.c.lease_until <= database_now())
+        expired = select(jobs.c.id).where(ran_out).order_by(jobs.c.lease_until).limit(batch)
+        return self._update_jobs(expired, ran_out, lost())
 
     def take_back_unclaimed(self, batch: int) -> int:
         """Takes back releases that nobody claimed in 5 s although a worker was free: their message was lost.
@@ -56,7 +56,7 @@ class UpkeepStore:
                 return 0
             claimed = (
                 select(attempts.c.queue, func.count())
-                .where(attempts.c.ended_at.is_(None), attempts.c.claimed_at.is_not(None))
+                .where(attempts.c.ended_at.is_(None), attempts.c.claimed_at.is_not(None), ~is_lost())
                 .group_by(attempts.c.queue)
             )
             alive = (

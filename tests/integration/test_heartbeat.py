@@ -1,0 +1,159 @@
+"""The thread that says that a worker lives, by its single turns and as it runs."""
+
+from collections.abc import Iterator
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+from tests.support import sqlite
+from tests.support.jobs import change_attempts, change_job, open_lane, outcomes_of, row_of, running, time_at
+from tests.support.waiting import wait_until
+from tidegate.database import Database, database_now
+from tidegate.heartbeat import Heartbeat
+from tidegate.store import PresenceStore, Store
+
+LEASE = timedelta(seconds=15)
+
+
+class Bells:
+    """Counts how often it was rung."""
+
+    def __init__(self) -> None:
+        self.rung = 0
+
+    def ring(self) -> None:
+        self.rung += 1
+
+
+def heartbeat_of(
+    store: Store, *, children: set[int] | None = None, bells: Bells | None = None, lease: timedelta = LEASE
+) -> Heartbeat:
+    return Heartbeat(
+        store.presence,
+        worker="mine",
+        queue="io",
+        size=8,
+        lease=lease,
+        children=None if children is None else lambda: set(children),
+        after_take_back=(bells or Bells()).ring,
+    )
+
+
+def test_a_beat_shows_the_worker_and_renews_its_leases(store: Store) -> None:
+    open_lane(store)
+    claimed = running(store, worker="mine")
+    change_job(store, claimed.job_id, lease_until=database_now(timedelta(seconds=1)))
+    store.presence.gone("worker-of-io")
+
+    assert heartbeat_of(store).run_once() == 0
+
+    assert store.presence.sizes() == {"io": 8}
+    assert row_of(store, claimed.job_id).lease_until > time_at(store) + LEASE / 2
+
+
+def test_between_two_beats_nothing_is_written(store: Store) -> None:
+    heartbeat = heartbeat_of(store)
+    heartbeat.run_once()
+    open_lane(store)
+    claimed = running(store, worker="mine")
+    before = row_of(store, claimed.job_id)
+
+    heartbeat.run_once()
+
+    assert row_of(store, claimed.job_id) == before
+
+
+def test_a_child_that_vanished_loses_its_job_and_the_gate_is_woken(store: Store) -> None:
+    open_lane(store)
+    children, bells = {11, 12}, Bells()
+    heartbeat = heartbeat_of(store, children=children, bells=bells)
+    dead, alive = running(store, worker="mine", pid=11), running(store, worker="mine", pid=12)
+    for claimed in (dead, alive):
+        change_attempts(store, claimed.job_id, claimed_at=database_now(-timedelta(seconds=5)))
+    assert heartbeat.run_once() == 0
+
+    children.remove(11)
+
+    assert heartbeat.run_once() == 1
+    assert bells.rung == 1
+    assert row_of(store, dead.job_id).state == "queued"
+    assert row_of(store, alive.job_id).state == "running"
+
+
+def test_threads_have_no_children_to_lose(store: Store) -> None:
+    open_lane(store)
+    claimed = running(store, worker="mine", pid=11)
+    change_attempts(store, claimed.job_id, claimed_at=database_now(-timedelta(seconds=5)))
+
+    assert heartbeat_of(store).run_once() == 0
+    assert row_of(store, claimed.job_id).state == "running"
+
+
+def test_a_stop_gives_back_what_still_runs(store: Store) -> None:
+    open_lane(store)
+    heartbeat = heartbeat_of(store)
+    heartbeat.start()
+    claimed = running(store, worker="mine")
+
+    assert heartbeat.stop() == 1
+
+    assert row_of(store, claimed.job_id).state == "queued"
+    assert outcomes_of(store, claimed.job_id) == ["handed back"]
+    assert store.presence.sizes() == {"io": 8}, "only the one that opened the lane is left"
+
+
+def test_a_running_heartbeat_renews_by_itself(store: Store) -> None:
+    open_lane(store)
+    heartbeat = heartbeat_of(store, lease=timedelta(seconds=2))
+    heartbeat.start()
+    claimed = running(store, worker="mine")
+    first = row_of(store, claimed.job_id).lease_until
+    change_job(store, claimed.job_id, lease_until=first - timedelta(seconds=30))
+
+    wait_until(lambda: row_of(store, claimed.job_id).lease_until > first - timedelta(seconds=20), description="a beat")
+
+    heartbeat.stop()
+
+
+@pytest.fixture
+def missing(tmp_path: Path) -> Iterator[Store]:
+    """A store whose database is not there yet."""
+    database = Database(f"sqlite:///{tmp_path / 'later' / 'tidegate.db'}")
+    yield Store(database)
+    database.close()
+
+
+def test_a_worker_that_starts_while_the_database_is_away_is_seen_when_it_is_back(
+    missing: Store, tmp_path: Path
+) -> None:
+    heartbeat = heartbeat_of(missing)
+
+    heartbeat.start()
+
+    (tmp_path / "later").mkdir()
+    sqlite.fresh_database(tmp_path / "later")
+    wait_until(missing.presence.sizes, description="the worker is seen")
+    heartbeat.stop()
+
+
+def test_a_turn_that_fails_is_not_the_last(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    failures = [KeyError("a child that went while it was counted")]
+
+    def children() -> set[int]:
+        if failures:
+            raise failures.pop()
+        return {1}
+
+    looked: list[set[int]] = []
+    monkeypatch.setattr(
+        PresenceStore, "child_died", lambda _self, _worker, alive: looked.append(alive) or 0, raising=True
+    )
+    heartbeat = Heartbeat(
+        store.presence, worker="mine", queue="cpu", size=2, lease=LEASE, children=children, after_take_back=Bells().ring
+    )
+    heartbeat.start()
+
+    wait_until(lambda: looked, description="the next turn looks at the children")
+
+    heartbeat.stop()

@@ -1,0 +1,85 @@
+"""The migrations against the models, and against each other when many processes start at once."""
+
+import sys
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+from alembic.autogenerate import compare_metadata
+from alembic.runtime.migration import MigrationContext
+from sqlalchemy import inspect, text
+
+from migrations.upgrade import upgrade
+from tests.support.processes import ChildProcess
+from tidegate.database import Database
+from tidegate.models import IMPLICIT_CLIENT, metadata
+
+
+def test_the_newest_schema_is_that_of_the_models(database: Database) -> None:
+    with database.engine.connect() as connection:
+        context = MigrationContext.configure(connection, opts={"compare_type": True, "compare_server_default": True})
+
+        assert compare_metadata(context, metadata) == []
+
+
+def test_the_checks_are_those_of_the_models(database: Database) -> None:
+    """Alembic compares no CHECK constraints."""
+    made = inspect(database.engine)
+    for table in metadata.tables.values():
+        names = {constraint["name"] for constraint in made.get_check_constraints(table.name)}
+        declared = {str(check.name) for check in table.constraints if type(check).__name__ == "CheckConstraint"}
+        assert names == declared, table.name
+
+
+def test_the_indexes_cover_what_the_models_say(database: Database) -> None:
+    """Alembic compares no conditions of partial indexes."""
+    made = inspect(database.engine)
+    for table in metadata.tables.values():
+        partial = {index["name"] for index in made.get_indexes(table.name) if index.get("dialect_options")}
+        kind = database.engine.dialect.name
+        declared = {index.name for index in table.indexes if index.dialect_options[kind].get("where") is not None}
+        assert {name for name in partial if name in {index.name for index in table.indexes}} >= declared, table.name
+
+
+def test_a_second_time_does_nothing(database_url: str) -> None:
+    upgrade(database_url)
+    upgrade(database_url)
+
+
+def test_the_one_client_of_an_open_gateway_is_there(database: Database) -> None:
+    with database.reading() as connection:
+        assert list(connection.execute(text("SELECT id FROM clients")).scalars()) == [IMPLICIT_CLIENT]
+
+
+def test_a_folder_that_is_missing_is_made(tmp_path: Path) -> None:
+    upgrade(f"sqlite:///{tmp_path / 'new' / 'folder' / 'tidegate.db'}")
+
+    assert (tmp_path / "new" / "folder" / "tidegate.db").exists()
+
+
+@pytest.mark.parametrize("kind", ["sqlite", pytest.param("postgresql", marks=pytest.mark.postgresql)])
+def test_of_many_processes_at_once_one_migrates_and_none_fails(
+    request: pytest.FixtureRequest, tmp_path: Path, kind: str
+) -> None:
+    if kind == "sqlite":
+        url = f"sqlite:///{tmp_path / 'tidegate.db'}"
+    else:
+        url = request.getfixturevalue("postgresql_url")
+        with Database(url, pool_size=1).engine.begin() as connection:
+            connection.execute(text("DROP SCHEMA public CASCADE"))
+            connection.execute(text("CREATE SCHEMA public"))
+    command = [sys.executable, "-m", "migrations.upgrade"]
+    environment = {"TIDEGATE_DATABASE_URL": url}
+    with ExitStack() as stack:
+        processes = [
+            stack.enter_context(ChildProcess(command, log=tmp_path / f"{number}.log", environment=environment))
+            for number in range(4)
+        ]
+        for process in processes:
+            assert process._process is not None
+            assert process._process.wait(timeout=60) == 0, process.logs()
+
+    database = Database(url, pool_size=1)
+    with database.reading() as connection:
+        assert len(connection.execute(text("SELECT version_num FROM alembic_version")).all()) == 1
+    database.close()

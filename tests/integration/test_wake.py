@@ -1,0 +1,110 @@
+"""Waking the steward over a real Valkey, which may die and come back."""
+
+import time
+
+from tests.support.valkey import Valkey
+from tests.support.waiting import wait_until
+from tidegate.wake import Ear, RedisBell, SilentBell, bell_for, ear_for, is_reachable
+
+
+def listening_ear(broker: Valkey) -> Ear:
+    ear = Ear(broker.url)
+    assert ear.wait(5), "whatever was rung before it listened"
+    return ear
+
+
+def seconds_of(ear: Ear, wait: float) -> tuple[bool, float]:
+    started = time.monotonic()
+    heard = ear.wait(wait)
+    return heard, time.monotonic() - started
+
+
+def test_a_ring_is_heard_at_once(broker: Valkey) -> None:
+    ear = listening_ear(broker)
+
+    RedisBell(broker.url).ring()
+
+    heard, seconds = seconds_of(ear, 10)
+    assert heard
+    assert seconds < 5
+
+
+def test_a_ring_before_the_wait_is_heard_too(broker: Valkey) -> None:
+    ear = listening_ear(broker)
+    bell = RedisBell(broker.url)
+    bell.ring()
+    with broker.client() as client:
+        wait_until(lambda: client.info("stats")["total_commands_processed"], description="it was sent")
+
+    assert ear.wait(5)
+
+
+def test_without_a_ring_it_waits_as_long_as_asked(broker: Valkey) -> None:
+    heard, seconds = seconds_of(listening_ear(broker), 0.2)
+
+    assert not heard
+    assert seconds >= 0.2
+
+
+def test_many_rings_are_sent_as_a_few(broker: Valkey) -> None:
+    ear = listening_ear(broker)
+    bell = RedisBell(broker.url)
+    for _ in range(1000):
+        bell.ring()
+    assert ear.wait(5)
+
+    with broker.client() as client:
+        calls = client.info("commandstats")["cmdstat_publish"]["calls"]
+    assert calls < 200
+
+
+def test_every_ear_hears(broker: Valkey) -> None:
+    ears = [listening_ear(broker) for _ in range(3)]
+
+    RedisBell(broker.url).ring()
+
+    assert [ear.wait(5) for ear in ears] == [True, True, True]
+
+
+def test_while_the_broker_is_away_ringing_and_waiting_do_no_harm_and_afterwards_they_work(broker: Valkey) -> None:
+    ear, bell = listening_ear(broker), RedisBell(broker.url)
+    bell.ring()
+    assert ear.wait(5)
+    broker.kill()
+
+    started = time.monotonic()
+    bell.ring()
+    assert time.monotonic() - started < 0.1, "the caller does not wait"
+    heard, seconds = seconds_of(ear, 0.3)
+    assert not heard
+    assert seconds >= 0.3, "it does not spin"
+    assert is_reachable(broker.url) is False
+
+    broker.start()
+    assert ear.wait(5), "what was rung meanwhile"
+    wait_until(lambda: bell.ring() or ear.wait(0.1), description="a ring is heard again")  # type: ignore[func-returns-value]
+    assert is_reachable(broker.url) is True
+
+
+def test_a_frozen_broker_holds_nobody(broker: Valkey) -> None:
+    ear, bell = listening_ear(broker), RedisBell(broker.url)
+    broker.freeze()
+
+    started = time.monotonic()
+    bell.ring()
+    assert time.monotonic() - started < 0.1
+    heard, seconds = seconds_of(ear, 0.3)
+    assert not heard
+    assert 0.3 <= seconds < 2
+    assert is_reachable(broker.url) is False
+
+    broker.thaw()
+    wait_until(lambda: bell.ring() or ear.wait(0.1), description="a ring is heard again")  # type: ignore[func-returns-value]
+
+
+def test_a_broker_without_pub_sub_has_a_silent_bell_and_no_ear() -> None:
+    for url in ("amqp://guest@host//", "sqs://", ""):
+        assert isinstance(bell_for(url), SilentBell)
+        assert ear_for(url) is None
+        assert is_reachable(url) is None
+    assert isinstance(bell_for("rediss://host/0"), RedisBell)
