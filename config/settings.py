@@ -65,6 +65,7 @@ class Settings(BaseSettings):
     grace_seconds: int = Field(5, ge=0, le=600, description="How long a stopping worker may finish what it runs.")
     retention: Duration = Field(timedelta(days=7), description="How long final jobs are kept.")
     web_workers: Count = Field(1, description="Web server processes.")
+    web_threads: Count = Field(64, description="Requests side by side in one web process; a slow upload holds one.")
     io_workers: Count = Field(1, description="Worker processes for operations that wait for the network.")
     io_concurrency: Count = Field(32, description="Attempts side by side in one io worker (threads).")
     cpu_concurrency: Count = Field(2, description="Attempts side by side in the cpu worker (processes).")

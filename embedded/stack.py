@@ -63,7 +63,14 @@ def _web(settings: Settings, surroundings: Mapping[str, str]) -> Program:
         name="web",
         arguments=(
             *(sys.executable, "-m", "granian", "--interface", "wsgi", "--host", host, "--port", str(settings.port)),
-            *("--workers", str(settings.web_workers), "--blocking-threads", "8", "--respawn-failed-workers", "--no-ws"),
+            *(
+                "--workers",
+                str(settings.web_workers),
+                "--blocking-threads",
+                str(settings.web_threads),
+                "--respawn-failed-workers",
+                "--no-ws",
+            ),
             *("--workers-kill-timeout", "1", "--log-level", settings.log_level.lower(), "webapp.wsgi:app"),
         ),
         environment=surroundings,

@@ -34,6 +34,8 @@ app.conf.update(
     broker_connection_max_retries=None,  # a worker waits for its broker for ever
     worker_cancel_long_running_tasks_on_connection_loss=False,
     worker_consumer="tasks.consumer:PatientConsumer",
+    # A child that is not up in time ends its whole worker, and Celery's 4 s are little on a busy machine.
+    worker_proc_alive_timeout=60,
     worker_hijack_root_logger=False,
     worker_redirect_stdouts=False,
     worker_enable_remote_control=True,

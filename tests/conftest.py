@@ -1,6 +1,7 @@
 """Fixtures of all tiers: fresh databases and a broker; the marks of the tiers; the beginning and end of a run."""
 
 import os
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -64,9 +65,10 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 @pytest.fixture
-def sqlite_url(tmp_path: Path) -> str:
-    """URL of a fresh migrated SQLite database."""
-    return sqlite.fresh_database(tmp_path)
+def sqlite_url() -> Iterator[str]:
+    """URL of a fresh migrated SQLite database: in memory where there is a folder there, for each commit is synced."""
+    with tempfile.TemporaryDirectory(dir=run.folder(), ignore_cleanup_errors=True) as folder:
+        yield sqlite.fresh_database(Path(folder))
 
 
 @pytest.fixture

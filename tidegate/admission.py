@@ -45,8 +45,11 @@ class Admission:
     max_backlog: int
     disk: Disk | None = None
 
-    def check(self, operation: Operation, *, client_id: str, timeout: timedelta, delay: timedelta) -> None:
-        """Raises Unavailable or CannotFinishInTime. `delay`: how far ahead the job may start at the earliest.
+    def check(
+        self, operation: Operation, *, client_id: str, timeout: timedelta, delay: timedelta, ahead: int = 0
+    ) -> None:
+        """Raises Unavailable or CannotFinishInTime. `delay`: how far ahead the job may start at the earliest;
+        `ahead`: how many jobs of the same request go before it.
 
         Advisory: it decides by the lanes' last sample and by what this process submitted since.
         """
@@ -55,12 +58,13 @@ class Admission:
         lane = self.lanes.view(operation.downstream)
         if lane is None:
             return
-        submitted = self.lanes.submitted_since_sample(operation.downstream)
-        if lane.backlog_of(client_id) + submitted >= self.max_backlog:
+        own = self.lanes.submitted_since_sample(operation.downstream, client_id) + ahead
+        if lane.backlog_of(client_id) + own >= self.max_backlog:
             raise Unavailable(
                 f"{self.max_backlog} of your jobs wait for {operation.downstream}, more are not taken", _BACKLOG_RETRY
             )
         if operation.admission:
+            submitted = self.lanes.submitted_since_sample(operation.downstream) + ahead
             self._check_time(operation, lane, timeout, delay, submitted)
 
     def _check_time(

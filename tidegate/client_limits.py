@@ -10,12 +10,13 @@ _MOST_CLIENTS = 100_000
 
 @dataclass(frozen=True, kw_only=True)
 class Verdict:
-    """Whether a request is within the limit. `remaining`: how many more are, now; the durations are seconds."""
+    """Whether a request is within the limit. `remaining`: how many more are, now. `more_in_seconds`: until it is one
+    more; for a refused request that is when to come again."""
 
     allowed: bool
     rate: pacing.Rate
     remaining: int
-    retry_after_seconds: float
+    more_in_seconds: float
 
 
 class ClientLimit:
@@ -37,11 +38,11 @@ class ClientLimit:
                 self._allowance, self._paces.get(client_id, pacing.Pace()), now=now, wanted=1, horizon=0
             )
             self._paces[client_id] = pace
-        used = -(-max(0, pace.free_at - now) // self._rate.interval)
-        wait = max(0, pacing.next_slot(self._allowance, pace, now=now) - now)
+        debt = max(0, pace.free_at - now)
+        used = -(-debt // self._rate.interval)
         return Verdict(
             allowed=bool(slots),
             rate=self._rate,
             remaining=max(0, self._rate.calls - used),
-            retry_after_seconds=wait / 1e6,
+            more_in_seconds=max(0, debt - (used - 1) * self._rate.interval) / 1e6 if used else 0.0,
         )

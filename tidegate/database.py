@@ -151,6 +151,7 @@ def _sqlite_engine(url: str, pool_size: int) -> Engine:
         connect_args={"timeout": _BUSY_TIMEOUT_SECONDS, "check_same_thread": False, "isolation_level": None},
         pool_size=pool_size,
         max_overflow=pool_size * 2,
+        hide_parameters=True,  # else callers' bodies and headers would stand in the log of every error
     )
 
     @event.listens_for(engine, "connect")
@@ -175,5 +176,6 @@ def _postgresql_engine(url: str, pool_size: int) -> Engine:
         max_overflow=pool_size * 2,
         pool_timeout=_CONNECT_TIMEOUT_SECONDS,
         pool_pre_ping=False,
+        hide_parameters=True,
         connect_args={"connect_timeout": _CONNECT_TIMEOUT_SECONDS, "application_name": "tidegate"},
     )

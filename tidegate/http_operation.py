@@ -46,6 +46,11 @@ class HttpOperation:
         """False: an attempt is one request."""
         return False
 
+    @property
+    def content_types(self) -> tuple[str, ...]:
+        """None named: the downstream decides."""
+        return ()
+
     def input_schema(self) -> Mapping[str, Any] | None:
         """None: the downstream decides what it takes."""
         return None

@@ -3,7 +3,8 @@
 `client_id` None means an operator, who has every client's jobs.
 """
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import TypeVar
@@ -57,23 +58,35 @@ class Jobs:
 
     def submit_all(self, submissions: Sequence[Submission]) -> list[Job]:
         """Records all or none, in one transaction; raises the first Refusal."""
-        checked = [self._checked(each) for each in submissions]
+        checked = self._checked(submissions)
         _raise_first(checked)
-        return _raise_first(self._record(checked))
+        return _raise_first(self._record(checked, check=_check_same))
 
     def submit_each(self, submissions: Sequence[Submission]) -> list[Job | Refusal]:
         """Records those that are taken, in one transaction; in place of each other one, why not."""
-        return self._record([self._checked(each) for each in submissions])
+        return self._record(self._checked(submissions))
 
-    def _checked(self, submission: Submission) -> NewJob | Job | Refusal:
-        """What would be recorded; the job of a key that was used before; or why it is not taken."""
-        try:
-            operation = self.registry.operation(submission.operation)
-            return self._replay(submission) or self._new_job(operation, submission)
-        except Refusal as refusal:
-            return refusal
+    def _checked(self, submissions: Sequence[Submission]) -> list[NewJob | Job | Refusal]:
+        """For each what would be recorded; the job of a key that was used before; or why it is not taken."""
+        known = self.store.keys(
+            (each.client_id, each.idempotency_key) for each in submissions if each.idempotency_key is not None
+        )
+        checked: list[NewJob | Job | Refusal] = []
+        ahead: Counter[str] = Counter()  # of the same request, by lane
+        for submission in submissions:
+            try:
+                operation = self.registry.operation(submission.operation)
+                answer = self._replay(submission, known) or self._new_job(
+                    operation, submission, ahead=ahead[operation.downstream]
+                )
+            except Refusal as refusal:
+                checked.append(refusal)
+            else:
+                checked.append(answer)
+                ahead[operation.downstream] += isinstance(answer, NewJob)
+        return checked
 
-    def _new_job(self, operation: Operation, submission: Submission) -> NewJob:
+    def _new_job(self, operation: Operation, submission: Submission, *, ahead: int) -> NewJob:
         body, timeout = submission.body, submission.timeout or operation.timeout
         if len(body.content) > operation.max_body:
             raise BodyTooLarge(f"{operation.name} takes at most {operation.max_body} bytes, not {len(body.content)}")
@@ -86,7 +99,7 @@ class Jobs:
         if delay >= timeout:
             raise InvalidHeader("Job-Not-Before: it must lie before the deadline")
         operation.check(body)
-        self.admission.check(operation, client_id=submission.client_id, timeout=timeout, delay=delay)
+        self.admission.check(operation, client_id=submission.client_id, timeout=timeout, delay=delay, ahead=ahead)
         return NewJob(
             id=str(uuid_utils.uuid7()),
             client_id=submission.client_id,
@@ -104,12 +117,14 @@ class Jobs:
             body=body,
         )
 
-    def _record(self, checked: Sequence[NewJob | Job | Refusal]) -> list[Job | Refusal]:
+    def _record(
+        self, checked: Sequence[NewJob | Job | Refusal], check: Callable[[NewJob, StoredKey], None] | None = None
+    ) -> list[Job | Refusal]:
         """Inserts what is new; a job whose key another request was faster to use becomes that one's."""
         new = [each for each in checked if isinstance(each, NewJob)]
-        recorded = iter(zip(new, self.store.insert(new) if new else [], strict=True))
+        recorded = iter(zip(new, self.store.insert(new, check), strict=True))
         for job in new:
-            self.lanes.submitted(job.downstream)
+            self.lanes.submitted(job.downstream, job.client_id)
         if new:
             self.bell.ring()
         return [self._recorded(*next(recorded)) if isinstance(each, NewJob) else each for each in checked]
@@ -118,7 +133,8 @@ class Jobs:
         if isinstance(answer, Job):
             return answer
         try:
-            return self._job_of(answer, new.client_id, new.fingerprint)
+            _check_same(new, answer)
+            return self._job_of(answer, new.client_id)
         except Refusal as refusal:
             return refusal
 
@@ -193,19 +209,31 @@ class Jobs:
             job = self.get(job_id, client_id=client_id)
             raise JobNotFinal(f"the job is still {job.state}; cancel it first")
 
-    def _replay(self, submission: Submission) -> Job | None:
+    def _replay(self, submission: Submission, known: Mapping[tuple[str, str], StoredKey]) -> Job | None:
         if submission.idempotency_key is None:
             return None
-        key = self.store.key(submission.client_id, submission.idempotency_key)
-        return self._job_of(key, submission.client_id, submission.fingerprint) if key else None
+        key = known.get((submission.client_id, submission.idempotency_key))
+        if key is None:
+            return None
+        _check_same(submission, key)
+        return self._job_of(key, submission.client_id)
 
-    def _job_of(self, key: StoredKey, client_id: str, fingerprint: bytes | None) -> Job:
-        if key.fingerprint != fingerprint:
-            raise IdempotencyConflict("this Idempotency-Key was used for another request")
+    def _job_of(self, key: StoredKey, client_id: str) -> Job:
         job = self.store.get(key.job_id, client_id) if key.job_id else None
         if job is None:
-            raise JobErased("the job of this Idempotency-Key was deleted")
+            raise _erased()
         return replace(job, is_replay=True)
+
+
+def _check_same(request: Submission | NewJob, key: StoredKey) -> None:
+    if key.fingerprint != request.fingerprint:
+        raise IdempotencyConflict("this Idempotency-Key was used for another request")
+    if key.job_id is None:
+        raise _erased()
+
+
+def _erased() -> JobErased:
+    return JobErased("the job of this Idempotency-Key was deleted")
 
 
 def _raise_first(answers: Sequence[Answer | Refusal]) -> list[Answer]:

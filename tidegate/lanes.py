@@ -5,6 +5,7 @@ from collections import Counter
 from datetime import timedelta
 
 from tidegate import clock
+from tidegate.database import UNREACHABLE
 from tidegate.forecast import LaneView
 from tidegate.store import Store
 
@@ -22,28 +23,38 @@ class Lanes:
         self._lock = threading.Lock()
         self._views: dict[str, LaneView] = {}
         self._read_at = float("-inf")
-        self._submitted: Counter[str] = Counter()
+        self._submitted: dict[str, Counter[str]] = {}
 
     def view(self, downstream: str) -> LaneView | None:
         """The lane as it was half a second ago at most; None for a downstream that no steward has declared yet."""
         return self.views().get(downstream)
 
     def views(self, *, fresh: bool = False) -> dict[str, LaneView]:
-        """Every lane by name; `fresh` reads them now."""
+        """Every lane by name; `fresh` reads them now.
+
+        While the database can't be reached, only a `fresh` look raises; others get what was last seen: a forecast
+        must not turn the answer to a submit that is committed into a refusal.
+        """
         with self._lock:
             if fresh or clock.monotonic() - self._read_at > _FRESH_SECONDS:
-                self._read()
+                try:
+                    self._read()
+                except UNREACHABLE:
+                    if fresh:
+                        raise
+                    self._read_at = clock.monotonic()
             return self._views
 
-    def submitted(self, downstream: str) -> None:
+    def submitted(self, downstream: str, client_id: str) -> None:
         """Notes a submit that no sample has counted yet."""
         with self._lock:
-            self._submitted[downstream] += 1
+            self._submitted.setdefault(downstream, Counter())[client_id] += 1
 
-    def submitted_since_sample(self, downstream: str) -> int:
-        """How many jobs this process submitted to the lane since its last sample."""
+    def submitted_since_sample(self, downstream: str, client_id: str | None = None) -> int:
+        """How many jobs this process submitted to the lane since its last sample; of one client, or of all."""
         with self._lock:
-            return self._submitted[downstream]
+            by_client = self._submitted.get(downstream, Counter())
+            return by_client.total() if client_id is None else by_client[client_id]
 
     def _read(self) -> None:
         samples = {sample.downstream: sample for sample in self._store.samples.latest()}

@@ -143,6 +143,11 @@ class Operation(Protocol):
         """Largest input, in bytes."""
         ...
 
+    @property
+    def content_types(self) -> tuple[str, ...]:
+        """What an input may be; none named: anything."""
+        ...
+
     def input_schema(self) -> Mapping[str, Any] | None:
         """JSON Schema of the input; None when anything goes."""
         ...

@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 import orjson
 from pydantic import TypeAdapter, ValidationError
-from pydantic_core import PydanticSerializationError
+from pydantic_core import PydanticSerializationError, from_json
 
 from tidegate.durations import parse_duration
 from tidegate.errors import ConfigurationError, InputFault, InvalidInput, MalformedBody, PermanentError, UnsupportedBody
@@ -150,13 +150,16 @@ def parse(params: TypeAdapter[Any], content: bytes) -> Any:
     try:
         return params.validate_json(content)
     except ValidationError as error:
-        faults = [
-            InputFault(_pointer(fault["loc"]), fault["msg"].removeprefix("Value error, "))
-            for fault in error.errors(include_url=False, include_input=False)
-        ]
-        if any(fault["type"] == "json_invalid" for fault in error.errors(include_url=False, include_input=False)):
-            raise MalformedBody(faults[0].detail) from None
-        raise InvalidInput(faults) from None
+        found = error.errors(include_url=False, include_input=False)
+        if any(fault["type"] == "json_invalid" for fault in found):
+            raise MalformedBody(found[0]["msg"]) from None
+        document = from_json(content)
+        raise InvalidInput(
+            [
+                InputFault(_pointer(fault["loc"], document), fault["msg"].removeprefix("Value error, "))
+                for fault in found
+            ]
+        ) from None
 
 
 def _hints_of(function: Callable[..., Any]) -> dict[str, Any]:
@@ -181,8 +184,22 @@ def _can_be_sent(body: Body) -> bool:
     )
 
 
-def _pointer(location: tuple[int | str, ...]) -> str:
-    return "".join("/" + str(part).replace("~", "~0").replace("/", "~1") for part in location)
+def _pointer(location: tuple[int | str, ...], document: Any) -> str:
+    """JSON pointer to where pydantic says; without what it adds that is no place, such as the branch of a union.
+
+    The last part of a place may be a member that is missing.
+    """
+    places: list[int | str] = []
+    for number, part in enumerate(location):
+        match document:
+            case dict() if part in document or number == len(location) - 1:
+                document = document.get(part)
+            case list() if isinstance(part, int) and part < len(document):
+                document = document[part]
+            case _:
+                continue
+        places.append(part)
+    return "".join("/" + str(place).replace("~", "~0").replace("/", "~1") for place in places)
 
 
 def _says_json(media_type: str) -> bool:

@@ -20,8 +20,8 @@ from tidegate.operations import Registry
 from tidegate.store import Store
 from tidegate.wake import Bell, bell_for
 
-# One connection a blocking thread of the server, and one to spare.
-_CONNECTIONS = 9
+# Fewer than threads: most of those read a body or wait for their turn. Twice as many more are opened in need.
+_CONNECTIONS = 10
 # A caller must have a 503 within 3 s of a database that says nothing.
 _PATIENCE = timedelta(seconds=2)
 
@@ -52,7 +52,7 @@ class Gateway:
 def create_app(settings: Settings, database: Database | None = None) -> Flask:
     """The WSGI application. Needs no database to start, only to answer."""
     # They import `gateway` from here.
-    from webapp import batch, bulk, downstreams, errors, health, jobs, limits, operations, proxies  # noqa: PLC0415
+    from webapp import batch, bulk, docs, downstreams, errors, health, jobs, limits, operations, proxies  # noqa: PLC0415
 
     app = Flask(__name__, static_folder=None)
     app.url_map.merge_slashes = False  # a wrong path is a 404, never a redirect
@@ -60,7 +60,7 @@ def create_app(settings: Settings, database: Database | None = None) -> Flask:
     app.config["MAX_CONTENT_LENGTH"] = settings.max_body + 1
     app.extensions["tidegate"] = _gateway(settings, database)
     errors.register(app)
-    for module in (health, operations, downstreams, batch, bulk, jobs):
+    for module in (docs, health, operations, downstreams, batch, bulk, jobs):
         app.register_blueprint(module.routes)
     app.before_request(_check_host)
     app.after_request(limits.tell)

@@ -1,6 +1,7 @@
 """Many jobs in one request: a JSON array or NDJSON, each job taken or refused for itself, or all or none."""
 
-from collections.abc import Iterator
+import json
+from collections.abc import Iterator, Sequence
 from datetime import timedelta
 from typing import Annotated, Any
 
@@ -8,7 +9,7 @@ import orjson
 from flask import Blueprint, Response, request
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
-from tidegate.errors import InvalidQuery, Refusal, UnsupportedBody
+from tidegate.errors import InputFault, InvalidInput, InvalidQuery, MalformedBody, Refusal, TooFast, UnsupportedBody
 from tidegate.job import Job
 from tidegate.operations import Body
 from tidegate.python_operation import parse
@@ -18,7 +19,8 @@ from webapp.auth import caller
 from webapp.documents import absolute, job_document, job_path, json_answer
 from webapp.errors import refusal_document
 from webapp.limits import count
-from webapp.submitting import idempotency_key, traceparent, whole_body
+from webapp.numbers import Whole
+from webapp.submitting import KEY_PATTERN, traceparent, whole_body
 
 routes = Blueprint("batch", __name__, url_prefix="/v1")
 
@@ -29,11 +31,11 @@ NDJSON = "application/x-ndjson"
 class Item(BaseModel):
     """One job of a batch: its input, and what headers say of a single one."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(extra="forbid", strict=True)
 
     input: Any
-    idempotency_key: str | None = None
-    timeout: Annotated[int, Field(ge=1, le=999_999_999)] | None = None
+    idempotency_key: Annotated[str, Field(pattern=KEY_PATTERN)] | None = None
+    timeout: Annotated[Whole, Field(ge=1, le=999_999_999)] | None = None
 
 
 _ITEMS = TypeAdapter(Annotated[list[Item], Field(min_length=1, max_length=MOST_JOBS)])
@@ -42,12 +44,11 @@ _ITEMS = TypeAdapter(Annotated[list[Item], Field(min_length=1, max_length=MOST_J
 @routes.post("/operations/<operation>/jobs/batch")
 def submit(operation: str) -> Response:
     """Up to 1,000 jobs of one operation. `?all_or_none=true`: one refusal refuses all."""
+    client_id = caller().client_id
     gateway().registry.operation(operation)
-    submissions = list(_submissions(operation))
-    for _ in submissions:
-        count(gateway().submit_limit, "submits")
-    jobs = gateway().jobs
-    answers = jobs.submit_all(submissions) if _all_or_none() else jobs.submit_each(submissions)
+    all_or_none = _all_or_none()
+    submissions = list(_submissions(operation, client_id))
+    answers = _submit_all(submissions) if all_or_none else _submit_each(submissions)
     document: shapes.BatchAnswers = {"jobs": [_answer(answer) for answer in answers]}
     return json_answer(document, 202)
 
@@ -60,15 +61,37 @@ def _answer(answer: Job | Refusal) -> shapes.BatchAnswer:
     return {"status": 202, "location": absolute(job_path(answer)), "job": document, "problem": None}
 
 
-def _submissions(operation: str) -> Iterator[Submission]:
+def _submit_all(submissions: Sequence[Submission]) -> Sequence[Job | Refusal]:
+    for _ in submissions:
+        count(gateway().submit_limit, "submits")
+    return gateway().jobs.submit_all(submissions)
+
+
+def _submit_each(submissions: Sequence[Submission]) -> Sequence[Job | Refusal]:
+    """Those within the client's limit; the rest is refused job by job, and all with a 429 when not one is within."""
+    too_fast: list[Refusal] = []
+    within: list[Submission] = []
+    for submission in submissions:
+        try:
+            count(gateway().submit_limit, "submits")
+        except TooFast as refusal:
+            if not within:
+                raise
+            too_fast = [refusal] * (len(submissions) - len(within))
+            break
+        within.append(submission)
+    return [*gateway().jobs.submit_each(within), *too_fast]
+
+
+def _submissions(operation: str, client_id: str) -> Iterator[Submission]:
     trace = traceparent()
-    for item in parse(_ITEMS, _as_array(whole_body())):
+    for number, item in enumerate(parse(_ITEMS, _as_array(whole_body()))):
         yield Submission(
             operation=operation,
-            body=Body(content=orjson.dumps(item.input), content_type="application/json"),
-            client_id=caller().client_id,
+            body=Body(content=_as_json(item.input, number), content_type="application/json"),
+            client_id=client_id,
             timeout=None if item.timeout is None else timedelta(seconds=item.timeout),
-            idempotency_key=idempotency_key(item.idempotency_key),
+            idempotency_key=item.idempotency_key,
             traceparent=trace,
         )
 
@@ -86,6 +109,25 @@ def _as_array(content: bytes) -> bytes:
         case "application/json":
             return content
         case "application/x-ndjson" | "application/jsonl":
-            return b"[" + b",".join(line for line in content.splitlines() if line.strip()) + b"]"
+            lines = [line for line in content.splitlines() if line.strip()]
+            for number, line in enumerate(lines, 1):
+                _check_line(number, line)
+            return b"[" + b",".join(lines) + b"]"
         case other:
             raise UnsupportedBody(f"a batch is application/json or {NDJSON}, not {other or 'an unnamed type'}")
+
+
+def _check_line(number: int, line: bytes) -> None:
+    """Joined, two halves of a value or two values in one line could pass for what they are not."""
+    try:
+        orjson.loads(line)
+    except orjson.JSONDecodeError as error:
+        raise MalformedBody(f"line {number} is not a JSON value of its own: {error}") from None
+
+
+def _as_json(value: Any, number: int) -> bytes:
+    """The input as a body. Not orjson: it does not know integers of more than 64 bits, and makes 1e400 null."""
+    try:
+        return json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode()
+    except ValueError:
+        raise InvalidInput([InputFault(f"/{number}/input", "a number in it is too large")]) from None

@@ -1,5 +1,6 @@
 """Cancel and retry of many jobs by what they are: an operator's tools for a bad day."""
 
+from collections.abc import Collection
 from typing import Annotated
 
 from flask import Blueprint, Response, request
@@ -8,29 +9,32 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, TypeAdapter
 from tidegate.errors import JobAlreadyFinal, Refusal, UnsupportedBody
 from tidegate.job import Job
 from tidegate.python_operation import parse
-from tidegate.states import State
+from tidegate.states import FINAL_STATES, OPEN_STATES, State
 from tidegate.store.listing import Filter
 from webapp import gateway, shapes
 from webapp.auth import operator
 from webapp.documents import json_answer
+from webapp.numbers import Whole
+from webapp.queries import NAME_PATTERN
 from webapp.submitting import whole_body
 
 routes = Blueprint("bulk", __name__, url_prefix="/v1/jobs")
 
 MOST_JOBS = 1000
+_Name = Annotated[str, Field(pattern=NAME_PATTERN)]
 
 
 class Selection(BaseModel):
-    """Which jobs. `limit` of them at the most."""
+    """Which jobs. Without a state: those that can be cancelled or retried. `limit` of them at the most."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(extra="forbid", strict=True)
 
     state: State | None = None
-    operation: str | None = None
-    downstream: str | None = None
-    client_id: str | None = None
+    operation: _Name | None = None
+    downstream: _Name | None = None
+    client_id: _Name | None = None
     created_before: AwareDatetime | None = None
-    limit: Annotated[int, Field(ge=1, le=MOST_JOBS)] = MOST_JOBS
+    limit: Annotated[Whole, Field(ge=1, le=MOST_JOBS)] = MOST_JOBS
 
 
 _SELECTION = TypeAdapter(Selection)
@@ -39,7 +43,7 @@ _SELECTION = TypeAdapter(Selection)
 @routes.post("/cancel")
 def cancel() -> Response:
     """Cancels those that are queued, asks those that run to stop. Call it again while `matched` is `limit`."""
-    found = _found()
+    found = _found(OPEN_STATES)
     jobs = gateway().jobs
     counts: shapes.CancelCounts = {"matched": len(found), "cancelled": 0, "asked_to_stop": 0, "already_final": 0}
     for job in found:
@@ -56,7 +60,7 @@ def cancel() -> Response:
 def retry() -> Response:
     """Submits those that ended without a result again, each once however often it is called."""
     counts: shapes.RetryCounts = {"matched": 0, "retried": 0, "refused": 0}
-    for job in _found():
+    for job in _found(FINAL_STATES - {State.SUCCEEDED}):
         counts["matched"] += 1
         try:
             gateway().jobs.retry(job.id, client_id=None, idempotency_key=f"retry-of-{job.id}")
@@ -67,9 +71,10 @@ def retry() -> Response:
     return json_answer(counts)
 
 
-def _found() -> list[Job]:
+def _found(states: Collection[State]) -> list[Job]:
     operator()
     if request.mimetype != "application/json":
         raise UnsupportedBody("send the selection as application/json")
     selection: Selection = parse(_SELECTION, whole_body())
-    return list(gateway().jobs.list(Filter(**selection.model_dump())))
+    chosen = (selection.state,) if selection.state else states
+    return list(gateway().jobs.list(Filter(**selection.model_dump(exclude={"state"}), states=chosen)))

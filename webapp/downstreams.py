@@ -3,7 +3,16 @@
 from typing import Annotated, Literal
 
 from flask import Blueprint, Response, request
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, TypeAdapter
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    TypeAdapter,
+    ValidatorFunctionWrapHandler,
+    WrapValidator,
+)
 
 from tidegate.errors import UnknownDownstream, UnsupportedBody
 from tidegate.forecast import LaneView
@@ -14,6 +23,7 @@ from webapp import gateway, lane_shapes
 from webapp.auth import operator
 from webapp.documents import absolute, json_answer
 from webapp.instants import instant
+from webapp.numbers import Whole
 
 routes = Blueprint("downstreams", __name__, url_prefix="/v1/downstreams")
 
@@ -31,7 +41,24 @@ def _as_list(value: object) -> object:
     return [value] if isinstance(value, str) else value
 
 
-_Rates = Annotated[list[Annotated[str, AfterValidator(_check_rate)]], Field(max_length=5), BeforeValidator(_as_list)]
+def _unless_unlimited(value: object, check: ValidatorFunctionWrapHandler) -> object:
+    return value if value == UNLIMITED else check(value)
+
+
+_Rate = Annotated[
+    str,
+    AfterValidator(_check_rate),
+    Field(json_schema_extra={"pattern": "^[1-9][0-9]{0,8}/[smhd]$", "examples": ["50/s"]}),
+]
+_Several = Annotated[list[_Rate], Field(max_length=5)]
+_Rates = Annotated[_Several, BeforeValidator(_as_list, json_schema_input_type=_Several | _Rate | Literal["unlimited"])]
+
+
+_Number = Annotated[Whole, Field(ge=1, le=100_000)]
+# Not a union, whose faults would point into "/concurrency/int".
+_Concurrency = Annotated[
+    _Number, WrapValidator(_unless_unlimited, json_schema_input_type=_Number | Literal["unlimited"])
+]
 
 
 class Change(BaseModel):
@@ -40,10 +67,10 @@ class Change(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True)
 
     rate: _Rates | None = None
-    burst: Annotated[int, Field(ge=1, le=100_000)] | None = None
-    concurrency: Annotated[int, Field(ge=1, le=100_000)] | Literal["unlimited"] | None = None
-    breaker: Annotated[int, Field(ge=0, le=1_000_000)] | None = None
-    paused: bool = False
+    burst: Annotated[Whole, Field(ge=1, le=100_000)] | None = None
+    concurrency: _Concurrency | None = None
+    breaker: Annotated[Whole, Field(ge=0, le=1_000_000)] | None = None
+    paused: bool | None = None
 
 
 _CHANGE = TypeAdapter(Change)
@@ -76,8 +103,10 @@ def change(name: str) -> Response:
         raise UnsupportedBody(f"send a JSON merge patch as {' or '.join(sorted(_MERGE_PATCH))}")
     wanted: Change = parse(_CHANGE, request.get_data(cache=False))
     changes = {_COLUMNS[key]: getattr(wanted, key) for key in wanted.model_fields_set if key in _COLUMNS}
-    paused = wanted.paused if "paused" in wanted.model_fields_set else None
-    if not gateway().store.limits.change(name, changes, paused=paused):
+    paused = bool(wanted.paused) if "paused" in wanted.model_fields_set else None
+    # Looked up first: PostgreSQL can't even be asked for a name with a NUL.
+    is_known = name in gateway().lanes.views(fresh=True)
+    if not is_known or not gateway().store.limits.change(name, changes, paused=paused):
         raise _unknown(name)
     gateway().bell.ring()
     return _answer(name)

@@ -5,6 +5,7 @@ import math
 from collections.abc import Mapping
 from datetime import timedelta
 from typing import Any
+from urllib.parse import quote
 
 import orjson
 from flask import Flask, Response, request
@@ -13,6 +14,7 @@ from werkzeug.exceptions import HTTPException
 from tidegate import errors
 from tidegate.database import UNREACHABLE
 from webapp.instants import instant
+from webapp.shapes import Fault, Problem
 
 log = logging.getLogger(__name__)
 
@@ -40,6 +42,7 @@ REFUSALS: dict[type[errors.Refusal], tuple[int, str, str]] = {
     errors.Unavailable: (503, "unavailable", "Nothing can be recorded just now"),
 }
 """Every refusal with its status, the end of its type URI, and its title. README documents each."""
+INTERNAL_ERROR = ("internal-error", "Something went wrong here")
 
 
 def problem(
@@ -51,7 +54,7 @@ def problem(
         "title": title,
         "status": status,
         "detail": detail,
-        "instance": request.path,
+        "instance": _instance(),
         **(more or {}),
     }
     response = Response(orjson.dumps(document, default=str), status, content_type=PROBLEM)
@@ -70,17 +73,34 @@ def register(app: Flask) -> None:
     app.register_error_handler(Exception, _unexpected)
 
 
-def refusal_document(refusal: errors.Refusal) -> dict[str, Any]:
+def refusal_document(refusal: errors.Refusal) -> Problem:
     """The problem document of a refusal."""
     status, name, title = REFUSALS[type(refusal)]
-    return {
+    document: Problem = {
         "type": TYPE_PREFIX + name,
         "title": title,
         "status": status,
         "detail": str(refusal),
-        "instance": request.path,
-        **_more(refusal),
+        "instance": _instance(),
     }
+    match refusal:
+        case errors.InvalidInput():
+            document["errors"] = [Fault(pointer=fault.pointer, detail=fault.detail) for fault in refusal.faults]
+        case errors.CannotFinishInTime():
+            document["earliest_finish"] = instant(refusal.earliest_finish)
+        case _:
+            pass
+    return document
+
+
+def http_error_name(error: HTTPException) -> str:
+    """The end of the type URI of an error of Flask's own."""
+    return (error.name or "error").lower().replace(" ", "-")
+
+
+def _instance() -> str:
+    """The path as a URI has it."""
+    return quote(request.path, safe="/:@!$&'()*+,;=~")
 
 
 def _refused(refusal: errors.Refusal) -> Response:
@@ -96,16 +116,6 @@ def _refused(refusal: errors.Refusal) -> Response:
     return response
 
 
-def _more(refusal: errors.Refusal) -> dict[str, Any]:
-    match refusal:
-        case errors.InvalidInput():
-            return {"errors": [{"pointer": fault.pointer, "detail": fault.detail} for fault in refusal.faults]}
-        case errors.CannotFinishInTime():
-            return {"earliest_finish": instant(refusal.earliest_finish)}
-        case _:
-            return {}
-
-
 def _seconds(duration: timedelta) -> str:
     return str(max(1, math.ceil(duration.total_seconds())))
 
@@ -113,9 +123,7 @@ def _seconds(duration: timedelta) -> str:
 def _http_error(error: HTTPException) -> Response:
     """Flask's own: no such route, wrong method, a body that was cut off."""
     status = error.code or 500
-    response = problem(
-        (error.name or "error").lower().replace(" ", "-"), error.name, status, error.description or error.name
-    )
+    response = problem(http_error_name(error), error.name, status, error.description or error.name)
     for name, value in error.get_headers():
         if name.lower() not in {"content-type", "content-length"}:
             response.headers[name] = value
@@ -134,4 +142,4 @@ def _unreachable(error: Exception) -> Response:
 
 def _unexpected(error: Exception) -> Response:
     log.error("%s %s failed", request.method, request.path, exc_info=error)
-    return problem("internal-error", "Something went wrong here", 500, "the error is logged; nothing more is told")
+    return problem(*INTERNAL_ERROR, 500, "the error is logged; nothing more is told")

@@ -1,15 +1,20 @@
 """The command that makes, lists and revokes API keys: `python -m webapp.keys`."""
 
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import datetime
 
 import click
+from sqlalchemy.exc import DBAPIError
 
 from config.settings import settings
 from tidegate.database import Database
 from tidegate.durations import parse_duration
 from tidegate.errors import ConfigurationError
 from tidegate.keys import KeyStore, Role
+
+NAME_LENGTH = 100
 
 
 @click.group(help="API keys of this gateway's database.")
@@ -24,11 +29,15 @@ def main() -> None:
 @click.option("--expires", default=None, help='After how long it ends, such as "90d"; without: never.')
 def create(client: str, name: str, role: str, expires: str | None) -> None:
     """Makes a key for CLIENT (made too if it is new) and shows it, once."""
+    for value, hint in ((client, "CLIENT"), (name, "--name")):
+        if len(value) > NAME_LENGTH or (hint == "CLIENT" and not value.strip()):
+            raise click.BadParameter(f"1 to {NAME_LENGTH} characters", param_hint=hint)
     try:
         expires_in = parse_duration(expires) if expires else None
     except ValueError as error:
         raise click.BadParameter(str(error), param_hint="--expires") from None
-    key_id, secret = _keys().create(client, name=name, role=Role(role), expires_in=expires_in)
+    with _open() as keys:
+        key_id, secret = keys.create(client, name=name, role=Role(role), expires_in=expires_in)
     click.echo(secret)
     click.echo(f"Key {key_id} of {client} ({role}). It is shown this once; keep it.", err=True)
 
@@ -36,7 +45,9 @@ def create(client: str, name: str, role: str, expires: str | None) -> None:
 @main.command("list")
 def list_() -> None:
     """Lists every key, without its secret."""
-    for key in _keys().list():
+    with _open() as keys:
+        found = keys.list()
+    for key in found:
         end = f"revoked {_day(key.revoked_at)}" if key.revoked_at else f"until {_day(key.expires_at) or 'revoked'}"
         click.echo(f"{key.id}  {key.role:<8}  {key.client:<20}  made {_day(key.created_at)}  {end}  {key.name}")
 
@@ -45,16 +56,29 @@ def list_() -> None:
 @click.argument("key_id")
 def revoke(key_id: str) -> None:
     """Makes the key useless, within seconds."""
-    if not _keys().revoke(key_id):
+    with _open() as keys:
+        was_revoked = keys.revoke(key_id)
+    if not was_revoked:
         raise click.ClickException(f"there is no key {key_id} that could be revoked")
 
 
-def _keys() -> KeyStore:
+@contextmanager
+def _open() -> Iterator[KeyStore]:
     try:
-        return KeyStore(Database(settings().database, pool_size=1))
+        database = Database(settings().database, pool_size=1)
     except ConfigurationError as error:
         click.echo(error, err=True)
         sys.exit(2)
+    try:
+        yield KeyStore(database)
+    except DBAPIError as error:
+        click.echo(
+            f"The database can't be used: {error.orig}. Its tables are made by the first start of Tidegate,", err=True
+        )
+        click.echo("or by: python -m migrations.upgrade", err=True)
+        sys.exit(1)
+    finally:
+        database.close()
 
 
 def _day(instant: datetime | None) -> str:

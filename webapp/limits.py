@@ -22,7 +22,7 @@ def count(limit: ClientLimit | None, name: str) -> None:
     if not verdict.allowed:
         raise TooFast(
             f"at most {verdict.rate.calls} {name} in {verdict.rate.period / 1e6:g} s",
-            timedelta(seconds=verdict.retry_after_seconds),
+            timedelta(seconds=verdict.more_in_seconds),
         )
 
 
@@ -37,8 +37,8 @@ def tell(response: Response) -> Response:
 
 def _fields(name: str, verdict: Verdict) -> dict[str, str]:
     period = math.ceil(verdict.rate.period / 1e6)
-    reset = math.ceil(verdict.retry_after_seconds)
+    more_in = math.ceil(verdict.more_in_seconds)
     return {
         "RateLimit-Policy": f'"{name}";q={verdict.rate.calls};w={period}',
-        "RateLimit": f'"{name}";r={verdict.remaining};t={reset}',
+        "RateLimit": f'"{name}";r={verdict.remaining};t={more_in}',
     }

@@ -13,13 +13,15 @@ from tidegate.states import State
 from tidegate.store.listing import Filter
 
 MOST_JOBS = 200
+# PostgreSQL can't be asked for a text with a NUL.
+NAME_PATTERN = r"^[^\x00]*$"
 
 
 class _Query(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     state: State | None = None
-    operation: str | None = None
+    operation: str | None = Field(None, pattern=NAME_PATTERN)
     limit: int = Field(50, ge=1, le=MOST_JOBS)
     cursor: UUID | None = None
 
@@ -31,7 +33,7 @@ def listing_filter(caller: Caller) -> Filter:
     except ValidationError as error:
         fault = error.errors(include_url=False)[0]
         raise InvalidQuery(f"{'.'.join(map(str, fault['loc']))}: {fault['msg']}") from None
-    wanted = Filter(state=query.state, operation=query.operation, limit=query.limit + 1)
+    wanted = Filter(states=(query.state,) if query.state else (), operation=query.operation, limit=query.limit + 1)
     return replace(wanted, client_id=caller.scope, before_id=str(query.cursor) if query.cursor else None)
 
 

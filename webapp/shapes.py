@@ -1,10 +1,10 @@
 """What the API answers with, as types: mypy holds the code to them, and /openapi.json is made of them."""
 
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, NotRequired
 
 from pydantic import ConfigDict, Field, with_config
-from typing_extensions import NotRequired, TypedDict
+from typing_extensions import TypedDict
 
 from tidegate.job import Wait
 from tidegate.outcomes import ErrorCode
@@ -114,7 +114,7 @@ class Problem(TypedDict):
     """The path that was asked for."""
     errors: NotRequired[list[Fault]]
     """With `invalid-input`: every fault."""
-    earliest_finish: NotRequired[Instant | None]
+    earliest_finish: NotRequired[Instant]
     """With `cannot-finish-in-time`."""
 
 

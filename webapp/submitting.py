@@ -15,17 +15,20 @@ from webapp import gateway
 from webapp.auth import caller
 
 _INSTANT = TypeAdapter(AwareDatetime)
-_KEY = re.compile(r"[\x21-\x7e]{1,255}", re.ASCII)
+_RFC_3339 = re.compile(r"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d:\d\d(\.\d+)?([Zz]|[+-]\d\d:\d\d)", re.ASCII)
+_HTTP_DATE = re.compile(r"(Mon|Tue|Wed|Thu|Fri|Sat|Sun)", re.ASCII)
+KEY_PATTERN = "^[!-~]{1,255}$"
 # W3C Trace Context, version 00; ids of all zeros are invalid.
 _TRACEPARENT = re.compile(r"00-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}", re.ASCII)
 
 
 def submission(operation: str) -> Submission:
     """What this request submits. Raises InvalidHeader for a header of the contract that can't be read."""
+    client_id = caller().client_id  # first: without a key nothing is told about the rest
     return Submission(
         operation=operation,
         body=_body(),
-        client_id=caller().client_id,
+        client_id=client_id,
         timeout=_timeout(request.headers.get("Job-Timeout")),
         not_before=_not_before(request.headers.get("Job-Not-Before")),
         idempotency_key=idempotency_key(request.headers.get("Idempotency-Key")),
@@ -35,7 +38,7 @@ def submission(operation: str) -> Submission:
 
 def idempotency_key(value: str | None) -> str | None:
     """A key as it may be: 1 to 255 visible ASCII characters."""
-    if value is not None and not _KEY.fullmatch(value):
+    if value is not None and not re.fullmatch(KEY_PATTERN, value):
         raise InvalidHeader("Idempotency-Key: 1 to 255 visible ASCII characters")
     return value
 
@@ -72,12 +75,14 @@ def _timeout(value: str | None) -> timedelta | None:
 
 
 def _not_before(value: str | None) -> datetime | None:
-    """An HTTP-date or RFC 3339."""
+    """An HTTP-date or RFC 3339. Both parsers read much else besides, such as a bare number."""
     if value is None:
         return None
-    if instant := parse_date(value):
-        return instant
     try:
-        return _INSTANT.validate_strings(value).astimezone(UTC)
+        if _RFC_3339.fullmatch(value):
+            return _INSTANT.validate_strings(value).astimezone(UTC)
+        if _HTTP_DATE.match(value) and (instant := parse_date(value)):
+            return instant.astimezone(UTC)
     except (ValidationError, OverflowError):
-        raise InvalidHeader(f"Job-Not-Before: {value[:40]!r} is neither an HTTP-date nor RFC 3339") from None
+        pass
+    raise InvalidHeader(f"Job-Not-Before: {value[:40]!r} is neither an HTTP-date nor RFC 3339")

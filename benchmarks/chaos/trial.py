@@ -61,7 +61,8 @@ def run(
     random = Random(seed)  # noqa: S311 - to be repeated
     with running(folder, database) as stack:
         hand = Hand(stack, plan(random, faults, database=database, gap_seconds=gap_seconds))
-        load = Load(stack.port, seed, per_second=jobs / (faults * gap_seconds))
+        # A quarter more than is wanted: while the door is shut nothing is accepted.
+        load = Load(stack.port, seed, per_second=1.25 * jobs / (faults * gap_seconds))
         began = time.time()
         load.start()
         hand.run(lambda: False)

@@ -2,6 +2,8 @@
 
 import json
 import time
+from dataclasses import asdict, dataclass
+from itertools import chain
 from pathlib import Path
 
 from sqlalchemy import BigInteger, select, type_coerce
@@ -62,30 +64,33 @@ def run(folder: Path, database: str, out: Path) -> None:
         delays = {"quiet": _delays(quiet), "crowded": _delays(crowded)}
     print(f"\nno head-of-line blocking, {database}; {backlog} jobs still wait in the 2/s lane\n")
     print("| round | alone p50 | p99 | crowded p50 | p99 | p99 ratio |\n| --- | --- | --- | --- | --- | --- |")
+    rounds = {str(number + 1): [submitted[name][number] for name in submitted] for number in range(_ROUNDS)}
+    rounds["all"] = [list(chain.from_iterable(submitted[name])) for name in submitted]
     rows = []
-    for number in (*range(_ROUNDS), None):
-        alone, beside = (
-            [
-                delays[name][job]
-                for jobs_of in submitted[name][slice(number, number + 1) if number is not None else slice(None)]
-                for job in jobs_of
-            ]
-            for name in ("quiet", "crowded")
+    for title, ids in rounds.items():
+        alone, beside = ([delays[name][job] for job in part] for name, part in zip(submitted, ids, strict=True))
+        row = _Row(
+            title=title,
+            alone=(median(alone), quantile(alone, 0.99)),
+            crowded=(median(beside), quantile(beside, 0.99)),
+            ratio=quantile(beside, 0.99) / quantile(alone, 0.99),
         )
-        row = {
-            "round": "all" if number is None else str(number + 1),
-            "alone_p50": median(alone),
-            "alone_p99": quantile(alone, 0.99),
-            "crowded_p50": median(beside),
-            "crowded_p99": quantile(beside, 0.99),
-            "ratio": quantile(beside, 0.99) / quantile(alone, 0.99),
-        }
         rows.append(row)
-        figures = " | ".join(f"{1e3 * value:.1f} ms" for value in list(row.values())[1:-1])
-        print(f"| {row['round']} | {figures} | {row['ratio']:.2f} |")
+        figures = " | ".join(f"{1e3 * seconds:.1f} ms" for seconds in (*row.alone, *row.crowded))
+        print(f"| {title} | {figures} | {row.ratio:.2f} |")
     print(f"target: <= {_WORST_RATIO:g}")
     out.mkdir(parents=True, exist_ok=True)
-    (out / f"blocking-{database}.json").write_text(json.dumps(rows, indent=2) + "\n")
+    (out / f"blocking-{database}.json").write_text(json.dumps([asdict(row) for row in rows], indent=2) + "\n")
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Row:
+    """p50 and p99 of submit-to-start in seconds, and the ratio of the p99."""
+
+    title: str
+    alone: tuple[float, float]
+    crowded: tuple[float, float]
+    ratio: float
 
 
 def _in_flight(stack: Stack) -> int:

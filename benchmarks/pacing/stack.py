@@ -91,8 +91,7 @@ class Stack:
         await_steward(self.steward)
         wait_until(self._is_ready, description="the web server is ready", timeout_seconds=30)
         for answer in self.submit_many("warm-up", 3 * WORKERS * THREADS):
-            path = f"/v1/jobs/{answer.document['id']}"
-            wait_until(lambda path=path: self.request("GET", path).status == 200, description=f"{path} is done")
+            self._await_success(f"/v1/jobs/{answer.document['id']}")
 
     def stop(self) -> None:
         """Kills everything: what was to be measured is in the log and in the database."""
@@ -130,6 +129,9 @@ class Stack:
         answer = self.request("PATCH", f"/v1/downstreams/{downstream}", changes)
         if answer.status != 200:
             raise RuntimeError(f"the change was answered {answer.status}: {answer.document}")
+
+    def _await_success(self, path: str) -> None:
+        wait_until(lambda: self.request("GET", path).status == 200, description=f"{path} is done", timeout_seconds=60)
 
     def _is_ready(self) -> bool:
         try:

@@ -218,7 +218,6 @@ def test_bytes_of_every_kind_go_through_whole(gateway: Gateway) -> None:
     assert (raw.content == content, raw.headers["Content-Type"]) == (True, "application/x-odd; q=1")
 
 
-@pytest.mark.xfail(reason="eight stalled uploads hold all eight threads of the web server, for ever", strict=True)
 def test_stalled_uploads_do_not_stop_the_others(gateway: Gateway) -> None:
     host, port = gateway.url.removeprefix("http://").split(":")
     stalled = []

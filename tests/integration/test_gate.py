@@ -172,8 +172,7 @@ def test_an_unclaimed_release_holds_its_place_until_it_is_taken_back(store: Stor
 def test_without_a_worker_nothing_goes(store: Store) -> None:
     open_lane(store)
     submit(store)
-    for queue in ("io", "cpu"):
-        store.presence.gone(f"worker-of-{queue}")
+    store.presence.gone(WORKER)
     store.presence.seen("of the other queue", queue="cpu", size=8, until=timedelta(minutes=1))
 
     assert release(store) == []

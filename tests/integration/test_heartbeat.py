@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.support import sqlite
-from tests.support.jobs import change_attempts, change_job, open_lane, outcomes_of, row_of, running, time_at
+from tests.support.jobs import WORKER, change_attempts, change_job, open_lane, outcomes_of, row_of, running, time_at
 from tests.support.waiting import wait_until
 from tidegate.database import Database, database_now
 from tidegate.heartbeat import Heartbeat
@@ -44,7 +44,7 @@ def test_a_beat_shows_the_worker_and_renews_its_leases(store: Store) -> None:
     open_lane(store)
     claimed = running(store, worker="mine")
     change_job(store, claimed.job_id, lease_until=database_now(timedelta(seconds=1)))
-    store.presence.gone("worker-of-io")
+    store.presence.gone(WORKER)
 
     assert heartbeat_of(store).run_once() == 0
 

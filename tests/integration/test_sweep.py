@@ -139,7 +139,7 @@ def test_the_workers_of_another_queue_are_not_free_for_it(store: Store) -> None:
     open_lane(store, size=8)
     submit(store)
     waiting = release_one(store)
-    store.presence.gone("worker-of-io")
+    store.presence.gone(WORKER)
     store.presence.seen("cpu", queue="cpu", size=8, until=timedelta(minutes=1))
     change_attempts(store, waiting.job_id, place_until=OVERDUE)
 

@@ -24,7 +24,8 @@ LONG_AGO = timedelta(hours=2)
 def open_lane(store: Store, name: str = LANE, *, queue: str = "io", size: int = 8, **limits: Any) -> None:
     """A downstream with these limits, and a worker that has `size` attempts side by side for it."""
     store.limits.declare([Limits(name=name, **limits)])
-    store.presence.seen(WORKER if queue == "io" else f"worker-of-{queue}", queue=queue, size=size, until=timedelta(minutes=5))
+    name_of_worker = WORKER if queue == "io" else f"worker-of-{queue}"
+    store.presence.seen(name_of_worker, queue=queue, size=size, until=timedelta(minutes=5))
 
 
 def submit(

@@ -1,6 +1,6 @@
 """What callers do to jobs: record, read, cancel, erase."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Literal
@@ -13,7 +13,7 @@ from tidegate.models import bodies, jobs
 from tidegate.operations import Body
 from tidegate.states import FINAL_STATES, State
 from tidegate.store import idempotency
-from tidegate.store.idempotency import StoredKey
+from tidegate.store.idempotency import KeyUse, StoredKey
 from tidegate.store.listing import Filter, page
 from tidegate.store.moves import IN_TIME, IS_OPEN, JOB_COLUMNS, by_id, ended, job_from
 
@@ -50,61 +50,77 @@ class CallerStore:
         with self._database.reading() as connection:
             return connection.execute(select(database_now())).scalar_one()
 
-    def key(self, client_id: str, key: str) -> StoredKey | None:
-        """What the client's idempotency key stands for, if it was used."""
+    def keys(self, names: Iterable[tuple[str, str]]) -> dict[tuple[str, str], StoredKey]:
+        """What these (client id, idempotency key) stand for, as far as they were used."""
+        wanted = set(names)
+        if not wanted:
+            return {}
         with self._database.reading() as connection:
-            return idempotency.find(connection, client_id, key)
+            return idempotency.find(connection, wanted)
 
-    def insert(self, new: Sequence[NewJob]) -> list[Job | StoredKey]:
+    def insert(
+        self, new: Sequence[NewJob], check: Callable[[NewJob, StoredKey], None] | None = None
+    ) -> list[Job | StoredKey]:
         """Records jobs and their inputs in one transaction; when this returns they are committed.
 
-        In place of a job whose idempotency key is used already: what that stands for.
+        In place of a job whose idempotency key is used already: what that stands for. `check` is shown these
+        before the commit; when it raises, nothing is recorded. A thousand jobs are a handful of statements.
         """
+        if not new:
+            return []
+        uses = [
+            KeyUse(client_id=job.client_id, key=job.idempotency_key, fingerprint=job.fingerprint, job_id=job.id)
+            for job in new
+            if job.idempotency_key is not None and job.fingerprint is not None
+        ]
         with self._database.writing() as connection:
-            return [self._use_key(connection, job) or self._insert(connection, job) for job in new]
+            used = idempotency.use(connection, uses, is_sqlite=self._database.is_sqlite) if uses else {}
+            if check:
+                for job in new:
+                    if job.id in used:
+                        check(job, used[job.id])
+            recorded = self._insert(connection, [job for job in new if job.id not in used])
+        return [used.get(job.id) or recorded[job.id] for job in new]
 
-    def _use_key(self, connection: Connection, new: NewJob) -> StoredKey | None:
-        if new.idempotency_key is None:
-            return None
-        return idempotency.use(
-            connection,
-            client_id=new.client_id,
-            key=new.idempotency_key,
-            fingerprint=new.fingerprint,
-            job_id=new.id,
-            is_sqlite=self._database.is_sqlite,
-        )
-
-    def _insert(self, connection: Connection, new: NewJob) -> Job:
-        now = database_now()
-        row = connection.execute(
-            insert(jobs)
-            .values(
-                id=new.id,
-                client_id=new.client_id,
-                operation=new.operation,
-                downstream=new.downstream,
-                queue=new.queue,
-                max_attempts=new.max_attempts,
-                paced_by_calls=new.paced_by_calls,
-                traceparent=new.traceparent,
-                retry_of=new.retry_of,
-                created_at=now,
-                run_at=new.not_before or now,
-                deadline=database_now(new.timeout),
-            )
-            .returning(*JOB_COLUMNS)
-        ).one()
+    def _insert(self, connection: Connection, new: Sequence[NewJob]) -> dict[str, Job]:
+        if not new:
+            return {}
+        # Read after the keys, which may have been waited for: a job's time begins when it is recorded.
+        now = connection.execute(select(database_now())).scalar_one()
+        rows = connection.execute(
+            insert(jobs).returning(*JOB_COLUMNS),
+            [
+                {
+                    "id": job.id,
+                    "client_id": job.client_id,
+                    "operation": job.operation,
+                    "downstream": job.downstream,
+                    "queue": job.queue,
+                    "max_attempts": job.max_attempts,
+                    "paced_by_calls": job.paced_by_calls,
+                    "traceparent": job.traceparent,
+                    "retry_of": job.retry_of,
+                    "created_at": now,
+                    "run_at": job.not_before or now,
+                    "deadline": now + job.timeout,
+                }
+                for job in new
+            ],
+        ).all()
         connection.execute(
-            insert(bodies).values(
-                job_id=new.id,
-                kind="input",
-                content_type=new.body.content_type,
-                is_json=False,
-                content=new.body.content,
-            )
+            insert(bodies),
+            [
+                {
+                    "job_id": job.id,
+                    "kind": "input",
+                    "content_type": job.body.content_type,
+                    "is_json": False,
+                    "content": job.body.content,
+                }
+                for job in new
+            ],
         )
-        return job_from(row)
+        return {row.id: job_from(row) for row in rows}
 
     def get(self, job_id: str, client_id: str | None) -> Job | None:
         """The job as it is now: one past its deadline is expired first, whether or not a sweep runs."""

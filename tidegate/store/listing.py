@@ -1,5 +1,6 @@
 """Finding jobs by what they are: a page of them, or the ids of all that an operator means."""
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -14,10 +15,11 @@ from tidegate.store.moves import IS_OPEN, JOB_COLUMNS
 
 @dataclass(frozen=True, kw_only=True)
 class Filter:
-    """Which jobs. None: whatever. `before_id`: older than this one (ids sort by time)."""
+    """Which jobs. None: whatever. `states`: one of these as callers are told it, and none means any. `before_id`:
+    older than this one (ids sort by time)."""
 
     client_id: str | None = None
-    state: State | None = None
+    states: Collection[State] = ()
     operation: str | None = None
     downstream: str | None = None
     created_before: datetime | None = None
@@ -35,8 +37,8 @@ def page(wanted: Filter) -> Select[tuple[object, ...]]:
     conditions: list[ColumnElement[bool]] = []
     if wanted.client_id is not None:
         conditions.append(jobs.c.client_id == wanted.client_id)
-    if wanted.state is not None:
-        conditions.append(shown_state() == wanted.state)
+    if wanted.states:
+        conditions.append(shown_state().in_(sorted(wanted.states)))
     if wanted.operation is not None:
         conditions.append(jobs.c.operation == wanted.operation)
     if wanted.downstream is not None:

@@ -177,8 +177,7 @@ class WorkerStore:
                     )
                 )
                 _lane_answered(connection, claim)
-            _end_attempt(connection, claim, "succeeded" if won else "late", call_seconds)
-        return won
+            return _end_attempt(connection, claim, "succeeded", call_seconds, won=won)
 
     def fail(self, claim: Claim, error: Mapping[str, Any], *, call_seconds: float | None) -> bool:
         """Records the final error, unless another won. False: it was dropped."""
@@ -186,8 +185,7 @@ class WorkerStore:
         with self._database.writing() as connection:
             won = connection.execute(update(jobs).where(is_mine(claim), IN_TIME).values(**values)).rowcount == 1
             _lane_answered(connection, claim)
-            _end_attempt(connection, claim, "failed" if won else "late", call_seconds)
-        return won
+            return _end_attempt(connection, claim, "failed", call_seconds, won=won)
 
     def try_again(
         self,
@@ -207,16 +205,14 @@ class WorkerStore:
                 _lane_failed(connection, claim)
             else:
                 _lane_answered(connection, claim)
-            _end_attempt(connection, claim, "error" if won else "late", call_seconds)
-        return won
+            return _end_attempt(connection, claim, "error", call_seconds, won=won)
 
     def hand_back(self, claim: Claim, *, after: timedelta, outcome: str) -> bool:
         """Gives the job back as if this attempt had never been. False: it was not ours any more."""
         values = come_back(spent=False, after=after, waits_for=None)
         with self._database.writing() as connection:
             won = _moved(connection, claim, **values, attempt=jobs.c.attempt - 1)
-            _end_attempt(connection, claim, outcome if won else "late", None)
-        return won
+            return _end_attempt(connection, claim, outcome, None, won=won)
 
     def refused(self, claim: Claim, error: Mapping[str, Any], *, after: timedelta, call_seconds: float | None) -> bool:
         """The downstream had no capacity: its lane rests for the whole cluster, once; the attempt is given back."""
@@ -236,21 +232,26 @@ class WorkerStore:
                     ),
                 )
             )
-            _end_attempt(connection, claim, "refused" if won else "late", call_seconds)
-        return won
+            return _end_attempt(connection, claim, "refused", call_seconds, won=won)
 
 
 def _moved(connection: Connection, claim: Claim, **values: Any) -> bool:
     return connection.execute(update(jobs).where(is_mine(claim)).values(**values)).rowcount == 1
 
 
-def _end_attempt(connection: Connection, claim: Claim, outcome: str, call_seconds: float | None) -> None:
+def _end_attempt(connection: Connection, claim: Claim, outcome: str, call_seconds: float | None, *, won: bool) -> bool:
+    """Says how the attempt ended and frees its place; whether that outcome stands.
+
+    An answer that was lost on its way back makes a worker offer its outcome again: then it stands already.
+    """
+    own = and_(attempts.c.job_id == claim.job_id, attempts.c.fence == claim.fence)
+    if not won and connection.execute(select(attempts.c.outcome).where(own)).scalar_one_or_none() == outcome:
+        return True
     started = {} if call_seconds is None else {"call_started_at": database_now(-timedelta(seconds=call_seconds))}
     connection.execute(
-        update(attempts)
-        .where(attempts.c.job_id == claim.job_id, attempts.c.fence == claim.fence)
-        .values(ended_at=database_now(), outcome=outcome, **started)
+        update(attempts).where(own).values(ended_at=database_now(), outcome=outcome if won else "late", **started)
     )
+    return won
 
 
 def _lane_answered(connection: Connection, claim: Claim) -> None:

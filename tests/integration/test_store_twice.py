@@ -1,0 +1,69 @@
+"""An outcome whose answer was lost on the way back is offered again: it was recorded, and says so."""
+
+from collections.abc import Callable
+from datetime import timedelta
+
+import pytest
+
+from tests.support.jobs import change_attempts, open_lane, outcomes_of, row_of, running
+from tidegate.database import database_now
+from tidegate.job import Claim
+from tidegate.outcomes import Succeeded
+from tidegate.store import Store, WorkerStore
+
+Write = Callable[[WorkerStore, Claim], bool]
+RESULT = Succeeded(content=b"[1]", content_type="application/json", is_json=True)
+ERROR = {"code": "operation_error", "message": "no"}
+NONE = timedelta(0)
+
+
+def succeed(store: WorkerStore, claimed: Claim) -> bool:
+    return store.succeed(claimed, RESULT, call_seconds=None)
+
+
+def fail(store: WorkerStore, claimed: Claim) -> bool:
+    return store.fail(claimed, ERROR, call_seconds=None)
+
+
+def try_again(store: WorkerStore, claimed: Claim) -> bool:
+    return store.try_again(claimed, ERROR, after=NONE, is_spent=False, blames_downstream=False, call_seconds=None)
+
+
+def refused(store: WorkerStore, claimed: Claim) -> bool:
+    return store.refused(claimed, ERROR, after=NONE, call_seconds=None)
+
+
+def hand_back(store: WorkerStore, claimed: Claim) -> bool:
+    return store.hand_back(claimed, after=NONE, outcome="no slot")
+
+
+WRITES = pytest.mark.parametrize(
+    ("write", "outcome"),
+    [(succeed, "succeeded"), (fail, "failed"), (try_again, "error"), (refused, "refused"), (hand_back, "no slot")],
+)
+
+
+@WRITES
+def test_the_second_time_changes_nothing_and_counts_as_recorded(store: Store, write: Write, outcome: str) -> None:
+    open_lane(store)
+    claimed = running(store)
+    assert write(store.workers, claimed)
+    before = row_of(store, claimed.job_id)
+
+    assert write(store.workers, claimed)
+
+    assert row_of(store, claimed.job_id) == before
+    assert outcomes_of(store, claimed.job_id) == [outcome]
+
+
+@WRITES
+def test_an_attempt_that_others_gave_up_is_late(store: Store, write: Write, outcome: str) -> None:
+    open_lane(store)
+    claimed = running(store)
+    store.presence.child_died("worker-1", [])  # claimed a moment ago: not believed yet
+    change_attempts(store, claimed.job_id, claimed_at=database_now(-timedelta(seconds=2)))
+    assert store.presence.child_died("worker-1", []) == 1
+
+    assert not write(store.workers, claimed)
+
+    assert outcomes_of(store, claimed.job_id) == ["late"]

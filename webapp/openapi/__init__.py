@@ -1,0 +1,114 @@
+"""The OpenAPI 3.1 document of this gateway: made from its routes, its operations, and the tables and types of the code.
+
+`routes` has what can't be read off them. The rest follows by itself: a new operation has its path, a new kind of
+refusal its problem type, a new member of a document its schema.
+"""
+
+import inspect
+import re
+
+from flask import Flask
+from werkzeug.routing import Rule
+
+from webapp import Gateway
+from webapp.openapi.answers import Problems
+from webapp.openapi.parts import HEADERS, PARAMETERS, limit_headers, operation_name, parameter
+from webapp.openapi.problem_types import METHOD_NOT_ALLOWED
+from webapp.openapi.routes import ROUTES, Route
+from webapp.openapi.schemas import Node, schemas
+from webapp.openapi.submits import submit_route, submit_texts
+
+API_VERSION = "1"
+"""That of the contract, as in its paths."""
+SUBMIT = "jobs.submit"
+UNDESCRIBED = frozenset({"docs.static", "docs.page", "docs.document"})
+"""Endpoints that are no part of the API."""
+_AUTOMATIC = frozenset({"HEAD", "OPTIONS"})
+_KEY = "key"
+_TAGS = {
+    "Operations": "What there is to do, and how to submit it.",
+    "Jobs": "Read, call off, try again, erase.",
+    "Many jobs": "Batches, and an operator's tools for a bad day.",
+    "Downstreams": "What each limited system may get; for operators.",
+    "Health": "For load balancers and supervisors.",
+}
+_DESCRIPTION = """\
+`POST` answers before the work is done; one absolute URL, `Location`, then tells everything about the job: 202 while it
+goes on, 200 with its result, 504 when it did not finish in time, 502 when it failed, 410 when it was called off.
+
+Every error is a problem document (RFC 9457). Every path answers `OPTIONS`, and `HEAD` where it answers `GET`.
+"""
+
+
+def openapi(app: Flask, gateway: Gateway, base_url: str) -> Node:
+    """The document, whose server is `base_url`. Needs the application's context, for the links in its examples."""
+    operations = [*gateway.registry.operations.values()]
+    writer = _Writer(gateway)
+    paths: Node = {}
+    for rule in app.url_map.iter_rules():
+        if rule.endpoint in UNDESCRIBED:
+            continue
+        view = inspect.getdoc(app.view_functions[rule.endpoint]) or ""
+        for method in sorted(set(rule.methods or ()) - _AUTOMATIC):
+            if rule.endpoint == SUBMIT:
+                for each in operations:
+                    path = rule.rule.replace("<operation>", each.name)
+                    paths[path] = {method.lower(): writer.route(submit_route(each), **submit_texts(each))}
+            else:
+                route = ROUTES[rule.endpoint]
+                written = writer.route(route, summary=view.split("\n")[0], parameters=_references(route))
+                paths.setdefault(_path(rule), {})[method.lower()] = written
+    parameters = PARAMETERS | {
+        "operation_name": operation_name("name", operations),
+        "operation_of_batch": operation_name("operation", operations),
+    }
+    return {
+        "openapi": "3.1.0",
+        "info": {"title": "Tidegate", "version": API_VERSION, "description": _DESCRIPTION},
+        "servers": [{"url": base_url}],
+        "tags": [{"name": name, "description": description} for name, description in _TAGS.items()],
+        "paths": dict(sorted(paths.items())),
+        "components": {
+            "schemas": schemas(operations),
+            "responses": dict(sorted(writer.problems.components.items())),
+            "parameters": parameters,
+            "headers": HEADERS,
+            **({"securitySchemes": {_KEY: {"type": "http", "scheme": "bearer"}}} if writer.has_keys else {}),
+        },
+    }
+
+
+class _Writer:
+    """Writes Operation Objects for one gateway."""
+
+    def __init__(self, gateway: Gateway) -> None:
+        self.has_keys = gateway.doorkeeper is not None
+        self.problems = Problems()
+        self._settings = gateway.settings
+
+    def route(self, route: Route, **texts: object) -> Node:
+        """One route as an Operation Object."""
+        limits = limit_headers(self._settings, route.counted)
+        answers = route.answers()
+        for answer in answers.values():
+            answer["headers"] = {**answer.get("headers", {}), **limits}
+        problems = route.problems(has_keys=self.has_keys, has_limit=bool(limits))
+        responses = answers | self.problems.of({*problems, METHOD_NOT_ALLOWED}, limits)
+        security: Node = {"security": [{_KEY: []}] if route.needs != "nothing" else []} if self.has_keys else {}
+        return {
+            "operationId": route.id,
+            "tags": [route.tag],
+            **{name: text for name, text in texts.items() if text},
+            **({"requestBody": route.body} if route.body else {}),
+            "responses": dict(sorted(responses.items())),
+            **security,
+        }
+
+
+def _references(route: Route) -> list[Node]:
+    return [parameter(name) for name in route.parameters]
+
+
+def _path(rule: Rule) -> str:
+    """As OpenAPI writes it: <uuid:job_id> becomes {job_id}."""
+    return re.sub(r"<(?:\w+:)?(\w+)>", r"{\1}", rule.rule)

@@ -1,0 +1,129 @@
+"""The responses of the description: answers about a job, other documents, and problems by status."""
+
+from collections.abc import Iterable
+from itertools import groupby
+from operator import attrgetter
+from typing import Any
+
+from tidegate.states import OPEN_STATES, State
+from webapp.documents import HTTP_STATUS
+from webapp.openapi.examples import job_example, job_problem_example, problem_content, problem_examples
+from webapp.openapi.parts import headers
+from webapp.openapi.problem_types import JOB_ENDS, ProblemType
+from webapp.openapi.schemas import Node, ref
+
+_ABOUT_A_JOB = ("Tidegate-Job-State", "Cache-Control")
+_HEADERS_OF_STATUS = {401: ("WWW-Authenticate",), 405: ("Allow",), 429: ("Retry-After",), 503: ("Retry-After",)}
+_OPEN = [state.value for state in State if state in OPEN_STATES]
+# What a client can do next with a job, by operationId.
+_NEXT = ("readJob", "readResult", "cancelJob", "retryJob", "deleteJob")
+
+
+def job_links(job_id: str) -> Node:
+    """Links to everything that can be done with a job; `job_id`: where its id stands."""
+    return {name: {"operationId": name, "parameters": {"job_id": job_id}} for name in _NEXT}
+
+
+def accepted() -> Node:
+    """202 to a submit."""
+    return {
+        "description": "Recorded. `Location` tells everything about the job from now on.",
+        "headers": headers("Location", "Retry-After", *_ABOUT_A_JOB),
+        "content": {"application/json": {"schema": ref("Job"), "examples": job_example(State.QUEUED)}},
+        "links": job_links("$response.body#/id"),
+    }
+
+
+def on_its_way(description: str = "Not done yet. `Retry-After` says when to ask again.") -> Node:
+    """202 about a job that is not final."""
+    return {
+        "description": description,
+        "headers": headers("Retry-After", "ETag", *_ABOUT_A_JOB),
+        "content": {
+            "application/json": {"schema": ref("Job", state={"enum": _OPEN}), "examples": job_example(State.RUNNING)}
+        },
+        "links": job_links("$response.body#/id"),
+    }
+
+
+def ended(state: State, description: str) -> Node:
+    """200 about a job in this state."""
+    return {
+        "description": description,
+        "headers": headers("ETag", *_ABOUT_A_JOB),
+        "content": {
+            "application/json": {"schema": ref("Job", state={"const": state.value}), "examples": job_example(state)}
+        },
+        "links": job_links("$response.body#/id"),
+    }
+
+
+def job_problems() -> dict[str, Node]:
+    """The answers about jobs that ended without a result, by status."""
+    return {str(HTTP_STATUS[state]): _job_problem(state, end) for state, end in JOB_ENDS.items()}
+
+
+def not_modified() -> Node:
+    """304."""
+    retry_after: Node = {"description": "Unless the job is final.", "schema": {"type": "integer", "minimum": 1}}
+    return {
+        "description": "As it was when `ETag` was that of `If-None-Match`.",
+        "headers": {**headers("ETag", *_ABOUT_A_JOB), "Retry-After": retry_after},
+    }
+
+
+def raw_result() -> Node:
+    """200 with a job's result as it is."""
+    return {
+        "description": "The result, with its own content type.",
+        "headers": headers(*_ABOUT_A_JOB),
+        "content": {"*/*": {}},
+    }
+
+
+def json(description: str, schema: str, *header_names: str, **more: Any) -> Node:
+    """200 or 202 with a document."""
+    return {
+        "description": description,
+        "headers": headers(*header_names),
+        "content": {"application/json": {"schema": ref(schema)}},
+        **more,
+    }
+
+
+class Problems:
+    """Collects each different problem response once, for components/responses, and refers to it."""
+
+    def __init__(self) -> None:
+        self.components: dict[str, Node] = {}
+
+    def of(self, problems: Iterable[ProblemType], extra_headers: Node) -> dict[str, Node]:
+        """Responses by status, for these types of problem."""
+        in_order = sorted(set(problems), key=attrgetter("status", "name"))
+        return {
+            str(status): self._refer(status, list(types), extra_headers if status == 429 else {})
+            for status, types in groupby(in_order, key=attrgetter("status"))
+        }
+
+    def _refer(self, status: int, problems: list[ProblemType], extra_headers: Node) -> Node:
+        name = "_or_".join(each.name for each in problems)
+        self.components[name] = {
+            "description": " ".join(f"{each.title}." for each in problems),
+            "headers": {**headers(*_HEADERS_OF_STATUS.get(status, ())), **extra_headers},
+            "content": problem_content(
+                ref("Problem", type={"enum": [each.uri for each in problems]}, status={"const": status}),
+                problem_examples(problems),
+            ),
+        }
+        return {"$ref": f"#/components/responses/{name}"}
+
+
+def _job_problem(state: State, end: ProblemType) -> Node:
+    return {
+        "description": f"{end.title}. {end.meaning}",
+        "headers": headers(*_ABOUT_A_JOB),
+        "content": problem_content(
+            ref("JobProblem", type={"const": end.uri}, status={"const": end.status}, state={"const": state.value}),
+            job_problem_example(state),
+        ),
+    }

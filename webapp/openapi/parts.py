@@ -1,0 +1,133 @@
+"""Parameters and headers of the description: what stands beside bodies."""
+
+from collections.abc import Iterable
+from typing import Any
+
+from config.settings import Settings
+from tidegate.operations import Operation
+from tidegate.states import State
+from webapp.openapi.schemas import Node, ref
+from webapp.queries import MOST_JOBS
+from webapp.submitting import KEY_PATTERN
+
+_STATES = [state.value for state in State]
+
+HEADERS: dict[str, Node] = {
+    "Location": {
+        "description": "Absolute URL of the job.",
+        "required": True,
+        "schema": {"type": "string", "format": "uri"},
+    },
+    "Retry-After": {
+        "description": "Whole seconds until it is worth asking again, from the job's expected finish.",
+        "required": True,
+        "schema": {"type": "integer", "minimum": 1},
+    },
+    "ETag": {
+        "description": "Changes with every change of the job that a caller can see; `waiting` is none.",
+        "required": True,
+        "schema": {"type": "string", "pattern": f'^W/"[0-9]+-({"|".join(_STATES)})"$'},
+    },
+    "Tidegate-Job-State": {
+        "description": "The job's state; a 502 or 504 without it is some proxy's.",
+        "required": True,
+        "schema": {"type": "string", "enum": _STATES},
+    },
+    "Cache-Control": {"required": True, "schema": {"type": "string", "const": "private, no-cache"}},
+    "WWW-Authenticate": {"required": True, "schema": {"type": "string", "examples": ['Bearer realm="tidegate"']}},
+    "Allow": {
+        "description": "The methods that there are.",
+        "required": True,
+        "schema": {"type": "string", "examples": ["GET, HEAD, OPTIONS"]},
+    },
+    "RateLimit": {
+        "description": "How many more requests are taken now, and in how many seconds there are more.",
+        "schema": {"type": "string", "examples": ['"submits";r=99;t=0']},
+    },
+    "RateLimit-Policy": {
+        "description": "The limit: so many requests in so many seconds.",
+        "schema": {"type": "string", "examples": ['"submits";q=100;w=1']},
+    },
+}
+
+PARAMETERS: dict[str, Node] = {
+    "job_id": {"name": "job_id", "in": "path", "required": True, "schema": {"type": "string", "format": "uuid"}},
+    "downstream": {"name": "name", "in": "path", "required": True, "schema": {"type": "string"}},
+    "Idempotency-Key": {
+        "name": "Idempotency-Key",
+        "in": "header",
+        "description": "The same key from the same client gives the same job, for as long as the job is kept.",
+        "schema": {"type": "string", "pattern": KEY_PATTERN},
+    },
+    "Job-Not-Before": {
+        "name": "Job-Not-Before",
+        "in": "header",
+        "description": "No attempt before this instant, an HTTP-date or RFC 3339; it lies before the deadline.",
+        "schema": {"type": "string"},
+    },
+    "traceparent": {
+        "name": "traceparent",
+        "in": "header",
+        "description": "W3C trace context, carried to the downstream; one that can't be read is none.",
+        "schema": {"type": "string"},
+    },
+    "If-None-Match": {
+        "name": "If-None-Match",
+        "in": "header",
+        "description": "An `ETag` from before: 304 while it still holds.",
+        "schema": {"type": "string"},
+    },
+    "state": {"name": "state", "in": "query", "schema": ref("State")},
+    "operation": {"name": "operation", "in": "query", "schema": {"type": "string"}},
+    "limit": {
+        "name": "limit",
+        "in": "query",
+        "schema": {"type": "integer", "minimum": 1, "maximum": MOST_JOBS, "default": 50},
+    },
+    "cursor": {
+        "name": "cursor",
+        "in": "query",
+        "description": "As in `next` of the page before.",
+        "schema": {"type": "string", "format": "uuid"},
+    },
+    "all_or_none": {
+        "name": "all_or_none",
+        "in": "query",
+        "description": "One refusal refuses all, as the answer.",
+        "schema": {"type": "boolean", "default": False},
+    },
+}
+
+
+def parameter(name: str) -> Node:
+    """A reference to a parameter."""
+    return {"$ref": f"#/components/parameters/{name}"}
+
+
+def headers(*names: str) -> Node:
+    """References to headers."""
+    return {name: {"$ref": f"#/components/headers/{name}"} for name in names}
+
+
+def limit_headers(settings: Settings, counted: str | None) -> Node:
+    """Those of an answer that counts against a limit."""
+    limits = {"submits": settings.submit_limit, "reads": settings.poll_limit}
+    return headers("RateLimit", "RateLimit-Policy") if counted and limits[counted] else {}
+
+
+def job_timeout(operation: Operation) -> Node:
+    """The header that shortens the operation's own timeout."""
+    longest = int(operation.timeout.total_seconds())
+    return {
+        "name": "Job-Timeout",
+        "in": "header",
+        "description": "Seconds until the deadline.",
+        "schema": {"type": "integer", "minimum": 1, "maximum": max(1, longest), "default": longest},
+    }
+
+
+def operation_name(name: str, operations: Iterable[Operation]) -> Node:
+    """The path parameter that names an operation."""
+    names = sorted(operation.name for operation in operations)
+    only: dict[str, Any] = {"enum": names} if names else {}
+    return {"name": name, "in": "path", "required": True, "schema": {"type": "string", **only}}

@@ -1,0 +1,63 @@
+"""Every type of problem that the API answers with: those of the refusals, of jobs' ends, and Flask's own."""
+
+import inspect
+from dataclasses import dataclass
+
+from werkzeug.exceptions import BadRequest, HTTPException, MethodNotAllowed, NotFound
+
+from tidegate.errors import Refusal
+from tidegate.states import State
+from webapp.documents import HTTP_STATUS, TITLES
+from webapp.errors import INTERNAL_ERROR, REFUSALS, TYPE_PREFIX, http_error_name
+
+
+@dataclass(frozen=True, kw_only=True)
+class ProblemType:
+    """One type of problem. `name` is the end of its URI, `meaning` a sentence."""
+
+    status: int
+    name: str
+    title: str
+    meaning: str
+
+    @property
+    def uri(self) -> str:
+        """The problem's `type`."""
+        return TYPE_PREFIX + self.name
+
+
+def _of_flask(error: type[HTTPException], meaning: str) -> ProblemType:
+    return ProblemType(
+        status=error.code or 500, name=http_error_name(error()), title=error().name or "", meaning=meaning
+    )
+
+
+REFUSED: dict[type[Refusal], ProblemType] = {
+    refusal: ProblemType(
+        status=status, name=name, title=title, meaning=(inspect.getdoc(refusal) or title).split("\n\n")[0]
+    )
+    for refusal, (status, name, title) in REFUSALS.items()
+}
+JOB_ENDS: dict[State, ProblemType] = {
+    state: ProblemType(status=HTTP_STATUS[state], name=f"job-{state}", title=title, meaning=meaning)
+    for (state, title), meaning in zip(
+        TITLES.items(),
+        (
+            "The job's deadline passed without a result.",
+            "The operation or its downstream gave a final error, or every attempt was used up; `error` says which.",
+            "The job was called off before it had a result.",
+        ),
+        strict=True,
+    )
+}
+BAD_REQUEST = _of_flask(BadRequest, "The request is broken, or its body ended before its declared length.")
+NOT_FOUND = _of_flask(NotFound, "There is no such path; an id that is no UUID makes one.")
+METHOD_NOT_ALLOWED = _of_flask(MethodNotAllowed, "The path has other methods; `Allow` names them.")
+INTERNAL = ProblemType(
+    status=500, name=INTERNAL_ERROR[0], title=INTERNAL_ERROR[1], meaning="A fault of the gateway, which is logged."
+)
+
+PROBLEM_TYPES = sorted(
+    {*REFUSED.values(), *JOB_ENDS.values(), BAD_REQUEST, NOT_FOUND, METHOD_NOT_ALLOWED, INTERNAL},
+    key=lambda problem: (problem.status, problem.name),
+)

@@ -1,0 +1,232 @@
+"""What each route takes and answers: the part that can't be read off the code, one entry a route."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from tidegate import errors
+from tidegate.states import State
+from webapp.openapi import answers
+from webapp.openapi.problem_types import BAD_REQUEST, NOT_FOUND, REFUSED, ProblemType
+from webapp.openapi.schemas import Node, ref
+
+Tag = Literal["Jobs", "Operations", "Downstreams", "Many jobs", "Health"]
+
+_IN_PATH = {"job_id", "downstream", "operation_name", "operation_of_batch"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Route:
+    """One route. `answers` by status, without problems; `refusals` beyond those that follow from the rest:
+
+    a key (`needs`), a limit (`counted`), a body, a parameter in its path, the database.
+    """
+
+    id: str
+    tag: Tag
+    answers: Callable[[], Node]
+    parameters: tuple[str, ...] = ()
+    body: Node | None = None
+    refusals: tuple[type[errors.Refusal], ...] = ()
+    needs: Literal["nothing", "client", "operator"] = "client"
+    counted: Literal["submits", "reads"] | None = None
+    uses_database: bool = True
+
+    def problems(self, *, has_keys: bool, has_limit: bool) -> set[ProblemType]:
+        """Every type of problem that this route answers with, but a wrong method."""
+        refusals = set(self.refusals)
+        if self.body:
+            refusals |= {errors.BodyTooLarge, errors.UnsupportedBody}
+        if has_keys and self.needs != "nothing":
+            refusals |= {errors.Unauthorized, *([errors.Forbidden] if self.needs == "operator" else [])}
+        if has_limit:
+            refusals.add(errors.TooFast)
+        if self.uses_database:
+            refusals.add(errors.Unavailable)
+        found = {REFUSED[refusal] for refusal in refusals}
+        if self.body:
+            found.add(BAD_REQUEST)
+        if _IN_PATH & {*self.parameters}:
+            found.add(NOT_FOUND)
+        return found
+
+
+def json_body(schema: Node, *content_types: str) -> Node:
+    """A request body that is JSON."""
+    return {
+        "required": True,
+        "content": {content_type: {"schema": schema} for content_type in content_types or ["application/json"]},
+    }
+
+
+SUBMIT_REFUSALS = (
+    errors.InvalidHeader,
+    errors.IdempotencyConflict,
+    errors.JobErased,
+    errors.BodyTooLarge,
+    errors.UnsupportedBody,
+    errors.CannotFinishInTime,
+)
+BAD_JSON = (errors.MalformedBody, errors.InvalidInput)
+_FIRST_OPERATION: Node = {
+    "readOperation": {"operationId": "readOperation", "parameters": {"name": "$response.body#/operations/0/name"}}
+}
+_FIRST_DOWNSTREAM: Node = {
+    "readDownstream": {"operationId": "readDownstream", "parameters": {"name": "$response.body#/downstreams/0/name"}}
+}
+_FIRST_OF_BATCH = answers.job_links("$response.body#/jobs/0/job/id")
+_BATCH = {
+    "application/json": {"schema": {"type": "array", "items": ref("Item"), "minItems": 1, "maxItems": 1000}},
+    "application/x-ndjson": {"schema": {"type": "string", "description": "An `Item` a line."}},
+}
+
+
+def _job_as_it_is() -> Node:
+    succeeded = answers.ended(State.SUCCEEDED, "The job succeeded; this is its result, or where it is.")
+    return {
+        "200": succeeded,
+        "202": answers.on_its_way(),
+        "304": answers.not_modified(),
+        **answers.job_problems(),
+    }
+
+
+def _cancelled() -> Node:
+    asked = "A running attempt was asked to stop."
+    return {
+        "200": answers.ended(State.CANCELLED, "The job is cancelled."),
+        "202": answers.on_its_way(asked),
+    }
+
+
+def _jobs_listed() -> Node:
+    links = answers.job_links("$response.body#/jobs/0/id")
+    return {"200": answers.json("A page of jobs.", "JobList", "Cache-Control", links=links)}
+
+
+def _document(description: str, schema: str, **more: Any) -> Callable[[], Node]:
+    return lambda: {"200": answers.json(description, schema, **more)}
+
+
+ROUTES: dict[str, Route] = {
+    "jobs.listing": Route(
+        id="listJobs",
+        tag="Jobs",
+        answers=_jobs_listed,
+        parameters=("state", "operation", "limit", "cursor"),
+        refusals=(errors.InvalidQuery,),
+        counted="reads",
+    ),
+    "jobs.read": Route(
+        id="readJob",
+        tag="Jobs",
+        answers=_job_as_it_is,
+        parameters=("job_id", "If-None-Match"),
+        refusals=(errors.UnknownJob,),
+        counted="reads",
+    ),
+    "jobs.result": Route(
+        id="readResult",
+        tag="Jobs",
+        answers=lambda: {"200": answers.raw_result(), "202": answers.on_its_way(), **answers.job_problems()},
+        parameters=("job_id",),
+        refusals=(errors.UnknownJob,),
+        counted="reads",
+    ),
+    "jobs.cancel": Route(
+        id="cancelJob",
+        tag="Jobs",
+        answers=_cancelled,
+        parameters=("job_id",),
+        refusals=(errors.UnknownJob, errors.JobAlreadyFinal),
+    ),
+    "jobs.retry": Route(
+        id="retryJob",
+        tag="Jobs",
+        answers=lambda: {"202": answers.accepted()},
+        parameters=("job_id", "Idempotency-Key"),
+        refusals=(
+            errors.UnknownJob,
+            errors.JobNotFinal,
+            errors.JobAlreadyFinal,
+            errors.UnknownOperation,
+            *SUBMIT_REFUSALS,
+            *BAD_JSON,
+        ),
+        counted="submits",
+    ),
+    "jobs.delete": Route(
+        id="deleteJob",
+        tag="Jobs",
+        answers=lambda: {"204": {"description": "The job and its result are gone."}},
+        parameters=("job_id",),
+        refusals=(errors.UnknownJob, errors.JobNotFinal),
+    ),
+    "operations.listing": Route(
+        id="listOperations",
+        tag="Operations",
+        answers=_document("Every operation.", "OperationList", links=_FIRST_OPERATION),
+    ),
+    "operations.read": Route(
+        id="readOperation",
+        tag="Operations",
+        answers=_document("The operation.", "Operation"),
+        parameters=("operation_name",),
+        refusals=(errors.UnknownOperation,),
+    ),
+    "batch.submit": Route(
+        id="submitBatch",
+        tag="Many jobs",
+        answers=lambda: {"202": answers.json("What became of each.", "BatchAnswers", links=_FIRST_OF_BATCH)},
+        parameters=("operation_of_batch", "all_or_none", "traceparent"),
+        body={"required": True, "content": _BATCH},
+        refusals=(errors.UnknownOperation, errors.InvalidQuery, *SUBMIT_REFUSALS, *BAD_JSON),
+        counted="submits",
+    ),
+    "bulk.cancel": Route(
+        id="cancelJobs",
+        tag="Many jobs",
+        answers=_document("What became of them.", "CancelCounts"),
+        body=json_body(ref("Selection")),
+        refusals=BAD_JSON,
+        needs="operator",
+    ),
+    "bulk.retry": Route(
+        id="retryJobs",
+        tag="Many jobs",
+        answers=_document("What became of them.", "RetryCounts"),
+        body=json_body(ref("Selection")),
+        refusals=BAD_JSON,
+        needs="operator",
+    ),
+    "downstreams.listing": Route(
+        id="listDownstreams",
+        tag="Downstreams",
+        answers=_document("Every downstream.", "DownstreamList", links=_FIRST_DOWNSTREAM),
+        needs="operator",
+    ),
+    "downstreams.read": Route(
+        id="readDownstream",
+        tag="Downstreams",
+        answers=_document("The downstream.", "Downstream"),
+        parameters=("downstream",),
+        refusals=(errors.UnknownDownstream,),
+        needs="operator",
+    ),
+    "downstreams.change": Route(
+        id="changeDownstream",
+        tag="Downstreams",
+        answers=_document("The downstream as it is now.", "Downstream"),
+        parameters=("downstream",),
+        body=json_body(ref("Change"), "application/merge-patch+json", "application/json"),
+        refusals=(errors.UnknownDownstream, *BAD_JSON),
+        needs="operator",
+    ),
+    "health.live": Route(
+        id="isLive", tag="Health", answers=_document("It lives.", "Health"), needs="nothing", uses_database=False
+    ),
+    "health.ready": Route(
+        id="isReady", tag="Health", answers=_document("Jobs are accepted.", "Readiness"), needs="nothing"
+    ),
+}
+"""By endpoint. The submits are told in `submits`, an operation at a time."""

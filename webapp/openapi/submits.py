@@ -1,0 +1,47 @@
+"""One path for each operation: what it takes, and what it answers."""
+
+from tidegate.operations import Operation
+from tidegate.python_operation import JSON
+from webapp.openapi import answers
+from webapp.openapi.parts import job_timeout, parameter
+from webapp.openapi.routes import BAD_JSON, SUBMIT_REFUSALS, Route, json_body
+from webapp.openapi.schemas import Node, input_ref
+
+_PARAMETERS = ("Idempotency-Key", "Job-Not-Before", "traceparent")
+
+
+def submit_route(operation: Operation) -> Route:
+    """The route of this operation's submit."""
+    refusals = SUBMIT_REFUSALS if operation.input_schema() is None else SUBMIT_REFUSALS + BAD_JSON
+    return Route(
+        id=f"submit.{operation.name}",
+        tag="Operations",
+        answers=lambda: {"202": answers.accepted()},
+        parameters=_PARAMETERS,
+        body=_body(operation),
+        refusals=refusals,
+        counted="submits",
+    )
+
+
+def submit_texts(operation: Operation) -> Node:
+    """Summary, description and parameters, which are the operation's own."""
+    first, _, rest = operation.description.partition("\n")
+    return {
+        "summary": first or operation.name,
+        "description": rest.strip(),
+        "parameters": [job_timeout(operation), *map(parameter, _PARAMETERS)],
+    }
+
+
+def _body(operation: Operation) -> Node:
+    schema = input_ref(operation)
+    content_types = operation.content_types
+    if schema is not None:
+        return json_body(schema, *(content_types or [JSON]))
+    # What takes any type takes none, too, and an empty body.
+    return {
+        "description": f"At most {operation.max_body} bytes, passed on as they are.",
+        "required": bool(content_types),
+        "content": {content_type: {} for content_type in content_types or ["*/*"]},
+    }
