@@ -15,6 +15,7 @@ _UNITS = {period: unit for unit, period in _PERIODS.items()}
 _PATTERN = re.compile(r"(\d{1,9})\s*/\s*([smhd])", re.ASCII)
 _STEPS = 60
 _CLOCK_STEP = 1_000_000
+_LONGEST_AHEAD = 1_000_000  # runner.PATIENCE; the gate's horizon is shorter
 
 
 @dataclass(frozen=True)
@@ -135,9 +136,13 @@ def settle(allowance: Allowance, pace: Pace, *, now: int) -> Pace:
 
 
 def changed(allowance: Allowance, pace: Pace, *, now: int) -> Pace:
-    """The pace after an operator's change: the old rate's debt must not hold back the new one."""
+    """The pace after an operator's change: the old rate's debt must not hold back the new one.
+
+    What was promised already counts: slots are taken up to a second ahead, and to begin before the last of them
+    would let both rates through at once.
+    """
     if allowance.pacing:
-        pace = replace(pace, free_at=min(pace.free_at, now + allowance.pacing.interval))
+        pace = replace(pace, free_at=min(pace.free_at, now + _LONGEST_AHEAD + allowance.pacing.interval))
     return settle(allowance, pace, now=now)
 
 

@@ -19,7 +19,7 @@ from webapp.auth import caller
 from webapp.documents import absolute, job_document, job_path, json_answer
 from webapp.errors import refusal_document
 from webapp.limits import count
-from webapp.numbers import Whole
+from webapp.numbers import WHOLE
 from webapp.submitting import KEY_PATTERN, traceparent, whole_body
 
 routes = Blueprint("batch", __name__, url_prefix="/v1")
@@ -35,7 +35,7 @@ class Item(BaseModel):
 
     input: Any
     idempotency_key: Annotated[str, Field(pattern=KEY_PATTERN)] | None = None
-    timeout: Annotated[Whole, Field(ge=1, le=999_999_999)] | None = None
+    timeout: Annotated[int, Field(ge=1, le=999_999_999), WHOLE] | None = None
 
 
 _ITEMS = TypeAdapter(Annotated[list[Item], Field(min_length=1, max_length=MOST_JOBS)])

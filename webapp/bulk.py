@@ -14,7 +14,7 @@ from tidegate.store.listing import Filter
 from webapp import gateway, shapes
 from webapp.auth import operator
 from webapp.documents import json_answer
-from webapp.numbers import Whole
+from webapp.numbers import WHOLE
 from webapp.queries import NAME_PATTERN
 from webapp.submitting import whole_body
 
@@ -34,7 +34,7 @@ class Selection(BaseModel):
     downstream: _Name | None = None
     client_id: _Name | None = None
     created_before: AwareDatetime | None = None
-    limit: Annotated[Whole, Field(ge=1, le=MOST_JOBS)] = MOST_JOBS
+    limit: Annotated[int, Field(ge=1, le=MOST_JOBS), WHOLE] = MOST_JOBS
 
 
 _SELECTION = TypeAdapter(Selection)

@@ -1,6 +1,9 @@
 """The description of the API: for programs at /openapi.json, for people at /docs."""
 
+import re
+
 from flask import Blueprint, Response, current_app, render_template
+from markupsafe import Markup, escape
 
 from webapp import gateway
 from webapp.docs_page import page_of
@@ -23,6 +26,19 @@ def document() -> Response:
 def page() -> Response:
     """The same as a page: no script, nothing from elsewhere."""
     description = openapi(current_app, gateway(), absolute(""))
-    response = Response(render_template("docs.html", page=page_of(description)), content_type="text/html")
+    html = render_template("docs.html", page=page_of(description))
+    response = Response(html, content_type="text/html; charset=utf-8")
     response.headers["Content-Security-Policy"] = _POLICY
     return response
+
+
+@routes.app_template_filter()
+def coded(text: str) -> Markup:
+    """What stands between backticks as code."""
+    return Markup(re.sub(r"`([^`]+)`", r"<code>\1</code>", str(escape(text))))  # noqa: S704 - escaped the line before
+
+
+@routes.app_template_filter()
+def breakable(path: str) -> Markup:
+    """A path that may go on in the next line after each slash."""
+    return Markup("/<wbr>").join(path.split("/"))

@@ -23,7 +23,7 @@ from webapp import gateway, lane_shapes
 from webapp.auth import operator
 from webapp.documents import absolute, json_answer
 from webapp.instants import instant
-from webapp.numbers import Whole
+from webapp.numbers import WHOLE
 
 routes = Blueprint("downstreams", __name__, url_prefix="/v1/downstreams")
 
@@ -54,7 +54,7 @@ _Several = Annotated[list[_Rate], Field(max_length=5)]
 _Rates = Annotated[_Several, BeforeValidator(_as_list, json_schema_input_type=_Several | _Rate | Literal["unlimited"])]
 
 
-_Number = Annotated[Whole, Field(ge=1, le=100_000)]
+_Number = Annotated[int, Field(ge=1, le=100_000), WHOLE]
 # Not a union, whose faults would point into "/concurrency/int".
 _Concurrency = Annotated[
     _Number, WrapValidator(_unless_unlimited, json_schema_input_type=_Number | Literal["unlimited"])
@@ -67,9 +67,9 @@ class Change(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True)
 
     rate: _Rates | None = None
-    burst: Annotated[Whole, Field(ge=1, le=100_000)] | None = None
+    burst: Annotated[int, Field(ge=1, le=100_000), WHOLE] | None = None
     concurrency: _Concurrency | None = None
-    breaker: Annotated[Whole, Field(ge=0, le=1_000_000)] | None = None
+    breaker: Annotated[int, Field(ge=0, le=1_000_000), WHOLE] | None = None
     paused: bool | None = None
 
 

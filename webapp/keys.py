@@ -72,10 +72,8 @@ def _open() -> Iterator[KeyStore]:
     try:
         yield KeyStore(database)
     except DBAPIError as error:
-        click.echo(
-            f"The database can't be used: {error.orig}. Its tables are made by the first start of Tidegate,", err=True
-        )
-        click.echo("or by: python -m migrations.upgrade", err=True)
+        click.echo(f"The database can't be used: {error.orig}", err=True)
+        click.echo("A new one gets its tables by: python -m migrations.upgrade", err=True)
         sys.exit(1)
     finally:
         database.close()

@@ -1,12 +1,11 @@
 """Whole numbers as JSON Schema understands them: 5.0 is one, "5" and true are not."""
 
-from typing import Annotated
-
-from pydantic import BeforeValidator, Strict
+from pydantic import BeforeValidator
 
 
 def _whole(value: object) -> object:
     return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
-Whole = Annotated[int, Strict(), BeforeValidator(_whole)]
+WHOLE = BeforeValidator(_whole)
+"""Stands behind the bounds of an int in a strict model."""

@@ -29,7 +29,9 @@ class _Query(BaseModel):
 def listing_filter(caller: Caller) -> Filter:
     """The filter of this request, for one job more than is asked for: whether there is a next page."""
     try:
-        query = _Query.model_validate(request.args.to_dict())
+        # A parameter that comes twice stays a list, which none of them is.
+        given = {name: each[0] if len(each) == 1 else each for name, each in request.args.lists()}
+        query = _Query.model_validate(given)
     except ValidationError as error:
         fault = error.errors(include_url=False)[0]
         raise InvalidQuery(f"{'.'.join(map(str, fault['loc']))}: {fault['msg']}") from None

@@ -65,9 +65,11 @@ def test_of_many_processes_at_once_one_migrates_and_none_fails(
         url = f"sqlite:///{tmp_path / 'tidegate.db'}"
     else:
         url = request.getfixturevalue("postgresql_url")
-        with Database(url, pool_size=1).engine.begin() as connection:
+        emptied = Database(url, pool_size=1)
+        with emptied.writing() as connection:
             connection.execute(text("DROP SCHEMA public CASCADE"))
             connection.execute(text("CREATE SCHEMA public"))
+        emptied.close()
     command = [sys.executable, "-m", "migrations.upgrade"]
     environment = {"TIDEGATE_DATABASE_URL": url}
     with ExitStack() as stack:

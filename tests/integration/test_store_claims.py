@@ -17,12 +17,10 @@ from tests.support.jobs import (
     change_job,
     change_lane,
     claim,
-    lose_lease,
     open_lane,
     outcomes_of,
     pass_deadline,
     release_one,
-    result_of,
     row_of,
     running,
     submit,
@@ -30,15 +28,12 @@ from tests.support.jobs import (
 )
 from tests.support.waiting import wait_until
 from tidegate.database import Database, database_now
-from tidegate.job import Claim
 from tidegate.models import IMPLICIT_CLIENT, attempts, jobs
-from tidegate.operations import Progress
 from tidegate.outcomes import Succeeded
 from tidegate.states import State
 from tidegate.store import Store
 
 RESULT = Succeeded(content=b"[1]", content_type="application/json", is_json=True)
-ERROR = {"code": "operation_error", "message": "no"}
 
 
 def at_once(*calls: Callable[[], Any]) -> list[Any]:
@@ -51,24 +46,6 @@ def at_once(*calls: Callable[[], Any]) -> list[Any]:
 
     with ThreadPoolExecutor(len(calls)) as pool:
         return [future.result(timeout=30) for future in [pool.submit(begin, call) for call in calls]]
-
-
-def write_in_every_way(store: Store, claimed: Claim) -> dict[str, bool]:
-    """What each write of a worker says about whether it was taken; each would end the claim."""
-    workers = store.workers
-    return {
-        "progress": workers.progress(claimed, Progress(done=1, total=2), lease=LEASE),
-        "succeed": workers.succeed(claimed, RESULT, call_seconds=0.1),
-        "fail": workers.fail(claimed, ERROR, call_seconds=0.1),
-        "try_again": workers.try_again(
-            claimed, ERROR, after=timedelta(0), is_spent=False, blames_downstream=False, call_seconds=0.1
-        ),
-        "hand_back": workers.hand_back(claimed, after=timedelta(0), outcome="no slot"),
-        "refused": workers.refused(claimed, ERROR, after=timedelta(seconds=1), call_seconds=0.1),
-    }
-
-
-NOTHING_TAKEN = dict.fromkeys(["progress", "succeed", "fail", "try_again", "hand_back", "refused"], False)
 
 
 def test_a_claim_says_what_the_worker_needs(store: Store) -> None:
@@ -160,59 +137,6 @@ def test_the_message_of_an_earlier_release_finds_nothing(store: Store) -> None:
     assert outcomes_of(store, first.job_id) == ["not sent", None]
 
 
-def test_a_worker_that_lost_its_lease_cannot_write(store: Store) -> None:
-    open_lane(store)
-    lost = running(store)
-    lose_lease(store, lost.job_id)
-    assert store.upkeep.rescue(10) == 1
-    newer = claim(store, release_one(store), worker="worker-2")
-    assert newer is not None
-    before = row_of(store, lost.job_id)
-
-    assert write_in_every_way(store, lost) == NOTHING_TAKEN
-
-    assert row_of(store, lost.job_id) == before
-    assert result_of(store, lost.job_id) is None
-    assert outcomes_of(store, lost.job_id) == ["late", None]
-    assert store.workers.succeed(newer, RESULT, call_seconds=0.1)
-    assert outcomes_of(store, lost.job_id) == ["late", "succeeded"]
-
-
-@pytest.mark.parametrize("how", ["succeed", "fail", "progress", "refused"])
-def test_a_worker_whose_job_waits_again_cannot_write(store: Store, how: str) -> None:
-    open_lane(store)
-    lost = running(store)
-    lose_lease(store, lost.job_id)
-    store.upkeep.rescue(10)
-
-    assert write_in_every_way(store, lost)[how] is False
-    assert row_of(store, lost.job_id).state == "queued"
-
-
-def test_the_deadline_beats_the_result(store: Store) -> None:
-    open_lane(store)
-    claimed = running(store)
-    pass_deadline(store, claimed.job_id)
-
-    assert not store.workers.progress(claimed, Progress(done=1), lease=LEASE)
-    assert not store.workers.succeed(claimed, RESULT, call_seconds=0.1)
-    assert not store.workers.fail(claimed, ERROR, call_seconds=0.1)
-
-    assert result_of(store, claimed.job_id) is None
-    assert outcomes_of(store, claimed.job_id) == ["late"]
-    assert store.callers.get(claimed.job_id, IMPLICIT_CLIENT).state is State.EXPIRED  # type: ignore[union-attr]
-
-
-def test_a_cancelled_attempt_learns_of_it_at_its_progress(store: Store) -> None:
-    open_lane(store)
-    claimed = running(store)
-    assert store.workers.progress(claimed, Progress(done=1), lease=LEASE)
-    store.callers.cancel(claimed.job_id, IMPLICIT_CLIENT)
-
-    assert not store.workers.progress(claimed, Progress(done=2), lease=LEASE)
-    assert row_of(store, claimed.job_id).done == 1
-
-
 def test_between_cancel_and_finish_at_once_the_job_ends_in_one_way(store: Store, database_url: str) -> None:
     open_lane(store)
     other = Store(Database(database_url, pool_size=1))
@@ -245,19 +169,6 @@ def test_between_expiry_and_claim_at_once_one_wins(store: Store, database_url: s
         assert store.callers.get(released.job_id, IMPLICIT_CLIENT).state is State.EXPIRED  # type: ignore[union-attr]
         change_attempts(store, released.job_id, ended_at=database_now())
     other.database.close()
-
-
-def test_progress_never_falls_and_renews_the_lease(store: Store) -> None:
-    open_lane(store)
-    claimed = running(store)
-    change_job(store, claimed.job_id, lease_until=database_now(timedelta(seconds=1)))
-
-    assert store.workers.progress(claimed, Progress(done=5, total=10, note="half"), lease=LEASE)
-    assert store.workers.progress(claimed, Progress(done=1, total=10), lease=LEASE)
-
-    row = row_of(store, claimed.job_id)
-    assert (row.percent, row.done, row.total, row.note, row.version) == (50, 1, 10, None, 4)
-    assert row.lease_until > time_at(store) + LEASE - timedelta(seconds=5)
 
 
 def test_a_late_message_has_its_place_from_its_claim_on(store: Store) -> None:

@@ -6,6 +6,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from tidegate.operations import Queue
 from tidegate.python_operation import operation
+from webapp.numbers import WHOLE
 
 
 class Card(BaseModel):
@@ -23,7 +24,7 @@ class Transfer(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True)
 
     kind: Literal["transfer"]
-    days: int = Field(ge=0, le=90)
+    days: Annotated[int, Field(ge=0, le=90), WHOLE]
 
 
 class Part(BaseModel):

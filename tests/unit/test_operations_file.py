@@ -212,7 +212,8 @@ def test_only_workers_need_the_secrets(file: Path, monkeypatch: pytest.MonkeyPat
 
 
 @pytest.mark.parametrize(
-    ("name", "value"), [("QUOTE_KEY", "se\r\ncret"), ("QUOTE_KEY", "s\xe9cret"), ("SITE", "u:p#secret@h"), ("SITE", "a b")]
+    ("name", "value"),
+    [("QUOTE_KEY", "se\r\ncret"), ("QUOTE_KEY", "s\xe9cret"), ("SITE", "u:p#secret@h"), ("SITE", "a b")],
 )
 def test_a_secret_that_cannot_be_sent_stops_the_start_and_is_not_told(
     file: Path, monkeypatch: pytest.MonkeyPatch, name: str, value: str

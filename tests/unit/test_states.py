@@ -21,8 +21,8 @@ def test_every_state_has_its_moves() -> None:
 
 def test_a_final_state_is_never_left() -> None:
     assert {state for state in State if not MOVES[state]} == FINAL_STATES
-    assert FINAL_STATES == {State.SUCCEEDED, State.FAILED, State.EXPIRED, State.CANCELLED}
-    assert OPEN_STATES == {State.QUEUED, State.RUNNING}
+    assert {State.SUCCEEDED, State.FAILED, State.EXPIRED, State.CANCELLED} == FINAL_STATES
+    assert {State.QUEUED, State.RUNNING} == OPEN_STATES
 
 
 def test_only_what_runs_can_succeed_or_fail() -> None:
@@ -121,9 +121,7 @@ def test_the_database_takes_a_possible_row(database: Database, state: State) -> 
         (State.CANCELLED, {"percent": 100}),
     ],
 )
-def test_the_database_refuses_an_impossible_row(
-    database: Database, state: State, impossible: dict[str, Any]
-) -> None:
+def test_the_database_refuses_an_impossible_row(database: Database, state: State, impossible: dict[str, Any]) -> None:
     assert not _is_accepted(database, state=state, **{**POSSIBLE[state], **impossible})
 
 

@@ -152,7 +152,7 @@ def _smoothed(
 
 
 def _counts(connection: Connection, statement: Select[str, int]) -> dict[str, int]:
-    return dict(connection.execute(statement).tuples().all())
+    return dict(connection.execute(statement).all())
 
 
 def _by_client(connection: Connection) -> dict[str, dict[str, int]]:

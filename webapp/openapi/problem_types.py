@@ -32,10 +32,13 @@ def _of_flask(error: type[HTTPException], meaning: str) -> ProblemType:
     )
 
 
+def _meaning(refusal: type[Refusal]) -> str:
+    """What its docstring says first; what stands behind a semicolon is for those who raise it."""
+    return (inspect.getdoc(refusal) or "").split("\n\n")[0].partition(";")[0].rstrip(".") + "."
+
+
 REFUSED: dict[type[Refusal], ProblemType] = {
-    refusal: ProblemType(
-        status=status, name=name, title=title, meaning=(inspect.getdoc(refusal) or title).split("\n\n")[0]
-    )
+    refusal: ProblemType(status=status, name=name, title=title, meaning=_meaning(refusal))
     for refusal, (status, name, title) in REFUSALS.items()
 }
 JOB_ENDS: dict[State, ProblemType] = {

@@ -35,13 +35,13 @@ def submit_texts(operation: Operation) -> Node:
 
 
 def _body(operation: Operation) -> Node:
-    schema = input_ref(operation)
+    schema, size = input_ref(operation), f"{operation.max_body:,} bytes"
     content_types = operation.content_types
     if schema is not None:
-        return json_body(schema, *(content_types or [JSON]))
+        return {"description": f"At most {size}.", **json_body(schema, *(content_types or [JSON]))}
     # What takes any type takes none, too, and an empty body.
     return {
-        "description": f"At most {operation.max_body} bytes, passed on as they are.",
+        "description": f"At most {size}, passed on as they are.",
         "required": bool(content_types),
         "content": {content_type: {} for content_type in content_types or ["*/*"]},
     }

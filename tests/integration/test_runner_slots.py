@@ -1,0 +1,144 @@
+"""When a call starts, and what a downstream without capacity does to its lane."""
+
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from pydantic import JsonValue
+
+from tests.support.jobs import (
+    LANE,
+    attempts_of,
+    change_job,
+    claim,
+    lane_row,
+    open_lane,
+    outcomes_of,
+    release,
+    release_one,
+    row_of,
+    submit,
+    time_at,
+)
+from tests.support.running import run_one, run_operation, runner_of
+from tidegate.database import database_now
+from tidegate.http_operation import HttpOperation
+from tidegate.operations import Attempt, Body, Operation
+from tidegate.outcomes import Outcome, Refused
+from tidegate.python_operation import operation
+from tidegate.retry import RetryPolicy
+from tidegate.store import Store
+
+
+def refusing(retry_after: timedelta | None) -> Operation:
+    class Refusing(HttpOperation):
+        def run(self, body: Body, attempt: Attempt) -> Outcome:  # noqa: ARG002 - the protocol's
+            return Refused(message="the downstream answered 429", retry_after=retry_after)
+
+    minute = timedelta(minutes=1)
+    return Refusing(
+        name="made", url="", downstream=LANE, timeout=minute, attempt_timeout=minute, retry=RetryPolicy(attempts=1)
+    )
+
+
+@pytest.mark.parametrize(("asked", "rests"), [(30, 30), (3600, 300), (None, 1)])
+def test_a_refusal_makes_the_lane_rest_and_costs_no_attempt(store: Store, asked: int | None, rests: int) -> None:
+    made = refusing(None if asked is None else timedelta(seconds=asked))
+
+    job_id = run_operation(store, made)
+
+    row, lane = row_of(store, job_id), lane_row(store)
+    assert (row.state, row.attempt, outcomes_of(store, job_id)) == ("queued", 0, ["refused"])
+    assert lane.refusals == 1
+    expected = attempts_of(store, job_id)[0].ended_at + timedelta(seconds=rests)
+    assert abs(lane.paused_until - expected) < timedelta(seconds=1)
+
+
+def test_refusals_of_calls_that_were_open_together_are_one_rest(store: Store) -> None:
+    open_lane(store)
+    made = refusing(None)
+    for _ in range(2):
+        submit(store, operation="made")
+    claims = [claim(store, released) for released in release(store)]
+    assert len(claims) == 2
+    for claimed in claims:
+        assert claimed is not None
+        assert runner_of(store, made)._record(claimed, made.run(Body(content=b""), None), 0.1)  # type: ignore[arg-type]
+
+    assert lane_row(store).refusals == 1
+
+
+def test_an_answer_ends_a_run_of_refusals(store: Store) -> None:
+    open_lane(store)
+    with store.database.single_write() as connection:
+        connection.exec_driver_sql("UPDATE downstreams SET refusals = 3, failures = 2")
+
+    run_one(store, _one)
+
+    assert (lane_row(store).refusals, lane_row(store).failures) == (0, 0)
+
+
+def test_late_for_its_slot_it_takes_a_new_one(store: Store) -> None:
+    open_lane(store, rates=("100/s",))
+    made = operation(name="made", downstream=LANE)(_one)
+    job_id = submit(store, operation="made")
+    released = release_one(store)
+    change_job(store, job_id, slot_at=database_now(-timedelta(seconds=5)))
+
+    assert runner_of(store, made).run(job_id, released.fence)
+
+    (attempt,) = attempts_of(store, job_id)
+    assert attempt.outcome == "succeeded"
+    assert attempt.slot_at > released.slot_at
+    assert attempt.call_started_at >= attempt.slot_at - timedelta(milliseconds=5)
+
+
+def test_a_new_slot_that_is_too_far_is_not_waited_for(store: Store) -> None:
+    open_lane(store, rates=("1/h",))
+    made = operation(name="made", downstream=LANE)(_one)
+    job_id = submit(store, operation="made")
+    released = release_one(store)
+    change_job(store, job_id, slot_at=database_now(-timedelta(seconds=5)))
+
+    assert runner_of(store, made).run(job_id, released.fence)
+
+    row = row_of(store, job_id)
+    assert (row.state, row.attempt, outcomes_of(store, job_id)) == ("queued", 0, ["no slot"])
+
+
+def test_without_a_pace_an_attempt_has_its_whole_time_however_long_its_message_waited(store: Store) -> None:
+    left: list[timedelta] = []
+
+    def tells(params: JsonValue, attempt: Attempt) -> None:
+        left.append(attempt.time_left)
+
+    open_lane(store)
+    made = operation(name="made", downstream=LANE, attempt_timeout="10s")(tells)
+    job_id = submit(store, operation="made")
+    released = release_one(store)
+    change_job(store, job_id, slot_at=database_now(-timedelta(seconds=30)))
+
+    assert runner_of(store, made).run(job_id, released.fence)
+
+    assert timedelta(seconds=5) < left[0] <= timedelta(seconds=10)
+    assert attempts_of(store, job_id)[0].place_until > time_at(store)
+
+
+def test_waiting_for_the_slot_of_a_call_ends_with_the_attempt_and_counts_as_failed(store: Store) -> None:
+    def calls(params: JsonValue, attempt: Attempt) -> None:
+        attempt.slot()
+        attempt.slot()
+
+    open_lane(store, rates=("1/h",))
+    options: dict[str, Any] = {"paced": "calls", "attempt_timeout": "300ms", "retry": RetryPolicy(attempts=1)}
+    made = operation(name="made", downstream=LANE, **options)(calls)
+    job_id = submit(store, operation="made", max_attempts=1)
+    change_job(store, job_id, paced_by_calls=True)
+
+    assert runner_of(store, made).run(job_id, release_one(store).fence)
+
+    assert (row_of(store, job_id).state, outcomes_of(store, job_id)) == ("failed", ["error"])
+
+
+def _one(params: JsonValue) -> int:
+    return 1

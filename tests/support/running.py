@@ -1,0 +1,30 @@
+"""One attempt as a worker makes it: a real Runner with operations that the test makes."""
+
+from collections.abc import Callable
+from typing import Any
+
+from tests.support.jobs import LANE, LEASE, open_lane, release_one, submit
+from tidegate.operations import Operation, Registry
+from tidegate.python_operation import operation
+from tidegate.runner import Runner
+from tidegate.store import Store
+from tidegate.wake import SilentBell
+
+
+def runner_of(store: Store, *operations: Operation, max_result: int = 10_000) -> Runner:
+    """A runner of a worker that knows these operations."""
+    return Runner(store, Registry.of(operations), worker="mine", lease=LEASE, max_result=max_result, bell=SilentBell())
+
+
+def run_operation(store: Store, made: Operation, *, max_result: int = 10_000) -> str:
+    """Submits, releases and runs one job of this operation; its id."""
+    open_lane(store)
+    job_id = submit(store, operation=made.name, max_attempts=made.retry.attempts)
+    assert runner_of(store, made, max_result=max_result).run(job_id, release_one(store).fence)
+    return job_id
+
+
+def run_one(store: Store, function: Callable[..., Any], *, max_result: int = 10_000, **options: Any) -> str:
+    """Submits, releases and runs one job whose operation is this function; its id."""
+    made = operation(name="made", downstream=LANE, **options)(function)
+    return run_operation(store, made, max_result=max_result)
