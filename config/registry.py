@@ -39,7 +39,16 @@ def load_registry_with_secrets(settings: Settings) -> Registry:
 
 def _load(settings: Settings, expand: Callable[[str], str]) -> Registry:
     operations, limits = read_operations_file(settings.operations_file, max_result=settings.max_result, expand=expand)
-    return Registry.of([*operations, *_python_operations(settings)], limits)
+    registry = Registry.of([*operations, *_python_operations(settings)], limits)
+    declared = {limit.name for limit in limits}
+    for operation in registry.operations.values():
+        # An operation that names none has one of its own name. A slip of the pen must not mean that there is no limit.
+        if operation.downstream not in declared and operation.downstream != operation.name:
+            raise ConfigurationError(
+                f"operation {operation.name}: its downstream {operation.downstream!r} is declared nowhere; "
+                f"write [downstreams.{operation.downstream}] into {settings.operations_file}"
+            )
+    return registry
 
 
 def _python_operations(settings: Settings) -> Iterator[PythonOperation]:

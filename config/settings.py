@@ -149,8 +149,9 @@ def read() -> Settings:
 
 
 def environment() -> Mapping[str, str]:
-    """The whole environment, for `${NAME}` in the operations file; only workers ask for it."""
-    return os.environ  # noqa: TID251 - this file is the one reader
+    """The whole environment over the file .env, for `${NAME}` in the operations file; only workers ask for it."""
+    from_file = {name: value for name, value in dotenv_values(".env").items() if value is not None}
+    return {**from_file, **os.environ}  # noqa: TID251 - this file is the one reader
 
 
 def as_text(value: object) -> str:

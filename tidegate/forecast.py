@@ -9,6 +9,8 @@ import random
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
+from tidegate import pacing
+from tidegate.clock import to_microseconds
 from tidegate.job import Job, Wait
 from tidegate.states import State
 from tidegate.store.limits import Downstream, allowance_of
@@ -41,16 +43,18 @@ class LaneView:
 
     @property
     def allowed_per_second(self) -> float | None:
-        """What the rates allow; None: no limit."""
-        limits = self.downstream.limits
-        return allowance_of(limits.rates, limits.burst).per_second
+        """What the rate that spaces the calls allows; None: no limit. Quotas: see `start_of`."""
+        pacing_rate = self._allowance.pacing
+        return 1e6 * pacing_rate.calls / pacing_rate.period if pacing_rate else None
 
     @property
     def is_full(self) -> bool:
         """Whether places, and not the rate, hold the lane back."""
         concurrency = self.downstream.limits.concurrency
+        if self.allowed_per_second is None:
+            return True
         if self.sample is None or concurrency is None:
-            return self.allowed_per_second is None
+            return False
         return self.sample.held_mean >= _FULL * concurrency
 
     @property
@@ -87,8 +91,15 @@ class LaneView:
         position = self.position_of(run_at) + behind
         if self.downstream.paused or (position and self.per_second is None):
             return None
-        first = max(self.downstream.seen_at, self.downstream.next_slot_at, self.downstream.rests_until or run_at)
-        return max(first + timedelta(seconds=position / (self.per_second or 1.0)), run_at, now)
+        seen_at = self.downstream.seen_at
+        first = max(seen_at, self.downstream.next_slot_at, self.downstream.rests_until or seen_at)
+        by_pace = first + timedelta(seconds=position / (self.per_second or 1.0))
+        quotas = pacing.quota_wait(self._allowance, self.downstream.pace, now=to_microseconds(seen_at), behind=position)
+        return max(by_pace, seen_at + timedelta(microseconds=quotas), run_at, now)
+
+    @property
+    def _allowance(self) -> pacing.Allowance:
+        return allowance_of(self.downstream.limits.rates, self.downstream.limits.burst)
 
     @staticmethod
     def _rank(run_at: datetime, sample: Sample) -> float:

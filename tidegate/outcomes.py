@@ -55,9 +55,10 @@ class Refused:
 
 @dataclass(frozen=True, kw_only=True)
 class HandedBack:
-    """The attempt did not happen or was broken off by us (its slot is too far, shutdown): it is given back."""
+    """The attempt did not happen or was broken off by us (its slot is too far): it is given back, for `after`."""
 
     reason: str
+    after: timedelta = timedelta(0)
 
 
 Outcome = Succeeded | Failed | TryAgain | Refused | HandedBack

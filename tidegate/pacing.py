@@ -120,6 +120,21 @@ def next_slot(allowance: Allowance, pace: Pace, *, now: int) -> int:
     return slot
 
 
+def quota_wait(allowance: Allowance, pace: Pace, *, now: int, behind: int) -> int:
+    """Microseconds until the quotas have room for a call with `behind` others before it: an estimate.
+
+    A quota holds nobody back before it is used up; then it gives a whole one for each period that passes.
+    """
+    wait = 0
+    for quota in allowance.quotas:
+        counting = [step for step in pace.used.get(quota.period, ()) if _counts_until(quota, step[0]) > now]
+        beyond = behind - (quota.calls - sum(calls for _, calls in counting))
+        if beyond >= 0:
+            first = _counts_until(quota, counting[0][0]) - now if counting else quota.period
+            wait = max(wait, first + beyond // quota.calls * quota.period)
+    return wait
+
+
 def settle(allowance: Allowance, pace: Pace, *, now: int) -> Pace:
     """Forgets what no longer counts, and what a clock that stepped back left too far ahead."""
     if allowance.pacing:

@@ -23,6 +23,7 @@ Answer = TypeVar("Answer")
 LATE_SECONDS = 0.02
 # A new slot further away is not waited for in a thread that others need.
 PATIENCE = timedelta(seconds=1)
+_UNKNOWN_AGAIN = timedelta(seconds=5)
 REPORT_EVERY_SECONDS = 0.25
 MAX_PAUSE = timedelta(minutes=5)
 _RECORD_AGAIN_SECONDS = (0.1, 0.5, 1.0, 2.0)
@@ -92,7 +93,9 @@ class Runner:
         try:
             operation = self._registry.operation(claim.operation)
         except UnknownOperation as error:
-            return Failed(code=ErrorCode.OPERATION_ERROR, message=f"{error}; this worker does not know it"), None
+            # During a rolling upgrade another worker may know it; if none ever does, the deadline ends the job.
+            log.warning("job %s: %s", claim.job_id, error)
+            return HandedBack(reason="unknown here", after=_UNKNOWN_AGAIN), None
         body = _until_answered(claim.job_id, lambda: self._store.workers.input_of(claim.job_id))
         if body is None:
             return HandedBack(reason="erased"), None
@@ -167,7 +170,7 @@ class Runner:
                 error = {"code": ErrorCode.DOWNSTREAM_ERROR, "message": outcome.message}
                 return store.refused(claim, error, after=after, call_seconds=call_seconds)
             case HandedBack():
-                return store.hand_back(claim, after=timedelta(0), outcome=outcome.reason)
+                return store.hand_back(claim, after=outcome.after, outcome=outcome.reason)
 
     def _try_again(self, claim: Claim, outcome: TryAgain, call_seconds: float | None) -> bool:
         operation = self._registry.operation(claim.operation)

@@ -102,13 +102,14 @@ def _slots_used(instants: list[float], lived: list[Span], rates: list[tuple[floa
 
 
 def _places_used(calls: list[Arrival], lived: list[Span], tries: list[_Attempt], concurrency: int) -> float:
-    """Of the places that no dead attempt held: a dead one's is held after its call, until the sweep ends it."""
+    """Of the places that no dead attempt held: of a call whose worker died from its end on, of a message that died with
+    a worker from its release on, each until the sweep ends it."""
     used = overlap(lived, [(call.at, call.until) for call in calls])
     end_of_call = {call.job: call.until for call in reversed(calls)}  # of a job's first call
     dead = [
-        (end_of_call.get(each.job, each.released), each.ended)
+        (end_of_call.get(each.job, each.released) if each.outcome == "lost" else each.released, each.ended)
         for each in tries
-        if each.outcome == "lost" and each.ended
+        if each.outcome in {"lost", "unclaimed"} and each.ended
     ]
     return used / (concurrency * length(lived) - overlap(lived, dead))
 

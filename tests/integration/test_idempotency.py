@@ -181,7 +181,7 @@ def test_a_key_goes_with_its_job_after_the_retention_and_not_before(web: Web) ->
         ("echo", b"[" * 1_100_000, "application/json", {}, 413),
     ],
 )
-def test_a_refusal_uses_up_no_key(
+def test_a_refusal_uses_up_no_key(  # noqa: PLR0917 - one argument a column of the table
     web: Web, operation: str, content: bytes, content_type: str, headers: dict[str, str], status: int
 ) -> None:
     assert web.submit(operation, content, content_type, {**KEY, **headers}).status_code == status

@@ -244,3 +244,11 @@ def test_a_name_that_stands_in_a_file_and_in_a_module_is_refused(file: Path) -> 
 def test_an_unknown_module_is_told_with_its_setting(file: Path) -> None:
     with pytest.raises(ConfigurationError, match=r"TIDEGATE_OPERATIONS: there is no module no\.such"):
         load_registry(registry_settings(file, MINIMAL, operations="no.such"))
+
+
+def test_a_downstream_that_is_named_and_declared_nowhere_stops_the_start(tmp_path: Path) -> None:
+    path = tmp_path / "operations.toml"
+    path.write_text('[downstreams.geocoder]\nrate = "1/s"\n[operations.a]\ndownstream = "geocodr"\nurl = "http://a/"\n')
+
+    with pytest.raises(ConfigurationError, match=r"'geocodr' is declared nowhere; write \[downstreams.geocodr\]"):
+        load_registry(Settings(_env_file=None, operations_file=path))

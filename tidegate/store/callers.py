@@ -17,6 +17,9 @@ from tidegate.store.idempotency import KeyUse, StoredKey
 from tidegate.store.listing import Filter, page
 from tidegate.store.moves import IN_TIME, IS_OPEN, JOB_COLUMNS, by_id, ended, job_from
 
+# Between the jobs of one batch, so that each has a place of its own in the lane's order.
+_STEP = timedelta(microseconds=1)
+
 
 @dataclass(frozen=True, kw_only=True)
 class NewJob:
@@ -101,10 +104,10 @@ class CallerStore:
                     "traceparent": job.traceparent,
                     "retry_of": job.retry_of,
                     "created_at": now,
-                    "run_at": job.not_before or now,
+                    "run_at": job.not_before or now + number * _STEP,
                     "deadline": now + job.timeout,
                 }
-                for job in new
+                for number, job in enumerate(new)
             ],
         ).all()
         connection.execute(

@@ -34,6 +34,7 @@ class Downstream:
     released: int
     next_slot_at: datetime
     seen_at: datetime
+    pace: pacing.Pace = pacing.Pace()
 
     @property
     def is_broken(self) -> bool:
@@ -160,4 +161,5 @@ def _downstream(row: Any) -> Downstream:
         released=row.released,
         next_slot_at=from_microseconds(next_slot),
         seen_at=row.seen_at,
+        pace=pace,
     )

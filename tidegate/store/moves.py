@@ -72,7 +72,9 @@ def come_back(*, spent: bool | ColumnElement[bool], after: timedelta, waits_for:
     deadline passed: expired; cancel asked: cancelled; attempts spent: failed; else queued again, not before `after`.
     """
     is_spent = literal(spent) if isinstance(spent, bool) else spent
-    is_late = jobs.c.deadline <= database_now()
+    # Read once, so that all parts of the move agree on which side of the deadline they are.
+    now = select(database_now()).scalar_subquery()
+    is_late = jobs.c.deadline <= now
     has_ended = or_(is_late, jobs.c.cancel_requested, is_spent)
     return {
         **ended(State.QUEUED),

@@ -124,4 +124,8 @@ def _runs(calls: ColumnElement[bool]) -> ColumnElement[bool]:
 
 
 def _end(connection: Connection, calls: ColumnElement[bool], outcome: str) -> None:
-    connection.execute(update(attempts).where(calls).values(ended_at=database_now(), outcome=outcome))
+    """Ends the calls whose job no longer runs in them: one that was claimed since the jobs were moved goes on."""
+    runs = select(jobs.c.id).where(
+        jobs.c.id == attempts.c.job_id, jobs.c.fence == attempts.c.fence, jobs.c.state == State.RUNNING
+    )
+    connection.execute(update(attempts).where(calls, ~runs.exists()).values(ended_at=database_now(), outcome=outcome))

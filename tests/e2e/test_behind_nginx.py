@@ -1,0 +1,115 @@
+"""The running stack behind a real nginx that has the settings of docs/behind-a-proxy.md."""
+
+from collections.abc import Iterator
+
+import httpx2
+import pytest
+
+from tests.support.gateway import Gateway
+from tests.support.nginx import TRUSTED, Nginx, why_not
+
+if reason := why_not():
+    pytest.skip(reason, allow_module_level=True)
+
+FORGED = {
+    "X-Forwarded-Host": "evil.example",
+    "X-Forwarded-Proto": "https",
+    "X-Forwarded-Prefix": "/evil",
+    "X-Forwarded-For": "6.6.6.6",
+}
+
+
+@pytest.fixture(scope="module")
+def behind(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
+    """A stack that trusts one proxy's address."""
+    stack = Gateway(tmp_path_factory.mktemp("gateway"), settings={"TRUSTED_PROXIES": f"{TRUSTED}/32"})
+    try:
+        stack.start()
+        yield stack
+    finally:
+        stack.stop()
+
+
+@pytest.fixture(scope="module")
+def nginx(behind: Gateway, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Nginx]:
+    """The proxy before it."""
+    folder = tmp_path_factory.mktemp("nginx")
+    folder.chmod(0o755)  # its workers are another user
+    proxy = Nginx(folder, int(behind.url.rpartition(":")[2]))
+    proxy.start()
+    yield proxy
+    proxy.stop()
+
+
+@pytest.fixture
+def client() -> Iterator[httpx2.Client]:
+    """Somebody outside."""
+    with httpx2.Client(timeout=10, trust_env=False) as outside:
+        yield outside
+
+
+def submit(client: httpx2.Client, base: str, operation: str = "echo", **headers: str) -> httpx2.Response:
+    """Submits a job."""
+    answer = client.post(f"{base}/v1/operations/{operation}/jobs", json={"seconds": 3}, headers=headers)
+    assert answer.status_code == 202, answer.text
+    return answer
+
+
+def test_links_lead_through_a_trusted_proxy_with_its_host_port_and_prefix(nginx: Nginx, client: httpx2.Client) -> None:
+    answer = submit(client, nginx.trusted)
+    location = answer.headers["Location"]
+    assert location.startswith(f"{nginx.trusted}/v1/jobs/")
+    assert {link.startswith(nginx.trusted) for link in answer.json()["links"].values()} == {True}
+    assert client.get(location).json()["id"] == answer.json()["id"]
+
+
+def test_what_a_client_forges_does_not_get_through_the_proxy(nginx: Nginx, client: httpx2.Client) -> None:
+    location = submit(client, nginx.trusted, **FORGED).headers["Location"]
+    assert location.startswith(f"{nginx.trusted}/v1/jobs/")
+
+
+def test_a_public_host_name_stands_in_the_links(nginx: Nginx, client: httpx2.Client) -> None:
+    location = submit(client, nginx.trusted, Host="api.example.com").headers["Location"]
+    assert location.startswith("http://api.example.com/jobs/v1/jobs/")
+
+
+def test_forwarded_headers_of_another_proxy_are_ignored(nginx: Nginx, client: httpx2.Client) -> None:
+    location = submit(client, nginx.other).headers["Location"]
+    assert location.startswith(f"{nginx.other.removesuffix('/jobs')}/v1/jobs/")
+
+
+def test_forwarded_headers_of_a_client_that_comes_directly_are_ignored(behind: Gateway, client: httpx2.Client) -> None:
+    location = submit(client, behind.url, **FORGED).headers["Location"]
+    assert location.startswith(f"{behind.url}/v1/jobs/")
+
+
+@pytest.mark.parametrize(
+    ("operation", "timeout", "status", "state"),
+    [("permanent", "60", 502, "failed"), ("ignores_stop_io", "1", 504, "expired")],
+    ids=["502", "504"],
+)
+def test_a_jobs_502_and_504_pass_unchanged_and_are_asked_for_once(
+    nginx: Nginx, behind: Gateway, client: httpx2.Client, operation: str, timeout: str, status: int, state: str
+) -> None:
+    location = submit(client, nginx.trusted, operation, **{"Job-Timeout": timeout}).headers["Location"]
+    path = location.removeprefix(nginx.trusted)
+    direct = behind.wait_final(path)
+    assert direct.status_code == status
+
+    through = client.get(location)
+
+    assert through.status_code == status
+    assert through.headers["Content-Type"] == "application/problem+json"
+    assert through.headers["Tidegate-Job-State"] == state
+    assert through.json() == {**direct.json(), "links": through.json()["links"]}
+    assert nginx.upstreams(path) == [str(status)]
+
+
+def test_the_docs_page_and_its_style_work_under_the_prefix(nginx: Nginx, client: httpx2.Client) -> None:
+    page = client.get(f"{nginx.trusted}/docs")
+    assert page.status_code == 200
+    assert nginx.trusted in page.text
+    assert 'href="static/docs.css"' in page.text
+    style = client.get(f"{nginx.trusted}/static/docs.css")
+    assert (style.status_code, style.headers["Content-Type"].partition(";")[0]) == (200, "text/css")
+    assert client.get(f"{nginx.trusted}/openapi.json").json()["servers"] == [{"url": nginx.trusted}]

@@ -1,0 +1,459 @@
+"""What a waiting job is told, which job is not taken at all, and how a lane listens to its downstream."""
+
+import shutil
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+from sqlalchemy import insert, update
+
+from tests.support.http_server import HttpServer, respond, serving
+from tests.support.web import LEASE, Web, assert_is_problem
+from tidegate.database import database_now
+from tidegate.forecast import retry_after_seconds
+from tidegate.gate import Gate
+from tidegate.models import clients, downstreams, jobs
+from tidegate.runner import Runner
+from tidegate.wake import SilentBell
+
+
+class Usage(NamedTuple):
+    """As `shutil.disk_usage` answers."""
+
+    total: int
+    used: int
+    free: int
+
+
+@pytest.fixture
+def database_url(sqlite_url: str) -> str:
+    """One kind of database is enough, except where a test says so."""
+    return sqlite_url
+
+
+@pytest.fixture
+def downstream() -> Iterator[HttpServer]:
+    """What the operation `call` calls."""
+    with serving() as server:
+        yield server
+
+
+Make = Callable[..., Web]
+
+
+@pytest.fixture
+def make(tmp_path: Path, database_url: str, downstream: HttpServer) -> Iterator[Make]:
+    """`make("rate = '50/s'", operation="timeout = '1h'")`: a face with one lane, `call`, and workers for it."""
+    faces: list[Web] = []
+
+    def make(limits: str, operation: str = "timeout = '10m'", **settings: Any) -> Web:
+        toml = f'[downstreams.call]\n{limits}\n[operations.call]\nurl = "{downstream.url}/"\n{operation}\n'
+        faces.append(Web(tmp_path, database_url, operations_toml=toml, **settings))
+        web = faces[-1]
+        web.store.limits.declare(web.app.extensions["tidegate"].registry.downstreams.values())
+        web.store.presence.seen("io-1", queue="io", size=1000, until=LEASE)
+        return web
+
+    yield make
+    for face in faces:
+        face.close()
+
+
+def fill(web: Web, count: int) -> list[str]:
+    """Ids of so many queued jobs; nobody asks whether they can make it."""
+    web.store.limits.change("call", {"rates": [], "concurrency": "unlimited"}, paused=None)
+    look(web)
+    ids: list[str] = []
+    for begin in range(0, count, 1000):
+        items = [{"input": number} for number in range(begin, min(count, begin + 1000))]
+        answers = web.client.post("/v1/operations/call/jobs/batch", json=items).get_json()["jobs"]
+        ids += [answer["job"]["id"] for answer in answers]
+    web.store.limits.change("call", {"rates": None, "concurrency": None}, paused=None)
+    return ids
+
+
+def look(web: Web) -> None:
+    """The face looks at the lanes now, and not in half a second."""
+    web.app.extensions["tidegate"].lanes.views(fresh=True)
+
+
+def sampled(web: Web) -> None:
+    """What the steward does once a second, and the face within half a second of it."""
+    with web.database.single_write() as connection:
+        connection.exec_driver_sql("UPDATE samples SET taken_at = taken_at - 1000000")
+    web.store.samples.take()
+    look(web)
+
+
+def waiting(web: Web, job_id: str) -> dict[str, Any]:
+    """What the job is told."""
+    look(web)
+    answer = web.read(job_id)
+    told: dict[str, Any] = answer.get_json()["waiting"]
+    assert told, answer.get_json()
+    return told
+
+
+def instant(text: str) -> datetime:
+    """As the documents have it."""
+    return datetime.fromisoformat(text).astimezone(UTC)
+
+
+def lane(web: Web, **values: Any) -> None:
+    """Writes the lane's row as calls would have."""
+    with web.database.single_write() as connection:
+        connection.execute(update(downstreams).where(downstreams.c.name == "call").values(**values))
+
+
+def lane_row(web: Web) -> Any:
+    """The lane's row."""
+    with web.database.reading() as connection:
+        return connection.execute(downstreams.select().where(downstreams.c.name == "call")).one()
+
+
+# waiting.reason
+
+
+def test_behind_the_pace_a_job_waits_for_it(make: Make) -> None:
+    web = make("rate = '1/m'")
+    ids = fill(web, 3)
+    Gate(web.store.lanes).run_once()
+    sampled(web)
+    assert waiting(web, ids[2])["reason"] == "pace"
+
+
+def test_behind_full_places_a_job_waits_for_concurrency(make: Make) -> None:
+    web = make("concurrency = 1")
+    ids = fill(web, 3)
+    Gate(web.store.lanes).run_once()
+    assert waiting(web, ids[2])["reason"] == "concurrency"
+    for _ in range(2):
+        sampled(web)
+        assert waiting(web, ids[2])["reason"] == "concurrency"
+
+
+def test_a_lane_with_a_pace_and_full_places_waits_for_concurrency(make: Make) -> None:
+    web = make("rate = '1000/s'\nconcurrency = 1")
+    ids = fill(web, 3)
+    Gate(web.store.lanes).run_once()
+    for _ in range(2):
+        sampled(web)
+    assert waiting(web, ids[2])["reason"] == "concurrency"
+
+
+def test_each_other_reason_is_told(make: Make) -> None:
+    web = make("rate = '1/m'")
+    first, second = fill(web, 2)
+    sampled(web)
+
+    lane(web, paused=True)
+    assert waiting(web, first) == {
+        "reason": "paused",
+        "position": 0,
+        "estimated_start": None,
+        "estimated_finish": None,
+    }
+    lane(web, paused=False, paused_until=database_now(timedelta(seconds=30)))
+    told = waiting(web, first)
+    assert told["reason"] == "paused"
+    assert instant(told["estimated_start"]) > web.store.callers.now() + timedelta(seconds=25)
+    lane(web, failures=10)
+    assert waiting(web, first)["reason"] == "breaker"
+    lane(web, failures=0, paused_until=None)
+
+    web.store.presence.gone("io-1")
+    told = waiting(web, first)
+    assert (told["reason"], told["estimated_start"]) == ("no_worker", None)
+    web.store.presence.seen("io-1", queue="io", size=10, until=LEASE)
+
+    with web.database.single_write() as connection:
+        later = {"run_at": database_now(timedelta(seconds=40)), "waits_for": "retry"}
+        connection.execute(update(jobs).where(jobs.c.id == second).values(**later))
+    told = waiting(web, second)
+    assert told["reason"] == "retry"
+    assert instant(told["estimated_start"]) > web.store.callers.now() + timedelta(seconds=35)
+
+    (released,) = Gate(web.store.lanes).run_once().released
+    assert released.job_id == first
+    assert waiting(web, first)["reason"] == "dispatch"
+
+
+def test_one_that_runs_or_has_ended_waits_for_nothing(make: Make) -> None:
+    web = make("rate = '1/m'")
+    job_id = web.accepted("call")
+    web.claim(job_id)
+    assert web.read(job_id).get_json()["waiting"] is None
+    web.client.post(f"/v1/jobs/{web.accepted('call')}/cancel")
+    assert web.read(job_id).get_json()["waiting"] is None
+
+
+# Position, estimates, Retry-After
+
+
+def test_positions_and_estimates_of_a_thousand_jobs_at_fifty_a_second(make: Make) -> None:
+    web = make("rate = '50/s'\nconcurrency = 500")
+    ids = fill(web, 1000)
+    sampled(web)
+    now = web.store.callers.now()
+    for rank in (0, 1, 37, 500, 998, 999):
+        told = waiting(web, ids[rank])
+        assert abs(told["position"] - rank) <= 1, "also of jobs that came in one request"
+        off = instant(told["estimated_start"]) - web.store.callers.now() - timedelta(seconds=rank / 50)
+        assert abs(off) < timedelta(seconds=0.5), "a few slots, and the time this test takes"
+
+    # A second apart, as they come over time.
+    begin = now - timedelta(seconds=2000)
+    with web.database.writing() as connection:
+        for rank, job_id in enumerate(ids):
+            at = begin + timedelta(seconds=rank)
+            connection.execute(update(jobs).where(jobs.c.id == job_id).values(run_at=at))
+    sampled(web)
+    for rank in (0, 1, 37, 500, 998, 999):
+        told = waiting(web, ids[rank])
+        assert abs(told["position"] - rank) <= 1
+        off = instant(told["estimated_start"]) - web.store.callers.now() - timedelta(seconds=rank / 50)
+        assert abs(off) < timedelta(seconds=0.5), "a few slots, and the time this test takes"
+
+    released = Gate(web.store.lanes).run_once().released
+    assert abs(waiting(web, ids[500])["position"] - (500 - len(released))) <= 1, "what went since the sample is gone"
+
+
+def test_a_poll_is_asked_to_come_when_the_job_may_be_done_with_a_little_jitter(make: Make) -> None:
+    web = make("rate = '50/s'\nconcurrency = 500")
+    ids = fill(web, 1000)
+    now = web.store.callers.now()
+    with web.database.writing() as connection:
+        for rank, job_id in enumerate(ids):
+            at = now - timedelta(seconds=2000 - rank)
+            connection.execute(update(jobs).where(jobs.c.id == job_id).values(run_at=at))
+    sampled(web)
+    assert {int(web.read(ids[0]).headers["Retry-After"]) for _ in range(20)} == {1}
+    last = {int(web.read(ids[-1]).headers["Retry-After"]) for _ in range(60)}
+    assert min(last) >= 18
+    assert max(last) <= 23
+    assert len(last) > 1, "those who came together do not come back together"
+
+
+def test_retry_after_is_a_second_at_least_and_a_minute_and_what_is_left_at_the_most(make: Make) -> None:
+    web = make("rate = '1/h'", operation="timeout = '10h'")
+    ids = fill(web, 5)
+    sampled(web)
+    assert int(web.read(ids[-1]).headers["Retry-After"]) == 60
+    gateway = web.app.extensions["tidegate"]
+    job = gateway.jobs.get(ids[-1], client_id=None)
+    told = gateway.jobs.waiting(job)
+    view = gateway.lanes.view("call")
+    assert retry_after_seconds(job, told, view, chance=0) == retry_after_seconds(job, told, view, chance=1) == 60
+    with web.database.single_write() as connection:
+        soon = database_now(timedelta(seconds=3))
+        connection.execute(update(jobs).where(jobs.c.id == ids[-1]).values(deadline=soon))
+    assert 1 <= int(web.read(ids[-1]).headers["Retry-After"]) <= 3
+
+
+# What is not taken
+
+
+def test_a_job_that_can_not_make_its_deadline_is_refused_with_the_earliest_finish(make: Make) -> None:
+    web = make("rate = '1/s'")
+    fill(web, 100)
+    sampled(web)
+
+    answer = web.submit("call", headers={"Job-Timeout": "10", "Idempotency-Key": "k"})
+
+    document = assert_is_problem(answer, 503, "cannot-finish-in-time")
+    finish = instant(document["earliest_finish"])
+    assert abs(finish - web.store.callers.now() - timedelta(seconds=100)) < timedelta(seconds=5)
+    assert 85 <= int(answer.headers["Retry-After"]) <= 95, "then it would be done in 10 s"
+    assert web.count() == 100
+    assert web.submit("call", headers={"Job-Timeout": "120", "Idempotency-Key": "k"}).status_code == 202
+
+
+def test_what_this_process_took_since_the_sample_counts(make: Make) -> None:
+    web = make("rate = '1/s'", operation="timeout = '20s'")
+    look(web)
+    statuses = [web.submit("call").status_code for _ in range(40)]
+    assert statuses.count(202) == pytest.approx(21, abs=2)
+    assert statuses == sorted(statuses)
+
+
+def test_without_admission_it_is_taken_all_the_same(make: Make) -> None:
+    web = make("rate = '1/h'", operation="timeout = '1m'\nadmission = false")
+    statuses = [web.submit("call").status_code for _ in range(5)]
+    assert statuses == [202] * 5
+
+
+def test_a_job_for_later_is_judged_by_then(make: Make) -> None:
+    web = make("rate = '1/s'")
+    fill(web, 60)
+    sampled(web)
+    assert web.submit("call", headers={"Job-Timeout": "30"}).status_code == 503
+    later = (web.store.callers.now() + timedelta(seconds=60)).isoformat()
+    assert web.submit("call", headers={"Job-Timeout": "90", "Job-Not-Before": later}).status_code == 202
+
+
+def test_a_daily_quota_that_is_not_used_up_holds_nobody_back(make: Make) -> None:
+    web = make("rate = ['20/s', '10000/d']")
+    statuses = {web.submit("call", headers={"Job-Timeout": "60"}).status_code for _ in range(100)}
+    assert statuses == {202}, "a hundred calls are 5 s at 20 a second"
+
+
+def test_the_backlog_of_a_client_is_bounded_and_no_others_counts(make: Make) -> None:
+    web = make("rate = '1000/s'", max_backlog=3)
+    ids = [web.accepted("call") for _ in range(3)]
+    document = assert_is_problem(web.submit("call"), 503, "unavailable")
+    assert "3 of your jobs" in document["detail"]
+    sampled(web)
+    answer = web.submit("call")
+    assert_is_problem(answer, 503, "unavailable")
+    assert int(answer.headers["Retry-After"]) >= 1
+    assert web.submit("echo").status_code == 202, "another lane"
+
+    with web.database.writing() as connection:
+        connection.execute(insert(clients).values(id="other", name="other", created_at=database_now()))
+        connection.execute(update(jobs).where(jobs.c.id.in_(ids)).values(client_id="other"))
+    sampled(web)
+    assert web.submit("call").status_code == 202, "another client's jobs"
+    web.app.extensions["tidegate"].lanes.submitted("call", "other")
+    web.app.extensions["tidegate"].lanes.submitted("call", "other")
+    assert web.submit("call").status_code == 202, "nor those it submitted just now"
+
+
+def test_a_disk_that_is_full_takes_nothing_new_and_answers_what_is_there(
+    make: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    web = make("rate = '1/s'")
+    job_id = web.accepted("call", Idempotency_Key="k")
+    # The one thing that can't be had without a disk of one's own.
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: Usage(100, 90, 10))
+    web.app.extensions["tidegate"].jobs.admission.disk._looked_at = float("-inf")
+
+    answer = web.submit("call")
+
+    document = assert_is_problem(answer, 503, "unavailable")
+    assert "90 %" in document["detail"]
+    assert int(answer.headers["Retry-After"]) == 60
+    assert web.read(job_id).status_code == 202
+    assert web.submit("call", headers={"Idempotency-Key": "k"}).get_json()["id"] == job_id
+    assert web.client.post(f"/v1/jobs/{job_id}/cancel").status_code == 200
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: Usage(100, 89, 11))
+    assert web.submit("call").status_code == 503, "looked at every few seconds only"
+    web.app.extensions["tidegate"].jobs.admission.disk._looked_at = float("-inf")
+    assert web.submit("call").status_code == 202
+
+
+# The breaker, and pauses that the downstream asks for
+
+
+def run(web: Web) -> int:
+    """Releases what may go and runs it, one after the other; how many those were."""
+    registry = web.app.extensions["tidegate"].registry
+    runner = Runner(web.store, registry, worker="io-1", lease=LEASE, max_result=1000, bell=SilentBell())
+    released = Gate(web.store.lanes).run_once().released
+    return sum(runner.run(job.job_id, job.fence) for job in released)
+
+
+def rest_of(web: Web) -> float:
+    """Seconds for which the lane still rests."""
+    until = lane_row(web).paused_until
+    return float((until - web.store.callers.now()).total_seconds()) if until else 0.0
+
+
+ONCE = "timeout = '10m'\nretry = { attempts = 1 }"
+
+
+def test_a_run_of_failures_opens_the_breaker_and_one_probe_that_succeeds_closes_it(
+    make: Make, downstream: HttpServer
+) -> None:
+    web = make("breaker = 3\nconcurrency = 1", operation=ONCE)
+    downstream.answer = respond(500)
+    fill(web, 6)
+    for failures in (1, 2, 3):
+        assert run(web) == 1
+        assert lane_row(web).failures == failures
+    assert 4 < rest_of(web) <= 5
+    assert run(web) == 0, "open: nothing goes"
+    assert web.client.get("/v1/downstreams/call").get_json()["breaker_open"]
+
+    lane(web, paused_until=database_now(), concurrency=None)
+    assert run(web) == 1, "a probe, and one only"
+    assert lane_row(web).failures == 4
+    assert 9 < rest_of(web) <= 10, "a probe that fails makes it rest longer"
+
+    lane(web, paused_until=database_now())
+    downstream.answer = respond(200)
+    assert run(web) == 1
+    assert lane_row(web).failures == 0
+    assert run(web) == 1
+    assert len(downstream.received) == 6
+
+
+@pytest.mark.parametrize("status", [200, 400, 404])
+def test_any_answer_that_is_no_failure_ends_the_run(make: Make, downstream: HttpServer, status: int) -> None:
+    web = make("breaker = 3\nconcurrency = 1", operation=ONCE)
+    fill(web, 5)
+    for answer in (500, 500, status, 500, 500):
+        downstream.answer = respond(answer)
+        assert run(web) == 1
+    assert lane_row(web).failures == 2
+    assert rest_of(web) == 0
+
+
+def test_a_breaker_of_zero_never_opens(make: Make, downstream: HttpServer) -> None:
+    web = make("breaker = 0\nconcurrency = 1", operation=ONCE)
+    downstream.answer = respond(500)
+    fill(web, 15)
+    assert [run(web) for _ in range(15)] == [1] * 15
+    assert rest_of(web) == 0
+
+
+@pytest.mark.parametrize("status", [429, 503])
+def test_refusals_pause_the_lane_longer_each_time_and_cost_no_attempt(
+    make: Make, downstream: HttpServer, status: int
+) -> None:
+    web = make("concurrency = 1", operation=ONCE)
+    downstream.answer = respond(status)
+    (job_id,) = fill(web, 1)
+    for seconds in (1, 2, 4, 8):
+        assert run(web) == 1
+        assert seconds - 1 < rest_of(web) <= seconds
+        row = web.row(job_id)
+        assert (row.state, row.attempt) == ("queued", 0)
+        assert run(web) == 0
+        lane(web, paused_until=database_now())
+        with web.database.single_write() as connection:
+            connection.execute(update(jobs).values(run_at=database_now()))
+    downstream.answer = respond(200)
+    assert run(web) == 1
+    assert (web.row(job_id).state, web.row(job_id).attempt) == ("succeeded", 1)
+    assert lane_row(web).refusals == 0
+
+
+@pytest.mark.parametrize(("asked", "seconds"), [("7", 7), ("100000", 300), ("0", 1), ("soon", 1)])
+def test_what_the_downstream_asks_for_is_honoured_up_to_five_minutes(
+    make: Make, downstream: HttpServer, asked: str, seconds: int
+) -> None:
+    web = make("concurrency = 1", operation=ONCE)
+    downstream.answer = respond(429, retry_after=asked)
+    fill(web, 1)
+    run(web)
+    assert seconds - 1 < rest_of(web) <= seconds
+
+
+def test_calls_that_were_open_at_a_refusal_and_are_refused_too_are_one_pause(
+    make: Make, downstream: HttpServer
+) -> None:
+    web = make("concurrency = 5", operation=ONCE)
+    ids = fill(web, 5)
+    released = Gate(web.store.lanes).run_once().released
+    claims = [
+        web.store.workers.claim(job.job_id, job.fence, worker="io-1", pid=1, lease=LEASE, attempt_timeouts={})
+        for job in released
+    ]
+    for claim in claims:
+        assert claim is not None
+        assert web.store.workers.refused(claim, {"message": ""}, after=timedelta(seconds=3), call_seconds=None)
+    assert lane_row(web).refusals == 1
+    assert rest_of(web) <= 3
+    assert {web.row(job_id).attempt for job_id in ids} == {0}

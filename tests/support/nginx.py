@@ -1,0 +1,95 @@
+"""A real nginx with the settings of docs/behind-a-proxy.md."""
+
+import re
+import shutil
+import sys
+from pathlib import Path
+
+from tests.support.processes import REPOSITORY, ChildProcess, free_port, is_listening
+from tests.support.waiting import wait_until
+
+PAGE = REPOSITORY / "docs" / "behind-a-proxy.md"
+TRUSTED = "127.0.0.2"
+"""From here the trusted nginx calls; everybody else on this machine is 127.0.0.1."""
+
+_AROUND = """\
+daemon off;
+pid {folder}/nginx.pid;
+error_log {folder}/error.log;
+events {{ worker_connections 256; }}
+http {{
+    access_log off;
+    log_format upstreams '$request_uri $upstream_status';
+    client_body_temp_path {folder}/body;
+    proxy_temp_path {folder}/proxy;
+    fastcgi_temp_path {folder}/fastcgi;
+    uwsgi_temp_path {folder}/uwsgi;
+    scgi_temp_path {folder}/scgi;
+    {page}
+}}
+"""
+
+
+def why_not() -> str | None:
+    """Why there can be no nginx here; None: there can."""
+    if sys.platform != "linux":
+        return "only Linux has 127.0.0.2 without being told"
+    if find() is None:
+        return "there is no nginx (apt-get install nginx-light)"
+    return None
+
+
+def find() -> str | None:
+    """Where the program is."""
+    return shutil.which("nginx") or shutil.which("nginx", path="/usr/sbin:/usr/local/sbin")
+
+
+class Nginx:
+    """Two servers with the page's settings before one gateway: one that calls from `TRUSTED`, and one that does not.
+
+    `upstreams` are the statuses of every call that it made to the gateway for one request.
+    """
+
+    def __init__(self, folder: Path, gateway_port: int) -> None:
+        trusted_port, other_port = free_port(), free_port()
+        self.trusted = f"http://127.0.0.1:{trusted_port}/jobs"
+        self.other = f"http://127.0.0.1:{other_port}/jobs"
+        self._ports = (trusted_port, other_port)
+        self._log = folder / "upstreams.log"
+        upstream, server = _page(gateway_port)
+        server = server.replace("server_name", f"access_log {self._log} upstreams;\n    server_name")
+        trusted = server.replace("proxy_pass", f"proxy_bind {TRUSTED};\n        proxy_pass")
+        servers = [
+            text.replace("listen 80;", f"listen 127.0.0.1:{port};")
+            for text, port in ((trusted, trusted_port), (server, other_port))
+        ]
+        configuration = folder / "nginx.conf"
+        configuration.write_text(_AROUND.format(folder=folder, page="\n".join([upstream, *servers])))
+        self._process = ChildProcess(
+            [find() or "", "-p", str(folder), "-c", str(configuration)], log=folder / "nginx.log"
+        )
+
+    def start(self) -> None:
+        """Starts it and waits until it listens."""
+        self._process.start()
+        wait_until(lambda: all(map(is_listening, self._ports)), description="nginx listens")
+
+    def stop(self) -> None:
+        """Ends it."""
+        self._process.stop()
+
+    def upstreams(self, path: str) -> list[str]:
+        """For each request of this path, the status of each call that was made for it: "502" or "502, 502"."""
+        lines = [line.partition(" ") for line in self._log.read_text().splitlines()]
+        return [statuses for request, _, statuses in lines if request.endswith(path)]
+
+
+def _page(gateway_port: int) -> tuple[str, str]:
+    """The page's upstream with this gateway in it, twice, so that there is a next one to try; and its server."""
+    found = re.search(r"```nginx\n(upstream .+?\n}\n)\n(server .+?\n}\n)```", PAGE.read_text(), re.DOTALL)
+    assert found, "docs/behind-a-proxy.md has no nginx settings"
+    line = "server 127.0.0.1:8000 max_fails=0;"
+    assert line in found[1]
+    assert "listen 80;" in found[2]
+    address = f"server 127.0.0.1:{gateway_port} max_fails=0;"
+    return found[1].replace(line, f"{address}\n    {address}"), found[2]
