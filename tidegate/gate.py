@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from datetime import timedelta
 
 from tidegate.job import Released
-from tidegate.store.lanes import Lane, LaneStore
+from tidegate.store.lanes import LaneStore
+from tidegate.store.places import Lane
 
 BATCH = 200
 # Slots are taken at most this far ahead, so that a change of a limit or a pause leaves little that is already promised.

@@ -28,6 +28,7 @@ url = "http://127.0.0.1:{port}/slow/5000"
 timeout = "6h"
 attempt_timeout = "10s"
 
+[downstreams.fast]
 [operations.fast]
 url = "http://127.0.0.1:{port}/fast/5"
 """

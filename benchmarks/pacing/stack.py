@@ -23,6 +23,7 @@ WORKERS = 3
 THREADS = 8
 _SUBMITTERS = 8
 _WARM_UP = """
+[downstreams.warm-up]
 [operations.warm-up]
 url = "http://127.0.0.1:{port}/warm-up/50"
 """

@@ -84,13 +84,14 @@ def test_forwarded_headers_of_a_client_that_comes_directly_are_ignored(behind: G
 
 
 @pytest.mark.parametrize(
-    ("operation", "timeout", "status", "state"),
+    "end",
     [("permanent", "60", 502, "failed"), ("ignores_stop_io", "1", 504, "expired")],
     ids=["502", "504"],
 )
 def test_a_jobs_502_and_504_pass_unchanged_and_are_asked_for_once(
-    nginx: Nginx, behind: Gateway, client: httpx2.Client, operation: str, timeout: str, status: int, state: str
+    nginx: Nginx, behind: Gateway, client: httpx2.Client, end: tuple[str, str, int, str]
 ) -> None:
+    operation, timeout, status, state = end
     location = submit(client, nginx.trusted, operation, **{"Job-Timeout": timeout}).headers["Location"]
     path = location.removeprefix(nginx.trusted)
     direct = behind.wait_final(path)

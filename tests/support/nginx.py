@@ -59,12 +59,15 @@ class Nginx:
         upstream, server = _page(gateway_port)
         server = server.replace("server_name", f"access_log {self._log} upstreams;\n    server_name")
         trusted = server.replace("proxy_pass", f"proxy_bind {TRUSTED};\n        proxy_pass")
+        # Each with an upstream of its own: connections are kept by upstream, and with them the address they are from.
         servers = [
-            text.replace("listen 80;", f"listen 127.0.0.1:{port};")
-            for text, port in ((trusted, trusted_port), (server, other_port))
+            re.sub("(upstream |http://)tidegate", rf"\1tidegate_{port}", text).replace(
+                "listen 80;", f"listen 127.0.0.1:{port};"
+            )
+            for text, port in ((upstream + trusted, trusted_port), (upstream + server, other_port))
         ]
         configuration = folder / "nginx.conf"
-        configuration.write_text(_AROUND.format(folder=folder, page="\n".join([upstream, *servers])))
+        configuration.write_text(_AROUND.format(folder=folder, page="\n".join(servers)))
         self._process = ChildProcess(
             [find() or "", "-p", str(folder), "-c", str(configuration)], log=folder / "nginx.log"
         )

@@ -1,7 +1,7 @@
 """What each downstream may get: the file's declaration, an operator's changes, and what holds of both."""
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
@@ -34,7 +34,7 @@ class Downstream:
     released: int
     next_slot_at: datetime
     seen_at: datetime
-    pace: pacing.Pace = pacing.Pace()
+    pace: pacing.Pace = field(default_factory=pacing.Pace)
 
     @property
     def is_broken(self) -> bool:

@@ -13,7 +13,7 @@ from tidegate.clock import from_microseconds, to_microseconds
 from tidegate.database import Database, database_now
 from tidegate.models import attempts, downstreams, jobs, samples
 from tidegate.states import State
-from tidegate.store.lanes import is_held
+from tidegate.store.places import is_held
 
 MARKS = 50
 # Weight of the newest look in the smoothed figures: half of what they say is from the last five or so.

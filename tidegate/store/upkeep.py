@@ -10,8 +10,9 @@ from tidegate.database import Database, database_now
 from tidegate.models import attempts, jobs, workers
 from tidegate.states import State
 from tidegate.store import idempotency
-from tidegate.store.lanes import CLAIM_WITHIN, is_lost
+from tidegate.store.lanes import CLAIM_WITHIN
 from tidegate.store.moves import IN_TIME, IS_OPEN, ended, is_released, lock_rows, take_back_release
+from tidegate.store.places import is_lost
 from tidegate.store.presence import lost
 
 _FORGET_WORKERS_AFTER = timedelta(hours=1)

@@ -1,0 +1,79 @@
+"""The places of every downstream and queue: how many are taken, how many there are."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import orjson
+from sqlalchemy import Connection, and_, case, func, literal, or_, select, union_all
+
+from tidegate import pacing
+from tidegate.database import database_now
+from tidegate.models import attempts, workers
+from tidegate.store.limits import allowance_of
+from tidegate.store.moves import NOW
+
+
+@dataclass(frozen=True, kw_only=True)
+class Lane:
+    """A downstream's row as the gate holds it locked, with what is out at this moment. Instants in microseconds.
+
+    `held`: its places taken. `out`: of those, by queue, what waits for the live workers or runs on them; a dead
+    worker's call may still be open at the downstream, but takes nothing from a queue. `out_by_queue`: of all lanes.
+    `sizes`: of the live workers, by queue.
+    """
+
+    name: str
+    allowance: pacing.Allowance
+    pace: pacing.Pace
+    concurrency: int | None
+    is_broken: bool
+    now: int
+    held: int
+    out: dict[str, int]
+    out_by_queue: dict[str, int]
+    sizes: dict[str, int]
+
+
+def is_held() -> Any:
+    """Whether an attempt still has its place: a claimed one until it ended or its time is long over, an unclaimed
+    one until somebody took its release back."""
+    return and_(
+        attempts.c.ended_at.is_(None), or_(attempts.c.claimed_at.is_(None), attempts.c.place_until > database_now())
+    )
+
+
+def is_lost() -> Any:
+    """Whether an attempt was claimed by a worker that has fallen silent since: nothing says that it ever ends."""
+    alive = select(workers.c.id).where(workers.c.seen_until > database_now())
+    return and_(attempts.c.claimed_at.is_not(None), attempts.c.worker.not_in(alive))
+
+
+def lane_of(connection: Connection, row: Any) -> Lane:
+    """The lane of a locked row of `downstreams`, with what is out at this moment."""
+    # One statement, made after the lock was won: a clock read before it may be older than the last slot taken.
+    out = func.sum(case((~is_lost(), 1), else_=0))
+    held = select(literal("held"), attempts.c.downstream, attempts.c.queue, func.count(), out)
+    sizes = select(literal("size"), literal(""), workers.c.queue, func.sum(workers.c.size), literal(0))
+    counts = connection.execute(
+        union_all(
+            held.where(is_held()).group_by(attempts.c.downstream, attempts.c.queue),
+            sizes.where(workers.c.seen_until > database_now()).group_by(workers.c.queue),
+            select(literal("now"), literal(""), literal(""), NOW, literal(0)),
+        )
+    ).all()
+    places = [(downstream, queue, count, int(out)) for kind, downstream, queue, count, out in counts if kind == "held"]
+    out_by_queue: dict[str, int] = {}
+    for _, queue, _, count in places:
+        out_by_queue[queue] = out_by_queue.get(queue, 0) + count
+    return Lane(
+        name=row.name,
+        allowance=allowance_of(orjson.loads(row.rates), row.burst),
+        pace=pacing.Pace.from_json(orjson.loads(row.pace)),
+        concurrency=row.concurrency,
+        is_broken=0 < row.breaker_after <= row.failures,
+        now=next(int(now) for kind, _, _, now, _ in counts if kind == "now"),
+        held=sum(count for downstream, _, count, _ in places if downstream == row.name),
+        out={queue: count for downstream, queue, _, count in places if downstream == row.name},
+        out_by_queue=out_by_queue,
+        sizes={queue: int(size) for kind, _, queue, size, _ in counts if kind == "size"},
+    )
