@@ -77,18 +77,18 @@ class LaneView:
         """How many jobs of the client waited at the sample."""
         return self.sample.by_client.get(client_id, 0) if self.sample else 0
 
-    def position_of(self, run_at: datetime) -> int:
-        """How many jobs go before one of this run_at: by the sample's marks, less those released since."""
+    def position_of(self, run_at: datetime, behind: int = 0) -> int:
+        """How many jobs go before one of this run_at: by the sample's marks and those it is known to be `behind`
+        since, less those released since."""
         # Without marks too: what was counted may have been released before it could be marked.
         if self.sample is None or not self.sample.marks:
-            return 0
+            return behind
         released_since = self.downstream.released - self.sample.released
-        return max(0, round(self._rank(run_at, self.sample)) - released_since)
+        return max(0, round(self._rank(run_at, self.sample)) + behind - released_since)
 
     def start_of(self, run_at: datetime, now: datetime, behind: int = 0) -> datetime | None:
-        """When a job of this run_at, with `behind` more before it than are known, will be released; None: can't be
-        told."""
-        position = self.position_of(run_at) + behind
+        """When a job of this run_at will be released; None: can't be told. `behind` as in `position_of`."""
+        position = self.position_of(run_at, behind)
         if self.downstream.paused or (position and self.per_second is None):
             return None
         seen_at = self.downstream.seen_at
@@ -111,17 +111,17 @@ class LaneView:
         return before_left + (run_at - left) / (right - left) * (before_right - before_left)
 
 
-def waiting_of(job: Job, lane: LaneView | None) -> Waiting | None:
-    """Why the job waits; None for one that does not."""
+def waiting_of(job: Job, lane: LaneView | None, behind: int = 0) -> Waiting | None:
+    """Why the job waits; None for one that does not. `behind`: so many came before it since the lane's sample."""
     if job.state is not State.QUEUED:
         return None
     reason = _reason(job, lane)
     if lane is None or reason is Wait.DISPATCH:
         return Waiting(reason=reason)
-    start = lane.start_of(job.run_at, job.seen_at) if reason is not Wait.NO_WORKER else None
+    start = lane.start_of(job.run_at, job.seen_at, behind) if reason is not Wait.NO_WORKER else None
     return Waiting(
         reason=reason,
-        position=lane.position_of(job.run_at),
+        position=lane.position_of(job.run_at, behind),
         estimated_start=start,
         estimated_finish=start + lane.run_time if start else None,
     )

@@ -122,9 +122,11 @@ class Jobs:
     ) -> list[Job | Refusal]:
         """Inserts what is new; a job whose key another request was faster to use becomes that one's."""
         new = [each for each in checked if isinstance(each, NewJob)]
-        recorded = iter(zip(new, self.store.insert(new, check), strict=True))
-        for job in new:
-            self.lanes.submitted(job.downstream, job.client_id)
+        inserted = self.store.insert(new, check)
+        for answer in inserted:
+            if isinstance(answer, Job):
+                self.lanes.submitted(answer)
+        recorded = iter(zip(new, inserted, strict=True))
         if new:
             self.bell.ring()
         return [self._recorded(*next(recorded)) if isinstance(each, NewJob) else each for each in checked]
@@ -151,7 +153,10 @@ class Jobs:
 
     def waiting(self, job: Job) -> Waiting | None:
         """Why the job waits and how long it will; None for one that does not."""
-        return waiting_of(job, self.lanes.view(job.downstream)) if job.state is State.QUEUED else None
+        if job.state is not State.QUEUED:
+            return None
+        behind = self.lanes.submitted_before(job.downstream, job.created_at)
+        return waiting_of(job, self.lanes.view(job.downstream), behind)
 
     def retry_after_seconds(self, job: Job, waiting: Waiting | None) -> int:
         """Whole seconds until it is worth asking again."""

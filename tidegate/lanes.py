@@ -1,12 +1,13 @@
 """The lanes as callers see them: read from the database at most twice a second, whoever asks."""
 
+import bisect
 import threading
-from collections import Counter
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 from tidegate import clock
 from tidegate.database import UNREACHABLE
 from tidegate.forecast import LaneView
+from tidegate.job import Job
 from tidegate.store import Store
 
 _FRESH_SECONDS = 0.5
@@ -15,7 +16,7 @@ _FRESH_SECONDS = 0.5
 class Lanes:
     """A short-lived copy of all lanes, so that a poll or a submit costs no statement for its forecast.
 
-    Between two looks it also counts what this process submitted, for the admission of a burst.
+    Between two looks it also notes what this process submitted, for the admission and the forecasts of a burst.
     """
 
     def __init__(self, store: Store) -> None:
@@ -23,7 +24,7 @@ class Lanes:
         self._lock = threading.Lock()
         self._views: dict[str, LaneView] = {}
         self._read_at = float("-inf")
-        self._submitted: dict[str, Counter[str]] = {}
+        self._submitted: dict[str, list[tuple[datetime, str]]] = {}  # (created_at, client), rising
 
     def view(self, downstream: str) -> LaneView | None:
         """The lane as it was half a second ago at most; None for a downstream that no steward has declared yet."""
@@ -45,16 +46,21 @@ class Lanes:
                     self._read_at = clock.monotonic()
             return self._views
 
-    def submitted(self, downstream: str, client_id: str) -> None:
-        """Notes a submit that no sample has counted yet."""
+    def submitted(self, job: Job) -> None:
+        """Notes a job that no sample has counted yet."""
         with self._lock:
-            self._submitted.setdefault(downstream, Counter())[client_id] += 1
+            bisect.insort(self._submitted.setdefault(job.downstream, []), (job.created_at, job.client_id))
 
     def submitted_since_sample(self, downstream: str, client_id: str | None = None) -> int:
         """How many jobs this process submitted to the lane since its last sample; of one client, or of all."""
         with self._lock:
-            by_client = self._submitted.get(downstream, Counter())
-            return by_client.total() if client_id is None else by_client[client_id]
+            submitted = self._submitted.get(downstream, [])
+            return len(submitted) if client_id is None else sum(client == client_id for _, client in submitted)
+
+    def submitted_before(self, downstream: str, instant: datetime) -> int:
+        """How many of those were created before this instant."""
+        with self._lock:
+            return bisect.bisect_left(self._submitted.get(downstream, []), instant, key=lambda job: job[0])
 
     def _read(self) -> None:
         samples = {sample.downstream: sample for sample in self._store.samples.latest()}
@@ -64,16 +70,14 @@ class Lanes:
             for downstream in self._store.limits.downstreams()
         }
         for name, view in views.items():
-            before = self._views.get(name)
-            if _sampled_anew(before, view):
-                self._submitted.pop(name, None)
+            submitted = self._submitted.get(name, [])
+            del submitted[: bisect.bisect_right(submitted, _counted_until(view), key=lambda job: job[0])]
         self._views = views
         self._read_at = clock.monotonic()
 
 
-def _sampled_anew(before: LaneView | None, now: LaneView) -> bool:
-    if before is None or now.sample is None or before.sample is None:
-        return before is None or (now.sample is not None and before.sample is None)
-    # An idle lane is not sampled again; what was submitted to it long ago is certainly under way.
-    idle = now.downstream.seen_at - now.sample.taken_at > timedelta(seconds=2)
-    return now.sample.taken_at != before.sample.taken_at or idle
+def _counted_until(view: LaneView) -> datetime:
+    """Until when what was submitted is in the sample. An idle lane is not sampled again: what was submitted to it two
+    seconds ago is certainly under way."""
+    idle_since = view.downstream.seen_at - timedelta(seconds=2)
+    return max(view.sample.taken_at, idle_since) if view.sample else idle_since

@@ -3,17 +3,15 @@
 from collections.abc import Mapping
 from typing import Annotated, Any
 
-from pydantic import ConfigDict, Field, with_config
+from pydantic import Field
 from typing_extensions import TypedDict
 
-from webapp.shapes import Count, Instant, Url
-
-_exact = with_config(ConfigDict(extra="forbid", use_attribute_docstrings=True))
+from webapp.shapes import Count, Instant, Url, exact
 
 Seconds = Annotated[float, Field(ge=0)]
 
 
-@_exact
+@exact
 class RetryPolicy(TypedDict):
     """When another attempt is made."""
 
@@ -24,7 +22,7 @@ class RetryPolicy(TypedDict):
     """Statuses of the downstream that are worth another attempt."""
 
 
-@_exact
+@exact
 class OperationLimits(TypedDict):
     """What the downstream of an operation is given at the most."""
 
@@ -35,14 +33,14 @@ class OperationLimits(TypedDict):
     concurrency: Annotated[int, Field(ge=1)] | None
 
 
-@_exact
+@exact
 class OperationLinks(TypedDict):
     """Absolute URLs."""
 
     submit: Url
 
 
-@_exact
+@exact
 class Operation(TypedDict):
     """A kind of job. Durations are seconds."""
 
@@ -63,14 +61,14 @@ class Operation(TypedDict):
     links: OperationLinks
 
 
-@_exact
+@exact
 class OperationList(TypedDict):
     """Every operation."""
 
     operations: list[Operation]
 
 
-@_exact
+@exact
 class DeclaredLimits(TypedDict):
     """What the operations file says."""
 
@@ -80,14 +78,14 @@ class DeclaredLimits(TypedDict):
     breaker: Count
 
 
-@_exact
+@exact
 class DownstreamLinks(TypedDict):
     """Absolute URLs."""
 
     self: Url
 
 
-@_exact
+@exact
 class Downstream(TypedDict):
     """What a downstream may get, and what it gets."""
 
@@ -113,7 +111,7 @@ class Downstream(TypedDict):
     links: DownstreamLinks
 
 
-@_exact
+@exact
 class DownstreamList(TypedDict):
     """Every downstream."""
 

@@ -10,8 +10,8 @@ from tidegate.job import Wait
 from tidegate.outcomes import ErrorCode
 from tidegate.states import State
 
-# No member but those that stand here; the text below a member describes it to clients.
-_exact = with_config(ConfigDict(extra="forbid", use_attribute_docstrings=True))
+exact = with_config(ConfigDict(extra="forbid", use_attribute_docstrings=True))
+"""No member but those that stand there; the text below a member describes it to clients."""
 
 Instant = Annotated[str, Field(json_schema_extra={"format": "date-time"})]
 """RFC 3339 in UTC, as `instants.instant` writes it."""
@@ -21,7 +21,7 @@ JobId = Annotated[str, Field(json_schema_extra={"format": "uuid"})]
 Count = Annotated[int, Field(ge=0)]
 
 
-@_exact
+@exact
 class Progress(TypedDict):
     """How far a job is."""
 
@@ -33,7 +33,7 @@ class Progress(TypedDict):
     note: Annotated[str, Field(max_length=200)] | None
 
 
-@_exact
+@exact
 class Waiting(TypedDict):
     """Why a queued job waits, and an honest estimate of how long."""
 
@@ -44,7 +44,7 @@ class Waiting(TypedDict):
     estimated_finish: Instant | None
 
 
-@_exact
+@exact
 class JobError(TypedDict):
     """How a job ended that did not succeed."""
 
@@ -56,7 +56,7 @@ class JobError(TypedDict):
     """Its first 4 KB."""
 
 
-@_exact
+@exact
 class JobLinks(TypedDict):
     """Absolute URLs."""
 
@@ -66,7 +66,7 @@ class JobLinks(TypedDict):
     retry: Url
 
 
-@_exact
+@exact
 class Job(TypedDict):
     """A job: what it is, how far it is, how it ended."""
 
@@ -93,7 +93,7 @@ class Job(TypedDict):
     links: JobLinks
 
 
-@_exact
+@exact
 class Fault(TypedDict):
     """One thing that is wrong with an input."""
 
@@ -102,7 +102,7 @@ class Fault(TypedDict):
     detail: str
 
 
-@_exact
+@exact
 class Problem(TypedDict):
     """An error, as RFC 9457 writes it."""
 
@@ -118,7 +118,7 @@ class Problem(TypedDict):
     """With `cannot-finish-in-time`."""
 
 
-@_exact
+@exact
 class JobProblem(Job):
     """A job that ended without a result: its document, told as a problem."""
 
@@ -129,7 +129,7 @@ class JobProblem(Job):
     instance: Path
 
 
-@_exact
+@exact
 class JobList(TypedDict):
     """A page of jobs, newest first, without their results."""
 
@@ -138,7 +138,7 @@ class JobList(TypedDict):
     """None: this is the last page."""
 
 
-@_exact
+@exact
 class BatchAnswer(TypedDict):
     """What became of one job of a batch: `job` and `location`, or `problem`."""
 
@@ -148,14 +148,14 @@ class BatchAnswer(TypedDict):
     problem: Problem | None
 
 
-@_exact
+@exact
 class BatchAnswers(TypedDict):
     """One answer for each job of the batch, in its order."""
 
     jobs: list[BatchAnswer]
 
 
-@_exact
+@exact
 class CancelCounts(TypedDict):
     """What became of the jobs that were selected."""
 
@@ -165,7 +165,7 @@ class CancelCounts(TypedDict):
     already_final: Count
 
 
-@_exact
+@exact
 class RetryCounts(TypedDict):
     """What became of the jobs that were selected."""
 
@@ -174,14 +174,14 @@ class RetryCounts(TypedDict):
     refused: Count
 
 
-@_exact
+@exact
 class Health(TypedDict):
     """The process answers."""
 
     status: Literal["live"]
 
 
-@_exact
+@exact
 class Readiness(TypedDict):
     """Whether jobs are accepted (they are, or this would be a 503) and dispatched."""
 

@@ -108,10 +108,15 @@ class Books:
             },
         }
 
+    def story(self, job_id: str) -> list[str]:
+        """What became of each of its attempts: to find out why."""
+        job = self.jobs[job_id]
+        return [f"{job.operation}, created {job.created_at:%H:%M:%S.%f}", *map(_told, self.attempts[job_id])]
+
     def stories(self) -> dict[str, list[str]]:
-        """What became of each attempt of the jobs that failed or overlapped: to find out why."""
+        """Of the jobs that failed or whose attempts overlapped."""
         return {
-            job.id: [job.operation, *map(_told, self.attempts[job.id])]
+            job.id: self.story(job.id)
             for job in self.jobs.values()
             if job.state == "failed" or _overlaps(self.attempts[job.id])
         }
@@ -129,7 +134,7 @@ class Books:
         for job in accepted:
             if job.final and self._state(job) != job.final:
                 yield f"{job.id} was told to be {job.final} and is {self._state(job)}"
-            if job.cancelled and self._state(job) != "cancelled":
+            if job.cancelled_at and self._state(job) != "cancelled":
                 yield f"{job.id} was told to be cancelled and is {self._state(job)}"
 
     def _torn(self) -> Iterable[str]:

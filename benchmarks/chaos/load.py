@@ -30,7 +30,7 @@ class Accepted:
     submitted_at: float  # seconds since 1970
     seconds: float  # until the 202
     is_short: bool
-    cancelled: bool = False  # was told so
+    cancelled_at: float | None = None  # when it was told so, seconds since 1970
     final: str | None = None
     final_at: float = 0.0  # when the first such answer had come
 
@@ -102,7 +102,7 @@ class Load:
         answer = caller.ask("POST", f"/v1/jobs/{job.id}/cancel")
         self.polls[f"cancel {answer.why}"] += 1
         if answer.status == 200:
-            job.cancelled = True
+            job.cancelled_at = time.time()
         elif answer.status not in {0, 202, 409, 503}:
             self.broken.append(f"{job.id}: a cancel was answered {answer.why}")
 
@@ -132,7 +132,7 @@ class Load:
             self.broken.append(f"{job.id}: 202 although its deadline is {began - deadline:.3f} s ago")
         if answer.status == 504 and ended < deadline - _CLOCK_SLACK_SECONDS:
             self.broken.append(f"{job.id}: 504 although its deadline is {deadline - ended:.3f} s ahead")
-        if job.cancelled and state != "cancelled":
+        if job.cancelled_at and job.cancelled_at < began and state != "cancelled":
             self.broken.append(f"{job.id}: {state} after its cancel was answered 200")
         if (was := job.final_before(began)) and state != was:
             self.broken.append(f"{job.id}: {state} after it had been {was}")

@@ -315,8 +315,10 @@ def test_the_backlog_of_a_client_is_bounded_and_no_others_counts(make: Make) -> 
         connection.execute(update(jobs).where(jobs.c.id.in_(ids)).values(client_id="other"))
     sampled(web)
     assert web.submit("call").status_code == 202, "another client's jobs"
-    web.app.extensions["tidegate"].lanes.submitted("call", "other")
-    web.app.extensions["tidegate"].lanes.submitted("call", "other")
+    gateway = web.app.extensions["tidegate"]
+    gateway.lanes.submitted(gateway.jobs.get(ids[0], client_id="other"))
+    gateway = web.app.extensions["tidegate"]
+    gateway.lanes.submitted(gateway.jobs.get(ids[0], client_id="other"))
     assert web.submit("call").status_code == 202, "nor those it submitted just now"
 
 
@@ -457,3 +459,12 @@ def test_calls_that_were_open_at_a_refusal_and_are_refused_too_are_one_pause(
     assert lane_row(web).refusals == 1
     assert rest_of(web) <= 3
     assert {web.row(job_id).attempt for job_id in ids} == {0}
+
+
+def test_a_job_of_a_burst_waits_behind_those_that_came_since_the_last_sample(web: Web) -> None:
+    web.accepted("quote")
+    sampled(web)
+    ids = [web.accepted("quote") for _ in range(20)]
+
+    assert web.read(ids[0]).get_json()["waiting"]["position"] == 1
+    assert web.read(ids[-1]).get_json()["waiting"]["position"] == 20

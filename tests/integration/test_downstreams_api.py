@@ -8,6 +8,7 @@ import pytest
 from sqlalchemy import update
 from werkzeug.test import TestResponse
 
+from tests.support.waiting import wait_until
 from tests.support.web import LEASE, Web, assert_is_problem
 from tidegate.database import database_now
 from tidegate.gate import Gate
@@ -120,8 +121,8 @@ def test_changes_add_up(web: Web) -> None:
 @pytest.mark.parametrize(
     ("change", "pointer"),
     [
-        ({"rate": "0/s"}, "/rate/0"),
-        ({"rate": "fast"}, "/rate/0"),
+        ({"rate": "0/s"}, "/rate"),
+        ({"rate": "fast"}, "/rate"),
         ({"rate": ["50/s", "-1/s"]}, "/rate/1"),
         ({"rate": 50}, "/rate"),
         ({"rate": [50]}, "/rate/0"),
@@ -178,7 +179,7 @@ def test_a_change_outlives_the_process_and_a_changed_file(web: Web, tmp_path: Pa
     assert changed(web, burst=None)["burst"] == 3
 
 
-def test_from_one_an_hour_to_fifty_a_second_at_once(web: Web) -> None:
+def test_from_one_an_hour_to_fifty_a_second_within_two_seconds(web: Web) -> None:
     changed(web, rate="unlimited", burst=1, concurrency="unlimited")
     for _ in range(30):
         web.accepted("quote")
@@ -188,7 +189,8 @@ def test_from_one_an_hour_to_fifty_a_second_at_once(web: Web) -> None:
 
     changed(web, rate="50/s")
 
-    assert release(web) >= 1
+    # Slots that were promised under the old rate lie up to a second ahead; the new pace begins after them.
+    wait_until(lambda: release(web), description="the new rate holds", timeout_seconds=2)
     changed(web, rate="unlimited")
     assert release(web) >= 20
 

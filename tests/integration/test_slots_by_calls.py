@@ -4,7 +4,6 @@ import threading
 import time
 from collections.abc import Iterator
 from datetime import timedelta
-from itertools import pairwise
 
 import pytest
 
@@ -90,6 +89,7 @@ def test_each_call_of_two_attempts_side_by_side_takes_one_slot_and_the_pace_is_k
     released = list(Gate(store.lanes).run_once().released)
     assert len(released) == 2, "a release takes no slot: its calls do"
 
+    began = time.monotonic()
     threads = [threading.Thread(target=crawl.run, args=(job.job_id, job.fence)) for job in released]
     for thread in threads:
         thread.start()
@@ -98,19 +98,18 @@ def test_each_call_of_two_attempts_side_by_side_takes_one_slot_and_the_pace_is_k
 
     called_at = sorted(caller.called_at)
     assert len(called_at) == 2 * CALLS
-    # A call may start up to 20 ms late (LATE_SECONDS) and the one after it on time.
-    assert all(later - earlier > EVERY - 0.025 for earlier, later in pairwise(called_at))
-    assert called_at[-1] - called_at[0] > (2 * CALLS - 1) * EVERY - 0.025
+    # Counted from the beginning: a busy machine makes calls late, and never early.
+    assert all(at >= began + number * EVERY for number, at in enumerate(called_at))
     assert [row_of(store, job.job_id).state for job in released] == ["succeeded"] * 2
 
 
 def test_a_burst_of_calls_goes_at_once(store: Store, caller: Caller) -> None:
-    open_lane(store, "site", rates=("1/m",), burst=CALLS)
+    open_lane(store, "site", rates=("1/s",), burst=CALLS)
     job_id = submit(store)
     (released,) = Gate(store.lanes).run_once().released
     began = time.monotonic()
     assert runner(store, caller.operation(CALLS)).run(job_id, released.fence)
-    assert time.monotonic() - began < 10
+    assert time.monotonic() - began < CALLS - 1.5, "without the burst it would be 3 s; a slot may be missed"
     assert len(caller.called_at) == CALLS
     assert row_of(store, job_id).state == "succeeded"
 

@@ -5,7 +5,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 import orjson
-from sqlalchemy import Connection, Select, and_, func, select
+from sqlalchemy import Connection, Select, and_, func, or_, select
 from sqlalchemy.dialects.postgresql import insert as postgresql_insert
 from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 
@@ -105,7 +105,7 @@ class SampleStore:
         ]
 
     def _marks(self, name: str, backlog: int) -> tuple[tuple[datetime, int], ...]:
-        """Every so-manyth job's run_at with its rank, about MARKS of them."""
+        """Every so-manyth job's run_at with its rank, about MARKS of them, and the last one's."""
         if not backlog:
             return ()
         rank = func.row_number().over(order_by=(jobs.c.run_at, jobs.c.id)).label("rank")
@@ -113,7 +113,9 @@ class SampleStore:
         every = max(1, backlog // MARKS)
         with self._database.reading() as connection:
             rows = connection.execute(
-                select(lane.c.run_at, lane.c.rank - 1).where((lane.c.rank - 1) % every == 0).order_by(lane.c.rank)
+                select(lane.c.run_at, lane.c.rank - 1)
+                .where(or_((lane.c.rank - 1) % every == 0, lane.c.rank == backlog))
+                .order_by(lane.c.rank)
             )
             return tuple((run_at, before) for run_at, before in rows)
 
