@@ -316,9 +316,8 @@ def test_the_backlog_of_a_client_is_bounded_and_no_others_counts(make: Make) -> 
     sampled(web)
     assert web.submit("call").status_code == 202, "another client's jobs"
     gateway = web.app.extensions["tidegate"]
-    gateway.lanes.submitted(gateway.jobs.get(ids[0], client_id="other"))
-    gateway = web.app.extensions["tidegate"]
-    gateway.lanes.submitted(gateway.jobs.get(ids[0], client_id="other"))
+    for job_id in ids:
+        gateway.lanes.submitted(gateway.jobs.get(job_id, client_id="other"))
     assert web.submit("call").status_code == 202, "nor those it submitted just now"
 
 
@@ -462,6 +461,7 @@ def test_calls_that_were_open_at_a_refusal_and_are_refused_too_are_one_pause(
 
 
 def test_a_job_of_a_burst_waits_behind_those_that_came_since_the_last_sample(web: Web) -> None:
+    web.store.limits.declare(web.app.extensions["tidegate"].registry.downstreams.values())
     web.accepted("quote")
     sampled(web)
     ids = [web.accepted("quote") for _ in range(20)]
