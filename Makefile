@@ -6,10 +6,10 @@ CANDIDATES := $(or $(PYTHON),python3.13 python3.12 python3.11 python3)
 SUITS := import ensurepip, sys, venv; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))
 
 .DEFAULT_GOAL := help
-.PHONY: help run test lint format settings requirements clean
+.PHONY: help run test lint format settings bench-pacing bench-backlog chaos requirements clean
 
 help: ## Shows this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' Makefile
 
 run: $(VENV)/.runtime ## Starts Tidegate with all that it needs; Ctrl-C stops it
 	@$(BIN)/python -m embedded
@@ -29,6 +29,15 @@ format: $(VENV)/.dev ## Formats the code and fixes what can be fixed safely
 
 settings: $(VENV)/.runtime ## Shows every setting with its value
 	@$(BIN)/python -m config
+
+bench-pacing: $(VENV)/.dev ## Measures the pacing at the downstream; ARGS="--scenario steady --database sqlite"
+	@$(BIN)/python -m benchmarks.pacing $(ARGS)
+
+bench-backlog: $(VENV)/.dev ## Measures a release and a poll with a thousand and with a million jobs waiting
+	@$(BIN)/python -m benchmarks.backlog $(ARGS)
+
+chaos: $(VENV)/.dev ## Kills everything at random and counts what is lost; ARGS="--seed 1 --jobs 10000 --faults 100"
+	@$(BIN)/python -m benchmarks.chaos $(ARGS)
 
 requirements: $(BIN)/python ## Locks the requirements anew, at the newest versions that pyproject.toml allows
 	@test -x $(VENV)/uv/bin/uv || { $(BIN)/python -m venv $(VENV)/uv && $(VENV)/uv/bin/python -m pip install --quiet uv; }
