@@ -7,7 +7,18 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import BigInteger, Connection, Dialect, Engine, create_engine, event, select, type_coerce
+import psycopg
+from sqlalchemy import (
+    BigInteger,
+    Connection,
+    Dialect,
+    Engine,
+    ExceptionContext,
+    create_engine,
+    event,
+    select,
+    type_coerce,
+)
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
@@ -26,6 +37,7 @@ UNREACHABLE = (OperationalError, InterfaceError, PoolTimeoutError, DatabaseUnrea
 _MICROSECOND = timedelta(microseconds=1)
 _BUSY_TIMEOUT_SECONDS = 10
 _CONNECT_TIMEOUT_SECONDS = 2
+_LONGEST_PAUSE_SECONDS = 5
 _EACH_ALONE = "tidegate_each_statement_alone"
 
 
@@ -85,6 +97,10 @@ class Database:
         self._writer = threading.RLock() if self.is_sqlite else None
         impatient = patience is not None and not self.is_sqlite
         self._watchdog = Watchdog(patience.total_seconds()) if patience and impatient else None
+        if self._watchdog:
+            watchdog = self._watchdog
+            event.listen(self.engine, "before_cursor_execute", lambda connection, *_: watchdog.touch(connection))
+            event.listen(self.engine, "commit", watchdog.touch)
         self._breaker = Breaker(self._probe, _is_lost_connection) if impatient else None
 
     @contextmanager
@@ -170,12 +186,31 @@ def _sqlite_engine(url: str, pool_size: int) -> Engine:
 
 
 def _postgresql_engine(url: str, pool_size: int) -> Engine:
-    return create_engine(
+    engine = create_engine(
         url,
         pool_size=pool_size,
         max_overflow=pool_size * 2,
         pool_timeout=_CONNECT_TIMEOUT_SECONDS,
         pool_pre_ping=False,
         hide_parameters=True,
-        connect_args={"connect_timeout": _CONNECT_TIMEOUT_SECONDS, "application_name": "tidegate"},
+        connect_args={
+            "connect_timeout": _CONNECT_TIMEOUT_SECONDS,
+            "application_name": "tidegate",
+            # A process that stands still in the middle of a transaction must not hold its lane or job for long.
+            "options": f"-c idle_in_transaction_session_timeout={_LONGEST_PAUSE_SECONDS}s",
+            # A server whose machine is gone never says so: without these its callers would wait a quarter of an hour.
+            "keepalives_idle": 10,
+            "keepalives_interval": 5,
+            "keepalives_count": 3,
+            "tcp_user_timeout": 15_000,  # milliseconds; only Linux has it, others ignore it
+        },
     )
+
+    @event.listens_for(engine, "handle_error")
+    def translate(context: ExceptionContext) -> None:
+        # psycopg counts it as an internal error; it is a connection that was lost, and another try may do.
+        if isinstance(context.original_exception, psycopg.errors.IdleInTransactionSessionTimeout):
+            context.is_disconnect = True
+            raise DatabaseUnreachableError("this process stood still and the database went on without it")
+
+    return engine

@@ -189,7 +189,8 @@ bodies = Table(
 attempts = Table(
     "attempts",
     metadata,
-    Column("job_id", ForeignKey("jobs.id", ondelete="CASCADE"), primary_key=True),
+    # No foreign key: a call may still be open, and hold its place, when its job is erased.
+    Column("job_id", Uuid(as_uuid=False), primary_key=True),
     Column("fence", Integer, primary_key=True),
     Column("downstream", String(100), nullable=False),
     Column("queue", String(20), nullable=False),

@@ -34,7 +34,7 @@ class Watchdog:
 
     @contextmanager
     def watching(self, connection: Connection) -> Iterator[None]:
-        """Within it the connection is cut when the time is over; whatever it does then raises OperationalError."""
+        """Within it the connection is cut when one statement takes too long; that then raises OperationalError."""
         driver = connection.connection.driver_connection
         if not isinstance(driver, psycopg.Connection):
             raise TypeError(f"only psycopg connections can be watched, not {type(driver).__name__}")
@@ -48,6 +48,13 @@ class Watchdog:
         finally:
             with self._lock:
                 self._watched.pop(id(driver), None)
+
+    def touch(self, connection: Connection) -> None:
+        """The connection begins something new: it has its whole time again. Nothing for one that is not watched."""
+        driver = connection.connection.driver_connection
+        with self._lock:
+            if id(driver) in self._watched and isinstance(driver, psycopg.Connection):
+                self._watched[id(driver)] = clock.monotonic() + self._seconds, driver
 
     def _look(self) -> None:
         while True:

@@ -59,7 +59,7 @@ class Load:
         """Begins in threads."""
         for number in range(_SUBMITTERS + _POLLERS):
             turn = self._submit if number < _SUBMITTERS else self._poll
-            caller = _Caller(self.port, Random(f"{self.seed} {number}"))  # noqa: S311 - to be repeated
+            caller = Caller(self.port, Random(f"{self.seed} {number}"))  # noqa: S311 - to be repeated
             thread = threading.Thread(target=self._loop, args=(turn, caller), daemon=True)
             thread.start()
             self._threads.append(thread)
@@ -70,12 +70,12 @@ class Load:
         for thread in self._threads:
             thread.join()
 
-    def _loop(self, turn: "Callable[[_Caller], None]", caller: "_Caller") -> None:
+    def _loop(self, turn: "Callable[[Caller], None]", caller: "Caller") -> None:
         while not self._stopped.is_set():
             turn(caller)
         caller.close()
 
-    def _submit(self, caller: "_Caller") -> None:
+    def _submit(self, caller: "Caller") -> None:
         random = caller.random
         self._stopped.wait(random.expovariate(self.per_second / _SUBMITTERS))
         operation = random.choices(list(_SHARES), weights=list(_SHARES.values()))[0]
@@ -86,7 +86,7 @@ class Load:
         answer = caller.ask("POST", f"/v1/operations/{operation}/jobs", body.get(operation, {}), headers)
         seconds = time.time() - began
         if answer.status != 202:
-            self.refused[answer.why] += 1
+            self.refused[f"{answer.why} ({'1 or 2 s' if is_short else '5 min'} to the deadline)"] += 1
             if answer.status not in {0, 503}:
                 self.broken.append(f"a submit was answered {answer.why}")
             return
@@ -98,7 +98,7 @@ class Load:
             time.sleep(random.uniform(0, 0.5))
             self._cancel(caller, job)
 
-    def _cancel(self, caller: "_Caller", job: Accepted) -> None:
+    def _cancel(self, caller: "Caller", job: Accepted) -> None:
         answer = caller.ask("POST", f"/v1/jobs/{job.id}/cancel")
         self.polls[f"cancel {answer.why}"] += 1
         if answer.status == 200:
@@ -106,7 +106,7 @@ class Load:
         elif answer.status not in {0, 202, 409, 503}:
             self.broken.append(f"{job.id}: a cancel was answered {answer.why}")
 
-    def _poll(self, caller: "_Caller") -> None:
+    def _poll(self, caller: "Caller") -> None:
         self._stopped.wait(caller.random.uniform(0, 0.1))
         recent = self.accepted[-_POLLED:]
         if not recent:
@@ -122,7 +122,7 @@ class Load:
             return
         self._judge(job, answer, began, ended)
 
-    def _judge(self, job: Accepted, answer: "_Answer", began: float, ended: float) -> None:
+    def _judge(self, job: Accepted, answer: "Answer", began: float, ended: float) -> None:
         """Status and state agree; 504 comes at the deadline, neither sooner nor later; what is final stays."""
         document, state = answer.document, str(answer.state)
         deadline = datetime.fromisoformat(document["deadline"]).timestamp()
@@ -141,25 +141,27 @@ class Load:
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Answer:
+class Answer:
+    """What came back; `state` only of a job."""
+
     status: int  # 0: there was none
     why: str
     state: str | None = None
     document: Any = None
 
 
-class _Caller:
-    """One thread's own keep-alive connection and random numbers."""
+class Caller:
+    """One keep-alive connection, for one thread; its random numbers are its own."""
 
-    def __init__(self, port: int, random: Random) -> None:
-        self.random = random
+    def __init__(self, port: int, random: Random | None = None) -> None:
+        self.random = random or Random()  # noqa: S311 - nothing secret
         self._connection = http.client.HTTPConnection("127.0.0.1", port, timeout=_TIMEOUT_SECONDS)
 
     def close(self) -> None:
         """Closes the connection."""
         self._connection.close()
 
-    def ask(self, method: str, path: str, body: Any = None, headers: dict[str, str] | None = None) -> _Answer:
+    def ask(self, method: str, path: str, body: Any = None, headers: dict[str, str] | None = None) -> Answer:
         """One request, made once: a failure is an answer too."""
         content = None if body is None else json.dumps(body)
         try:
@@ -168,10 +170,10 @@ class _Caller:
             content_of_answer = answer.read()
         except (OSError, http.client.HTTPException) as error:
             self._connection.close()
-            return _Answer(status=0, why=type(error).__name__)
+            return Answer(status=0, why=type(error).__name__)
         document = json.loads(content_of_answer)
         name = str(document.get("type", "")).rpartition(":")[2]
-        return _Answer(
+        return Answer(
             status=answer.status,
             why=f"{answer.status} {name}".strip(),
             state=answer.headers.get("Tidegate-Job-State"),

@@ -1,29 +1,18 @@
 """Many jobs in one request: each taken or refused for itself, or all or none."""
 
 import json
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from flask import Flask
 from sqlalchemy import func, select
 from werkzeug.test import TestResponse
 
 from tests.support.web import Web, assert_is_problem
 from tidegate.models import idempotency_keys, jobs
 from tidegate.operations import Body, Limits
-from webapp import create_app
 
 URL = "/v1/operations/echo/jobs/batch"
 ALL_OR_NONE = f"{URL}?all_or_none=true"
-
-
-@pytest.fixture
-def app(web: Web) -> Iterator[Flask]:
-    """The application as production makes it: with connections and patience of its own."""
-    made = create_app(web.settings)
-    yield made
-    made.extensions["tidegate"].store.database.close()
 
 
 def batch(web: Web, items: Any, url: str = URL) -> TestResponse:
@@ -91,9 +80,9 @@ def test_a_line_that_is_no_json_value_of_its_own_is_a_400(web: Web, content: byt
     assert web.count() == 0
 
 
-def test_a_thousand_jobs_are_taken_at_once_and_again_under_their_keys(web: Web, app: Flask) -> None:
+def test_a_thousand_jobs_are_taken_at_once_and_again_under_their_keys(web: Web) -> None:
     items = [{"input": number, "idempotency_key": f"key-{number}"} for number in range(1000)]
-    first, again = (app.test_client().post(URL, json=items) for _ in range(2))
+    first, again = (batch(web, items) for _ in range(2))
     assert statuses(first) == statuses(again) == [202] * 1000
     ids = [[answer["job"]["id"] for answer in answers(response)] for response in (first, again)]
     assert ids[0] == ids[1]

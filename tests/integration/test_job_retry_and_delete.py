@@ -153,10 +153,21 @@ def test_erasing_the_first_leaves_its_retry(web: Web) -> None:
     assert web.read(again).get_json()["retry_of"] == job_id
 
 
-@pytest.mark.xfail(reason="the attempts row goes with the job, and with it the place of the call", strict=True)
 def test_erasing_an_expired_job_does_not_free_the_place_of_its_open_call(web: Web) -> None:
     job_id = web.job_in(State.RUNNING)
     web.pass_deadline(job_id)
     assert web.store.lanes.held() == {"echo": 1}
     assert web.client.delete(f"/v1/jobs/{job_id}").status_code == 204
     assert web.store.lanes.held() == {"echo": 1}
+
+
+def test_the_attempt_of_an_erased_job_goes_when_its_call_has_ended(web: Web) -> None:
+    job_id = web.accepted()
+    claim = web.claim(job_id)
+    web.pass_deadline(job_id)
+    assert web.client.delete(f"/v1/jobs/{job_id}").status_code == 204
+
+    assert not web.store.workers.fail(claim, {"code": "operation_error", "message": ""}, call_seconds=None)
+
+    with web.database.reading() as connection:
+        assert connection.execute(select(attempts)).all() == []

@@ -5,6 +5,7 @@ import select
 import socket
 import threading
 from types import TracebackType
+from typing import Self
 
 
 class Proxy:
@@ -42,7 +43,7 @@ class Proxy:
             with contextlib.suppress(OSError):
                 each.shutdown(socket.SHUT_RDWR)
 
-    def __enter__(self) -> "Proxy":
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(

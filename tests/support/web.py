@@ -40,9 +40,7 @@ attempt_timeout = "5s"
 class Web:
     """The application over one database. Nothing runs beside it: a job moves only when a test moves it."""
 
-    def __init__(
-        self, folder: Path, database_url: str, *, operations_toml: str = OPERATIONS, **settings: Any
-    ) -> None:
+    def __init__(self, folder: Path, database_url: str, *, operations_toml: str = OPERATIONS, **settings: Any) -> None:
         operations_file = folder / "operations.toml"
         operations_file.write_text(operations_toml)
         self.settings = Settings(

@@ -15,7 +15,7 @@ from tidegate.states import FINAL_STATES, State
 from tidegate.store import idempotency
 from tidegate.store.idempotency import KeyUse, StoredKey
 from tidegate.store.listing import Filter, page
-from tidegate.store.moves import IN_TIME, IS_OPEN, JOB_COLUMNS, by_id, ended, job_from
+from tidegate.store.moves import IN_TIME, IS_OPEN, JOB_COLUMNS, by_id, ended, forget_attempts, job_from
 
 # Between the jobs of one batch, so that each has a place of its own in the lane's order.
 _STEP = timedelta(microseconds=1)
@@ -164,6 +164,7 @@ class CallerStore:
             ).rowcount
             if erased:
                 idempotency.job_erased(connection, job_id, self._retention)
+                forget_attempts(connection, [job_id])
         return erased == 1
 
     def cancel(self, job_id: str, client_id: str | None) -> Job | None:

@@ -1,7 +1,7 @@
 """The moves of a job that several statements share, as values of an UPDATE, and reading a row."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from typing import Any
 
@@ -14,6 +14,7 @@ from sqlalchemy import (
     Table,
     and_,
     case,
+    delete,
     literal,
     or_,
     select,
@@ -127,3 +128,12 @@ def lock_rows(statement: Any, *, is_sqlite: bool, of: Table | None = None) -> An
 def by_id(job_id: str) -> Any:
     """SELECT of one job."""
     return select(*JOB_COLUMNS).where(jobs.c.id == job_id)
+
+
+def forget_attempts(connection: Connection, job_ids: Sequence[str]) -> None:
+    """Erases the ended attempts of these jobs where the job is erased. One whose call is still open keeps its place,
+    and goes when it ends."""
+    has_job = select(jobs.c.id).where(jobs.c.id == attempts.c.job_id).exists()
+    connection.execute(
+        delete(attempts).where(attempts.c.job_id.in_(job_ids), attempts.c.ended_at.is_not(None), ~has_job)
+    )

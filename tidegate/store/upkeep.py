@@ -11,7 +11,7 @@ from tidegate.models import attempts, jobs, workers
 from tidegate.states import State
 from tidegate.store import idempotency
 from tidegate.store.lanes import CLAIM_WITHIN
-from tidegate.store.moves import IN_TIME, IS_OPEN, ended, is_released, lock_rows, take_back_release
+from tidegate.store.moves import IN_TIME, IS_OPEN, ended, forget_attempts, is_released, lock_rows, take_back_release
 from tidegate.store.places import is_lost
 from tidegate.store.presence import lost
 
@@ -95,6 +95,7 @@ class UpkeepStore:
                     .where(attempts.c.job_id == job_id, attempts.c.fence == fence)
                     .values(ended_at=database_now(), outcome="lost")
                 )
+            forget_attempts(connection, [job_id for job_id, _ in rows])
         return len(rows)
 
     def prune(self, batch: int, *, retention: timedelta) -> int:
@@ -105,6 +106,7 @@ class UpkeepStore:
             idempotency.prune(connection, ids)
             connection.execute(delete(workers).where(workers.c.seen_until <= database_now(-_FORGET_WORKERS_AFTER)))
             connection.execute(delete(jobs).where(jobs.c.id.in_(ids)))
+            forget_attempts(connection, ids)
         return len(ids)
 
     def now(self) -> float:

@@ -13,7 +13,17 @@ from tidegate.models import attempts, bodies, downstreams, jobs
 from tidegate.operations import Body, Progress
 from tidegate.outcomes import Succeeded
 from tidegate.states import State
-from tidegate.store.moves import IN_TIME, NOW, come_back, ended, error_text, is_mine, is_released, take_back_release
+from tidegate.store.moves import (
+    IN_TIME,
+    NOW,
+    come_back,
+    ended,
+    error_text,
+    forget_attempts,
+    is_mine,
+    is_released,
+    take_back_release,
+)
 
 # A call may end this much after its attempt's timeout before its place is given away.
 PLACE_MARGIN = timedelta(seconds=2)
@@ -251,6 +261,8 @@ def _end_attempt(connection: Connection, claim: Claim, outcome: str, call_second
     connection.execute(
         update(attempts).where(own).values(ended_at=database_now(), outcome=outcome if won else "late", **started)
     )
+    if not won:
+        forget_attempts(connection, [claim.job_id])
     return won
 
 

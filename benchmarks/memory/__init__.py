@@ -1,0 +1,1 @@
+"""Does any process grow with the number of jobs that went through it?"""
