@@ -21,6 +21,14 @@ class PatientConsumer(Consumer):
         )
         return super().ensure_connected(conn)
 
+    def on_connection_error_after_connected(self, exc: Exception) -> None:
+        """As Celery does, and goes on where kombu 5.7 fails: with messages unacknowledged it asks a connection that
+        it has just let go for its host, and the AttributeError would end the worker."""
+        try:
+            super().on_connection_error_after_connected(exc)
+        except AttributeError as error:
+            log.warning("the lost connection was not closed cleanly, its messages are sent again: %s", error)
+
 
 def _say(error: Exception, interval: float) -> None:
     log.warning("the broker is away, asking again in %.1f s: %s", interval, error)

@@ -7,6 +7,7 @@ import pytest
 
 from tests.support.gateway import Gateway
 from tests.support.nginx import TRUSTED, Nginx, why_not
+from tests.support.waiting import wait_until
 
 if reason := why_not():
     pytest.skip(reason, allow_module_level=True)
@@ -103,7 +104,8 @@ def test_a_jobs_502_and_504_pass_unchanged_and_are_asked_for_once(
     assert through.headers["Content-Type"] == "application/problem+json"
     assert through.headers["Tidegate-Job-State"] == state
     assert through.json() == {**direct.json(), "links": through.json()["links"]}
-    assert nginx.upstreams(path) == [str(status)]
+    # nginx writes its log after the answer.
+    assert wait_until(lambda: nginx.upstreams(path), description="the request is in nginx's log") == [str(status)]
 
 
 def test_the_docs_page_and_its_style_work_under_the_prefix(nginx: Nginx, client: httpx2.Client) -> None:

@@ -115,3 +115,22 @@ def test_a_job_that_kills_its_io_worker_fails_after_three_losses_and_its_neighbo
     assert {face.row(job_id).losses for job_id in neighbours} == {1}
     # The io worker was killed once and no more.
     assert worker.container.status == "running"
+
+
+def test_without_a_cpu_worker_too_the_neighbours_of_such_a_job_succeed(
+    face: Web, steward: StewardNode, start_worker: StartWorker
+) -> None:
+    """On its last life it is let go only while no other such job runs, and dies alone."""
+    worker = start_worker("io")
+    neighbours = [face.accepted("sleepy_io", b'{"seconds": 1}') for _ in range(4)]
+    await_states(face, neighbours, "running")
+    poison = face.accepted("kills_its_process_io", b"null")
+
+    def is_over() -> bool:
+        if worker.container.status == "exited":
+            worker.restart()
+        return {face.row(job_id).state for job_id in [poison, *neighbours]} <= {"succeeded", "failed"}
+
+    wait_until(is_over, description="all have ended", timeout_seconds=120)
+    assert (face.row(poison).state, face.row(poison).losses) == ("failed", 3)
+    assert {face.row(job_id).state for job_id in neighbours} == {"succeeded"}

@@ -26,7 +26,7 @@ from tidegate.models import attempts, downstreams, jobs
 from tidegate.states import State
 from tidegate.store.limits import allowance_of
 from tidegate.store.moves import IN_TIME, NOW, is_mine, lock_rows, take_back_release
-from tidegate.store.places import Lane, is_held, lane_of
+from tidegate.store.places import Lane, is_held, is_kept_apart, lane_of, may_kill_no_other
 
 _PAUSED_LOOK_SECONDS = 0.5
 # With the sweep's own second a lost message is made good within 5 s.
@@ -174,7 +174,12 @@ class LaneStore:
         if not rooms:
             return []
         statement = (
-            select(*(jobs.c[name] for name in ("id", "fence", "queue", "operation", "deadline", "paced_by_calls")))
+            select(
+                *(
+                    jobs.c[name]
+                    for name in ("id", "fence", "queue", "operation", "deadline", "paced_by_calls", "losses")
+                )
+            )
             .where(
                 jobs.c.downstream == name,
                 jobs.c.state == State.QUEUED,
@@ -182,16 +187,21 @@ class LaneStore:
                 jobs.c.run_at <= database_now(),
                 jobs.c.queue.in_(rooms),
                 IN_TIME,
+                may_kill_no_other(),
             )
             .order_by(jobs.c.run_at, jobs.c.id)
             .limit(max(rooms.values()))
         )
         left = dict(rooms)
-        waiting = []
+        waiting: list[Any] = []
+        has_one_apart: set[str] = set()
         for job in connection.execute(lock_rows(statement, is_sqlite=self._database.is_sqlite)):
-            if left[job.queue] > 0:
-                waiting.append(job)
-                left[job.queue] -= 1
+            if left[job.queue] <= 0 or (is_kept_apart(job) and job.queue in has_one_apart):
+                continue
+            waiting.append(job)
+            left[job.queue] -= 1
+            if is_kept_apart(job):
+                has_one_apart.add(job.queue)
         return waiting
 
 

@@ -4,13 +4,17 @@ from dataclasses import dataclass
 from typing import Any
 
 import orjson
-from sqlalchemy import Connection, and_, case, func, literal, or_, select, union_all
+from sqlalchemy import Connection, Row, and_, case, func, literal, or_, select, union_all
 
 from tidegate import pacing
 from tidegate.database import database_now
-from tidegate.models import attempts, workers
+from tidegate.models import attempts, jobs, workers
+from tidegate.operations import Queue
 from tidegate.store.limits import allowance_of
 from tidegate.store.moves import NOW
+from tidegate.store.presence import MAX_LOSSES
+
+_LAST_LIFE = MAX_LOSSES - 1
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,6 +50,32 @@ def is_lost() -> Any:
     """Whether an attempt was claimed by a worker that has fallen silent since: nothing says that it ever ends."""
     alive = select(workers.c.id).where(workers.c.seen_until > database_now())
     return and_(attempts.c.claimed_at.is_not(None), attempts.c.worker.not_in(alive))
+
+
+def may_kill_no_other() -> Any:
+    """Whether a job can be let go without taking another one with it to the end.
+
+    A job that one more death would fail is kept apart from others like it, for one of them kills its process. With
+    a process for each job, or with lives to spare, there is no danger.
+    """
+    other = jobs.alias("other")
+    is_out = (
+        select(attempts.c.job_id)
+        .join(other, and_(other.c.id == attempts.c.job_id, other.c.fence == attempts.c.fence))
+        .where(
+            attempts.c.ended_at.is_(None),
+            attempts.c.queue == jobs.c.queue,
+            other.c.losses >= _LAST_LIFE,
+            other.c.slot_at.is_not(None),
+        )
+        .exists()
+    )
+    return or_(jobs.c.losses < _LAST_LIFE, jobs.c.queue == Queue.CPU, ~is_out)
+
+
+def is_kept_apart(job: Row[Any]) -> bool:
+    """Whether only one such job of a queue may be let go; see `may_kill_no_other` for those that are out already."""
+    return bool(job.losses >= _LAST_LIFE and job.queue != Queue.CPU)
 
 
 def lane_of(connection: Connection, row: Any) -> Lane:
