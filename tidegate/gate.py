@@ -13,10 +13,10 @@ from tidegate.store.places import Lane
 
 BATCH = 200
 # Slots are taken at most this far ahead, so that a change of a limit or a pause leaves little that is already promised.
-HORIZON = timedelta(milliseconds=60)
+HORIZON = timedelta(milliseconds=120)
 # The next look comes this long before the first slot that is not taken yet: what a message needs to its worker. That
 # is 10 ms, but a slot that a busy machine's worker misses is lost, while one that waits costs a thread for so long.
-LEAD_SECONDS = 0.045
+LEAD_SECONDS = 0.09
 LOCKED_LOOK_SECONDS = 0.02
 SLOW_LOOK_SECONDS = 1.0
 

@@ -31,7 +31,7 @@ def frozen(database_url: str) -> Iterator[Database]:
 def test_a_lane_goes_on_although_the_steward_that_holds_it_is_frozen(store: Store, frozen: Database) -> None:
     open_lane(store)
     submit(store)
-    with pytest.raises(UNREACHABLE), frozen.writing() as connection:  # noqa: PT012 - it raises where it ends
+    with pytest.raises(UNREACHABLE), frozen.writing() as connection:  # noqa: PT012 - the commit raises too  # noqa: PT012 - it raises where it ends
         connection.execute(update(downstreams).where(downstreams.c.name == LANE).values(burst=7))
         assert release(store) == []
         wait_until(lambda: release(store), description="the lane goes on", timeout_seconds=20)
@@ -45,7 +45,7 @@ def test_a_commit_that_comes_too_late_counts_as_a_lost_connection(store: Store, 
     """So that a worker offers its outcome again, and does not believe that it can't be stored."""
     open_lane(store)
     submit(store)
-    with pytest.raises(UNREACHABLE), frozen.writing() as connection:  # noqa: PT012 - it raises where it ends
+    with pytest.raises(UNREACHABLE), frozen.writing() as connection:  # noqa: PT012 - the commit raises too  # noqa: PT012 - it raises where it ends
         connection.execute(update(downstreams).where(downstreams.c.name == LANE).values(burst=7))
         wait_until(lambda: release(store), description="the lane goes on", timeout_seconds=20)
     with frozen.writing() as connection:
