@@ -35,11 +35,13 @@ class Waiting:
 
 @dataclass(frozen=True, kw_only=True)
 class LaneView:
-    """A lane as the forecast sees it. `sample` None: never had a backlog. `has_worker`: somebody runs its queue."""
+    """A lane as the forecast sees it. `sample` None: never had a backlog. `has_worker`: somebody runs its queue.
+    `released_before`: of `downstream.released`, those before the submits that no sample has counted."""
 
     downstream: Downstream
     sample: Sample | None = None
     worker_sizes: dict[str, int] | None = None
+    released_before: int | None = None
 
     @property
     def allowed_per_second(self) -> float | None:
@@ -80,9 +82,10 @@ class LaneView:
     def position_of(self, run_at: datetime, behind: int = 0) -> int:
         """How many jobs go before one of this run_at: by the sample's marks and those it is known to be `behind`
         since, less those released since."""
-        # Without marks too: what was counted may have been released before it could be marked.
+        # Without marks nothing waited: what the sample counted was released before it could be marked.
         if self.sample is None or not self.sample.marks:
-            return behind
+            before = self.downstream.released if self.released_before is None else self.released_before
+            return max(0, behind - (self.downstream.released - before))
         released_since = self.downstream.released - self.sample.released
         return max(0, round(self._rank(run_at, self.sample)) + behind - released_since)
 

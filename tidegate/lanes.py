@@ -2,6 +2,7 @@
 
 import bisect
 import threading
+from dataclasses import replace
 from datetime import datetime, timedelta
 
 from tidegate import clock
@@ -11,6 +12,7 @@ from tidegate.job import Job
 from tidegate.store import Store
 
 _FRESH_SECONDS = 0.5
+_UNDER_WAY = timedelta(seconds=2)
 
 
 class Lanes:
@@ -25,6 +27,7 @@ class Lanes:
         self._views: dict[str, LaneView] = {}
         self._read_at = float("-inf")
         self._submitted: dict[str, list[tuple[datetime, str]]] = {}  # (created_at, client), rising
+        self._looks: dict[str, list[tuple[datetime, int]]] = {}  # (seen_at, released) of two seconds, rising
 
     def view(self, downstream: str) -> LaneView | None:
         """The lane as it was half a second ago at most; None for a downstream that no steward has declared yet."""
@@ -70,14 +73,21 @@ class Lanes:
             for downstream in self._store.limits.downstreams()
         }
         for name, view in views.items():
+            counted_until, released_before = self._counted(view)
+            views[name] = replace(view, released_before=released_before)
             submitted = self._submitted.get(name, [])
-            del submitted[: bisect.bisect_right(submitted, _counted_until(view), key=lambda job: job[0])]
+            del submitted[: bisect.bisect_right(submitted, counted_until, key=lambda job: job[0])]
         self._views = views
         self._read_at = clock.monotonic()
 
+    def _counted(self, view: LaneView) -> tuple[datetime, int]:
+        """Until when what was submitted is known to wait or to be under way, and how many had been released then.
 
-def _counted_until(view: LaneView) -> datetime:
-    """Until when what was submitted is in the sample. An idle lane is not sampled again: what was submitted to it two
-    seconds ago is certainly under way."""
-    idle_since = view.downstream.seen_at - timedelta(seconds=2)
-    return max(view.sample.taken_at, idle_since) if view.sample else idle_since
+        An idle lane is not sampled again; what was submitted to it two seconds ago is certainly under way.
+        """
+        looks = self._looks.setdefault(view.downstream.name, [])
+        looks.append((view.downstream.seen_at, view.downstream.released))
+        while looks[0][0] < looks[-1][0] - _UNDER_WAY:
+            del looks[0]
+        sampled = (view.sample.taken_at, view.sample.released) if view.sample else looks[0]
+        return max(looks[0], sampled)
