@@ -141,12 +141,6 @@ class Database:
         with self._single.connect() as connection, self._watched(connection):
             connection.execute(select(1))
 
-    def forget_connections(self) -> None:
-        """For a forked child: drops the inherited connections without closing them, for they are the parent's."""
-        self.engine.dispose(close=False)
-        if self._writer:
-            self._writer = threading.RLock()
-
     def close(self) -> None:
         """Closes every pooled connection."""
         if self._breaker:

@@ -35,7 +35,7 @@ class Waiting:
 
 @dataclass(frozen=True, kw_only=True)
 class LaneView:
-    """A lane as the forecast sees it. `sample` None: never had a backlog. `has_worker`: somebody runs its queue.
+    """A lane as the forecast sees it. `sample` None: never had a backlog. `worker_sizes`: by queue.
     `released_before`: of `downstream.released`, those before the submits that no sample has counted."""
 
     downstream: Downstream
