@@ -10,6 +10,8 @@ from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
+from config.settings import value_of
+from config.toml_lines import as_fault, line_of
 from tidegate.durations import Duration
 from tidegate.errors import ConfigurationError
 from tidegate.http_operation import HttpOperation
@@ -102,14 +104,23 @@ def read_operations_file(
     try:
         file = _File.model_validate(tomllib.loads(text))
     except tomllib.TOMLDecodeError as error:
-        raise ConfigurationError(f"{path}: {error}") from None
+        raise ConfigurationError(f"{path}:{as_fault(error, text)}") from None
     except ValidationError as error:
         faults = [
-            f"{path}:{_line_of(text, fault['loc'])}: {'.'.join(map(str, fault['loc']))}: "
+            f"{path}:{line_of(text, fault['loc'])}: {'.'.join(map(str, fault['loc']))}: "
             f"{fault['msg'].removeprefix('Value error, ')}"
             for fault in error.errors()
         ]
         raise ConfigurationError("\n".join(faults)) from None
+    # A slip of the pen must not mean that there is no limit.
+    undeclared = [
+        f"{path}:{line_of(text, ('operations', name, 'downstream'))}: operations.{name}.downstream: "
+        f"{table.downstream!r} is declared nowhere; write [downstreams.{table.downstream}]"
+        for name, table in file.operations.items()
+        if table.downstream not in {None, name, *file.downstreams}
+    ]
+    if undeclared:
+        raise ConfigurationError("\n".join(undeclared))
     operations = [
         HttpOperation(
             name=name,
@@ -137,6 +148,12 @@ def read_operations_file(
     return operations, limits
 
 
+def references(operation: HttpOperation) -> list[str]:
+    """The names of the environment that its URL and headers need: those without a default."""
+    templates = (operation.url, *operation.headers.values())
+    return [name for text in templates for name, default in _REFERENCE.findall(text) if f"${{{name}:-" not in text]
+
+
 def is_url(text: str) -> bool:
     """Whether it is an absolute URL of HTTP that a request can be made with."""
     try:
@@ -147,14 +164,14 @@ def is_url(text: str) -> bool:
 
 
 def expander(environment: Mapping[str, str]) -> Callable[[str], str]:
-    """Puts the environment into a template: `${NAME}`, or `${NAME:-default}`.
+    """Puts the environment into a template: `${NAME}`, or `${NAME:-default}`. NAME_FILE may name a file with the value.
 
     What it returns raises ConfigurationError for a name without value or default; it never tells a value.
     """
 
-    def value_of(reference: re.Match[str]) -> str:
+    def replacement(reference: re.Match[str]) -> str:
         # An empty value counts as none where there is a default, as in a shell and in compose.
-        value = environment.get(reference[1])
+        value = value_of(reference[1], environment)
         if reference[2] is not None:
             value = value or reference[2]
         if value is None:
@@ -163,30 +180,4 @@ def expander(environment: Mapping[str, str]) -> Callable[[str], str]:
             )
         return value
 
-    return lambda template: _REFERENCE.sub(value_of, template)
-
-
-def _line_of(text: str, location: tuple[int | str, ...]) -> int:
-    """The line of a value, found by its table's header and its key; the table's own when the key is nowhere."""
-    keys = [str(part) for part in location if not isinstance(part, int)]
-    lines = text.splitlines()
-    header = next(
-        (
-            number
-            for number, line in enumerate(lines)
-            if re.match(rf"\s*\[\s*{'.'.join(_quoted(key) for key in keys[:2])}\s*[\].]", line)
-        ),
-        None,
-    )
-    if header is None:
-        return 1
-    for number, line in enumerate(lines[header + 1 :], header + 1):
-        if line.lstrip().startswith("["):
-            break
-        if len(keys) > 2 and re.match(rf"\s*{_quoted(keys[2])}\s*[=.]", line):
-            return number + 1
-    return header + 1
-
-
-def _quoted(key: str) -> str:
-    return rf"\s*[\"']?{re.escape(key)}[\"']?\s*"
+    return lambda template: _REFERENCE.sub(replacement, template)

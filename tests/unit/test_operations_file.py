@@ -145,7 +145,7 @@ def test_every_bad_value_is_told_at_once(file: Path) -> None:
         ("[operations.quote", "end of document"),
         ("[operation.quote]\n", "Extra inputs"),
         ('["operations"."Bad Name"]\nurl = "http://h/"', "pattern"),
-        ("[operations.a]\nurl = 'http://h/'\n[operations.a]\n", "line 3"),
+        ("[operations.a]\nurl = 'http://h/'\n[operations.a]\n", ":3: "),
     ],
 )
 def test_a_file_of_another_shape_is_refused_by_name(file: Path, text: str, told: str) -> None:
@@ -192,6 +192,12 @@ def test_a_missing_name_is_told_and_no_value_is() -> None:
         expander({"KEY": "secret"})("${KEY} ${MISSING}")
 
     assert "secret" not in str(error.value)
+
+
+def test_a_value_may_stand_in_a_file_of_its_own(tmp_path: Path) -> None:
+    (tmp_path / "key").write_text("secret\n")
+
+    assert expander({"KEY_FILE": str(tmp_path / "key")})("Bearer ${KEY:-none}") == "Bearer secret"
 
 
 def registry_settings(file: Path, text: str, **values: Any) -> Settings:

@@ -1,0 +1,43 @@
+"""Python client for Tidegate.
+
+client = Client("https://tidegate.example", key)
+client.submit("quote", {"sku": "A-100", "quantity": 3}).result(timeout=30)
+"""
+
+from tidegate_client.client import Client
+from tidegate_client.errors import (
+    ConnectionFailed,
+    Fault,
+    JobCancelled,
+    JobEnded,
+    JobExpired,
+    JobFailed,
+    NotDone,
+    Refused,
+    SomeRefused,
+    TidegateError,
+    UnexpectedAnswer,
+)
+from tidegate_client.job import Job, RawResult
+from tidegate_client.snapshot import JobError, Snapshot, State, Waiting
+
+__all__ = [
+    "Client",
+    "ConnectionFailed",
+    "Fault",
+    "Job",
+    "JobCancelled",
+    "JobEnded",
+    "JobError",
+    "JobExpired",
+    "JobFailed",
+    "NotDone",
+    "RawResult",
+    "Refused",
+    "Snapshot",
+    "SomeRefused",
+    "State",
+    "TidegateError",
+    "UnexpectedAnswer",
+    "Waiting",
+]

@@ -1,0 +1,97 @@
+"""Many jobs of one operation, in as few requests as it takes."""
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from tidegate_client import clock
+from tidegate_client.errors import Refused, SomeRefused, UnexpectedAnswer
+from tidegate_client.job import Job
+from tidegate_client.snapshot import Snapshot
+from tidegate_client.transport import Transport, delay_before, json_of
+
+MOST_JOBS = 1000
+"""In one request, as the gateway takes them."""
+MOST_BYTES = 500_000
+"""Of a request's body: less than a proxy's usual limit of a megabyte. A single job may be larger."""
+_HEADERS = {"Content-Type": "application/x-ndjson"}
+
+Lines = Mapping[int, bytes]
+"""Jobs as lines of NDJSON, by their index in what was submitted."""
+
+
+def submit_all(transport: Transport, path: str, items: Sequence[Mapping[str, Any]]) -> list[Job]:
+    """Submits all or none of at most 1,000 `items`; each has an idempotency key. Raises Refused."""
+    lines = _lines(items)
+    answers = _answers(transport, path, lines, {"all_or_none": "true"}) if lines else {}
+    return [Job(transport, Snapshot.of(answers[index]["job"])) for index in lines]
+
+
+def submit_each(transport: Transport, path: str, items: Sequence[Mapping[str, Any]]) -> list[Job]:
+    """Submits `items`; each has an idempotency key, so that a repeated request makes no job twice.
+
+    Those refused for a passing reason are sent again while the client is patient. Raises SomeRefused when some are
+    taken and others are not; Refused when the first request was refused as a whole.
+    """
+    jobs: dict[int, Job] = {}
+    refused: dict[int, Refused] = {}
+    left = _lines(items)
+    give_up_at, tries = clock.monotonic() + transport.patience, 1
+    while left:
+        passing: dict[int, Refused] = {}
+        taken_before = len(jobs)
+        for part in _parts(left):
+            try:
+                answers = _answers(transport, path, part)
+            except Refused as refusal:
+                if not jobs and not refused:
+                    raise
+                refused |= dict.fromkeys(part, refusal)  # others are recorded already, and their caller must know
+                continue
+            for index, answer in answers.items():
+                if answer["job"]:
+                    jobs[index] = Job(transport, Snapshot.of(answer["job"]))
+                else:
+                    why = Refused(answer["problem"])
+                    (passing if why.is_passing else refused)[index] = why
+        if len(jobs) > taken_before:
+            give_up_at, tries = clock.monotonic() + transport.patience, 1
+        tries += 1
+        # A problem inside a batch has no Retry-After of its own; the shortest that the gateway says is a second.
+        pause = max(1.0, delay_before(tries))
+        left = {index: left[index] for index in passing}
+        if left and clock.monotonic() + pause > give_up_at:
+            refused |= passing
+            break
+        clock.sleep(pause if left else 0)
+    if refused:
+        raise SomeRefused(jobs, dict(sorted(refused.items())))
+    return [jobs[index] for index in sorted(jobs)]
+
+
+def _lines(items: Sequence[Mapping[str, Any]]) -> dict[int, bytes]:
+    return {index: json.dumps(item, allow_nan=False).encode() for index, item in enumerate(items)}
+
+
+def _answers(
+    transport: Transport, path: str, lines: Lines, params: Mapping[str, str] | None = None
+) -> dict[int, Mapping[str, Any]]:
+    """Sends them in one request: what became of each."""
+    answer = transport.send("POST", path, content=b"\n".join(lines.values()), headers=_HEADERS, params=params)
+    answers = json_of(answer)["jobs"]
+    if len(answers) != len(lines):
+        raise UnexpectedAnswer(str(answer.url), answer.status_code, f"{len(answers)} answers for {len(lines)} jobs")
+    return dict(zip(lines, answers, strict=True))
+
+
+def _parts(lines: Lines) -> Iterator[Lines]:
+    """Cut into requests that are not too large."""
+    part: dict[int, bytes] = {}
+    size = 0
+    for index, line in lines.items():
+        if part and (len(part) == MOST_JOBS or size + len(line) > MOST_BYTES):
+            yield part
+            part, size = {}, 0
+        part[index] = line
+        size += len(line) + 1
+    yield part

@@ -1,0 +1,194 @@
+"""The gateway as a Python program uses it."""
+
+import json
+import math
+import ssl
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from datetime import datetime
+from types import TracebackType
+from typing import Any, Self
+from urllib.parse import parse_qsl, quote, urlsplit
+from uuid import uuid4
+
+from tidegate_client.batch import MOST_JOBS, submit_all, submit_each
+from tidegate_client.errors import Refused, SomeRefused
+from tidegate_client.job import Job, snapshot_of
+from tidegate_client.snapshot import Snapshot, State
+from tidegate_client.transport import Transport, json_of
+
+
+class Client:
+    """A gateway at `url`, asked with an API `key` if it wants one. Safe to use from many threads; a context manager.
+
+    `timeout`: seconds that one answer may take. `patience`: seconds that a request is tried again, after connection
+    errors, 429 and passing 5xx, before the last failure is raised. `verify`: as httpx2 has it.
+    """
+
+    def __init__(
+        self,
+        url: str = "http://127.0.0.1:8000",
+        key: str | None = None,
+        *,
+        timeout: float = 30.0,
+        patience: float = 30.0,
+        verify: ssl.SSLContext | bool = True,
+    ) -> None:
+        self._transport = Transport(url, key, timeout=timeout, patience=patience, verify=verify)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Closes its connections."""
+        self._transport.close()
+
+    @property
+    def url(self) -> str:
+        """The gateway's address."""
+        return self._transport.url
+
+    @property
+    def patience(self) -> float:
+        """Seconds that a request is tried again; may be set."""
+        return self._transport.patience
+
+    @patience.setter
+    def patience(self, seconds: float) -> None:
+        self._transport.patience = seconds
+
+    def submit(
+        self,
+        operation: str,
+        params: Any,
+        *,
+        content_type: str | None = None,
+        timeout: float | None = None,
+        not_before: datetime | None = None,
+        idempotency_key: str | None = None,
+        webhook_url: str | None = None,
+        traceparent: str | None = None,
+    ) -> Job:
+        """Submits a job and returns it as soon as it is recorded.
+
+        `params`: bytes go as they are, under `content_type`; anything else as JSON. `timeout`: seconds until the job's
+        deadline, if less than the operation's own. `not_before`: an aware instant before which it does not start.
+        `idempotency_key`: the same key and params give the same job; without one a new key is made and kept over this
+        call's retries, so that no lost answer makes a second job. Raises Refused when it is not taken.
+        """
+        headers = {"Idempotency-Key": idempotency_key or uuid4().hex}
+        if isinstance(params, bytes):
+            content = params
+            if content_type is None:
+                content_type = "application/octet-stream"
+        else:
+            content = json.dumps(params, allow_nan=False).encode()
+            content_type = content_type or "application/json"
+        if content_type:
+            headers["Content-Type"] = content_type
+        if timeout is not None:
+            headers["Job-Timeout"] = str(math.ceil(timeout))
+        if not_before is not None:
+            if not_before.tzinfo is None:
+                raise ValueError("not_before needs a time zone")
+            headers["Job-Not-Before"] = not_before.isoformat()
+        if webhook_url is not None:
+            headers["Webhook-Url"] = webhook_url
+        if traceparent is not None:
+            headers["traceparent"] = traceparent
+        answer = self._transport.send("POST", f"{_operation(operation)}/jobs", content=content, headers=headers)
+        return Job(self._transport, snapshot_of(answer))
+
+    def submit_many(
+        self, operation: str, inputs: Iterable[Any], *, timeout: float | None = None, all_or_none: bool = False
+    ) -> list[Job]:
+        """Submits a job for each input, in their order; up to 1,000 in one request, inputs that are bytes one by one.
+
+        Each gets an idempotency key of its own. `all_or_none`: one refusal refuses all, for at most 1,000 JSON inputs.
+        Raises SomeRefused, which has those that were taken too; with `all_or_none` Refused.
+        """
+        each = list(inputs)
+        is_raw = any(isinstance(params, bytes) for params in each)
+        if all_or_none and (is_raw or len(each) > MOST_JOBS):
+            raise ValueError(f"all_or_none takes at most {MOST_JOBS} inputs, and no bytes")
+        if is_raw:
+            return self._submit_each(operation, each, timeout)
+        items: list[dict[str, Any]] = [{"input": params, "idempotency_key": uuid4().hex} for params in each]
+        if timeout is not None:
+            for item in items:
+                item["timeout"] = math.ceil(timeout)
+        submit = submit_all if all_or_none else submit_each
+        return submit(self._transport, f"{_operation(operation)}/jobs/batch", items)
+
+    def _submit_each(self, operation: str, inputs: Sequence[Any], timeout: float | None) -> list[Job]:
+        jobs: dict[int, Job] = {}
+        refusals: dict[int, Refused] = {}
+        for index, params in enumerate(inputs):
+            try:
+                jobs[index] = self.submit(operation, params, timeout=timeout)
+            except Refused as refusal:
+                refusals[index] = refusal
+        if refusals:
+            raise SomeRefused(jobs, refusals)
+        return list(jobs.values())
+
+    def job(self, job_id: str) -> Job:
+        """The job with this id, looked at once. Raises Refused (404) when there is none of this client."""
+        answer = self._transport.send("GET", f"/v1/jobs/{quote(job_id, safe='')}")
+        return Job(self._transport, snapshot_of(answer))
+
+    def jobs(self, *, state: State | str | None = None, operation: str | None = None) -> Iterator[Job]:
+        """This client's jobs, newest first, fetched page by page as they are asked for; without their results."""
+        params = {"state": state and str(state), "operation": operation, "limit": "100"}
+        query = {name: value for name, value in params.items() if value}
+        while True:
+            page = self._get("/v1/jobs", query)
+            for document in page["jobs"]:
+                yield Job(self._transport, Snapshot.of(document))
+            if not page["next"]:
+                return
+            # Only its query: the link may lead through another address than ours, and the key stays with ours.
+            query = dict(parse_qsl(urlsplit(page["next"]).query))
+
+    def operations(self) -> list[Mapping[str, Any]]:
+        """What there is to submit to: name, input schema, timeout, retry policy, backlog, expected wait."""
+        return list(self._get("/v1/operations")["operations"])
+
+    def operation(self, name: str) -> Mapping[str, Any]:
+        """One of `operations`."""
+        found: Mapping[str, Any] = self._get(_operation(name))
+        return found
+
+    def downstreams(self) -> list[Mapping[str, Any]]:
+        """What each downstream may get and gets. Needs an operator's key."""
+        return list(self._get("/v1/downstreams")["downstreams"])
+
+    def downstream(self, name: str) -> Mapping[str, Any]:
+        """One of `downstreams`."""
+        found: Mapping[str, Any] = self._get(_downstream(name))
+        return found
+
+    def change_downstream(self, name: str, **changes: Any) -> Mapping[str, Any]:
+        """Changes `rate`, `burst`, `concurrency`, `breaker` or `paused`, live, and returns the downstream.
+
+        None takes an earlier change back to what the operations file says. Needs an operator's key.
+        """
+        headers = {"Content-Type": "application/merge-patch+json"}
+        answer = self._transport.send("PATCH", _downstream(name), content=json.dumps(changes).encode(), headers=headers)
+        found: Mapping[str, Any] = json_of(answer)
+        return found
+
+    def _get(self, path: str, params: Mapping[str, str] | None = None) -> Any:
+        return json_of(self._transport.send("GET", path, params=params))
+
+
+def _operation(name: str) -> str:
+    return f"/v1/operations/{quote(name, safe='')}"
+
+
+def _downstream(name: str) -> str:
+    return f"/v1/downstreams/{quote(name, safe='')}"

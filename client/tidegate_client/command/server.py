@@ -1,0 +1,48 @@
+"""Commands for where the server is installed: keys, check, settings. The only module that knows the server."""
+
+import importlib.util
+import sys
+from pathlib import Path
+
+import click
+
+_PASSED_ON = {"ignore_unknown_options": True}
+
+
+@click.command(context_settings=_PASSED_ON, add_help_option=False)
+@click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
+def keys(arguments: tuple[str, ...]) -> None:
+    """Makes, lists and revokes API keys (server)."""
+    _find_server()
+    from webapp.keys import main  # noqa: PLC0415 - it is there only where the server is
+
+    main.main(args=list(arguments), prog_name="tidegate keys")
+
+
+@click.command()
+@click.argument("file", type=click.Path(path_type=Path), default=Path("config/operations.toml"))
+def check(file: Path) -> None:
+    """Checks an operations file (server).
+
+    Names file and line of each fault."""
+    _find_server()
+    from config.check import check as faults_in  # noqa: PLC0415 - it is there only where the server is
+
+    sys.exit(faults_in(file))
+
+
+@click.command()
+def settings() -> None:
+    """Shows every setting with its value (server)."""
+    _find_server()
+    from config.__main__ import main  # noqa: PLC0415 - it is there only where the server is
+
+    sys.exit(main())
+
+
+def _find_server() -> None:
+    """The server's packages: installed, in this folder (as `python -m` finds them), or beside this client's source."""
+    places = (Path.cwd(), Path(__file__).parents[3])
+    sys.path[:0] = [str(place) for place in places if (place / "tidegate" / "__init__.py").is_file()]
+    if importlib.util.find_spec("tidegate") is None:
+        raise click.ClickException("this needs Tidegate's server: run it in its folder, as .venv/bin/tidegate")

@@ -1,0 +1,96 @@
+"""How jobs and times look in a terminal."""
+
+from datetime import datetime
+
+from rich.table import Table
+from rich.text import Text
+
+from tidegate_client import clock
+from tidegate_client.snapshot import Snapshot, State
+
+TICKS = {
+    State.QUEUED: ("✓", "dim"),
+    State.RUNNING: ("✓✓", "dim"),
+    State.SUCCEEDED: ("✓✓", "green"),
+    State.FAILED: ("✗", "red"),
+    State.EXPIRED: ("✗", "red"),
+    State.CANCELLED: ("✗", "yellow"),
+}
+"""As messengers have it: recorded, with a worker, done; a cross when there will be no result."""
+
+
+def ticks(state: State) -> Text:
+    """The job's state as a sign."""
+    return Text(*TICKS[state])
+
+
+def span(seconds: float) -> str:
+    """A duration at a glance: 4 s, 3 min 20 s, 2 h 5 min."""
+    whole = max(0, round(seconds))
+    if whole < 60:
+        return f"{whole} s"
+    minutes, rest = divmod(whole, 60)
+    if minutes < 60:
+        return f"{minutes} min {rest} s" if rest else f"{minutes} min"
+    return f"{minutes // 60} h {minutes % 60} min"
+
+
+def until(moment: datetime) -> str:
+    """How long from now."""
+    return span((moment - clock.now()).total_seconds())
+
+
+def moment(instant: datetime | None) -> str:
+    """An instant on this machine's clock; with its day when that is not today."""
+    if instant is None:
+        return ""
+    local = instant.astimezone()
+    is_today = local.date() == clock.now().astimezone().date()
+    return local.strftime("%H:%M:%S" if is_today else "%Y-%m-%d %H:%M:%S")
+
+
+def why_it_waits(seen: Snapshot) -> str:
+    """Why, how many go before it, and when it should be done; empty for one that does not wait."""
+    if not seen.waiting:
+        return ""
+    position = seen.waiting.position
+    parts = [seen.waiting.reason]
+    if position is not None:
+        parts.append(f"{position} ahead" if position else "next")
+    if seen.waiting.estimated_finish:
+        parts.append(f"done in about {until(seen.waiting.estimated_finish)}")
+    return ", ".join(parts)
+
+
+def card(seen: Snapshot) -> Table:
+    """Everything about one job."""
+    table = Table.grid(padding=(0, 2))
+    table.add_row(ticks(seen.state), f"{seen.operation} {seen.id}")
+    table.add_row("", f"{seen.state}, {seen.percent} %, attempt {seen.attempt} of {seen.max_attempts}")
+    lines = {
+        "waits": why_it_waits(seen),
+        "note": seen.note,
+        "made": moment(seen.created_at),
+        "started": moment(seen.started_at),
+        "ended": moment(seen.finished_at),
+        "deadline": None if seen.state.is_final else moment(seen.deadline),
+        "retry of": seen.retry_of,
+        "error": f"{seen.error.code}: {seen.error.message}" if seen.error else None,
+        "downstream": seen.error.downstream_body if seen.error else None,
+    }
+    for name, line in lines.items():
+        if line:
+            table.add_row("", Text.assemble((f"{name:<12}", "dim"), line))
+    return table
+
+
+def rows(jobs: list[Snapshot]) -> Table:
+    """Many jobs, one a line."""
+    table = Table(box=None, pad_edge=False)
+    for heading in ("", "job", "operation", "state", "%", "made", ""):
+        table.add_column(heading, justify="right" if heading == "%" else "left", no_wrap=heading == "job")
+    for seen in jobs:
+        more = why_it_waits(seen) or (seen.error.message if seen.error else seen.note) or ""
+        made = moment(seen.created_at)
+        table.add_row(ticks(seen.state), seen.id, seen.operation, seen.state, str(seen.percent), made, Text(more))
+    return table

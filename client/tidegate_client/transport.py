@@ -1,0 +1,156 @@
+"""One request to the gateway, tried again while it makes sense. Every request of this client may be repeated."""
+
+import random
+import ssl
+from collections.abc import Mapping
+from email.utils import parsedate_to_datetime
+from typing import Any
+
+import httpx2
+
+from tidegate_client import clock
+from tidegate_client.errors import TYPE_PREFIX, ConnectionFailed, Refused, UnexpectedAnswer
+
+VERSION = "0.1.0"
+PROBLEM = "application/problem+json"
+FIRST_DELAY, LONGEST_DELAY = 0.1, 5.0
+_RANDOM = random.SystemRandom()
+
+
+class Transport:
+    """Sends requests to one gateway; safe to use from many threads.
+
+    `timeout` seconds is how long one answer may take, `patience` seconds how long one request is tried again.
+    """
+
+    def __init__(
+        self, url: str, key: str | None, *, timeout: float, patience: float, verify: ssl.SSLContext | bool
+    ) -> None:
+        self.url = _checked(url)
+        self.patience = patience
+        self._timeout = timeout
+        headers = {"User-Agent": f"tidegate-client/{VERSION}"}
+        if key:
+            headers["Authorization"] = f"Bearer {key}"
+        # A redirect is not followed: the key goes to the address that it was given for, and nowhere else.
+        self._http = httpx2.Client(
+            headers=headers, verify=verify, follow_redirects=False, limits=httpx2.Limits(max_connections=None)
+        )
+
+    def close(self) -> None:
+        """Closes its connections."""
+        self._http.close()
+
+    def send(
+        self,
+        method: str,
+        path: str,
+        *,
+        content: bytes | None = None,
+        headers: Mapping[str, str] | None = None,
+        params: Mapping[str, str] | None = None,
+        hold: int = 0,
+        until: float | None = None,
+    ) -> httpx2.Response:
+        """The gateway's answer: one below 300, 304, or a job's own 410, 502 or 504.
+
+        Connection errors, 429 and passing 5xx are tried again with growing delays, and not before `Retry-After`; up to
+        the patience, and not beyond `until` (monotonic). The gateway is asked to hold its answer back for `hold`
+        seconds, until something changes. Raises Refused, UnexpectedAnswer or ConnectionFailed.
+        """
+        give_up_at = clock.monotonic() + self.patience + hold
+        if until is not None:
+            give_up_at = min(give_up_at, until)
+        tries = 0
+        while True:
+            tries += 1
+            left = give_up_at - clock.monotonic()
+            wait = min(hold, int(left))
+            prefer = {"Prefer": f"wait={wait}"} if wait > 0 else {}
+            try:
+                response = self._http.request(
+                    method,
+                    self.url + path,
+                    content=content,
+                    headers={**(headers or {}), **prefer},
+                    params=params,
+                    # The last try of a short wait still gets a moment for its answer.
+                    timeout=max(0, wait) + min(self._timeout, max(left - wait, 1.0)),
+                )
+            except httpx2.RequestError as error:
+                failure: Exception = ConnectionFailed(self.url, str(error) or type(error).__name__)
+                pause = delay_before(tries + 1)
+            else:
+                if _is_answer(response):
+                    return response
+                failure = failure_of(response)
+                if not failure.is_passing:
+                    raise failure
+                pause = max(delay_before(tries + 1), retry_after(response) or 0.0)
+            if clock.monotonic() + pause > give_up_at:
+                raise failure
+            clock.sleep(pause)
+
+
+def _is_answer(response: httpx2.Response) -> bool:
+    """Whether the gateway says what was asked for. A job's own 502 and 504 name its state; a proxy's do not."""
+    return response.status_code < 300 or response.status_code == 304 or "Tidegate-Job-State" in response.headers
+
+
+def delay_before(tries: int) -> float:
+    """Seconds before this try: 0.1, 0.2, 0.4 … 5, less up to half of it so that clients do not come back together."""
+    return float(min(FIRST_DELAY * 2 ** (tries - 2), LONGEST_DELAY) * _RANDOM.uniform(0.5, 1.0))
+
+
+def retry_after(response: httpx2.Response) -> float | None:
+    """Seconds that the answer asks to wait; None when it does not say, or what can't be read."""
+    value = response.headers.get("Retry-After", "").strip()
+    if value.isascii() and value.isdigit():
+        return float(value)
+    try:
+        return max(0.0, (parsedate_to_datetime(value) - clock.now()).total_seconds())
+    except (ValueError, TypeError):  # no date; one without a zone
+        return None
+
+
+def failure_of(response: httpx2.Response) -> Refused | UnexpectedAnswer:
+    """What an answer of 300 and above means: the gateway's own problem document, or somebody else's words."""
+    problem = problem_of(response)
+    if problem is not None:
+        return Refused(problem, retry_after(response))
+    target = response.headers.get("Location")
+    words = f"a redirect to {target}" if target else " ".join(response.text[:200].split())
+    return UnexpectedAnswer(str(response.url), response.status_code, words)
+
+
+def problem_of(response: httpx2.Response) -> dict[str, Any] | None:
+    """The gateway's problem document; None when it is none, or somebody else's."""
+    if response.headers.get("Content-Type", "").partition(";")[0].strip() != PROBLEM:
+        return None
+    try:
+        document = response.json()
+    except ValueError:
+        return None
+    if isinstance(document, dict) and str(document.get("type", "")).startswith(TYPE_PREFIX):
+        return {"status": response.status_code, **document}
+    return None
+
+
+def json_of(response: httpx2.Response) -> Any:
+    """The answer's JSON; raises UnexpectedAnswer when it is none."""
+    try:
+        return response.json()
+    except ValueError:  # UnicodeDecodeError too
+        words = " ".join(response.text[:200].split())
+        raise UnexpectedAnswer(str(response.url), response.status_code, words) from None
+
+
+def _checked(url: str) -> str:
+    """The base of all requests; raises ValueError for what can't be one."""
+    try:
+        parts = httpx2.URL(url)
+    except httpx2.InvalidURL as error:
+        raise ValueError(f"{url!r} is not the address of a gateway: {error}") from None
+    if parts.scheme not in {"http", "https"} or not parts.host or parts.query or parts.fragment:
+        raise ValueError(f"{url!r} is not the address of a gateway; write one like https://tidegate.example")
+    return url.rstrip("/")
