@@ -1,5 +1,7 @@
 """Brings a database to the newest schema. `python -m migrations.upgrade` does it for the configured one."""
 
+import logging
+import sys
 from pathlib import Path
 
 from alembic import command
@@ -7,10 +9,15 @@ from alembic.config import Config
 from sqlalchemy import text
 from sqlalchemy.engine import make_url
 
-from tidegate.database import Database
+from config import logs
+from config.settings import settings
+from tidegate.database import UNREACHABLE, Database
+from tidegate.errors import ConfigurationError
+
+log = logging.getLogger(__name__)
 
 # Any constant will do; it is the same in every process that migrates.
-_ADVISORY_LOCK = 0x7469646567617465
+ADVISORY_LOCK = 0x7469646567617465
 
 
 def upgrade(url: str, revision: str = "head") -> None:
@@ -26,7 +33,7 @@ def upgrade(url: str, revision: str = "head") -> None:
     try:
         with database.writing() as connection:
             if not database.is_sqlite:
-                connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": _ADVISORY_LOCK})
+                connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": ADVISORY_LOCK})
             config = Config()
             config.set_main_option("script_location", str(Path(__file__).parent))
             config.attributes["connection"] = connection
@@ -35,7 +42,21 @@ def upgrade(url: str, revision: str = "head") -> None:
         database.close()
 
 
-if __name__ == "__main__":
-    from config.settings import settings
+def main() -> int:
+    """Brings the configured database to the newest schema; says which migrations ran."""
+    try:
+        current = settings()
+    except ConfigurationError as error:
+        print(error, file=sys.stderr)  # noqa: T201 - the log is not set up yet
+        return 2
+    logs.configure(current.log_level, "migrate")
+    try:
+        upgrade(current.database)
+    except UNREACHABLE as error:
+        log.error("the database can't be reached: %s", getattr(error, "orig", error))
+        return 1
+    return 0
 
-    upgrade(settings().database)
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -9,8 +9,9 @@ from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
 from sqlalchemy import inspect, text
 
-from migrations.upgrade import upgrade
-from tests.support.processes import ChildProcess
+from migrations.upgrade import ADVISORY_LOCK, upgrade
+from tests.support.processes import REPOSITORY, ChildProcess, free_port
+from tests.support.waiting import wait_until
 from tidegate.database import Database
 from tidegate.models import IMPLICIT_CLIENT, metadata
 
@@ -57,6 +58,37 @@ def test_a_folder_that_is_missing_is_made(tmp_path: Path) -> None:
     assert (tmp_path / "new" / "folder" / "tidegate.db").exists()
 
 
+@pytest.mark.postgresql
+def test_on_postgresql_it_waits_for_the_advisory_lock_before_it_looks(postgresql_url: str, tmp_path: Path) -> None:
+    database = Database(postgresql_url, pool_size=1)
+    command = [sys.executable, "-m", "migrations.upgrade"]
+    process = ChildProcess(command, log=tmp_path / "log", environment={"TIDEGATE_DATABASE_URL": postgresql_url})
+    waiting = (
+        "SELECT count(*) FROM pg_locks JOIN pg_database ON pg_database.oid = pg_locks.database"
+        " WHERE locktype = 'advisory' AND NOT granted AND datname = current_database()"
+    )
+    with database.writing() as connection, process:
+        connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": ADVISORY_LOCK})
+        wait_until(
+            lambda: connection.execute(text(waiting)).scalar_one() == 1, description="it waits", timeout_seconds=30
+        )
+        assert "alembic.runtime" not in process.logs()
+        connection.rollback()
+        process.wait_for_log("transactional DDL")
+    database.close()
+
+
+def test_a_database_that_can_not_be_reached_is_told_in_a_line(tmp_path: Path) -> None:
+    url = f"postgresql+psycopg://u:hidden@127.0.0.1:{free_port()}/db"
+    command = [sys.executable, "-m", "migrations.upgrade"]
+    with ChildProcess(command, log=tmp_path / "log", environment={"TIDEGATE_DATABASE_URL": url}) as process:
+        wait_until(lambda: process.exit_code is not None, description="it ends", timeout_seconds=30)
+        assert process.exit_code == 1
+    assert "the database can't be reached" in process.logs()
+    assert "Traceback" not in process.logs()
+    assert "hidden" not in process.logs()
+
+
 @pytest.mark.parametrize("kind", ["sqlite", pytest.param("postgresql", marks=pytest.mark.postgresql)])
 def test_of_many_processes_at_once_one_migrates_and_none_fails(
     request: pytest.FixtureRequest, tmp_path: Path, kind: str
@@ -80,6 +112,8 @@ def test_of_many_processes_at_once_one_migrates_and_none_fails(
         for process in processes:
             assert process._process is not None
             assert process._process.wait(timeout=60) == 0, process.logs()
+        ran = [line for process in processes for line in process.logs().splitlines() if "Running upgrade" in line]
+        assert len(ran) == len(list((REPOSITORY / "migrations" / "versions").glob("[0-9]*.py"))), ran
 
     database = Database(url, pool_size=1)
     with database.reading() as connection:

@@ -1,9 +1,12 @@
 """The worker nodes that the other integration tests stand on are real workers that can be killed."""
 
+import time
+from pathlib import Path
+
 import pytest
 from pytest_celery import CeleryTestSetup
 
-from tests.support.nodes import WorkerNode
+from tests.support.nodes import StewardNode, WorkerNode
 from tests.support.waiting import wait_until
 
 
@@ -39,6 +42,25 @@ def test_a_frozen_worker_is_silent_until_it_is_thawed(celery_setup: CeleryTestSe
 
     worker.thaw()
     wait_until(lambda: answering(celery_setup), description="the thawed worker answers")
+
+
+def test_a_worker_and_a_steward_have_a_pulse_until_they_are_frozen(
+    celery_setup: CeleryTestSetup, steward: StewardNode, tmp_path: Path
+) -> None:
+    nodes = {"io-test": celery_setup.worker, "steward": steward}
+    for name, node in nodes.items():
+        pulse = tmp_path / "data" / "run" / f"{name}.alive"
+        wait_until(pulse.exists, description=f"{name} has a pulse")
+        first = pulse.stat().st_mtime
+        wait_until(lambda: pulse.stat().st_mtime > first, description="it beats again")  # noqa: B023 - called at once
+
+        node.freeze()
+        time.sleep(0.1)  # what was under way
+        last = pulse.stat().st_mtime
+        time.sleep(5)
+        assert pulse.stat().st_mtime == last
+        node.thaw()
+        wait_until(lambda: pulse.stat().st_mtime > last, description="it beats again")  # noqa: B023 - called at once
 
 
 def test_a_worker_outlives_the_loss_of_its_broker(celery_setup: CeleryTestSetup) -> None:

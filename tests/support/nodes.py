@@ -1,7 +1,7 @@
 """pytest-celery's nodes as real processes in place of containers, so that its fixtures work without Docker.
 
 A node asks its "container" for little: start, logs, kill, restart, ready. Its classes are derived from only because
-pytest-celery checks the type; Docker's own __init__ is never called.
+pytest-celery checks the type; Docker's own __init__ is never called. `containers.py` has the same nodes in containers.
 """
 
 import signal as signals
@@ -15,7 +15,19 @@ from pytest_celery import CeleryTestContainer, CeleryTestNode, CeleryTestWorker,
 from tests.support.processes import ChildProcess
 from tests.support.valkey import Valkey
 
-_STOP_SECONDS = 20
+STOP_SECONDS = 20
+HOST = "tidegate"
+
+
+def worker_command(queue: str, *, name: str, concurrency: int) -> list[str]:
+    """Python's arguments for a Celery worker of tasks.app for one queue: processes for cpu, threads for the others."""
+    pool = {"io": "threads", "cpu": "prefork", "webhooks": "threads"}[queue]
+    command = ["-m", "celery", "-A", "tasks.app", "worker", "--pool", pool]
+    command += ["--concurrency", str(concurrency), "-Q", queue, "-n", f"{name}@{HOST}"]
+    return [*command, "--loglevel", "INFO", "--without-gossip", "--without-mingle"]
+
+
+STEWARD_COMMAND = ["-m", "tasks.steward"]
 
 
 class ProcessContainer:
@@ -34,6 +46,11 @@ class ProcessContainer:
     @property
     def name(self) -> str:
         return self._name
+
+    @property
+    def pid(self) -> int:
+        """Of the process that the node's others descend from, as this machine numbers it."""
+        return self.process.pid
 
     @property
     def status(self) -> str:
@@ -57,7 +74,7 @@ class ProcessContainer:
         number = signals.Signals[signal] if isinstance(signal, str) else signals.Signals(signal)
         self.process.kill(number)
 
-    def restart(self, timeout: float = _STOP_SECONDS) -> None:
+    def restart(self, timeout: float = STOP_SECONDS) -> None:
         """Ends it if it runs, as `docker restart` does, and starts it again."""
         self.process.stop(timeout_seconds=timeout)
         self.start()
@@ -103,19 +120,15 @@ class RedisProcess(ProcessContainer, RedisContainer):
 
 
 class WorkerProcess(ProcessContainer, CeleryWorkerContainer):
-    """A Celery worker of tasks.app for one queue: threads for io, processes for cpu."""
+    """A Celery worker of tasks.app for one queue: threads for io and webhooks, processes for cpu."""
 
     ready_prompt = "ready."
 
     def __init__(
         self, queue: str, *, name: str, concurrency: int, environment: Mapping[str, str], folder: Path
     ) -> None:
-        pool = {"io": "threads", "cpu": "prefork"}[queue]
-        command = [sys.executable, "-m", "celery", "-A", "tasks.app", "worker", "--pool", pool]
-        command += ["--concurrency", str(concurrency), "-Q", queue, "-n", f"{name}@tidegate"]
-        command += ["--loglevel", "INFO", "--without-gossip", "--without-mingle"]
-        # pytest-celery makes the hostname of worker_name() and this id.
-        super().__init__("tidegate", ChildProcess(command, log=folder / f"{name}.log", environment=environment))
+        command = [sys.executable, *worker_command(queue, name=name, concurrency=concurrency)]
+        super().__init__(HOST, ChildProcess(command, log=folder / f"{name}.log", environment=environment))
         self._worker_name = name
         self._queue = queue
 
@@ -132,7 +145,7 @@ class StewardProcess(ProcessContainer, CeleryTestContainer):
     ready_prompt = "steward of "
 
     def __init__(self, *, environment: Mapping[str, str], folder: Path) -> None:
-        command = [sys.executable, "-m", "tasks.steward"]
+        command = [sys.executable, *STEWARD_COMMAND]
         super().__init__("steward", ChildProcess(command, log=folder / "steward.log", environment=environment))
 
 
@@ -150,6 +163,10 @@ class _Freezable:
 
 class WorkerNode(_Freezable, CeleryTestWorker):
     """pytest-celery's worker node; what `celery_worker` is here."""
+
+    def hostname(self) -> str:
+        """The name that it answers to, which is ours in both modes."""
+        return f"{self.worker_name}@{HOST}"
 
 
 class StewardNode(_Freezable, CeleryTestNode):

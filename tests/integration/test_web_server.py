@@ -1,0 +1,203 @@
+"""Held requests in a real web server: that they are told over pub/sub and without it, that clients that go away and
+processes that stop leave nothing behind. The test moves the jobs, as workers would."""
+
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import httpx
+import pytest
+from httpx_sse import ServerSentEvent
+
+from tests.support.valkey import Valkey
+from tests.support.waiting import wait_until
+from tests.support.web_server import WebServer, document, told
+from tidegate.database import Database
+from tidegate.models import jobs
+from tidegate.store import Store
+from tidegate.wake import CHANGES, Bell, RedisBell
+
+StartServer = Callable[..., WebServer]
+WHATEVER_DATABASE = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+
+
+@pytest.fixture
+def start_server(tmp_path: Path, database_url: str, broker: Valkey) -> Iterator[StartServer]:
+    """Starts a web server over the test's database and broker, with these settings."""
+    started: list[WebServer] = []
+
+    def start(**settings: str) -> WebServer:
+        server = WebServer(tmp_path, database_url, broker.url, **settings)
+        started.append(server)
+        server.start()
+        return server
+
+    yield start
+    for server in started:
+        server.close()
+
+
+@pytest.fixture
+def store(database: Database) -> Store:
+    """The test's own hands."""
+    return Store(database)
+
+
+@pytest.fixture
+def bell(broker: Valkey) -> Bell:
+    """What a worker rings."""
+    return RedisBell(broker.url)
+
+
+def cancel(store: Store, job_id: str, bell: Bell | None = None) -> None:
+    """Ends a job past the web server; with a bell as its writer would, without one it must be found."""
+    store.callers.cancel(job_id, None)
+    if bell:
+        bell.changed(job_id)
+
+
+def change(store: Store, job_id: str) -> None:
+    """A change of the job that callers see, and nothing else."""
+    with store.database.single_write() as connection:
+        connection.execute(jobs.update().where(jobs.c.id == job_id).values(version=jobs.c.version + 1, note="changed"))
+
+
+def test_over_pub_sub_a_change_is_told_long_before_anybody_would_look(
+    start_server: StartServer, store: Store, bell: Bell
+) -> None:
+    server = start_server()
+    job_id = server.submit()
+    seconds = []
+    with server.events(job_id) as source:
+        events = source.iter_sse()
+        assert told(next(events)) == {"event": "state", "id": "1", "state": "queued"}
+        for _ in range(15):
+            time.sleep(0.1)
+            change(store, job_id)
+            changed_at = time.monotonic()
+            bell.changed(job_id)
+            assert next(events).event == "progress"
+            seconds.append(time.monotonic() - changed_at)
+        cancel(store, job_id, bell)
+        assert told(next(events))["state"] == "cancelled"
+        assert list(events) == [], "and then the server closes"
+    # A look that comes by itself, once a second, would take half a second in the median.
+    assert sorted(seconds)[7] < 0.3, seconds
+
+
+def test_with_pub_sub_away_changes_are_found_and_afterwards_heard_again(
+    start_server: StartServer, store: Store, bell: Bell, broker: Valkey
+) -> None:
+    server = start_server()
+    job_ids = [server.submit() for _ in range(4)]
+    last: dict[str, str] = {}
+
+    def follow(job_id: str) -> None:
+        with server.events(job_id) as source:
+            for event in source.iter_sse():
+                last[job_id] = document(event)["state"]
+
+    followers = [threading.Thread(target=follow, args=(job_id,)) for job_id in job_ids]
+    for follower in followers:
+        follower.start()
+    wait_until(lambda: len(last) == 4, description="all streams are open", timeout_seconds=20)
+    broker.kill()
+    cancel(store, job_ids[0], bell)
+    wait_until(lambda: last[job_ids[0]] == "cancelled", description="the change is found", timeout_seconds=20)
+    broker.start()
+    cancel(store, job_ids[1], bell)
+    wait_until(lambda: last[job_ids[1]] == "cancelled", description="with Valkey back", timeout_seconds=20)
+    with broker.client() as client:
+        subscribed = lambda: dict(client.pubsub_numsub(CHANGES))[CHANGES.encode()]  # noqa: E731 - asked again and again
+        wait_until(lambda: subscribed() == 1, description="the server listens again", timeout_seconds=20)
+    broker.freeze()
+    cancel(store, job_ids[2], bell)
+    wait_until(lambda: last[job_ids[2]] == "cancelled", description="with Valkey frozen", timeout_seconds=20)
+    broker.thaw()
+    cancel(store, job_ids[3])
+    for follower in followers:
+        follower.join(20)
+    assert set(last.values()) == {"cancelled"}
+
+
+@WHATEVER_DATABASE
+def test_a_client_that_goes_away_frees_its_room_within_a_heartbeat(start_server: StartServer) -> None:
+    server = start_server(HELD_REQUESTS="1", HOLD_SECONDS="1")
+    job_id = server.submit()
+
+    def opens() -> bool:
+        with httpx.stream("GET", f"{server.url}/v1/jobs/{job_id}/events", timeout=30, trust_env=False) as answer:
+            return answer.status_code == 200
+
+    assert opens()
+    wait_until(opens, description="the room of the stream is free again", timeout_seconds=15)
+    wait_until(opens, description="and again", timeout_seconds=15)
+
+    def is_held() -> bool:
+        try:
+            server.client.get(f"/v1/jobs/{job_id}", headers={"Prefer": "wait=20"}, timeout=0.2)
+        except httpx.ReadTimeout:
+            return True
+        return False
+
+    wait_until(is_held, description="a long poll has the room", timeout_seconds=15)
+    wait_until(opens, description="the room of the long poll is free again", timeout_seconds=15)
+
+
+@WHATEVER_DATABASE
+def test_a_server_that_is_asked_to_stop_lets_go_of_all_that_it_holds(start_server: StartServer) -> None:
+    server = start_server()
+    job_ids = [server.submit() for _ in range(20)]
+    opened = threading.Semaphore(0)
+
+    def follow(job_id: str) -> list[ServerSentEvent]:
+        events = []
+        with server.events(job_id) as source:
+            for event in source.iter_sse():
+                events.append(event)
+                opened.release()
+        return events
+
+    def poll(job_id: str) -> int:
+        with httpx.Client(base_url=server.url, timeout=30, trust_env=False) as client:
+            return client.get(f"/v1/jobs/{job_id}", headers={"Prefer": "wait=20"}).status_code
+
+    with ThreadPoolExecutor(25) as pool:
+        streams = [pool.submit(follow, job_id) for job_id in job_ids]
+        polls = [pool.submit(poll, job_id) for job_id in job_ids[:5]]
+        for _ in streams:
+            assert opened.acquire(timeout=20)
+        time.sleep(1)  # the polls have no word to wait for
+        assert server.process.stop(timeout_seconds=15, signal_number=signal.SIGTERM) == 0
+        assert "refused to gracefully stop" not in server.process.logs()
+        for stream in streams:
+            assert [told(event)["state"] for event in stream.result(10)] == ["queued"], "closed in order, not broken"
+        assert [poll.result(10) for poll in polls] == [202] * 5
+
+
+@WHATEVER_DATABASE
+def test_every_setting_of_the_server_leaves_room_for_work_beside_what_is_held(start_server: StartServer) -> None:
+    server = start_server(HELD_REQUESTS="60", WEB_THREADS="2")
+    job_id = server.submit()
+    with ThreadPoolExecutor(60) as pool:
+        opened = threading.Semaphore(0)
+
+        def follow(_number: int) -> str:
+            with server.events(job_id) as source:
+                state = ""
+                for event in source.iter_sse():
+                    state = document(event)["state"]
+                    opened.release()
+                return state
+
+        streams = [pool.submit(follow, number) for number in range(60)]
+        for _ in streams:
+            assert opened.acquire(timeout=30)
+        for _ in range(20):
+            server.submit()
+        assert server.client.get(f"/v1/jobs/{job_id}/events").status_code == 503
+        assert server.client.post(f"/v1/jobs/{job_id}/cancel").status_code == 200
+        assert {stream.result(30) for stream in streams} == {"cancelled"}

@@ -1,0 +1,36 @@
+"""The compose stack, one for all of these tests: `make test-stack` runs them, and no other run does."""
+
+from collections.abc import Iterator
+
+import httpx2
+import pytest
+
+from tests.support.compose import Compose, why_not
+
+
+@pytest.fixture(scope="session")
+def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Compose]:
+    """Built and empty; each module starts it as it needs it."""
+    if reason := why_not():
+        pytest.fail(f"the stack needs a Docker engine with Compose; {reason}")
+    compose = Compose(tmp_path_factory.mktemp("stack"), {"LEASE_SECONDS": "5"})
+    compose.down(volumes=True)
+    compose.build()
+    yield compose
+    compose.down(volumes=True)
+
+
+@pytest.fixture(scope="module")
+def running(stack: Compose) -> Iterator[Compose]:
+    """Started as README says, with nothing in its volumes; afterwards everything of it is gone."""
+    stack.scale.clear()
+    stack.up()
+    yield stack
+    stack.down(volumes=True)
+
+
+@pytest.fixture(scope="module")
+def operator(running: Compose) -> Iterator[httpx2.Client]:
+    """A client with an operator's key."""
+    with running.client(running.make_key("ops", "operator")) as client:
+        yield client

@@ -1,0 +1,214 @@
+"""The stack of docker-compose.yml on a real engine: built, started, scaled, spoken to, and its containers killed."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import httpx2
+
+from tests.support.processes import REPOSITORY, free_port
+from tests.support.waiting import wait_until
+
+# One name: what an interrupted run left behind is removed by the next.
+PROJECT = "tidegate-test"
+IMAGE = "tidegate:test"
+IMAGES = ("python:3.13-slim", "postgres:17", "redis:8")
+SECRETS = ("postgres_password", "database_url", "redis.conf", "broker_url", "flower_auth", "webhook_key")
+_MINUTES = 60
+
+
+def why_not() -> str | None:
+    """Why there can be no stack here; None: there can. Fetches the images that are missing."""
+    for command in (["docker", "info"], ["docker", "compose", "version"]):
+        if fault := _fault(command, seconds=20):
+            return fault
+    for image in IMAGES:
+        if _fault(["docker", "image", "inspect", image], seconds=20) and (
+            fault := _fault(["docker", "pull", "--quiet", image], seconds=5 * _MINUTES)
+        ):
+            return fault
+    return None
+
+
+def _fault(command: Sequence[str], *, seconds: float) -> str | None:
+    try:
+        asked = subprocess.run(command, capture_output=True, text=True, check=False, timeout=seconds)
+    except (OSError, subprocess.TimeoutExpired) as error:
+        return f"`{' '.join(command)}`: {error}"
+    said = asked.stderr.strip().splitlines() or ["it said nothing"]
+    return f"`{' '.join(command)}`: {said[-1]}" if asked.returncode else None
+
+
+class Compose:
+    """One project with ports, passwords and volumes of its own.
+
+    COMPOSE_FILE may name an override beside docker-compose.yml, for an engine that needs one; no .env is read.
+    """
+
+    def __init__(self, folder: Path, settings: Mapping[str, str]) -> None:
+        self.secrets = folder / "secrets"
+        self.port, self.flower_port = free_port(), free_port()
+        self.url = f"http://127.0.0.1:{self.port}"
+        self.flower_url = f"http://127.0.0.1:{self.flower_port}"
+        self._environment = {
+            **{name: value for name, value in os.environ.items() if not name.startswith("TIDEGATE_")},
+            **{f"TIDEGATE_{name}": value for name, value in settings.items()},
+            "COMPOSE_PROJECT_NAME": PROJECT,
+            "COMPOSE_DISABLE_ENV_FILE": "true",
+            "STACK_IMAGE": IMAGE,
+            "STACK_SECRETS": str(self.secrets),
+            "TIDEGATE_PORT": str(self.port),
+            "FLOWER_PORT": str(self.flower_port),
+        }
+        self.scale: dict[str, int] = {}
+        self.make_secrets()
+
+    def make_secrets(self) -> str:
+        """Runs the script that makes the passwords and returns what it says."""
+        return self._script("make-secrets.sh", str(self.secrets))
+
+    def set(self, name: str, value: str) -> None:
+        """Changes a setting for every container that is made from now on; `name` without TIDEGATE_."""
+        self._environment[f"TIDEGATE_{name}"] = value
+
+    def roll(self) -> None:
+        """Runs the script that replaces the containers one by one."""
+        self._script("roll.sh")
+
+    def _script(self, name: str, *arguments: str) -> str:
+        done = subprocess.run(
+            ["sh", str(REPOSITORY / "config" / "stack" / name), *arguments],
+            cwd=REPOSITORY,
+            env=self._environment,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 0, f"{name}: {done.returncode}\n{done.stdout[-2000:]}\n{done.stderr[-3000:]}"
+        return done.stdout
+
+    def secret(self, name: str) -> str:
+        """What stands in one of them."""
+        return (self.secrets / name).read_text().strip()
+
+    def run(self, *arguments: str, minutes: float = 5, stdin: str | None = None) -> str:
+        """`docker compose …`; its standard output. Raises AssertionError with what it wrote when it fails."""
+        done = subprocess.run(
+            ["docker", "compose", *arguments],
+            cwd=REPOSITORY,
+            env=self._environment,
+            input=stdin,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=minutes * _MINUTES,
+        )
+        said = f"docker compose {' '.join(arguments)}: {done.returncode}\n{done.stdout[-2000:]}\n{done.stderr[-3000:]}"
+        assert done.returncode == 0, said
+        return done.stdout
+
+    def build(self) -> None:
+        """Builds the image."""
+        self.run("build", minutes=15)
+
+    def up(self, **scale: int) -> None:
+        """Starts what is missing, as many as said (worker_io=3), and waits until all are well."""
+        self.scale |= {service.replace("_", "-"): number for service, number in scale.items()}
+        words = [f"--scale={service}={number}" for service, number in self.scale.items()]
+        self.run("up", "--detach", "--no-build", "--wait", *words)
+
+    def down(self, *, volumes: bool) -> None:
+        """Stops and removes the containers, and with `volumes` all that they kept."""
+        self.run("down", "--remove-orphans", *(["--volumes"] if volumes else []))
+
+    def config(self) -> dict[str, Any]:
+        """docker-compose.yml as Compose reads it."""
+        found: dict[str, Any] = json.loads(self.run("config", "--format", "json"))
+        return found
+
+    def containers(self, *services: str) -> list[str]:
+        """The ids of the running containers of these services, or of all."""
+        return self.run("ps", "--quiet", *services).split()
+
+    def sql(self, statements: str) -> list[str]:
+        """Has PostgreSQL run them; the lines that it answers."""
+        psql = (
+            "psql",
+            "--no-psqlrc",
+            "--quiet",
+            "--tuples-only",
+            "--no-align",
+            "--set=ON_ERROR_STOP=1",
+            "-U",
+            "tidegate",
+        )
+        return self.run("exec", "-T", "postgres", *psql, stdin=statements).split("\n")[:-1]
+
+    def make_key(self, client: str, role: str) -> str:
+        """Makes an API key, as README says."""
+        return self.run(
+            "run", "--rm", "-T", "web", "python", "-m", "webapp.keys", "create", client, "--role", role
+        ).strip()
+
+    def client(self, key: str) -> httpx2.Client:
+        """A client of the published port."""
+        headers = {"Authorization": f"Bearer {key}"}
+        return httpx2.Client(base_url=self.url, timeout=10, trust_env=False, headers=headers)
+
+
+def inspect(container: str) -> dict[str, Any]:
+    """What the engine knows of a container."""
+    found: dict[str, Any] = json.loads(docker("inspect", container))[0]
+    return found
+
+
+def docker(*arguments: str) -> str:
+    """`docker …`; its standard output."""
+    return subprocess.run(["docker", *arguments], capture_output=True, text=True, check=True).stdout
+
+
+def kill(container: str) -> None:
+    """kill -9 of the whole container, behind the engine's back, so that its restart policy is what brings it back.
+
+    Where its processes can't be reached from here (Docker in a virtual machine, or not as root) the engine kills it,
+    which counts as a stop by hand, and starts it.
+    """
+    pid = inspect(container)["State"]["Pid"]
+    if pid > 1 and container in _cgroup_of(pid) and os.geteuid() == 0:
+        os.kill(pid, signal.SIGKILL)
+    else:
+        docker("kill", container)
+        docker("start", container)
+
+
+def await_health(containers: Sequence[str], *, since: Mapping[str, str] | None = None) -> None:
+    """Waits until each of them is well; with `since` (their `started_at`), after another start."""
+
+    def is_well(container: str) -> bool:
+        state = inspect(container)["State"]
+        has_started = since is None or state["StartedAt"] != since[container]
+        return has_started and state["Status"] == "running" and state["Health"]["Status"] == "healthy"
+
+    for container in containers:
+        wait_until(
+            lambda container=container: is_well(container), description=f"{container[:12]} is well", timeout_seconds=90
+        )
+
+
+def started_at(container: str) -> str:
+    """When it was started last."""
+    return str(inspect(container)["State"]["StartedAt"])
+
+
+def _cgroup_of(pid: int) -> str:
+    file = Path(f"/proc/{pid}/cgroup")
+    return file.read_text() if file.exists() else ""
+
+
+if __name__ == "__main__":
+    sys.exit(why_not())
