@@ -1,7 +1,11 @@
-"""Wakes the steward when there is something to do. Lost wakes do no harm: it looks by itself once a second."""
+"""Wakes the steward, and who watches a job, over Redis pub/sub. Lost wakes do no harm: both look by themselves once a
+second.
+"""
 
 import logging
 import threading
+from collections import deque
+from collections.abc import Sequence
 from typing import Protocol
 
 import redis
@@ -13,16 +17,26 @@ from tidegate import clock
 log = logging.getLogger(__name__)
 
 CHANNEL = "tidegate:wake"
+DELIVERIES = "tidegate:deliveries"
+"""Rung by those who send webhooks, when a place is free again."""
+CHANGES = "tidegate:changed"
+"""Its messages are ids of jobs with blanks between; an empty one: any job may have changed."""
 _TIMEOUT_SECONDS = 0.5
 _GATHER_SECONDS = 0.003
 _AFTER_FAILURE_SECONDS = 1.0
+# More are told as "any": nobody needs to remember what was not sent while Redis was away.
+_MOST_NAMED = 5000
 
 
 class Bell(Protocol):
     """What can be rung."""
 
     def ring(self) -> None:
-        """Asks for a look soon. Returns at once and never fails."""
+        """Asks the steward for a look soon. Returns at once and never fails."""
+        ...
+
+    def changed(self, *job_ids: str) -> None:
+        """Tells who watches these jobs that they changed; none named: any may have. At once, and never fails."""
         ...
 
 
@@ -32,18 +46,38 @@ class SilentBell:
     def ring(self) -> None:
         """Does nothing."""
 
+    def changed(self, *job_ids: str) -> None:
+        """Does nothing."""
+
 
 class RedisBell:
     """Rings over Redis pub/sub from a thread of its own: rings that come together are sent as one."""
 
-    def __init__(self, url: str) -> None:
-        self._redis = _connect(url)
+    def __init__(self, url: str, channel: str = CHANNEL) -> None:
+        self._redis = connect(url)
+        self._channel = channel
+        self._wakes_steward = False
+        # Without a lock, which a fork could leave held: appending and popping are atomic.
+        self._changed: deque[str] = deque()
+        self._any_changed = False
         self._rung = threading.Event()
         self._start = threading.Lock()
         self._thread: threading.Thread | None = None
 
     def ring(self) -> None:
-        """Asks for a look soon. Returns at once and never fails."""
+        """Asks the steward for a look soon. Returns at once and never fails."""
+        self._wakes_steward = True
+        self._send_soon()
+
+    def changed(self, *job_ids: str) -> None:
+        """Tells who watches these jobs that they changed; none named: any may have. At once, and never fails."""
+        if job_ids and len(self._changed) < _MOST_NAMED:
+            self._changed.extend(job_ids)
+        else:
+            self._any_changed = True
+        self._send_soon()
+
+    def _send_soon(self) -> None:
         self._rung.set()
         if self._thread is None or not self._thread.is_alive():  # also after a fork, where the thread stayed behind
             with self._start:
@@ -57,68 +91,96 @@ class RedisBell:
             clock.sleep(_GATHER_SECONDS)
             self._rung.clear()
             try:
-                self._redis.publish(CHANNEL, b"")
+                self._publish()
             except (redis.RedisError, OSError) as error:
-                log.warning("could not wake the steward, it looks by itself once a second: %s", error)
+                log.warning("could not ring, steward and watchers look by themselves once a second: %s", error)
+                self._any_changed = True  # told with the next ring
                 clock.sleep(_AFTER_FAILURE_SECONDS)
+
+    def _publish(self) -> None:
+        wakes_steward, self._wakes_steward = self._wakes_steward, False
+        any_changed, self._any_changed = self._any_changed, False
+        named = {self._changed.popleft() for _ in range(len(self._changed))}
+        with self._redis.pipeline(transaction=False) as pipeline:
+            if wakes_steward:
+                pipeline.publish(self._channel, b"")
+            if any_changed or named:
+                pipeline.publish(CHANGES, b"" if any_changed else " ".join(named))
+            pipeline.execute()
 
 
 class Ear:
-    """Hears what RedisBell rings. While Redis is away it just waits."""
+    """Hears what RedisBell says on one channel. While Redis is away it just waits."""
 
-    def __init__(self, url: str) -> None:
-        self._redis = _connect(url)
+    def __init__(self, url: str, channel: str = CHANNEL) -> None:
+        self._redis = connect(url)
+        self._channel = channel
         self._subscription: redis.client.PubSub | None = None
 
     def wait(self, seconds: float) -> bool:
         """Waits for a ring, at most so long; whether one came. Rings since the last call count."""
+        return bool(self.hear(seconds))
+
+    def hear(self, seconds: float) -> Sequence[bytes]:
+        """What was said since the last call, else the next that is said within so many seconds, else nothing.
+
+        Before it listened anything may have been said: then it answers with one empty message.
+        """
         until = clock.monotonic() + seconds
+        messages: list[bytes] = []
         try:
             if self._subscription is None:
                 subscription = self._redis.pubsub(ignore_subscribe_messages=True)  # type: ignore[no-untyped-call]
-                subscription.subscribe(CHANNEL)
+                subscription.subscribe(self._channel)
                 self._subscription = subscription
-                return True  # whatever was rung while there was no subscription
-            message = None
-            while message is None and (left := until - clock.monotonic()) > 0:
-                message = self._subscription.get_message(timeout=left)
-            while self._subscription.get_message(timeout=0):
-                pass
+                return [b""]
+            while not messages and (left := until - clock.monotonic()) > 0:
+                if message := self._subscription.get_message(timeout=left):
+                    messages.append(message["data"])
+            while message := self._subscription.get_message(timeout=0):
+                messages.append(message["data"])
         except (redis.RedisError, OSError) as error:
             if self._subscription is not None:
                 log.warning("Redis is away, looking once a second: %s", error)
             self._subscription = None
             clock.sleep(until - clock.monotonic())
-            return False
-        return message is not None
+            return []
+        return messages
+
+    def close(self) -> None:
+        """Hears no more, and lets go of its connection."""
+        self._subscription = None
+        self._redis.close()
 
 
-def bell_for(broker_url: str) -> Bell:
+def bell_for(broker_url: str, channel: str = CHANNEL) -> Bell:
     """The bell that fits the broker."""
-    return RedisBell(broker_url) if _has_pubsub(broker_url) else SilentBell()
+    return RedisBell(broker_url, channel) if has_pubsub(broker_url) else SilentBell()
 
 
-def ear_for(broker_url: str) -> Ear | None:
+def ear_for(broker_url: str, channel: str = CHANNEL) -> Ear | None:
     """The ear that fits the broker; None where there is no pub/sub."""
-    return Ear(broker_url) if _has_pubsub(broker_url) else None
+    return Ear(broker_url, channel) if has_pubsub(broker_url) else None
 
 
 def is_reachable(broker_url: str) -> bool | None:
     """Whether a Redis broker answers within half a second; None for other brokers."""
-    if not _has_pubsub(broker_url):
+    if not has_pubsub(broker_url):
         return None
     try:
-        with _connect(broker_url) as connection:
+        with connect(broker_url) as connection:
             return bool(connection.ping())
     except (redis.RedisError, OSError):
         return False
 
 
-def _has_pubsub(broker_url: str) -> bool:
+def has_pubsub(broker_url: str) -> bool:
+    """Whether this broker can carry hints from process to process."""
     return broker_url.startswith(("redis://", "rediss://", "unix://"))
 
 
-def _connect(url: str) -> redis.Redis:
+def connect(url: str) -> redis.Redis:
+    """A client that says within half a second that nobody is there."""
     # redis-py's own default tries ten times with backoff and takes seconds to say that nobody is there.
     return redis.Redis.from_url(
         url,

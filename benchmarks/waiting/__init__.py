@@ -1,0 +1,1 @@
+"""What held requests cost, and how fast they are told."""

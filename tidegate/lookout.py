@@ -1,0 +1,259 @@
+"""Tells requests that are held of the changes of their jobs: one look at the database for all of a process.
+
+Which jobs changed is heard over Redis pub/sub; whatever was not heard is found by a look once a second. Deadlines need
+neither: each watched job is looked at when its own has come.
+"""
+
+import logging
+import threading
+from collections.abc import Collection
+from dataclasses import dataclass, field
+
+from tidegate import clock
+from tidegate.database import UNREACHABLE
+from tidegate.errors import UnknownJob
+from tidegate.job import Job
+from tidegate.store.callers import CallerStore
+from tidegate.wake import CHANGES, ear_for
+
+log = logging.getLogger(__name__)
+
+SLOW_LOOK_SECONDS = 1.0
+_LISTEN_SECONDS = 1.0
+# It stops listening when nothing was watched for so long: every message of the whole cluster is read for it.
+_QUIET_SECONDS = 10.0
+_AFTER_FAILURE_SECONDS = 1.0
+# A job that is past its deadline and could not be ended is looked at again after this.
+_AGAIN_SECONDS = 0.05
+
+
+class Watch:
+    """What one held request waits with; of one thread. Close it, for there are only so many."""
+
+    def __init__(self, lookout: "Lookout", job: Job) -> None:
+        self.job_id = job.id
+        self._lookout = lookout
+        self._known = job.version, job.state
+        self._news: Job | None = None
+        self._is_erased = False
+        self._is_over = False
+        self._told = threading.Event()
+
+    def next(self, seconds: float) -> Job | None:
+        """The job as soon as it is another than it was; versions in between may have been passed over.
+
+        None when it is still the same after so many seconds, and at once when the process stops. Raises UnknownJob
+        when it was erased.
+        """
+        if not self._told.wait(max(0.0, seconds)):
+            return None
+        if not self._is_over:
+            self._told.clear()
+        if self._is_erased:
+            raise UnknownJob(f"there is no job {self.job_id}")
+        news, self._news = self._news, None
+        return news
+
+    @property
+    def is_over(self) -> bool:
+        """Whether the process stops: nothing more will be told."""
+        return self._is_over
+
+    def close(self) -> None:
+        """Lets the next request have the room."""
+        self._lookout.forget(self)
+
+    def tell(self, job: Job | None) -> None:
+        """For the lookout: the job as it is now; None: it was erased."""
+        if job is None:
+            self._is_erased = True
+        elif (job.version, job.state) == self._known:
+            return
+        else:
+            self._known = job.version, job.state
+            self._news = job
+        self._told.set()
+
+    def end(self) -> None:
+        """For the lookout: the process stops."""
+        self._is_over = True
+        self._told.set()
+
+
+@dataclass
+class _Watched:
+    """A job that is watched: its newest known version, and its deadline on this process's monotonic clock."""
+
+    version: int
+    deadline_due: float
+    watches: set[Watch] = field(default_factory=set)
+
+
+class Lookout:
+    """Watches jobs for at most `most` requests. Its threads start with the first of them."""
+
+    def __init__(self, store: CallerStore, broker_url: str, *, most: int) -> None:
+        self._store = store
+        self._broker_url = broker_url
+        self._most = most
+        self._count = 0
+        self._watched: dict[str, _Watched] = {}
+        self._asked: set[str] = set()
+        self._slow_look_due = 0.0
+        self._quiet_since = 0.0
+        self._is_stopping = False
+        self._changed = threading.Condition()
+        self._looker: threading.Thread | None = None
+        self._listener: threading.Thread | None = None
+
+    @property
+    def count(self) -> int:
+        """How many requests are held."""
+        return self._count
+
+    def watch(self, job: Job) -> Watch | None:
+        """Watches a job from what the request has read of it on; None when there is no room.
+
+        While the process stops everybody gets a watch that is over.
+        """
+        watch = Watch(self, job)
+        with self._changed:
+            if self._is_stopping:
+                watch.end()
+                return watch
+            if self._count >= self._most:
+                return None
+            self._count += 1
+            watched = self._watched.setdefault(job.id, _Watched(version=job.version, deadline_due=_due(job)))
+            watched.watches.add(watch)
+            self._ask([job.id])  # it may have changed since it was read
+            self._start_threads()
+        return watch
+
+    def forget(self, watch: Watch) -> None:
+        """Ends a watch; a second time it does nothing."""
+        with self._changed:
+            watched = self._watched.get(watch.job_id)
+            if watched is None or watch not in watched.watches:
+                return
+            watched.watches.remove(watch)
+            self._count -= 1
+            if not watched.watches:
+                del self._watched[watch.job_id]
+
+    def stop(self) -> None:
+        """Ends every watch, now and from now on: the process is to stop, and its requests must not hold it."""
+        with self._changed:
+            self._is_stopping = True
+            watches = [watch for watched in self._watched.values() for watch in watched.watches]
+            self._watched.clear()
+            self._count = 0
+            self._changed.notify_all()
+        for watch in watches:
+            watch.end()
+
+    def close(self) -> None:
+        """Stops, and waits until its threads have let go of the database and of Redis."""
+        self.stop()
+        for thread in (self._looker, self._listener):
+            if thread is not None:
+                thread.join()
+
+    def _start_threads(self) -> None:
+        if self._looker is None:
+            self._looker = threading.Thread(target=self._look_on, name="lookout", daemon=True)
+            self._looker.start()
+        if self._listener is None:
+            self._listener = threading.Thread(target=self._listen, name="lookout-ear", daemon=True)
+            self._listener.start()
+
+    def _ask(self, job_ids: Collection[str]) -> None:
+        self._asked.update(self._watched.keys() & job_ids)
+        if self._asked:
+            self._changed.notify_all()
+
+    def _listen(self) -> None:
+        ear = ear_for(self._broker_url, CHANGES)
+        while ear and self._is_wanted():
+            for message in ear.hear(_LISTEN_SECONDS):
+                job_ids = message.decode("ascii", "replace").split()
+                with self._changed:
+                    self._ask(job_ids or [*self._watched])
+        if ear:
+            ear.close()
+
+    def _is_wanted(self) -> bool:
+        with self._changed:
+            if self._watched:
+                self._quiet_since = clock.monotonic()
+            if not self._is_stopping and clock.monotonic() - self._quiet_since <= _QUIET_SECONDS:
+                return True
+            self._listener = None
+            return False
+
+    def _look_on(self) -> None:
+        while not self._is_stopping:
+            job_ids = self._await_work()
+            try:
+                if job_ids:
+                    self._tell(job_ids)
+                else:
+                    self._look_slowly()
+                continue
+            except UNREACHABLE as error:
+                log.warning("held requests go on waiting, the database can't be reached: %s", error)
+            except Exception:  # without it every held request would wait in vain
+                log.exception("a look at the watched jobs failed")
+            with self._changed:
+                self._ask(job_ids)
+            clock.sleep(_AFTER_FAILURE_SECONDS)
+
+    def _await_work(self) -> list[str]:
+        """Waits for jobs that are to be looked at now; none: all of them, whether they changed."""
+        with self._changed:
+            while not self._is_stopping:
+                now = clock.monotonic()
+                due = {job_id for job_id, watched in self._watched.items() if watched.deadline_due <= now}
+                job_ids = (self._asked & self._watched.keys()) | due
+                self._asked.clear()
+                if job_ids:
+                    return [*job_ids]
+                if not self._watched:
+                    self._changed.wait()
+                    continue
+                first = min(watched.deadline_due for watched in self._watched.values())
+                if self._slow_look_due <= now:
+                    self._slow_look_due = now + SLOW_LOOK_SECONDS
+                    return []
+                self._changed.wait(min(first, self._slow_look_due) - now)
+            return []
+
+    def _look_slowly(self) -> None:
+        with self._changed:
+            known = {job_id: watched.version for job_id, watched in self._watched.items()}
+        if not known:
+            return
+        versions = self._store.versions(known)
+        if moved := [job_id for job_id, version in known.items() if versions.get(job_id) != version]:
+            self._tell(moved)
+
+    def _tell(self, job_ids: Collection[str]) -> None:
+        found = self._store.look(job_ids)
+        with self._changed:
+            told = []
+            for job_id in job_ids:
+                watched, job = self._watched.get(job_id), found.get(job_id)
+                if watched is None:
+                    continue
+                if job is not None:
+                    watched.version, watched.deadline_due = job.version, _due(job)
+                told += [(watch, job) for watch in watched.watches]
+        for watch, job in told:
+            watch.tell(job)
+
+
+def _due(job: Job) -> float:
+    """When to look at the job because of its deadline."""
+    if job.state.is_final:
+        return float("inf")
+    return clock.monotonic() + max((job.deadline - job.seen_at).total_seconds(), _AGAIN_SECONDS)
