@@ -1,0 +1,43 @@
+"""The courier: a thread of the steward that lets deliveries go and publishes them. It shares nothing with the gate."""
+
+import logging
+
+from tasks.publisher import NotSent, Publisher
+from tidegate import clock
+from tidegate.store import SendingStore
+
+log = logging.getLogger(__name__)
+
+LOOK_SECONDS = 0.25
+_AFTER_FAILURE_SECONDS = 1.0
+_UPKEEP_SECONDS = 60.0
+_BATCH = 500
+# With thousands of receivers one look is long: the database is left alone for nine tenths of the time.
+_REST_FACTOR = 9
+
+
+class Courier:
+    """Any number is safe."""
+
+    def __init__(self, store: SendingStore, publisher: Publisher) -> None:
+        self._store = store
+        self._publisher = publisher
+        self._upkeep_due = 0.0
+
+    def run_once(self) -> float:
+        """One look; the seconds after which the next is due unless woken."""
+        started = clock.monotonic()
+        if started >= self._upkeep_due:
+            given_up = self._store.give_up(_BATCH)
+            if given_up:
+                log.warning("%d webhook(s) given up: their receivers were silent for a day", given_up)
+            self._upkeep_due = started + (0.0 if given_up == _BATCH else _UPKEEP_SECONDS)
+        released = self._store.release()
+        if released:
+            try:
+                self._publisher.send_deliveries(released)
+            except NotSent as error:
+                log.warning("the broker is away, %d delivery(ies) taken back: %s", len(released), error)
+                self._store.take_back(released)
+                return _AFTER_FAILURE_SECONDS
+        return max(LOOK_SECONDS, _REST_FACTOR * (clock.monotonic() - started))

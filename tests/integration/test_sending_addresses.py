@@ -1,0 +1,157 @@
+"""Where a webhook is connected to: addresses that were checked, hosts that prove who they are."""
+
+import socket
+import ssl
+import threading
+import time
+from collections.abc import Iterator
+from ipaddress import ip_network
+from pathlib import Path
+
+import pytest
+import trustme
+
+from tests.support.http_server import HttpServer, serving
+from tests.support.webhooks import (
+    attempts_at,
+    delivery_of,
+    ended_job,
+    send_due,
+    verified,
+)
+from tidegate import webhooks
+from tidegate.egress import Egress
+from tidegate.store import Store
+
+
+def test_a_name_that_leads_inside_is_refused(store: Store, receiver: HttpServer, secret: str) -> None:
+    """By the system's own resolver: this machine's name is in its hosts file."""
+    name = socket.gethostname()
+    try:
+        socket.getaddrinfo(name, 80)
+    except OSError:
+        pytest.skip("this machine's name leads nowhere")
+    port = receiver.url.rpartition(":")[2]
+    job_id = ended_job(store, f"http://{name.lower()}:{port}/")
+    send_due(store, egress=Egress())
+    assert receiver.received == []
+    (attempt,) = attempts_at(store, job_id)
+    assert attempt.error == "it leads to an address that is not public", "and says not which"
+    assert delivery_of(store, job_id).state == "pending"
+
+
+@pytest.mark.parametrize(
+    "answers",
+    [
+        [["127.0.0.1"]],
+        [["93.184.216.34", "127.0.0.1"]],
+        [["127.0.0.1", "93.184.216.34"]],
+        [["::ffff:127.0.0.1"]],
+        [["169.254.169.254"]],
+        [["fe80::1%lo"]],
+    ],
+    ids=str,
+)
+def test_one_address_inside_refuses_them_all(
+    store: Store,
+    receiver: HttpServer,
+    secret: str,
+    monkeypatch: pytest.MonkeyPatch,
+    answers: list[list[str]],
+) -> None:
+    port = int(receiver.url.rpartition(":")[2])
+    asked = _resolve(monkeypatch, "evil.example", answers)
+    job_id = ended_job(store, f"http://evil.example:{port}/")
+    send_due(store, egress=Egress())
+    assert len(asked) == 1
+    assert receiver.received == []
+    assert attempts_at(store, job_id)[0].error == "it leads to an address that is not public"
+
+
+def test_a_name_is_looked_up_once_and_that_answer_connected_to(
+    store: Store, receiver: HttpServer, secret: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """DNS rebinding: the second answer would be another one, and is never asked for."""
+    port = int(receiver.url.rpartition(":")[2])
+    asked = _resolve(monkeypatch, "evil.example", [["127.0.0.1"], ["169.254.169.254"]])
+    ended_job(store, f"http://evil.example:{port}/")
+    send_due(store)
+    assert len(asked) == 1
+    assert receiver.received[0].headers["host"] == f"evil.example:{port}"
+    verified(receiver.received[0], secret)
+
+
+def test_a_setting_that_closed_meanwhile_holds(store: Store, receiver: HttpServer, secret: str) -> None:
+    job_id = ended_job(store, receiver.url)
+    send_due(store, egress=Egress([ip_network("10.0.0.0/8")]))
+    assert receiver.received == []
+    assert "TIDEGATE_WEBHOOK_NETWORKS" in attempts_at(store, job_id)[0].error
+
+
+def test_a_resolver_that_says_nothing_holds_nobody(store: Store, secret: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    silent = threading.Event()
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: silent.wait(30) and [])
+    job_id = ended_job(store, "http://slow.example/")
+    began = time.monotonic()
+    send_due(store, timeout=0.3)
+    assert time.monotonic() - began < 10
+    silent.set()
+    assert attempts_at(store, job_id)[0].error == "no answer in time"
+
+
+def _resolve(monkeypatch: pytest.MonkeyPatch, name: str, answers: list[list[str]]) -> list[str]:
+    """Lets the system's resolver give these answers, one after the other, for this name; which were asked for."""
+    asked: list[str] = []
+    real = socket.getaddrinfo
+
+    def look_up(host: str, port: int, *args: object, **kw: object) -> object:
+        if host != name:
+            return real(host, port, *args, **kw)  # type: ignore[arg-type]
+        answer = answers[len(asked)]
+        asked.append(host)
+        return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (address, port)) for address in answer]
+
+    monkeypatch.setattr(socket, "getaddrinfo", look_up)
+    return asked
+
+
+@pytest.fixture
+def authority(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[trustme.CA]:
+    """One that the sender trusts."""
+    made = trustme.CA()
+    made.cert_pem.write_to_path(tmp_path / "ca.pem")
+    monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "ca.pem"))
+    webhooks._tls.cache_clear()
+    yield made
+    webhooks._tls.cache_clear()
+
+
+@pytest.mark.parametrize(("name", "is_taken"), [("127.0.0.1", True), ("other.example", False)])
+def test_the_receivers_certificate_must_be_its_own(
+    store: Store, secret: str, authority: trustme.CA, name: str, is_taken: bool
+) -> None:
+    with serving() as receiver:
+        _speak_tls(receiver, authority, name)
+        job_id = ended_job(store, receiver.url.replace("http:", "https:"))
+        send_due(store)
+        assert [verified(each, secret)["type"] for each in receiver.received] == ["job.succeeded"] * is_taken
+    (attempt,) = attempts_at(store, job_id)
+    if not is_taken:
+        assert attempt.status is None
+        assert "certificate" in attempt.error
+
+
+def _speak_tls(server: HttpServer, authority: trustme.CA, name: str) -> None:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority.issue_cert(name).configure_cert(context)
+    serve = server._serve
+
+    def serve_tls(connection: socket.socket) -> None:
+        try:
+            wrapped = context.wrap_socket(connection, server_side=True)
+        except OSError:
+            return
+        with wrapped:
+            serve(wrapped)
+
+    server._serve = serve_tls

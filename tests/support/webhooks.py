@@ -1,0 +1,116 @@
+"""Webhooks in tests: a gateway's hand to send them, receivers on loopback, and the verifier of Standard Webhooks."""
+
+import json
+from collections.abc import Sequence
+from datetime import timedelta
+from functools import cache
+from ipaddress import ip_network
+from typing import Any
+
+from sqlalchemy import Row, case, select, update
+from standardwebhooks import Webhook as Verifier
+
+from tests.support.http_server import Received
+from tests.support.jobs import open_lane, running
+from tidegate.database import database_now
+from tidegate.delivery import QUEUE, Webhook
+from tidegate.egress import Egress
+from tidegate.models import IMPLICIT_CLIENT, deliveries, delivery_attempts, receivers
+from tidegate.outcomes import Succeeded
+from tidegate.signatures import Keyring
+from tidegate.store import Store
+from tidegate.wake import SilentBell
+from tidegate.webhook_secrets import SecretStore
+from tidegate.webhooks import Sender
+
+KEYS = Keyring([b"k" * 32])
+LOOPBACK = Egress([ip_network("127.0.0.0/8")])
+BASE_URL = "https://gateway.example"
+
+
+def to(url: str) -> Webhook:
+    """A webhook to this URL."""
+    return Webhook(url=url, base_url=BASE_URL)
+
+
+def secrets_of(store: Store) -> SecretStore:
+    """The secrets of this database, under the tests' key."""
+    return SecretStore(store.database, cache(lambda: KEYS))
+
+
+def make_secret(store: Store, client_id: str = IMPLICIT_CLIENT) -> str:
+    """A secret as its client gets it."""
+    return secrets_of(store).rotate(client_id, overlap=timedelta(days=1))[1]
+
+
+def sender_of(store: Store, *, timeout: float = 15, egress: Egress = LOOPBACK) -> Sender:
+    """One who sends; the timeout in seconds."""
+    return Sender(store.sending, secrets_of(store), egress, timeout=timedelta(seconds=timeout), bell=SilentBell())
+
+
+def open_senders(store: Store, *, places: int = 8) -> None:
+    """A live worker that sends so many side by side."""
+    store.presence.seen("webhooks-1", queue=QUEUE, size=places, until=timedelta(minutes=5))
+
+
+def send_due(store: Store, **options: Any) -> int:
+    """Releases what may go now and sends it, one after the other; how many were sent."""
+    open_senders(store)
+    sender = sender_of(store, **options)
+    return sum(sender.run(each.job_id, each.fence) for each in store.sending.release())
+
+
+def verified(received: Received, secret: str) -> dict[str, Any]:
+    """The payload, when the verifier takes it."""
+    payload: dict[str, Any] = Verifier(secret).verify(received.body, dict(received.headers))
+    assert payload == json.loads(received.body)
+    return payload
+
+
+def delivery_of(store: Store, job_id: str) -> Row[Any]:
+    """The delivery's row as it lies there."""
+    with store.database.reading() as connection:
+        return connection.execute(select(deliveries).where(deliveries.c.job_id == job_id)).one()
+
+
+def attempts_at(store: Store, job_id: str) -> Sequence[Row[Any]]:
+    """The delivery's attempts, in order."""
+    made = select(delivery_attempts).where(delivery_attempts.c.job_id == job_id).order_by(delivery_attempts.c.number)
+    with store.database.reading() as connection:
+        return connection.execute(made).all()
+
+
+def receivers_of(store: Store) -> dict[str, Row[Any]]:
+    """What is known of receivers, by name."""
+    with store.database.reading() as connection:
+        return {row.name: row for row in connection.execute(select(receivers))}
+
+
+def change_delivery(store: Store, job_id: str, **values: Any) -> None:
+    """Writes columns past every guard: what time would have done."""
+    with store.database.single_write() as connection:
+        connection.execute(update(deliveries).where(deliveries.c.job_id == job_id).values(**values))
+
+
+def wake_receivers(store: Store) -> None:
+    """Their rests are over."""
+    with store.database.single_write() as connection:
+        connection.execute(update(receivers).values(rests_until=None))
+
+
+def make_due(store: Store, job_id: str) -> None:
+    """Its next attempt is due: its lease ran out, its receiver has rested."""
+    past = database_now(-timedelta(milliseconds=1))
+    leased = case((deliveries.c.lease_until.is_not(None), past), else_=None)
+    change_delivery(store, job_id, run_at=past, lease_until=leased)
+    wake_receivers(store)
+
+
+def ended_job(store: Store, url: str, *, content: bytes = b'{"sum":3}', is_json: bool = True) -> str:
+    """A job that succeeded and is to be told there; its id."""
+    open_lane(store)
+    claimed = running(store, webhook=to(url))
+    kind = "application/json" if is_json else "text/csv"
+    result = Succeeded(content=content, content_type=kind, is_json=is_json)
+    assert store.workers.succeed(claimed, result, call_seconds=None)
+    return claimed.job_id
