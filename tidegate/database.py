@@ -1,20 +1,15 @@
 """Connections to the database, its clock, and the two kinds of transaction. PostgreSQL and SQLite alike."""
 
-import sqlite3
 import threading
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from datetime import datetime, timedelta
 from typing import Any
 
-import psycopg
 from sqlalchemy import (
     BigInteger,
     Connection,
     Dialect,
-    Engine,
-    ExceptionContext,
-    create_engine,
     event,
     select,
     type_coerce,
@@ -28,6 +23,7 @@ from sqlalchemy.sql.functions import GenericFunction
 from sqlalchemy.types import TypeDecorator
 
 from tidegate import clock
+from tidegate.engines import EACH_ALONE, postgresql_engine, sqlite_engine
 from tidegate.errors import DatabaseUnreachableError
 from tidegate.patience import Breaker, Watchdog
 
@@ -35,10 +31,7 @@ UNREACHABLE = (OperationalError, InterfaceError, PoolTimeoutError, DatabaseUnrea
 """What statements raise while the database can't be reached, is locked or full: another try may do."""
 
 _MICROSECOND = timedelta(microseconds=1)
-_BUSY_TIMEOUT_SECONDS = 10
-_CONNECT_TIMEOUT_SECONDS = 2
-_LONGEST_PAUSE_SECONDS = 5
-_EACH_ALONE = "tidegate_each_statement_alone"
+_BUSY_TIMEOUT = timedelta(seconds=10)
 
 
 class Instant(TypeDecorator[datetime]):
@@ -88,11 +81,25 @@ class Database:
     a process queue for a lock of ours first, and only processes meet at SQLite's own.
     """
 
-    def __init__(self, url: str, *, pool_size: int = 10, patience: timedelta | None = None) -> None:
-        """`patience`: for callers who must have an answer. A PostgreSQL server that says nothing for so long is
-        given up, and then refused at once until it is back. Without it a statement waits as long as it takes."""
+    def __init__(
+        self,
+        url: str,
+        *,
+        pool_size: int = 10,
+        patience: timedelta | None = None,
+        busy_timeout: timedelta = _BUSY_TIMEOUT,
+    ) -> None:
+        """`busy_timeout`: how long a writer waits for SQLite's lock before it is refused.
+
+        `patience`: for callers who must have an answer. A PostgreSQL server that says nothing for so long is given up,
+        and then refused at once until it is back. Without it a statement waits as long as it takes.
+        """
         self.is_sqlite = make_url(url).get_backend_name() == "sqlite"
-        self.engine = _sqlite_engine(url, pool_size) if self.is_sqlite else _postgresql_engine(url, pool_size)
+        self.engine = (
+            sqlite_engine(url, pool_size, busy_timeout.total_seconds())
+            if self.is_sqlite
+            else postgresql_engine(url, pool_size)
+        )
         self._single = self.engine if self.is_sqlite else self.engine.execution_options(isolation_level="AUTOCOMMIT")
         self._writer = threading.RLock() if self.is_sqlite else None
         impatient = patience is not None and not self.is_sqlite
@@ -107,7 +114,7 @@ class Database:
     def reading(self) -> Iterator[Connection]:
         """A connection for single SELECTs, each its own snapshot."""
         with self._guarded(), self._single.connect() as connection, self._watched(connection):
-            yield connection.execution_options(**{_EACH_ALONE: True})
+            yield connection.execution_options(**{EACH_ALONE: True})
 
     @contextmanager
     def writing(self) -> Iterator[Connection]:
@@ -127,8 +134,11 @@ class Database:
 
     @contextmanager
     def single_write(self) -> Iterator[Connection]:
-        """A connection for writes that are each a transaction of their own: half the round trips of `writing`."""
-        with self._writer or nullcontext(), self.reading() as connection:
+        """A connection for one write, or several that need not be one transaction: half the round trips of `writing`.
+
+        On SQLite, where round trips cost nothing, they are one.
+        """
+        with self.writing() if self.is_sqlite else self.reading() as connection:
             yield connection
 
     def _guarded(self) -> AbstractContextManager[None]:
@@ -153,58 +163,3 @@ def _is_lost_connection(error: Exception) -> bool:
     if isinstance(error, DBAPIError):
         return error.connection_invalidated or error.statement is None
     return isinstance(error, PoolTimeoutError)
-
-
-def _sqlite_engine(url: str, pool_size: int) -> Engine:
-    engine = create_engine(
-        url,
-        connect_args={"timeout": _BUSY_TIMEOUT_SECONDS, "check_same_thread": False, "isolation_level": None},
-        pool_size=pool_size,
-        max_overflow=pool_size * 2,
-        hide_parameters=True,  # else callers' bodies and headers would stand in the log of every error
-    )
-
-    @event.listens_for(engine, "connect")
-    def prepare(connection: sqlite3.Connection, _record: object) -> None:
-        connection.create_function("tidegate_now", 0, lambda: clock.to_microseconds(clock.now()))
-        # FULL, not NORMAL: a 202 must survive a power failure, and NORMAL may lose the last commits.
-        for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON"):
-            connection.execute(f"PRAGMA {pragma}")
-
-    @event.listens_for(engine, "begin")
-    def begin(connection: Connection) -> None:
-        if not connection.get_execution_options().get(_EACH_ALONE):
-            connection.exec_driver_sql("BEGIN IMMEDIATE")
-
-    return engine
-
-
-def _postgresql_engine(url: str, pool_size: int) -> Engine:
-    engine = create_engine(
-        url,
-        pool_size=pool_size,
-        max_overflow=pool_size * 2,
-        pool_timeout=_CONNECT_TIMEOUT_SECONDS,
-        pool_pre_ping=False,
-        hide_parameters=True,
-        connect_args={
-            "connect_timeout": _CONNECT_TIMEOUT_SECONDS,
-            "application_name": "tidegate",
-            # A process that stands still in the middle of a transaction must not hold its lane or job for long.
-            "options": f"-c idle_in_transaction_session_timeout={_LONGEST_PAUSE_SECONDS}s",
-            # A server whose machine is gone never says so: without these its callers would wait a quarter of an hour.
-            "keepalives_idle": 10,
-            "keepalives_interval": 5,
-            "keepalives_count": 3,
-            "tcp_user_timeout": 15_000,  # milliseconds; only Linux has it, others ignore it
-        },
-    )
-
-    @event.listens_for(engine, "handle_error")
-    def translate(context: ExceptionContext) -> None:
-        # psycopg counts it as an internal error; it is a connection that was lost, and another try may do.
-        if isinstance(context.original_exception, psycopg.errors.IdleInTransactionSessionTimeout):
-            context.is_disconnect = True
-            raise DatabaseUnreachableError("this process stood still and the database went on without it")
-
-    return engine

@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from datetime import timedelta
 
 from tidegate.job import Released
+from tidegate.operations import Queue
 from tidegate.store.lanes import LaneStore
-from tidegate.store.places import Lane
+from tidegate.store.places import Lane, Room
 
 BATCH = 200
 # Slots are taken at most this far ahead, so that a change of a limit or a pause leaves little that is already promised.
@@ -54,7 +55,7 @@ class Gate:
         return Turn(released=released, look_again_seconds=max(0.0, look_again))
 
     def _release(self, name: str, contended: AbstractSet[str]) -> tuple[Sequence[Released], float]:
-        released = self._lanes.release(name, lambda lane: rooms(lane, contended), horizon=HORIZON)
+        released = self._lanes.release(name, lambda lane: room_in(lane, contended), horizon=HORIZON)
         if released is None:
             return [], LOCKED_LOOK_SECONDS
         jobs, seconds_to_next_slot = released
@@ -65,8 +66,8 @@ class Gate:
         return jobs, seconds_to_next_slot - LEAD_SECONDS
 
 
-def rooms(lane: Lane, contended: AbstractSet[str] = frozenset()) -> dict[str, int]:
-    """For how many more jobs of this lane there are places, by queue; queues without any are left out.
+def room_in(lane: Lane, contended: AbstractSet[str] = frozenset()) -> Room:
+    """For how many more jobs of this lane there is room.
 
     The downstream's concurrency, whatever the queue; at most twice as many messages as the live workers of a queue
     can run, so that the broker's queue stays short; and in a queue for which another lane has due jobs too, no more
@@ -83,4 +84,8 @@ def rooms(lane: Lane, contended: AbstractSet[str] = frozenset()) -> dict[str, in
             room = min(room, size - lane.out.get(queue, 0))
         if room > 0:
             places[queue] = room
-    return places
+    size = lane.sizes.get(Queue.IO, 0)
+    idle = size - lane.out_by_queue.get(Queue.IO, 0)
+    if Queue.IO in contended:
+        idle = min(idle, size // 2 - lane.out.get(Queue.IO, 0))
+    return Room(by_queue=places, idle_threads=max(0, idle))

@@ -5,28 +5,25 @@ import os
 import traceback
 from collections.abc import Callable
 from datetime import timedelta
-from typing import Any, TypeVar
+from typing import Any
 
 from tidegate import clock
 from tidegate.database import UNREACHABLE
 from tidegate.errors import AttemptStopped, UnknownOperation
+from tidegate.handover import Handover
 from tidegate.job import Claim
 from tidegate.operations import Attempt, Body, Operation, Progress, Registry
 from tidegate.outcomes import ErrorCode, Failed, HandedBack, Outcome, Refused, Succeeded, TryAgain
+from tidegate.start import Start
 from tidegate.store import Store
+from tidegate.until_answered import until_answered
 from tidegate.wake import Bell
 
 log = logging.getLogger(__name__)
-Answer = TypeVar("Answer")
 
-# A call that would start later than this after its slot takes a new one: no stall ever turns into a burst.
-LATE_SECONDS = 0.02
-# A new slot further away is not waited for in a thread that others need.
-PATIENCE = timedelta(seconds=1)
 _UNKNOWN_AGAIN = timedelta(seconds=5)
 REPORT_EVERY_SECONDS = 0.25
 MAX_PAUSE = timedelta(minutes=5)
-_RECORD_AGAIN_SECONDS = (0.1, 0.5, 1.0, 2.0)
 
 
 class Runner:
@@ -37,7 +34,15 @@ class Runner:
     """
 
     def __init__(
-        self, store: Store, registry: Registry, *, worker: str, lease: timedelta, max_result: int, bell: Bell
+        self,
+        store: Store,
+        registry: Registry,
+        *,
+        worker: str,
+        lease: timedelta,
+        max_result: int,
+        bell: Bell,
+        handover: Handover,
     ) -> None:
         self._store = store
         self._registry = registry
@@ -45,12 +50,14 @@ class Runner:
         self._lease = lease
         self._max_result = max_result
         self._bell = bell
+        self._handover = handover
+        self._start = Start(store.slots, handover)
         self._attempt_timeouts = {name: operation.attempt_timeout for name, operation in registry.operations.items()}
 
     def run(self, job_id: str, fence: int) -> bool:
         """Makes one attempt; False when this release no longer stands and nothing was done."""
         try:
-            claim = self._store.workers.claim(
+            claim = self._store.claims.take(
                 job_id,
                 fence,
                 worker=self._worker,
@@ -61,21 +68,22 @@ class Runner:
         except UNREACHABLE as error:
             # It may have been committed all the same, and the heartbeat would renew for ever what nobody works on.
             log.warning("job %s: the database can't be reached, not claimed: %s", job_id, error)
-            _until_answered(job_id, lambda: self._store.workers.disclaim(job_id, fence, worker=self._worker))
+            until_answered(job_id, lambda: self._store.claims.disclaim(job_id, fence, worker=self._worker))
             return False
         if claim is None:
             log.info("job %s: release %d no longer stands", job_id, fence)
             self._bell.ring()
             return False
+        self._bell.changed(job_id)
         outcome, call_seconds = self._attempt(claim)
         try:
-            won = _until_answered(claim.job_id, lambda: self._record(claim, outcome, call_seconds))
+            won = until_answered(claim.job_id, lambda: self._record(claim, outcome, call_seconds))
         except Exception:
             # Not one of UNREACHABLE: the database will never take this outcome as it is. Without another the job
             # would run until its deadline, for its worker lives.
             log.exception("job %s: its outcome could not be stored", claim.job_id)
             outcome = Failed(code=ErrorCode.OPERATION_ERROR, message="the outcome could not be stored")
-            won = _until_answered(claim.job_id, lambda: self._record(claim, outcome, call_seconds))
+            won = until_answered(claim.job_id, lambda: self._record(claim, outcome, call_seconds))
         log.log(
             logging.INFO if won else logging.WARNING,
             "job %s: attempt %d of %s %s%s",
@@ -86,6 +94,7 @@ class Runner:
             "" if won else "; too late, another result stands",
         )
         self._bell.ring()
+        self._bell.changed(job_id)
         return True
 
     def _attempt(self, claim: Claim) -> tuple[Outcome, float | None]:
@@ -96,52 +105,35 @@ class Runner:
             # During a rolling upgrade another worker may know it; if none ever does, the deadline ends the job.
             log.warning("job %s: %s", claim.job_id, error)
             return HandedBack(reason="unknown here", after=_UNKNOWN_AGAIN), None
-        body = _until_answered(claim.job_id, lambda: self._store.workers.input_of(claim.job_id))
-        if body is None:
+        if claim.input is None:
             return HandedBack(reason="erased"), None
-        slot_due = self._reach_slot(claim)
+        if not self._start.reach_turn(claim):
+            return HandedBack(reason="no place"), None
+        slot_due = self._start.reach_slot(claim)
         if slot_due is None:
             return HandedBack(reason="no slot"), None
         started = clock.monotonic()
         ends = min(slot_due + operation.attempt_timeout.total_seconds(), claim.deadline_due)
-        outcome = self._run(claim, operation, body, ends)
+        outcome = self._run(claim, operation, claim.input, ends)
+        if claim.may_be_followed:
+            self._hand_over(claim, outcome)
         return outcome, clock.monotonic() - started
 
-    def _reach_slot(self, claim: Claim) -> float | None:
-        """Waits for the slot; one that was missed is replaced. None: the next is too far to wait for."""
-        due: float | None = claim.slot_due
-        while due is not None:
-            clock.sleep(due - clock.monotonic())
-            if not claim.is_paced or clock.monotonic() - due <= LATE_SECONDS:
-                return max(due, clock.monotonic())
-            log.info(
-                "job %s: %.0f ms late for its slot, takes a new one", claim.job_id, 1e3 * (clock.monotonic() - due)
-            )
-            due = _until_answered(claim.job_id, lambda: self._store.lanes.take_slot(claim, within=PATIENCE)).due
-        return None
-
-    def _take_slot(self, claim: Claim, reporter: "_Reporter") -> None:
-        """For attempt.slot(): waits for a slot of its own, at most until the attempt's end."""
-        while True:
-            offer = _until_answered(claim.job_id, lambda: self._store.lanes.take_slot(claim, within=PATIENCE))
-            if not offer.counts:
-                raise AttemptStopped("stopped")
-            reporter.check_time()
-            if offer.due is None:
-                clock.sleep(min(offer.wait_seconds, PATIENCE.total_seconds(), reporter.ends - clock.monotonic()))
-                continue
-            clock.sleep(offer.due - clock.monotonic())
-            if clock.monotonic() - offer.due <= LATE_SECONDS:
-                return
+    def _hand_over(self, claim: Claim, outcome: Outcome) -> None:
+        match outcome:
+            case Succeeded() | Failed():
+                self._handover.tell((claim.job_id, claim.fence))
+            case Refused() | TryAgain():  # who follows this call reads its turn in the rows
+                self._handover.alarm()
 
     def _run(self, claim: Claim, operation: Operation, body: Body, ends: float) -> Outcome:
-        reporter = _Reporter(lambda progress: self._store.workers.progress(claim, progress, lease=self._lease), ends)
+        reporter = _Reporter(lambda progress: self._progress(claim, progress), ends)
         attempt = Attempt(
             job_id=claim.job_id,
             number=claim.attempt,
             report=reporter.report,
             seconds_left=lambda: ends - clock.monotonic(),
-            take_slot=lambda: self._take_slot(claim, reporter),
+            take_slot=lambda: self._start.take_slot(claim, reporter.check_time, ends),
             headers={"traceparent": claim.traceparent} if claim.traceparent else {},
         )
         try:
@@ -155,6 +147,12 @@ class Runner:
             size = f"{len(outcome.content)} bytes, and {self._max_result} is the most"
             return Failed(code=ErrorCode.OPERATION_ERROR, message=f"the result is too large: {size}")
         return outcome
+
+    def _progress(self, claim: Claim, progress: Progress) -> bool:
+        counts = self._store.workers.progress(claim, progress, lease=self._lease)
+        if counts:
+            self._bell.changed(claim.job_id)
+        return counts
 
     def _record(self, claim: Claim, outcome: Outcome, call_seconds: float | None) -> bool:
         store = self._store.workers
@@ -218,16 +216,6 @@ class _Reporter:
             return
         if not counts:
             raise AttemptStopped("stopped")
-
-
-def _until_answered(job_id: str, ask: Callable[[], Answer]) -> Answer:
-    waits = iter(_RECORD_AGAIN_SECONDS)
-    while True:
-        try:
-            return ask()
-        except UNREACHABLE as error:
-            log.warning("job %s: the database can't be reached, trying on: %s", job_id, error)
-            clock.sleep(next(waits, _RECORD_AGAIN_SECONDS[-1]))
 
 
 def _backoff(refusals: int) -> timedelta:

@@ -1,5 +1,5 @@
 """Every statement about jobs, by who makes it: callers, workers,
-their heartbeat (presence), the gate (lanes), the sweep (upkeep).
+their heartbeat (presence), the gate (lanes), the sweep (upkeep), a worker that waits to call (slots).
 
 Each move of a job is ONE guarded UPDATE whose row count tells who won: the database decides every race,
 Python never reads a state and then writes one.
@@ -9,10 +9,14 @@ from datetime import timedelta
 
 from tidegate.database import Database
 from tidegate.store.callers import CallerStore
+from tidegate.store.claims import ClaimStore
+from tidegate.store.deliveries import DeliveryStore
 from tidegate.store.lanes import LaneStore
 from tidegate.store.limits import LimitStore
 from tidegate.store.presence import PresenceStore
 from tidegate.store.samples import SampleStore
+from tidegate.store.sending import SendingStore
+from tidegate.store.slots import SlotStore
 from tidegate.store.upkeep import UpkeepStore
 from tidegate.store.workers import WorkerStore
 
@@ -23,20 +27,28 @@ class Store:
     def __init__(self, database: Database, *, retention: timedelta = timedelta(days=7)) -> None:
         self.database = database
         self.callers = CallerStore(database, retention=retention)
+        self.claims = ClaimStore(database)
         self.workers = WorkerStore(database)
         self.presence = PresenceStore(database)
         self.limits = LimitStore(database)
         self.samples = SampleStore(database)
         self.lanes = LaneStore(database)
+        self.slots = SlotStore(database)
         self.upkeep = UpkeepStore(database)
+        self.deliveries = DeliveryStore(database)
+        self.sending = SendingStore(database)
 
 
 __all__ = [
     "CallerStore",
+    "ClaimStore",
+    "DeliveryStore",
     "LaneStore",
     "LimitStore",
     "PresenceStore",
     "SampleStore",
+    "SendingStore",
+    "SlotStore",
     "Store",
     "UpkeepStore",
     "WorkerStore",

@@ -1,6 +1,6 @@
 """What callers do to jobs: record, read, cancel, erase."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Literal
@@ -8,14 +8,16 @@ from typing import Literal
 from sqlalchemy import ColumnElement, Connection, case, delete, insert, select, update
 
 from tidegate.database import Database, database_now
+from tidegate.delivery import Webhook
 from tidegate.job import Job, StoredBody
 from tidegate.models import bodies, jobs
 from tidegate.operations import Body
 from tidegate.states import FINAL_STATES, State
 from tidegate.store import idempotency
+from tidegate.store.deliveries import record_webhooks
 from tidegate.store.idempotency import KeyUse, StoredKey
 from tidegate.store.listing import Filter, page
-from tidegate.store.moves import IN_TIME, IS_OPEN, JOB_COLUMNS, by_id, ended, forget_attempts, job_from
+from tidegate.store.moves import IN_TIME, IS_OPEN, JOB_COLUMNS, by_id, ended, forget_attempts, job_from, lock_rows
 
 # Between the jobs of one batch, so that each has a place of its own in the lane's order.
 _STEP = timedelta(microseconds=1)
@@ -38,6 +40,7 @@ class NewJob:
     retry_of: str | None = None
     idempotency_key: str | None = None
     fingerprint: bytes | None = None
+    webhook: Webhook | None = None
     body: Body
 
 
@@ -103,6 +106,7 @@ class CallerStore:
                     "paced_by_calls": job.paced_by_calls,
                     "traceparent": job.traceparent,
                     "retry_of": job.retry_of,
+                    "has_webhook": job.webhook is not None,
                     "created_at": now,
                     "run_at": job.not_before or now + number * _STEP,
                     "deadline": now + job.timeout,
@@ -123,26 +127,42 @@ class CallerStore:
                 for job in new
             ],
         )
+        webhooks = {(job.id, job.client_id): job.webhook for job in new if job.webhook}
+        if webhooks:
+            record_webhooks(connection, webhooks)
         return {row.id: job_from(row) for row in rows}
 
     def get(self, job_id: str, client_id: str | None) -> Job | None:
         """The job as it is now: one past its deadline is expired first, whether or not a sweep runs."""
         job = self._read(job_id, client_id)
-        if job and not job.state.is_final and job.deadline <= job.seen_at:
-            self._expire(job_id)
+        if job and _is_late(job):
+            self._expire(jobs.c.id == job_id)
             job = self._read(job_id, client_id)
         return job
+
+    def look(self, job_ids: Collection[str]) -> dict[str, Job]:
+        """Those of these jobs that there are, as `get` would tell each, in one statement for all; those past their
+        deadline are expired first, in two more."""
+        found = self._find(job_ids)
+        if late := [job.id for job in found.values() if _is_late(job)]:
+            rows = select(jobs.c.id).where(jobs.c.id.in_(late), IS_OPEN, ~IN_TIME)
+            # Passes over rows that somebody else has: two that end several jobs could wait for each other.
+            batch = lock_rows(rows, is_sqlite=self._database.is_sqlite)
+            self._expire(jobs.c.id.in_(batch))
+            found |= self._find(late)
+        return found
+
+    def versions(self, job_ids: Collection[str]) -> dict[str, int]:
+        """The versions of those of these jobs that there are."""
+        with self._database.reading() as connection:
+            rows = connection.execute(select(jobs.c.id, jobs.c.version).where(jobs.c.id.in_(job_ids)))
+            return {row.id: row.version for row in rows}
 
     def list(self, wanted: Filter) -> list[Job]:
         """A page of jobs, newest first, each in the state that `get` would tell."""
         with self._database.reading() as connection:
             found = [job_from(row) for row in connection.execute(page(wanted))]
-        return [
-            replace(job, state=State.EXPIRED, finished_at=job.deadline)
-            if not job.state.is_final and job.deadline <= job.seen_at
-            else job
-            for job in found
-        ]
+        return [replace(job, state=State.EXPIRED, finished_at=job.deadline) if _is_late(job) else job for job in found]
 
     def body(self, job_id: str, kind: Literal["input", "result"]) -> StoredBody | None:
         """What the caller sent, or what the job brought if it succeeded."""
@@ -192,11 +212,19 @@ class CallerStore:
             row = connection.execute(by_id(job_id).where(*_of_client(client_id))).one_or_none()
         return job_from(row) if row else None
 
-    def _expire(self, job_id: str) -> None:
+    def _find(self, job_ids: Collection[str]) -> dict[str, Job]:
+        with self._database.reading() as connection:
+            rows = connection.execute(select(*JOB_COLUMNS).where(jobs.c.id.in_(job_ids)))
+            return {row.id: job_from(row) for row in rows}
+
+    def _expire(self, which: ColumnElement[bool]) -> None:
         with self._database.single_write() as connection:
-            connection.execute(
-                update(jobs).where(jobs.c.id == job_id, IS_OPEN, ~IN_TIME).values(**ended(State.EXPIRED))
-            )
+            connection.execute(update(jobs).where(which, IS_OPEN, ~IN_TIME).values(**ended(State.EXPIRED)))
+
+
+def _is_late(job: Job) -> bool:
+    """Whether its deadline had passed when it was read, and nobody had said so."""
+    return not job.state.is_final and job.deadline <= job.seen_at
 
 
 def _of_client(client_id: str | None) -> tuple[ColumnElement[bool], ...]:

@@ -3,35 +3,27 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from itertools import repeat
 from typing import Any
 
-import orjson
-from sqlalchemy import (
-    BigInteger,
-    Connection,
-    bindparam,
-    case,
-    func,
-    insert,
-    select,
-    type_coerce,
-    update,
-)
+from sqlalchemy import BigInteger, Connection, Row, bindparam, func, insert, select, type_coerce, update
 
-from tidegate import clock, pacing
+from tidegate import pacing
 from tidegate.clock import from_microseconds
-from tidegate.database import Database, Instant, database_now
-from tidegate.job import Claim, Released
+from tidegate.database import Database, database_now
+from tidegate.job import Released
 from tidegate.models import attempts, downstreams, jobs
+from tidegate.operations import Queue
 from tidegate.states import State
-from tidegate.store.limits import allowance_of
-from tidegate.store.moves import IN_TIME, NOW, is_mine, lock_rows, take_back_release
-from tidegate.store.places import Lane, is_held, is_kept_apart, lane_of, may_kill_no_other
+from tidegate.store import followers
+from tidegate.store import pace as lane_pace
+from tidegate.store.moves import IN_TIME, NOW, lock_rows, take_back_release
+from tidegate.store.places import Lane, Room, has_place, is_kept_apart, lane_of, may_kill_no_other
 
-_PAUSED_LOOK_SECONDS = 0.5
 # With the sweep's own second a lost message is made good within 5 s.
 CLAIM_WITHIN = timedelta(seconds=4)
 _MICROSECOND = timedelta(microseconds=1)
+_NOBODY = (None, None)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,18 +35,6 @@ class Due:
     next_run_at: int
     paused_until: int
     now: int
-
-
-@dataclass(frozen=True, kw_only=True)
-class Offer:
-    """A slot at `due` of this process's monotonic clock; or none, and how long until another may be had.
-
-    `counts` False: the attempt no longer counts and must stop.
-    """
-
-    due: float | None = None
-    wait_seconds: float = 0.0
-    counts: bool = True
 
 
 class LaneStore:
@@ -88,21 +68,22 @@ class LaneStore:
         ]
 
     def release(
-        self, name: str, rooms: Callable[[Lane], Mapping[str, int]], *, horizon: timedelta
+        self, name: str, room_in: Callable[[Lane], Room], *, horizon: timedelta
     ) -> tuple[list[Released], float | None] | None:
         """Takes slots and lets go as many jobs, in one transaction: all of it happens or nothing.
 
-        `rooms` says for how many there are places, by queue. Returns the released jobs and, where a rate holds the rest
-        back, the seconds until the next slot. None: another steward holds this lane just now.
+        `room_in` says how many there is room for. Returns the released jobs and, where a rate holds the rest back, the
+        seconds until the next slot. None: another steward holds this lane just now.
         """
         with self._database.writing() as connection:
-            row = connection.execute(_locked(name, self._database.is_sqlite, wait=False)).one_or_none()
+            row = connection.execute(lane_pace.locked(name, self._database.is_sqlite, wait=False)).one_or_none()
             if row is None:
                 return None
             lane = lane_of(connection, row)
             if row.paused or (row.paused_until or 0) > lane.now:
                 return [], None
-            waiting = self._waiting(connection, name, rooms(lane))
+            room = room_in(lane)
+            waiting = self._waiting(connection, name, room.by_queue)
             paced = [job for job in waiting if not job.paced_by_calls]
             slots, pace = pacing.take(
                 lane.allowance, lane.pace, now=lane.now, wanted=len(paced), horizon=horizon // _MICROSECOND
@@ -112,57 +93,37 @@ class LaneStore:
             held_back = None
             if len(slots) < len(paced):
                 held_back = (pacing.next_slot(lane.allowance, pace, now=lane.now) - lane.now) / 1e6
-            released = [
-                Released(
-                    job_id=job.id,
-                    fence=job.fence + 1,
-                    queue=job.queue,
-                    operation=job.operation,
-                    slot_at=from_microseconds(slot_of[job.id]),
-                    deadline=job.deadline,
-                )
-                for job in waiting
-                if job.id in slot_of
-            ]
+            now = from_microseconds(lane.now)
+            released = [_released(job, from_microseconds(slot_of[job.id])) for job in waiting if job.id in slot_of]
             if released:
-                _let_go(connection, name, released, from_microseconds(lane.now))
-                _keep_pace(connection, name, pace, released=len(released))
+                _let_go(connection, name, released, now)
+            released += self._let_follow(connection, lane, room.idle_threads, released=len(released))
+            if released:
+                lane_pace.keep(connection, name, pace, released=len(released))
         return released, held_back
+
+    def _let_follow(
+        self, connection: Connection, lane: Lane, idle_threads: int, *, released: int
+    ) -> Sequence[Released]:
+        """Releases the next jobs as followers of the calls that are open. A rate's slot they take at their turn."""
+        most = followers.most(lane, idle_threads, released=released)
+        before = followers.followed(connection, lane.name, most) if most else []
+        if not before:
+            return []
+        waiting = self._waiting(connection, lane.name, {Queue.IO: len(before)})
+        now = from_microseconds(lane.now)
+        following = [_released(job, now) for job in waiting if not is_kept_apart(job)]
+        if following:
+            _let_go(connection, lane.name, following, now, follow=before)
+        return following
 
     def held(self) -> dict[str, int]:
         """How many places are taken, by downstream."""
         with self._database.reading() as connection:
             rows = connection.execute(
-                select(attempts.c.downstream, func.count()).where(is_held()).group_by(attempts.c.downstream)
+                select(attempts.c.downstream, func.count()).where(has_place()).group_by(attempts.c.downstream)
             )
             return {downstream: int(count) for downstream, count in rows}
-
-    def take_slot(self, claim: Claim, *, within: timedelta) -> Offer:
-        """A slot for one call of a claimed job: in place of one that it missed, or for its next call.
-
-        So the calls of workers that stood still do not fall together afterwards. A lane that is paused, and an
-        attempt that no longer counts, get none.
-        """
-        with self._database.writing() as connection:
-            row = connection.execute(_locked(claim.downstream, self._database.is_sqlite, wait=True)).one()
-            counts = select(jobs.c.id).where(is_mine(claim), IN_TIME, ~jobs.c.cancel_requested)
-            if connection.execute(counts).one_or_none() is None:
-                return Offer(counts=False)
-            now, at = _now(connection), clock.monotonic()
-            if row.paused or (row.paused_until or 0) > now:
-                return Offer(wait_seconds=max(((row.paused_until or 0) - now) / 1e6, _PAUSED_LOOK_SECONDS))
-            allowance = allowance_of(orjson.loads(row.rates), row.burst)
-            pace = pacing.Pace.from_json(orjson.loads(row.pace))
-            slots, pace = pacing.take(allowance, pace, now=now, wanted=1, horizon=within // _MICROSECOND)
-            if not slots:
-                return Offer(wait_seconds=(pacing.next_slot(allowance, pace, now=now) - now) / 1e6)
-            _keep_pace(connection, claim.downstream, pace, released=0)
-            connection.execute(
-                update(attempts)
-                .where(attempts.c.job_id == claim.job_id, attempts.c.fence == claim.fence)
-                .values(slot_at=from_microseconds(slots[0]), **(_ends_later(slots[0]) if claim.is_paced else {}))
-            )
-        return Offer(due=at + (slots[0] - now) / 1e6)
 
     def take_back(self, released: Sequence[Released]) -> None:
         """Undoes releases whose messages were surely not sent; those that were claimed meanwhile stay."""
@@ -205,32 +166,24 @@ class LaneStore:
         return waiting
 
 
-def _ends_later(slot: int) -> dict[str, Any]:
-    """Values of an attempt that begins at this slot in place of its own: it has its whole time from there."""
-    claimed_late = attempts.c.claimed_at > attempts.c.slot_at
-    moved_by = slot - type_coerce(case((claimed_late, attempts.c.claimed_at), else_=attempts.c.slot_at), BigInteger)
-    return {
-        column.name: type_coerce(type_coerce(column, BigInteger) + moved_by, Instant())
-        for column in (attempts.c.ends_at, attempts.c.place_until)
-    }
+def _released(job: Row[Any], slot_at: datetime) -> Released:
+    return Released(
+        job_id=job.id,
+        fence=job.fence + 1,
+        queue=job.queue,
+        operation=job.operation,
+        slot_at=slot_at,
+        deadline=job.deadline,
+    )
 
 
-def _locked(name: str, is_sqlite: bool, *, wait: bool) -> Any:
-    columns = select(
-        downstreams.c.name,
-        downstreams.c.rates,
-        downstreams.c.burst,
-        downstreams.c.concurrency,
-        downstreams.c.breaker_after,
-        downstreams.c.failures,
-        downstreams.c.pace,
-        downstreams.c.paused,
-        type_coerce(downstreams.c.paused_until, BigInteger).label("paused_until"),
-    ).where(downstreams.c.name == name)
-    return columns if is_sqlite else columns.with_for_update(skip_locked=not wait)
-
-
-def _let_go(connection: Connection, downstream: str, released: Sequence[Released], now: datetime) -> None:
+def _let_go(
+    connection: Connection,
+    downstream: str,
+    released: Sequence[Released],
+    now: datetime,
+    follow: Sequence[tuple[str | None, int | None]] = (),
+) -> None:
     connection.execute(
         update(jobs)
         .where(jobs.c.id == bindparam("job"))
@@ -248,20 +201,9 @@ def _let_go(connection: Connection, downstream: str, released: Sequence[Released
                 "released_at": now,
                 "slot_at": job.slot_at,
                 "place_until": now + CLAIM_WITHIN,
+                "follows_job": follows_job,
+                "follows_fence": follows_fence,
             }
-            for job in released
+            for job, (follows_job, follows_fence) in zip(released, follow or repeat(_NOBODY), strict=False)
         ],
-    )
-
-
-def _now(connection: Connection) -> int:
-    now: int = connection.execute(select(NOW)).scalar_one()
-    return now
-
-
-def _keep_pace(connection: Connection, name: str, pace: pacing.Pace, *, released: int) -> None:
-    connection.execute(
-        update(downstreams)
-        .where(downstreams.c.name == name)
-        .values(pace=orjson.dumps(pace.as_json()).decode(), released=downstreams.c.released + released)
     )

@@ -96,7 +96,7 @@ def is_mine(claim: Claim) -> ColumnElement[bool]:
     return and_(jobs.c.id == claim.job_id, jobs.c.state == State.RUNNING, jobs.c.fence == claim.fence)
 
 
-def is_released(job_id: str, fence: int) -> ColumnElement[bool]:
+def is_released(job_id: str | ColumnElement[str], fence: int | ColumnElement[int]) -> ColumnElement[bool]:
     """Whether this release of the job still stands and nobody has claimed it."""
     return and_(jobs.c.id == job_id, jobs.c.state == State.QUEUED, jobs.c.fence == fence, jobs.c.slot_at.is_not(None))
 

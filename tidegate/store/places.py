@@ -1,10 +1,11 @@
 """The places of every downstream and queue: how many are taken, how many there are."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import orjson
-from sqlalchemy import Connection, Row, and_, case, func, literal, or_, select, union_all
+from sqlalchemy import Connection, FromClause, Row, and_, case, func, literal, or_, select, union_all
 
 from tidegate import pacing
 from tidegate.database import database_now
@@ -21,9 +22,10 @@ _LAST_LIFE = MAX_LOSSES - 1
 class Lane:
     """A downstream's row as the gate holds it locked, with what is out at this moment. Instants in microseconds.
 
-    `held`: its places taken. `out`: of those, by queue, what waits for the live workers or runs on them; a dead
-    worker's call may still be open at the downstream, but takes nothing from a queue. `out_by_queue`: of all lanes.
-    `sizes`: of the live workers, by queue.
+    `held`: its places taken; a follower has none of its own. `out`: by queue, what waits for the live workers or runs
+    on them; a dead worker's call may still be open at the downstream, but takes nothing from a queue. `out_by_queue`:
+    of all lanes. `sizes`: of the live workers, by queue. `call_seconds`: how long a place is taken by one call, as far
+    as that is known. `is_troubled`: its downstream failed or refused last.
     """
 
     name: str
@@ -31,6 +33,8 @@ class Lane:
     pace: pacing.Pace
     concurrency: int | None
     is_broken: bool
+    is_troubled: bool
+    call_seconds: float | None
     now: int
     held: int
     out: dict[str, int]
@@ -38,12 +42,35 @@ class Lane:
     sizes: dict[str, int]
 
 
-def is_held() -> Any:
-    """Whether an attempt still has its place: a claimed one until it ended or its time is long over, an unclaimed
-    one until somebody took its release back."""
-    return and_(
-        attempts.c.ended_at.is_(None), or_(attempts.c.claimed_at.is_(None), attempts.c.place_until > database_now())
+@dataclass(frozen=True, kw_only=True)
+class Room:
+    """How many more jobs of a lane may be let go: by queue, onto places that are free, queues without any left out;
+    and how many of the threads of the queue `io` would idle all the same, so that followers may have them."""
+
+    by_queue: Mapping[str, int]
+    idle_threads: int = 0
+
+
+def is_held(attempt: FromClause = attempts) -> Any:
+    """Whether an attempt is still out: a claimed one until it ended or its time is long over, an unclaimed one until
+    somebody took its release back. Then it has a place of its own, unless it follows one that is out, too."""
+    columns = attempt.c
+    return and_(columns.ended_at.is_(None), or_(columns.claimed_at.is_(None), columns.place_until > database_now()))
+
+
+def follows_open_call() -> Any:
+    """Whether an attempt waits on the place of another: the two of them are one place."""
+    before = attempts.alias("before")
+    return (
+        select(before.c.job_id)
+        .where(before.c.job_id == attempts.c.follows_job, before.c.fence == attempts.c.follows_fence, is_held(before))
+        .exists()
     )
+
+
+def has_place() -> Any:
+    """Whether an attempt takes one of its downstream's places."""
+    return and_(is_held(), ~follows_open_call())
 
 
 def is_lost() -> Any:
@@ -82,7 +109,8 @@ def lane_of(connection: Connection, row: Any) -> Lane:
     """The lane of a locked row of `downstreams`, with what is out at this moment."""
     # One statement, made after the lock was won: a clock read before it may be older than the last slot taken.
     out = func.sum(case((~is_lost(), 1), else_=0))
-    held = select(literal("held"), attempts.c.downstream, attempts.c.queue, func.count(), out)
+    own = func.sum(case((follows_open_call(), 0), else_=1))
+    held = select(literal("held"), attempts.c.downstream, attempts.c.queue, own, out)
     sizes = select(literal("size"), literal(""), workers.c.queue, func.sum(workers.c.size), literal(0))
     counts = connection.execute(
         union_all(
@@ -91,7 +119,7 @@ def lane_of(connection: Connection, row: Any) -> Lane:
             select(literal("now"), literal(""), literal(""), NOW, literal(0)),
         )
     ).all()
-    places = [(downstream, queue, count, int(out)) for kind, downstream, queue, count, out in counts if kind == "held"]
+    places = [(downstream, queue, int(own), int(out)) for kind, downstream, queue, own, out in counts if kind == "held"]
     out_by_queue: dict[str, int] = {}
     for _, queue, _, count in places:
         out_by_queue[queue] = out_by_queue.get(queue, 0) + count
@@ -101,6 +129,8 @@ def lane_of(connection: Connection, row: Any) -> Lane:
         pace=pacing.Pace.from_json(orjson.loads(row.pace)),
         concurrency=row.concurrency,
         is_broken=0 < row.breaker_after <= row.failures,
+        is_troubled=row.failures > 0 or row.refusals > 0,
+        call_seconds=row.call_seconds,
         now=next(int(now) for kind, _, _, now, _ in counts if kind == "now"),
         held=sum(count for downstream, _, count, _ in places if downstream == row.name),
         out={queue: count for downstream, queue, _, count in places if downstream == row.name},

@@ -13,7 +13,7 @@ from tidegate.clock import from_microseconds, to_microseconds
 from tidegate.database import Database, database_now
 from tidegate.models import attempts, downstreams, jobs, samples
 from tidegate.states import State
-from tidegate.store.places import is_held
+from tidegate.store.places import has_place
 
 MARKS = 50
 # Weight of the newest look in the smoothed figures: half of what they say is from the last five or so.
@@ -55,9 +55,8 @@ class SampleStore:
             backlogs = {downstream: sum(counts.values()) for downstream, counts in by_client.items()}
             if not backlogs and not self._had_backlog:
                 return 0
-            held = _counts(
-                connection, select(attempts.c.downstream, func.count()).where(is_held()).group_by(attempts.c.downstream)
-            )
+            places = select(attempts.c.downstream, func.count()).where(has_place())
+            held = _counts(connection, places.group_by(attempts.c.downstream))
             lanes = connection.execute(
                 select(downstreams.c.name, downstreams.c.released, database_now().label("now"))
             ).all()

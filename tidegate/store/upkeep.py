@@ -7,7 +7,8 @@ from sqlalchemy import ColumnElement, and_, delete, func, not_, select, update
 from sqlalchemy.sql import Select
 
 from tidegate.database import Database, database_now
-from tidegate.models import attempts, jobs, workers
+from tidegate.delivery import DeliveryState
+from tidegate.models import attempts, deliveries, jobs, workers
 from tidegate.states import State
 from tidegate.store import idempotency
 from tidegate.store.lanes import CLAIM_WITHIN
@@ -99,8 +100,16 @@ class UpkeepStore:
         return len(rows)
 
     def prune(self, batch: int, *, retention: timedelta) -> int:
-        """Erases jobs that have been final for longer than `retention`, with all that belongs to them."""
-        old = select(jobs.c.id).where(jobs.c.finished_at <= database_now(-retention)).order_by(jobs.c.finished_at)
+        """Erases jobs that have been final for longer than `retention`, with all that belongs to them. One whose end
+        is still to be told waits for that, a day at the most."""
+        untold = select(deliveries.c.job_id).where(
+            deliveries.c.job_id == jobs.c.id, deliveries.c.state == DeliveryState.PENDING
+        )
+        old = (
+            select(jobs.c.id)
+            .where(jobs.c.finished_at <= database_now(-retention), ~(jobs.c.has_webhook & untold.exists()))
+            .order_by(jobs.c.finished_at)
+        )
         with self._database.writing() as connection:
             ids = list(connection.execute(lock_rows(old.limit(batch), is_sqlite=self._database.is_sqlite)).scalars())
             idempotency.prune(connection, ids)

@@ -4,9 +4,21 @@ from collections.abc import Mapping
 from datetime import timedelta
 from typing import Any
 
-from sqlalchemy import BigInteger, Connection, and_, case, func, insert, or_, select, true, type_coerce, update
+from sqlalchemy import (
+    BigInteger,
+    Connection,
+    and_,
+    bindparam,
+    case,
+    func,
+    insert,
+    literal,
+    select,
+    true,
+    type_coerce,
+    update,
+)
 
-from tidegate import clock
 from tidegate.database import Database, Instant, database_now
 from tidegate.job import Claim, Wait
 from tidegate.models import attempts, bodies, downstreams, jobs
@@ -21,15 +33,44 @@ from tidegate.store.moves import (
     error_text,
     forget_attempts,
     is_mine,
-    is_released,
-    take_back_release,
 )
 
-# A call may end this much after its attempt's timeout before its place is given away.
-PLACE_MARGIN = timedelta(seconds=2)
 # How long an open breaker rests, in seconds: so much longer after each failed probe.
 _BREAKER_STEP = 5
 _BREAKER_LONGEST = 60
+
+
+_JOB, _FENCE = bindparam("the_job", type_=jobs.c.id.type), bindparam("the_fence", type_=jobs.c.fence.type)
+_SUCCEED = (
+    update(jobs)
+    .where(jobs.c.id == _JOB, jobs.c.state == State.RUNNING, jobs.c.fence == _FENCE, IN_TIME)
+    .values({**ended(State.SUCCEEDED), "percent": 100, "error": None})
+)
+_RESULT = {name: bindparam(f"its_{name}", type_=bodies.c[name].type) for name in ("content_type", "is_json", "content")}
+_KEEP_RESULT = insert(bodies).values(job_id=_JOB, kind="result", **_RESULT)
+_CALL_SUCCEEDED = {
+    "ended_at": database_now(),
+    "outcome": "succeeded",
+    "call_started_at": type_coerce(NOW - bindparam("call", type_=BigInteger), Instant()),
+}
+_END_CALL = update(attempts).where(attempts.c.job_id == _JOB, attempts.c.fence == _FENCE).values(_CALL_SUCCEEDED)
+
+
+def _succeed_at_once() -> Any:
+    """For PostgreSQL: the usual end of a job in one statement, and so in one round trip and one commit."""
+    won = _SUCCEED.returning(jobs.c.id).cte("won")
+    names = ["job_id", "kind", *_RESULT]
+    result = insert(bodies).from_select(names, select(won.c.id, literal("result"), *_RESULT.values())).cte("result")
+    attempt = (
+        update(attempts)
+        .where(attempts.c.job_id == won.c.id, attempts.c.fence == _FENCE)
+        .values(_CALL_SUCCEEDED)
+        .cte("attempt")
+    )
+    return select(won.c.id).add_cte(result, attempt)
+
+
+_SUCCEED_AT_ONCE = _succeed_at_once()
 
 
 class WorkerStore:
@@ -37,112 +78,6 @@ class WorkerStore:
 
     def __init__(self, database: Database) -> None:
         self._database = database
-
-    def claim(
-        self,
-        job_id: str,
-        fence: int,
-        *,
-        worker: str,
-        pid: int,
-        lease: timedelta,
-        attempt_timeouts: Mapping[str, timedelta],
-    ) -> Claim | None:
-        """Takes a released job; None when this release no longer stands, and then its place is free again.
-
-        Of several messages of one release the first wins. A job that was cancelled, expired, taken back by the
-        sweep, or whose lane is paused is not handed out. The place is held for the attempt timeout + 2 s from the
-        slot, or from the claim if that is later.
-        """
-        lane = select(downstreams).where(downstreams.c.name == jobs.c.downstream)
-        is_paused = lane.where(
-            or_(downstreams.c.paused, func.coalesce(type_coerce(downstreams.c.paused_until, BigInteger), 0) > NOW)
-        ).exists()
-        with self._database.writing() as connection:
-            row = connection.execute(
-                update(jobs)
-                .where(
-                    is_released(job_id, fence),
-                    ~jobs.c.cancel_requested,
-                    IN_TIME,
-                    ~is_paused,
-                )
-                .values(
-                    state=State.RUNNING,
-                    version=jobs.c.version + 1,
-                    attempt=jobs.c.attempt + 1,
-                    started_at=func.coalesce(jobs.c.started_at, database_now()),
-                    lease_until=database_now(lease),
-                    waits_for=None,
-                    done=None,
-                    total=None,
-                    note=None,
-                )
-                .returning(
-                    *(
-                        jobs.c[name]
-                        for name in ("operation", "downstream", "attempt", "max_attempts", "losses", "slot_at")
-                    ),
-                    (type_coerce(jobs.c.slot_at, BigInteger) - NOW).label("wait"),
-                    (type_coerce(jobs.c.deadline, BigInteger) - NOW).label("left"),
-                    lane.with_only_columns(downstreams.c.rates != "[]").scalar_subquery().label("is_paced"),
-                    lane.with_only_columns(downstreams.c.refusals).scalar_subquery().label("refusals"),
-                    lane.with_only_columns(downstreams.c.failures).scalar_subquery().label("failures"),
-                    jobs.c.paced_by_calls,
-                    jobs.c.traceparent,
-                )
-            ).one_or_none()
-            if row is None:
-                take_back_release(connection, job_id, fence, outcome="dropped")
-                return None
-            # Read between the statement and the commit, which may take long: the nearest to the database's clock.
-            at = clock.monotonic()
-            # A message may have waited for its worker beyond its slot: its call begins now and not then.
-            begins_at = row.slot_at + timedelta(microseconds=max(0, -row.wait))
-            ends_at = begins_at + attempt_timeouts.get(row.operation, timedelta(0))
-            connection.execute(
-                update(attempts)
-                .where(attempts.c.job_id == job_id, attempts.c.fence == fence)
-                .values(
-                    claimed_at=database_now(),
-                    worker=worker,
-                    worker_pid=pid,
-                    ends_at=ends_at,
-                    place_until=ends_at + PLACE_MARGIN,
-                )
-            )
-        return Claim(
-            job_id=job_id,
-            fence=fence,
-            operation=row.operation,
-            downstream=row.downstream,
-            attempt=row.attempt,
-            max_attempts=row.max_attempts,
-            losses=row.losses,
-            is_paced=bool(row.is_paced) and not row.paced_by_calls,
-            refusals=row.refusals or 0,
-            failures=row.failures or 0,
-            traceparent=row.traceparent,
-            slot_due=at + row.wait / 1e6,
-            deadline_due=at + row.left / 1e6,
-        )
-
-    def disclaim(self, job_id: str, fence: int, *, worker: str) -> bool:
-        """Hands back a claim whose answer never came, if it was committed; whether it was."""
-        own = and_(
-            attempts.c.job_id == job_id,
-            attempts.c.fence == fence,
-            attempts.c.worker == worker,
-            attempts.c.ended_at.is_(None),
-        )
-        runs = and_(jobs.c.id == job_id, jobs.c.fence == fence, jobs.c.state == State.RUNNING)
-        values = {**come_back(spent=False, after=timedelta(0), waits_for=None), "attempt": jobs.c.attempt - 1}
-        with self._database.writing() as connection:
-            connection.execute(update(jobs).where(runs, select(attempts.c.job_id).where(own).exists()).values(**values))
-            ended = connection.execute(
-                update(attempts).where(own).values(ended_at=database_now(), outcome="handed back")
-            )
-        return ended.rowcount == 1
 
     def input_of(self, job_id: str) -> Body | None:
         """What the caller sent; None when the job was erased meanwhile."""
@@ -173,21 +108,20 @@ class WorkerStore:
 
     def succeed(self, claim: Claim, result: Succeeded, *, call_seconds: float | None) -> bool:
         """Records the result, unless another won: the deadline, a newer claim. False: the result was dropped."""
-        values = {**ended(State.SUCCEEDED), "percent": 100, "error": None}
+        claimed = {"the_job": claim.job_id, "the_fence": claim.fence}
+        body = {f"its_{name}": getattr(result, name) for name in _RESULT}
+        call = {"call": round((call_seconds or 0.0) * 1e6)}
+        if not self._database.is_sqlite and not claim.lane_is_troubled:
+            with self._database.single_write() as connection:
+                if connection.execute(_SUCCEED_AT_ONCE, {**claimed, **body, **call}).one_or_none():
+                    return True
         with self._database.writing() as connection:
-            won = connection.execute(update(jobs).where(is_mine(claim), IN_TIME).values(**values)).rowcount == 1
-            if won:
-                connection.execute(
-                    insert(bodies).values(
-                        job_id=claim.job_id,
-                        kind="result",
-                        content_type=result.content_type,
-                        is_json=result.is_json,
-                        content=result.content,
-                    )
-                )
-                _lane_answered(connection, claim)
-            return _end_attempt(connection, claim, "succeeded", call_seconds, won=won)
+            if connection.execute(_SUCCEED, claimed).rowcount != 1:
+                return _end_attempt(connection, claim, "succeeded", call_seconds, won=False)
+            connection.execute(_KEEP_RESULT, {"the_job": claim.job_id, **body})
+            connection.execute(_END_CALL, {**claimed, **call})
+            _lane_answered(connection, claim)
+        return True
 
     def fail(self, claim: Claim, error: Mapping[str, Any], *, call_seconds: float | None) -> bool:
         """Records the final error, unless another won. False: it was dropped."""

@@ -1,0 +1,212 @@
+"""A worker takes a released job: one statement on PostgreSQL, one transaction on SQLite.
+
+The statements are built once: to build one takes longer than to run it.
+"""
+
+from collections.abc import Mapping
+from datetime import timedelta
+from typing import Any
+
+from sqlalchemy import (
+    BigInteger,
+    ColumnElement,
+    and_,
+    bindparam,
+    case,
+    exists,
+    func,
+    literal,
+    or_,
+    select,
+    true,
+    type_coerce,
+    update,
+)
+
+from tidegate import clock
+from tidegate.database import Database, Instant, database_now
+from tidegate.database_clock import DatabaseClock
+from tidegate.job import Claim
+from tidegate.models import attempts, bodies, downstreams, jobs
+from tidegate.operations import Body, Queue
+from tidegate.states import State
+from tidegate.store.moves import IN_TIME, NOW, come_back, is_released, take_back_release
+
+# A call may end this much after its attempt's timeout before its place is given away.
+PLACE_MARGIN = timedelta(seconds=2)
+_MICROSECOND = timedelta(microseconds=1)
+
+_JOB, _FENCE = bindparam("the_job", type_=jobs.c.id.type), bindparam("the_fence", type_=jobs.c.fence.type)
+_LANE = select(downstreams).where(downstreams.c.name == jobs.c.downstream)
+_IS_PAUSED = exists(
+    _LANE.where(or_(downstreams.c.paused, func.coalesce(type_coerce(downstreams.c.paused_until, BigInteger), 0) > NOW))
+)
+_ASKED = (
+    *(jobs.c[name] for name in ("id", "fence", "operation", "downstream", "queue", "attempt", "max_attempts")),
+    *(jobs.c[name] for name in ("losses", "paced_by_calls", "traceparent")),
+    type_coerce(jobs.c.slot_at, BigInteger).label("slot_at"),
+    type_coerce(jobs.c.deadline, BigInteger).label("deadline"),
+    NOW.label("now"),
+    _LANE.with_only_columns(downstreams.c.rates != "[]").scalar_subquery().label("is_paced"),
+    _LANE.with_only_columns(downstreams.c.concurrency.is_not(None)).scalar_subquery().label("has_places"),
+    _LANE.with_only_columns(downstreams.c.refusals).scalar_subquery().label("refusals"),
+    _LANE.with_only_columns(downstreams.c.failures).scalar_subquery().label("failures"),
+)
+_TAKE_JOB = (
+    update(jobs)
+    .where(is_released(_JOB, _FENCE), ~jobs.c.cancel_requested, IN_TIME, ~_IS_PAUSED)
+    .values(
+        state=State.RUNNING,
+        version=jobs.c.version + 1,
+        attempt=jobs.c.attempt + 1,
+        started_at=func.coalesce(jobs.c.started_at, database_now()),
+        lease_until=type_coerce(NOW + bindparam("lease", type_=BigInteger), Instant()),
+        waits_for=None,
+        done=None,
+        total=None,
+        note=None,
+    )
+    .returning(*_ASKED)
+)
+_INPUT = select(bodies.c.content, bodies.c.content_type).where(bodies.c.job_id == _JOB, bodies.c.kind == "input")
+
+
+def _place_held(begins_at: ColumnElement[int], timeout: ColumnElement[int]) -> dict[str, Any]:
+    """Values of an attempt that is claimed; its call begins then, and may take so long, in microseconds."""
+    return {
+        "claimed_at": database_now(),
+        "worker": bindparam("its_worker"),
+        "worker_pid": bindparam("its_pid"),
+        "ends_at": type_coerce(begins_at + timeout, Instant()),
+        "place_until": type_coerce(begins_at + timeout + PLACE_MARGIN // _MICROSECOND, Instant()),
+    }
+
+
+_TAKE_PLACE = (
+    update(attempts)
+    .where(attempts.c.job_id == _JOB, attempts.c.fence == _FENCE)
+    .values(_place_held(bindparam("begins_at", type_=BigInteger), bindparam("timeout", type_=BigInteger)))
+    .returning(attempts.c.follows_job, attempts.c.follows_fence)
+)
+
+
+def _all_in_one(timeouts: Mapping[str, int]) -> Any:
+    """For PostgreSQL: job, place and input in one statement, and so in one round trip and one commit."""
+    job = _TAKE_JOB.cte("job")
+    # A message may have waited for its worker beyond its slot: its call begins now and not then.
+    begins_at = func.greatest(job.c.slot_at, job.c.now)
+    timeout = case(timeouts, value=job.c.operation, else_=0) if timeouts else literal(0)
+    place = (
+        update(attempts)
+        .where(attempts.c.job_id == job.c.id, attempts.c.fence == job.c.fence)
+        .values(_place_held(begins_at, timeout))
+        .returning(attempts.c.follows_job, attempts.c.follows_fence)
+        .cte("place")
+    )
+    body = _INPUT.cte("body")
+    return select(job, place, body).select_from(job.outerjoin(place, true()).outerjoin(body, true()))
+
+
+class ClaimStore:
+    """Statements about the claim itself; what a worker writes afterwards is in `workers`."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._clock = DatabaseClock()
+        self._statements: dict[tuple[tuple[str, int], ...], Any] = {}
+
+    def take(
+        self,
+        job_id: str,
+        fence: int,
+        *,
+        worker: str,
+        pid: int,
+        lease: timedelta,
+        attempt_timeouts: Mapping[str, timedelta],
+    ) -> Claim | None:
+        """Takes a released job and its input; None when this release no longer stands, and then its place is free.
+
+        Of several messages of one release the first wins. A job that was cancelled, expired, taken back by the
+        sweep, or whose lane is paused is not handed out. The place is held for the attempt timeout + 2 s from the
+        slot, or from the claim if that is later.
+        """
+        timeouts = {name: timeout // _MICROSECOND for name, timeout in attempt_timeouts.items()}
+        values = {
+            "the_job": job_id,
+            "the_fence": fence,
+            "its_worker": worker,
+            "its_pid": pid,
+            "lease": lease // _MICROSECOND,
+        }
+        take = self._in_a_transaction if self._database.is_sqlite else self._at_once
+        row = take(values, timeouts)
+        if row is None:
+            with self._database.writing() as connection:
+                take_back_release(connection, job_id, fence, outcome="dropped")
+            return None
+        return self._claim_of(row)
+
+    def _at_once(self, values: Mapping[str, Any], timeouts: Mapping[str, int]) -> Mapping[str, Any] | None:
+        key = tuple(timeouts.items())
+        if key not in self._statements:
+            self._statements[key] = _all_in_one(timeouts)
+        with self._database.single_write() as connection:
+            asked_at = clock.monotonic()
+            row = connection.execute(self._statements[key], values).mappings().one_or_none()
+            if row is None:
+                return None
+            # The answer comes after the commit, which may take long: the slot must not move with it.
+            self._clock.seen(row["now"], asked_at=asked_at, answered_at=clock.monotonic())
+        return dict(row)
+
+    def _in_a_transaction(self, values: Mapping[str, Any], timeouts: Mapping[str, int]) -> Mapping[str, Any] | None:
+        identity = {name: values[name] for name in ("the_job", "the_fence")}
+        with self._database.writing() as connection:
+            asked_at = clock.monotonic()
+            job = connection.execute(_TAKE_JOB, {**identity, "lease": values["lease"]}).mappings().one_or_none()
+            if job is None:
+                return None
+            self._clock.seen(job["now"], asked_at=asked_at, answered_at=clock.monotonic())
+            at = {"begins_at": max(job["slot_at"], job["now"]), "timeout": timeouts.get(job["operation"], 0)}
+            its = {name: values[name] for name in ("its_worker", "its_pid")}
+            place = connection.execute(_TAKE_PLACE, {**identity, **its, **at}).mappings().one()
+            body = connection.execute(_INPUT, {"the_job": values["the_job"]}).mappings().one_or_none()
+        return {**job, **place, **(body or {"content": None})}
+
+    def _claim_of(self, row: Mapping[str, Any]) -> Claim:
+        return Claim(
+            job_id=row["id"],
+            fence=row["fence"],
+            operation=row["operation"],
+            downstream=row["downstream"],
+            attempt=row["attempt"],
+            max_attempts=row["max_attempts"],
+            losses=row["losses"],
+            is_paced=bool(row["is_paced"]) and not row["paced_by_calls"],
+            refusals=row["refusals"] or 0,
+            failures=row["failures"] or 0,
+            traceparent=row["traceparent"],
+            follows=(row["follows_job"], row["follows_fence"]) if row["follows_job"] else None,
+            may_be_followed=bool(row["has_places"]) and row["queue"] == Queue.IO,
+            slot_due=self._clock.due(row["slot_at"]),
+            deadline_due=self._clock.due(row["deadline"]),
+            input=None if row["content"] is None else Body(content=row["content"], content_type=row["content_type"]),
+        )
+
+    def disclaim(self, job_id: str, fence: int, *, worker: str) -> bool:
+        """Hands back a claim whose answer never came, if it was committed; whether it was."""
+        own = and_(
+            attempts.c.job_id == job_id,
+            attempts.c.fence == fence,
+            attempts.c.worker == worker,
+            attempts.c.ended_at.is_(None),
+        )
+        runs = and_(jobs.c.id == job_id, jobs.c.fence == fence, jobs.c.state == State.RUNNING)
+        values = {**come_back(spent=False, after=timedelta(0), waits_for=None), "attempt": jobs.c.attempt - 1}
+        with self._database.writing() as connection:
+            connection.execute(update(jobs).where(runs, select(attempts.c.job_id).where(own).exists()).values(**values))
+            ended = connection.execute(
+                update(attempts).where(own).values(ended_at=database_now(), outcome="handed back")
+            )
+        return ended.rowcount == 1

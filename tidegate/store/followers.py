@@ -1,0 +1,54 @@
+"""Followers: jobs released ahead, each on the place of a call that is still open. It calls when that call has ended.
+
+Between two calls of one place lie recording, release, message and claim: some 25 ms, a fifth of a call of 100 ms. A
+follower has all of that behind it when its turn comes.
+"""
+
+from typing import Any
+
+from sqlalchemy import Connection, select
+
+from tidegate.models import attempts
+from tidegate.operations import Queue
+from tidegate.store.places import Lane, follows_open_call, is_held, is_lost
+
+# With calls that take longer, the gap between two of them is small, and a thread would wait for it for long.
+_QUICK_SECONDS = 0.5
+
+
+def most(lane: Lane, idle_threads: int, *, released: int) -> int:
+    """How many followers a lane may have, with so many jobs just released: none while a place is free, or while the
+    concurrency was lowered below what is out, and only for threads that would idle."""
+    if lane.concurrency is None or lane.held + released != lane.concurrency or lane.is_troubled:
+        return 0
+    if lane.call_seconds is not None and lane.call_seconds > _QUICK_SECONDS:
+        return 0
+    return max(0, idle_threads - released)
+
+
+def followed(connection: Connection, name: str, limit: int) -> list[Any]:
+    """The open calls of a lane that nobody follows yet, the oldest first: (job_id, fence).
+
+    One has one follower ever: if that gave up waiting, the call takes too long to be followed.
+    """
+    follower = attempts.alias("follower")
+    has_follower = (
+        select(follower.c.job_id)
+        .where(follower.c.follows_job == attempts.c.job_id, follower.c.follows_fence == attempts.c.fence)
+        .exists()
+    )
+    found = (
+        select(attempts.c.job_id, attempts.c.fence)
+        .where(
+            attempts.c.downstream == name,
+            # A child process of the queue cpu can't be told to hurry, nor tell.
+            attempts.c.queue == Queue.IO,
+            is_held(attempts),
+            ~is_lost(),
+            ~follows_open_call(),
+            ~has_follower,
+        )
+        .order_by(attempts.c.released_at)
+        .limit(limit)
+    )
+    return list(connection.execute(found).all())

@@ -1,0 +1,24 @@
+"""Asks the database until it answers: for what must not be left undone once it was begun."""
+
+import logging
+from collections.abc import Callable
+from typing import TypeVar
+
+from tidegate import clock
+from tidegate.database import UNREACHABLE
+
+log = logging.getLogger(__name__)
+Answer = TypeVar("Answer")
+
+_AGAIN_SECONDS = (0.1, 0.5, 1.0, 2.0)
+
+
+def until_answered(job_id: str, ask: Callable[[], Answer]) -> Answer:
+    """What the database answers, however long that takes."""
+    waits = iter(_AGAIN_SECONDS)
+    while True:
+        try:
+            return ask()
+        except UNREACHABLE as error:
+            log.warning("job %s: the database can't be reached, trying on: %s", job_id, error)
+            clock.sleep(next(waits, _AGAIN_SECONDS[-1]))
