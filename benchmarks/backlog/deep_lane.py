@@ -1,4 +1,4 @@
-"""A database with so many queued jobs in one lane, and the two things whose cost is measured."""
+"""A database with so many rows, and the things whose cost with few and with many is measured."""
 
 import time
 from collections.abc import Iterator
@@ -7,47 +7,50 @@ from datetime import timedelta
 from typing import Any
 
 import psycopg
-from sqlalchemy import Connection, event, text
+from sqlalchemy import Connection, event
 
+from benchmarks.backlog.rows import LANE, fill, job_id
+from tidegate.admission import Admission
 from tidegate.database import Database
 from tidegate.forecast import retry_after_seconds, waiting_of
 from tidegate.gate import Gate
+from tidegate.jobs import Jobs
 from tidegate.lanes import Lanes
 from tidegate.models import IMPLICIT_CLIENT
-from tidegate.operations import Limits
+from tidegate.operations import Body, Limits, Queue, Registry
 from tidegate.outcomes import Succeeded
+from tidegate.python_operation import operation
 from tidegate.store import Store
+from tidegate.submission import Submission
+from tidegate.wake import SilentBell
 
-_LANE = "deep"
 _WORKER = "io-1"
 _LEASE = timedelta(hours=1)
-# Job ids that say their number, so that any can be asked for.
-_NUMBERS = {
-    "postgresql": ("generate_series(1, :rows) AS numbers(i)", "CAST(lpad(to_hex(i), 32, '0') AS uuid)"),
-    "sqlite": (
-        "(WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < :rows) SELECT i FROM n)",
-        "printf('%032x', i)",
-    ),
-}
 _ALONE = ("BEGIN", "ROLLBACK")
-_INSERT = """
-INSERT INTO jobs (id, client_id, operation, downstream, queue, created_at, run_at, deadline, max_attempts)
-SELECT {id}, :client, 'call', :lane, 'io', :now + i, :now + i, :now + 360000000000, 5 FROM {numbers}
-"""
+# Between the final jobs that are asked for one after the other: each lies on another page.
+_STRIDE = 7919
+
+
+@operation(queue=Queue.IO, timeout="6h", downstream=LANE)
+def call(body: Body) -> Body:
+    """Only submitted, never run."""
+    return body
 
 
 class DeepLane:
-    """One lane with a backlog. Each release is of one job, which is finished before the next."""
+    """One lane with a backlog, and final jobs. Each release is of one job, which is finished before the next."""
 
-    def __init__(self, url: str, rows: int) -> None:
+    def __init__(self, url: str, queued: int, *, final: int = 0) -> None:
         self.database = Database(url)
-        self.rows = rows
+        self.queued = queued
+        self._final = final
+        self._asked = 0
         self._store = Store(self.database)
         self._gate = Gate(self._store.lanes)
         # One place: the gate finds room for one job.
-        self._store.limits.declare([Limits(name=_LANE, rates=("1000/s",), concurrency=1)])
+        self._store.limits.declare([Limits(name=LANE, rates=("1000/s",), concurrency=1)])
         self._store.presence.seen(_WORKER, queue="io", size=1, until=_LEASE)
-        self._fill()
+        fill(self.database, queued=queued, final=final)
         self.sample()
 
     def sample(self) -> float:
@@ -56,6 +59,25 @@ class DeepLane:
         began = time.perf_counter()
         self._store.samples.take()
         return time.perf_counter() - began
+
+    def submit(self) -> None:
+        """What the API does for one submit; its lanes are not read before."""
+        lanes = Lanes(self._store)
+        admission = Admission(lanes=lanes, max_backlog=10 * self.queued)
+        gateway = Jobs(self._store.callers, Registry.of([call]), lanes, admission, SilentBell())
+        gateway.submit(Submission(operation=call.name, body=Body(content=b"{}"), client_id=IMPLICIT_CLIENT))
+
+    def run(self) -> None:
+        """All of a job: its release, its claim, its input, its outcome."""
+        self.release()
+        self.finish()
+
+    def poll_final(self) -> None:
+        """What the API reads for one poll of a job that succeeded."""
+        self._asked = (self._asked + _STRIDE) % self._final
+        job = self._store.callers.get(job_id(1 + self._asked), IMPLICIT_CLIENT)
+        assert job is not None
+        assert self._store.callers.body(job.id, "result") is not None
 
     def release(self) -> str:
         """One turn of the gate, which releases one job; its id and fence."""
@@ -66,16 +88,17 @@ class DeepLane:
 
     def finish(self) -> None:
         """What a worker does with the released job, so that its place is free again."""
-        claim = self._store.workers.claim(
+        claim = self._store.claims.take(
             self._released.job_id, self._released.fence, worker=_WORKER, pid=1, lease=_LEASE, attempt_timeouts={}
         )
         assert claim is not None
+        self._store.workers.input_of(claim.job_id)
         result = Succeeded(content=b"{}", content_type="application/json", is_json=True)
         assert self._store.workers.succeed(claim, result, call_seconds=None)
 
     def poll(self) -> None:
         """What the API reads for one poll of a job in the middle of the backlog; its lanes are not read before."""
-        job = self._store.callers.get(f"{self.rows // 2:032x}", IMPLICIT_CLIENT)
+        job = self._store.callers.get(job_id(self._final + self.queued // 2), IMPLICIT_CLIENT)
         assert job is not None
         view = Lanes(self._store).view(job.downstream)
         waiting = waiting_of(job, view)
@@ -106,19 +129,6 @@ class DeepLane:
         event.listen(self.database.engine, "before_cursor_execute", explain)
         yield touched
         event.remove(self.database.engine, "before_cursor_execute", explain)
-
-    def _fill(self) -> None:
-        kind = "sqlite" if self.database.is_sqlite else "postgresql"
-        numbers, job_id = _NUMBERS[kind]
-        with self.database.writing() as connection:
-            now = int(self._store.upkeep.now() * 1_000_000) - self.rows - 1_000_000
-            connection.execute(
-                text(_INSERT.format(id=job_id, numbers=numbers)),
-                {"client": IMPLICIT_CLIENT, "lane": _LANE, "now": now, "rows": self.rows},
-            )
-        with self.database.single_write() as connection:
-            for statement in ("ANALYZE",) if kind == "sqlite" else ("VACUUM (ANALYZE)", "CHECKPOINT"):
-                connection.exec_driver_sql(statement)
 
 
 def _in_transaction(connection: Connection) -> bool:

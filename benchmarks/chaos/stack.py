@@ -1,6 +1,5 @@
 """All of Tidegate as real processes that may be killed and frozen, some of them behind a network that fails."""
 
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -12,6 +11,7 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 from sqlalchemy.engine import make_url
 
+from benchmarks.commands import downstream_arguments, python_process, web_arguments, worker_arguments
 from tests.support import postgresql, run, sqlite
 from tests.support.processes import ChildProcess, free_port, is_listening
 from tests.support.proxy import Proxy
@@ -79,14 +79,14 @@ class Stack:
         else:
             self.database_url = sqlite.fresh_database(folder)
         (folder / "operations.toml").write_text(OPERATIONS.replace("PORT", str(self.downstream_port)))
-        self.downstream = self._process("downstream", {}, *_downstream(self.downstream_port, self.log))
-        web = ("granian", "--interface", "wsgi", "--host", "127.0.0.1", "--port", str(self.port), "--workers", "1")
-        self._add(WEB, *web, "--blocking-threads", "8", "--respawn-failed-workers", "--no-ws", "webapp.wsgi:app")
+        listen = downstream_arguments(self.downstream_port, self.log)
+        self.downstream = python_process(folder, "downstream", listen, {})
+        self._add(WEB, *web_arguments("webapp.wsgi:app", self.port, processes=1, threads=8))
         self._add("steward-1", "tasks.steward")
         self._add("steward-2", "tasks.steward", wired=True)
         for number in (1, 2, 3):
-            self._add(f"io-{number}", *_worker(f"io-{number}", "io", "threads", 8), wired=number == 1)
-        self._add("cpu-1", *_worker("cpu-1", "cpu", "prefork", 2), wired=True)
+            self._add(f"io-{number}", *worker_arguments("tasks.app", f"io-{number}", "io"), wired=number == 1)
+        self._add("cpu-1", *worker_arguments("tasks.app", "cpu-1", "cpu", pool="prefork", size=2), wired=True)
 
     def start(self) -> None:
         """Starts everything and waits until jobs can be accepted and run."""
@@ -151,11 +151,7 @@ class Stack:
             "TIDEGATE_GRACE_SECONDS": str(GRACE_SECONDS),
             "TIDEGATE_IO_CONCURRENCY": "8",
         }
-        self.members[name] = Member(name, self._process(name, settings, *module), wires)
-
-    def _process(self, name: str, settings: dict[str, str], *module: str) -> ChildProcess:
-        command = [sys.executable, "-m", *module]
-        return ChildProcess(command, log=self.folder / f"{name}.log", environment=settings)
+        self.members[name] = Member(name, python_process(self.folder, name, module, settings), wires)
 
 
 def queue_length(stack: Stack) -> int:
@@ -173,14 +169,3 @@ def running(folder: Path, database: str) -> Iterator[Stack]:
         yield stack
     finally:
         stack.close()
-
-
-def _worker(name: str, queue: str, pool: str, concurrency: int) -> tuple[str, ...]:
-    return (
-        *("celery", "--quiet", "-A", "tasks.app", "worker", "--pool", pool, "--concurrency", str(concurrency)),
-        *("-Q", queue, "-n", f"{name}@tidegate", "--without-gossip", "--without-mingle", "--loglevel", "INFO"),
-    )
-
-
-def _downstream(port: int, log: Path) -> tuple[str, ...]:
-    return ("benchmarks.pacing.downstream", "--port", str(port), "--log", str(log))

@@ -5,17 +5,17 @@ As a module it is the Celery app of those workers; `run_baseline` publishes to t
 
 import http.client
 import os
-import sys
 import time
 from pathlib import Path
 
 from celery import Celery
 
+from benchmarks.commands import await_worker, downstream_arguments, python_process, worker_arguments
 from benchmarks.pacing.arrivals import doubles, most_within, read_log
 from benchmarks.pacing.figures import Figures
 from benchmarks.pacing.scenarios import LANE
-from benchmarks.pacing.stack import WORKERS, await_worker, worker_arguments
-from tests.support.processes import ChildProcess, free_port
+from benchmarks.pacing.stack import WORKERS
+from tests.support.processes import free_port
 from tests.support.valkey import Valkey
 
 _JOBS = 1000
@@ -40,15 +40,10 @@ def run_baseline(folder: Path) -> Figures:
     folder.mkdir(parents=True)
     broker, port, log = Valkey(folder), free_port(), folder / "arrivals.jsonl"
     environment = {"BASELINE_BROKER": broker.url, "BASELINE_PORT": str(port)}
-    listen = [sys.executable, "-m", "benchmarks.pacing.downstream", "--port", str(port), "--log", str(log)]
-    downstream = ChildProcess(listen, log=folder / "downstream.log")
+    downstream = python_process(folder, "downstream", downstream_arguments(port, log), environment)
     workers = [
-        ChildProcess(
-            [sys.executable, "-m", *worker_arguments("benchmarks.pacing.celery_limit", f"baseline-{number}", "io")],
-            log=folder / f"baseline-{number}.log",
-            environment=environment,
-        )
-        for number in range(WORKERS)
+        python_process(folder, name, worker_arguments("benchmarks.pacing.celery_limit", name, "io"), environment)
+        for name in (f"baseline-{number}" for number in range(WORKERS))
     ]
     try:
         broker.start()

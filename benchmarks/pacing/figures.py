@@ -41,6 +41,8 @@ class _Attempt:
     released: float
     ended: float | None
     outcome: str | None
+    has_place_from: float
+    """Its release; of a follower, the end of the attempt on whose place it waited."""
 
 
 def await_end(run: Run, *, longest_seconds: float) -> None:
@@ -105,13 +107,19 @@ def _places_used(calls: list[Arrival], lived: list[Span], tries: list[_Attempt],
     """Of the places that no dead attempt held: of a call whose worker died from its end on, of a message that died with
     a worker from its release on, each until the sweep ends it."""
     used = overlap(lived, [(call.at, call.until) for call in calls])
-    end_of_call = {call.job: call.until for call in reversed(calls)}  # of a job's first call
     dead = [
-        (end_of_call.get(each.job, each.released) if each.outcome == "lost" else each.released, each.ended)
-        for each in tries
-        if each.outcome in {"lost", "unclaimed"} and each.ended
+        (_call_until(each, calls), each.ended) for each in tries if each.outcome in {"lost", "unclaimed"} and each.ended
     ]
+    dead = [(begin, end) for begin, end in dead if begin < end]
     return used / (concurrency * length(lived) - overlap(lived, dead))
+
+
+def _call_until(attempt: _Attempt, calls: list[Arrival]) -> float:
+    """When the attempt's call was over at the downstream; without one, when it got its place."""
+    own = [
+        call.until for call in calls if call.job == attempt.job and attempt.released <= call.at <= (attempt.ended or 0)
+    ]
+    return max([attempt.has_place_from, *own])
 
 
 def _history(url: str, history: Path) -> tuple[list[Span], list[_Attempt], int]:
@@ -126,12 +134,14 @@ def _history(url: str, history: Path) -> tuple[list[Span], list[_Attempt], int]:
     database.close()
     with history.open("w", encoding="utf-8", newline="") as file:
         csv.writer(file).writerows([attempts.c.keys(), *tried])
+    ended = {(row.job_id, row.fence): row.ended_at / 1e6 for row in tried if row.ended_at}
     tries = [
         _Attempt(
             job=row.job_id,
             released=row.released_at / 1e6,
             ended=row.ended_at and row.ended_at / 1e6,
             outcome=row.outcome,
+            has_place_from=max(row.released_at / 1e6, ended.get((row.follows_job, row.follows_fence), 0.0)),
         )
         for row in tried
     ]

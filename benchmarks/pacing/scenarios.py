@@ -7,8 +7,9 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
+from benchmarks.commands import await_steward, await_worker
 from benchmarks.pacing.arrivals import Span
-from benchmarks.pacing.stack import Stack, await_steward, await_worker
+from benchmarks.pacing.stack import Stack
 
 LANE = "paced"
 

@@ -6,27 +6,50 @@ import os
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from benchmarks.commands import (
+    HOST,
+    THREADS,
+    await_steward,
+    await_worker,
+    downstream_arguments,
+    python_process,
+    web_arguments,
+    worker_arguments,
+)
 from tests.support import postgresql, sqlite
 from tests.support.processes import ChildProcess, free_port
 from tests.support.valkey import Valkey
 from tests.support.waiting import wait_until
 
-HOST = "127.0.0.1"
 WORKERS = 3
-THREADS = 8
 _SUBMITTERS = 8
 _WARM_UP = """
 [downstreams.warm-up]
 [operations.warm-up]
 url = "http://127.0.0.1:{port}/warm-up/50"
 """
+
+
+@dataclass(frozen=True, kw_only=True)
+class Shape:
+    """How many there are of everything; what is not said is what the pacing was measured with.
+
+    `workers` of `threads` each; `webs` server processes with `web_threads` each. `settings`: further ones, for all.
+    """
+
+    workers: int = WORKERS
+    threads: int = THREADS
+    webs: int = 1
+    web_threads: int = 8
+    stewards: int = 1
+    settings: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,14 +63,16 @@ class Answer:
 
 
 class Stack:
-    """Valkey, web, steward, three io workers of eight threads, downstream. Everything lies in `folder`.
+    """Valkey, web, steward, three io workers of eight threads (or another `shape`), downstream. All lies in `folder`.
 
     `operations` is the operations file; `{port}` in it becomes the downstream's. An operation of our own beside it
     warms a new stack up, so that no measurement begins with the making of connections.
     """
 
-    def __init__(self, folder: Path, database_url: str, operations: str) -> None:
+    def __init__(self, folder: Path, database_url: str, operations: str, shape: Shape | None = None) -> None:
         folder.mkdir(parents=True)
+        shape = shape or Shape()
+        self.folder = folder
         self.database_url = database_url
         self.log = folder / "arrivals.jsonl"
         self.broker = Valkey(folder)
@@ -59,46 +84,51 @@ class Stack:
             "TIDEGATE_DATABASE_URL": database_url,
             "TIDEGATE_BROKER_URL": self.broker.url,
             "TIDEGATE_OPERATIONS_FILE": str(folder / "operations.toml"),
+            "TIDEGATE_IO_CONCURRENCY": str(shape.threads),
+            **shape.settings,
         }
 
-        def process(name: str, *arguments: str) -> ChildProcess:
-            command = [sys.executable, "-m", *arguments]
-            return ChildProcess(command, log=folder / f"{name}.log", environment=self.environment)
+        def process(name: str, arguments: Sequence[str]) -> ChildProcess:
+            return python_process(folder, name, arguments, self.environment)
 
-        self.downstream = process(
-            "downstream",
-            *("benchmarks.pacing.downstream", "--port", str(self.downstream_port), "--log", str(self.log)),
+        self.downstream = process("downstream", downstream_arguments(self.downstream_port, self.log))
+        self.steward, *self.spare_stewards = (
+            process("steward" if number == 1 else f"steward-{number}", ("tasks.steward",))
+            for number in range(1, shape.stewards + 1)
         )
-        self.steward = process("steward", "tasks.steward")
         self.web = process(
-            "web",
-            *("granian", "--interface", "wsgi", "--host", HOST, "--port", str(self.port), "--workers", "1"),
-            *("--blocking-threads", "8", "--no-ws", "webapp.wsgi:app"),
+            "web", web_arguments("webapp.wsgi:app", self.port, processes=shape.webs, threads=shape.web_threads)
         )
         self.workers = [
-            process(f"io-{number}", *worker_arguments("tasks.app", f"io-{number}", "io"))
-            for number in range(1, WORKERS + 1)
+            process(f"io-{number}", worker_arguments("tasks.app", f"io-{number}", "io", size=shape.threads))
+            for number in range(1, shape.workers + 1)
         ]
+        self._warm_up_jobs = 3 * shape.workers * shape.threads
         self._local = threading.local()
 
     def start(self) -> None:
         """Starts everything and waits until it is ready."""
         self.downstream.start()
         self.broker.start()
-        for process in (self.web, self.steward, *self.workers):
+        for process in self._own:
             process.start()
         self.downstream.wait_for_log("listening on")
         await_worker(self.workers)
-        await_steward(self.steward)
+        for steward in (self.steward, *self.spare_stewards):
+            await_steward(steward)
         wait_until(self._is_ready, description="the web server is ready", timeout_seconds=30)
-        for answer in self.submit_many("warm-up", 3 * WORKERS * THREADS):
+        for answer in self.submit_many("warm-up", self._warm_up_jobs):
             self._await_success(f"/v1/jobs/{answer.document['id']}")
 
     def stop(self) -> None:
         """Kills everything: what was to be measured is in the log and in the database."""
-        for process in (self.web, *self.workers, self.steward, self.downstream):
+        for process in (*self._own, self.downstream):
             process.kill()
         self.broker.stop()
+
+    @property
+    def _own(self) -> tuple[ChildProcess, ...]:
+        return (self.web, self.steward, *self.spare_stewards, *self.workers)
 
     def request(self, method: str, path: str, document: Any = None) -> Answer:
         """One request to the web server, over this thread's own connection."""
@@ -145,34 +175,6 @@ class Stack:
 def _be_nice() -> None:
     if sys.platform == "linux":  # where a thread has a niceness of its own
         os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), 15)
-
-
-def worker_arguments(app: str, name: str, queue: str) -> Sequence[str]:
-    """A Celery worker of eight threads, as the embedded default starts it."""
-    return (
-        *("celery", "--quiet", "-A", app, "worker", "--pool", "threads", "--concurrency", str(THREADS)),
-        *("-Q", queue, "-n", f"{name}@tidegate", "--without-gossip", "--without-mingle", "--loglevel", "INFO"),
-    )
-
-
-def await_worker(workers: Sequence[ChildProcess], *, all_of_them: bool = True) -> None:
-    """Waits until the workers, or the first of them, say that they are ready."""
-    _await(workers, "ready.", all if all_of_them else any)
-
-
-def await_steward(steward: ChildProcess) -> None:
-    """Waits until the steward says that it is at work."""
-    _await([steward], "steward of ", all)
-
-
-def _await(processes: Sequence[ChildProcess], words: str, which: Callable[[Iterator[bool]], bool]) -> None:
-    def is_written() -> bool:
-        for process in processes:
-            if not process.is_running:
-                raise RuntimeError(f"{process.command} ended:\n{process.logs()[-3000:]}")
-        return which(words in process.logs_since_start() for process in processes)
-
-    wait_until(is_written, description=f"{words!r} is in the log", timeout_seconds=60)
 
 
 @contextmanager

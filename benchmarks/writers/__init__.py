@@ -1,0 +1,1 @@
+"""Does a writer starve beside others?"""

@@ -1,0 +1,1 @@
+"""What people would use instead: plain Flask routes, hand-written jobs, bare Celery."""

@@ -1,0 +1,104 @@
+"""What a submit, a poll and a job cost the database, so that none of it grows unseen.
+
+Numbers that fell belong here too: a change that is measured (`make bench`) writes down what it saved.
+"""
+
+import pytest
+
+from tests.support.jobs import open_lane, release, release_one, row_of, submit
+from tests.support.operations import echo
+from tests.support.running import runner_of
+from tests.support.statements import Asked, asked
+from tests.support.web import Web
+from tidegate import lanes
+from tidegate.database import Database
+from tidegate.operations import Body
+from tidegate.states import State
+from tidegate.store import Store
+
+_TOGETHER = 10
+
+
+@pytest.fixture
+def web(web: Web, monkeypatch: pytest.MonkeyPatch) -> Web:
+    """The face, which has just read its lanes: it does so twice a second at most, and then never again."""
+    monkeypatch.setattr(lanes, "_FRESH_SECONDS", float("inf"))
+    web.accepted()
+    return web
+
+
+@pytest.mark.parametrize(
+    ("headers", "statements"), [({}, 3), ({"Idempotency_Key": "k1"}, 5)], ids=["plain", "idempotent"]
+)
+def test_a_submit_is_one_transaction(web: Web, headers: dict[str, str], statements: int) -> None:
+    """The clock, the job and its input; with a key also a look for it and its taking."""
+    with asked(web.database) as cost:
+        web.accepted("echo", b"1", **headers)
+
+    assert_cost(cost, statements=statements, transactions=1)
+
+
+@pytest.mark.parametrize(("state", "statements"), [(State.QUEUED, 1), (State.RUNNING, 1), (State.SUCCEEDED, 2)])
+def test_a_poll_reads_the_job_and_its_result_if_there_is_one(web: Web, state: State, statements: int) -> None:
+    """No transaction, and nothing for the forecast of one that waits."""
+    job_id = web.job_in(state)
+
+    with asked(web.database) as cost:
+        web.read(job_id)
+
+    assert_cost(cost, statements=statements, transactions=0)
+
+
+def test_an_unchanged_job_is_read_and_nothing_else(web: Web) -> None:
+    """A 304 needs the row: its owner, its version and its deadline."""
+    job_id = web.job_in(State.SUCCEEDED)
+    tag = web.read(job_id).headers["ETag"]
+
+    with asked(web.database) as cost:
+        answer = web.client.get(f"/v1/jobs/{job_id}", headers={"If-None-Match": tag})
+
+    assert answer.status_code == 304
+    assert_cost(cost, statements=1, transactions=0)
+
+
+def test_a_release_is_one_transaction_for_all_that_go(store: Store) -> None:
+    """Which lanes have something due; then the lane's row, what is out, the jobs, the lane's pace, and two for each job
+    that is let go."""
+    open_lane(store, size=_TOGETHER)
+    for _ in range(_TOGETHER):
+        submit(store)
+
+    with asked(store.database) as cost:
+        assert len(release(store)) == _TOGETHER
+
+    assert_cost(cost, statements=5 + 2 * _TOGETHER, transactions=1)
+
+
+def test_a_job_is_two_transactions_of_its_worker(store: Store) -> None:
+    """The claim and its attempt, the input; then the outcome, the result and the end of the attempt."""
+    open_lane(store)
+    job_id = submit(store, operation=echo.name, body=Body(content=b"1", content_type="application/json"))
+    released = release_one(store)
+    runner = runner_of(store, echo)
+
+    with asked(store.database) as cost:
+        assert runner.run(job_id, released.fence)
+
+    assert row_of(store, job_id).state == State.SUCCEEDED
+    assert_cost(cost, statements=6, transactions=2)
+
+
+def test_a_quiet_steward_asks_once(database: Database) -> None:
+    """A turn of the gate that finds nothing."""
+    store = Store(database)
+    open_lane(store)
+
+    with asked(database) as cost:
+        assert release(store) == []
+
+    assert_cost(cost, statements=1, transactions=0)
+
+
+def assert_cost(cost: Asked, *, statements: int, transactions: int) -> None:
+    """Exactly so much; says what it was."""
+    assert cost.counts == (statements, transactions), str(cost)

@@ -1,0 +1,53 @@
+"""Counts what a database is asked to do."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+from sqlalchemy import Connection, event
+
+from tidegate.database import Database
+
+# How a transaction of SQLite's begins here, and what goes before and after that.
+_CONTROL = ("BEGIN", "PRAGMA busy_timeout")
+
+
+@dataclass
+class Asked:
+    """`statements`: as the server counts them, one for each set of parameters. `transactions`: those that were begun,
+    on PostgreSQL two round trips more each."""
+
+    statements: list[str] = field(default_factory=list)
+    transactions: int = 0
+
+    def __str__(self) -> str:
+        """For the message of a test that fails: what it was."""
+        return f"{len(self.statements)} statements in {self.transactions} transactions:\n" + "\n".join(self.statements)
+
+    @property
+    def counts(self) -> tuple[int, int]:
+        """Statements and transactions."""
+        return len(self.statements), self.transactions
+
+
+@contextmanager
+def asked(database: Database) -> Iterator[Asked]:
+    """What the database is asked within it, by any thread of this process."""
+    seen = Asked()
+
+    def executed(_: Connection, cursor: Any, statement: str, parameters: Any, context: Any, executemany: bool) -> None:
+        if not statement.startswith(_CONTROL):
+            seen.statements += [" ".join(statement.split())] * (len(parameters) if executemany else 1)
+
+    def committed(_: Connection) -> None:
+        seen.transactions += 1
+
+    engine = database.engine
+    event.listen(engine, "before_cursor_execute", executed)
+    event.listen(engine, "commit", committed)
+    try:
+        yield seen
+    finally:
+        event.remove(engine, "before_cursor_execute", executed)
+        event.remove(engine, "commit", committed)
