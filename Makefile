@@ -6,7 +6,7 @@ CANDIDATES := $(or $(PYTHON),python3.13 python3.12 python3.11 python3)
 SUITS := import ensurepip, sys, venv; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))
 
 .DEFAULT_GOAL := help
-.PHONY: help run test lint format settings bench-pacing bench-backlog chaos requirements clean
+.PHONY: help run test test-stack lint format secrets roll settings demo bench bench-pacing bench-backlog bench-waiting chaos requirements clean
 
 help: ## Shows this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' Makefile
@@ -17,24 +17,43 @@ run: $(VENV)/.runtime ## Starts Tidegate with all that it needs; Ctrl-C stops it
 test: $(VENV)/.dev ## Runs all tests; ARGS="tests/unit -k name" picks some
 	@$(BIN)/python -m pytest -n 4 --dist loadfile $(ARGS)
 
+test-stack: $(VENV)/.dev ## Runs the compose stack end to end, and the workers' tests in containers; needs a Docker engine
+	@$(BIN)/python -m pytest tests/stack --timeout 900 $(ARGS)
+	@CELERY_NODES=docker $(BIN)/python -m pytest -n 2 --dist loadfile -m nodes tests/integration
+
 lint: $(VENV)/.dev ## Checks style, format, types and imports
 	@$(BIN)/ruff check
 	@$(BIN)/ruff format --check
 	@$(BIN)/mypy
-	@$(BIN)/lint-imports
+	@PYTHONPATH=client $(BIN)/lint-imports
 
 format: $(VENV)/.dev ## Formats the code and fixes what can be fixed safely
 	@$(BIN)/ruff check --fix --quiet || true
 	@$(BIN)/ruff format
 
+secrets: ## Makes the passwords of the compose stack, in secrets/; those that are there stay
+	@sh config/stack/make-secrets.sh
+
+roll: ## Replaces the containers of the compose stack one by one, after a build or a change of a setting
+	@sh config/stack/roll.sh
+
 settings: $(VENV)/.runtime ## Shows every setting with its value
 	@$(BIN)/python -m config
+
+demo: $(VENV)/.demo ## Sends 300 requests in one burst: straight at an API (most are refused) and through Tidegate (none is)
+	@$(BIN)/python -m demo $(ARGS)
+
+bench: $(VENV)/.dev ## Measures the speed against what people would use instead, in half an hour; ARGS="--quick" to try
+	@$(BIN)/python -m benchmarks $(ARGS)
 
 bench-pacing: $(VENV)/.dev ## Measures the pacing at the downstream; ARGS="--scenario steady --database sqlite"
 	@$(BIN)/python -m benchmarks.pacing $(ARGS)
 
 bench-backlog: $(VENV)/.dev ## Measures a release and a poll with a thousand and with a million jobs waiting
 	@$(BIN)/python -m benchmarks.backlog $(ARGS)
+
+bench-waiting: $(VENV)/.dev ## Measures what 1,000 held requests cost and how fast they are told
+	@$(BIN)/python -m benchmarks.waiting $(ARGS)
 
 chaos: $(VENV)/.dev ## Kills everything at random and counts what is lost; ARGS="--seed 1 --jobs 10000 --faults 100"
 	@$(BIN)/python -m benchmarks.chaos $(ARGS)
@@ -47,8 +66,10 @@ requirements: $(BIN)/python ## Locks the requirements anew, at the newest versio
 	}; \
 	header="# Locked by 'make requirements' from pyproject.toml; not to be edited."; \
 	lock ../pyproject.toml > runtime.txt; \
+	lock --extra stack --constraint runtime.txt ../pyproject.toml > stack.txt; \
 	lock --group ../pyproject.toml:dev --constraint runtime.txt > dev.txt; \
 	{ echo "$$header"; cat runtime.txt; } > ../requirements.txt; \
+	{ echo "-r requirements.txt"; echo "$$header"; grep -vxFf runtime.txt stack.txt; } > ../requirements-stack.txt; \
 	{ echo "-r requirements.txt"; echo "$$header"; grep -vxFf runtime.txt dev.txt; } > ../requirements-dev.txt
 
 clean: ## Removes the virtual environment and caches; the data folder stays
@@ -65,13 +86,22 @@ $(BIN)/python:
 	echo "Install one, or name it: make PYTHON=/path/to/python3.12 ..." >&2; \
 	exit 1
 
-# The stamps: a second run installs nothing.
-$(VENV)/.runtime: requirements.txt | $(BIN)/python
+# The stamps: a second run installs nothing. The client is installed as it lies here; it brings the command `tidegate`.
+PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check
+
+$(VENV)/.runtime: requirements.txt client/pyproject.toml | $(BIN)/python
 	@echo "Installing what Tidegate needs into $(VENV)"
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.txt
+	@$(PIP_INSTALL) -r requirements.txt
+	@$(PIP_INSTALL) --no-deps --editable client
 	@touch $@
 
-$(VENV)/.dev: requirements-dev.txt requirements.txt | $(BIN)/python
+# The runtime and what draws the picture.
+$(VENV)/.demo: $(VENV)/.runtime requirements-dev.txt
+	@$(PIP_INSTALL) --constraint requirements-dev.txt matplotlib
+	@touch $@
+
+$(VENV)/.dev: requirements-dev.txt requirements.txt client/pyproject.toml | $(BIN)/python
 	@echo "Installing what Tidegate and its tests need into $(VENV)"
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements-dev.txt
+	@$(PIP_INSTALL) -r requirements-dev.txt
+	@$(PIP_INSTALL) --no-deps --editable client
 	@touch $@ $(VENV)/.runtime

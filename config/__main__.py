@@ -16,7 +16,7 @@ def main() -> int:
         print(error, file=sys.stderr)  # noqa: T201 - this is its output
         return 2
     for name, field in Settings.model_fields.items():
-        value = as_text(getattr(current, name))
+        value = as_text(getattr(current, name))  # a secret as asterisks
         if name.endswith("_url") and value:
             value = make_url(value).render_as_string(hide_password=True)
         print(f"{PREFIX}{name.upper():<18} {value:<32} {field.description}")  # noqa: T201 - this is its output

@@ -1,15 +1,16 @@
 """Every setting with its type, default and meaning. `python -m config` shows them with their values."""
 
+import base64
 import ipaddress
 import os
 from collections.abc import Mapping
 from datetime import timedelta
 from functools import cache
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from dotenv import dotenv_values
-from pydantic import AnyUrl, Field, InstanceOf, ValidationError, field_validator, model_validator
+from pydantic import AnyUrl, Field, InstanceOf, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError
@@ -18,9 +19,12 @@ from tidegate.durations import Duration, format_duration
 from tidegate.errors import ConfigurationError
 from tidegate.operations import MEGABYTE
 from tidegate.pacing import Rate
+from tidegate.signatures import KEY_BYTES
 
 PREFIX = "TIDEGATE_"
 ENV_FILE = ".env"
+# TIDEGATE_DATABASE_URL_FILE names a file with the value, as orchestrators hand out secrets.
+_IN_A_FILE = "_FILE"
 # Read by the client, which may share a shell or an .env file with the server.
 _CLIENT_SETTINGS = frozenset({"TIDEGATE_URL", "TIDEGATE_KEY"})
 
@@ -31,7 +35,10 @@ Count = Annotated[int, Field(ge=1, le=1000)]
 
 
 class Settings(BaseSettings):
-    """The settings of every process; each is read from TIDEGATE_<NAME> or the file .env."""
+    """The settings of every process; each is read from TIDEGATE_<NAME> or the file .env.
+
+    Where a value is a secret, TIDEGATE_<NAME>_FILE names a file that holds it (`read` does that).
+    """
 
     model_config = SettingsConfigDict(env_prefix=PREFIX, env_file=ENV_FILE, extra="ignore", frozen=True)
 
@@ -66,12 +73,31 @@ class Settings(BaseSettings):
     retention: Duration = Field(timedelta(days=7), description="How long final jobs are kept.")
     web_workers: Count = Field(1, description="Web server processes.")
     web_threads: Count = Field(64, description="Requests side by side in one web process; a slow upload holds one.")
+    held_requests: int = Field(
+        512, ge=0, le=10_000, description="Long polls and event streams that one web process holds beside those."
+    )
+    hold_seconds: int = Field(
+        20, ge=1, le=600, description="Longest silence: the cap of Prefer: wait, the heartbeat of event streams."
+    )
     io_workers: Count = Field(1, description="Worker processes for operations that wait for the network.")
     io_concurrency: Count = Field(32, description="Attempts side by side in one io worker (threads).")
     cpu_concurrency: Count = Field(2, description="Attempts side by side in the cpu worker (processes).")
     max_body: int = Field(20 * MEGABYTE, ge=1, description="Largest request body, bytes; an operation may take less.")
     max_result: int = Field(5 * MEGABYTE, ge=1, description="Largest result, bytes.")
     sample_port: int = Field(8001, ge=0, le=65535, description="Port of the sample downstream; 0: not started.")
+    events: bool = Field(
+        False, description="Celery events, for Flower: they cost a worker two fifths of the jobs it can do."
+    )
+    webhook_networks: Annotated[tuple[IPNetwork, ...], NoDecode] = Field(
+        (), description="Private networks that webhooks may reach, by comma, such as 10.1.0.0/16; public ones they may."
+    )
+    webhook_timeout: Duration = Field(timedelta(seconds=15), description="One sending of a webhook, in total.")
+    webhook_concurrency: Count = Field(16, description="Webhooks sent side by side by one worker (threads).")
+    webhook_key: SecretStr = Field(
+        SecretStr(""),
+        description="What webhook secrets are made from, the same in all processes: 32 bytes in base64; of several, by "
+        "comma, the first makes new ones; empty: made once, in the data folder.",
+    )
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field(
         "INFO", description="Least severity that is logged."
     )
@@ -81,7 +107,7 @@ class Settings(BaseSettings):
     def _read_rate(cls, value: object) -> object:
         return (Rate.parse(value) if value.strip() else None) if isinstance(value, str) else value
 
-    @field_validator("operations", "trusted_proxies", "cors_origins", mode="before")
+    @field_validator("operations", "trusted_proxies", "cors_origins", "webhook_networks", mode="before")
     @classmethod
     def _split(cls, value: object) -> object:
         return tuple(name.strip() for name in value.split(",") if name.strip()) if isinstance(value, str) else value
@@ -95,6 +121,12 @@ class Settings(BaseSettings):
             backend = "none"
         if backend not in {"sqlite", "postgresql"}:
             raise ValueError("write sqlite:////path/to/file.db or postgresql+psycopg://user:password@host/name")
+        return value
+
+    @field_validator("webhook_key")
+    @classmethod
+    def _check_webhook_key(cls, value: SecretStr) -> SecretStr:
+        webhook_keys(value.get_secret_value())
         return value
 
     @field_validator("public_url")
@@ -124,6 +156,22 @@ class Settings(BaseSettings):
         return self.data / "run"
 
 
+def webhook_keys(text: str) -> list[bytes]:
+    """The keys in a value of TIDEGATE_WEBHOOK_KEY; raises ValueError for one that is none."""
+    keys = []
+    for each in filter(None, map(str.strip, text.split(","))):
+        try:
+            key = base64.b64decode(each, validate=True)
+        except ValueError:
+            key = b""
+        if len(key) != KEY_BYTES:
+            raise ValueError(
+                f"each key is {KEY_BYTES} bytes in base64; make one with: openssl rand -base64 {KEY_BYTES}"
+            )
+        keys.append(key)
+    return keys
+
+
 @cache
 def settings() -> Settings:
     """The settings of this process, read once. Raises ConfigurationError that names each bad one."""
@@ -132,17 +180,19 @@ def settings() -> Settings:
 
 def read() -> Settings:
     """Reads the settings anew; see `settings`."""
+    given = environment()
     unknown = sorted(
         name
-        for name in {*os.environ, *dotenv_values(ENV_FILE)}  # noqa: TID251 - this file is the one reader
+        for name in given
         if name.startswith(PREFIX)
         and name not in _CLIENT_SETTINGS
-        and name.removeprefix(PREFIX).lower() not in Settings.model_fields
+        and not _is_setting(name)
+        and not _is_setting(name.removesuffix(_IN_A_FILE))
     )
     if unknown:
         raise ConfigurationError(f"{', '.join(unknown)}: no such setting; `python -m config` lists them")
     try:
-        return Settings()
+        return Settings(**_from_files(given))
     except ValidationError as error:
         faults = [f"{_name(fault['loc'])}: {fault['msg'].removeprefix('Value error, ')}" for fault in error.errors()]
         raise ConfigurationError("; ".join(faults)) from None
@@ -150,8 +200,25 @@ def read() -> Settings:
 
 def environment() -> Mapping[str, str]:
     """The whole environment over the file .env, for `${NAME}` in the operations file; only workers ask for it."""
-    from_file = {name: value for name, value in dotenv_values(".env").items() if value is not None}
+    from_file = {name: value for name, value in dotenv_values(ENV_FILE).items() if value is not None}
     return {**from_file, **os.environ}  # noqa: TID251 - this file is the one reader
+
+
+def value_of(name: str, given: Mapping[str, str]) -> str | None:
+    """The value of a variable, or what stands in the file that <name>_FILE names; None: neither is set.
+
+    Raises ConfigurationError when the file can't be read, or when both are set: one of them would be out of date.
+    """
+    path = given.get(name + _IN_A_FILE)
+    if not path:
+        return given.get(name)
+    if given.get(name):
+        raise ConfigurationError(f"{name} and {name}{_IN_A_FILE} are both set; leave one of them out")
+    try:
+        return Path(path).read_text(encoding="utf-8").strip()
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "it is not text"
+        raise ConfigurationError(f"{name}{_IN_A_FILE}: {path} can't be read: {reason}") from None
 
 
 def as_text(value: object) -> str:
@@ -165,6 +232,20 @@ def as_text(value: object) -> str:
             return format_duration(value)
         case _:
             return str(value)
+
+
+def _is_setting(name: str) -> bool:
+    return name.startswith(PREFIX) and name.removeprefix(PREFIX).lower() in Settings.model_fields
+
+
+def _from_files(given: Mapping[str, str]) -> dict[str, Any]:
+    """The settings that stand in files of their own. TIDEGATE_OPERATIONS_FILE is none: it is a setting itself."""
+    names = {field: PREFIX + field.upper() for field in Settings.model_fields}
+    return {
+        field: value_of(name, given)
+        for field, name in names.items()
+        if given.get(name + _IN_A_FILE) and not _is_setting(name + _IN_A_FILE)
+    }
 
 
 def _name(location: tuple[int | str, ...]) -> str:

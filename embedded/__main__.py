@@ -2,11 +2,13 @@
 
 import signal
 import sys
+from pathlib import Path
 
 from alembic.util import CommandError
 from sqlalchemy.exc import SQLAlchemyError
 
 from config.settings import Settings, settings
+from config.web_server import allow_files
 from embedded.output import Output
 from embedded.pid_files import only_supervisor, stop_leftovers
 from embedded.stack import address, check_ports, programs
@@ -39,6 +41,7 @@ def _run(current: Settings) -> int:
     for name in stop_leftovers(run_folder, current.data.resolve()):
         output.say(f"stopped {name}, left behind by a supervisor that was killed")
     check_ports(current)
+    allow_files(current)
     _migrate(current.database)
 
     supervisor = Supervisor(groups, run_folder, output)
@@ -58,12 +61,13 @@ def _migrate(url: str) -> None:
 
 def _welcome(current: Settings) -> str:
     base = address(current)
-    example = """-H 'Content-Type: application/json' -d '{"sku": "A-100", "quantity": 3}'"""
+    order = """-d '{"sku": "A-100", "quantity": 3}'"""
     return f"""
 Tidegate is ready at {base}
 
 Try it:
-  curl -i -X POST {base}/v1/operations/quote/jobs {example}
+  curl -i -X POST {base}/v1/operations/quote/jobs -H 'Content-Type: application/json' {order}
+  {Path(sys.executable).parent / "tidegate"} submit quote --url {base} --wait {order}
 
 Ctrl-C stops everything. What it keeps lies in {current.data.resolve()}
 """

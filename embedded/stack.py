@@ -8,9 +8,11 @@ from collections.abc import Mapping
 from datetime import timedelta
 from typing import Any
 
+from config import web_server
 from config.settings import Settings, environment
 from embedded import broker
 from embedded.processes import Program
+from tidegate.delivery import QUEUE as WEBHOOKS
 from tidegate.errors import ConfigurationError
 
 # A worker hands back what still runs when TIDEGATE_GRACE_SECONDS are over, and needs a moment for it; the others have
@@ -48,8 +50,10 @@ def address(settings: Settings) -> str:
 
 def _surroundings(settings: Settings) -> dict[str, str]:
     """The environment of every child: ours, with what was decided here said outright."""
+    # What a file held is said outright below, and both together would be refused.
+    said = {"TIDEGATE_DATABASE_URL_FILE"}
     return {
-        **environment(),
+        **{name: value for name, value in environment().items() if name not in said},
         "TIDEGATE_DATA": str(settings.data.resolve()),
         "TIDEGATE_DATABASE_URL": settings.database,
         "TIDEGATE_SAMPLE_PORT": str(settings.sample_port),
@@ -61,18 +65,7 @@ def _web(settings: Settings, surroundings: Mapping[str, str]) -> Program:
     host = settings.host.strip("[]")
     return Program(
         name="web",
-        arguments=(
-            *(sys.executable, "-m", "granian", "--interface", "wsgi", "--host", host, "--port", str(settings.port)),
-            *(
-                "--workers",
-                str(settings.web_workers),
-                "--blocking-threads",
-                str(settings.web_threads),
-                "--respawn-failed-workers",
-                "--no-ws",
-            ),
-            *("--workers-kill-timeout", "1", "--log-level", settings.log_level.lower(), "webapp.wsgi:app"),
-        ),
+        arguments=web_server.command(settings, stop_seconds=1),
         environment=surroundings,
         grace=QUICK,
         is_ready=lambda: _health(host, settings.port) is not None,
@@ -121,6 +114,7 @@ def _workers(settings: Settings, surroundings: Mapping[str, str]) -> Group:
             for number in range(1, settings.io_workers + 1)
         ),
         worker("cpu-1", "cpu", "prefork", settings.cpu_concurrency),
+        worker("webhooks-1", WEBHOOKS, "threads", settings.webhook_concurrency),
     )
 
 

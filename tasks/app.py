@@ -39,6 +39,9 @@ app.conf.update(
     worker_hijack_root_logger=False,
     worker_redirect_stdouts=False,
     worker_enable_remote_control=True,
+    # Flower knows a task by its events: sent, started, ended.
+    worker_send_task_events=settings().events,
+    task_send_sent_event=settings().events,
     task_default_queue="io",
     task_create_missing_queues=True,
 )

@@ -1,13 +1,15 @@
 """Sends released jobs to the broker, in batches, and knows which were surely not sent."""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
 from kombu.exceptions import BatchPublishError, OperationalError  # type: ignore[attr-defined] # new in kombu 5.7
 
 from tasks.app import app
-from tasks.run import run_job
+from tasks.run import run_job, send_delivery
 from tidegate import clock
+from tidegate.delivery import QUEUE, ReleasedDelivery
 from tidegate.job import Released
 from tidegate.operations import Queue, Registry
 
@@ -50,22 +52,27 @@ class Publisher:
         Then nothing is undone: a job whose message was lost is taken back by the sweep, and of messages sent twice
         the second finds its release claimed.
         """
-        try:
-            with app.producer_pool.acquire(block=True) as producer, producer.batch():  # type: ignore[attr-defined] # new in kombu 5.7
-                for job in released:
-                    run_job.apply_async(
-                        (job.job_id, job.fence),
-                        task_id=job.job_id,
-                        queue=job.queue,
-                        producer=producer,
-                        time_limit=self._time_limit(job),  # type: ignore[arg-type] # None: no limit
-                    )
-        except BatchPublishError as error:
-            log.warning("uncertain whether %d message(s) were sent, the sweep will see: %s", len(released), error)
-            return False
-        except _UNREACHABLE as error:
-            raise NotSent(str(error)) from error
-        return True
+
+        def publish(producer: Any) -> None:
+            for job in released:
+                run_job.apply_async(
+                    (job.job_id, job.fence),
+                    task_id=job.job_id,
+                    queue=job.queue,
+                    producer=producer,
+                    time_limit=self._time_limit(job),  # type: ignore[arg-type] # None: no limit
+                )
+
+        return _in_one_batch(publish, len(released))
+
+    def send_deliveries(self, released: Sequence[ReleasedDelivery]) -> bool:
+        """As `send`; what was lost is due again when its lease has run out."""
+
+        def publish(producer: Any) -> None:
+            for each in released:
+                send_delivery.apply_async((each.job_id, each.fence), queue=QUEUE, producer=producer)
+
+        return _in_one_batch(publish, len(released))
 
     def _time_limit(self, job: Released) -> float | None:
         """Seconds after which Celery kills the process of a computing attempt; threads can't be killed."""
@@ -74,3 +81,15 @@ class Publisher:
             return None
         left = (job.deadline - clock.now()).total_seconds()
         return min(operation.attempt_timeout.total_seconds(), max(left, 0.0)) + _LIMIT_MARGIN_SECONDS
+
+
+def _in_one_batch(publish: Callable[[Any], None], size: int) -> bool:
+    try:
+        with app.producer_pool.acquire(block=True) as producer, producer.batch():  # type: ignore[attr-defined] # new in kombu 5.7
+            publish(producer)
+    except BatchPublishError as error:
+        log.warning("uncertain whether %d message(s) were sent, the sweep will see: %s", size, error)
+        return False
+    except _UNREACHABLE as error:
+        raise NotSent(str(error)) from error
+    return True

@@ -1,10 +1,16 @@
-"""The one Celery task: it names a job and the release it belongs to. Everything else is in the row."""
+"""The two Celery tasks: each names a row and the release it belongs to. Everything else is in the row."""
 
 from tasks.app import app
-from tasks.worker import runner
+from tasks.worker import runner, sender
 
 
 @app.task(name="tasks.run.run_job")
 def run_job(job_id: str, fence: int) -> None:
     """Makes one attempt at the job, if this release still stands."""
     runner().run(job_id, fence)
+
+
+@app.task(name="tasks.run.send_delivery")
+def send_delivery(job_id: str, fence: int) -> None:
+    """Makes one attempt at telling the job's webhook, if this release still stands."""
+    sender().run(job_id, fence)

@@ -1,4 +1,4 @@
-"""The steward: a process of its own that runs the gate and the sweep. `python -m tasks.steward`; any number is safe."""
+"""The steward: a process that runs gate, sweep and courier. `python -m tasks.steward`; any number is safe."""
 
 import logging
 import signal
@@ -10,14 +10,16 @@ from datetime import timedelta
 from config import logs
 from config.registry import load_registry
 from config.settings import settings
+from tasks.courier import Courier
 from tasks.publisher import NotSent, Publisher
+from tasks.pulse import Pulse
 from tidegate import clock
 from tidegate.database import UNREACHABLE, Database
 from tidegate.errors import ConfigurationError
 from tidegate.gate import SLOW_LOOK_SECONDS, Gate
 from tidegate.store import SampleStore, Store
 from tidegate.sweep import ClockWatch, sweep
-from tidegate.wake import ear_for
+from tidegate.wake import DELIVERIES, Bell, bell_for, ear_for
 
 log = logging.getLogger(__name__)
 
@@ -31,8 +33,19 @@ _PATIENCE = timedelta(seconds=20)
 class Steward:
     """Releases what may go, publishes it, and sweeps once a second."""
 
-    def __init__(self, store: Store, publisher: Publisher, *, retention: timedelta, lease: timedelta) -> None:
+    def __init__(
+        self,
+        store: Store,
+        publisher: Publisher,
+        bell: Bell,
+        *,
+        retention: timedelta,
+        lease: timedelta,
+        pulse: Pulse,
+    ) -> None:
         self._store = store
+        self._bell = bell
+        self._pulse = pulse
         self._gate = Gate(store.lanes)
         self._publisher = publisher
         self._retention = retention
@@ -41,7 +54,12 @@ class Steward:
         self._broker_is_up = True
 
     def run_once(self) -> float:
-        """One turn; the seconds after which the next is due unless woken."""
+        """One turn; the seconds after which the next is due unless woken. One without the database has no pulse."""
+        seconds = self._turn()
+        self._pulse.beat()
+        return seconds
+
+    def _turn(self) -> float:
         if clock.monotonic() >= self._sweep_due:
             self._look_after()
         if not self._broker_is_up and not self._find_broker():
@@ -62,6 +80,8 @@ class Steward:
         swept = sweep(upkeep, retention=self._retention, may_rescue=self._clock_watch.may_rescue(upkeep.now()))
         if swept.total:
             log.info("swept: %s", swept)
+        if swept.expired or swept.rescued:
+            self._bell.changed()
         self._sweep_due = clock.monotonic() + (0.0 if swept.is_full else SWEEP_SECONDS)
 
     def _find_broker(self) -> bool:
@@ -112,12 +132,14 @@ def main() -> int:
     stopped = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stopped.set())
-    store = Store(Database(current.database, pool_size=2, patience=_PATIENCE))
+    store = Store(Database(current.database, pool_size=3, patience=_PATIENCE))
     steward = Steward(
         store,
         Publisher(registry),
+        bell_for(current.broker_url),
         retention=current.retention,
         lease=timedelta(seconds=current.lease_seconds),
+        pulse=Pulse(current.run_folder, "steward"),
     )
     while not stopped.is_set():
         try:
@@ -129,6 +151,10 @@ def main() -> int:
     log.info("steward of %d downstream(s)", len(registry.downstreams))
     sampler = Sampler(store.samples)
     threading.Thread(target=run, args=(sampler.run_once, stopped.wait, stopped), name="sampler", daemon=True).start()
+    courier = Courier(store.sending, Publisher(registry))
+    courier_ear = ear_for(current.broker_url, DELIVERIES)
+    courier_wait = courier_ear.wait if courier_ear else stopped.wait
+    threading.Thread(target=run, args=(courier.run_once, courier_wait, stopped), name="courier", daemon=True).start()
     ear = ear_for(current.broker_url)
     run(steward.run_once, ear.wait if ear else stopped.wait, stopped)
     log.info("steward stops")

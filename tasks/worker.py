@@ -6,6 +6,7 @@ import signal
 import sys
 import threading
 import uuid
+from collections.abc import Mapping
 from datetime import timedelta
 from functools import cache
 from typing import Any
@@ -15,14 +16,21 @@ from celery import signals
 from config import logs
 from config.registry import load_registry_with_secrets
 from config.settings import settings
+from config.webhook_keyring import load_keyring
+from tasks.pulse import Pulse
 from tidegate import clock
 from tidegate.database import UNREACHABLE, Database
+from tidegate.delivery import QUEUE as WEBHOOKS
+from tidegate.egress import Egress
 from tidegate.errors import ConfigurationError
+from tidegate.handover import handover_for
 from tidegate.heartbeat import Heartbeat
 from tidegate.operations import Queue, Registry
 from tidegate.runner import Runner
 from tidegate.store import PresenceStore, Store
-from tidegate.wake import Bell, bell_for
+from tidegate.wake import DELIVERIES, Bell, bell_for
+from tidegate.webhook_secrets import SecretStore
+from tidegate.webhooks import Sender
 
 log = logging.getLogger(__name__)
 
@@ -64,19 +72,51 @@ def runner() -> Runner:
         lease=timedelta(seconds=current.lease_seconds),
         max_result=current.max_result,
         bell=bell(),
+        handover=handover_for(current.broker_url),
+    )
+
+
+@cache
+def sender() -> Sender:
+    """This process's sender of webhooks, which knows nothing of operations and their secrets."""
+    current = settings()
+    database = Database(
+        current.database,
+        pool_size=current.webhook_concurrency + _CONNECTIONS_BESIDE_ATTEMPTS,
+        patience=_PATIENCE,
+    )
+    return Sender(
+        Store(database).sending,
+        SecretStore(database, cache(lambda: load_keyring(current))),
+        Egress(current.webhook_networks),
+        timeout=current.webhook_timeout,
+        bell=bell_for(current.broker_url, DELIVERIES),
     )
 
 
 @signals.celeryd_init.connect
-def _prepare(sender: str, **_: Any) -> None:
+def _prepare(sender: str, options: Mapping[str, Any], **_: Any) -> None:
     """Before anything else: logs by our format, and a bad setting stops the start by its name."""
     try:
         level, name = settings().log_level, sender.partition("@")[0]
         signals.setup_logging.connect(lambda **_: logs.configure(level, name), weak=False)
-        registry()
+        if options.get("queues") != [WEBHOOKS]:  # those who send webhooks need no downstream's secret
+            registry()
     except ConfigurationError as error:
         print(error, file=sys.stderr)  # noqa: T201 - the log is not set up yet
         sys.exit(2)
+
+
+@signals.celeryd_init.connect
+def _show_pulse(sender: str, **_: Any) -> None:
+    """Celery's consumer turns (it sends this signal every 2 s while it is connected) and the database hears us."""
+    pulse = Pulse(settings().run_folder, sender.partition("@")[0])
+
+    def beat(**_: Any) -> None:
+        if any(heartbeat.is_heard for heartbeat in _heartbeats):
+            pulse.beat()
+
+    signals.heartbeat_sent.connect(beat, weak=False)
 
 
 @signals.worker_ready.connect
@@ -86,8 +126,9 @@ def _begin(sender: Any, **_: Any) -> None:
         return
     controller = sender.controller
     queues = set(controller.app.amqp.queues.consume_from)
-    if len(queues) != 1 or not queues <= set(Queue):
-        log.error("start a worker with exactly one of -Q %s, not %s", ", -Q ".join(Queue), ", ".join(sorted(queues)))
+    known = [*Queue, WEBHOOKS]
+    if len(queues) != 1 or not queues <= set(known):
+        log.error("start a worker with exactly one of -Q %s, not %s", ", -Q ".join(known), ", ".join(sorted(queues)))
         os.kill(os.getpid(), signal.SIGTERM)
         return
     is_prefork = controller.pool_cls.__module__ == "celery.concurrency.prefork"
@@ -98,11 +139,17 @@ def _begin(sender: Any, **_: Any) -> None:
         size=controller.concurrency,
         lease=timedelta(seconds=settings().lease_seconds),
         children=(lambda: set(controller.pool.info["processes"])) if is_prefork else None,
-        after_take_back=bell().ring,
+        after_take_back=_tell_all,
     )
     _heartbeats.append(heartbeat)
     heartbeat.start()
     bell().ring()
+
+
+def _tell_all() -> None:
+    """Jobs were taken from attempts: the steward may release them, and who watches them sees them queued."""
+    bell().ring()
+    bell().changed()
 
 
 @signals.worker_process_init.connect
@@ -153,5 +200,5 @@ def _hand_back() -> None:
             return
         if handed_back:
             log.warning("%d job(s) handed back to run elsewhere", handed_back)
-            bell().ring()
+            _tell_all()
             clock.sleep(0.05)  # the bell rings from a thread

@@ -18,6 +18,7 @@ _TIERS = {
     "unit": "nothing is started; milliseconds",
     "integration": "real databases, broker and workers",
     "e2e": "the whole stack as a user starts it",
+    "stack": "docker-compose.yml on a Docker engine; only `make test-stack` runs them",
 }
 
 # The same examples in every run, so that a failure is one of the change and not of the day; HYPOTHESIS_PROFILE=search
@@ -36,6 +37,7 @@ def pytest_configure(config: pytest.Config) -> None:
     """Begins the run in the main process, joins it in an xdist worker."""
     for tier, meaning in _TIERS.items():
         config.addinivalue_line("markers", f"{tier}: {meaning} (set by the folder)")
+    config.addinivalue_line("markers", "nodes: has workers or a steward beside it (set by the fixtures)")
     config.addinivalue_line("markers", "postgresql: needs PostgreSQL server binaries (set by the fixtures)")
     if hasattr(config, "workerinput"):
         run.join(Path(config.workerinput["run_folder"]))

@@ -52,21 +52,30 @@ class DeadlineBackend(httpcore2.NetworkBackend):
         socket_options: _Options = None,
     ) -> httpcore2.NetworkStream:
         """As httpcore's; raises its ConnectTimeout and ConnectError."""
-        try:
-            addresses = [info[4][0] for info in socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)]
-        except OSError as error:
-            raise httpcore2.ConnectError(f"{host} has no address: {error}") from error
         failure: Exception = httpcore2.ConnectError(f"{host} has no address")
-        for address in dict.fromkeys(addresses):
+        for address in self.addresses_of(host, port):
             try:
                 stream = self._inner.connect_tcp(
-                    str(address), port, _left(httpcore2.ConnectTimeout), local_address, socket_options
+                    address, port, _left(httpcore2.ConnectTimeout), local_address, socket_options
                 )
             except httpcore2.ConnectError as error:
                 failure = error
             else:
                 return _DeadlineStream(stream)
         raise failure
+
+    def addresses_of(self, host: str, port: int) -> list[str]:
+        """Where to try to connect, in this order; raises ConnectError."""
+        try:
+            found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+        except OSError as error:
+            raise httpcore2.ConnectError(f"{host} has no address: {error}") from error
+        return list(dict.fromkeys(str(info[4][0]) for info in found))
+
+    @staticmethod
+    def seconds_left() -> float:
+        """Until the deadline of this thread; raises ConnectTimeout when it is over."""
+        return _left(httpcore2.ConnectTimeout)
 
 
 class _DeadlineStream(httpcore2.NetworkStream):

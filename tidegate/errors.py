@@ -9,6 +9,10 @@
     │   ├── MalformedBody         not JSON at all
     │   ├── InvalidInput          JSON, but it breaks the operation's schema
     │   ├── InvalidHeader         a header of the contract that can't be read
+    │   ├── InvalidWebhook        a webhook that can't be sent to, or for which there is no secret
+    │   ├── UnknownDelivery       also one of another client
+    │   ├── DeliveryNotDue        its job has not ended
+    │   ├── UnknownSecret         also one of another client
     │   ├── BodyTooLarge
     │   ├── InvalidQuery          a query parameter that can't be read
     │   ├── IdempotencyConflict   the key was used for another request
@@ -18,6 +22,7 @@
     │   ├── Unauthorized          no key, or none that is good
     │   ├── Forbidden             a good key that may not do this
     │   ├── TooFast               this client submits or polls faster than its limit
+    │   ├── NoRoom                as many requests are held as may be
     │   ├── UnknownDownstream
     │   ├── CannotFinishInTime    the backlog ahead is longer than the job's timeout
     │   └── Unavailable           the database can't be reached, or has no room
@@ -81,6 +86,22 @@ class InvalidHeader(Refusal):
     """A header of the contract can't be read or asks for what can't be."""
 
 
+class InvalidWebhook(Refusal):
+    """The Webhook-Url can't be sent to, or there is no secret to sign with."""
+
+
+class UnknownDelivery(Refusal):
+    """No job of this client with this id has a webhook."""
+
+
+class DeliveryNotDue(Refusal):
+    """The job has not ended; there is nothing to send yet."""
+
+
+class UnknownSecret(Refusal):
+    """No webhook secret of this client with this id signs."""
+
+
 class BodyTooLarge(Refusal):
     """The body is larger than the operation takes."""
 
@@ -119,6 +140,12 @@ class TooFast(Refusal):
     def __init__(self, message: str, retry_after: timedelta) -> None:
         super().__init__(message)
         self.retry_after = retry_after
+
+
+class NoRoom(Refusal):
+    """This process holds as many requests as it may; poll instead, or try again after `Retry-After`."""
+
+    retry_after = timedelta(seconds=5)
 
 
 class UnknownDownstream(Refusal):

@@ -56,6 +56,11 @@ class Heartbeat:
             after_in_child=self._in_database.release,
         )
 
+    @property
+    def is_heard(self) -> bool:
+        """Whether the database took a beat within the last lease."""
+        return clock.monotonic() < self._beat_due + self._lease.total_seconds() * 2 / 3
+
     def start(self) -> None:
         """Beats once, so that the gate knows of this worker at once, and goes on in a thread, also when the database
         is away just now."""

@@ -12,6 +12,7 @@ from typing import TypeVar
 import uuid_utils
 
 from tidegate.admission import Admission
+from tidegate.delivery import Webhook
 from tidegate.errors import (
     BodyTooLarge,
     IdempotencyConflict,
@@ -29,10 +30,12 @@ from tidegate.lanes import Lanes
 from tidegate.operations import CONTENT_TYPE_LENGTH, Operation, Registry
 from tidegate.states import State
 from tidegate.store.callers import CallerStore, NewJob
+from tidegate.store.deliveries import DeliveryStore
 from tidegate.store.idempotency import StoredKey
 from tidegate.store.listing import Filter
 from tidegate.submission import Submission
 from tidegate.wake import Bell
+from tidegate.webhook_door import WebhookDoor
 
 Answer = TypeVar("Answer")
 
@@ -46,6 +49,8 @@ class Jobs:
     lanes: Lanes
     admission: Admission
     bell: Bell
+    deliveries: DeliveryStore
+    webhook_door: WebhookDoor
 
     def submit(self, submission: Submission) -> Job:
         """Records a job. When this returns it is committed, and will reach a final state whatever dies.
@@ -99,6 +104,8 @@ class Jobs:
         if delay >= timeout:
             raise InvalidHeader("Job-Not-Before: it must lie before the deadline")
         operation.check(body)
+        if submission.webhook:
+            self.webhook_door.check(submission.webhook, submission.client_id)
         self.admission.check(operation, client_id=submission.client_id, timeout=timeout, delay=delay, ahead=ahead)
         return NewJob(
             id=str(uuid_utils.uuid7()),
@@ -112,6 +119,7 @@ class Jobs:
             paced_by_calls=operation.paced_by_calls,
             traceparent=submission.traceparent,
             retry_of=submission.retry_of,
+            webhook=submission.webhook,
             idempotency_key=submission.idempotency_key,
             fingerprint=submission.fingerprint if submission.idempotency_key else None,
             body=body,
@@ -175,12 +183,14 @@ class Jobs:
         job = self.store.cancel(job_id, client_id)
         if job is None:
             raise _unknown(job_id)
+        self.bell.changed(job.id)
         if job.state.is_final and job.state is not State.CANCELLED:
             raise JobAlreadyFinal(f"the job is already {job.state}")
         return job
 
     def retry(self, job_id: str, *, client_id: str | None, idempotency_key: str | None = None) -> Job:
-        """Submits a final job that did not succeed again: a new job with a new deadline and the same timeout.
+        """Submits a final job that did not succeed again: a new job with a new deadline, the same timeout
+        and webhook.
 
         Raises UnknownJob, JobNotFinal, JobAlreadyFinal for one that succeeded, and what `submit` raises.
         """
@@ -202,6 +212,7 @@ class Jobs:
                 idempotency_key=idempotency_key,
                 traceparent=job.traceparent,
                 retry_of=job.id,
+                webhook=self._webhook_of(job),
             )
         )
 
@@ -213,6 +224,14 @@ class Jobs:
         if not self.store.delete(job_id, client_id):
             job = self.get(job_id, client_id=client_id)
             raise JobNotFinal(f"the job is still {job.state}; cancel it first")
+        self.bell.changed(job_id)
+
+    def _webhook_of(self, job: Job) -> Webhook | None:
+        """Where the job's end was to be told: a new try is told there too."""
+        delivery = self.deliveries.get(job.id, None) if job.has_webhook else None
+        if delivery is None:
+            return None
+        return Webhook(url=delivery.url, base_url=delivery.base_url)
 
     def _replay(self, submission: Submission, known: Mapping[tuple[str, str], StoredKey]) -> Job | None:
         if submission.idempotency_key is None:

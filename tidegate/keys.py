@@ -1,22 +1,26 @@
-"""API keys: made, shown once, stored as a hash, checked, revoked."""
+"""API keys: made, shown once, stored as a hash, checked, revoked; and tickets, which stand for one at one job."""
 
 import base64
 import hashlib
 import hmac
 import secrets
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
-from typing import Any
+from typing import Any, TypeVar
 
 import uuid_utils
-from sqlalchemy import func, insert, or_, select, update
+from sqlalchemy import ColumnElement, func, insert, or_, select, update
 
 from tidegate import clock
 from tidegate.database import Database, database_now
 from tidegate.models import clients, keys
+from tidegate.tickets import Signer, Ticket
+
+Name = TypeVar("Name", bytes, str)
+"""A key's hash, or its id."""
 
 _PREFIX = "tg_"
 _FRESH_SECONDS = 2.0
@@ -32,10 +36,11 @@ class Role(StrEnum):
 
 @dataclass(frozen=True, kw_only=True)
 class Caller:
-    """Who is asking."""
+    """Who is asking. `signer` makes tickets in the name of the key; None where no key was needed."""
 
     client_id: str
     role: Role
+    signer: Signer | None = None
 
     @property
     def scope(self) -> str | None:
@@ -110,13 +115,22 @@ class KeyStore:
 
     def caller(self, digest: bytes) -> Caller | None:
         """Who has the good key of this hash."""
+        caller = self._caller(keys.c.hash == digest)
+        return caller if caller and caller.signer and hmac.compare_digest(caller.signer.secret, digest) else None
+
+    def holder(self, key_id: str) -> Caller | None:
+        """Who has the good key of this id."""
+        return self._caller(keys.c.id == key_id)
+
+    def _caller(self, which: ColumnElement[bool]) -> Caller | None:
         with self._database.reading() as connection:
             row = connection.execute(
-                select(keys.c.hash, keys.c.client_id, keys.c.role).where(keys.c.hash == digest, _is_good())
+                select(keys.c.id, keys.c.hash, keys.c.client_id, keys.c.role).where(which, _is_good())
             ).one_or_none()
-        if row is None or not hmac.compare_digest(row.hash, digest):
+        if row is None:
             return None
-        return Caller(client_id=row.client_id, role=Role(row.role))
+        # The hash is secret enough: who can read it can read every job.
+        return Caller(client_id=row.client_id, role=Role(row.role), signer=Signer(key_id=row.id, secret=row.hash))
 
 
 class Doorkeeper:
@@ -124,21 +138,29 @@ class Doorkeeper:
 
     def __init__(self, store: KeyStore) -> None:
         self._store = store
-        self._known: dict[bytes, tuple[float, Caller | None]] = {}
+        self._known: dict[bytes | str, tuple[float, Caller | None]] = {}
         self._lock = threading.Lock()
 
     def caller(self, secret: str) -> Caller | None:
         """Who has this key; None for one that is unknown, expired or revoked."""
-        digest = _hash(secret)
+        return self._remembered(_hash(secret), self._store.caller)
+
+    def holder(self, text: str, job_id: str) -> Caller | None:
+        """In whose name this ticket for the job was made; None unless it and its key are good."""
+        ticket = Ticket.read(text)
+        caller = self._remembered(ticket.key_id, self._store.holder) if ticket else None
+        return caller if ticket and caller and caller.signer and ticket.is_good(caller.signer, job_id) else None
+
+    def _remembered(self, name: Name, find: Callable[[Name], Caller | None]) -> Caller | None:
         with self._lock:
-            at, caller = self._known.get(digest, (float("-inf"), None))
+            at, caller = self._known.get(name, (float("-inf"), None))
         if clock.monotonic() - at <= _FRESH_SECONDS:
             return caller
-        caller = self._store.caller(digest)
+        caller = find(name)
         with self._lock:
             if len(self._known) >= _MOST_REMEMBERED:
                 self._known.clear()
-            self._known[digest] = clock.monotonic(), caller
+            self._known[name] = clock.monotonic(), caller
         return caller
 
 

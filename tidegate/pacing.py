@@ -15,7 +15,7 @@ _UNITS = {period: unit for unit, period in _PERIODS.items()}
 _PATTERN = re.compile(r"(\d{1,9})\s*/\s*([smhd])", re.ASCII)
 _STEPS = 60
 _CLOCK_STEP = 1_000_000
-_LONGEST_AHEAD = 1_000_000  # runner.PATIENCE; the gate's horizon is shorter
+_LONGEST_AHEAD = 1_000_000  # start.PATIENCE; the gate's horizon is shorter
 
 
 @dataclass(frozen=True)

@@ -4,6 +4,7 @@ import hashlib
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
+from tidegate.delivery import Webhook
 from tidegate.operations import Body
 
 
@@ -13,6 +14,7 @@ class Submission:
 
     `timeout`: shorter than the operation's own; None: that. `not_before`: no attempt starts earlier. The same
     `idempotency_key` from the same client names the same job. `traceparent` goes with it to the downstream.
+    Its end is told to `webhook`.
     """
 
     operation: str
@@ -23,6 +25,7 @@ class Submission:
     idempotency_key: str | None = None
     traceparent: str | None = None
     retry_of: str | None = None
+    webhook: Webhook | None = None
 
     @property
     def fingerprint(self) -> bytes:
@@ -34,6 +37,7 @@ class Submission:
             str(self.timeout),
             str(self.not_before),
             str(self.retry_of),
+            *([self.webhook.url] if self.webhook else []),
         )
         for part in (*(text.encode("utf-8", "replace") for text in parts), self.body.content):
             digest.update(len(part).to_bytes(8))

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import cache
 from typing import cast
 
 from flask import Flask, Response, current_app, request
@@ -10,15 +11,21 @@ from werkzeug.exceptions import BadRequest
 
 from config.registry import load_registry
 from config.settings import Settings
+from config.webhook_keyring import load_keyring
 from tidegate.admission import Admission, Disk
 from tidegate.client_limits import ClientLimit
 from tidegate.database import Database
+from tidegate.egress import Egress
 from tidegate.jobs import Jobs
 from tidegate.keys import Doorkeeper, KeyStore
 from tidegate.lanes import Lanes
+from tidegate.lookout import Lookout
 from tidegate.operations import Registry
 from tidegate.store import Store
 from tidegate.wake import Bell, bell_for
+from tidegate.webhook_door import WebhookDoor
+from tidegate.webhook_secrets import SecretStore
+from webapp.turns import Turns
 
 # Fewer than threads: most of those read a body or wait for their turn. Twice as many more are opened in need.
 _CONNECTIONS = 10
@@ -31,7 +38,15 @@ SECURITY_HEADERS = {
     "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'; sandbox",
     "Referrer-Policy": "no-referrer",
 }
-EXPOSED_HEADERS = ("Location", "Retry-After", "ETag", "Tidegate-Job-State", "RateLimit", "RateLimit-Policy")
+EXPOSED_HEADERS = (
+    "Location",
+    "Retry-After",
+    "ETag",
+    "Preference-Applied",
+    "Tidegate-Job-State",
+    "RateLimit",
+    "RateLimit-Policy",
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,7 +58,10 @@ class Gateway:
     store: Store
     lanes: Lanes
     bell: Bell
+    turns: Turns
+    lookout: Lookout
     jobs: Jobs
+    secrets: SecretStore
     doorkeeper: Doorkeeper | None
     submit_limit: ClientLimit | None
     poll_limit: ClientLimit | None
@@ -52,15 +70,31 @@ class Gateway:
 def create_app(settings: Settings, database: Database | None = None) -> Flask:
     """The WSGI application. Needs no database to start, only to answer."""
     # They import `gateway` from here.
-    from webapp import batch, bulk, docs, downstreams, errors, health, jobs, limits, operations, proxies  # noqa: PLC0415
+    from webapp import (  # noqa: PLC0415
+        batch,
+        bulk,
+        deliveries,
+        docs,
+        downstreams,
+        errors,
+        events,
+        health,
+        jobs,
+        limits,
+        operations,
+        proxies,
+        webhook_secrets,
+    )
 
     app = Flask(__name__, static_folder=None)
     app.url_map.merge_slashes = False  # a wrong path is a 404, never a redirect
     # One more than is taken: Werkzeug cuts a chunked body off there without a word, and the one byte tells.
     app.config["MAX_CONTENT_LENGTH"] = settings.max_body + 1
-    app.extensions["tidegate"] = _gateway(settings, database)
+    turns = Turns(app.wsgi_app, settings.web_threads)
+    app.wsgi_app = turns  # type: ignore[method-assign]
+    app.extensions["tidegate"] = _gateway(settings, turns, database)
     errors.register(app)
-    for module in (docs, health, operations, downstreams, batch, bulk, jobs):
+    for module in (docs, health, operations, downstreams, batch, bulk, jobs, events, deliveries, webhook_secrets):
         app.register_blueprint(module.routes)
     app.before_request(_check_host)
     app.after_request(limits.tell)
@@ -77,11 +111,12 @@ def gateway() -> Gateway:
     return cast("Gateway", current_app.extensions["tidegate"])
 
 
-def _gateway(settings: Settings, database: Database | None) -> Gateway:
+def _gateway(settings: Settings, turns: Turns, database: Database | None) -> Gateway:
     database = database or Database(settings.database, pool_size=_CONNECTIONS, patience=_PATIENCE)
     registry = load_registry(settings)
     store = Store(database, retention=settings.retention)
     lanes, bell = Lanes(store), bell_for(settings.broker_url)
+    secrets = SecretStore(database, cache(lambda: load_keyring(settings)))
     admission = Admission(
         lanes=lanes, max_backlog=settings.max_backlog, disk=Disk(settings.data) if database.is_sqlite else None
     )
@@ -91,7 +126,18 @@ def _gateway(settings: Settings, database: Database | None) -> Gateway:
         store=store,
         lanes=lanes,
         bell=bell,
-        jobs=Jobs(store.callers, registry, lanes, admission, bell),
+        jobs=Jobs(
+            store.callers,
+            registry,
+            lanes,
+            admission,
+            bell,
+            store.deliveries,
+            WebhookDoor(Egress(settings.webhook_networks), secrets),
+        ),
+        secrets=secrets,
+        turns=turns,
+        lookout=Lookout(store.callers, settings.broker_url, most=settings.held_requests),
         doorkeeper=Doorkeeper(KeyStore(database)) if settings.auth == "keys" else None,
         submit_limit=ClientLimit(settings.submit_limit) if settings.submit_limit else None,
         poll_limit=ClientLimit(settings.poll_limit) if settings.poll_limit else None,

@@ -5,6 +5,7 @@ from flask import g, request
 from tidegate.errors import Forbidden, Unauthorized
 from tidegate.keys import Caller, Role
 from tidegate.models import IMPLICIT_CLIENT
+from tidegate.tickets import Signer
 from webapp import gateway
 
 _EVERYONE = Caller(client_id=IMPLICIT_CLIENT, role=Role.OPERATOR)
@@ -26,6 +27,22 @@ def operator() -> Caller:
     if known.role is not Role.OPERATOR:
         raise Forbidden("this needs an operator's key")
     return known
+
+
+def caller_with_ticket(job_id: str) -> Caller:
+    """As `caller`, and a ticket for this job, in the query, does in place of a key."""
+    doorkeeper, ticket = gateway().doorkeeper, request.args.get("ticket")
+    if doorkeeper and ticket and request.authorization is None:
+        g.caller = doorkeeper.holder(ticket, job_id)
+        if g.caller is None:
+            raise Unauthorized("the ticket is not for this job, or no longer good; read the job for a new one")
+    return caller()
+
+
+def signer() -> Signer | None:
+    """What makes tickets for who makes this request; None where none is needed, or nobody was asked for a key."""
+    known: Caller | None = g.get("caller")
+    return known.signer if known else None
 
 
 def _caller_by_key() -> Caller:

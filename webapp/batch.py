@@ -11,16 +11,17 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
 from tidegate.errors import InputFault, InvalidInput, InvalidQuery, MalformedBody, Refusal, TooFast, UnsupportedBody
 from tidegate.job import Job
+from tidegate.job_document import job_path
 from tidegate.operations import Body
 from tidegate.python_operation import parse
 from tidegate.submission import Submission
 from webapp import gateway, shapes
 from webapp.auth import caller
-from webapp.documents import absolute, job_document, job_path, json_answer
+from webapp.documents import absolute, job_document, json_answer
 from webapp.errors import refusal_document
 from webapp.limits import count
 from webapp.numbers import WHOLE
-from webapp.submitting import KEY_PATTERN, traceparent, whole_body
+from webapp.submitting import KEY_PATTERN, traceparent, webhook, whole_body
 
 routes = Blueprint("batch", __name__, url_prefix="/v1")
 
@@ -84,7 +85,7 @@ def _submit_each(submissions: Sequence[Submission]) -> Sequence[Job | Refusal]:
 
 
 def _submissions(operation: str, client_id: str) -> Iterator[Submission]:
-    trace = traceparent()
+    trace, told_to = traceparent(), webhook()
     for number, item in enumerate(parse(_ITEMS, _as_array(whole_body()))):
         yield Submission(
             operation=operation,
@@ -93,6 +94,7 @@ def _submissions(operation: str, client_id: str) -> Iterator[Submission]:
             timeout=None if item.timeout is None else timedelta(seconds=item.timeout),
             idempotency_key=item.idempotency_key,
             traceparent=trace,
+            webhook=told_to,
         )
 
 

@@ -1,17 +1,17 @@
 """What clients read: a job as a document, under its HTTP status."""
 
-from typing import Any, cast
+from typing import Any
 
 import orjson
 from flask import Response, request
 
 from tidegate.forecast import Waiting
 from tidegate.job import Job, StoredBody
-from tidegate.outcomes import ErrorCode
+from tidegate.job_document import Links, document_of, job_path
 from tidegate.states import State
 from webapp import gateway, shapes
+from webapp.auth import signer
 from webapp.errors import problem
-from webapp.instants import instant
 
 HTTP_STATUS = {
     State.QUEUED: 202,
@@ -28,43 +28,23 @@ TITLES = {
     State.FAILED: "The job failed",
     State.CANCELLED: "The job was cancelled",
 }
-_ERRORS: dict[State, shapes.JobError] = {
-    State.EXPIRED: {"code": ErrorCode.DEADLINE_EXCEEDED, "message": "there was no result before the deadline"},
-    State.CANCELLED: {"code": ErrorCode.CANCELLED, "message": "the job was called off before it had a result"},
-}
+
+
+def links_here() -> Links:
+    """For who makes this request: under the public base URL if one is set, else as the request came in."""
+    return Links(base=gateway().settings.public_url or request.root_url.rstrip("/"), signer=signer())
 
 
 def absolute(path: str) -> str:
-    """The absolute URL of a path: under the public base URL if one is set, else as the request came in."""
-    return (gateway().settings.public_url or request.root_url.rstrip("/")) + path
+    """The absolute URL of a path."""
+    return links_here().base + path
 
 
-def job_path(job: Job) -> str:
-    """The one URL that tells everything about a job."""
-    return f"/v1/jobs/{job.id}"
-
-
-def job_document(job: Job, result: StoredBody | None = None, waiting: Waiting | None = None) -> shapes.Job:
-    """The document of contract and README. A result that is JSON stands in it as it is."""
-    url = absolute(job_path(job))
-    return {
-        "id": job.id,
-        "operation": job.operation,
-        "state": job.state,
-        "progress": {"percent": job.percent, "done": job.done, "total": job.total, "note": job.note},
-        "attempt": job.attempt,
-        "max_attempts": job.max_attempts,
-        "created_at": instant(job.created_at),
-        "started_at": instant(job.started_at),
-        "finished_at": instant(job.finished_at),
-        "deadline": instant(job.deadline),
-        "retry_of": job.retry_of,
-        "waiting": _waiting_document(waiting),
-        "result": orjson.Fragment(result.content) if result and result.is_json else None,
-        "result_content_type": result.content_type if result else None,
-        "error": _error_document(job),
-        "links": {"self": url, "result": f"{url}/result", "cancel": f"{url}/cancel", "retry": f"{url}/retry"},
-    }
+def job_document(
+    job: Job, result: StoredBody | None = None, waiting: Waiting | None = None, links: Links | None = None
+) -> shapes.Job:
+    """The job's document. `links`: outside of the request that they were made for."""
+    return document_of(job, links or links_here(), result, waiting)
 
 
 def job_answer(job: Job, result: StoredBody | None = None, *, status: int | None = None) -> Response:
@@ -109,20 +89,3 @@ def json_answer(document: Any, status: int = 200, content_type: str = "applicati
 def _job_problem(job: Job, document: shapes.Job, status: int) -> Response:
     error = document["error"]
     return problem(f"job-{job.state}", TITLES[job.state], status, error["message"] if error else "", document)
-
-
-def _error_document(job: Job) -> shapes.JobError | None:
-    if job.state is State.FAILED:
-        return cast("shapes.JobError", job.error)
-    return _ERRORS.get(job.state)
-
-
-def _waiting_document(waiting: Waiting | None) -> shapes.Waiting | None:
-    if waiting is None:
-        return None
-    return {
-        "reason": waiting.reason,
-        "position": waiting.position,
-        "estimated_start": instant(waiting.estimated_start),
-        "estimated_finish": instant(waiting.estimated_finish),
-    }

@@ -16,13 +16,13 @@ from pydantic import (
 
 from tidegate.errors import UnknownDownstream, UnsupportedBody
 from tidegate.forecast import LaneView
+from tidegate.instants import instant
 from tidegate.pacing import Rate
 from tidegate.python_operation import parse
 from tidegate.store.limits import UNLIMITED
 from webapp import gateway, lane_shapes
 from webapp.auth import operator
 from webapp.documents import absolute, json_answer
-from webapp.instants import instant
 from webapp.numbers import WHOLE
 
 routes = Blueprint("downstreams", __name__, url_prefix="/v1/downstreams")

@@ -13,7 +13,7 @@ from werkzeug.exceptions import HTTPException
 
 from tidegate import errors
 from tidegate.database import UNREACHABLE
-from webapp.instants import instant
+from tidegate.instants import instant
 from webapp.shapes import Fault, Problem
 
 log = logging.getLogger(__name__)
@@ -28,6 +28,10 @@ REFUSALS: dict[type[errors.Refusal], tuple[int, str, str]] = {
     errors.MalformedBody: (400, "malformed-body", "The body is not JSON"),
     errors.InvalidInput: (422, "invalid-input", "The input breaks the operation's schema"),
     errors.InvalidHeader: (400, "invalid-header", "A header can't be used"),
+    errors.InvalidWebhook: (422, "invalid-webhook", "The webhook can't be used"),
+    errors.UnknownDelivery: (404, "unknown-delivery", "There is no such delivery"),
+    errors.DeliveryNotDue: (409, "delivery-not-due", "There is nothing to send yet"),
+    errors.UnknownSecret: (404, "unknown-secret", "There is no such secret"),
     errors.BodyTooLarge: (413, "body-too-large", "The body is too large"),
     errors.InvalidQuery: (400, "invalid-query", "A query parameter can't be used"),
     errors.IdempotencyConflict: (422, "idempotency-conflict", "The Idempotency-Key was used for another request"),
@@ -39,6 +43,7 @@ REFUSALS: dict[type[errors.Refusal], tuple[int, str, str]] = {
     errors.JobAlreadyFinal: (409, "job-already-final", "The job has already ended"),
     errors.UnknownDownstream: (404, "unknown-downstream", "There is no such downstream"),
     errors.CannotFinishInTime: (503, "cannot-finish-in-time", "The job could not be done before its deadline"),
+    errors.NoRoom: (503, "no-room", "No more requests are held open just now"),
     errors.Unavailable: (503, "unavailable", "Nothing can be recorded just now"),
 }
 """Every refusal with its status, the end of its type URI, and its title. README documents each."""
@@ -86,6 +91,8 @@ def refusal_document(refusal: errors.Refusal) -> Problem:
     match refusal:
         case errors.InvalidInput():
             document["errors"] = [Fault(pointer=fault.pointer, detail=fault.detail) for fault in refusal.faults]
+        case errors.InvalidWebhook():
+            document["errors"] = [Fault(header="Webhook-Url", detail=str(refusal))]
         case errors.CannotFinishInTime():
             document["earliest_finish"] = instant(refusal.earliest_finish)
         case _:
@@ -109,7 +116,7 @@ def _refused(refusal: errors.Refusal) -> Response:
     match refusal:
         case errors.Unauthorized():
             response.headers["WWW-Authenticate"] = 'Bearer realm="tidegate"'
-        case errors.Unavailable() | errors.TooFast() | errors.CannotFinishInTime():
+        case errors.Unavailable() | errors.TooFast() | errors.CannotFinishInTime() | errors.NoRoom():
             response.headers["Retry-After"] = _seconds(refusal.retry_after)
         case _:
             pass

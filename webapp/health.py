@@ -2,6 +2,7 @@
 
 from flask import Blueprint, Response
 
+from tidegate.operations import Queue
 from tidegate.wake import is_reachable
 from webapp import gateway, shapes
 from webapp.documents import json_answer
@@ -21,7 +22,7 @@ def ready() -> Response:
     """200 when jobs can be accepted, 503 when not (the database). Says so when they are not dispatched."""
     workers = gateway().store.presence.sizes()
     broker = is_reachable(gateway().settings.broker_url)
-    dispatching = broker is not False and bool(workers)
+    dispatching = broker is not False and bool(workers.keys() & set(Queue))
     document: shapes.Readiness = {
         "status": "ready" if dispatching else "accepting, not dispatching",
         "database": "ok",

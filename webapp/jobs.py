@@ -5,11 +5,22 @@ from uuid import UUID
 from flask import Blueprint, Response, request
 
 from tidegate.job import Job
+from tidegate.job_document import job_path
 from tidegate.states import State
-from webapp import gateway, shapes
+from webapp import events, gateway, shapes
 from webapp.auth import caller
-from webapp.documents import HTTP_STATUS, absolute, accepted, entity_tag, job_answer, job_document, json_answer
+from webapp.documents import (
+    HTTP_STATUS,
+    absolute,
+    accepted,
+    entity_tag,
+    job_answer,
+    job_document,
+    json_answer,
+)
+from webapp.holding import held
 from webapp.limits import count
+from webapp.preferences import Preferences, preferences, say_applied
 from webapp.queries import listing_filter, next_page
 from webapp.submitting import idempotency_key, submission
 
@@ -20,7 +31,7 @@ routes = Blueprint("jobs", __name__, url_prefix="/v1")
 def submit(operation: str) -> Response:
     """Records a job: 202 and the one URL that tells everything about it."""
     count(gateway().submit_limit, "submits")
-    return accepted(gateway().jobs.submit(submission(operation)))
+    return _submitted(gateway().jobs.submit(submission(operation)))
 
 
 @routes.get("/jobs")
@@ -41,11 +52,17 @@ def listing() -> Response:
 
 @routes.get("/jobs/<uuid:job_id>")
 def read(job_id: UUID) -> Response:
-    """How far the job is; when it is final, how it ended."""
+    """How far the job is; when it is final, how it ended. Events instead, by `Accept`."""
     job = _job(job_id)
+    if events.is_wanted():
+        return events.stream(job)
+    job, applied = _when_changed(job)
     if HTTP_STATUS[job.state] < 400 and request.if_none_match.contains_weak(entity_tag(job)):
-        return job_answer(job, status=304)
-    return job_answer(job, gateway().jobs.result(job))
+        response = job_answer(job, status=304)
+    else:
+        response = job_answer(job, gateway().jobs.result(job))
+    response.vary.add("Accept")
+    return say_applied(response, applied)
 
 
 @routes.get("/jobs/<uuid:job_id>/result")
@@ -73,7 +90,7 @@ def retry(job_id: UUID) -> Response:
     """A final job that did not succeed, submitted again as a new job."""
     count(gateway().submit_limit, "submits")
     key = idempotency_key(request.headers.get("Idempotency-Key"))
-    return accepted(gateway().jobs.retry(str(job_id), client_id=caller().scope, idempotency_key=key))
+    return _submitted(gateway().jobs.retry(str(job_id), client_id=caller().scope, idempotency_key=key))
 
 
 @routes.delete("/jobs/<uuid:job_id>")
@@ -81,6 +98,33 @@ def delete(job_id: UUID) -> Response:
     """Erases a final job and its result."""
     gateway().jobs.delete(str(job_id), client_id=caller().scope)
     return Response(status=204)
+
+
+def _submitted(job: Job) -> Response:
+    """The answer to a submit: 202; to a client that would wait for the end, and lives to see it, that of a read."""
+    wishes = preferences()
+    now = held(job, wishes.wait, lambda job: job.state.is_final) if wishes.wait else None
+    if now is None:
+        return say_applied(accepted(job), Preferences(respond_async=wishes.respond_async))
+    if not now.state.is_final:
+        return say_applied(accepted(now), wishes)
+    response = job_answer(now, gateway().jobs.result(now))
+    response.headers["Location"] = absolute(job_path(now))
+    return say_applied(response, Preferences(wait=wishes.wait))
+
+
+def _when_changed(job: Job) -> tuple[Job, Preferences]:
+    """The job when it is another than the client knows, or its patience is over; and what made us wait, if we did."""
+    wait, tag = preferences().wait, entity_tag(job)
+    if not wait:
+        return job, Preferences()
+    is_news = bool(request.if_none_match) and not request.if_none_match.contains_weak(tag)
+    if not (is_news or job.state.is_final):
+        later = held(job, wait, lambda job: entity_tag(job) != tag)
+        if later is None:
+            return job, Preferences()
+        job = later
+    return job, Preferences(wait=wait)
 
 
 def _job(job_id: UUID) -> Job:

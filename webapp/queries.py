@@ -1,6 +1,7 @@
 """Reads the query of a list: which jobs, how many, from where."""
 
 from dataclasses import replace
+from typing import TypeVar
 from urllib.parse import urlencode
 from uuid import UUID
 
@@ -15,6 +16,7 @@ from tidegate.store.listing import Filter
 MOST_JOBS = 200
 # PostgreSQL can't be asked for a text with a NUL.
 NAME_PATTERN = r"^[^\x00]*$"
+Query = TypeVar("Query", bound=BaseModel)
 
 
 class _Query(BaseModel):
@@ -26,19 +28,24 @@ class _Query(BaseModel):
     cursor: UUID | None = None
 
 
-def listing_filter(caller: Caller) -> Filter:
-    """The filter of this request, for one job more than is asked for: whether there is a next page."""
+def read_query(model: type[Query]) -> Query:
+    """The query of this request; raises InvalidQuery."""
     try:
         # A parameter that comes twice stays a list, which none of them is.
         given = {name: each[0] if len(each) == 1 else each for name, each in request.args.lists()}
-        query = _Query.model_validate(given)
+        return model.model_validate(given)
     except ValidationError as error:
         fault = error.errors(include_url=False)[0]
         raise InvalidQuery(f"{'.'.join(map(str, fault['loc']))}: {fault['msg']}") from None
+
+
+def listing_filter(caller: Caller) -> Filter:
+    """The filter of this request, for one job more than is asked for: whether there is a next page."""
+    query = read_query(_Query)
     wanted = Filter(states=(query.state,) if query.state else (), operation=query.operation, limit=query.limit + 1)
     return replace(wanted, client_id=caller.scope, before_id=str(query.cursor) if query.cursor else None)
 
 
 def next_page(last_id: str) -> str:
-    """Path and query of the page after the job of this id."""
+    """Path and query of the page after the job of this id, or its delivery."""
     return f"{request.path}?{urlencode({**request.args.to_dict(), 'cursor': last_id})}"

@@ -1,104 +1,29 @@
-"""What the API answers with, as types: mypy holds the code to them, and /openapi.json is made of them."""
+"""What the API answers with, as types: mypy holds the code to them, and /openapi.json is made of them.
+
+A job's own document is in `tidegate.job_shapes`, for webhooks carry it too.
+"""
 
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal, NotRequired
+from typing import Annotated, Literal, NotRequired
 
-from pydantic import ConfigDict, Field, with_config
+from pydantic import Field
 from typing_extensions import TypedDict
 
-from tidegate.job import Wait
-from tidegate.outcomes import ErrorCode
-from tidegate.states import State
+from tidegate.job_shapes import Count, Instant, Job, JobId, Url, exact
 
-exact = with_config(ConfigDict(extra="forbid", use_attribute_docstrings=True))
-"""No member but those that stand there; the text below a member describes it to clients."""
+__all__ = ["Count", "Instant", "Job", "JobId", "Url", "exact"]
 
-Instant = Annotated[str, Field(json_schema_extra={"format": "date-time"})]
-"""RFC 3339 in UTC, as `instants.instant` writes it."""
-Url = Annotated[str, Field(json_schema_extra={"format": "uri"})]
 Path = Annotated[str, Field(json_schema_extra={"format": "uri-reference"})]
-JobId = Annotated[str, Field(json_schema_extra={"format": "uuid"})]
-Count = Annotated[int, Field(ge=0)]
-
-
-@exact
-class Progress(TypedDict):
-    """How far a job is."""
-
-    percent: Annotated[int, Field(ge=0, le=100)]
-    """Never goes down; 100 only when the job succeeded."""
-    done: int | None
-    total: int | None
-    """None: unknown."""
-    note: Annotated[str, Field(max_length=200)] | None
-
-
-@exact
-class Waiting(TypedDict):
-    """Why a queued job waits, and an honest estimate of how long."""
-
-    reason: Wait
-    position: Count | None
-    """How many jobs go before it."""
-    estimated_start: Instant | None
-    estimated_finish: Instant | None
-
-
-@exact
-class JobError(TypedDict):
-    """How a job ended that did not succeed."""
-
-    code: ErrorCode
-    message: str
-    downstream_status: NotRequired[int]
-    downstream_content_type: NotRequired[str]
-    downstream_body: NotRequired[str]
-    """Its first 4 KB."""
-
-
-@exact
-class JobLinks(TypedDict):
-    """Absolute URLs."""
-
-    self: Url
-    result: Url
-    cancel: Url
-    retry: Url
-
-
-@exact
-class Job(TypedDict):
-    """A job: what it is, how far it is, how it ended."""
-
-    id: JobId
-    operation: str
-    state: State
-    progress: Progress
-    attempt: Count
-    """0 before the first, 1 during it."""
-    max_attempts: Annotated[int, Field(ge=1)]
-    created_at: Instant
-    started_at: Instant | None
-    finished_at: Instant | None
-    deadline: Instant
-    """Without a result by then the job expires."""
-    retry_of: JobId | None
-    """The job that this one is a new try of."""
-    waiting: Waiting | None
-    """None unless it waits."""
-    result: Any
-    """What it brought, when that is JSON; else see `links.result`."""
-    result_content_type: str | None
-    error: JobError | None
-    links: JobLinks
 
 
 @exact
 class Fault(TypedDict):
-    """One thing that is wrong with an input."""
+    """One thing that is wrong with an input, or a header."""
 
-    pointer: str
+    pointer: NotRequired[str]
     """JSON pointer (RFC 6901) to it."""
+    header: NotRequired[str]
+    """The header that it is."""
     detail: str
 
 
@@ -113,7 +38,7 @@ class Problem(TypedDict):
     instance: Path
     """The path that was asked for."""
     errors: NotRequired[list[Fault]]
-    """With `invalid-input`: every fault."""
+    """With `invalid-input` and `invalid-webhook`: every fault."""
     earliest_finish: NotRequired[Instant]
     """With `cannot-finish-in-time`."""
 

@@ -8,11 +8,13 @@ from pydantic import AwareDatetime, TypeAdapter, ValidationError
 from werkzeug.exceptions import ClientDisconnected
 from werkzeug.http import parse_date
 
+from tidegate.delivery import Webhook
 from tidegate.errors import BodyTooLarge, InvalidHeader, UnsupportedBody
 from tidegate.operations import Body
 from tidegate.submission import Submission
 from webapp import gateway
 from webapp.auth import caller
+from webapp.documents import absolute
 
 _INSTANT = TypeAdapter(AwareDatetime)
 _RFC_3339 = re.compile(r"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d:\d\d(\.\d+)?([Zz]|[+-]\d\d:\d\d)", re.ASCII)
@@ -33,6 +35,7 @@ def submission(operation: str) -> Submission:
         not_before=_not_before(request.headers.get("Job-Not-Before")),
         idempotency_key=idempotency_key(request.headers.get("Idempotency-Key")),
         traceparent=traceparent(),
+        webhook=webhook(),
     )
 
 
@@ -41,6 +44,12 @@ def idempotency_key(value: str | None) -> str | None:
     if value is not None and not re.fullmatch(KEY_PATTERN, value):
         raise InvalidHeader("Idempotency-Key: 1 to 255 visible ASCII characters")
     return value
+
+
+def webhook() -> Webhook | None:
+    """Where the job's end is to be told; whether that can be is for the door to say."""
+    url = request.headers.get("Webhook-Url")
+    return None if url is None else Webhook(url=url.strip(), base_url=absolute(""))
 
 
 def traceparent() -> str | None:

@@ -116,3 +116,13 @@ def test_the_docs_page_and_its_style_work_under_the_prefix(nginx: Nginx, client:
     style = client.get(f"{nginx.trusted}/static/docs.css")
     assert (style.status_code, style.headers["Content-Type"].partition(";")[0]) == (200, "text/css")
     assert client.get(f"{nginx.trusted}/openapi.json").json()["servers"] == [{"url": nginx.trusted}]
+
+
+def test_events_come_through_the_proxy_as_they_happen(nginx: Nginx, client: httpx2.Client) -> None:
+    links = submit(client, nginx.trusted, "sleepy_io").json()["links"]
+    assert links["events"].startswith(nginx.trusted)
+    with client.stream("GET", links["events"]) as stream:
+        lines = stream.iter_lines()
+        assert any("data: " in line for line in lines)
+        assert client.get(links["self"]).status_code == 202, "told while it goes on, not when it is over"
+        assert '"state":"succeeded"' in [line for line in lines if line.startswith("data: ")][-1]

@@ -14,7 +14,9 @@ import psutil
 import pytest
 
 from tests.support.gateway import Gateway
+from tests.support.http_server import serving
 from tests.support.waiting import wait_until
+from tests.support.webhooks import verified
 
 ORDER = {"sku": "A-100", "quantity": 3}
 MEGABYTE = 1024 * 1024
@@ -23,7 +25,9 @@ MEGABYTE = 1024 * 1024
 @pytest.fixture(scope="module")
 def gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
     """One stack for this module, with a short lease so that rescues are seen soon."""
-    stack = Gateway(tmp_path_factory.mktemp("gateway"), settings={"LEASE_SECONDS": "3"})
+    stack = Gateway(
+        tmp_path_factory.mktemp("gateway"), settings={"LEASE_SECONDS": "3", "WEBHOOK_NETWORKS": "127.0.0.0/8"}
+    )
     try:
         stack.start()
         yield stack
@@ -200,6 +204,16 @@ def test_a_csv_of_20_mb_is_profiled_in_little_memory_and_its_progress_is_seen(
     assert web.growth < 100
 
 
+def test_a_webhook_comes_signed(gateway: Gateway) -> None:
+    secret = gateway.client.post("/v1/webhook-secrets").json()["secret"]
+    with serving() as receiver:
+        url = accepted(gateway, "echo", {"a": 1}, **{"Webhook-Url": f"{receiver.url}/end"})
+        wait_until(lambda: receiver.received, description="the webhook came", timeout_seconds=30)
+        payload = verified(receiver.received[0], secret)
+    assert (payload["type"], payload["data"]["result"]) == ("job.succeeded", {"a": 1})
+    assert payload["data"]["links"]["self"] == url
+
+
 def test_a_job_whose_worker_is_killed_succeeds_as_attempt_2(gateway: Gateway) -> None:
     url = accepted(gateway, "sleepy_io", {"seconds": 2})
     assert wait_for_progress(gateway, url)["attempt"] == 1
@@ -208,7 +222,7 @@ def test_a_job_whose_worker_is_killed_succeeds_as_attempt_2(gateway: Gateway) ->
     assert (final.status_code, final.json()["attempt"], final.json()["result"]) == (200, 2, 2)
 
 
-@pytest.mark.parametrize("name", ["web", "steward", "io-1", "cpu-1", "broker"])
+@pytest.mark.parametrize("name", ["web", "steward", "io-1", "cpu-1", "webhooks-1", "broker"])
 def test_a_killed_process_is_started_again_and_the_gateway_goes_on(gateway: Gateway, name: str) -> None:
     waiting = [accepted(gateway, "quote", ORDER) for _ in range(10)]
     running = [accepted(gateway, operation, {"seconds": 1.5}) for operation in ("sleepy_io", "sleepy_cpu")]

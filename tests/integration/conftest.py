@@ -1,9 +1,11 @@
 """Real workers and a steward around a test's own database and broker, as nodes of pytest-celery.
 
-pytest-celery would run its nodes in Docker containers; the fixtures that make containers are replaced here, and all of
-its others (celery_setup, celery_worker, celery_broker, ...) work unchanged on processes.
+pytest-celery would run its nodes in Docker containers. CELERY_NODES=process, which is what it is by default, puts
+processes in their place; CELERY_NODES=docker runs the same tests on containers of the product's image. All of
+pytest-celery's other fixtures (celery_setup, celery_worker, celery_broker, ...) work unchanged on both.
 """
 
+import itertools
 import os
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -14,15 +16,34 @@ import pytest
 from celery import Celery
 from pytest_celery import RedisTestBroker
 
+from tests.support.http_server import HttpServer, serving
 from tests.support.nodes import RedisProcess, StewardNode, StewardProcess, WorkerNode, WorkerProcess
 from tests.support.valkey import Valkey
 from tests.support.web import Web
+from tests.support.webhooks import make_secret
+from tidegate.store import Store
 
 StartWorker = Callable[..., WorkerNode]
 
-_NODES = os.environ.get("CELERY_NODES", "auto")
-if _NODES not in {"auto", "process"}:
-    raise pytest.UsageError(f"CELERY_NODES={_NODES}: nodes are processes so far; say process, or leave it out")
+_MODE = os.environ.get("CELERY_NODES", "process")
+if _MODE == "docker":
+    from tests.support.containers import ContainerRedis, StewardContainer, WorkerContainer, why_not
+
+    if reason := why_not():
+        raise pytest.UsageError(f"CELERY_NODES=docker: {reason}")
+    _Worker, _Steward = WorkerContainer, StewardContainer
+elif _MODE == "process":
+    _Worker, _Steward = WorkerProcess, StewardProcess
+else:
+    raise pytest.UsageError(f"CELERY_NODES={_MODE}: say process or docker, or leave it out")
+_STARTS_NODES = {"start_worker", "steward", "celery_setup"}
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Marks the tests that have nodes, for `-m nodes`."""
+    for item in items:
+        if _STARTS_NODES & set(getattr(item, "fixturenames", ())):
+            item.add_marker("nodes")
 
 
 @pytest.fixture
@@ -72,10 +93,21 @@ def default_worker_env(
     }
 
 
+if _MODE == "docker":
+
+    @pytest.fixture
+    def broker() -> Iterator[Valkey]:
+        """A running, empty Redis in a container, with all that a test may do to the Valkey of the other mode."""
+        server = ContainerRedis()
+        server.start()
+        yield server
+        server.container.teardown()
+
+
 @pytest.fixture
-def default_redis_broker(broker: Valkey) -> RedisProcess:
-    """In place of a container: the Valkey that the fixture `broker` gives."""
-    return RedisProcess(broker)
+def default_redis_broker(broker: Valkey) -> Any:
+    """The server that the fixture `broker` gives, as pytest-celery wants it."""
+    return broker.container if _MODE == "docker" else RedisProcess(broker)
 
 
 @pytest.fixture
@@ -103,23 +135,23 @@ def default_worker_cls() -> type[WorkerNode]:
 
 
 @pytest.fixture
-def default_worker_container(default_worker_env: dict[str, str], tmp_path: Path) -> WorkerProcess:
-    """In place of a container: a worker process of the queue io."""
-    worker = WorkerProcess("io", name="io-test", concurrency=8, environment=default_worker_env, folder=tmp_path)
+def default_worker_container(default_worker_env: dict[str, str], tmp_path: Path) -> Any:
+    """A worker of the queue io."""
+    worker = _Worker("io", name="io-test", concurrency=8, environment=default_worker_env, folder=tmp_path)
     worker.start()
     return worker
 
 
 @pytest.fixture
 def start_worker(default_worker_env: dict[str, str], celery_setup_app: Celery, tmp_path: Path) -> Iterator[StartWorker]:
-    """`start_worker("io" | "cpu", name="io-2", concurrency=8)` starts one more worker of the same stack."""
+    """`start_worker("io" | "cpu" | "webhooks", name="io-2", concurrency=8)` starts one more worker of the stack."""
     with ExitStack() as nodes:
 
         def start(queue: str, *, name: str | None = None, concurrency: int | None = None) -> WorkerNode:
-            container = WorkerProcess(
+            container = _Worker(
                 queue,
                 name=name or f"{queue}-test",
-                concurrency=concurrency or {"io": 8, "cpu": 2}[queue],
+                concurrency=concurrency or {"io": 8, "cpu": 2, "webhooks": 8}[queue],
                 environment=default_worker_env,
                 folder=tmp_path,
             )
@@ -137,9 +169,36 @@ def cpu_worker(start_worker: StartWorker) -> WorkerNode:
 
 
 @pytest.fixture
-def steward(default_worker_env: dict[str, str], tmp_path: Path) -> Iterator[StewardNode]:
+def start_steward(default_worker_env: dict[str, str], tmp_path: Path) -> Iterator[Callable[[], StewardNode]]:
+    """`start_steward()` starts a steward of the stack."""
+    with ExitStack() as nodes:
+        number = itertools.count(1)
+
+        def start() -> StewardNode:
+            folder = tmp_path / f"steward-{next(number)}"
+            folder.mkdir()
+            container = _Steward(environment=default_worker_env, folder=folder)
+            nodes.callback(container.teardown)
+            container.start()
+            return StewardNode(container)
+
+        yield start
+
+
+@pytest.fixture
+def steward(start_steward: Callable[[], StewardNode]) -> StewardNode:
     """The steward of the stack: it releases the jobs and sweeps."""
-    container = StewardProcess(environment=default_worker_env, folder=tmp_path)
-    container.start()
-    yield StewardNode(container)
-    container.teardown()
+    return start_steward()
+
+
+@pytest.fixture
+def receiver() -> Iterator[HttpServer]:
+    """A receiver of webhooks, on loopback."""
+    with serving() as server:
+        yield server
+
+
+@pytest.fixture
+def secret(store: Store) -> str:
+    """The client's webhook secret."""
+    return make_secret(store)

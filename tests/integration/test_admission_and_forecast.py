@@ -10,10 +10,12 @@ import pytest
 from sqlalchemy import insert, update
 
 from tests.support.http_server import HttpServer, respond, serving
+from tests.support.jobs import know_call_seconds
 from tests.support.web import LEASE, Web, assert_is_problem
 from tidegate.database import database_now
 from tidegate.forecast import retry_after_seconds
 from tidegate.gate import Gate
+from tidegate.handover import SilentHandover
 from tidegate.models import clients, downstreams, jobs
 from tidegate.runner import Runner
 from tidegate.wake import SilentBell
@@ -350,7 +352,9 @@ def test_a_disk_that_is_full_takes_nothing_new_and_answers_what_is_there(
 def run(web: Web) -> int:
     """Releases what may go and runs it, one after the other; how many those were."""
     registry = web.app.extensions["tidegate"].registry
-    runner = Runner(web.store, registry, worker="io-1", lease=LEASE, max_result=1000, bell=SilentBell())
+    runner = Runner(
+        web.store, registry, worker="io-1", lease=LEASE, max_result=1000, bell=SilentBell(), handover=SilentHandover()
+    )
     released = Gate(web.store.lanes).run_once().released
     return sum(runner.run(job.job_id, job.fence) for job in released)
 
@@ -368,6 +372,7 @@ def test_a_run_of_failures_opens_the_breaker_and_one_probe_that_succeeds_closes_
     make: Make, downstream: HttpServer
 ) -> None:
     web = make("breaker = 3\nconcurrency = 1", operation=ONCE)
+    know_call_seconds(web.store, 1.0, "call")  # too slow for followers
     downstream.answer = respond(500)
     fill(web, 6)
     for failures in (1, 2, 3):
@@ -393,6 +398,7 @@ def test_a_run_of_failures_opens_the_breaker_and_one_probe_that_succeeds_closes_
 @pytest.mark.parametrize("status", [200, 400, 404])
 def test_any_answer_that_is_no_failure_ends_the_run(make: Make, downstream: HttpServer, status: int) -> None:
     web = make("breaker = 3\nconcurrency = 1", operation=ONCE)
+    know_call_seconds(web.store, 1.0, "call")  # too slow for followers
     fill(web, 5)
     for answer in (500, 500, status, 500, 500):
         downstream.answer = respond(answer)
@@ -403,6 +409,7 @@ def test_any_answer_that_is_no_failure_ends_the_run(make: Make, downstream: Http
 
 def test_a_breaker_of_zero_never_opens(make: Make, downstream: HttpServer) -> None:
     web = make("breaker = 0\nconcurrency = 1", operation=ONCE)
+    know_call_seconds(web.store, 1.0, "call")  # too slow for followers
     downstream.answer = respond(500)
     fill(web, 15)
     assert [run(web) for _ in range(15)] == [1] * 15
@@ -449,7 +456,7 @@ def test_calls_that_were_open_at_a_refusal_and_are_refused_too_are_one_pause(
     ids = fill(web, 5)
     released = Gate(web.store.lanes).run_once().released
     claims = [
-        web.store.workers.claim(job.job_id, job.fence, worker="io-1", pid=1, lease=LEASE, attempt_timeouts={})
+        web.store.claims.take(job.job_id, job.fence, worker="io-1", pid=1, lease=LEASE, attempt_timeouts={})
         for job in released
     ]
     for claim in claims:

@@ -10,6 +10,7 @@ import pytest
 from tests.support.http_server import HttpServer, serving
 from tests.support.web import LEASE, Web, assert_is_problem
 from tidegate.gate import Gate
+from tidegate.handover import SilentHandover
 from tidegate.operations import Progress
 from tidegate.runner import Runner
 from tidegate.states import FINAL_STATES, State
@@ -156,7 +157,9 @@ def run(web: Web, job_id: str) -> None:
     (job,) = Gate(web.store.lanes).run_once().released
     assert job.job_id == job_id
     registry = web.app.extensions["tidegate"].registry
-    runner = Runner(web.store, registry, worker="io-1", lease=LEASE, max_result=1000, bell=SilentBell())
+    runner = Runner(
+        web.store, registry, worker="io-1", lease=LEASE, max_result=1000, bell=SilentBell(), handover=SilentHandover()
+    )
     assert runner.run(job.job_id, job.fence)
 
 

@@ -15,7 +15,7 @@ import pytest
 from pytest_celery import CeleryTestSetup
 from sqlalchemy import select
 
-from tests.support.nodes import StewardNode, StewardProcess, WorkerNode
+from tests.support.nodes import StewardNode, WorkerNode
 from tests.support.valkey import Valkey
 from tests.support.waiting import wait_until
 from tests.support.web import Web
@@ -318,7 +318,7 @@ def test_a_stopped_cpu_worker_leaves_no_process_and_no_job_behind(
     leaving = start_worker("cpu", name="cpu-leaving")
     job_id = face.accepted("sleepy_cpu", b'{"seconds": 30}')
     wait_until(lambda: face.row(job_id).percent > 0, description="it is under way")
-    children = psutil.Process(leaving.container.process.pid).children(recursive=True)
+    children = psutil.Process(leaving.container.pid).children(recursive=True)
 
     leaving.kill(signal.SIGTERM)
     wait_until(lambda: leaving.container.status == "exited", description="the worker is gone")
@@ -382,12 +382,9 @@ def test_two_stewards_and_two_workers_run_each_of_many_jobs_once(
     face: Web,
     steward: StewardNode,
     start_worker: StartWorker,
-    default_worker_env: dict[str, str],
-    tmp_path: Path,
+    start_steward: Callable[[], StewardNode],
 ) -> None:
-    (tmp_path / "second").mkdir()
-    second = StewardProcess(environment=default_worker_env, folder=tmp_path / "second")
-    second.start()
+    start_steward()
     for number in (1, 2):
         start_worker("io", name=f"io-{number}", concurrency=4)
     accepted = [face.accepted("echo", str(number)) for number in range(60)]
@@ -395,7 +392,6 @@ def test_two_stewards_and_two_workers_run_each_of_many_jobs_once(
         row = wait_for_state(face, job_id, "succeeded", timeout_seconds=30)
         assert (row.attempt, row.fence) == (1, 1)
         assert face.read(job_id).get_json()["result"] == number
-    second.teardown()
     with face.database.reading() as connection:
         assert len(connection.execute(select(attempts)).all()) == len(accepted)
         assert {row.state for row in connection.execute(select(jobs)).all()} == {"succeeded"}

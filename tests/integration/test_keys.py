@@ -34,6 +34,7 @@ KEYED = [
     ("POST", "/v1/jobs/retry"),
     ("GET", f"/v1/jobs/{UNKNOWN}"),
     ("GET", f"/v1/jobs/{UNKNOWN}/result"),
+    ("GET", f"/v1/jobs/{UNKNOWN}/events"),
     ("POST", f"/v1/jobs/{UNKNOWN}/cancel"),
     ("POST", f"/v1/jobs/{UNKNOWN}/retry"),
     ("DELETE", f"/v1/jobs/{UNKNOWN}"),

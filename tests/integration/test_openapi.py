@@ -160,7 +160,8 @@ def test_keys_and_limits_are_described_only_where_they_are_on(tmp_path: Path, de
 def test_every_described_route_that_needs_a_key_refuses_without_one(tmp_path: Path, sqlite_url: str) -> None:
     web = web_with(tmp_path, sqlite_url, auth="keys")
     for (method, path), route in routes_of(document_of(web)).items():
-        filled = path.replace("{job_id}", "0199c5a0-0000-7000-8000-000000000000").replace("{operation}", "order")
+        filled = re.sub(r"{(job|secret)_id}", "0199c5a0-0000-7000-8000-000000000000", path)
+        filled = filled.replace("{operation}", "order")
         answer: TestResponse = web.client.open(filled.replace("{name}", "order"), method=method)
         assert (answer.status_code == 401) is bool(route["security"]), f"{method} {path}: {answer.status_code}"
     web.close()

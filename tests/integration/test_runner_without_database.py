@@ -4,6 +4,7 @@ import logging
 import sqlite3
 import threading
 from collections.abc import Iterator
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -13,6 +14,7 @@ from sqlalchemy import event, text
 from tests.support.jobs import LANE, LEASE, open_lane, outcomes_of, release_one, row_of, submit
 from tests.support.waiting import wait_until
 from tidegate.database import Database
+from tidegate.handover import SilentHandover
 from tidegate.operations import Attempt, Registry
 from tidegate.python_operation import operation
 from tidegate.runner import Runner
@@ -25,7 +27,15 @@ def run_one(store: Store, function: Any) -> str:
     open_lane(store)
     job_id = submit(store, operation="made")
     released = release_one(store)
-    runner = Runner(store, Registry.of([made]), worker="mine", lease=LEASE, max_result=10_000, bell=SilentBell())
+    runner = Runner(
+        store,
+        Registry.of([made]),
+        worker="mine",
+        lease=LEASE,
+        max_result=10_000,
+        bell=SilentBell(),
+        handover=SilentHandover(),
+    )
     runner.run(job_id, released.fence)
     return job_id
 
@@ -33,8 +43,7 @@ def run_one(store: Store, function: Any) -> str:
 @pytest.fixture
 def impatient_store(sqlite_url: str) -> Iterator[Store]:
     """A store on SQLite that waits 20 ms for a lock and not ten seconds."""
-    database = Database(sqlite_url)
-    event.listen(database.engine, "connect", lambda connection, _: connection.execute("PRAGMA busy_timeout=20"))
+    database = Database(sqlite_url, busy_timeout=timedelta(milliseconds=20))
     yield Store(database)
     database.close()
 
@@ -104,7 +113,15 @@ def test_a_claim_that_was_committed_unheard_is_handed_back(store: Store, monkeyp
             armed.clear()
             raise driver.OperationalError("the answer never came")
 
-    monkeypatch.setattr(dialect, "do_commit", commit_unheard)
+    def execute_unheard(_connection: Any, _cursor: Any, statement: str, *_: Any) -> None:
+        if armed and statement.startswith("WITH job"):
+            armed.clear()
+            raise driver.OperationalError("the answer never came")
+
+    if store.database.is_sqlite:
+        monkeypatch.setattr(dialect, "do_commit", commit_unheard)
+    else:  # where a claim is one statement that commits itself
+        event.listen(store.database.engine, "after_cursor_execute", execute_unheard)
 
     def made(params: JsonValue) -> int:
         raise AssertionError("it was not claimed")
@@ -119,6 +136,7 @@ def test_a_claim_that_was_committed_unheard_is_handed_back(store: Store, monkeyp
         lease=LEASE,
         max_result=10_000,
         bell=SilentBell(),
+        handover=SilentHandover(),
     )
     armed.append(True)
 

@@ -188,9 +188,9 @@ def test_a_claim_whose_answer_was_lost_is_handed_back(store: Store) -> None:
     open_lane(store)
     claimed = running(store, worker="mine")
 
-    assert not store.workers.disclaim(claimed.job_id, claimed.fence, worker="another")
-    assert store.workers.disclaim(claimed.job_id, claimed.fence, worker="mine")
-    assert not store.workers.disclaim(claimed.job_id, claimed.fence, worker="mine")
+    assert not store.claims.disclaim(claimed.job_id, claimed.fence, worker="another")
+    assert store.claims.disclaim(claimed.job_id, claimed.fence, worker="mine")
+    assert not store.claims.disclaim(claimed.job_id, claimed.fence, worker="mine")
 
     row = row_of(store, claimed.job_id)
     assert (row.state, row.attempt, row.slot_at) == ("queued", 0, None)
@@ -202,7 +202,7 @@ def test_a_claim_that_was_never_made_is_not_handed_back(store: Store) -> None:
     submit(store)
     released = release_one(store)
 
-    assert not store.workers.disclaim(released.job_id, released.fence, worker="mine")
+    assert not store.claims.disclaim(released.job_id, released.fence, worker="mine")
     assert claim(store, released) is not None
 
 

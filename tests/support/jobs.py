@@ -4,12 +4,13 @@ from datetime import datetime, timedelta
 from typing import Any
 
 import uuid_utils
-from sqlalchemy import Row, func, select, update
+from sqlalchemy import Row, delete, func, insert, select, update
 
 from tidegate.database import database_now
+from tidegate.delivery import Webhook
 from tidegate.gate import Gate
 from tidegate.job import Claim, Released
-from tidegate.models import IMPLICIT_CLIENT, attempts, bodies, downstreams, jobs
+from tidegate.models import IMPLICIT_CLIENT, attempts, bodies, downstreams, jobs, samples
 from tidegate.operations import Body, Limits
 from tidegate.store import Store
 from tidegate.store.callers import NewJob
@@ -21,11 +22,28 @@ ATTEMPT_TIMEOUT = timedelta(seconds=10)
 LONG_AGO = timedelta(hours=2)
 
 
-def open_lane(store: Store, name: str = LANE, *, queue: str = "io", size: int = 8, **limits: Any) -> None:
-    """A downstream with these limits, and a worker that has `size` attempts side by side for it."""
+def open_lane(
+    store: Store, name: str = LANE, *, queue: str = "io", size: int = 8, call_seconds: float = 1.0, **limits: Any
+) -> None:
+    """A downstream with these limits, and a worker that has `size` attempts side by side for it.
+
+    `call_seconds`: how long its calls are known to take, which is too long for followers.
+    """
     store.limits.declare([Limits(name=name, **limits)])
+    know_call_seconds(store, call_seconds, name)
     name_of_worker = WORKER if queue == "io" else f"worker-of-{queue}"
     store.presence.seen(name_of_worker, queue=queue, size=size, until=timedelta(minutes=5))
+
+
+def know_call_seconds(store: Store, seconds: float, name: str = LANE) -> None:
+    """What the sampler would have found out about the lane's calls by now."""
+    figures = {"per_second": 1.0, "held_mean": seconds}
+    nothing = {"backlog": 0, "by_client": "{}", "marks": "[]", "held": 0, "released": 0}
+    with store.database.writing() as connection:
+        connection.execute(delete(samples).where(samples.c.downstream == name))
+        connection.execute(
+            insert(samples).values(downstream=name, taken_at=database_now(-LONG_AGO), **nothing, **figures)
+        )
 
 
 def submit(
@@ -37,6 +55,7 @@ def submit(
     timeout: timedelta = timedelta(minutes=1),
     max_attempts: int = 3,
     body: Body | None = None,
+    webhook: Webhook | None = None,
 ) -> str:
     """Records a job, queued; its id."""
     job_id = str(uuid_utils.uuid7())
@@ -49,6 +68,7 @@ def submit(
         timeout=timeout,
         max_attempts=max_attempts,
         body=body or Body(content=b"{}"),
+        webhook=webhook,
     )
     store.callers.insert([new])
     return job_id
@@ -75,7 +95,7 @@ def claim(
     attempt_timeout: timedelta = ATTEMPT_TIMEOUT,
 ) -> Claim | None:
     """What a worker does with the message of this release."""
-    return store.workers.claim(
+    return store.claims.take(
         released.job_id,
         released.fence,
         worker=worker,

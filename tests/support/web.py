@@ -91,7 +91,7 @@ class Web:
                 self.store.presence.seen(f"{queue}-1", queue=queue, size=100, until=LEASE)
             self._is_declared = True
         released = {job.job_id: job for job in Gate(self.store.lanes).run_once().released}
-        claim = self.store.workers.claim(
+        claim = self.store.claims.take(
             job_id, released[job_id].fence, worker="io-1", pid=1, lease=LEASE, attempt_timeouts={}
         )
         assert claim is not None
@@ -139,7 +139,8 @@ class Web:
             return len(connection.execute(jobs.select()).all())
 
     def close(self) -> None:
-        """Closes its connections."""
+        """Ends the requests that it holds and closes its connections."""
+        self.app.extensions["tidegate"].lookout.close()
         self.database.close()
 
 

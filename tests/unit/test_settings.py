@@ -148,3 +148,64 @@ def test_the_settings_are_shown_with_their_secrets_hidden(monkeypatch: pytest.Mo
 
     assert "hidden" not in shown
     assert all(PREFIX + name.upper() in shown for name in Settings.model_fields)
+
+
+def test_a_secret_may_stand_in_a_file_of_its_own(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    secret = tmp_path / "database_url"
+    secret.write_text("postgresql+psycopg://u:hidden@h/db\n")
+    monkeypatch.setenv("TIDEGATE_DATABASE_URL_FILE", str(secret))
+
+    assert read().database == "postgresql+psycopg://u:hidden@h/db"
+
+
+def test_a_value_beside_its_file_is_refused_because_one_of_them_is_out_of_date(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    secret = tmp_path / "broker_url"
+    secret.write_text("redis://:hidden@h/0")
+    monkeypatch.setenv("TIDEGATE_BROKER_URL_FILE", str(secret))
+    monkeypatch.setenv("TIDEGATE_BROKER_URL", "redis://:hidden@h/1")
+
+    with pytest.raises(
+        ConfigurationError, match="TIDEGATE_BROKER_URL and TIDEGATE_BROKER_URL_FILE are both set"
+    ) as error:
+        read()
+
+    assert "hidden" not in str(error.value)
+
+
+def test_a_file_that_can_not_be_read_is_told_by_its_setting(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("TIDEGATE_DATABASE_URL_FILE", str(tmp_path / "nowhere"))
+
+    with pytest.raises(ConfigurationError, match=r"TIDEGATE_DATABASE_URL_FILE: .*nowhere can't be read: No such file"):
+        read()
+
+
+def test_a_bad_value_in_a_file_is_told_by_its_setting_and_not_shown(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    secret = tmp_path / "database_url"
+    secret.write_text("mysql://u:hidden@h/db")
+    monkeypatch.setenv("TIDEGATE_DATABASE_URL_FILE", str(secret))
+
+    with pytest.raises(ConfigurationError, match="TIDEGATE_DATABASE_URL: write") as error:
+        read()
+
+    assert "hidden" not in str(error.value)
+
+
+def test_a_file_for_a_setting_that_there_is_not_is_a_misspelt_setting(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TIDEGATE_DATABSE_URL_FILE", "/run/secrets/database_url")
+
+    with pytest.raises(ConfigurationError, match="TIDEGATE_DATABSE_URL_FILE: no such setting"):
+        read()
+
+
+def test_the_operations_file_is_the_operations_file(monkeypatch: pytest.MonkeyPatch) -> None:
+    """And not a file with the setting TIDEGATE_OPERATIONS in it."""
+    monkeypatch.setenv("TIDEGATE_OPERATIONS_FILE", "/etc/tidegate/operations.toml")
+    monkeypatch.setenv("TIDEGATE_OPERATIONS", "a.b")
+
+    current = read()
+
+    assert (current.operations_file, current.operations) == (Path("/etc/tidegate/operations.toml"), ("a.b",))

@@ -11,11 +11,12 @@ from flask import Flask
 from werkzeug.routing import Rule
 
 from webapp import Gateway
-from webapp.openapi.answers import Problems
+from webapp.openapi.answers import Problems, either
 from webapp.openapi.parts import HEADERS, PARAMETERS, limit_headers, operation_name, parameter
 from webapp.openapi.problem_types import METHOD_NOT_ALLOWED
 from webapp.openapi.routes import ROUTES, Route
 from webapp.openapi.schemas import Node, schemas
+from webapp.openapi.sent import job_ended
 from webapp.openapi.submits import submit_route, submit_texts
 
 API_VERSION = "1"
@@ -29,6 +30,7 @@ _TAGS = {
     "Operations": "What there is to do, and how to submit it.",
     "Jobs": "Read, call off, try again, erase.",
     "Many jobs": "Batches, and an operator's tools for a bad day.",
+    "Webhooks": "Being told a job's end: secrets, and what was sent.",
     "Downstreams": "What each limited system may get; for operators.",
     "Health": "For load balancers and supervisors.",
 }
@@ -68,6 +70,7 @@ def openapi(app: Flask, gateway: Gateway, base_url: str) -> Node:
         "servers": [{"url": base_url}],
         "tags": [{"name": name, "description": description} for name, description in _TAGS.items()],
         "paths": dict(sorted(paths.items())),
+        "webhooks": {"jobEnded": {"post": job_ended()}},
         "components": {
             "schemas": schemas(operations),
             "responses": dict(sorted(writer.problems.components.items())),
@@ -93,7 +96,10 @@ class _Writer:
         for answer in answers.values():
             answer["headers"] = {**answer.get("headers", {}), **limits}
         problems = route.problems(has_keys=self.has_keys, has_limit=bool(limits))
-        responses = answers | self.problems.of({*problems, METHOD_NOT_ALLOWED}, limits)
+        refused = self.problems.of({*problems, METHOD_NOT_ALLOWED}, limits)
+        responses = answers | refused
+        for status in answers.keys() & refused.keys():
+            responses[status] = either(answers[status], self.problems.followed(refused[status]))
         security: Node = {"security": [{_KEY: []}] if route.needs != "nothing" else []} if self.has_keys else {}
         return {
             "operationId": route.id,

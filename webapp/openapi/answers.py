@@ -7,14 +7,26 @@ from typing import Any
 
 from tidegate.states import OPEN_STATES, State
 from webapp.documents import HTTP_STATUS
+from webapp.errors import PROBLEM
+from webapp.events import EVENT_STREAM
 from webapp.openapi.examples import job_example, job_problem_example, problem_content, problem_examples
-from webapp.openapi.parts import headers
+from webapp.openapi.parts import HEADERS, headers
 from webapp.openapi.problem_types import JOB_ENDS, ProblemType
 from webapp.openapi.schemas import Node, ref
 
 _ABOUT_A_JOB = ("Tidegate-Job-State", "Cache-Control")
 _HEADERS_OF_STATUS = {401: ("WWW-Authenticate",), 405: ("Allow",), 429: ("Retry-After",), 503: ("Retry-After",)}
 _OPEN = [state.value for state in State if state in OPEN_STATES]
+# Of each event, its fields; `data` is a string, for that is what the stream has.
+_EVENT: Node = {
+    "type": "object",
+    "properties": {
+        "event": {"enum": ["state", "progress"]},
+        "id": {"type": "string", "pattern": "^[0-9]+$"},
+        "data": {"type": "string", "contentMediaType": "application/json", "contentSchema": ref("Job")},
+    },
+    "required": ["event", "id", "data"],
+}
 # What a client can do next with a job, by operationId.
 _NEXT = ("readJob", "readResult", "cancelJob", "retryJob", "deleteJob")
 
@@ -28,9 +40,34 @@ def accepted() -> Node:
     """202 to a submit."""
     return {
         "description": "Recorded. `Location` tells everything about the job from now on.",
-        "headers": headers("Location", "Retry-After", *_ABOUT_A_JOB),
+        "headers": headers("Location", "Retry-After", "Preference-Applied", *_ABOUT_A_JOB),
         "content": {"application/json": {"schema": ref("Job"), "examples": job_example(State.QUEUED)}},
         "links": job_links("$response.body#/id"),
+    }
+
+
+def submitted() -> dict[str, Node]:
+    """The answers to a submit, by status: to one that waited for the end, those of a read."""
+    succeeded = ended(State.SUCCEEDED, "With `Prefer: wait`: the job succeeded in time.")
+    waited = {"200": succeeded, **job_problems()}
+    for answer in waited.values():
+        answer["headers"] |= headers("Location", "Preference-Applied")
+    return {"202": accepted(), **waited}
+
+
+def events() -> dict[str, Node]:
+    """The answers of an event stream."""
+    return {
+        "200": {
+            "description": "Events `state` and `progress`, each with the job's document as `data` and its version as "
+            "`id`, and comments as heartbeats. It ends after the event of the final state.",
+            "headers": headers("Vary", *_ABOUT_A_JOB),
+            "content": {EVENT_STREAM: {"schema": _EVENT}},
+        },
+        "204": {
+            "description": "The event of `Last-Event-ID` was the last one; browsers then stop asking.",
+            "headers": headers("Vary", *_ABOUT_A_JOB),
+        },
     }
 
 
@@ -91,6 +128,21 @@ def json(description: str, schema: str, *header_names: str, **more: Any) -> Node
     }
 
 
+def either(one: Node, other: Node) -> Node:
+    """A response that is one of two problems: what only one of them has may be there."""
+    only_some = one["headers"].keys() ^ other["headers"].keys()
+    optional = {name: {**HEADERS[name], "required": False} for name in only_some}
+    contents = [each["content"][PROBLEM] for each in (one, other)]
+    return {
+        "description": f"{one['description']} Or: {other['description']}",
+        "headers": {**one["headers"], **other["headers"], **optional},
+        "content": problem_content(
+            {"anyOf": [content["schema"] for content in contents]},
+            contents[0]["examples"] | contents[1]["examples"],
+        ),
+    }
+
+
 class Problems:
     """Collects each different problem response once, for components/responses, and refers to it."""
 
@@ -104,6 +156,10 @@ class Problems:
             str(status): self._refer(status, list(types), extra_headers if status == 429 else {})
             for status, types in groupby(in_order, key=attrgetter("status"))
         }
+
+    def followed(self, reference: Node) -> Node:
+        """The response that a reference of `of` names."""
+        return self.components[reference["$ref"].rpartition("/")[2]]
 
     def _refer(self, status: int, problems: list[ProblemType], extra_headers: Node) -> Node:
         name = "_or_".join(each.name for each in problems)

@@ -92,5 +92,6 @@ def _job(state: State) -> Job:
         error=_ERROR if state is State.FAILED else None,
         traceparent=None,
         retry_of=None,
+        has_webhook=False,
         seen_at=_CREATED_AT,
     )

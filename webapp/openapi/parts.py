@@ -1,15 +1,18 @@
 """Parameters and headers of the description: what stands beside bodies."""
 
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, get_args
 
 from config.settings import Settings
 from tidegate.operations import Operation
 from tidegate.states import State
+from tidegate.webhook_url import LONGEST
+from webapp.deliveries import Event
 from webapp.openapi.schemas import Node, ref
 from webapp.queries import MOST_JOBS
 from webapp.submitting import KEY_PATTERN
 
+EVENTS = get_args(Event)
 _STATES = [state.value for state in State]
 
 HEADERS: dict[str, Node] = {
@@ -28,6 +31,11 @@ HEADERS: dict[str, Node] = {
         "required": True,
         "schema": {"type": "string", "pattern": f'^W/"[0-9]+-({"|".join(_STATES)})"$'},
     },
+    "Preference-Applied": {
+        "description": "What of `Prefer` made a difference: `wait=10`, `respond-async`.",
+        "schema": {"type": "string"},
+    },
+    "Vary": {"required": True, "schema": {"type": "string", "const": "Accept"}},
     "Tidegate-Job-State": {
         "description": "The job's state; a 502 or 504 without it is some proxy's.",
         "required": True,
@@ -71,10 +79,36 @@ PARAMETERS: dict[str, Node] = {
         "description": "W3C trace context, carried to the downstream; one that can't be read is none.",
         "schema": {"type": "string"},
     },
+    "Webhook-Url": {
+        "name": "Webhook-Url",
+        "in": "header",
+        "description": "Where to send the job's end, signed (Standard Webhooks): an http:// or https:// URL whose host "
+        "is public. Make a secret first.",
+        "schema": {"type": "string", "format": "uri", "maxLength": LONGEST},
+    },
     "If-None-Match": {
         "name": "If-None-Match",
         "in": "header",
         "description": "An `ETag` from before: 304 while it still holds.",
+        "schema": {"type": "string"},
+    },
+    "Prefer": {
+        "name": "Prefer",
+        "in": "header",
+        "description": "RFC 7240, a list. `wait=10`: answer when there is something new, or after so many seconds; "
+        "after a submit, something new is the job's end. The gateway's settings have a longest wait.",
+        "schema": {"type": "string"},
+    },
+    "Last-Event-ID": {
+        "name": "Last-Event-ID",
+        "in": "header",
+        "description": "The `id` of the last event that was received: 204 when it was the job's last.",
+        "schema": {"type": "string"},
+    },
+    "ticket": {
+        "name": "ticket",
+        "in": "query",
+        "description": "In place of a key, where keys are needed: as in `links.events`, good for 5 minutes.",
         "schema": {"type": "string"},
     },
     "state": {"name": "state", "in": "query", "schema": ref("State")},
@@ -90,6 +124,9 @@ PARAMETERS: dict[str, Node] = {
         "description": "As in `next` of the page before.",
         "schema": {"type": "string", "format": "uuid"},
     },
+    "delivery_state": {"name": "state", "in": "query", "schema": ref("DeliveryState")},
+    "event": {"name": "event", "in": "query", "schema": {"type": "string", "enum": [*EVENTS]}},
+    "secret_id": {"name": "secret_id", "in": "path", "required": True, "schema": {"type": "string", "format": "uuid"}},
     "all_or_none": {
         "name": "all_or_none",
         "in": "query",

@@ -7,12 +7,13 @@ from typing import Any, Literal
 from tidegate import errors
 from tidegate.states import State
 from webapp.openapi import answers
+from webapp.openapi.parts import headers
 from webapp.openapi.problem_types import BAD_REQUEST, NOT_FOUND, REFUSED, ProblemType
 from webapp.openapi.schemas import Node, ref
 
-Tag = Literal["Jobs", "Operations", "Downstreams", "Many jobs", "Health"]
+Tag = Literal["Jobs", "Operations", "Downstreams", "Many jobs", "Webhooks", "Health"]
 
-_IN_PATH = {"job_id", "downstream", "operation_name", "operation_of_batch"}
+_IN_PATH = {"job_id", "secret_id", "downstream", "operation_name", "operation_of_batch"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,6 +62,7 @@ def json_body(schema: Node, *content_types: str) -> Node:
 
 SUBMIT_REFUSALS = (
     errors.InvalidHeader,
+    errors.InvalidWebhook,
     errors.IdempotencyConflict,
     errors.JobErased,
     errors.BodyTooLarge,
@@ -74,6 +76,15 @@ _FIRST_OPERATION: Node = {
 _FIRST_DOWNSTREAM: Node = {
     "readDownstream": {"operationId": "readDownstream", "parameters": {"name": "$response.body#/downstreams/0/name"}}
 }
+_FIRST_SECRET: Node = {
+    "endWebhookSecret": {
+        "operationId": "endWebhookSecret",
+        "parameters": {"secret_id": "$response.body#/secrets/0/id"},
+    }
+}
+_NEW_SECRET: Node = {
+    "endWebhookSecret": {"operationId": "endWebhookSecret", "parameters": {"secret_id": "$response.body#/id"}}
+}
 _FIRST_OF_BATCH = answers.job_links("$response.body#/jobs/0/job/id")
 _BATCH = {
     "application/json": {"schema": {"type": "array", "items": ref("Item"), "minItems": 1, "maxItems": 1000}},
@@ -82,13 +93,18 @@ _BATCH = {
 
 
 def _job_as_it_is() -> Node:
-    succeeded = answers.ended(State.SUCCEEDED, "The job succeeded; this is its result, or where it is.")
-    return {
-        "200": succeeded,
+    found = {
+        "200": answers.ended(State.SUCCEEDED, "The job succeeded; this is its result, or where it is."),
         "202": answers.on_its_way(),
         "304": answers.not_modified(),
         **answers.job_problems(),
     }
+    for answer in found.values():
+        answer["headers"] |= headers("Vary", "Preference-Applied")
+    found["200"]["content"] |= answers.events()["200"]["content"]
+    found["200"]["description"] += " With `Accept: text/event-stream`, whatever its state: as `/events`."
+    found["204"] = answers.events()["204"]
+    return found
 
 
 def _cancelled() -> Node:
@@ -102,6 +118,12 @@ def _cancelled() -> Node:
 def _jobs_listed() -> Node:
     links = answers.job_links("$response.body#/jobs/0/id")
     return {"200": answers.json("A page of jobs.", "JobList", "Cache-Control", links=links)}
+
+
+def _deliveries_listed() -> Node:
+    parameters = {"job_id": "$response.body#/deliveries/0/id"}
+    links = {name: {"operationId": name, "parameters": parameters} for name in ("readDelivery", "sendDelivery")}
+    return {"200": answers.json("A page of deliveries.", "DeliveryList", "Cache-Control", links=links)}
 
 
 def _document(description: str, schema: str, **more: Any) -> Callable[[], Node]:
@@ -121,8 +143,16 @@ ROUTES: dict[str, Route] = {
         id="readJob",
         tag="Jobs",
         answers=_job_as_it_is,
-        parameters=("job_id", "If-None-Match"),
-        refusals=(errors.UnknownJob,),
+        parameters=("job_id", "If-None-Match", "Prefer"),
+        refusals=(errors.UnknownJob, errors.NoRoom),
+        counted="reads",
+    ),
+    "events.read": Route(
+        id="readEvents",
+        tag="Jobs",
+        answers=answers.events,
+        parameters=("job_id", "Last-Event-ID", "ticket"),
+        refusals=(errors.UnknownJob, errors.NoRoom),
         counted="reads",
     ),
     "jobs.result": Route(
@@ -143,8 +173,8 @@ ROUTES: dict[str, Route] = {
     "jobs.retry": Route(
         id="retryJob",
         tag="Jobs",
-        answers=lambda: {"202": answers.accepted()},
-        parameters=("job_id", "Idempotency-Key"),
+        answers=answers.submitted,
+        parameters=("job_id", "Idempotency-Key", "Prefer"),
         refusals=(
             errors.UnknownJob,
             errors.JobNotFinal,
@@ -178,7 +208,7 @@ ROUTES: dict[str, Route] = {
         id="submitBatch",
         tag="Many jobs",
         answers=lambda: {"202": answers.json("What became of each.", "BatchAnswers", links=_FIRST_OF_BATCH)},
-        parameters=("operation_of_batch", "all_or_none", "traceparent"),
+        parameters=("operation_of_batch", "all_or_none", "traceparent", "Webhook-Url"),
         body={"required": True, "content": _BATCH},
         refusals=(errors.UnknownOperation, errors.InvalidQuery, *SUBMIT_REFUSALS, *BAD_JSON),
         counted="submits",
@@ -221,6 +251,57 @@ ROUTES: dict[str, Route] = {
         body=json_body(ref("Change"), "application/merge-patch+json", "application/json"),
         refusals=(errors.UnknownDownstream, *BAD_JSON),
         needs="operator",
+    ),
+    "deliveries.listing": Route(
+        id="listDeliveries",
+        tag="Webhooks",
+        answers=_deliveries_listed,
+        parameters=("delivery_state", "event", "limit", "cursor"),
+        refusals=(errors.InvalidQuery,),
+        counted="reads",
+    ),
+    "deliveries.read": Route(
+        id="readDelivery",
+        tag="Webhooks",
+        answers=lambda: {"200": answers.json("The delivery.", "Delivery", "Cache-Control")},
+        parameters=("job_id",),
+        refusals=(errors.UnknownDelivery,),
+        counted="reads",
+    ),
+    "deliveries.send": Route(
+        id="sendDelivery",
+        tag="Webhooks",
+        answers=lambda: {"202": answers.json("It is sent again.", "Delivery", "Cache-Control")},
+        parameters=("job_id",),
+        refusals=(errors.UnknownDelivery, errors.DeliveryNotDue),
+    ),
+    "deliveries.send_many": Route(
+        id="sendDeliveries",
+        tag="Webhooks",
+        answers=_document("They are sent again.", "SendCounts"),
+        body=json_body(ref("Sending")),
+        refusals=BAD_JSON,
+    ),
+    "webhook_secrets.listing": Route(
+        id="listWebhookSecrets",
+        tag="Webhooks",
+        answers=_document("The secrets, without their text.", "WebhookSecretList", links=_FIRST_SECRET),
+    ),
+    "webhook_secrets.rotate": Route(
+        id="rotateWebhookSecret",
+        tag="Webhooks",
+        answers=lambda: {
+            "201": answers.json("The new secret, shown this once.", "NewWebhookSecret", links=_NEW_SECRET)
+        },
+        body={**json_body(ref("Rotation")), "required": False},
+        refusals=BAD_JSON,
+    ),
+    "webhook_secrets.end": Route(
+        id="endWebhookSecret",
+        tag="Webhooks",
+        answers=lambda: {"204": {"description": "It signs no more."}},
+        parameters=("secret_id",),
+        refusals=(errors.UnknownSecret,),
     ),
     "health.live": Route(
         id="isLive", tag="Health", answers=_document("It lives.", "Health"), needs="nothing", uses_database=False

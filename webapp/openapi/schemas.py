@@ -8,7 +8,7 @@ from pydantic import TypeAdapter
 from pydantic.json_schema import GenerateJsonSchema
 
 from tidegate.operations import Operation
-from webapp import batch, bulk, downstreams, lane_shapes, shapes
+from webapp import batch, bulk, deliveries, downstreams, lane_shapes, shapes, webhook_secrets, webhook_shapes
 from webapp.openapi.problem_types import JOB_ENDS, PROBLEM_TYPES
 
 Node: TypeAlias = dict[str, Any]
@@ -26,8 +26,13 @@ _ANSWERS = (
     shapes.Readiness,
     lane_shapes.OperationList,
     lane_shapes.DownstreamList,
+    webhook_shapes.DeliveryList,
+    webhook_shapes.SendCounts,
+    webhook_shapes.WebhookSecretList,
+    webhook_shapes.NewWebhookSecret,
+    webhook_shapes.WebhookEvent,
 )
-_REQUESTS = (batch.Item, bulk.Selection, downstreams.Change)
+_REQUESTS = (batch.Item, bulk.Selection, downstreams.Change, deliveries.Sending, webhook_secrets.Rotation)
 
 
 class _WithoutTitles(GenerateJsonSchema):

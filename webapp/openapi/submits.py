@@ -7,7 +7,7 @@ from webapp.openapi.parts import job_timeout, parameter
 from webapp.openapi.routes import BAD_JSON, SUBMIT_REFUSALS, Route, json_body
 from webapp.openapi.schemas import Node, input_ref
 
-_PARAMETERS = ("Idempotency-Key", "Job-Not-Before", "traceparent")
+_PARAMETERS = ("Idempotency-Key", "Job-Not-Before", "Prefer", "Webhook-Url", "traceparent")
 
 
 def submit_route(operation: Operation) -> Route:
@@ -16,7 +16,7 @@ def submit_route(operation: Operation) -> Route:
     return Route(
         id=f"submit.{operation.name}",
         tag="Operations",
-        answers=lambda: {"202": answers.accepted()},
+        answers=answers.submitted,
         parameters=_PARAMETERS,
         body=_body(operation),
         refusals=refusals,
