@@ -23,13 +23,17 @@ class WebhookDoor:
         self._lock = threading.Lock()
 
     def check(self, webhook: Webhook, client_id: str) -> None:
-        """Raises InvalidWebhook."""
+        """Raises InvalidWebhook for one that can't be sent, or not be signed."""
+        self.check_url(webhook)
+        if not self._can_sign(client_id):
+            raise InvalidWebhook("there is no secret to sign with; make one first: POST /v1/webhook-secrets")
+
+    def check_url(self, webhook: Webhook) -> None:
+        """Raises InvalidWebhook for one that can't be sent, whoever asks and whenever."""
         try:
             check(parse(webhook.url), self._egress)
         except ValueError as error:
             raise InvalidWebhook(str(error)) from None
-        if not self._can_sign(client_id):
-            raise InvalidWebhook("there is no secret to sign with; make one first: POST /v1/webhook-secrets")
 
     def _can_sign(self, client_id: str) -> bool:
         with self._lock:

@@ -86,6 +86,8 @@ def _submit_each(submissions: Sequence[Submission]) -> Sequence[Job | Refusal]:
 
 def _submissions(operation: str, client_id: str) -> Iterator[Submission]:
     trace, told_to = traceparent(), webhook()
+    if told_to:  # one header for all: a bad one is the request's fault, not that of each job
+        gateway().jobs.webhook_door.check_url(told_to)
     for number, item in enumerate(parse(_ITEMS, _as_array(whole_body()))):
         yield Submission(
             operation=operation,

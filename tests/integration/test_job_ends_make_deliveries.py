@@ -108,7 +108,7 @@ def _come_back_late(store: Store) -> str:
 def _disclaim_late(store: Store) -> str:
     claimed = started(store)
     pass_deadline(store, claimed.job_id)
-    assert store.workers.disclaim(claimed.job_id, claimed.fence, worker="worker-1")
+    assert store.claims.disclaim(claimed.job_id, claimed.fence, worker="worker-1")
     return claimed.job_id
 
 

@@ -74,8 +74,9 @@ def test_a_release_is_one_transaction_for_all_that_go(store: Store) -> None:
     assert_cost(cost, statements=5 + 2 * _TOGETHER, transactions=1)
 
 
-def test_a_job_is_two_transactions_of_its_worker(store: Store) -> None:
-    """The claim and its attempt, the input; then the outcome, the result and the end of the attempt."""
+def test_a_job_is_two_writes_of_its_worker(store: Store) -> None:
+    """The claim, its attempt and the input; then the outcome, the result and the end of the attempt. On PostgreSQL each
+    of the two is one statement that commits by itself, on SQLite one transaction."""
     open_lane(store)
     job_id = submit(store, operation=echo.name, body=Body(content=b"1", content_type="application/json"))
     released = release_one(store)
@@ -85,7 +86,8 @@ def test_a_job_is_two_transactions_of_its_worker(store: Store) -> None:
         assert runner.run(job_id, released.fence)
 
     assert row_of(store, job_id).state == State.SUCCEEDED
-    assert_cost(cost, statements=6, transactions=2)
+    statements, transactions = (6, 2) if store.database.is_sqlite else (2, 0)
+    assert_cost(cost, statements=statements, transactions=transactions)
 
 
 def test_a_quiet_steward_asks_once(database: Database) -> None:

@@ -3,6 +3,7 @@
 import itertools
 import uuid
 from collections.abc import Iterator
+from datetime import timedelta
 from typing import Any
 
 import schemathesis
@@ -12,6 +13,7 @@ from schemathesis.engine import events, from_schema
 
 from tests.support.web import LEASE, Web
 from tidegate.gate import Gate
+from tidegate.models import IMPLICIT_CLIENT
 from tidegate.outcomes import Succeeded
 
 _ENDS = ["expired", "succeeded", "failed", "running", "cancelled", "succeeded as bytes"]
@@ -47,9 +49,11 @@ def faults_of(web: Web, *, examples: int, secret: str | None = None) -> tuple[li
     web.app.before_request(_Hand(web).move)
     web.app.extensions["tidegate"].lookout.stop()  # a stream ends with its first event: nothing happens beside a call
     schema = schemathesis.openapi.from_wsgi("/openapi.json", web.app, config=config)
+    client = web.app.extensions["tidegate"].doorkeeper.caller(secret).client_id if secret else IMPLICIT_CLIENT
+    help_out = _Help(web, client)
     faults: dict[str, None] = {}
     statuses: set[int] = set()
-    for event in _events(schema):
+    for event in _events(schema, help_out):
         if isinstance(event, events.NonFatalError):
             faults[f"{event.label}: {event.value}"] = None
         elif isinstance(event, events.FatalError):
@@ -61,12 +65,15 @@ def faults_of(web: Web, *, examples: int, secret: str | None = None) -> tuple[li
     return list(faults), statuses
 
 
-def _events(schema: BaseSchema) -> Iterator[events.EngineEvent]:
-    schemathesis.hook("before_call")(_make_possible)
+def _events(schema: BaseSchema, help_out: "_Help") -> Iterator[events.EngineEvent]:
+    def before_call(context: HookContext, case: Case, kwargs: dict[str, Any]) -> None:  # noqa: ARG001 - its signature
+        help_out.make_possible(case)
+
+    schemathesis.hook(before_call)
     try:
         yield from from_schema(schema).execute()
     finally:
-        hooks.unregister(_make_possible)
+        hooks.unregister(before_call)
 
 
 def _told(event: events.ScenarioFinished) -> list[str]:
@@ -78,14 +85,25 @@ def _told(event: events.ScenarioFinished) -> list[str]:
     ]
 
 
-def _make_possible(context: HookContext, case: Case, kwargs: dict[str, Any]) -> None:
-    """Of data that should be taken: a key that nobody used before, an instant before the deadline."""
-    if case.meta is None or case.meta.generation.mode is not GenerationMode.POSITIVE:
-        return
-    if "Idempotency-Key" in case.headers:
-        case.headers["Idempotency-Key"] = str(uuid.uuid4())
-    if "Job-Not-Before" in case.headers:
-        case.headers["Job-Not-Before"] = "Mon, 01 Jan 2024 00:00:00 GMT"
+class _Help:
+    """Makes data that should be taken such that it can be: what a schema can't tell."""
+
+    def __init__(self, web: Web, client_id: str) -> None:
+        self._secrets = web.app.extensions["tidegate"].secrets
+        self._client_id = client_id
+
+    def make_possible(self, case: Case) -> None:
+        """A key that nobody used before, an instant before the deadline, a public host and a secret to sign with."""
+        if case.meta is None or case.meta.generation.mode is not GenerationMode.POSITIVE:
+            return
+        if "Idempotency-Key" in case.headers:
+            case.headers["Idempotency-Key"] = str(uuid.uuid4())
+        if "Job-Not-Before" in case.headers:
+            case.headers["Job-Not-Before"] = "Mon, 01 Jan 2024 00:00:00 GMT"
+        if "Webhook-Url" in case.headers:
+            case.headers["Webhook-Url"] = f"https://hooks.example/{uuid.uuid4()}"
+            if not self._secrets.signing(self._client_id):
+                self._secrets.rotate(self._client_id, overlap=timedelta(0))
 
 
 class _Hand:
