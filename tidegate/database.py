@@ -1,10 +1,10 @@
 """Connections to the database, its clock, and the two kinds of transaction. PostgreSQL and SQLite alike."""
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, TypeVar
 
 from sqlalchemy import (
     BigInteger,
@@ -26,10 +26,12 @@ from tidegate import clock
 from tidegate.engines import EACH_ALONE, postgresql_engine, sqlite_engine
 from tidegate.errors import DatabaseUnreachableError
 from tidegate.patience import Breaker, Watchdog
+from tidegate.prepared import Asker, Prepared
 
 UNREACHABLE = (OperationalError, InterfaceError, PoolTimeoutError, DatabaseUnreachableError)
 """What statements raise while the database can't be reached, is locked or full: another try may do."""
 
+T = TypeVar("T")
 _MICROSECOND = timedelta(microseconds=1)
 _BUSY_TIMEOUT = timedelta(seconds=10)
 
@@ -100,21 +102,31 @@ class Database:
             if self.is_sqlite
             else postgresql_engine(url, pool_size)
         )
-        self._single = self.engine if self.is_sqlite else self.engine.execution_options(isolation_level="AUTOCOMMIT")
+        self._single = self.engine.execution_options(**{EACH_ALONE: True})
         self._writer = threading.RLock() if self.is_sqlite else None
         impatient = patience is not None and not self.is_sqlite
         self._watchdog = Watchdog(patience.total_seconds()) if patience and impatient else None
         if self._watchdog:
             watchdog = self._watchdog
-            event.listen(self.engine, "before_cursor_execute", lambda connection, *_: watchdog.touch(connection))
-            event.listen(self.engine, "commit", watchdog.touch)
+            touch = lambda connection, *_: watchdog.touch(_driver(connection))  # noqa: E731 - for events of two signatures
+            event.listen(self.engine, "before_cursor_execute", touch)
+            event.listen(self.engine, "commit", touch)
+        self._asker = Asker(self.engine, self._watched)
         self._breaker = Breaker(self._probe, _is_lost_connection) if impatient else None
 
     @contextmanager
     def reading(self) -> Iterator[Connection]:
         """A connection for single SELECTs, each its own snapshot."""
-        with self._guarded(), self._single.connect() as connection, self._watched(connection):
-            yield connection.execution_options(**{EACH_ALONE: True})
+        with self._guarded(), self._single.connect() as connection, self._watched(_driver(connection)):
+            yield connection
+
+    def ask(self, prepared: Prepared[T], values: Mapping[str, Any]) -> T | None:
+        """Runs one prepared statement by itself and returns its row as it is to be read; None: there is none.
+
+        Raises what any other statement would raise.
+        """
+        with self._guarded():
+            return self._asker.ask(prepared, values)
 
     @contextmanager
     def writing(self) -> Iterator[Connection]:
@@ -127,7 +139,7 @@ class Database:
             self._guarded(),
             self._writer or nullcontext(),
             self.engine.connect() as connection,
-            self._watched(connection),
+            self._watched(_driver(connection)),
             connection.begin(),
         ):
             yield connection
@@ -144,11 +156,11 @@ class Database:
     def _guarded(self) -> AbstractContextManager[None]:
         return self._breaker.guarding() if self._breaker else nullcontext()
 
-    def _watched(self, connection: Connection) -> AbstractContextManager[None]:
-        return self._watchdog.watching(connection) if self._watchdog else nullcontext()
+    def _watched(self, driver: object) -> AbstractContextManager[None]:
+        return self._watchdog.watching(driver) if self._watchdog else nullcontext()
 
     def _probe(self) -> None:
-        with self._single.connect() as connection, self._watched(connection):
+        with self._single.connect() as connection, self._watched(_driver(connection)):
             connection.execute(select(1))
 
     def close(self) -> None:
@@ -156,6 +168,10 @@ class Database:
         if self._breaker:
             self._breaker.close()
         self.engine.dispose()
+
+
+def _driver(connection: Connection) -> object:
+    return connection.connection.driver_connection
 
 
 def _is_lost_connection(error: Exception) -> bool:

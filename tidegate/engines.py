@@ -77,6 +77,8 @@ def postgresql_engine(url: str, pool_size: int) -> Engine:
         connect_args={
             "connect_timeout": _CONNECT_TIMEOUT_SECONDS,
             "application_name": "tidegate",
+            # The driver begins no transaction by itself: a statement that stands alone is one round trip.
+            "autocommit": True,
             # A process that stands still in the middle of a transaction must not hold its lane or job for long.
             "options": f"-c idle_in_transaction_session_timeout={_LONGEST_PAUSE_SECONDS}s",
             # A server whose machine is gone never says so: without these its callers would wait a quarter of an hour.
@@ -86,6 +88,11 @@ def postgresql_engine(url: str, pool_size: int) -> Engine:
             "tcp_user_timeout": 15_000,  # milliseconds; only Linux has it, others ignore it
         },
     )
+
+    @event.listens_for(engine, "begin")
+    def begin(connection: Connection) -> None:
+        if not connection.get_execution_options().get(EACH_ALONE):
+            connection.exec_driver_sql("BEGIN")
 
     @event.listens_for(engine, "handle_error")
     def translate(context: ExceptionContext) -> None:

@@ -8,6 +8,7 @@ import math
 import random
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import cached_property
 
 from tidegate import pacing
 from tidegate.clock import to_microseconds
@@ -100,7 +101,7 @@ class LaneView:
         quotas = pacing.quota_wait(self._allowance, self.downstream.pace, now=to_microseconds(seen_at), behind=position)
         return max(by_pace, seen_at + timedelta(microseconds=quotas), run_at, now)
 
-    @property
+    @cached_property
     def _allowance(self) -> pacing.Allowance:
         return allowance_of(self.downstream.limits.rates, self.downstream.limits.burst)
 

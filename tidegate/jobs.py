@@ -29,10 +29,11 @@ from tidegate.job import Job, StoredBody
 from tidegate.lanes import Lanes
 from tidegate.operations import CONTENT_TYPE_LENGTH, Operation, Registry
 from tidegate.states import State
-from tidegate.store.callers import CallerStore, NewJob
+from tidegate.store.callers import CallerStore
 from tidegate.store.deliveries import DeliveryStore
 from tidegate.store.idempotency import StoredKey
 from tidegate.store.listing import Filter
+from tidegate.store.recording import NewJob
 from tidegate.submission import Submission
 from tidegate.wake import Bell
 from tidegate.webhook_door import WebhookDoor

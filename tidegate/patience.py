@@ -8,7 +8,6 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import psycopg
-from sqlalchemy import Connection
 
 from tidegate import clock
 from tidegate.errors import DatabaseUnreachableError
@@ -33,9 +32,9 @@ class Watchdog:
         self._thread: threading.Thread | None = None
 
     @contextmanager
-    def watching(self, connection: Connection) -> Iterator[None]:
-        """Within it the connection is cut when one statement takes too long; that then raises OperationalError."""
-        driver = connection.connection.driver_connection
+    def watching(self, driver: object) -> Iterator[None]:
+        """Within it the driver's connection is cut when one statement takes too long; that then raises
+        OperationalError."""
         if not isinstance(driver, psycopg.Connection):
             raise TypeError(f"only psycopg connections can be watched, not {type(driver).__name__}")
         with self._lock:
@@ -49,9 +48,8 @@ class Watchdog:
             with self._lock:
                 self._watched.pop(id(driver), None)
 
-    def touch(self, connection: Connection) -> None:
+    def touch(self, driver: object) -> None:
         """The connection begins something new: it has its whole time again. Nothing for one that is not watched."""
-        driver = connection.connection.driver_connection
         with self._lock:
             if id(driver) in self._watched and isinstance(driver, psycopg.Connection):
                 self._watched[id(driver)] = clock.monotonic() + self._seconds, driver

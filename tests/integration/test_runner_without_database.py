@@ -3,19 +3,21 @@
 import logging
 import sqlite3
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from datetime import timedelta
 from typing import Any
 
 import pytest
 from pydantic import JsonValue
-from sqlalchemy import event, text
+from sqlalchemy import text
+from sqlalchemy.exc import OperationalError
 
 from tests.support.jobs import LANE, LEASE, open_lane, outcomes_of, release_one, row_of, submit
 from tests.support.waiting import wait_until
 from tidegate.database import Database
 from tidegate.handover import SilentHandover
 from tidegate.operations import Attempt, Registry
+from tidegate.prepared import Prepared
 from tidegate.python_operation import operation
 from tidegate.runner import Runner
 from tidegate.store import Store
@@ -113,15 +115,19 @@ def test_a_claim_that_was_committed_unheard_is_handed_back(store: Store, monkeyp
             armed.clear()
             raise driver.OperationalError("the answer never came")
 
-    def execute_unheard(_connection: Any, _cursor: Any, statement: str, *_: Any) -> None:
-        if armed and statement.startswith("WITH job"):
+    ask = store.database.ask
+
+    def ask_unheard(prepared: Prepared[Any], values: Mapping[str, Any]) -> Any:
+        answer = ask(prepared, values)
+        if armed and "its_worker" in values:
             armed.clear()
-            raise driver.OperationalError("the answer never came")
+            raise OperationalError("", None, driver.OperationalError("the answer never came"))
+        return answer
 
     if store.database.is_sqlite:
         monkeypatch.setattr(dialect, "do_commit", commit_unheard)
     else:  # where a claim is one statement that commits itself
-        event.listen(store.database.engine, "after_cursor_execute", execute_unheard)
+        monkeypatch.setattr(store.database, "ask", ask_unheard)
 
     def made(params: JsonValue) -> int:
         raise AssertionError("it was not claimed")

@@ -16,7 +16,7 @@ from tidegate.operations import Attempt, Body, Registry
 from tidegate.python_operation import PythonOperation, operation
 from tidegate.runner import Runner
 from tidegate.store import Store
-from tidegate.store.callers import NewJob
+from tidegate.store.recording import NewJob
 from tidegate.wake import SilentBell
 
 CALLS = 4

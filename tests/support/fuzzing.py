@@ -66,7 +66,7 @@ def faults_of(web: Web, *, examples: int, secret: str | None = None) -> tuple[li
 
 
 def _events(schema: BaseSchema, help_out: "_Help") -> Iterator[events.EngineEvent]:
-    def before_call(context: HookContext, case: Case, kwargs: dict[str, Any]) -> None:  # noqa: ARG001 - its signature
+    def before_call(context: HookContext, case: Case, kwargs: dict[str, Any]) -> None:
         help_out.make_possible(case)
 
     schemathesis.hook(before_call)

@@ -13,7 +13,7 @@ from tidegate.job import Claim, Released
 from tidegate.models import IMPLICIT_CLIENT, attempts, bodies, downstreams, jobs, samples
 from tidegate.operations import Body, Limits
 from tidegate.store import Store
-from tidegate.store.callers import NewJob
+from tidegate.store.recording import NewJob
 
 LANE = "lane"
 WORKER = "worker-1"

@@ -1,47 +1,31 @@
 """What callers do to jobs: record, read, cancel, erase."""
 
 from collections.abc import Callable, Collection, Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Literal
 
-from sqlalchemy import ColumnElement, Connection, case, delete, insert, select, update
+from sqlalchemy import ColumnElement, bindparam, case, delete, select, update
 
 from tidegate.database import Database, database_now
-from tidegate.delivery import Webhook
 from tidegate.job import Job, StoredBody
 from tidegate.models import bodies, jobs
-from tidegate.operations import Body
+from tidegate.prepared import Prepared
 from tidegate.states import FINAL_STATES, State
 from tidegate.store import idempotency
-from tidegate.store.deliveries import record_webhooks
 from tidegate.store.idempotency import KeyUse, StoredKey
 from tidegate.store.listing import Filter, page
-from tidegate.store.moves import IN_TIME, IS_OPEN, JOB_COLUMNS, by_id, ended, forget_attempts, job_from, lock_rows
+from tidegate.store.moves import IN_TIME, IS_OPEN, JOB_COLUMNS, ended, forget_attempts, job_from, job_of, lock_rows
+from tidegate.store.recording import NewJob, can_be_recorded_at_once, record, record_at_once
 
-# Between the jobs of one batch, so that each has a place of its own in the lane's order.
-_STEP = timedelta(microseconds=1)
-
-
-@dataclass(frozen=True, kw_only=True)
-class NewJob:
-    """What a submit records."""
-
-    id: str
-    client_id: str
-    operation: str
-    downstream: str
-    queue: str
-    timeout: timedelta
-    not_before: datetime | None = None
-    max_attempts: int
-    paced_by_calls: bool = False
-    traceparent: str | None = None
-    retry_of: str | None = None
-    idempotency_key: str | None = None
-    fingerprint: bytes | None = None
-    webhook: Webhook | None = None
-    body: Body
+_READ = Prepared(select(*JOB_COLUMNS).where(jobs.c.id == bindparam("the_job", type_=jobs.c.id.type)), job_of)
+_BODY = Prepared(
+    select(bodies.c.content, bodies.c.content_type, bodies.c.is_json).where(
+        bodies.c.job_id == bindparam("the_job", type_=jobs.c.id.type),
+        bodies.c.kind == bindparam("the_kind", type_=bodies.c.kind.type),
+    ),
+    lambda row: StoredBody(**row),
+)
 
 
 class CallerStore:
@@ -74,6 +58,8 @@ class CallerStore:
         """
         if not new:
             return []
+        if not self._database.is_sqlite and can_be_recorded_at_once(new):
+            return [record_at_once(self._database, new[0])]
         uses = [
             KeyUse(client_id=job.client_id, key=job.idempotency_key, fingerprint=job.fingerprint, job_id=job.id)
             for job in new
@@ -85,52 +71,8 @@ class CallerStore:
                 for job in new:
                     if job.id in used:
                         check(job, used[job.id])
-            recorded = self._insert(connection, [job for job in new if job.id not in used])
+            recorded = record(connection, [job for job in new if job.id not in used])
         return [used.get(job.id) or recorded[job.id] for job in new]
-
-    def _insert(self, connection: Connection, new: Sequence[NewJob]) -> dict[str, Job]:
-        if not new:
-            return {}
-        # Read after the keys, which may have been waited for: a job's time begins when it is recorded.
-        now = connection.execute(select(database_now())).scalar_one()
-        rows = connection.execute(
-            insert(jobs).returning(*JOB_COLUMNS),
-            [
-                {
-                    "id": job.id,
-                    "client_id": job.client_id,
-                    "operation": job.operation,
-                    "downstream": job.downstream,
-                    "queue": job.queue,
-                    "max_attempts": job.max_attempts,
-                    "paced_by_calls": job.paced_by_calls,
-                    "traceparent": job.traceparent,
-                    "retry_of": job.retry_of,
-                    "has_webhook": job.webhook is not None,
-                    "created_at": now,
-                    "run_at": job.not_before or now + number * _STEP,
-                    "deadline": now + job.timeout,
-                }
-                for number, job in enumerate(new)
-            ],
-        ).all()
-        connection.execute(
-            insert(bodies),
-            [
-                {
-                    "job_id": job.id,
-                    "kind": "input",
-                    "content_type": job.body.content_type,
-                    "is_json": False,
-                    "content": job.body.content,
-                }
-                for job in new
-            ],
-        )
-        webhooks = {(job.id, job.client_id): job.webhook for job in new if job.webhook}
-        if webhooks:
-            record_webhooks(connection, webhooks)
-        return {row.id: job_from(row) for row in rows}
 
     def get(self, job_id: str, client_id: str | None) -> Job | None:
         """The job as it is now: one past its deadline is expired first, whether or not a sweep runs."""
@@ -166,13 +108,7 @@ class CallerStore:
 
     def body(self, job_id: str, kind: Literal["input", "result"]) -> StoredBody | None:
         """What the caller sent, or what the job brought if it succeeded."""
-        with self._database.reading() as connection:
-            row = connection.execute(
-                select(bodies.c.content, bodies.c.content_type, bodies.c.is_json).where(
-                    bodies.c.job_id == job_id, bodies.c.kind == kind
-                )
-            ).one_or_none()
-        return StoredBody(content=row.content, content_type=row.content_type, is_json=row.is_json) if row else None
+        return self._database.ask(_BODY, {"the_job": job_id, "the_kind": kind})
 
     def delete(self, job_id: str, client_id: str | None) -> bool:
         """Erases a final job with all that belongs to it; False when there is none of this id, or it goes on."""
@@ -208,9 +144,8 @@ class CallerStore:
         return self.get(job_id, client_id)
 
     def _read(self, job_id: str, client_id: str | None) -> Job | None:
-        with self._database.reading() as connection:
-            row = connection.execute(by_id(job_id).where(*_of_client(client_id))).one_or_none()
-        return job_from(row) if row else None
+        job = self._database.ask(_READ, {"the_job": job_id})
+        return job if job and client_id in {None, job.client_id} else None
 
     def _find(self, job_ids: Collection[str]) -> dict[str, Job]:
         with self._database.reading() as connection:

@@ -29,6 +29,7 @@ from tidegate.database_clock import DatabaseClock
 from tidegate.job import Claim
 from tidegate.models import attempts, bodies, downstreams, jobs
 from tidegate.operations import Body, Queue
+from tidegate.prepared import Prepared
 from tidegate.states import State
 from tidegate.store.moves import IN_TIME, NOW, come_back, is_released, take_back_release
 
@@ -113,7 +114,7 @@ class ClaimStore:
     def __init__(self, database: Database) -> None:
         self._database = database
         self._clock = DatabaseClock()
-        self._statements: dict[tuple[tuple[str, int], ...], Any] = {}
+        self._statements: dict[tuple[tuple[str, int], ...], Prepared[Mapping[str, Any]]] = {}
 
     def take(
         self,
@@ -150,15 +151,12 @@ class ClaimStore:
     def _at_once(self, values: Mapping[str, Any], timeouts: Mapping[str, int]) -> Mapping[str, Any] | None:
         key = tuple(timeouts.items())
         if key not in self._statements:
-            self._statements[key] = _all_in_one(timeouts)
-        with self._database.single_write() as connection:
-            asked_at = clock.monotonic()
-            row = connection.execute(self._statements[key], values).mappings().one_or_none()
-            if row is None:
-                return None
-            # The answer comes after the commit, which may take long: the slot must not move with it.
+            self._statements[key] = Prepared(_all_in_one(timeouts), dict)
+        asked_at = clock.monotonic()
+        row = self._database.ask(self._statements[key], values)
+        if row is not None:
             self._clock.seen(row["now"], asked_at=asked_at, answered_at=clock.monotonic())
-        return dict(row)
+        return row
 
     def _in_a_transaction(self, values: Mapping[str, Any], timeouts: Mapping[str, int]) -> Mapping[str, Any] | None:
         identity = {name: values[name] for name in ("the_job", "the_fence")}

@@ -42,7 +42,12 @@ IN_TIME = jobs.c.deadline > database_now()
 
 def job_from(row: Row[Any]) -> Job:
     """The record of a row of JOB_COLUMNS."""
-    values = dict(row._mapping)  # noqa: SLF001 - SQLAlchemy's public name for it
+    return job_of(row._mapping)  # noqa: SLF001 - SQLAlchemy's public name for it
+
+
+def job_of(columns: Mapping[Any, Any]) -> Job:
+    """The record of JOB_COLUMNS by name."""
+    values = dict(columns)
     values["state"] = State(values["state"])
     values["waits_for"] = Wait(values["waits_for"]) if values["waits_for"] else None
     values["error"] = orjson.loads(values["error"]) if values["error"] else None
@@ -123,11 +128,6 @@ def lock_rows(statement: Any, *, is_sqlite: bool, of: Table | None = None) -> An
     SQLite's writer is alone anyway.
     """
     return statement if is_sqlite else statement.with_for_update(skip_locked=True, of=of)
-
-
-def by_id(job_id: str) -> Any:
-    """SELECT of one job."""
-    return select(*JOB_COLUMNS).where(jobs.c.id == job_id)
 
 
 def forget_attempts(connection: Connection, job_ids: Sequence[str]) -> None:

@@ -24,6 +24,7 @@ from tidegate.job import Claim, Wait
 from tidegate.models import attempts, bodies, downstreams, jobs
 from tidegate.operations import Body, Progress
 from tidegate.outcomes import Succeeded
+from tidegate.prepared import Prepared
 from tidegate.states import State
 from tidegate.store.moves import (
     IN_TIME,
@@ -70,7 +71,7 @@ def _succeed_at_once() -> Any:
     return select(won.c.id).add_cte(result, attempt)
 
 
-_SUCCEED_AT_ONCE = _succeed_at_once()
+_SUCCEED_AT_ONCE: Prepared[bool] = Prepared(_succeed_at_once(), bool)
 
 
 class WorkerStore:
@@ -111,10 +112,9 @@ class WorkerStore:
         claimed = {"the_job": claim.job_id, "the_fence": claim.fence}
         body = {f"its_{name}": getattr(result, name) for name in _RESULT}
         call = {"call": round((call_seconds or 0.0) * 1e6)}
-        if not self._database.is_sqlite and not claim.lane_is_troubled:
-            with self._database.single_write() as connection:
-                if connection.execute(_SUCCEED_AT_ONCE, {**claimed, **body, **call}).one_or_none():
-                    return True
+        is_usual = not self._database.is_sqlite and not claim.lane_is_troubled
+        if is_usual and self._database.ask(_SUCCEED_AT_ONCE, {**claimed, **body, **call}):
+            return True
         with self._database.writing() as connection:
             if connection.execute(_SUCCEED, claimed).rowcount != 1:
                 return _end_attempt(connection, claim, "succeeded", call_seconds, won=False)

@@ -1,0 +1,88 @@
+"""Prepared statements go past SQLAlchemy to the driver: they answer, fail and recover as any other statement does."""
+
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+from sqlalchemy import bindparam, select
+from sqlalchemy.exc import OperationalError, ProgrammingError
+
+from tests.support import postgresql
+from tests.support.jobs import open_lane, row_of, submit
+from tidegate.database import UNREACHABLE, Database
+from tidegate.models import downstreams, jobs
+from tidegate.prepared import Prepared
+from tidegate.store import Store
+
+JOB = Prepared(
+    select(jobs.c.id, jobs.c.created_at, jobs.c.has_webhook, jobs.c.note).where(
+        jobs.c.id == bindparam("the_job", type_=jobs.c.id.type), jobs.c.state == "queued"
+    ),
+    dict,
+)
+
+
+def test_a_row_is_read_as_sqlalchemy_reads_it(store: Store) -> None:
+    job_id = submit(store)
+    answer: Any = store.database.ask(JOB, {"the_job": job_id})
+    row = row_of(store, job_id)
+    assert answer == {"id": row.id, "created_at": row.created_at, "has_webhook": False, "note": None}
+    assert answer["created_at"].tzinfo is UTC
+    assert isinstance(answer["created_at"], datetime)
+
+
+def test_no_row_is_none(store: Store) -> None:
+    assert store.database.ask(JOB, {"the_job": "01a214f1-a38d-72aa-b298-641c9ffd8ce6"}) is None
+
+
+def test_what_is_asked_by_itself_leaves_no_transaction_behind(store: Store) -> None:
+    """The connection that it goes back with is the next one's."""
+    job_id = submit(store)
+    for _ in range(3):
+        assert store.database.ask(JOB, {"the_job": job_id})
+    with store.database.writing() as connection:
+        connection.execute(jobs.update().where(jobs.c.id == job_id).values(note="changed"))
+    answer: Any = store.database.ask(JOB, {"the_job": job_id})
+    assert answer["note"] == "changed"
+
+
+def test_a_transaction_is_one_still(store: Store) -> None:
+    """Connections begin none by themselves; `writing` does."""
+    open_lane(store)
+    with pytest.raises(RuntimeError), store.database.writing() as connection:  # noqa: PT012 - it raises where it ends
+        connection.execute(downstreams.update().values(burst=7))
+        raise RuntimeError
+    with store.database.reading() as connection:
+        assert connection.execute(select(downstreams.c.burst)).scalar_one() == 1
+
+
+def test_a_wrong_statement_fails_like_any_other(store: Store) -> None:
+    with store.database.writing() as connection:
+        connection.exec_driver_sql("ALTER TABLE jobs RENAME TO jobs_gone")
+    with pytest.raises((OperationalError, ProgrammingError)) as raised:
+        store.database.ask(JOB, {"the_job": "01a214f1-a38d-72aa-b298-641c9ffd8ce6"})
+    assert "jobs" in str(raised.value)
+    assert "01a214f1" not in str(raised.value), "parameters are nobody's business"
+
+
+def test_a_server_that_was_restarted_is_found_again_after_one_failure(postgresql_url: str) -> None:
+    """Every pooled connection is dead then; one failure clears them all."""
+    if postgresql.find_binaries() is None:
+        pytest.skip(postgresql.NOT_FOUND)
+    database = Database(postgresql_url, pool_size=4)
+    store = Store(database)
+    job_id = submit(store)
+    held = [database.engine.raw_connection() for _ in range(4)]
+    for connection in held:
+        connection.close()
+    with Database(postgresql_url).writing() as other:
+        other.exec_driver_sql(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
+            "WHERE datname = current_database() AND pid <> pg_backend_pid()"
+        )
+    with pytest.raises(UNREACHABLE) as raised:
+        database.ask(JOB, {"the_job": job_id})
+    assert getattr(raised.value, "connection_invalidated", False)
+    for _ in range(5):
+        assert database.ask(JOB, {"the_job": job_id})
+    database.close()

@@ -1,0 +1,115 @@
+"""Statements that are asked so often that building and wrapping them costs more than the database needs to answer.
+
+A `Prepared` is written in SQLAlchemy's language like any other statement, compiled once for each kind of database, and
+then given to the driver as it is. `Database.ask` runs it; what that saves stands in ARCHITECTURE.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from typing import Any, Generic, TypeVar
+
+from sqlalchemy import Dialect, Engine, Select
+from sqlalchemy.engine.interfaces import DBAPICursor
+from sqlalchemy.exc import DBAPIError
+
+T = TypeVar("T")
+_Convert = Callable[[Any], Any]
+
+
+@dataclass(frozen=True, eq=False)
+class Prepared(Generic[T]):
+    """One statement that answers with at most one row. `read` gets its columns by name, as SQLAlchemy would give them.
+
+    It runs by itself: on PostgreSQL it commits by itself, too, and so may write (a SELECT from CTEs that do).
+    """
+
+    statement: Select[Any]
+    read: Callable[[Mapping[str, Any]], T]
+
+
+class Asker:
+    """Runs prepared statements on connections of an engine's pool. `watching`: what is to be around each."""
+
+    def __init__(self, engine: Engine, watching: Callable[[object], AbstractContextManager[None]]) -> None:
+        self._engine = engine
+        self._watching = watching
+        self._driver_error: type[Exception] = engine.dialect.loaded_dbapi.Error
+        self._compiled: dict[Prepared[Any], _Compiled[Any]] = {}
+
+    def ask(self, prepared: Prepared[T], values: Mapping[str, Any]) -> T | None:
+        """The row as it is to be read; None: there is none. Raises what SQLAlchemy would raise."""
+        compiled: _Compiled[T] = self._compiled.get(prepared) or self._compile(prepared)
+        try:
+            pooled = self._engine.raw_connection()
+        except self._driver_error as error:
+            raise self._translated(error, None, is_lost=False) from error
+        try:
+            with self._watching(pooled.driver_connection):
+                cursor = pooled.cursor()
+                cursor.execute(compiled.sql, compiled.values(values))
+                answer = compiled.answer(cursor)
+                cursor.close()
+        except self._driver_error as error:
+            is_lost = self._engine.dialect.is_disconnect(error, pooled.dbapi_connection, None)  # type: ignore[arg-type] # it is one
+            if is_lost:
+                pooled.invalidate(error)
+                self._engine.dispose()  # the others in the pool are of the same server, and lost as well
+            raise self._translated(error, compiled.sql, is_lost=is_lost) from error
+        finally:
+            pooled.close()
+        return answer
+
+    def _translated(self, error: Exception, sql: str | None, *, is_lost: bool) -> BaseException:
+        return DBAPIError.instance(
+            sql,
+            None,
+            error,
+            self._driver_error,
+            hide_parameters=True,
+            connection_invalidated=is_lost,
+            dialect=self._engine.dialect,
+        )
+
+    def _compile(self, prepared: Prepared[T]) -> "_Compiled[T]":
+        compiled = _Compiled(prepared, self._engine.dialect)
+        self._compiled[prepared] = compiled
+        return compiled
+
+
+class _Compiled(Generic[T]):
+    """A prepared statement for one kind of database."""
+
+    def __init__(self, prepared: Prepared[T], dialect: Dialect) -> None:
+        compiled = prepared.statement.compile(dialect=dialect)
+        self._read = prepared.read
+        self.sql = str(compiled)
+        self._constants = dict(compiled.params)
+        self._order: Sequence[str] | None = compiled.positiontup
+        binds = {name: bind.type.dialect_impl(dialect) for bind, name in compiled.bind_names.items()}
+        self._binds = _only({name: kind.bind_processor(dialect) for name, kind in binds.items()})
+        columns = prepared.statement.selected_columns
+        self._names = [str(column.key) for column in columns]
+        results = {str(column.key): column.type.dialect_impl(dialect) for column in columns}
+        self._results = _only({name: kind.result_processor(dialect, None) for name, kind in results.items()})
+
+    def values(self, given: Mapping[str, Any]) -> Any:
+        """What goes to the driver beside the SQL."""
+        values = {**self._constants, **given}
+        for name, convert in self._binds.items():
+            values[name] = convert(values[name])
+        return values if self._order is None else tuple(values[name] for name in self._order)
+
+    def answer(self, cursor: DBAPICursor) -> T | None:
+        """The row that the cursor has, as it is to be read; None: there is none."""
+        row = cursor.fetchone()
+        if row is None:
+            return None
+        values = dict(zip(self._names, row, strict=True))
+        for name, convert in self._results.items():
+            values[name] = convert(values[name])
+        return self._read(values)
+
+
+def _only(converts: Mapping[str, _Convert | None]) -> dict[str, _Convert]:
+    return {name: convert for name, convert in converts.items() if convert}
