@@ -1,7 +1,7 @@
 """Connections to the database, its clock, and the two kinds of transaction. PostgreSQL and SQLite alike."""
 
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from datetime import datetime, timedelta
 from typing import Any, TypeVar
@@ -25,6 +25,7 @@ from sqlalchemy.types import TypeDecorator
 from tidegate import clock
 from tidegate.engines import EACH_ALONE, postgresql_engine, sqlite_engine
 from tidegate.errors import DatabaseUnreachableError
+from tidegate.group_commit import GroupCommit
 from tidegate.patience import Breaker, Watchdog
 from tidegate.prepared import Asker, Prepared
 
@@ -104,6 +105,7 @@ class Database:
         )
         self._single = self.engine.execution_options(**{EACH_ALONE: True})
         self._writer = threading.RLock() if self.is_sqlite else None
+        self._group = GroupCommit(self.writing, self._writer) if self._writer else None
         impatient = patience is not None and not self.is_sqlite
         self._watchdog = Watchdog(patience.total_seconds()) if patience and impatient else None
         if self._watchdog:
@@ -120,11 +122,12 @@ class Database:
         with self._guarded(), self._single.connect() as connection, self._watched(_driver(connection)):
             yield connection
 
-    def ask(self, prepared: Prepared[T], values: Mapping[str, Any]) -> T | None:
-        """Runs one prepared statement by itself and returns its row as it is to be read; None: there is none.
-
-        Raises what any other statement would raise.
+    def ask(self, prepared: Prepared[T], values: Mapping[str, Any], *, within: Connection | None = None) -> T | None:
+        """Runs one prepared statement, by itself or within a transaction, and returns its row as it is to be read;
+        None: there is none. Raises what any other statement would raise.
         """
+        if within is not None:
+            return self._asker.ask_on(within.connection, prepared, values)
         with self._guarded():
             return self._asker.ask(prepared, values)
 
@@ -152,6 +155,16 @@ class Database:
         """
         with self.writing() if self.is_sqlite else self.reading() as connection:
             yield connection
+
+    def write_together(self, write: Callable[[Connection], T]) -> T:
+        """Runs `write` in a transaction: what it returns is committed then, what it raises undoes what it did.
+
+        On SQLite threads that meet share the transaction, and `write` may be called again when another of them failed.
+        """
+        if self._group:
+            return self._group.run(write)
+        with self.writing() as connection:
+            return write(connection)
 
     def _guarded(self) -> AbstractContextManager[None]:
         return self._breaker.guarding() if self._breaker else nullcontext()

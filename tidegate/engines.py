@@ -49,20 +49,22 @@ def _begin(connection: Connection, timeout_seconds: float) -> None:
     starves for a second (measured). Tries of even distance share the lock fairly.
     """
     until = clock.monotonic() + timeout_seconds
-    connection.exec_driver_sql("PRAGMA busy_timeout = 0")
+    driver = connection.connection.driver_connection
+    if not isinstance(driver, sqlite3.Connection):
+        raise TypeError(f"only SQLite's own driver is known here, not {type(driver).__name__}")
+    driver.execute("PRAGMA busy_timeout = 0")
     try:
         while True:
             try:
-                connection.exec_driver_sql("BEGIN IMMEDIATE")
-            except OperationalError as error:
-                is_busy = getattr(error.orig, "sqlite_errorcode", None) == sqlite3.SQLITE_BUSY
-                if not is_busy or clock.monotonic() >= until:
-                    raise
+                driver.execute("BEGIN IMMEDIATE")
+            except sqlite3.OperationalError as error:
+                if error.sqlite_errorcode != sqlite3.SQLITE_BUSY or clock.monotonic() >= until:
+                    raise OperationalError("BEGIN IMMEDIATE", None, error) from error
             else:
                 return
             clock.sleep(_BUSY_LOOK_SECONDS)
     finally:
-        connection.exec_driver_sql(f"PRAGMA busy_timeout = {int(1000 * timeout_seconds)}")
+        driver.execute(f"PRAGMA busy_timeout = {int(1000 * timeout_seconds)}")
 
 
 def postgresql_engine(url: str, pool_size: int) -> Engine:

@@ -9,7 +9,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
-from sqlalchemy import Dialect, Engine, Select
+from sqlalchemy import Dialect, Engine, PoolProxiedConnection, Select, UpdateBase
 from sqlalchemy.engine.interfaces import DBAPICursor
 from sqlalchemy.exc import DBAPIError
 
@@ -21,10 +21,10 @@ _Convert = Callable[[Any], Any]
 class Prepared(Generic[T]):
     """One statement that answers with at most one row. `read` gets its columns by name, as SQLAlchemy would give them.
 
-    It runs by itself: on PostgreSQL it commits by itself, too, and so may write (a SELECT from CTEs that do).
+    By itself, it also commits by itself.
     """
 
-    statement: Select[Any]
+    statement: Select[Any] | UpdateBase
     read: Callable[[Mapping[str, Any]], T]
 
 
@@ -39,17 +39,23 @@ class Asker:
 
     def ask(self, prepared: Prepared[T], values: Mapping[str, Any]) -> T | None:
         """The row as it is to be read; None: there is none. Raises what SQLAlchemy would raise."""
-        compiled: _Compiled[T] = self._compiled.get(prepared) or self._compile(prepared)
         try:
             pooled = self._engine.raw_connection()
         except self._driver_error as error:
             raise self._translated(error, None, is_lost=False) from error
         try:
             with self._watching(pooled.driver_connection):
-                cursor = pooled.cursor()
-                cursor.execute(compiled.sql, compiled.values(values))
-                answer = compiled.answer(cursor)
-                cursor.close()
+                return self.ask_on(pooled, prepared, values)
+        finally:
+            pooled.close()
+
+    def ask_on(self, pooled: PoolProxiedConnection, prepared: Prepared[T], values: Mapping[str, Any]) -> T | None:
+        """As `ask`, on a connection that is held already."""
+        compiled: _Compiled[T] = self._compiled.get(prepared) or self._compile(prepared)
+        cursor = pooled.cursor()
+        try:
+            cursor.execute(compiled.sql, compiled.values(values))
+            return compiled.answer(cursor)
         except self._driver_error as error:
             is_lost = self._engine.dialect.is_disconnect(error, pooled.dbapi_connection, None)  # type: ignore[arg-type] # it is one
             if is_lost:
@@ -57,8 +63,7 @@ class Asker:
                 self._engine.dispose()  # the others in the pool are of the same server, and lost as well
             raise self._translated(error, compiled.sql, is_lost=is_lost) from error
         finally:
-            pooled.close()
-        return answer
+            cursor.close()
 
     def _translated(self, error: Exception, sql: str | None, *, is_lost: bool) -> BaseException:
         return DBAPIError.instance(
@@ -88,7 +93,7 @@ class _Compiled(Generic[T]):
         self._order: Sequence[str] | None = compiled.positiontup
         binds = {name: bind.type.dialect_impl(dialect) for bind, name in compiled.bind_names.items()}
         self._binds = _only({name: kind.bind_processor(dialect) for name, kind in binds.items()})
-        columns = prepared.statement.selected_columns
+        columns = prepared.statement.exported_columns
         self._names = [str(column.key) for column in columns]
         results = {str(column.key): column.type.dialect_impl(dialect) for column in columns}
         self._results = _only({name: kind.result_processor(dialect, None) for name, kind in results.items()})
@@ -102,7 +107,7 @@ class _Compiled(Generic[T]):
 
     def answer(self, cursor: DBAPICursor) -> T | None:
         """The row that the cursor has, as it is to be read; None: there is none."""
-        row = cursor.fetchone()
+        row = cursor.fetchone() if self._names else None
         if row is None:
             return None
         values = dict(zip(self._names, row, strict=True))

@@ -75,13 +75,15 @@ def test_a_server_that_was_restarted_is_found_again_after_one_failure(postgresql
     held = [database.engine.raw_connection() for _ in range(4)]
     for connection in held:
         connection.close()
-    with Database(postgresql_url).writing() as other:
-        other.exec_driver_sql(
+    other = Database(postgresql_url)
+    with other.writing() as connection:
+        connection.exec_driver_sql(
             "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
             "WHERE datname = current_database() AND pid <> pg_backend_pid()"
         )
     with pytest.raises(UNREACHABLE) as raised:
         database.ask(JOB, {"the_job": job_id})
+    other.close()
     assert getattr(raised.value, "connection_invalidated", False)
     for _ in range(5):
         assert database.ask(JOB, {"the_job": job_id})

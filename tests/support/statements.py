@@ -43,9 +43,9 @@ def asked(database: Database) -> Iterator[Asked]:
     def committed(_: Connection) -> None:
         seen.transactions += 1
 
-    def ask(prepared: Any, values: Any) -> Any:
+    def ask(prepared: Any, values: Any, *, within: Connection | None = None) -> Any:
         seen.statements.append(" ".join(str(prepared.statement).split()))
-        return ask_the_database(prepared, values)
+        return ask_the_database(prepared, values, within=within)
 
     engine, ask_the_database = database.engine, database.ask
     database.ask = ask  # type: ignore[method-assign] # these go to the driver without an event

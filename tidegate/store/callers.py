@@ -5,7 +5,7 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Literal
 
-from sqlalchemy import ColumnElement, bindparam, case, delete, select, update
+from sqlalchemy import ColumnElement, Connection, bindparam, case, delete, select, update
 
 from tidegate.database import Database, database_now
 from tidegate.job import Job, StoredBody
@@ -65,14 +65,17 @@ class CallerStore:
             for job in new
             if job.idempotency_key is not None and job.fingerprint is not None
         ]
-        with self._database.writing() as connection:
+
+        def insert(connection: Connection) -> list[Job | StoredKey]:
             used = idempotency.use(connection, uses, is_sqlite=self._database.is_sqlite) if uses else {}
             if check:
                 for job in new:
                     if job.id in used:
                         check(job, used[job.id])
-            recorded = record(connection, [job for job in new if job.id not in used])
-        return [used.get(job.id) or recorded[job.id] for job in new]
+            recorded = record(self._database, connection, [job for job in new if job.id not in used])
+            return [used.get(job.id) or recorded[job.id] for job in new]
+
+        return self._database.write_together(insert)
 
     def get(self, job_id: str, client_id: str | None) -> Job | None:
         """The job as it is now: one past its deadline is expired first, whether or not a sweep runs."""

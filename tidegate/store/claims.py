@@ -10,6 +10,7 @@ from typing import Any
 from sqlalchemy import (
     BigInteger,
     ColumnElement,
+    Connection,
     and_,
     bindparam,
     case,
@@ -83,11 +84,14 @@ def _place_held(begins_at: ColumnElement[int], timeout: ColumnElement[int]) -> d
     }
 
 
-_TAKE_PLACE = (
+_TAKE_JOB_ALONE: Prepared[Mapping[str, Any]] = Prepared(_TAKE_JOB, dict)
+_INPUT_ALONE: Prepared[Mapping[str, Any]] = Prepared(_INPUT, dict)
+_TAKE_PLACE: Prepared[Mapping[str, Any]] = Prepared(
     update(attempts)
     .where(attempts.c.job_id == _JOB, attempts.c.fence == _FENCE)
     .values(_place_held(bindparam("begins_at", type_=BigInteger), bindparam("timeout", type_=BigInteger)))
-    .returning(attempts.c.follows_job, attempts.c.follows_fence)
+    .returning(attempts.c.follows_job, attempts.c.follows_fence),
+    dict,
 )
 
 
@@ -159,18 +163,20 @@ class ClaimStore:
         return row
 
     def _in_a_transaction(self, values: Mapping[str, Any], timeouts: Mapping[str, int]) -> Mapping[str, Any] | None:
-        identity = {name: values[name] for name in ("the_job", "the_fence")}
-        with self._database.writing() as connection:
+        database = self._database
+
+        def take(connection: Connection) -> Mapping[str, Any] | None:
             asked_at = clock.monotonic()
-            job = connection.execute(_TAKE_JOB, {**identity, "lease": values["lease"]}).mappings().one_or_none()
+            job = database.ask(_TAKE_JOB_ALONE, values, within=connection)
             if job is None:
                 return None
             self._clock.seen(job["now"], asked_at=asked_at, answered_at=clock.monotonic())
             at = {"begins_at": max(job["slot_at"], job["now"]), "timeout": timeouts.get(job["operation"], 0)}
-            its = {name: values[name] for name in ("its_worker", "its_pid")}
-            place = connection.execute(_TAKE_PLACE, {**identity, **its, **at}).mappings().one()
-            body = connection.execute(_INPUT, {"the_job": values["the_job"]}).mappings().one_or_none()
-        return {**job, **place, **(body or {"content": None})}
+            place = database.ask(_TAKE_PLACE, {**values, **at}, within=connection) or {}
+            body = database.ask(_INPUT_ALONE, values, within=connection) or {"content": None}
+            return {**job, **place, **body}
+
+        return database.write_together(take)
 
     def _claim_of(self, row: Mapping[str, Any]) -> Claim:
         return Claim(

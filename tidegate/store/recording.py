@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, TypeVar, cast
 
 from sqlalchemy import BigInteger, Connection, bindparam, false, func, insert, literal, select, type_coerce
 
@@ -16,6 +16,7 @@ from tidegate.prepared import Prepared
 from tidegate.store.deliveries import record_webhooks
 from tidegate.store.moves import JOB_COLUMNS, NOW, job_from, job_of
 
+T = TypeVar("T")
 # Between the jobs of one batch, so that each has a place of its own in the lane's order.
 _STEP = timedelta(microseconds=1)
 
@@ -45,8 +46,12 @@ _PLAIN = (
     *("id", "client_id", "operation", "downstream", "queue"),
     *("max_attempts", "paced_by_calls", "traceparent", "retry_of"),
 )
-_ITS = {name: bindparam(f"its_{name}", type_=jobs.c[name].type) for name in (*_PLAIN, "run_at")}
+_INSTANTS = ("created_at", "run_at", "deadline")
+_ITS = {name: bindparam(f"its_{name}", type_=jobs.c[name].type) for name in (*_PLAIN, *_INSTANTS, "has_webhook")}
 _INPUT = {name: bindparam(f"input_{name}", type_=bodies.c[name].type) for name in ("content_type", "content")}
+_NOW = Prepared(select(database_now().label("now")), lambda row: cast("datetime", row["now"]))
+_JOB = Prepared(insert(jobs).values(_ITS).returning(*JOB_COLUMNS), job_of)
+_ITS_INPUT = Prepared(insert(bodies).values(job_id=_ITS["id"], kind="input", is_json=False, **_INPUT), bool)
 
 
 def _at_once() -> Any:
@@ -79,38 +84,42 @@ def can_be_recorded_at_once(new: Sequence[NewJob]) -> bool:
 
 def record_at_once(database: Database, new: NewJob) -> Job:
     """Records one job and its input on PostgreSQL; when this returns they are committed."""
-    values = {f"its_{name}": getattr(new, name) for name in _PLAIN}
-    values |= {"its_run_at": new.not_before, "timeout": new.timeout // _STEP}
-    values |= {"input_content_type": new.body.content_type, "input_content": new.body.content}
-    recorded = database.ask(_RECORD_ONE, values)
-    if recorded is None:
-        raise LookupError("PostgreSQL inserted a row and returned none")
-    return recorded
+    values = {**_values_of(new), "its_run_at": new.not_before, "timeout": new.timeout // _STEP}
+    return _there(database.ask(_RECORD_ONE, values))
 
 
-def record(connection: Connection, new: Sequence[NewJob]) -> dict[str, Job]:
-    """Records jobs and their inputs; by id."""
+def record(database: Database, connection: Connection, new: Sequence[NewJob]) -> dict[str, Job]:
+    """Records jobs, their inputs and where their ends are told, in this transaction; by id."""
     if not new:
         return {}
     # Read after the keys, which may have been waited for: a job's time begins when it is recorded.
-    now = connection.execute(select(database_now())).scalar_one()
+    now = _there(database.ask(_NOW, {}, within=connection))
+    recorded = (_each if database.is_sqlite else _all)(database, connection, new, now)
+    webhooks = {(job.id, job.client_id): job.webhook for job in new if job.webhook}
+    if webhooks:
+        record_webhooks(connection, webhooks)
+    return {job.id: job for job in recorded}
+
+
+def _each(database: Database, connection: Connection, new: Sequence[NewJob], now: datetime) -> Sequence[Job]:
+    """Where a statement costs no round trip: one for each row, as lean as can be."""
+    recorded = []
+    for number, job in enumerate(new):
+        values = {**_values_of(job), **{f"its_{name}": at for name, at in _instants(job, now, number).items()}}
+        recorded.append(_there(database.ask(_JOB, values, within=connection)))
+        database.ask(_ITS_INPUT, values, within=connection)
+    return recorded
+
+
+def _all(_: Database, connection: Connection, new: Sequence[NewJob], now: datetime) -> Sequence[Job]:
+    """Where it does: a thousand jobs are a handful of statements."""
     rows = connection.execute(
         insert(jobs).returning(*JOB_COLUMNS),
         [
             {
-                "id": job.id,
-                "client_id": job.client_id,
-                "operation": job.operation,
-                "downstream": job.downstream,
-                "queue": job.queue,
-                "max_attempts": job.max_attempts,
-                "paced_by_calls": job.paced_by_calls,
-                "traceparent": job.traceparent,
-                "retry_of": job.retry_of,
+                **{name: getattr(job, name) for name in _PLAIN},
                 "has_webhook": job.webhook is not None,
-                "created_at": now,
-                "run_at": job.not_before or now + number * _STEP,
-                "deadline": now + job.timeout,
+                **_instants(job, now, number),
             }
             for number, job in enumerate(new)
         ],
@@ -128,7 +137,23 @@ def record(connection: Connection, new: Sequence[NewJob]) -> dict[str, Job]:
             for job in new
         ],
     )
-    webhooks = {(job.id, job.client_id): job.webhook for job in new if job.webhook}
-    if webhooks:
-        record_webhooks(connection, webhooks)
-    return {row.id: job_from(row) for row in rows}
+    return [job_from(row) for row in rows]
+
+
+def _instants(job: NewJob, now: datetime, number: int) -> dict[str, datetime]:
+    return {"created_at": now, "run_at": job.not_before or now + number * _STEP, "deadline": now + job.timeout}
+
+
+def _values_of(job: NewJob) -> dict[str, Any]:
+    return {
+        **{f"its_{name}": getattr(job, name) for name in _PLAIN},
+        "its_has_webhook": job.webhook is not None,
+        "input_content_type": job.body.content_type,
+        "input_content": job.body.content,
+    }
+
+
+def _there(answer: T | None) -> T:
+    if answer is None:
+        raise LookupError("the database did what it was asked and said nothing")
+    return answer

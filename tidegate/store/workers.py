@@ -48,13 +48,16 @@ _SUCCEED = (
     .values({**ended(State.SUCCEEDED), "percent": 100, "error": None})
 )
 _RESULT = {name: bindparam(f"its_{name}", type_=bodies.c[name].type) for name in ("content_type", "is_json", "content")}
-_KEEP_RESULT = insert(bodies).values(job_id=_JOB, kind="result", **_RESULT)
+_SUCCEED_ALONE = Prepared(_SUCCEED.returning(jobs.c.id), bool)
+_KEEP_RESULT = Prepared(insert(bodies).values(job_id=_JOB, kind="result", **_RESULT), bool)
 _CALL_SUCCEEDED = {
     "ended_at": database_now(),
     "outcome": "succeeded",
     "call_started_at": type_coerce(NOW - bindparam("call", type_=BigInteger), Instant()),
 }
-_END_CALL = update(attempts).where(attempts.c.job_id == _JOB, attempts.c.fence == _FENCE).values(_CALL_SUCCEEDED)
+_END_CALL = Prepared(
+    update(attempts).where(attempts.c.job_id == _JOB, attempts.c.fence == _FENCE).values(_CALL_SUCCEEDED), bool
+)
 
 
 def _succeed_at_once() -> Any:
@@ -115,13 +118,17 @@ class WorkerStore:
         is_usual = not self._database.is_sqlite and not claim.lane_is_troubled
         if is_usual and self._database.ask(_SUCCEED_AT_ONCE, {**claimed, **body, **call}):
             return True
-        with self._database.writing() as connection:
-            if connection.execute(_SUCCEED, claimed).rowcount != 1:
+
+        def succeed(connection: Connection) -> bool:
+            values = {**claimed, **body, **call}
+            if not self._database.ask(_SUCCEED_ALONE, values, within=connection):
                 return _end_attempt(connection, claim, "succeeded", call_seconds, won=False)
-            connection.execute(_KEEP_RESULT, {"the_job": claim.job_id, **body})
-            connection.execute(_END_CALL, {**claimed, **call})
+            self._database.ask(_KEEP_RESULT, values, within=connection)
+            self._database.ask(_END_CALL, values, within=connection)
             _lane_answered(connection, claim)
-        return True
+            return True
+
+        return self._database.write_together(succeed)
 
     def fail(self, claim: Claim, error: Mapping[str, Any], *, call_seconds: float | None) -> bool:
         """Records the final error, unless another won. False: it was dropped."""
