@@ -18,7 +18,7 @@ from tests.support.waiting import wait_until
 from tidegate.database import UNREACHABLE, Database
 
 _HEALED_WITHIN_SECONDS = 120
-_NONE_ACCEPTED_SECONDS = 30
+_NONE_ACCEPTED_SECONDS = 120
 _WORKERS = 4
 
 
