@@ -12,6 +12,7 @@ import sys
 import threading
 from collections.abc import Callable
 from queue import Empty, SimpleQueue
+from typing import Any
 
 _STOPS = (signal.SIGTERM, signal.SIGINT)
 # Says nothing to anybody; Go's runtime took it for the same purpose for the same reason.
@@ -42,10 +43,14 @@ def _end_until_the_server_takes_over() -> None:
 
     A worker of granian is a fork of its parent and has the parent's handlers until it sets its own: they note in a copy
     of the parent's server, where nobody looks, that it is to stop, and the worker would be the only one not to know.
+    Other servers' handlers stay.
     """
-    inherited = [signal.signal(number, signal.SIG_DFL) for number in _STOPS]
-    if any(getattr(getattr(handler, "__self__", None), "interrupt_signal", False) for handler in inherited):
-        sys.exit()
+    for number in _STOPS:
+        server: Any = getattr(signal.getsignal(number), "__self__", None)
+        if hasattr(server, "interrupt_signal"):
+            signal.signal(number, signal.SIG_DFL)
+            if server.interrupt_signal:
+                sys.exit()
 
 
 def _wait(reader: int, stop: Callable[[], None], woken: "SimpleQueue[None]") -> None:
