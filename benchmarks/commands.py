@@ -9,6 +9,7 @@ from tests.support.waiting import wait_until
 
 HOST = "127.0.0.1"
 THREADS = 8
+STOP_SECONDS = 5
 
 
 def python_process(folder: Path, name: str, arguments: Sequence[str], environment: Mapping[str, str]) -> ChildProcess:
@@ -20,7 +21,8 @@ def web_arguments(app: str, port: int, *, processes: int, threads: int) -> Seque
     """A granian server, as the embedded default starts it."""
     return (
         *("granian", "--interface", "wsgi", "--host", HOST, "--port", str(port), "--workers", str(processes)),
-        *("--blocking-threads", str(threads), "--respawn-failed-workers", "--no-ws", app),
+        *("--blocking-threads", str(threads), "--respawn-failed-workers", "--no-ws"),
+        *("--workers-kill-timeout", str(STOP_SECONDS), app),
     )
 
 

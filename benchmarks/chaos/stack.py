@@ -11,7 +11,7 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 from sqlalchemy.engine import make_url
 
-from benchmarks.commands import downstream_arguments, python_process, web_arguments, worker_arguments
+from benchmarks.commands import downstream_arguments, python_process, worker_arguments
 from tests.support import postgresql, run, sqlite
 from tests.support.processes import ChildProcess, free_port, is_listening
 from tests.support.proxy import Proxy
@@ -81,7 +81,7 @@ class Stack:
         (folder / "operations.toml").write_text(OPERATIONS.replace("PORT", str(self.downstream_port)))
         listen = downstream_arguments(self.downstream_port, self.log)
         self.downstream = python_process(folder, "downstream", listen, {})
-        self._add(WEB, *web_arguments("webapp.wsgi:app", self.port, processes=1, threads=8))
+        self._add(WEB, "webapp")
         self._add("steward-1", "tasks.steward")
         self._add("steward-2", "tasks.steward", wired=True)
         for number in (1, 2, 3):
@@ -143,6 +143,8 @@ class Stack:
         self._wires += wires.values()
         settings = {
             "TIDEGATE_DATA": str(self.folder),
+            "TIDEGATE_PORT": str(self.port),
+            "TIDEGATE_WEB_THREADS": "8",
             "TIDEGATE_DATABASE_URL": database_url,
             "TIDEGATE_BROKER_URL": broker_url,
             "TIDEGATE_OPERATIONS_FILE": str(self.folder / "operations.toml"),

@@ -18,6 +18,7 @@ from tests.support.waiting import wait_until
 from tidegate.database import UNREACHABLE, Database
 
 _HEALED_WITHIN_SECONDS = 120
+_NONE_ACCEPTED_SECONDS = 120
 _WORKERS = 4
 
 
@@ -67,7 +68,7 @@ def run(
         load.start()
         hand.run(lambda: False)
         say(f"{len(hand.struck)} faults, {len(load.accepted)} jobs accepted")
-        wait_until(lambda: len(load.accepted) >= jobs, description=f"{jobs} jobs", timeout_seconds=faults * gap_seconds)
+        await_accepted(load, jobs)
         load.stop()
         hand.look()
         await_whole(stack)
@@ -100,6 +101,21 @@ def run(
             )
         finally:
             opened.close()
+
+
+def await_accepted(load: Load, jobs: int) -> None:
+    """Waits until so many jobs were accepted, however slow the machine; AssertionError when none was for long."""
+    while len(load.accepted) < jobs:
+        _await_another(load)
+
+
+def _await_another(load: Load) -> None:
+    had = len(load.accepted)
+    wait_until(
+        lambda: len(load.accepted) > had,
+        description=f"more than {had} jobs are accepted",
+        timeout_seconds=_NONE_ACCEPTED_SECONDS,
+    )
 
 
 def await_end(database: Database) -> None:

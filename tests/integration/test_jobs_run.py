@@ -6,7 +6,7 @@ Rows of `jobs` and `attempts` are looked at beside the answers: a job that ended
 import signal
 import time
 from collections.abc import Callable, Iterator
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ from tests.support.valkey import Valkey
 from tests.support.waiting import wait_until
 from tests.support.web import Web
 from tidegate.models import attempts, jobs
+from tidegate.store.lanes import CLAIM_WITHIN
 
 StartWorker = Callable[..., WorkerNode]
 
@@ -279,12 +280,16 @@ def test_a_message_that_was_lost_on_its_way_is_sent_again_within_seconds(
     # What the broker had already handed to the frozen worker dies with it.
     io_worker.kill()
     io_worker.restart()
+    there_at = datetime.now(UTC)  # SQLite's clock is ours
 
-    row = wait_for_state(face, job_id, "succeeded", timeout_seconds=15)
+    row = wait_for_state(face, job_id, "succeeded", timeout_seconds=30)
 
     assert (row.attempt, outcomes(face, job_id)) == (1, ["unclaimed", "succeeded"])
     first, second = attempts_of(face, job_id)
-    assert second.released_at - first.released_at < timedelta(seconds=8)
+    # It is missed after so long, and once more after so long if there was no worker then: on a busy machine a new one
+    # is late.
+    was_away = there_at > first.released_at + CLAIM_WITHIN
+    assert second.released_at - (there_at if was_away else first.released_at) < timedelta(seconds=8)
 
 
 def test_a_stopped_worker_hands_a_long_job_back_and_another_runs_it_at_once(

@@ -4,6 +4,7 @@ import os
 import signal
 import time
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel, Field, JsonValue
@@ -22,6 +23,12 @@ class Sleep(BaseModel):
     seconds: float = Field(ge=0, le=600)
 
 
+class File(BaseModel):
+    """Which one."""
+
+    path: Path
+
+
 @operation(queue=Queue.IO)
 def echo(params: JsonValue) -> JsonValue:
     """Returns what it is given."""
@@ -38,6 +45,15 @@ def raw_echo(body: Body) -> Body:
 def sleepy_io(params: Sleep, attempt: Attempt) -> int:
     """Sleeps in a thread, tells its progress each 50 ms and returns the attempt's number."""
     return _sleep(params, attempt)
+
+
+@operation(queue=Queue.IO)
+def until_there_io(params: File, attempt: Attempt) -> int:
+    """Waits until the file is there, telling its progress each 50 ms, and returns the attempt's number."""
+    while not params.path.exists():
+        time.sleep(_REPORT_SECONDS)
+        attempt.progress(0, 1)
+    return attempt.number
 
 
 @operation(queue=Queue.CPU)

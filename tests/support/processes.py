@@ -158,7 +158,7 @@ class ChildProcess:
             output.seek(self._log_start)
             return output.read().decode(errors="replace")
 
-    def wait_for_log(self, words: str, *, timeout_seconds: float = 30) -> None:
+    def wait_for_log(self, words: str, *, timeout_seconds: float = 60) -> None:
         """Waits until it has written these words since its last start; raises AssertionError when it ended first."""
 
         def is_written() -> bool:

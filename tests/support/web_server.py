@@ -37,7 +37,7 @@ class WebServer:
     def start(self) -> None:
         """Starts it, a second time on the same port, and waits until it answers."""
         self.process.start()
-        wait_until(self._answers, description=f"{self.url} answers", timeout_seconds=30)
+        wait_until(self._answers, description=f"{self.url} answers", timeout_seconds=60)
 
     def submit(self, operation: str = "echo", **headers: str) -> str:
         """Submits a job and returns its id."""
