@@ -12,7 +12,7 @@ _WRITE = {
     **dict.fromkeys(("redis", "rediss"), "redis://:password@host:6379/0, or rediss:// for TLS"),
     "redis+socket": "redis+socket:///path/to/redis.sock",
     **dict.fromkeys(AMQP, "amqp://user:password@host:5672/virtualhost, or amqps:// for TLS, with ?ca=/path/to/ca.pem"),
-    SQS: "sqs:// or sqs://keyid:accesskey@/, with ?region=… and with prefix=… or queues=https://…/ where that is needed",
+    SQS: "sqs:// or sqs://keyid:accesskey@/, with ?region=… and, where needed, prefix=… or queues=https://…/",
 }
 # Of a URL of SQS; see docs/brokers.md.
 _SQS_WORDS = frozenset({"region", "prefix", "queues"})

@@ -17,6 +17,9 @@ from tests.support.rabbitmq import RabbitMQ
 from tests.support.sqs import Sqs
 from tests.support.waiting import wait_until
 
+# Of which a busy machine spends most on starting RabbitMQ.
+pytestmark = pytest.mark.timeout(300)
+
 ORDER = {"sku": "A-100", "quantity": 3}
 RATE = 20
 Broker = RabbitMQ | Sqs

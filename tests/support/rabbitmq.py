@@ -12,7 +12,7 @@ NOT_FOUND = "no RabbitMQ server found: install it (Debian: apt install rabbitmq-
 # The script itself: Debian's on PATH goes through `su` to an account of its own and its folders.
 _INSTALLED = Path("/usr/lib/rabbitmq/bin/rabbitmq-server")
 # A boot takes a few seconds, on a busy machine many.
-_BOOT_SECONDS = 60
+_BOOT_SECONDS = 120
 
 
 def find_server() -> Path | None:
