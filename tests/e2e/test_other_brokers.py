@@ -50,7 +50,7 @@ def gateway(broker: Broker, tmp_path_factory: pytest.TempPathFactory) -> Iterato
         wait_until(
             lambda: len(stack.client.get("/health/ready").json()["workers"]) == 3,
             description="all workers are there",
-            timeout_seconds=60,
+            timeout_seconds=120,
         )
         yield stack
     finally:
