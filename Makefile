@@ -67,9 +67,11 @@ requirements: $(BIN)/python ## Locks the requirements anew, at the newest versio
 	header="# Locked by 'make requirements' from pyproject.toml; not to be edited."; \
 	lock ../pyproject.toml > runtime.txt; \
 	lock --extra stack --constraint runtime.txt ../pyproject.toml > stack.txt; \
+	lock --extra sqs --constraint runtime.txt ../pyproject.toml > sqs.txt; \
 	lock --group ../pyproject.toml:dev --constraint runtime.txt > dev.txt; \
 	{ echo "$$header"; cat runtime.txt; } > ../requirements.txt; \
 	{ echo "-r requirements.txt"; echo "$$header"; grep -vxFf runtime.txt stack.txt; } > ../requirements-stack.txt; \
+	{ echo "-r requirements.txt"; echo "$$header"; grep -vxFf runtime.txt sqs.txt; } > ../requirements-sqs.txt; \
 	{ echo "-r requirements.txt"; echo "$$header"; grep -vxFf runtime.txt dev.txt; } > ../requirements-dev.txt
 
 clean: ## Removes the virtual environment and caches; the data folder stays

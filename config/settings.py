@@ -15,6 +15,7 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError
 
+from config.broker_url import check_bell_url, check_broker_url
 from tidegate.durations import Duration, format_duration
 from tidegate.errors import ConfigurationError
 from tidegate.operations import MEGABYTE
@@ -53,7 +54,13 @@ class Settings(BaseSettings):
     )
     database_url: str = Field("", description="SQLAlchemy URL; empty: SQLite in the data folder.")
     broker_url: str = Field(
-        "", description="Celery broker; empty: a Valkey server that `make run` starts on a free port."
+        "",
+        description="Celery broker, redis://, amqp:// or sqs://; empty: a Valkey server that `make run` starts.",
+    )
+    bell_url: str = Field(
+        "",
+        description="Redis over which processes tell each other of changes, where the broker is none; without any they "
+        "look, a few times a second.",
     )
     public_url: str = Field("", description="Base of the links in answers; empty: as the request came in.")
     trusted_proxies: Annotated[tuple[IPNetwork, ...], NoDecode] = Field(
@@ -123,6 +130,16 @@ class Settings(BaseSettings):
             raise ValueError("write sqlite:////path/to/file.db or postgresql+psycopg://user:password@host/name")
         return value
 
+    @field_validator("broker_url")
+    @classmethod
+    def _check_broker_url(cls, value: str) -> str:
+        return check_broker_url(value)
+
+    @field_validator("bell_url")
+    @classmethod
+    def _check_bell_url(cls, value: str) -> str:
+        return check_bell_url(value)
+
     @field_validator("webhook_key")
     @classmethod
     def _check_webhook_key(cls, value: SecretStr) -> SecretStr:
@@ -149,6 +166,11 @@ class Settings(BaseSettings):
     def database(self) -> str:
         """The database's URL, the embedded default included."""
         return self.database_url or f"sqlite:///{self.data.resolve() / 'tidegate.db'}"
+
+    @property
+    def bell(self) -> str:
+        """The URL of what tells processes of each other's changes; one without pub/sub tells nothing."""
+        return self.bell_url or self.broker_url
 
     @property
     def run_folder(self) -> Path:

@@ -3,12 +3,10 @@
 from celery import Celery
 
 from config.settings import settings
-
-_PUBLISH_SECONDS = 1
+from tasks.brokers import settings_for
 
 app = Celery("tidegate", include=["tasks.run", "tasks.worker"])
 app.conf.update(
-    broker_url=settings().broker_url or "redis://127.0.0.1:6379/0",
     # Results are rows; a second store would double the writes and could disagree.
     result_backend=None,
     task_ignore_result=True,
@@ -22,14 +20,6 @@ app.conf.update(
     worker_disable_rate_limits=True,
     # A refused publish must say so in milliseconds: the row is taken back and released again.
     task_publish_retry=False,
-    broker_transport_options={
-        # Of opening a connection: else kombu sleeps 2 s, 4 s, ... between tries and the steward stands still meanwhile.
-        "max_retries": 0,
-        "socket_timeout": _PUBLISH_SECONDS,
-        "socket_connect_timeout": _PUBLISH_SECONDS,
-        "socket_keepalive": True,
-        "health_check_interval": 10,
-    },
     broker_connection_retry_on_startup=True,
     broker_connection_max_retries=None,  # a worker waits for its broker for ever
     worker_cancel_long_running_tasks_on_connection_loss=False,
@@ -45,3 +35,4 @@ app.conf.update(
     task_default_queue="io",
     task_create_missing_queues=True,
 )
+app.conf.update(settings_for(settings().broker_url))

@@ -37,7 +37,7 @@ class Courier:
             try:
                 self._publisher.send_deliveries(released)
             except NotSent as error:
-                log.warning("the broker is away, %d delivery(ies) taken back: %s", len(released), error)
-                self._store.take_back(released)
+                log.warning("the broker is away, %d delivery(ies) taken back: %s", len(error.unsent), error)
+                self._store.take_back(error.unsent)
                 return _AFTER_FAILURE_SECONDS
         return max(LOOK_SECONDS, _REST_FACTOR * (clock.monotonic() - started))

@@ -2,11 +2,12 @@
 
 import logging
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 from kombu.exceptions import BatchPublishError, OperationalError  # type: ignore[attr-defined] # new in kombu 5.7
 
 from tasks.app import app
+from tasks.brokers import CONFIRM_SECONDS
 from tasks.run import run_job, send_delivery
 from tidegate import clock
 from tidegate.delivery import QUEUE, ReleasedDelivery
@@ -23,11 +24,17 @@ _UNREACHABLE: tuple[type[BaseException], ...] = (
     OSError,
     OperationalError,
     *app.connection_for_write().connection_errors,
+    *app.connection_for_write().channel_errors,
 )
+Sent = TypeVar("Sent", Released, ReleasedDelivery)
 
 
 class NotSent(Exception):  # noqa: N818 - says what is so
-    """None of the batch reached the broker."""
+    """These did surely not reach the broker."""
+
+    def __init__(self, reason: str, unsent: Sequence[Any]) -> None:
+        super().__init__(reason)
+        self.unsent = unsent
 
 
 class Publisher:
@@ -47,32 +54,36 @@ class Publisher:
         return True
 
     def send(self, released: Sequence[Released]) -> bool:
-        """Publishes a message a job. Raises NotSent when surely none went out; False when that is uncertain.
+        """Publishes a message a job. Raises NotSent with those that surely did not go out; False: none of them is sure.
 
-        Then nothing is undone: a job whose message was lost is taken back by the sweep, and of messages sent twice
-        the second finds its release claimed.
+        For the others nothing is undone: a job whose message was lost is taken back by the sweep, and of messages sent
+        twice the second finds its release claimed.
         """
 
-        def publish(producer: Any) -> None:
-            for job in released:
-                run_job.apply_async(
-                    (job.job_id, job.fence),
-                    task_id=job.job_id,
-                    queue=job.queue,
-                    producer=producer,
-                    time_limit=self._time_limit(job),  # type: ignore[arg-type] # None: no limit
-                )
+        def publish(producer: Any, job: Released) -> None:
+            run_job.apply_async(
+                (job.job_id, job.fence),
+                task_id=job.job_id,
+                queue=job.queue,
+                producer=producer,
+                time_limit=self._time_limit(job),  # type: ignore[arg-type] # None: no limit
+                confirm_timeout=CONFIRM_SECONDS,  # type: ignore[call-arg] # new in Celery 5.7
+            )
 
-        return _in_one_batch(publish, len(released))
+        return _in_one_batch(publish, released)
 
     def send_deliveries(self, released: Sequence[ReleasedDelivery]) -> bool:
         """As `send`; what was lost is due again when its lease has run out."""
 
-        def publish(producer: Any) -> None:
-            for each in released:
-                send_delivery.apply_async((each.job_id, each.fence), queue=QUEUE, producer=producer)
+        def publish(producer: Any, each: ReleasedDelivery) -> None:
+            send_delivery.apply_async(
+                (each.job_id, each.fence),
+                queue=QUEUE,
+                producer=producer,
+                confirm_timeout=CONFIRM_SECONDS,  # type: ignore[call-arg] # new in Celery 5.7
+            )
 
-        return _in_one_batch(publish, len(released))
+        return _in_one_batch(publish, released)
 
     def _time_limit(self, job: Released) -> float | None:
         """Seconds after which Celery kills the process of a computing attempt; threads can't be killed."""
@@ -83,13 +94,30 @@ class Publisher:
         return min(operation.attempt_timeout.total_seconds(), max(left, 0.0)) + _LIMIT_MARGIN_SECONDS
 
 
-def _in_one_batch(publish: Callable[[Any], None], size: int) -> bool:
+def _in_one_batch(publish: Callable[[Any, Sent], None], released: Sequence[Sent]) -> bool:
+    """To Redis all goes out at once at the end, to the others one after the other."""
+    begun = 0
     try:
-        with app.producer_pool.acquire(block=True) as producer, producer.batch():  # type: ignore[attr-defined] # new in kombu 5.7
-            publish(producer)
+        with app.producer_pool.acquire(block=True) as producer:
+            producer.channel  # noqa: B018 - opens the connection: what fails here has sent nothing
+            is_batch = producer.supports_batch_publish  # type: ignore[attr-defined] # new in kombu 5.7
+            try:
+                with producer.batch():  # type: ignore[attr-defined] # new in kombu 5.7
+                    for each in released:
+                        begun += not is_batch
+                        publish(producer, each)
+            except _UNREACHABLE:
+                if not is_batch and producer.connection:
+                    # An answer that comes late would be taken for that to the next message.
+                    producer.connection.collect()
+                raise
     except BatchPublishError as error:
-        log.warning("uncertain whether %d message(s) were sent, the sweep will see: %s", size, error)
+        log.warning("uncertain whether %d message(s) were sent, the sweep will see: %s", len(released), error)
         return False
     except _UNREACHABLE as error:
-        raise NotSent(str(error)) from error
+        if begun:
+            log.warning("uncertain whether 1 message was sent, the sweep will see: %s", error)
+        if begun == len(released):
+            return False
+        raise NotSent(str(error), released[begun:]) from error
     return True

@@ -39,6 +39,7 @@ class Steward:
         publisher: Publisher,
         bell: Bell,
         *,
+        is_told: Callable[[], bool],
         retention: timedelta,
         lease: timedelta,
         pulse: Pulse,
@@ -46,7 +47,7 @@ class Steward:
         self._store = store
         self._bell = bell
         self._pulse = pulse
-        self._gate = Gate(store.lanes)
+        self._gate = Gate(store.lanes, is_told)
         self._publisher = publisher
         self._retention = retention
         self._clock_watch = ClockWatch(lease)
@@ -69,8 +70,8 @@ class Steward:
             try:
                 self._broker_is_up = self._publisher.send(turn.released)
             except NotSent as error:
-                log.warning("the broker is away, %d release(s) taken back: %s", len(turn.released), error)
-                self._store.lanes.take_back(turn.released)
+                log.warning("the broker is away, %d release(s) taken back: %s", len(error.unsent), error)
+                self._store.lanes.take_back(error.unsent)
                 self._broker_is_up = False
                 return _PING_SECONDS
         return min(turn.look_again_seconds, max(0.0, self._sweep_due - clock.monotonic()))
@@ -133,10 +134,12 @@ def main() -> int:
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stopped.set())
     store = Store(Database(current.database, pool_size=3, patience=_PATIENCE))
+    ear = ear_for(current.bell)
     steward = Steward(
         store,
         Publisher(registry),
-        bell_for(current.broker_url),
+        bell_for(current.bell),
+        is_told=lambda: ear is not None and ear.is_listening,
         retention=current.retention,
         lease=timedelta(seconds=current.lease_seconds),
         pulse=Pulse(current.run_folder, "steward"),
@@ -152,10 +155,9 @@ def main() -> int:
     sampler = Sampler(store.samples)
     threading.Thread(target=run, args=(sampler.run_once, stopped.wait, stopped), name="sampler", daemon=True).start()
     courier = Courier(store.sending, Publisher(registry))
-    courier_ear = ear_for(current.broker_url, DELIVERIES)
+    courier_ear = ear_for(current.bell, DELIVERIES)
     courier_wait = courier_ear.wait if courier_ear else stopped.wait
     threading.Thread(target=run, args=(courier.run_once, courier_wait, stopped), name="courier", daemon=True).start()
-    ear = ear_for(current.broker_url)
     run(steward.run_once, ear.wait if ear else stopped.wait, stopped)
     log.info("steward stops")
     return 0

@@ -52,7 +52,7 @@ def registry() -> Registry:
 @cache
 def bell() -> Bell:
     """This process's bell."""
-    return bell_for(settings().broker_url)
+    return bell_for(settings().bell)
 
 
 @cache
@@ -72,7 +72,7 @@ def runner() -> Runner:
         lease=timedelta(seconds=current.lease_seconds),
         max_result=current.max_result,
         bell=bell(),
-        handover=handover_for(current.broker_url),
+        handover=handover_for(current.bell),
     )
 
 
@@ -90,7 +90,7 @@ def sender() -> Sender:
         SecretStore(database, cache(lambda: load_keyring(current))),
         Egress(current.webhook_networks),
         timeout=current.webhook_timeout,
-        bell=bell_for(current.broker_url, DELIVERIES),
+        bell=bell_for(current.bell, DELIVERIES),
     )
 
 

@@ -2,7 +2,7 @@
 
 import random
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from datetime import timedelta
@@ -20,6 +20,9 @@ HORIZON = timedelta(milliseconds=120)
 LEAD_SECONDS = 0.09
 LOCKED_LOOK_SECONDS = 0.02
 SLOW_LOOK_SECONDS = 1.0
+# Where no bell can be rung: soon after a release, since its places come free again, and then less and less often.
+_UNTOLD_SECONDS = 0.05
+UNTOLD_SLOW_SECONDS = 0.25
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,10 +34,15 @@ class Turn:
 
 
 class Gate:
-    """Releases rows to the broker. Any number of gates may run: each lane's row is locked while one decides."""
+    """Releases rows to the broker. Any number of gates may run: each lane's row is locked while one decides.
 
-    def __init__(self, lanes: LaneStore) -> None:
+    `is_told`: whether it is woken when there is something to do; else it looks more often.
+    """
+
+    def __init__(self, lanes: LaneStore, is_told: Callable[[], bool] = lambda: True) -> None:
         self._lanes = lanes
+        self._is_told = is_told
+        self._untold_seconds = UNTOLD_SLOW_SECONDS
 
     def run_once(self) -> Turn:
         """Looks at every lane once. The released jobs are committed as such and must be published or taken back."""
@@ -52,6 +60,9 @@ class Gate:
             let_go, look = self._release(lane.name, contended)
             released += let_go
             look_again = min(look_again, look)
+        if not self._is_told():
+            self._untold_seconds = _UNTOLD_SECONDS if released else min(2 * self._untold_seconds, UNTOLD_SLOW_SECONDS)
+            look_again = min(look_again, self._untold_seconds)
         return Turn(released=released, look_again_seconds=max(0.0, look_again))
 
     def _release(self, name: str, contended: AbstractSet[str]) -> tuple[Sequence[Released], float]:

@@ -1,7 +1,7 @@
 """Tells requests that are held of the changes of their jobs: one look at the database for all of a process.
 
-Which jobs changed is heard over Redis pub/sub; whatever was not heard is found by a look once a second. Deadlines need
-neither: each watched job is looked at when its own has come.
+Which jobs changed is heard over Redis pub/sub; whatever was not heard is found by a look once a second, four times a
+second where nothing can be heard. Deadlines need neither: each watched job is looked at when its own has come.
 """
 
 import logging
@@ -14,11 +14,12 @@ from tidegate.database import UNREACHABLE
 from tidegate.errors import UnknownJob
 from tidegate.job import Job
 from tidegate.store.callers import CallerStore
-from tidegate.wake import CHANGES, ear_for
+from tidegate.wake import CHANGES, ear_for, has_pubsub
 
 log = logging.getLogger(__name__)
 
 SLOW_LOOK_SECONDS = 1.0
+_DEAF_LOOK_SECONDS = 0.25
 _LISTEN_SECONDS = 1.0
 # It stops listening when nothing was watched for so long: every message of the whole cluster is read for it.
 _QUIET_SECONDS = 10.0
@@ -92,9 +93,10 @@ class _Watched:
 class Lookout:
     """Watches jobs for at most `most` requests. Its threads start with the first of them."""
 
-    def __init__(self, store: CallerStore, broker_url: str, *, most: int) -> None:
+    def __init__(self, store: CallerStore, bell_url: str, *, most: int) -> None:
         self._store = store
-        self._broker_url = broker_url
+        self._bell_url = bell_url
+        self._look_seconds = SLOW_LOOK_SECONDS if has_pubsub(bell_url) else _DEAF_LOOK_SECONDS
         self._most = most
         self._count = 0
         self._watched: dict[str, _Watched] = {}
@@ -173,7 +175,7 @@ class Lookout:
             self._changed.notify_all()
 
     def _listen(self) -> None:
-        ear = ear_for(self._broker_url, CHANGES)
+        ear = ear_for(self._bell_url, CHANGES)
         while ear and self._is_wanted():
             for message in ear.hear(_LISTEN_SECONDS):
                 job_ids = message.decode("ascii", "replace").split()
@@ -223,7 +225,7 @@ class Lookout:
                     continue
                 first = min(watched.deadline_due for watched in self._watched.values())
                 if self._slow_look_due <= now:
-                    self._slow_look_due = now + SLOW_LOOK_SECONDS
+                    self._slow_look_due = now + self._look_seconds
                     return []
                 self._changed.wait(min(first, self._slow_look_due) - now)
             return []

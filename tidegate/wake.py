@@ -21,6 +21,8 @@ DELIVERIES = "tidegate:deliveries"
 """Rung by those who send webhooks, when a place is free again."""
 CHANGES = "tidegate:changed"
 """Its messages are ids of jobs with blanks between; an empty one: any job may have changed."""
+# As kombu writes the scheme of a socket, which is unix:// to redis-py.
+_SOCKET = "redis+socket://"
 _TIMEOUT_SECONDS = 0.5
 _GATHER_SECONDS = 0.003
 _AFTER_FAILURE_SECONDS = 1.0
@@ -41,7 +43,7 @@ class Bell(Protocol):
 
 
 class SilentBell:
-    """For brokers without pub/sub: the slow look serves."""
+    """Where there is no pub/sub: all look by themselves."""
 
     def ring(self) -> None:
         """Does nothing."""
@@ -147,20 +149,25 @@ class Ear:
             return []
         return messages
 
+    @property
+    def is_listening(self) -> bool:
+        """Whether it would hear a ring now."""
+        return self._subscription is not None
+
     def close(self) -> None:
         """Hears no more, and lets go of its connection."""
         self._subscription = None
         self._redis.close()
 
 
-def bell_for(broker_url: str, channel: str = CHANNEL) -> Bell:
-    """The bell that fits the broker."""
-    return RedisBell(broker_url, channel) if has_pubsub(broker_url) else SilentBell()
+def bell_for(url: str, channel: str = CHANNEL) -> Bell:
+    """The bell that fits the broker, or whatever else stands in the settings for it."""
+    return RedisBell(url, channel) if has_pubsub(url) else SilentBell()
 
 
-def ear_for(broker_url: str, channel: str = CHANNEL) -> Ear | None:
-    """The ear that fits the broker; None where there is no pub/sub."""
-    return Ear(broker_url, channel) if has_pubsub(broker_url) else None
+def ear_for(url: str, channel: str = CHANNEL) -> Ear | None:
+    """The ear that fits the bell; None where there is no pub/sub."""
+    return Ear(url, channel) if has_pubsub(url) else None
 
 
 def is_reachable(broker_url: str) -> bool | None:
@@ -174,16 +181,16 @@ def is_reachable(broker_url: str) -> bool | None:
         return False
 
 
-def has_pubsub(broker_url: str) -> bool:
-    """Whether this broker can carry hints from process to process."""
-    return broker_url.startswith(("redis://", "rediss://", "unix://"))
+def has_pubsub(url: str) -> bool:
+    """Whether this server can carry hints from process to process."""
+    return url.startswith(("redis://", "rediss://", _SOCKET))
 
 
 def connect(url: str) -> redis.Redis:
     """A client that says within half a second that nobody is there."""
     # redis-py's own default tries ten times with backoff and takes seconds to say that nobody is there.
     return redis.Redis.from_url(
-        url,
+        f"unix://{url.removeprefix(_SOCKET)}" if url.startswith(_SOCKET) else url,
         socket_timeout=_TIMEOUT_SECONDS,
         socket_connect_timeout=_TIMEOUT_SECONDS,
         retry=Retry(NoBackoff(), 0),

@@ -115,7 +115,7 @@ def _gateway(settings: Settings, turns: Turns, database: Database | None) -> Gat
     database = database or Database(settings.database, pool_size=_CONNECTIONS, patience=_PATIENCE)
     registry = load_registry(settings)
     store = Store(database, retention=settings.retention)
-    lanes, bell = Lanes(store), bell_for(settings.broker_url)
+    lanes, bell = Lanes(store), bell_for(settings.bell)
     secrets = SecretStore(database, cache(lambda: load_keyring(settings)))
     admission = Admission(
         lanes=lanes, max_backlog=settings.max_backlog, disk=Disk(settings.data) if database.is_sqlite else None
@@ -137,7 +137,7 @@ def _gateway(settings: Settings, turns: Turns, database: Database | None) -> Gat
         ),
         secrets=secrets,
         turns=turns,
-        lookout=Lookout(store.callers, settings.broker_url, most=settings.held_requests),
+        lookout=Lookout(store.callers, settings.bell, most=settings.held_requests),
         doorkeeper=Doorkeeper(KeyStore(database)) if settings.auth == "keys" else None,
         submit_limit=ClientLimit(settings.submit_limit) if settings.submit_limit else None,
         poll_limit=ClientLimit(settings.poll_limit) if settings.poll_limit else None,

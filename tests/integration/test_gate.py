@@ -24,7 +24,7 @@ from tests.support.jobs import (
     time_at,
 )
 from tidegate.database import Database, database_now
-from tidegate.gate import HORIZON, SLOW_LOOK_SECONDS, Gate
+from tidegate.gate import HORIZON, SLOW_LOOK_SECONDS, UNTOLD_SLOW_SECONDS, Gate
 from tidegate.job import Released
 from tidegate.models import attempts
 from tidegate.store import Store
@@ -36,6 +36,21 @@ def test_a_lane_without_jobs_is_looked_at_slowly(store: Store) -> None:
     turn = Gate(store.lanes).run_once()
 
     assert (turn.released, turn.look_again_seconds) == ([], SLOW_LOOK_SECONDS)
+
+
+def test_a_gate_that_is_not_told_looks_soon_after_a_release_and_then_less_and_less(store: Store) -> None:
+    open_lane(store)
+    told, gate = True, Gate(store.lanes, lambda: told)
+    assert gate.run_once().look_again_seconds == SLOW_LOOK_SECONDS
+    told = False
+    assert gate.run_once().look_again_seconds == UNTOLD_SLOW_SECONDS
+    submit(store)
+
+    looks = [gate.run_once().look_again_seconds for _ in range(5)]
+
+    assert looks[0] < UNTOLD_SLOW_SECONDS
+    assert looks == sorted(looks)
+    assert looks[-1] == UNTOLD_SLOW_SECONDS
 
 
 def test_a_released_job_keeps_its_place_and_its_slot(store: Store) -> None:

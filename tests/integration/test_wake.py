@@ -1,8 +1,10 @@
 """Waking the steward over a real Valkey, which may die and come back."""
 
 import time
+from pathlib import Path
 
-from tests.support.valkey import Valkey
+from tests.support.processes import ChildProcess
+from tests.support.valkey import Valkey, server_binary
 from tests.support.waiting import wait_until
 from tidegate.wake import Ear, RedisBell, SilentBell, bell_for, ear_for, is_reachable
 
@@ -108,3 +110,29 @@ def test_a_broker_without_pub_sub_has_a_silent_bell_and_no_ear() -> None:
         assert ear_for(url) is None
         assert is_reachable(url) is None
     assert isinstance(bell_for("rediss://host/0"), RedisBell)
+
+
+def test_a_redis_on_a_socket_carries_rings_too(tmp_path: Path) -> None:
+    """Its URL is written as kombu wants it, which redis-py does not know."""
+    socket = tmp_path / "valkey.sock"
+    command = [server_binary(), "--port", "0", "--unixsocket", str(socket), "--save", "", "--dir", str(tmp_path)]
+    url = f"redis+socket://{socket}"
+    with ChildProcess(command, log=tmp_path / "valkey.log"):
+        wait_until(lambda: is_reachable(url), description="it answers")
+        ear = ear_for(url)
+        assert ear is not None
+        assert ear.wait(5), "whatever was rung before it listened"
+
+        bell_for(url).ring()
+
+        assert ear.wait(5)
+
+
+def test_an_ear_knows_whether_it_would_hear(broker: Valkey) -> None:
+    ear = Ear(broker.url)
+    assert not ear.is_listening
+    ear.wait(5)
+    assert ear.is_listening
+    broker.kill()
+    ear.wait(0.1)
+    assert not ear.is_listening

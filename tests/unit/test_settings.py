@@ -53,6 +53,26 @@ def test_without_an_environment_the_defaults_hold(tmp_path: Path) -> None:
         ("DATABASE_URL", "mysql://u:secret@host/db"),
         ("DATABASE_URL", "postgres://u:secret@host/db"),
         ("DATABASE_URL", "postgresql://u:secret@host:port/db"),
+        ("BROKER_URL", "localhost"),
+        ("BROKER_URL", "http://u:secret@host"),
+        ("BROKER_URL", "redis://"),
+        ("BROKER_URL", "redis://:secret@host:port/0"),
+        ("BROKER_URL", "redis://:secret@host/zero"),
+        ("BROKER_URL", "redis+socket://"),
+        ("BROKER_URL", "redis+socket://host/path"),
+        ("BROKER_URL", "unix:///path"),
+        ("BROKER_URL", "amqp://"),
+        ("BROKER_URL", "amqp://u:secret@host:0/"),
+        ("BROKER_URL", "amqp://u:secret@host:99999/"),
+        ("BROKER_URL", "amqp://u:secret@[host/"),
+        ("BROKER_URL", "amqp://u:secret@one;amqp://u:secret@two"),
+        ("BROKER_URL", "amqp://u:secret@host/?heartbeat=1"),
+        ("BROKER_URL", "sqs://key@/"),
+        ("BROKER_URL", "sqs://key:secret@/queue"),
+        ("BROKER_URL", "sqs://?visibility_timeout=1"),
+        ("BROKER_URL", "sqs://?queues=tidegate-"),
+        ("BELL_URL", "amqp://u:secret@host/"),
+        ("BELL_URL", "redis://"),
         ("HOST", "0.0.0.0"),  # noqa: S104 - refused
         ("HOST", "10.1.2.3"),
         ("HOST", "example.org"),
@@ -131,6 +151,44 @@ def test_a_database_of_either_kind_may_be_given(monkeypatch: pytest.MonkeyPatch,
     monkeypatch.setenv("TIDEGATE_DATABASE_URL", url)
 
     assert read().database == url
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "redis://:p@host:6379/0",
+        "rediss://u:p@host",
+        "redis+socket:///run/redis.sock",
+        "amqp://u:p@host:5672/vhost",
+        "amqp://u:p@[::1]//",
+        "amqps://u:p@host/vhost?ca=/etc/ca.pem",
+        "sqs://",
+        "sqs://key:secret%2F@/?region=eu-central-1&prefix=shop-",
+        "sqs://?queues=https://sqs.eu-central-1.amazonaws.com/123456789012/tidegate-",
+        "sqs://key:secret@127.0.0.1:5000/",
+    ],
+)
+def test_each_kind_of_broker_may_be_given(monkeypatch: pytest.MonkeyPatch, url: str) -> None:
+    monkeypatch.setenv("TIDEGATE_BROKER_URL", url)
+
+    assert read().broker_url == read().bell == url
+
+
+def test_a_bell_of_its_own_goes_before_the_broker(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TIDEGATE_BROKER_URL", "amqp://host")
+    monkeypatch.setenv("TIDEGATE_BELL_URL", "redis://host")
+
+    assert read().bell == "redis://host"
+
+
+def test_sqs_names_the_packages_that_it_misses(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TIDEGATE_BROKER_URL", "sqs://key:hidden@/")
+    monkeypatch.setattr("config.broker_url.find_spec", lambda name: None if name == "pycurl" else name)
+
+    with pytest.raises(ConfigurationError, match=r"TIDEGATE_BROKER_URL: sqs:// needs pycurl: pip install -r ") as error:
+        read()
+
+    assert "hidden" not in str(error.value)
 
 
 def test_a_public_url_loses_its_last_slash(monkeypatch: pytest.MonkeyPatch) -> None:

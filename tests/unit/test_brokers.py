@@ -1,0 +1,61 @@
+"""What Celery is told about each kind of broker."""
+
+import ssl
+
+import pytest
+from celery import Celery
+
+from tasks.brokers import settings_for
+
+
+def connection_to(url: str) -> object:
+    """As a worker or the steward would open it; nothing is asked of a server here."""
+    app = Celery()
+    app.conf.update(settings_for(url))
+    return app.connection_for_write()
+
+
+@pytest.mark.parametrize(
+    ("url", "wanted"),
+    [
+        ("redis://host/0", False),
+        ("rediss://host/0", {"ssl_cert_reqs": "required"}),
+        ("rediss://host/0?ssl_cert_reqs=none", {"ssl_cert_reqs": ssl.CERT_NONE}),
+        ("amqp://host", None),
+        ("amqps://host", {"server_hostname": "host", "ca_certs": None}),
+        ("amqps://u:p@host:5671/v?ca=/etc/ca.pem", {"server_hostname": "host", "ca_certs": "/etc/ca.pem"}),
+    ],
+)
+def test_over_tls_the_server_must_be_who_it_says(url: str, wanted: object) -> None:
+    given = connection_to(url).ssl  # type: ignore[attr-defined] # kombu's stubs do not know it
+
+    assert (given or None) == (wanted or None)
+
+
+def test_the_virtual_host_of_rabbitmq_is_kept() -> None:
+    assert connection_to("amqps://u:p@host/v?ca=/etc/ca.pem").virtual_host == "v"  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize(
+    ("url", "queue", "options"),
+    [
+        ("sqs://", "tidegate-io", {}),
+        ("sqs://k:s@/?prefix=shop-&region=eu-central-1", "shop-io", {"region": "eu-central-1"}),
+        (
+            "sqs://?queues=https://sqs.example/1/shop-",
+            "io",
+            {
+                "predefined_queues": {
+                    name: {"url": f"https://sqs.example/1/shop-{name}"} for name in ("io", "cpu", "webhooks")
+                }
+            },
+        ),
+    ],
+)
+def test_the_queues_of_sqs_have_names_of_their_own_or_are_those_that_are_named(
+    url: str, queue: str, options: dict[str, object]
+) -> None:
+    given = settings_for(url)["broker_transport_options"]
+
+    assert given["queue_name_prefix"] + "io" == queue
+    assert {name: given.get(name) for name in ("region", "predefined_queues") if name in given} == options
