@@ -6,11 +6,9 @@ RUN python -m venv /opt/tidegate
 ENV PATH=/opt/tidegate/bin:$PATH
 COPY requirements.txt requirements-stack.txt /build/
 RUN pip install --no-cache-dir --disable-pip-version-check -r /build/requirements-stack.txt
-# The command line `tidegate`, a package of its own. (The second name keeps COPY content where there is none.)
-COPY requirements.txt clien[t] /build/client/
-RUN if [ -f /build/client/pyproject.toml ]; then \
-      pip install --no-cache-dir --disable-pip-version-check /build/client; \
-    fi
+# The command `tidegate`, a package of its own; what it needs is there already.
+COPY client /build/client
+RUN pip install --no-cache-dir --disable-pip-version-check --no-deps /build/client
 
 
 FROM python:3.13-slim

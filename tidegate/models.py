@@ -166,6 +166,8 @@ Index("ix_jobs_lease", jobs.c.lease_until, postgresql_where=_RUNNING, sqlite_whe
 Index("ix_jobs_client", jobs.c.client_id, jobs.c.id)
 _FINISHED = text("finished_at IS NOT NULL")
 Index("ix_jobs_finished", jobs.c.finished_at, postgresql_where=_FINISHED, sqlite_where=_FINISHED)
+_IS_RETRY = text("retry_of IS NOT NULL")
+Index("ix_jobs_retry_of", jobs.c.retry_of, postgresql_where=_IS_RETRY, sqlite_where=_IS_RETRY)
 
 idempotency_keys = Table(
     "idempotency_keys",

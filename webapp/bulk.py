@@ -58,9 +58,10 @@ def cancel() -> Response:
 
 @routes.post("/retry")
 def retry() -> Response:
-    """Submits those that ended without a result again, each once however often it is called."""
+    """Submits those that ended without a result again, each once: what was submitted again matches no more. Call it
+    again while `matched` is `limit`; of what is refused, a part may be taken later."""
     counts: shapes.RetryCounts = {"matched": 0, "retried": 0, "refused": 0}
-    for job in _found(FINAL_STATES - {State.SUCCEEDED}):
+    for job in _found(FINAL_STATES - {State.SUCCEEDED}, not_retried=True):
         counts["matched"] += 1
         try:
             gateway().jobs.retry(job.id, client_id=None, idempotency_key=f"retry-of-{job.id}")
@@ -71,10 +72,11 @@ def retry() -> Response:
     return json_answer(counts)
 
 
-def _found(states: Collection[State]) -> list[Job]:
+def _found(states: Collection[State], *, not_retried: bool = False) -> list[Job]:
     operator()
     if request.mimetype != "application/json":
         raise UnsupportedBody("send the selection as application/json")
     selection: Selection = parse(_SELECTION, whole_body())
     chosen = (selection.state,) if selection.state else states
-    return list(gateway().jobs.list(Filter(**selection.model_dump(exclude={"state"}), states=chosen)))
+    wanted = Filter(**selection.model_dump(exclude={"state"}), states=chosen, not_retried=not_retried)
+    return list(gateway().jobs.list(wanted))

@@ -1,11 +1,12 @@
 #!/bin/sh
-# Makes the passwords of the compose stack, each once: a second run changes nothing. Give a folder, or take secrets/.
+# Makes the passwords of the compose stack, each once: a second run changes nothing. In secrets/, or where STACK_SECRETS
+# says, as docker-compose.yml does.
 #
 # The folder is its owner's alone. The files in it can be read by everyone who gets that far: in a container that is the
 # unprivileged user that the process runs as.
 set -eu
 
-folder=${1:-secrets}
+folder=${STACK_SECRETS:-secrets}
 umask 077
 mkdir -p "$folder"
 chmod 700 "$folder"

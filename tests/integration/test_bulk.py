@@ -82,10 +82,33 @@ def test_retry_submits_again_what_ended_without_a_result_and_each_once(web: Web)
     first, again = (act(web, "retry", created_before="2999-01-01T00:00:00Z") for _ in range(2))
 
     assert first == {"matched": 3, "retried": 3, "refused": 0}
-    assert again == {"matched": 3, "retried": 3, "refused": 0}
+    assert again == {"matched": 0, "retried": 0, "refused": 0}
     assert web.count() == before + 3
     retried = {job["retry_of"] for job in web.client.get("/v1/jobs?state=queued").get_json()["jobs"]} - {None}
     assert retried == {ids[state] for state in (State.FAILED, State.EXPIRED, State.CANCELLED)}
+
+
+def test_called_again_while_the_limit_is_matched_retry_reaches_all(web: Web) -> None:
+    """After a day's outage there are more than one call takes."""
+    for _ in range(7):
+        web.job_in(State.FAILED)
+    matched = [act(web, "retry", limit=3)["matched"] for _ in range(4)]
+    assert matched == [3, 3, 1, 0]
+    assert len(web.client.get("/v1/jobs?state=queued").get_json()["jobs"]) == 7
+
+
+def test_a_job_that_its_owner_submitted_again_is_not_retried_a_second_time(web: Web) -> None:
+    job_id = web.job_in(State.FAILED)
+    assert web.client.post(f"/v1/jobs/{job_id}/retry").status_code == 202
+    assert act(web, "retry")["matched"] == 0
+
+
+def test_a_retry_that_failed_too_is_retried_in_its_turn(web: Web) -> None:
+    web.job_in(State.FAILED)
+    assert act(web, "retry")["retried"] == 1
+    (queued,) = web.client.get("/v1/jobs?state=queued").get_json()["jobs"]
+    web.pass_deadline(queued["id"])
+    assert act(web, "retry") == {"matched": 1, "retried": 1, "refused": 0}
 
 
 def test_what_can_not_be_submitted_again_is_counted_as_refused(web: Web) -> None:

@@ -7,13 +7,16 @@ import pytest
 
 from tests.support.compose import Compose, why_not
 
+# Those that Docker takes its networks from: a receiver in a container beside the stack may be told.
+PRIVATE = "10.0.0.0/8,172.16.0.0/12,192.168.0.0/16"
+
 
 @pytest.fixture(scope="session")
 def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Compose]:
     """Built and empty; each module starts it as it needs it."""
     if reason := why_not():
         pytest.fail(f"the stack needs a Docker engine with Compose; {reason}")
-    compose = Compose(tmp_path_factory.mktemp("stack"), {"LEASE_SECONDS": "5"})
+    compose = Compose(tmp_path_factory.mktemp("stack"), {"LEASE_SECONDS": "5", "WEBHOOK_NETWORKS": PRIVATE})
     compose.down(volumes=True)
     compose.build()
     yield compose

@@ -10,34 +10,14 @@ from collections import Counter
 
 import httpx2
 
+from tests.stack.jobs import accepted, final, pause
 from tests.support.compose import IMAGE, SECRETS, Compose, await_health, docker, inspect, kill, started_at
 from tests.support.persistent_client import PersistentClient
 from tests.support.waiting import wait_until
 
-ORDER = {"sku": "A-100", "quantity": 3}
 PUBLISHED = {"proxy", "flower"}
 # In a second: burst 1, 20 a second, each up to 20 ms late.
 ALLOWED = 21
-
-
-def accepted(client: httpx2.Client, sku: str = "A-100") -> str:
-    """Submits a quote that is taken and returns its URL."""
-    answer = client.post("/v1/operations/quote/jobs", json={"sku": sku, "quantity": 3})
-    assert answer.status_code == 202, answer.text
-    return answer.headers["Location"]
-
-
-def final(client: httpx2.Client, url: str, *, timeout_seconds: float = 120) -> httpx2.Response:
-    """Polls a job until it is final; what only a proxy or a restart says is passed over."""
-
-    def answer() -> list[httpx2.Response]:
-        try:
-            found = client.get(url)
-        except httpx2.TransportError:
-            return []
-        return [found] if found.headers.get("Tidegate-Job-State") and found.status_code != 202 else []
-
-    return wait_until(answer, description=f"{url} is final", timeout_seconds=timeout_seconds)[0]
 
 
 def sample_counts(stack: Compose) -> dict[str, int]:
@@ -225,10 +205,3 @@ def test_what_waits_when_the_stack_is_taken_down_goes_on_when_it_is_back(
     assert {operator.get(url).status_code for url in waiting} == {202}
     pause(operator, paused=False)
     assert {final(operator, url).status_code for url in waiting} == {200}
-
-
-def pause(operator: httpx2.Client, *, paused: bool) -> None:
-    """Stops the calls to the sample downstream, or lets them go on."""
-    headers = {"Content-Type": "application/merge-patch+json"}
-    answer = operator.patch("/v1/downstreams/sample", json={"paused": paused}, headers=headers)
-    assert answer.status_code == 200, answer.text

@@ -12,6 +12,7 @@ from typing import Any
 import httpx2
 
 from tests.support.processes import REPOSITORY, free_port
+from tests.support.shell import sh
 from tests.support.waiting import wait_until
 
 # One name: what an interrupted run left behind is removed by the next.
@@ -70,7 +71,7 @@ class Compose:
 
     def make_secrets(self) -> str:
         """Runs the script that makes the passwords and returns what it says."""
-        return self._script("make-secrets.sh", str(self.secrets))
+        return self.shell("sh config/stack/make-secrets.sh")
 
     def set(self, name: str, value: str) -> None:
         """Changes a setting for every container that is made from now on; `name` without TIDEGATE_."""
@@ -78,19 +79,11 @@ class Compose:
 
     def roll(self) -> None:
         """Runs the script that replaces the containers one by one."""
-        self._script("roll.sh")
+        self.shell("sh config/stack/roll.sh", minutes=15)
 
-    def _script(self, name: str, *arguments: str) -> str:
-        done = subprocess.run(
-            ["sh", str(REPOSITORY / "config" / "stack" / name), *arguments],
-            cwd=REPOSITORY,
-            env=self._environment,
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        assert done.returncode == 0, f"{name}: {done.returncode}\n{done.stdout[-2000:]}\n{done.stderr[-3000:]}"
-        return done.stdout
+    def shell(self, command: str, *, minutes: float = 5) -> str:
+        """Types a line in the repository's root, with this project's ports and passwords; what it answers."""
+        return sh(command, cwd=REPOSITORY, environment=self._environment, minutes=minutes)
 
     def secret(self, name: str) -> str:
         """What stands in one of them."""
@@ -151,9 +144,7 @@ class Compose:
 
     def make_key(self, client: str, role: str) -> str:
         """Makes an API key, as README says."""
-        return self.run(
-            "run", "--rm", "-T", "web", "python", "-m", "webapp.keys", "create", client, "--role", role
-        ).strip()
+        return self.run("run", "--rm", "-T", "web", "tidegate", "keys", "create", client, "--role", role).strip()
 
     def client(self, key: str) -> httpx2.Client:
         """A client of the published port."""

@@ -4,7 +4,7 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import datetime
 
-from sqlalchemy import ColumnElement, and_, case, select
+from sqlalchemy import ColumnElement, and_, case, exists, select
 from sqlalchemy.sql import Select
 
 from tidegate.database import database_now
@@ -16,7 +16,7 @@ from tidegate.store.moves import IS_OPEN, JOB_COLUMNS
 @dataclass(frozen=True, kw_only=True)
 class Filter:
     """Which jobs. None: whatever. `states`: one of these as callers are told it, and none means any. `before_id`:
-    older than this one (ids sort by time)."""
+    older than this one (ids sort by time). `not_retried`: without those that were submitted again."""
 
     client_id: str | None = None
     states: Collection[State] = ()
@@ -24,6 +24,7 @@ class Filter:
     downstream: str | None = None
     created_before: datetime | None = None
     before_id: str | None = None
+    not_retried: bool = False
     limit: int = 50
 
 
@@ -47,4 +48,7 @@ def page(wanted: Filter) -> Select[tuple[object, ...]]:
         conditions.append(jobs.c.created_at < wanted.created_before)
     if wanted.before_id is not None:
         conditions.append(jobs.c.id < wanted.before_id)
+    if wanted.not_retried:
+        retries = jobs.alias()
+        conditions.append(~exists().where(retries.c.retry_of == jobs.c.id))
     return select(*JOB_COLUMNS).where(*conditions).order_by(jobs.c.id.desc()).limit(wanted.limit)
