@@ -6,7 +6,9 @@ from pathlib import Path
 
 from alembic import command
 from alembic.config import Config
-from sqlalchemy import text
+from alembic.runtime.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from sqlalchemy import Connection, text
 from sqlalchemy.engine import make_url
 
 from config import logs
@@ -21,7 +23,7 @@ ADVISORY_LOCK = 0x7469646567617465
 
 
 def upgrade(url: str, revision: str = "head") -> None:
-    """Runs what is missing, in one transaction; nothing when all is there.
+    """Runs what is missing, in one transaction; nothing when all is there, or more than this version knows.
 
     However many processes call it at once, one migrates and the others wait for it: PostgreSQL by an advisory
     lock, SQLite because the transaction begins with the write lock.
@@ -37,9 +39,19 @@ def upgrade(url: str, revision: str = "head") -> None:
             config = Config()
             config.set_main_option("script_location", str(Path(__file__).parent))
             config.attributes["connection"] = connection
-            command.upgrade(config, revision)
+            if newer := _newer_than_ours(config, connection):
+                log.warning("the schema is of a newer version (%s) and stays as it is: migrations only add", newer)
+            else:
+                command.upgrade(config, revision)
     finally:
         database.close()
+
+
+def _newer_than_ours(config: Config, connection: Connection) -> str | None:
+    """The schema's revision, when it comes after all that this version has: somebody went back to it."""
+    current = MigrationContext.configure(connection).get_current_revision()
+    newest = ScriptDirectory.from_config(config).get_current_head()
+    return current if current and newest and current.isdecimal() and int(current) > int(newest) else None
 
 
 def main() -> int:

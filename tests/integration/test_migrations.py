@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
+from alembic.util import CommandError
 from sqlalchemy import inspect, text
 
 from migrations.upgrade import ADVISORY_LOCK, upgrade
@@ -45,6 +46,28 @@ def test_the_indexes_cover_what_the_models_say(database: Database) -> None:
 def test_a_second_time_does_nothing(database_url: str) -> None:
     upgrade(database_url)
     upgrade(database_url)
+
+
+def test_a_version_that_was_gone_back_to_leaves_the_newer_schema_as_it_is(
+    database: Database, database_url: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    def revision(new: str | None = None) -> str:
+        with database.writing() as connection:
+            if new:
+                connection.execute(text("UPDATE alembic_version SET version_num = :new"), {"new": new})
+            return str(connection.execute(text("SELECT version_num FROM alembic_version")).scalar_one())
+
+    revision("9999")
+    upgrade(database_url)
+    assert revision() == "9999"
+    assert "the schema is of a newer version (9999)" in caplog.text
+
+
+def test_a_schema_that_is_none_of_ours_is_not_touched(database: Database, database_url: str) -> None:
+    with database.writing() as connection:
+        connection.execute(text("UPDATE alembic_version SET version_num = 'a1b2c3'"))
+    with pytest.raises(CommandError, match="a1b2c3"):
+        upgrade(database_url)
 
 
 def test_the_one_client_of_an_open_gateway_is_there(database: Database) -> None:

@@ -5,7 +5,8 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -175,6 +176,16 @@ def kill(container: str) -> None:
     else:
         docker("kill", container)
         docker("start", container)
+
+
+@contextmanager
+def frozen(containers: Sequence[str]) -> Iterator[None]:
+    """They stand still within it, as if the machine had: nothing of theirs ends, and nobody hears of it."""
+    docker("pause", *containers)
+    try:
+        yield
+    finally:
+        docker("unpause", *containers)
 
 
 def await_health(containers: Sequence[str], *, since: Mapping[str, str] | None = None) -> None:
