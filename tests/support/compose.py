@@ -34,12 +34,26 @@ def why_not() -> str | None:
             fault := _fault(["docker", "pull", "--quiet", image], seconds=5 * _MINUTES)
         ):
             return fault
+    probe = f"FROM {IMAGES[0]}\nRUN pip download --no-deps --no-cache-dir --quiet --dest /tmp wheel\n"
+    if _fault(["docker", "build", "--quiet", f"--network={_build_network()}", "-"], seconds=3 * _MINUTES, stdin=probe):
+        return "a build on it reaches no package index"
     return None
 
 
-def _fault(command: Sequence[str], *, seconds: float) -> str | None:
+def _build_network() -> str:
+    """On which network the image is built, by docker-compose.yml and the override."""
+    config = subprocess.run(
+        ["docker", "compose", "config", "--format", "json"], cwd=REPOSITORY, capture_output=True, text=True, check=True
+    )
+    network: str = json.loads(config.stdout)["services"]["migrate"]["build"].get("network", "default")
+    return network
+
+
+def _fault(command: Sequence[str], *, seconds: float, stdin: str = "") -> str | None:
     try:
-        asked = subprocess.run(command, capture_output=True, text=True, check=False, timeout=seconds)
+        asked = subprocess.run(
+            command, input=stdin, capture_output=True, text=True, check=False, timeout=seconds, cwd=REPOSITORY
+        )
     except (OSError, subprocess.TimeoutExpired) as error:
         return f"`{' '.join(command)}`: {error}"
     said = asked.stderr.strip().splitlines() or ["it said nothing"]
