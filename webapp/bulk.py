@@ -58,8 +58,7 @@ def cancel() -> Response:
 
 @routes.post("/retry")
 def retry() -> Response:
-    """Submits those that ended without a result again, each once: what was submitted again matches no more. Call it
-    again while `matched` is `limit`; of what is refused, a part may be taken later."""
+    """Submits those that ended without a result again, each once. Call it again while `matched` is `limit`."""
     counts: shapes.RetryCounts = {"matched": 0, "retried": 0, "refused": 0}
     for job in _found(FINAL_STATES - {State.SUCCEEDED}, not_retried=True):
         counts["matched"] += 1
