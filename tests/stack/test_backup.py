@@ -26,7 +26,9 @@ class Receiver(http.server.BaseHTTPRequestHandler):
         print(json.dumps({"line": self.requestline, "headers": headers, "body": base64.b64encode(body).decode()}))
         self.send_response(204)
         self.end_headers()
-http.server.ThreadingHTTPServer(("", 9000), Receiver).serve_forever()
+server = http.server.ThreadingHTTPServer(("", 9000), Receiver)
+print("listens")
+server.serve_forever()
 """
 CSV = b"a,b\n" + b"1,x\n" * 4_900_000
 
@@ -41,6 +43,7 @@ class Receiver:
         """On the network by which workers go out; the stack has to be up."""
         network = f"--network={PROJECT}_outside"
         docker("run", "--detach", f"--name={self.name}", network, IMAGE, "python", "-u", "-c", RECEIVER)
+        wait_until(lambda: "listens" in docker("logs", self.name), description="it listens", timeout_seconds=60)
 
     def stop(self) -> None:
         docker("rm", "--force", self.name)
@@ -96,7 +99,7 @@ def test_from_a_dump_on_a_new_machine_every_job_that_is_in_it_goes_on(
     assert {final(operator, each).status_code for each in (*queued, computing)} == {200}
     assert running.sql("SELECT losses FROM jobs WHERE operation = 'csv_profile';") == ["1"], "it was run again"
     wait_until(
-        lambda: len(receiver.received()) == len(queued), description="the webhooks have come", timeout_seconds=30
+        lambda: len(receiver.received()) == len(queued), description="the webhooks have come", timeout_seconds=90
     )
     told = {verified(each, secret)["data"]["id"] for each in receiver.received()}
     assert told == {each.rpartition("/")[2] for each in queued}
