@@ -18,12 +18,13 @@ from tests.support.webhooks import verified
 
 # Writes each request as a line of JSON, which `docker logs` shows.
 RECEIVER = """
-import base64, http.server, json
+import base64, http.server, json, os
 class Receiver(http.server.BaseHTTPRequestHandler):
     def do_POST(self):
         body = self.rfile.read(int(self.headers["Content-Length"]))
         headers = {name.lower(): value for name, value in self.headers.items()}
-        print(json.dumps({"line": self.requestline, "headers": headers, "body": base64.b64encode(body).decode()}))
+        told = {"line": self.requestline, "headers": headers, "body": base64.b64encode(body).decode()}
+        os.write(1, (json.dumps(told) + "\\n").encode())  # at once: several threads do
         self.send_response(204)
         self.end_headers()
 server = http.server.ThreadingHTTPServer(("", 9000), Receiver)
