@@ -46,6 +46,7 @@ class EngineContainer:
     """
 
     ready_prompt = ""
+    _log_start = 0
 
     def __init__(self, image: str, command: Sequence[str], **options: Any) -> None:
         super().__init__(  # type: ignore[call-arg] # pytest-celery's, which wraps Docker's own
@@ -71,6 +72,7 @@ class EngineContainer:
 
     def start(self) -> None:
         """Starts it and waits until it says that it is ready."""
+        self._mark_log()
         self._container.start()
         self.ready()
 
@@ -83,10 +85,10 @@ class EngineContainer:
         """Waits until it has written these words since its last start; raises AssertionError when it ended first."""
 
         def is_written() -> bool:
-            state = self._state()
-            if words in self._logs_since(state["StartedAt"]):
+            is_running = self.is_running  # asked first: what was written just before the end counts
+            if words in self.logs()[self._log_start :]:
                 return True
-            assert state["Running"], f"{self._container.name} ended:\n{self.logs()[-3000:]}"
+            assert is_running, f"{self._container.name} ended:\n{self.logs()[-3000:]}"
             return False
 
         wait_until(is_written, description=f"it writes {words!r}", timeout_seconds=timeout_seconds)
@@ -106,8 +108,13 @@ class EngineContainer:
 
     def restart(self, timeout: float = STOP_SECONDS) -> None:
         """Ends it if it runs, and starts it again."""
+        self._mark_log()
         self._container.restart(timeout=int(timeout))
         self.ready()
+
+    def _mark_log(self) -> None:
+        # Not by the engine's StartedAt: it is written down later, and by then a quick process may have said its words.
+        self._log_start = len(self.logs())
 
     def pause(self) -> None:
         self._container.pause()
@@ -136,11 +143,6 @@ class EngineContainer:
         self._container.reload()
         state: dict[str, Any] = self._container.attrs["State"]
         return state
-
-    def _logs_since(self, instant: str) -> str:
-        marked: str = self._container.logs(timestamps=True).decode(errors="replace")
-        # The engine writes both in UTC with nanoseconds, and leaves zeros at the end of one of them out.
-        return "\n".join(line for line in marked.splitlines() if line[:26] >= instant[:26].rstrip("Z"))
 
 
 class WorkerContainer(EngineContainer, CeleryWorkerContainer):
