@@ -5,7 +5,16 @@ from config.settings import settings
 from webapp import create_app, gateway
 from webapp.stopping import when_asked_to_stop
 
-logs.configure(settings().log_level, "web")
+logs.configure(settings(), "web")
 app = create_app(settings())
 with app.app_context():
-    when_asked_to_stop(gateway().lookout.stop)
+    own = gateway()
+
+
+def _stop() -> None:
+    own.lookout.stop()
+    own.count_writer.hurry()
+
+
+own.count_writer.start()
+when_asked_to_stop(_stop)
