@@ -4,22 +4,24 @@ import logging
 import signal
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from datetime import timedelta
 
 from config import logs
+from config import tracing as spans
 from config.registry import load_registry
 from config.settings import settings
 from tasks.census import Census, Presence
 from tasks.courier import Courier
 from tasks.publisher import NotSent, Publisher
 from tasks.pulse import Pulse
-from tidegate import clock
+from tidegate import clock, tracing
 from tidegate.counts import CountWriter
 from tidegate.database import UNREACHABLE, Database
 from tidegate.errors import ConfigurationError
 from tidegate.gate import SLOW_LOOK_SECONDS, Gate
+from tidegate.job import Released
 from tidegate.metrics import SWEPT, UNSENT
 from tidegate.store import SampleStore, Store
 from tidegate.sweep import ClockWatch, sweep
@@ -81,6 +83,8 @@ class Steward:
                     self._store.counts.add(UNSENT, job.queue)
                 self._broker_is_up = False
                 return _PING_SECONDS
+            if tracing.is_on():
+                _trace(turn.released)
         return min(turn.look_again_seconds, max(0.0, self._sweep_due - clock.monotonic()))
 
     def end(self) -> None:
@@ -104,6 +108,12 @@ class Steward:
         if self._broker_is_up:
             log.info("the broker is back")
         return self._broker_is_up
+
+
+def _trace(released: Sequence[Released]) -> None:
+    for job in released:
+        what = {"job.id": job.job_id, "operation": job.operation, "queue": job.queue}
+        tracing.happened("release", parent=job.traceparent, seconds=job.waited.total_seconds(), **what)
 
 
 class Sampler:
@@ -144,6 +154,7 @@ def main() -> int:
         print(error, file=sys.stderr)  # noqa: T201 - the log is not set up yet
         return 2
     logs.configure(current, "steward")
+    spans.start("steward")
     stopped = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stopped.set())
@@ -183,6 +194,7 @@ def main() -> int:
     except UNREACHABLE as error:
         log.warning("the database can't be reached: %s", error)
     writer.stop()
+    spans.stop()
     return 0
 
 

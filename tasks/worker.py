@@ -13,7 +13,7 @@ from typing import Any
 
 from celery import signals
 
-from config import logs
+from config import logs, tracing
 from config.registry import load_registry_with_secrets
 from config.settings import settings
 from config.webhook_keyring import load_keyring
@@ -88,6 +88,7 @@ def sender() -> Sender:
 
 def _store(attempts: int) -> Store:
     """For so many attempts side by side; what this process counts is written from now on."""
+    tracing.start("worker")
     pool_size = attempts + _CONNECTIONS_BESIDE_ATTEMPTS
     store = Store(Database(settings().database, pool_size=pool_size, patience=_PATIENCE))
     writer = CountWriter(store.counts, store.counted.add)
@@ -205,6 +206,7 @@ def _end(**_: Any) -> None:
 def _stop_writers() -> None:
     while _writers:
         _writers.pop().stop()
+    tracing.stop()
 
 
 def _hand_back() -> None:

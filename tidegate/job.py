@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Any
 
@@ -66,7 +66,7 @@ class StoredBody(Body):
 
 @dataclass(frozen=True, kw_only=True)
 class Released:
-    """A job that the gate let go: what a Celery message is made of."""
+    """A job that the gate let go: what a Celery message is made of. `waited`: since it could have gone."""
 
     job_id: str
     fence: int
@@ -74,6 +74,8 @@ class Released:
     operation: str
     slot_at: datetime
     deadline: datetime
+    waited: timedelta
+    traceparent: str | None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -35,7 +35,7 @@ from tidegate.store.deliveries import DeliveryStore
 from tidegate.store.idempotency import StoredKey
 from tidegate.store.listing import Filter
 from tidegate.store.recording import NewJob
-from tidegate.submission import Submission
+from tidegate.submission import Submission, traced
 from tidegate.wake import Bell
 from tidegate.webhook_door import WebhookDoor
 
@@ -65,13 +65,15 @@ class Jobs:
 
     def submit_all(self, submissions: Sequence[Submission]) -> list[Job]:
         """Records all or none, in one transaction; raises the first Refusal."""
-        checked = self._checked(submissions)
-        _raise_first(checked)
-        return _raise_first(self._counted(self._record(checked, check=_check_same)))
+        with traced(submissions) as followed:
+            checked = self._checked(followed)
+            _raise_first(checked)
+            return _raise_first(self._counted(self._record(checked, check=_check_same)))
 
     def submit_each(self, submissions: Sequence[Submission]) -> list[Job | Refusal]:
         """Records those that are taken, in one transaction; in place of each other one, why not."""
-        return self._counted(self._record(self._checked(submissions)))
+        with traced(submissions) as followed:
+            return self._counted(self._record(self._checked(followed)))
 
     def _counted(self, answers: list[Job | Refusal]) -> list[Job | Refusal]:
         for answer in answers:

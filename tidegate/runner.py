@@ -3,11 +3,13 @@
 import logging
 import os
 import traceback
-from collections.abc import Callable
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
-from tidegate import clock
+from tidegate import clock, tracing
 from tidegate.database import UNREACHABLE
 from tidegate.errors import AttemptStopped, UnknownOperation
 from tidegate.handover import Handover
@@ -16,15 +18,16 @@ from tidegate.log_context import about, trace_id
 from tidegate.metrics import ATTEMPT_SECONDS, ATTEMPTS, CALLS, LATE, QUEUE_WAIT, SLOT_WAIT
 from tidegate.operations import Attempt, Body, Operation, Progress, Registry
 from tidegate.outcomes import ErrorCode, Failed, HandedBack, Outcome, Refused, Succeeded, TryAgain
+from tidegate.reporter import Reporter
 from tidegate.start import Start
 from tidegate.store import Store
+from tidegate.tracing import Span
 from tidegate.until_answered import until_answered
 from tidegate.wake import Bell
 
 log = logging.getLogger(__name__)
 
 _UNKNOWN_AGAIN = timedelta(seconds=5)
-REPORT_EVERY_SECONDS = 0.25
 MAX_PAUSE = timedelta(minutes=5)
 _WORDS: dict[type[Outcome], str] = {
     Succeeded: "succeeded",
@@ -98,7 +101,11 @@ class Runner:
     def _carry_out(self, claim: Claim) -> None:
         self._bell.changed(claim.job_id)
         self._counts.observe(QUEUE_WAIT, claim.waited_seconds, claim.downstream)
-        outcome, call_seconds = self._attempt(claim)
+        with _traced(claim) as (traced, span):
+            outcome, call_seconds = self._attempt(traced)
+            span.note("tidegate.outcome", _WORDS[type(outcome)])
+            if not isinstance(outcome, Succeeded | HandedBack):
+                span.fail(outcome.message)
         try:
             won = until_answered(claim.job_id, lambda: self._record(claim, outcome, call_seconds))
         except Exception:
@@ -154,7 +161,7 @@ class Runner:
                 self._handover.alarm()
 
     def _run(self, claim: Claim, operation: Operation, body: Body, ends: float) -> Outcome:
-        reporter = _Reporter(lambda progress: self._progress(claim, progress), ends)
+        reporter = Reporter(lambda progress: self._progress(claim, progress), ends)
         attempt = Attempt(
             job_id=claim.job_id,
             number=claim.attempt,
@@ -175,7 +182,7 @@ class Runner:
             return Failed(code=ErrorCode.OPERATION_ERROR, message=f"the result is too large: {size}")
         return outcome
 
-    def _take_slot(self, claim: Claim, reporter: "_Reporter", ends: float) -> None:
+    def _take_slot(self, claim: Claim, reporter: Reporter, ends: float) -> None:
         self._start.take_slot(claim, reporter.check_time, ends)
         self._counts.add(CALLS, claim.downstream)
 
@@ -225,36 +232,12 @@ class Runner:
         )
 
 
-class _Reporter:
-    """Writes an attempt's progress a few times a second, and stops an attempt that no longer counts."""
-
-    def __init__(self, write: Callable[[Progress], bool], ends: float) -> None:
-        self._write = write
-        self.ends = ends
-        self._next_write = 0.0
-        self.timed_out: TryAgain | None = None
-
-    def check_time(self) -> None:
-        """Stops the attempt when its time is over; that is a failed attempt, where any other stop is none."""
-        if clock.monotonic() >= self.ends:
-            self.timed_out = TryAgain(
-                code=ErrorCode.OPERATION_ERROR, message="the attempt took longer than its timeout"
-            )
-            raise AttemptStopped("timed out")
-
-    def report(self, progress: Progress) -> None:
-        self.check_time()
-        now = clock.monotonic()
-        if now < self._next_write:
-            return
-        self._next_write = now + REPORT_EVERY_SECONDS
-        try:
-            counts = self._write(progress)
-        except UNREACHABLE as error:
-            log.warning("progress not written, the database can't be reached: %s", error)
-            return
-        if not counts:
-            raise AttemptStopped("stopped")
+@contextmanager
+def _traced(claim: Claim) -> Iterator[tuple[Claim, Span]]:
+    """In a span of the job's trace, of which the operation is told."""
+    what = {"job.id": claim.job_id, "operation": claim.operation, "downstream": claim.downstream}
+    with tracing.span("attempt", parent=claim.traceparent, kind="consumer", attempt=claim.attempt, **what) as span:
+        yield (replace(claim, traceparent=span.traceparent) if tracing.is_on() else claim), span
 
 
 def _backoff(refusals: int) -> timedelta:

@@ -10,7 +10,7 @@ from random import Random, SystemRandom
 import httpcore2
 import orjson
 
-from tidegate import clock
+from tidegate import clock, tracing
 from tidegate.database import UNREACHABLE
 from tidegate.deadline_network import ends_at
 from tidegate.delivery import DeliveryClaim, Sent
@@ -75,10 +75,15 @@ class Sender:
             log.warning("delivery %s: the database can't be reached, not sent: %s", job_id, error)
             return False
         job, result = told
-        with about(
-            attempt=claim.number, downstream=claim.receiver.partition(" ")[2], trace_id=trace_id(job.traceparent)
-        ):
-            self._record(claim, self._send(claim, body_of(claim, job, result), secrets))
+        what = {"job.id": job_id, "event": claim.event}
+        receiver = claim.receiver.partition(" ")[2]
+        with about(attempt=claim.number, downstream=receiver, trace_id=trace_id(job.traceparent)):
+            with tracing.span("webhook", parent=job.traceparent, kind="client", attempt=claim.number, **what) as span:
+                sent = self._send(claim, body_of(claim, job, result), secrets)
+                span.note("tidegate.outcome", sent.outcome)
+                if not sent.is_delivered:
+                    span.fail(sent.outcome)
+            self._record(claim, sent)
         self._bell.ring()
         return True
 

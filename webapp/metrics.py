@@ -170,7 +170,7 @@ def _nothing_yet(registry: Registry) -> dict[Key, float]:
         found |= {(FINISHED.name, (name, state.value)): 0 for state in State if state.is_final}
         found |= {(SUBMITS.name, (name, result)): 0 for result in ("recorded", "replayed")}
         found[REFUSALS.name, (name, REASONS[CannotFinishInTime][1])] = 0
-    found[REFUSALS.name, ("", INTERNAL_ERROR[0])] = 0
+    found |= {(REFUSALS.name, (name, INTERNAL_ERROR[0])): 0 for name in ("", *registry.operations)}
     return found
 
 

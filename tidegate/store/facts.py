@@ -13,12 +13,12 @@ from tidegate.database import Database, database_now
 from tidegate.models import attempts, deliveries, downstreams, final_jobs, jobs, stewards, workers
 from tidegate.states import FINAL_STATES, State
 from tidegate.store.moves import NOW
-from tidegate.store.samples import IS_WAITING
 
 MOST_DELIVERIES = 10_000
 """Webhooks that are yet to be sent are counted up to here."""
 _FORGET_STEWARDS_AFTER = timedelta(hours=1)
 # Literals: SQLite sees only of one that it fits the condition of a partial index.
+_IS_DUE = (jobs.c.state == literal_column(f"'{State.QUEUED.value}'"), jobs.c.slot_at.is_(None))
 _RUNS = jobs.c.state == literal_column(f"'{State.RUNNING.value}'")
 _IS_PENDING = deliveries.c.state == literal_column("'pending'")
 
@@ -102,7 +102,7 @@ def _oldest_due() -> Any:
     """One step into the index of due jobs for each downstream."""
     first = (
         select(type_coerce(jobs.c.run_at, BigInteger))
-        .where(jobs.c.downstream == downstreams.c.name, IS_WAITING)
+        .where(jobs.c.downstream == downstreams.c.name, *_IS_DUE)
         .order_by(jobs.c.run_at, jobs.c.id)
         .limit(1)
     )
