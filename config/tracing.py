@@ -6,6 +6,7 @@ collector does not take in time is dropped.
 """
 
 import logging
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
@@ -54,10 +55,12 @@ def start(process: str) -> None:
 
 
 def stop() -> None:
-    """Sends what is left, for two seconds at the most."""
+    """Sends what is left, for two seconds at the most: a collector that is away must hold up no end of a process."""
     tracing.install(None)
     while _providers:
-        _providers.pop().shutdown()
+        last = threading.Thread(target=_providers.pop().shutdown, name="last spans", daemon=True)
+        last.start()
+        last.join(_TIMEOUT_SECONDS)
 
 
 class OtelTracer:

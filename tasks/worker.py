@@ -193,6 +193,7 @@ def _stop_after_grace() -> None:
     clock.sleep(settings().grace_seconds)
     log.warning("grace is over, what still runs is handed back")
     _hand_back()
+    _stop_writers()
     # Threads can't be ended from outside, and Celery would wait for them; children end with their group's leader.
     os.killpg(0, signal.SIGKILL) if os.getpgrp() == os.getpid() else os._exit(0)
 
@@ -201,6 +202,7 @@ def _stop_after_grace() -> None:
 def _end(**_: Any) -> None:
     """Everything has ended within the grace."""
     _hand_back()
+    _stop_writers()
 
 
 def _stop_writers() -> None:
@@ -210,7 +212,6 @@ def _stop_writers() -> None:
 
 
 def _hand_back() -> None:
-    _stop_writers()
     while _heartbeats:
         try:
             handed_back = _heartbeats.pop().stop()

@@ -4,6 +4,7 @@ import re
 from pathlib import Path
 
 import pytest
+import yaml
 
 from tests.support.processes import REPOSITORY
 from tests.support.promtool import promtool
@@ -67,6 +68,30 @@ def test_the_page_tells_every_metric_and_every_alert(web: Web) -> None:
 
     assert set(re.findall(r"^\| `(tidegate_\w+)", page, re.MULTILINE)) == there
     assert set(re.findall(r"^### (Tidegate\w+)", page, re.MULTILINE)) == set(alerts())
+
+
+def test_the_service_comes_by_its_profile_and_is_as_hardened_as_the_others() -> None:
+    compose = yaml.safe_load((REPOSITORY / "docker-compose.yml").read_text())
+    service = compose["services"]["prometheus"]
+    assert service["profiles"] == ["prometheus"]
+    assert re.fullmatch(r"prom/prometheus:v3\.\d+\.\d+", service["image"])
+    assert service["ports"] == ["${PROMETHEUS_HOST:-127.0.0.1}:${PROMETHEUS_PORT:-9090}:9090"]
+    for name in ("read_only", "cap_drop", "security_opt", "restart", "logging"):
+        assert service[name] == compose["x-hardened"][name]
+    mounted = [volume.split(":") for volume in service["volumes"]]
+    for path, target, *options in mounted[:-1]:
+        assert (REPOSITORY / path).is_file()
+        assert target.startswith("/etc/prometheus/")
+        assert options == ["ro"]
+    assert mounted[-1] == ["prometheus", "/prometheus"]
+    assert set(service["secrets"]) <= compose["secrets"].keys()
+    assert [target for each in targets() for target in each] == ["proxy:8000"], "one, or all is counted twice"
+
+
+def targets() -> list[list[str]]:
+    """What is scraped."""
+    (scraped,) = yaml.safe_load((STACK / "prometheus.yml").read_text())["scrape_configs"]
+    return [each["targets"] for each in scraped["static_configs"]]
 
 
 def alerts() -> list[str]:
