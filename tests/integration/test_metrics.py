@@ -10,6 +10,7 @@ from pydantic import JsonValue
 from sqlalchemy import insert, text
 from sqlalchemy.engine import make_url
 
+from tasks.census import Census, Presence
 from tests.support.http_server import HttpServer, respond
 from tests.support.jobs import (
     LANE,
@@ -30,7 +31,7 @@ from tests.support.statements import asked
 from tests.support.web import Web
 from tests.support.webhooks import ended_job, open_senders, send_due
 from tidegate import clock
-from tidegate.counts import Counts, CountWriter
+from tidegate.counts import CountWriter
 from tidegate.database import Database, database_now
 from tidegate.delivery import OUTCOMES
 from tidegate.errors import PermanentError
@@ -353,10 +354,25 @@ def test_no_part_of_a_scrape_walks_through_the_jobs(postgresql_url: str, sqlite_
         database.close()
 
 
-def test_two_stewards_and_a_quiet_one_write_nothing_that_was_not_counted(store: Store) -> None:
+def test_nothing_counted_is_nothing_asked(store: Store) -> None:
     with asked(store.database) as cost:
         assert write_counts(store) == 0
     assert cost.counts == (0, 0)
+
+
+def test_a_steward_says_that_it_lives_and_when_it_stops_but_not_at_each_turn(store: Store) -> None:
+    stewards = [Presence(store.facts) for _ in range(2)]
+    with asked(store.database) as cost:
+        for _ in range(10):
+            stewards[0].beat()
+    assert len(cost.statements) == 1
+    stewards[1].beat()
+    assert store.facts.read().stewards == 2
+
+    stewards[1].end()
+
+    assert store.facts.read().stewards == 1
+    assert Census(store.facts).run_once() >= 60, "final jobs are counted once a minute at most"
 
 
 def test_final_jobs_are_counted_as_they_are_kept(store: Store) -> None:
@@ -379,7 +395,3 @@ def test_a_count_of_an_older_release_with_other_labels_does_no_harm(web: Web) ->
         connection.execute(insert(counts).values(series="tidegate_forgotten_total", labels="[]", value=3))
 
     assert scrape(web).total("tidegate_calls_total") == 0
-
-
-def test_counts_begin_from_nothing_in_a_process() -> None:
-    assert Counts().take() == {}
