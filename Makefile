@@ -6,7 +6,7 @@ CANDIDATES := $(or $(PYTHON),python3.13 python3.12 python3.11 python3)
 SUITS := import ensurepip, sys, venv; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-stack lint format secrets roll settings demo bench bench-pacing bench-backlog bench-waiting chaos requirements clean
+.PHONY: help run test test-stack lint format secrets metrics-key roll settings demo bench bench-pacing bench-backlog bench-waiting chaos requirements clean
 
 help: ## Shows this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' Makefile
@@ -33,6 +33,9 @@ format: $(VENV)/.dev ## Formats the code and fixes what can be fixed safely
 
 secrets: ## Makes the passwords of the compose stack, in secrets/; those that are there stay
 	@sh config/stack/make-secrets.sh
+
+metrics-key: ## Makes the key that the Prometheus of the compose stack reads /metrics with; the stack must be running
+	@sh config/stack/make-metrics-key.sh
 
 roll: ## Replaces the containers of the compose stack one by one, after a build or a change of a setting
 	@sh config/stack/roll.sh
@@ -66,7 +69,7 @@ requirements: $(BIN)/python ## Locks the requirements anew, at the newest versio
 	}; \
 	header="# Locked by 'make requirements' from pyproject.toml; not to be edited."; \
 	lock ../pyproject.toml > runtime.txt; \
-	lock --extra stack --constraint runtime.txt ../pyproject.toml > stack.txt; \
+	lock --extra stack --extra otel --constraint runtime.txt ../pyproject.toml > stack.txt; \
 	lock --extra sqs --constraint runtime.txt ../pyproject.toml > sqs.txt; \
 	lock --group ../pyproject.toml:dev --constraint runtime.txt > dev.txt; \
 	{ echo "$$header"; cat runtime.txt; } > ../requirements.txt; \

@@ -108,6 +108,9 @@ class Settings(BaseSettings):
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field(
         "INFO", description="Least severity that is logged."
     )
+    log_format: Literal["text", "json"] = Field(
+        "text", description="json: an object a line, with job id, attempt, downstream and trace id."
+    )
 
     @field_validator("submit_limit", "poll_limit", mode="before")
     @classmethod

@@ -2,12 +2,14 @@
 
 import resource
 import sys
+from pathlib import Path
 
 from config.settings import Settings
 
 # What granian takes by itself with one worker. They are connections, and idle ones count.
 _CONNECTIONS_BESIDE_HELD = 1024
 _FILES_BESIDE_CONNECTIONS = 256
+_JSON_LOGS = Path(__file__).with_name("granian_json_logs.json")
 
 
 def command(settings: Settings, *, stop_seconds: int) -> tuple[str, ...]:
@@ -19,7 +21,9 @@ def command(settings: Settings, *, stop_seconds: int) -> tuple[str, ...]:
         *("--blocking-threads", str(settings.web_threads + settings.held_requests)),
         # Else connections wait outside as soon as there are 1024 divided by the workers, whatever they do.
         *("--backpressure", str(_connections(settings))),
-        *("--workers-kill-timeout", str(stop_seconds), "--log-level", settings.log_level.lower(), "webapp.wsgi:app"),
+        *("--workers-kill-timeout", str(stop_seconds), "--log-level", settings.log_level.lower()),
+        *(("--log-config", str(_JSON_LOGS)) if settings.log_format == "json" else ()),
+        "webapp.wsgi:app",
     )
 
 

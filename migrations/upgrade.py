@@ -61,7 +61,7 @@ def main() -> int:
     except ConfigurationError as error:
         print(error, file=sys.stderr)  # noqa: T201 - the log is not set up yet
         return 2
-    logs.configure(current.log_level, "migrate")
+    logs.configure(current, "migrate")
     try:
         upgrade(current.database)
     except UNREACHABLE as error:

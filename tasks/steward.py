@@ -4,19 +4,25 @@ import logging
 import signal
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
 from datetime import timedelta
 
 from config import logs
+from config import tracing as spans
 from config.registry import load_registry
 from config.settings import settings
+from tasks.census import Census, Presence
 from tasks.courier import Courier
 from tasks.publisher import NotSent, Publisher
 from tasks.pulse import Pulse
-from tidegate import clock
+from tidegate import clock, tracing
+from tidegate.counts import CountWriter
 from tidegate.database import UNREACHABLE, Database
 from tidegate.errors import ConfigurationError
 from tidegate.gate import SLOW_LOOK_SECONDS, Gate
+from tidegate.job import Released
+from tidegate.metrics import SWEPT, UNSENT
 from tidegate.store import SampleStore, Store
 from tidegate.sweep import ClockWatch, sweep
 from tidegate.wake import DELIVERIES, Bell, bell_for, ear_for
@@ -47,6 +53,7 @@ class Steward:
         self._store = store
         self._bell = bell
         self._pulse = pulse
+        self._presence = Presence(store.facts)
         self._gate = Gate(store.lanes, is_told)
         self._publisher = publisher
         self._retention = retention
@@ -72,15 +79,26 @@ class Steward:
             except NotSent as error:
                 log.warning("the broker is away, %d release(s) taken back: %s", len(error.unsent), error)
                 self._store.lanes.take_back(error.unsent)
+                for job in error.unsent:
+                    self._store.counts.add(UNSENT, job.queue)
                 self._broker_is_up = False
                 return _PING_SECONDS
+            if tracing.is_on():
+                _trace(turn.released)
         return min(turn.look_again_seconds, max(0.0, self._sweep_due - clock.monotonic()))
 
+    def end(self) -> None:
+        """It turns no more."""
+        self._presence.end()
+
     def _look_after(self) -> None:
+        self._presence.beat()
         upkeep = self._store.upkeep
         swept = sweep(upkeep, retention=self._retention, may_rescue=self._clock_watch.may_rescue(upkeep.now()))
         if swept.total:
             log.info("swept: %s", swept)
+            for action, number in asdict(swept).items():
+                self._store.counts.add(SWEPT, action, by=number)
         if swept.expired or swept.rescued:
             self._bell.changed()
         self._sweep_due = clock.monotonic() + (0.0 if swept.is_full else SWEEP_SECONDS)
@@ -90,6 +108,12 @@ class Steward:
         if self._broker_is_up:
             log.info("the broker is back")
         return self._broker_is_up
+
+
+def _trace(released: Sequence[Released]) -> None:
+    for job in released:
+        what = {"job.id": job.job_id, "operation": job.operation, "queue": job.queue}
+        tracing.happened("release", parent=job.traceparent, seconds=job.waited.total_seconds(), **what)
 
 
 class Sampler:
@@ -129,7 +153,8 @@ def main() -> int:
     except ConfigurationError as error:
         print(error, file=sys.stderr)  # noqa: T201 - the log is not set up yet
         return 2
-    logs.configure(current.log_level, "steward")
+    logs.configure(current, "steward")
+    spans.start("steward")
     stopped = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stopped.set())
@@ -154,12 +179,22 @@ def main() -> int:
     log.info("steward of %d downstream(s)", len(registry.downstreams))
     sampler = Sampler(store.samples)
     threading.Thread(target=run, args=(sampler.run_once, stopped.wait, stopped), name="sampler", daemon=True).start()
+    census = Census(store.facts)
+    threading.Thread(target=run, args=(census.run_once, stopped.wait, stopped), name="census", daemon=True).start()
+    writer = CountWriter(store.counts, store.counted.add)
+    writer.start()
     courier = Courier(store.sending, Publisher(registry))
     courier_ear = ear_for(current.bell, DELIVERIES)
     courier_wait = courier_ear.wait if courier_ear else stopped.wait
     threading.Thread(target=run, args=(courier.run_once, courier_wait, stopped), name="courier", daemon=True).start()
     run(steward.run_once, ear.wait if ear else stopped.wait, stopped)
     log.info("steward stops")
+    try:
+        steward.end()
+    except UNREACHABLE as error:
+        log.warning("the database can't be reached: %s", error)
+    writer.stop()
+    spans.stop()
     return 0
 
 

@@ -13,12 +13,13 @@ from typing import Any
 
 from celery import signals
 
-from config import logs
+from config import logs, tracing
 from config.registry import load_registry_with_secrets
 from config.settings import settings
 from config.webhook_keyring import load_keyring
 from tasks.pulse import Pulse
 from tidegate import clock
+from tidegate.counts import CountWriter
 from tidegate.database import UNREACHABLE, Database
 from tidegate.delivery import QUEUE as WEBHOOKS
 from tidegate.egress import Egress
@@ -27,7 +28,7 @@ from tidegate.handover import handover_for
 from tidegate.heartbeat import Heartbeat
 from tidegate.operations import Queue, Registry
 from tidegate.runner import Runner
-from tidegate.store import PresenceStore, Store
+from tidegate.store import Store
 from tidegate.wake import DELIVERIES, Bell, bell_for
 from tidegate.webhook_secrets import SecretStore
 from tidegate.webhooks import Sender
@@ -38,6 +39,7 @@ log = logging.getLogger(__name__)
 WORKER_ID = uuid.uuid4().hex
 _heartbeats: list[Heartbeat] = []
 _handlers: list[Any] = []
+_writers: list[CountWriter] = []
 _CONNECTIONS_BESIDE_ATTEMPTS = 2
 # A connection that a network lost without a word is given up after this, and the statement is made again.
 _PATIENCE = timedelta(seconds=10)
@@ -60,13 +62,7 @@ def runner() -> Runner:
     """This process's runner. Made on first use, so that a forked child has connections of its own."""
     current = settings()
     return Runner(
-        Store(
-            Database(
-                current.database,
-                pool_size=current.io_concurrency + _CONNECTIONS_BESIDE_ATTEMPTS,
-                patience=_PATIENCE,
-            )
-        ),
+        _store(current.io_concurrency),
         registry(),
         worker=WORKER_ID,
         lease=timedelta(seconds=current.lease_seconds),
@@ -80,26 +76,33 @@ def runner() -> Runner:
 def sender() -> Sender:
     """This process's sender of webhooks, which knows nothing of operations and their secrets."""
     current = settings()
-    database = Database(
-        current.database,
-        pool_size=current.webhook_concurrency + _CONNECTIONS_BESIDE_ATTEMPTS,
-        patience=_PATIENCE,
-    )
+    store = _store(current.webhook_concurrency)
     return Sender(
-        Store(database).sending,
-        SecretStore(database, cache(lambda: load_keyring(current))),
+        store.sending,
+        SecretStore(store.database, cache(lambda: load_keyring(current))),
         Egress(current.webhook_networks),
         timeout=current.webhook_timeout,
         bell=bell_for(current.bell, DELIVERIES),
     )
 
 
+def _store(attempts: int) -> Store:
+    """For so many attempts side by side; what this process counts is written from now on."""
+    tracing.start("worker")
+    pool_size = attempts + _CONNECTIONS_BESIDE_ATTEMPTS
+    store = Store(Database(settings().database, pool_size=pool_size, patience=_PATIENCE))
+    writer = CountWriter(store.counts, store.counted.add)
+    writer.start()
+    _writers.append(writer)
+    return store
+
+
 @signals.celeryd_init.connect
 def _prepare(sender: str, options: Mapping[str, Any], **_: Any) -> None:
     """Before anything else: logs by our format, and a bad setting stops the start by its name."""
     try:
-        level, name = settings().log_level, sender.partition("@")[0]
-        signals.setup_logging.connect(lambda **_: logs.configure(level, name), weak=False)
+        current, name = settings(), sender.partition("@")[0]
+        signals.setup_logging.connect(lambda **_: logs.configure(current, name), weak=False)
         if options.get("queues") != [WEBHOOKS]:  # those who send webhooks need no downstream's secret
             registry()
     except ConfigurationError as error:
@@ -132,14 +135,17 @@ def _begin(sender: Any, **_: Any) -> None:
         os.kill(os.getpid(), signal.SIGTERM)
         return
     is_prefork = controller.pool_cls.__module__ == "celery.concurrency.prefork"
+    own = Store(Database(settings().database, pool_size=1, patience=_PATIENCE))
     heartbeat = Heartbeat(
-        PresenceStore(Database(settings().database, pool_size=1, patience=_PATIENCE)),
+        own.presence,
         worker=WORKER_ID,
         queue=queues.pop(),
         size=controller.concurrency,
         lease=timedelta(seconds=settings().lease_seconds),
         children=(lambda: set(controller.pool.info["processes"])) if is_prefork else None,
         after_take_back=_tell_all,
+        # No thread of its own, which a fork could catch inside the database's client library.
+        write_counts=CountWriter(own.counts, own.counted.add).turn,
     )
     _heartbeats.append(heartbeat)
     heartbeat.start()
@@ -171,6 +177,12 @@ def _exit_on_sigterm(**_: Any) -> None:
     signal.signal(signal.SIGTERM, _handlers.pop())
 
 
+@signals.worker_process_shutdown.connect
+def _end_child(**_: Any) -> None:
+    """A child's last two seconds of counts."""
+    _stop_writers()
+
+
 @signals.worker_shutting_down.connect
 def _stop(**_: Any) -> None:
     """The first SIGTERM: Celery takes no more work; what still runs after the grace is handed back."""
@@ -181,6 +193,7 @@ def _stop_after_grace() -> None:
     clock.sleep(settings().grace_seconds)
     log.warning("grace is over, what still runs is handed back")
     _hand_back()
+    _stop_writers()
     # Threads can't be ended from outside, and Celery would wait for them; children end with their group's leader.
     os.killpg(0, signal.SIGKILL) if os.getpgrp() == os.getpid() else os._exit(0)
 
@@ -189,6 +202,13 @@ def _stop_after_grace() -> None:
 def _end(**_: Any) -> None:
     """Everything has ended within the grace."""
     _hand_back()
+    _stop_writers()
+
+
+def _stop_writers() -> None:
+    while _writers:
+        _writers.pop().stop()
+    tracing.stop()
 
 
 def _hand_back() -> None:

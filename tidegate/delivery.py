@@ -8,6 +8,8 @@ QUEUE = "webhooks"
 """The queue of the workers that send; no operation runs there."""
 GIVE_UP_AFTER = timedelta(days=1)
 PROMPT_SECONDS = 3.0
+OUTCOMES = ("delivered", "not_taken", "no_answer", "not_sent")
+"""Of one attempt, in a word."""
 
 
 class DeliveryState(StrEnum):
@@ -95,6 +97,15 @@ class Sent:
     error: str | None = None
     retry_after: timedelta | None = None
     was_sent: bool = True
+
+    @property
+    def outcome(self) -> str:
+        """One of OUTCOMES."""
+        if not self.was_sent:
+            return "not_sent"
+        if self.status is None:
+            return "no_answer"
+        return "delivered" if self.is_delivered else "not_taken"
 
     @property
     def is_delivered(self) -> bool:

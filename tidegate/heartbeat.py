@@ -35,6 +35,7 @@ class Heartbeat:
         lease: timedelta,
         children: Callable[[], AbstractSet[int]] | None = None,
         after_take_back: Callable[[], None],
+        write_counts: Callable[[], object],
     ) -> None:
         self._presence = presence
         self._worker = worker
@@ -43,6 +44,7 @@ class Heartbeat:
         self._lease = lease
         self._children = children
         self._after_take_back = after_take_back
+        self._write_counts = write_counts
         self._seen_children: AbstractSet[int] = frozenset()
         self._beat_due = 0.0
         self._check_until = 0.0
@@ -73,7 +75,9 @@ class Heartbeat:
         if self._thread.is_alive():
             self._thread.join(timeout=5)
         with self._in_database:
-            return self._presence.gone(self._worker)
+            handed_back = self._presence.gone(self._worker)
+            self._write_counts()
+        return handed_back
 
     def run_once(self) -> int:
         """Does what is due now; how many jobs were taken back from dead children."""
@@ -91,6 +95,7 @@ class Heartbeat:
                     self._check_until = clock.monotonic() + _SUSPICIOUS_SECONDS
                 if clock.monotonic() <= self._check_until:
                     taken_back = self._presence.child_died(self._worker, alive)
+            self._write_counts()
         if taken_back:
             log.warning("a child process died; %d job(s) taken back", taken_back)
             self._after_take_back()

@@ -10,12 +10,13 @@ from typing import Any
 
 import httpcore2
 
-from tidegate import clock
+from tidegate import clock, tracing
 from tidegate.deadline_network import DeadlineBackend, ends_at
 from tidegate.operations import MEGABYTE, Attempt, Body, Queue
-from tidegate.outcomes import ErrorCode, Failed, Outcome, Refused, TryAgain
+from tidegate.outcomes import ErrorCode, Failed, Outcome, Refused, Succeeded, TryAgain
 from tidegate.python_operation import succeeded
 from tidegate.retry import RetryPolicy
+from tidegate.tracing import Span
 
 CAPACITY_STATUSES = frozenset({429, 503})
 ERROR_BODY_BYTES = 4096
@@ -60,13 +61,27 @@ class HttpOperation:
 
     def run(self, body: Body, attempt: Attempt) -> Outcome:
         """Makes one request and reads its answer within the attempt's time, all of it included."""
+        trace = attempt.headers.get("traceparent")
+        with tracing.span("downstream call", parent=trace, kind="client", downstream=self.downstream) as span:
+            outcome = self._call(body, attempt, span)
+            if not isinstance(outcome, Succeeded):
+                span.fail(type(outcome).__name__)
+        return outcome
+
+    def _call(self, body: Body, attempt: Attempt, span: Span) -> Outcome:
+        span.note("http.request.method", self.method)
+        headers = {**attempt.headers, **({"traceparent": span.traceparent} if span.traceparent else {})}
         try:
             with (
                 ends_at(clock.monotonic() + attempt.time_left.total_seconds()),
                 _connections().stream(
-                    self.method, self.expand(self.url), headers=self._headers_of(body, attempt), content=body.content
+                    self.method,
+                    self.expand(self.url),
+                    headers=self._headers_of(body, attempt.job_id, headers),
+                    content=body.content,
                 ) as response,
             ):
+                span.note("http.response.status_code", response.status)
                 content = bytearray()
                 for chunk in response.iter_stream():
                     content += chunk
@@ -90,15 +105,15 @@ class HttpOperation:
             )
         return self._judge(response.status, _Headers(response.headers), bytes(content))
 
-    def _headers_of(self, body: Body, attempt: Attempt) -> list[tuple[bytes, bytes]]:
+    def _headers_of(self, body: Body, job_id: str, given: Mapping[str, str]) -> list[tuple[bytes, bytes]]:
         """The file's headers go before our own words, whatever their case, and our promises before the file's."""
         headers = {
             "content-type": body.content_type,
             "accept": "*/*",
             "user-agent": "tidegate",
             **{name.lower(): self.expand(value) for name, value in self.headers.items()},
-            **{name.lower(): value for name, value in attempt.headers.items()},
-            "idempotency-key": attempt.job_id,
+            **{name.lower(): value for name, value in given.items()},
+            "idempotency-key": job_id,
         }
         return [(name.encode("ascii"), value.encode("latin-1")) for name, value in headers.items() if value]
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Any
 
@@ -66,7 +66,7 @@ class StoredBody(Body):
 
 @dataclass(frozen=True, kw_only=True)
 class Released:
-    """A job that the gate let go: what a Celery message is made of."""
+    """A job that the gate let go: what a Celery message is made of. `waited`: since it could have gone."""
 
     job_id: str
     fence: int
@@ -74,6 +74,8 @@ class Released:
     operation: str
     slot_at: datetime
     deadline: datetime
+    waited: timedelta
+    traceparent: str | None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,9 +83,9 @@ class Claim:
     """A job in the hands of one worker. Every write of the worker carries `fence`.
 
     `slot_due` and `deadline_due` are instants of this process's monotonic clock. `is_paced`: its lane has a
-    rate and an attempt is one call. `refusals`, `failures`: of its downstream, in a row, just now. `follows`: the call
-    (job id and fence) on whose place it rides, and that must end first. `may_be_followed`: its end is told to others.
-    `input`: what the caller sent; None: the job was erased meanwhile.
+    rate and an attempt is one call. `refusals`, `failures`: of its downstream, in a row, just now. `waited_seconds`:
+    since it could have run. `follows`: the call (job id and fence) on whose place it rides, and that must end first.
+    `may_be_followed`: its end is told to others. `input`: what the caller sent; None: the job was erased meanwhile.
     """
 
     job_id: str
@@ -97,6 +99,7 @@ class Claim:
     refusals: int
     failures: int
     traceparent: str | None
+    waited_seconds: float
     follows: tuple[str, int] | None = None
     may_be_followed: bool = False
     slot_due: float

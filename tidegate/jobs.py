@@ -27,6 +27,7 @@ from tidegate.errors import (
 from tidegate.forecast import Waiting, retry_after_seconds, waiting_of
 from tidegate.job import Job, StoredBody
 from tidegate.lanes import Lanes
+from tidegate.metrics import SUBMITS
 from tidegate.operations import CONTENT_TYPE_LENGTH, Operation, Registry
 from tidegate.states import State
 from tidegate.store.callers import CallerStore
@@ -34,7 +35,7 @@ from tidegate.store.deliveries import DeliveryStore
 from tidegate.store.idempotency import StoredKey
 from tidegate.store.listing import Filter
 from tidegate.store.recording import NewJob
-from tidegate.submission import Submission
+from tidegate.submission import Submission, traced
 from tidegate.wake import Bell
 from tidegate.webhook_door import WebhookDoor
 
@@ -64,13 +65,21 @@ class Jobs:
 
     def submit_all(self, submissions: Sequence[Submission]) -> list[Job]:
         """Records all or none, in one transaction; raises the first Refusal."""
-        checked = self._checked(submissions)
-        _raise_first(checked)
-        return _raise_first(self._record(checked, check=_check_same))
+        with traced(submissions) as followed:
+            checked = self._checked(followed)
+            _raise_first(checked)
+            return _raise_first(self._counted(self._record(checked, check=_check_same)))
 
     def submit_each(self, submissions: Sequence[Submission]) -> list[Job | Refusal]:
         """Records those that are taken, in one transaction; in place of each other one, why not."""
-        return self._record(self._checked(submissions))
+        with traced(submissions) as followed:
+            return self._counted(self._record(self._checked(followed)))
+
+    def _counted(self, answers: list[Job | Refusal]) -> list[Job | Refusal]:
+        for answer in answers:
+            if isinstance(answer, Job):
+                self.store.counts.add(SUBMITS, answer.operation, "replayed" if answer.is_replay else "recorded")
+        return answers
 
     def _checked(self, submissions: Sequence[Submission]) -> list[NewJob | Job | Refusal]:
         """For each what would be recorded; the job of a key that was used before; or why it is not taken."""

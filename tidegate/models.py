@@ -285,3 +285,28 @@ receivers = Table(
     Column("seen_at", Instant, nullable=False),
     CheckConstraint("(failures = 0) = (failing_since IS NULL)", name="failing"),
 )
+
+# What all processes have counted together; see counts.py.
+counts = Table(
+    "counts",
+    metadata,
+    Column("series", String(60), primary_key=True),
+    Column("labels", String(400), primary_key=True),  # JSON list of their values
+    Column("value", Float, nullable=False),
+)
+
+stewards = Table(
+    "stewards",
+    metadata,
+    Column("id", String(40), primary_key=True),
+    Column("seen_until", Instant, nullable=False),
+)
+
+# How many final jobs are kept, counted by a steward once a minute.
+final_jobs = Table(
+    "final_jobs",
+    metadata,
+    Column("state", String(10), primary_key=True),
+    Column("number", BigInteger, nullable=False),
+    Column("counted_at", Instant, nullable=False),
+)

@@ -3,27 +3,39 @@
 import logging
 import os
 import traceback
-from collections.abc import Callable
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
-from tidegate import clock
+from tidegate import clock, tracing
 from tidegate.database import UNREACHABLE
 from tidegate.errors import AttemptStopped, UnknownOperation
 from tidegate.handover import Handover
 from tidegate.job import Claim
+from tidegate.log_context import about, trace_id
+from tidegate.metrics import ATTEMPT_SECONDS, ATTEMPTS, CALLS, LATE, QUEUE_WAIT, SLOT_WAIT
 from tidegate.operations import Attempt, Body, Operation, Progress, Registry
 from tidegate.outcomes import ErrorCode, Failed, HandedBack, Outcome, Refused, Succeeded, TryAgain
+from tidegate.reporter import Reporter
 from tidegate.start import Start
 from tidegate.store import Store
+from tidegate.tracing import Span
 from tidegate.until_answered import until_answered
 from tidegate.wake import Bell
 
 log = logging.getLogger(__name__)
 
 _UNKNOWN_AGAIN = timedelta(seconds=5)
-REPORT_EVERY_SECONDS = 0.25
 MAX_PAUSE = timedelta(minutes=5)
+_WORDS: dict[type[Outcome], str] = {
+    Succeeded: "succeeded",
+    Failed: "failed",
+    TryAgain: "error",
+    Refused: "refused",
+    HandedBack: "handed_back",
+}
 
 
 class Runner:
@@ -45,6 +57,7 @@ class Runner:
         handover: Handover,
     ) -> None:
         self._store = store
+        self._counts = store.counts
         self._registry = registry
         self._worker = worker
         self._lease = lease
@@ -56,6 +69,16 @@ class Runner:
 
     def run(self, job_id: str, fence: int) -> bool:
         """Makes one attempt; False when this release no longer stands and nothing was done."""
+        with about(job_id=job_id):
+            claim = self._claim(job_id, fence)
+            if claim is None:
+                return False
+            trace = trace_id(claim.traceparent)
+            with about(attempt=claim.attempt, operation=claim.operation, downstream=claim.downstream, trace_id=trace):
+                self._carry_out(claim)
+        return True
+
+    def _claim(self, job_id: str, fence: int) -> Claim | None:
         try:
             claim = self._store.claims.take(
                 job_id,
@@ -69,13 +92,20 @@ class Runner:
             # It may have been committed all the same, and the heartbeat would renew for ever what nobody works on.
             log.warning("job %s: the database can't be reached, not claimed: %s", job_id, error)
             until_answered(job_id, lambda: self._store.claims.disclaim(job_id, fence, worker=self._worker))
-            return False
+            return None
         if claim is None:
             log.info("job %s: release %d no longer stands", job_id, fence)
             self._bell.ring()
-            return False
-        self._bell.changed(job_id)
-        outcome, call_seconds = self._attempt(claim)
+        return claim
+
+    def _carry_out(self, claim: Claim) -> None:
+        self._bell.changed(claim.job_id)
+        self._counts.observe(QUEUE_WAIT, claim.waited_seconds, claim.downstream)
+        with _traced(claim) as (traced, span):
+            outcome, call_seconds = self._attempt(traced)
+            span.note("tidegate.outcome", _WORDS[type(outcome)])
+            if not isinstance(outcome, Succeeded | HandedBack):
+                span.fail(outcome.message)
         try:
             won = until_answered(claim.job_id, lambda: self._record(claim, outcome, call_seconds))
         except Exception:
@@ -84,6 +114,7 @@ class Runner:
             log.exception("job %s: its outcome could not be stored", claim.job_id)
             outcome = Failed(code=ErrorCode.OPERATION_ERROR, message="the outcome could not be stored")
             won = until_answered(claim.job_id, lambda: self._record(claim, outcome, call_seconds))
+        self._count(claim, outcome, call_seconds, won=won)
         log.log(
             logging.INFO if won else logging.WARNING,
             "job %s: attempt %d of %s %s%s",
@@ -94,8 +125,7 @@ class Runner:
             "" if won else "; too late, another result stands",
         )
         self._bell.ring()
-        self._bell.changed(job_id)
-        return True
+        self._bell.changed(claim.job_id)
 
     def _attempt(self, claim: Claim) -> tuple[Outcome, float | None]:
         """The outcome, and the seconds since the call began (None: it did not)."""
@@ -107,12 +137,16 @@ class Runner:
             return HandedBack(reason="unknown here", after=_UNKNOWN_AGAIN), None
         if claim.input is None:
             return HandedBack(reason="erased"), None
+        claimed = clock.monotonic()
         if not self._start.reach_turn(claim):
             return HandedBack(reason="no place"), None
         slot_due = self._start.reach_slot(claim)
         if slot_due is None:
             return HandedBack(reason="no slot"), None
         started = clock.monotonic()
+        self._counts.observe(SLOT_WAIT, started - claimed, claim.downstream)
+        if not operation.paced_by_calls:
+            self._counts.add(CALLS, claim.downstream)
         ends = min(slot_due + operation.attempt_timeout.total_seconds(), claim.deadline_due)
         outcome = self._run(claim, operation, claim.input, ends)
         if claim.may_be_followed:
@@ -127,13 +161,13 @@ class Runner:
                 self._handover.alarm()
 
     def _run(self, claim: Claim, operation: Operation, body: Body, ends: float) -> Outcome:
-        reporter = _Reporter(lambda progress: self._progress(claim, progress), ends)
+        reporter = Reporter(lambda progress: self._progress(claim, progress), ends)
         attempt = Attempt(
             job_id=claim.job_id,
             number=claim.attempt,
             report=reporter.report,
             seconds_left=lambda: ends - clock.monotonic(),
-            take_slot=lambda: self._start.take_slot(claim, reporter.check_time, ends),
+            take_slot=lambda: self._take_slot(claim, reporter, ends),
             headers={"traceparent": claim.traceparent} if claim.traceparent else {},
         )
         try:
@@ -147,6 +181,18 @@ class Runner:
             size = f"{len(outcome.content)} bytes, and {self._max_result} is the most"
             return Failed(code=ErrorCode.OPERATION_ERROR, message=f"the result is too large: {size}")
         return outcome
+
+    def _take_slot(self, claim: Claim, reporter: Reporter, ends: float) -> None:
+        self._start.take_slot(claim, reporter.check_time, ends)
+        self._counts.add(CALLS, claim.downstream)
+
+    def _count(self, claim: Claim, outcome: Outcome, call_seconds: float | None, *, won: bool) -> None:
+        what = claim.operation, claim.downstream
+        self._counts.add(ATTEMPTS, *what, _WORDS[type(outcome)])
+        if call_seconds is not None:
+            self._counts.observe(ATTEMPT_SECONDS, call_seconds, *what)
+        if not won and not isinstance(outcome, HandedBack):
+            self._counts.add(LATE, *what)
 
     def _progress(self, claim: Claim, progress: Progress) -> bool:
         counts = self._store.workers.progress(claim, progress, lease=self._lease)
@@ -186,36 +232,12 @@ class Runner:
         )
 
 
-class _Reporter:
-    """Writes an attempt's progress a few times a second, and stops an attempt that no longer counts."""
-
-    def __init__(self, write: Callable[[Progress], bool], ends: float) -> None:
-        self._write = write
-        self.ends = ends
-        self._next_write = 0.0
-        self.timed_out: TryAgain | None = None
-
-    def check_time(self) -> None:
-        """Stops the attempt when its time is over; that is a failed attempt, where any other stop is none."""
-        if clock.monotonic() >= self.ends:
-            self.timed_out = TryAgain(
-                code=ErrorCode.OPERATION_ERROR, message="the attempt took longer than its timeout"
-            )
-            raise AttemptStopped("timed out")
-
-    def report(self, progress: Progress) -> None:
-        self.check_time()
-        now = clock.monotonic()
-        if now < self._next_write:
-            return
-        self._next_write = now + REPORT_EVERY_SECONDS
-        try:
-            counts = self._write(progress)
-        except UNREACHABLE as error:
-            log.warning("progress not written, the database can't be reached: %s", error)
-            return
-        if not counts:
-            raise AttemptStopped("stopped")
+@contextmanager
+def _traced(claim: Claim) -> Iterator[tuple[Claim, Span]]:
+    """In a span of the job's trace, of which the operation is told."""
+    what = {"job.id": claim.job_id, "operation": claim.operation, "downstream": claim.downstream}
+    with tracing.span("attempt", parent=claim.traceparent, kind="consumer", attempt=claim.attempt, **what) as span:
+        yield (replace(claim, traceparent=span.traceparent) if tracing.is_on() else claim), span
 
 
 def _backoff(refusals: int) -> timedelta:

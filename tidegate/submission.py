@@ -1,11 +1,15 @@
 """What a caller asks for with one submit."""
 
 import hashlib
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
+from tidegate import tracing
 from tidegate.delivery import Webhook
 from tidegate.operations import Body
+from tidegate.tracing import Value
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,3 +47,15 @@ class Submission:
             digest.update(len(part).to_bytes(8))
             digest.update(part)
         return digest.digest()
+
+
+@contextmanager
+def traced(submissions: Sequence[Submission]) -> Iterator[Sequence[Submission]]:
+    """These, in a span below which all that becomes of their jobs is told."""
+    first = submissions[0]
+    what: dict[str, Value] = {"operation": first.operation, "jobs": len(submissions)}
+    with tracing.span("submit", parent=first.traceparent, kind="server", **what) as span:
+        if not tracing.is_on():
+            yield submissions
+        else:
+            yield [replace(each, traceparent=span.traceparent) for each in submissions]

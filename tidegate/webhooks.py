@@ -10,7 +10,7 @@ from random import Random, SystemRandom
 import httpcore2
 import orjson
 
-from tidegate import clock
+from tidegate import clock, tracing
 from tidegate.database import UNREACHABLE
 from tidegate.deadline_network import ends_at
 from tidegate.delivery import DeliveryClaim, Sent
@@ -20,6 +20,7 @@ from tidegate.http_operation import read_retry_after
 from tidegate.instants import instant
 from tidegate.job import Job, StoredBody
 from tidegate.job_document import Links, document_of
+from tidegate.log_context import about, trace_id
 from tidegate.signatures import sign
 from tidegate.store.sending import SendingStore
 from tidegate.wake import Bell
@@ -59,6 +60,10 @@ class Sender:
 
         What can't be claimed or recorded because the database is away is due again when its lease has run out.
         """
+        with about(job_id=job_id):
+            return self._run(job_id, fence)
+
+    def _run(self, job_id: str, fence: int) -> bool:
         try:
             claim = self._store.claim(job_id, fence, lease=self._timeout + _LEASE_MARGIN)
             told = self._store.told(job_id, largest=LARGEST_RESULT)
@@ -70,7 +75,15 @@ class Sender:
             log.warning("delivery %s: the database can't be reached, not sent: %s", job_id, error)
             return False
         job, result = told
-        self._record(claim, self._send(claim, body_of(claim, job, result), secrets))
+        what = {"job.id": job_id, "event": claim.event}
+        receiver = claim.receiver.partition(" ")[2]
+        with about(attempt=claim.number, downstream=receiver, trace_id=trace_id(job.traceparent)):
+            with tracing.span("webhook", parent=job.traceparent, kind="client", attempt=claim.number, **what) as span:
+                sent = self._send(claim, body_of(claim, job, result), secrets)
+                span.note("tidegate.outcome", sent.outcome)
+                if not sent.is_delivered:
+                    span.fail(sent.outcome)
+            self._record(claim, sent)
         self._bell.ring()
         return True
 

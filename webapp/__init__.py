@@ -14,6 +14,7 @@ from config.settings import Settings
 from config.webhook_keyring import load_keyring
 from tidegate.admission import Admission, Disk
 from tidegate.client_limits import ClientLimit
+from tidegate.counts import CountWriter
 from tidegate.database import Database
 from tidegate.egress import Egress
 from tidegate.jobs import Jobs
@@ -56,6 +57,7 @@ class Gateway:
     settings: Settings
     registry: Registry
     store: Store
+    count_writer: CountWriter
     lanes: Lanes
     bell: Bell
     turns: Turns
@@ -81,6 +83,8 @@ def create_app(settings: Settings, database: Database | None = None) -> Flask:
         health,
         jobs,
         limits,
+        log_lines,
+        metrics,
         operations,
         proxies,
         webhook_secrets,
@@ -94,8 +98,21 @@ def create_app(settings: Settings, database: Database | None = None) -> Flask:
     app.wsgi_app = turns  # type: ignore[method-assign]
     app.extensions["tidegate"] = _gateway(settings, turns, database)
     errors.register(app)
-    for module in (docs, health, operations, downstreams, batch, bulk, jobs, events, deliveries, webhook_secrets):
+    for module in (
+        docs,
+        health,
+        metrics,
+        operations,
+        downstreams,
+        batch,
+        bulk,
+        jobs,
+        events,
+        deliveries,
+        webhook_secrets,
+    ):
         app.register_blueprint(module.routes)
+    log_lines.register(app)
     app.before_request(_check_host)
     app.after_request(limits.tell)
     app.after_request(_secure)
@@ -124,6 +141,7 @@ def _gateway(settings: Settings, turns: Turns, database: Database | None) -> Gat
         settings=settings,
         registry=registry,
         store=store,
+        count_writer=CountWriter(store.counts, store.counted.add),
         lanes=lanes,
         bell=bell,
         jobs=Jobs(

@@ -18,7 +18,7 @@ from tidegate.submission import Submission
 from webapp import gateway, shapes
 from webapp.auth import caller
 from webapp.documents import absolute, job_document, json_answer
-from webapp.errors import refusal_document
+from webapp.errors import count_refusal, refusal_document
 from webapp.limits import count
 from webapp.numbers import WHOLE
 from webapp.submitting import KEY_PATTERN, traceparent, webhook, whole_body
@@ -56,6 +56,7 @@ def submit(operation: str) -> Response:
 
 def _answer(answer: Job | Refusal) -> shapes.BatchAnswer:
     if isinstance(answer, Refusal):
+        count_refusal(answer)
         problem = refusal_document(answer)
         return {"status": problem["status"], "location": None, "job": None, "problem": problem}
     document = job_document(answer, waiting=gateway().jobs.waiting(answer))

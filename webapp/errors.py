@@ -14,6 +14,8 @@ from werkzeug.exceptions import HTTPException
 from tidegate import errors
 from tidegate.database import UNREACHABLE
 from tidegate.instants import instant
+from tidegate.metrics import REFUSALS as REFUSALS_COUNTED
+from webapp import gateway
 from webapp.shapes import Fault, Problem
 
 log = logging.getLogger(__name__)
@@ -100,6 +102,17 @@ def refusal_document(refusal: errors.Refusal) -> Problem:
     return document
 
 
+def count_refusal(refusal: errors.Refusal) -> None:
+    """For the metrics."""
+    _count(REFUSALS[type(refusal)][1])
+
+
+def _count(reason: str) -> None:
+    own, operation = gateway(), (request.view_args or {}).get("operation", "")
+    # A name that somebody made up would be a series of its own.
+    own.store.counts.add(REFUSALS_COUNTED, operation if operation in own.registry.operations else "", reason)
+
+
 def http_error_name(error: HTTPException) -> str:
     """The end of the type URI of an error of Flask's own."""
     return (error.name or "error").lower().replace(" ", "-")
@@ -111,6 +124,7 @@ def _instance() -> str:
 
 
 def _refused(refusal: errors.Refusal) -> Response:
+    count_refusal(refusal)
     document = refusal_document(refusal)
     response = Response(orjson.dumps(document), document["status"], content_type=PROBLEM)
     match refusal:
@@ -130,6 +144,7 @@ def _seconds(duration: timedelta) -> str:
 def _http_error(error: HTTPException) -> Response:
     """Flask's own: no such route, wrong method, a body that was cut off."""
     status = error.code or 500
+    _count(http_error_name(error))
     response = problem(http_error_name(error), error.name, status, error.description or error.name)
     for name, value in error.get_headers():
         if name.lower() not in {"content-type", "content-length"}:
@@ -149,4 +164,5 @@ def _unreachable(error: Exception) -> Response:
 
 def _unexpected(error: Exception) -> Response:
     log.error("%s %s failed", request.method, request.path, exc_info=error)
+    _count(INTERNAL_ERROR[0])
     return problem(*INTERNAL_ERROR, 500, "the error is logged; nothing more is told")

@@ -1,11 +1,21 @@
 """The application for a WSGI server; `python -m webapp` starts one with it."""
 
-from config import logs
+from config import logs, tracing
 from config.settings import settings
 from webapp import create_app, gateway
 from webapp.stopping import when_asked_to_stop
 
-logs.configure(settings().log_level, "web")
+logs.configure(settings(), "web")
+tracing.start("web")
 app = create_app(settings())
 with app.app_context():
-    when_asked_to_stop(gateway().lookout.stop)
+    own = gateway()
+
+
+def _stop() -> None:
+    own.lookout.stop()
+    own.count_writer.hurry()
+
+
+own.count_writer.start()
+when_asked_to_stop(_stop)

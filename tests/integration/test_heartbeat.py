@@ -9,6 +9,7 @@ import pytest
 from tests.support import sqlite
 from tests.support.jobs import WORKER, change_attempts, change_job, open_lane, outcomes_of, row_of, running, time_at
 from tests.support.waiting import wait_until
+from tidegate.counts import CountWriter
 from tidegate.database import Database, database_now
 from tidegate.heartbeat import Heartbeat
 from tidegate.store import PresenceStore, Store
@@ -37,6 +38,7 @@ def heartbeat_of(
         lease=lease,
         children=None if children is None else lambda: set(children),
         after_take_back=(bells or Bells()).ring,
+        write_counts=CountWriter(store.counts, store.counted.add).turn,
     )
 
 
@@ -150,7 +152,14 @@ def test_a_turn_that_fails_is_not_the_last(store: Store, monkeypatch: pytest.Mon
         PresenceStore, "child_died", lambda _self, _worker, alive: looked.append(alive) or 0, raising=True
     )
     heartbeat = Heartbeat(
-        store.presence, worker="mine", queue="cpu", size=2, lease=LEASE, children=children, after_take_back=Bells().ring
+        store.presence,
+        worker="mine",
+        queue="cpu",
+        size=2,
+        lease=LEASE,
+        children=children,
+        after_take_back=Bells().ring,
+        write_counts=CountWriter(store.counts, store.counted.add).turn,
     )
     heartbeat.start()
 

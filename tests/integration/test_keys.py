@@ -41,8 +41,10 @@ KEYED = [
     ("GET", "/v1/downstreams"),
     ("GET", "/v1/downstreams/sample"),
     ("PATCH", "/v1/downstreams/sample"),
+    ("GET", "/metrics"),
 ]
 OPERATORS_ONLY = [
+    ("GET", "/metrics"),
     ("GET", "/v1/downstreams"),
     ("GET", "/v1/downstreams/sample"),
     ("PATCH", "/v1/downstreams/sample"),

@@ -1,6 +1,7 @@
 """Random moves against the real store: whatever callers, workers and sweeps do in whatever order, the rules hold."""
 
 import itertools
+from collections import Counter
 from collections.abc import Sequence
 from datetime import timedelta
 from pathlib import Path
@@ -28,6 +29,7 @@ from tests.support.jobs import (
 )
 from tidegate.database import Database, database_now
 from tidegate.job import Claim, Released
+from tidegate.metrics import FINISHED
 from tidegate.models import IMPLICIT_CLIENT
 from tidegate.operations import Progress
 from tidegate.outcomes import Succeeded
@@ -59,6 +61,7 @@ class Machine(RuleBasedStateMachine):
         self.claims: list[Claim] = []
         self.claimed: set[tuple[str, int]] = set()
         self.outcomes: dict[tuple[str, int], str] = {}
+        self.finished: Counter[str] = Counter()
 
     @rule(max_attempts=st.integers(1, 3))
     def submit(self, max_attempts: int) -> None:
@@ -201,6 +204,11 @@ class Machine(RuleBasedStateMachine):
             assert (result_of(self.store, job_id) is not None) == (new is State.SUCCEEDED)
             self.seen[job_id] = after
         assert self.store.lanes.held().get(LANE, 0) <= CONCURRENCY
+        self.finished.update(
+            {labels[1]: int(by) for (name, labels), by in self.store.counts.take().items() if name == FINISHED.name}
+        )
+        ends = Counter(row.state for row in self.seen.values() if State(row.state).is_final)
+        assert self.finished == ends, "each end is counted, and counted once"
 
     def _pick(self, pick: int) -> str:
         return _newest(list(self.seen), pick)

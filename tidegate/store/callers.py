@@ -7,6 +7,7 @@ from typing import Literal
 
 from sqlalchemy import ColumnElement, Connection, bindparam, case, delete, select, update
 
+from tidegate.counts import Counts
 from tidegate.database import Database, database_now
 from tidegate.job import Job, StoredBody
 from tidegate.models import bodies, jobs
@@ -15,7 +16,18 @@ from tidegate.states import FINAL_STATES, State
 from tidegate.store import idempotency
 from tidegate.store.idempotency import KeyUse, StoredKey
 from tidegate.store.listing import Filter, page
-from tidegate.store.moves import IN_TIME, IS_OPEN, JOB_COLUMNS, ended, forget_attempts, job_from, job_of, lock_rows
+from tidegate.store.moves import (
+    ENDS,
+    IN_TIME,
+    IS_OPEN,
+    JOB_COLUMNS,
+    count_ends,
+    ended,
+    forget_attempts,
+    job_from,
+    job_of,
+    lock_rows,
+)
 from tidegate.store.recording import NewJob, can_be_recorded_at_once, record, record_at_once
 
 _READ = Prepared(select(*JOB_COLUMNS).where(jobs.c.id == bindparam("the_job", type_=jobs.c.id.type)), job_of)
@@ -31,8 +43,9 @@ _BODY = Prepared(
 class CallerStore:
     """Statements of the API. `retention`: how long the key of an erased job still says so."""
 
-    def __init__(self, database: Database, *, retention: timedelta = timedelta(days=7)) -> None:
+    def __init__(self, database: Database, counts: Counts, *, retention: timedelta = timedelta(days=7)) -> None:
         self._database = database
+        self.counts = counts
         self._retention = retention
 
     def now(self) -> datetime:
@@ -139,11 +152,13 @@ class CallerStore:
             if name != "version"
         }
         with self._database.single_write() as connection:
-            connection.execute(
+            moved = connection.execute(
                 update(jobs)
                 .where(jobs.c.id == job_id, *_of_client(client_id), IS_OPEN, IN_TIME, ~jobs.c.cancel_requested)
                 .values(**values, version=jobs.c.version + 1, cancel_requested=True)
-            )
+                .returning(*ENDS)
+            ).all()
+        count_ends(self.counts, moved)
         return self.get(job_id, client_id)
 
     def _read(self, job_id: str, client_id: str | None) -> Job | None:
@@ -156,8 +171,10 @@ class CallerStore:
             return {row.id: job_from(row) for row in rows}
 
     def _expire(self, which: ColumnElement[bool]) -> None:
+        late = update(jobs).where(which, IS_OPEN, ~IN_TIME).values(**ended(State.EXPIRED))
         with self._database.single_write() as connection:
-            connection.execute(update(jobs).where(which, IS_OPEN, ~IN_TIME).values(**ended(State.EXPIRED)))
+            moved = connection.execute(late.returning(*ENDS)).all()
+        count_ends(self.counts, moved)
 
 
 def _is_late(job: Job) -> bool:

@@ -46,6 +46,7 @@ _IS_PAUSED = exists(
 _ASKED = (
     *(jobs.c[name] for name in ("id", "fence", "operation", "downstream", "queue", "attempt", "max_attempts")),
     *(jobs.c[name] for name in ("losses", "paced_by_calls", "traceparent")),
+    type_coerce(jobs.c.run_at, BigInteger).label("run_at"),
     type_coerce(jobs.c.slot_at, BigInteger).label("slot_at"),
     type_coerce(jobs.c.deadline, BigInteger).label("deadline"),
     NOW.label("now"),
@@ -193,6 +194,7 @@ class ClaimStore:
             traceparent=row["traceparent"],
             follows=(row["follows_job"], row["follows_fence"]) if row["follows_job"] else None,
             may_be_followed=bool(row["has_places"]) and row["queue"] == Queue.IO,
+            waited_seconds=max(0, row["now"] - row["run_at"]) / 1e6,
             slot_due=self._clock.due(row["slot_at"]),
             deadline_due=self._clock.due(row["deadline"]),
             input=None if row["content"] is None else Body(content=row["content"], content_type=row["content_type"]),

@@ -94,7 +94,7 @@ class LaneStore:
             if len(slots) < len(paced):
                 held_back = (pacing.next_slot(lane.allowance, pace, now=lane.now) - lane.now) / 1e6
             now = from_microseconds(lane.now)
-            released = [_released(job, from_microseconds(slot_of[job.id])) for job in waiting if job.id in slot_of]
+            released = [_released(job, from_microseconds(slot_of[job.id]), now) for job in waiting if job.id in slot_of]
             if released:
                 _let_go(connection, name, released, now)
             released += self._let_follow(connection, lane, room.idle_threads, released=len(released))
@@ -112,7 +112,7 @@ class LaneStore:
             return []
         waiting = self._waiting(connection, lane.name, {Queue.IO: len(before)})
         now = from_microseconds(lane.now)
-        following = [_released(job, now) for job in waiting if not is_kept_apart(job)]
+        following = [_released(job, now, now) for job in waiting if not is_kept_apart(job)]
         if following:
             _let_go(connection, lane.name, following, now, follow=before)
         return following
@@ -138,7 +138,10 @@ class LaneStore:
             select(
                 *(
                     jobs.c[name]
-                    for name in ("id", "fence", "queue", "operation", "deadline", "paced_by_calls", "losses")
+                    for name in (
+                        *("id", "fence", "queue", "operation", "run_at", "deadline"),
+                        *("paced_by_calls", "losses", "traceparent"),
+                    )
                 )
             )
             .where(
@@ -166,7 +169,7 @@ class LaneStore:
         return waiting
 
 
-def _released(job: Row[Any], slot_at: datetime) -> Released:
+def _released(job: Row[Any], slot_at: datetime, now: datetime) -> Released:
     return Released(
         job_id=job.id,
         fence=job.fence + 1,
@@ -174,6 +177,8 @@ def _released(job: Row[Any], slot_at: datetime) -> Released:
         operation=job.operation,
         slot_at=slot_at,
         deadline=job.deadline,
+        waited=max(timedelta(0), now - job.run_at),
+        traceparent=job.traceparent,
     )
 
 

@@ -1,7 +1,7 @@
 """The moves of a job that several statements share, as values of an UPDATE, and reading a row."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import timedelta
 from typing import Any
 
@@ -23,8 +23,10 @@ from sqlalchemy import (
 )
 from sqlalchemy.sql.elements import KeyedColumnElement
 
+from tidegate.counts import Counts
 from tidegate.database import database_now
 from tidegate.job import Claim, Job, Wait
+from tidegate.metrics import FINISHED
 from tidegate.models import attempts, jobs
 from tidegate.states import OPEN_STATES, State
 
@@ -36,8 +38,17 @@ JOB_COLUMNS: tuple[KeyedColumnElement[Any], ...] = (
 NOW = type_coerce(database_now(), BigInteger)
 """The database's clock in microseconds."""
 
+ENDS = (jobs.c.operation, jobs.c.state)
+"""What a move of jobs returns, for `count_ends`."""
 IS_OPEN = jobs.c.state.in_(sorted(OPEN_STATES))
 IN_TIME = jobs.c.deadline > database_now()
+
+
+def count_ends(counts: Counts, moved: Iterable[Row[Any]]) -> None:
+    """Counts those of the moved jobs that are final now. To be called when the move is committed."""
+    for row in moved:
+        if State(row.state).is_final:
+            counts.add(FINISHED, row.operation, row.state)
 
 
 def job_from(row: Row[Any]) -> Job:

@@ -1,22 +1,25 @@
 """Which workers live, and what becomes of the jobs of one that does not: the statements of the heartbeat."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from datetime import timedelta
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, and_, case, delete, func, select, update
+from sqlalchemy import ColumnElement, Connection, Row, and_, case, delete, func, select, update
 from sqlalchemy.dialects.postgresql import insert as postgresql_insert
 from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 
+from tidegate.counts import Counts
 from tidegate.database import Database, database_now
+from tidegate.metrics import TAKEN_BACK
 from tidegate.models import attempts, jobs, workers
 from tidegate.operations import Queue
 from tidegate.outcomes import ErrorCode
 from tidegate.states import State
-from tidegate.store.moves import come_back, error_text
+from tidegate.store.moves import ENDS, come_back, count_ends, error_text
 
 MAX_LOSSES = 3
 _SETTLED = timedelta(seconds=1)
+_MOVED = (*ENDS, jobs.c.queue)
 LOST = error_text(
     {
         "code": ErrorCode.ATTEMPTS_EXHAUSTED,
@@ -29,8 +32,9 @@ TIMED_OUT = error_text({"code": ErrorCode.OPERATION_ERROR, "message": "the attem
 class PresenceStore:
     """Statements of a worker process about itself and its children."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, counts: Counts) -> None:
         self._database = database
+        self._counts = counts
 
     def seen(self, worker: str, *, queue: str, size: int, until: timedelta) -> None:
         """Says that this worker lives and how many attempts it runs side by side."""
@@ -72,10 +76,11 @@ class PresenceStore:
         open_calls = and_(attempts.c.ended_at.is_(None), attempts.c.worker == worker)
         values = {**come_back(spent=False, after=timedelta(0), waits_for=None), "attempt": jobs.c.attempt - 1}
         with self._database.writing() as connection:
-            handed_back = connection.execute(update(jobs).where(_runs(open_calls)).values(**values)).rowcount
+            moved = connection.execute(update(jobs).where(_runs(open_calls)).values(**values).returning(*_MOVED)).all()
             _end(connection, open_calls, "handed back")
             connection.execute(delete(workers).where(workers.c.id == worker))
-        return handed_back
+        self._count(moved, "handed back")
+        return len(moved)
 
     def child_died(self, worker: str, live_pids: Collection[int]) -> int:
         """Takes back at once what dead child processes held; how many jobs those were.
@@ -93,11 +98,18 @@ class PresenceStore:
         is_last = jobs.c.attempt - jobs.c.losses >= jobs.c.max_attempts
         failed = {**come_back(spent=is_last, after=timedelta(0), waits_for=None), "error": TIMED_OUT}
         with self._database.writing() as connection:
-            taken_back = connection.execute(update(jobs).where(_runs(timed_out)).values(**failed)).rowcount
+            ended = connection.execute(update(jobs).where(_runs(timed_out)).values(**failed).returning(*_MOVED)).all()
             _end(connection, timed_out, "timed out")
-            taken_back += connection.execute(update(jobs).where(_runs(dead)).values(**lost())).rowcount
+            died = connection.execute(update(jobs).where(_runs(dead)).values(**lost()).returning(*_MOVED)).all()
             _end(connection, dead, "lost")
-        return taken_back
+        self._count(ended, "timed out")
+        self._count(died, "lost")
+        return len(ended) + len(died)
+
+    def _count(self, moved: Sequence[Row[Any]], reason: str) -> None:
+        for row in moved:
+            self._counts.add(TAKEN_BACK, row.queue, reason)
+        count_ends(self._counts, moved)
 
 
 def lost() -> dict[str, Any]:

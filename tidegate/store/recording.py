@@ -7,6 +7,7 @@ from typing import Any, TypeVar, cast
 
 from sqlalchemy import BigInteger, Connection, bindparam, false, func, insert, literal, select, type_coerce
 
+from tidegate.clock import to_microseconds
 from tidegate.database import Database, database_now
 from tidegate.delivery import Webhook
 from tidegate.job import Job
@@ -84,7 +85,9 @@ def can_be_recorded_at_once(new: Sequence[NewJob]) -> bool:
 
 def record_at_once(database: Database, new: NewJob) -> Job:
     """Records one job and its input on PostgreSQL; when this returns they are committed."""
-    values = {**_values_of(new), "its_run_at": new.not_before, "timeout": new.timeout // _STEP}
+    # As the column has it: nobody stands between these values and the driver.
+    not_before = None if new.not_before is None else to_microseconds(new.not_before)
+    values = {**_values_of(new), "its_run_at": not_before, "timeout": new.timeout // _STEP}
     return _there(database.ask(_RECORD_ONE, values))
 
 

@@ -8,10 +8,12 @@ from sqlalchemy import BigInteger, Connection, func, insert, literal_column, sel
 from sqlalchemy.dialects.postgresql import insert as postgresql_insert
 from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 
+from tidegate.counts import Counts
 from tidegate.courier import Receiver, choose
 from tidegate.database import Database, database_now
 from tidegate.delivery import GIVE_UP_AFTER, QUEUE, DeliveryClaim, DeliveryState, ReleasedDelivery, Sent
 from tidegate.job import Job, StoredBody
+from tidegate.metrics import DELIVERIES_FAILED, DELIVERY_ATTEMPTS, DELIVERY_SECONDS
 from tidegate.models import bodies, deliveries, delivery_attempts, jobs, receivers, workers
 from tidegate.store.moves import JOB_COLUMNS, NOW, job_from
 
@@ -34,8 +36,9 @@ _DONE = {"run_at": None, "lease_until": None, "ended_at": database_now()}
 class SendingStore:
     """Statements of the courier and of those who send."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, counts: Counts) -> None:
         self._database = database
+        self._counts = counts
 
     def release(self) -> list[ReleasedDelivery]:
         """Lets go what may be sent now; what then is not claimed within 10 s is due again."""
@@ -153,6 +156,11 @@ class SendingStore:
             )
             if sent.was_sent:
                 self._judge_receiver(connection, claim, rest=rest, is_good=sent.is_prompt)
+        self._counts.add(DELIVERY_ATTEMPTS, sent.outcome)
+        if sent.was_sent:
+            self._counts.observe(DELIVERY_SECONDS, sent.seconds)
+        if won and not sent.is_delivered and again_after is None:
+            self._counts.add(DELIVERIES_FAILED)
         return won == 1
 
     def give_up(self, batch: int) -> int:
@@ -171,6 +179,7 @@ class SendingStore:
             ended = update(deliveries).where(deliveries.c.job_id.in_(ids), *_IS_DUE)
             count = connection.execute(ended.values(state=DeliveryState.FAILED, **_DONE)).rowcount
             connection.execute(receivers.delete().where(receivers.c.seen_at <= database_now(-_FORGET_RECEIVERS_AFTER)))
+        self._counts.add(DELIVERIES_FAILED, by=count)
         return count
 
     def _judge_receiver(

@@ -6,13 +6,24 @@ from typing import Any
 from sqlalchemy import ColumnElement, and_, delete, func, not_, select, update
 from sqlalchemy.sql import Select
 
+from tidegate.counts import Counts
 from tidegate.database import Database, database_now
 from tidegate.delivery import DeliveryState
 from tidegate.models import attempts, deliveries, jobs, workers
 from tidegate.states import State
 from tidegate.store import idempotency
 from tidegate.store.lanes import CLAIM_WITHIN
-from tidegate.store.moves import IN_TIME, IS_OPEN, ended, forget_attempts, is_released, lock_rows, take_back_release
+from tidegate.store.moves import (
+    ENDS,
+    IN_TIME,
+    IS_OPEN,
+    count_ends,
+    ended,
+    forget_attempts,
+    is_released,
+    lock_rows,
+    take_back_release,
+)
 from tidegate.store.places import is_lost
 from tidegate.store.presence import lost
 
@@ -22,8 +33,9 @@ _FORGET_WORKERS_AFTER = timedelta(hours=1)
 class UpkeepStore:
     """What no message will put right. Every method works off one batch and returns how many rows it moved."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, counts: Counts) -> None:
         self._database = database
+        self._counts = counts
 
     def expire(self, batch: int) -> int:
         """Ends jobs whose deadline has passed."""
@@ -127,8 +139,10 @@ class UpkeepStore:
         batch = lock_rows(found, is_sqlite=self._database.is_sqlite)
         if not self._database.is_sqlite:
             # Named by WITH it is made once; a plain subquery may run again for each row, and then has no limit.
-            # SQLite does run it once, and with WITH its driver counts no rows.
+            # SQLite does run it once.
             batch = select(batch.cte("batch").c.id)
-        statement = update(jobs).where(jobs.c.id.in_(batch), still)
+        statement = update(jobs).where(jobs.c.id.in_(batch), still).values(**changes)
         with self._database.single_write() as connection:
-            return connection.execute(statement.values(**changes)).rowcount
+            moved = connection.execute(statement.returning(*ENDS)).all()
+        count_ends(self._counts, moved)
+        return len(moved)

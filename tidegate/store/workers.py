@@ -1,12 +1,14 @@
 """What a worker does to the job in its hands. Every write carries the fence of its claim."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from typing import Any
 
 from sqlalchemy import (
     BigInteger,
+    ColumnElement,
     Connection,
+    Row,
     and_,
     bindparam,
     case,
@@ -19,17 +21,21 @@ from sqlalchemy import (
     update,
 )
 
+from tidegate.counts import Counts
 from tidegate.database import Database, Instant, database_now
 from tidegate.job import Claim, Wait
+from tidegate.metrics import FINISHED
 from tidegate.models import attempts, bodies, downstreams, jobs
 from tidegate.operations import Body, Progress
 from tidegate.outcomes import Succeeded
 from tidegate.prepared import Prepared
 from tidegate.states import State
 from tidegate.store.moves import (
+    ENDS,
     IN_TIME,
     NOW,
     come_back,
+    count_ends,
     ended,
     error_text,
     forget_attempts,
@@ -80,8 +86,9 @@ _SUCCEED_AT_ONCE: Prepared[bool] = Prepared(_succeed_at_once(), bool)
 class WorkerStore:
     """Statements of the runner and of the heartbeat."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, counts: Counts) -> None:
         self._database = database
+        self._counts = counts
 
     def input_of(self, job_id: str) -> Body | None:
         """What the caller sent; None when the job was erased meanwhile."""
@@ -117,26 +124,33 @@ class WorkerStore:
         call = {"call": round((call_seconds or 0.0) * 1e6)}
         is_usual = not self._database.is_sqlite and not claim.lane_is_troubled
         if is_usual and self._database.ask(_SUCCEED_AT_ONCE, {**claimed, **body, **call}):
+            self._counts.add(FINISHED, claim.operation, State.SUCCEEDED)
             return True
 
-        def succeed(connection: Connection) -> bool:
+        def succeed(connection: Connection) -> tuple[bool, bool]:
+            """Whether the outcome stands, and whether that is new: it may have been offered before."""
             values = {**claimed, **body, **call}
             if not self._database.ask(_SUCCEED_ALONE, values, within=connection):
-                return _end_attempt(connection, claim, "succeeded", call_seconds, won=False)
+                return _end_attempt(connection, claim, "succeeded", call_seconds, won=False), False
             self._database.ask(_KEEP_RESULT, values, within=connection)
             self._database.ask(_END_CALL, values, within=connection)
             _lane_answered(connection, claim)
-            return True
+            return True, True
 
-        return self._database.write_together(succeed)
+        stands, has_moved = self._database.write_together(succeed)
+        if has_moved:
+            self._counts.add(FINISHED, claim.operation, State.SUCCEEDED)
+        return stands
 
     def fail(self, claim: Claim, error: Mapping[str, Any], *, call_seconds: float | None) -> bool:
         """Records the final error, unless another won. False: it was dropped."""
         values = {**ended(State.FAILED), "error": error_text(error)}
         with self._database.writing() as connection:
-            won = connection.execute(update(jobs).where(is_mine(claim), IN_TIME).values(**values)).rowcount == 1
+            moved = _moved(connection, claim, IN_TIME, **values)
             _lane_answered(connection, claim)
-            return _end_attempt(connection, claim, "failed", call_seconds, won=won)
+            stands = _end_attempt(connection, claim, "failed", call_seconds, won=bool(moved))
+        count_ends(self._counts, moved)
+        return stands
 
     def try_again(
         self,
@@ -151,25 +165,29 @@ class WorkerStore:
         """Records a failed attempt; the order of fate decides what becomes of the job. False: it was not ours."""
         values = come_back(spent=is_spent, after=after, waits_for=Wait.RETRY)
         with self._database.writing() as connection:
-            won = _moved(connection, claim, **values, error=error_text(error))
+            moved = _moved(connection, claim, **values, error=error_text(error))
             if blames_downstream:
                 _lane_failed(connection, claim)
             else:
                 _lane_answered(connection, claim)
-            return _end_attempt(connection, claim, "error", call_seconds, won=won)
+            stands = _end_attempt(connection, claim, "error", call_seconds, won=bool(moved))
+        count_ends(self._counts, moved)
+        return stands
 
     def hand_back(self, claim: Claim, *, after: timedelta, outcome: str) -> bool:
         """Gives the job back as if this attempt had never been. False: it was not ours any more."""
         values = come_back(spent=False, after=after, waits_for=None)
         with self._database.writing() as connection:
-            won = _moved(connection, claim, **values, attempt=jobs.c.attempt - 1)
-            return _end_attempt(connection, claim, outcome, None, won=won)
+            moved = _moved(connection, claim, **values, attempt=jobs.c.attempt - 1)
+            stands = _end_attempt(connection, claim, outcome, None, won=bool(moved))
+        count_ends(self._counts, moved)
+        return stands
 
     def refused(self, claim: Claim, error: Mapping[str, Any], *, after: timedelta, call_seconds: float | None) -> bool:
         """The downstream had no capacity: its lane rests for the whole cluster, once; the attempt is given back."""
         values = come_back(spent=False, after=after, waits_for=None)
         with self._database.writing() as connection:
-            won = _moved(connection, claim, **values, attempt=jobs.c.attempt - 1, error=error_text(error))
+            moved = _moved(connection, claim, **values, attempt=jobs.c.attempt - 1, error=error_text(error))
             until = database_now(after)
             rests = downstreams.c.paused_until > database_now()
             connection.execute(
@@ -183,11 +201,14 @@ class WorkerStore:
                     ),
                 )
             )
-            return _end_attempt(connection, claim, "refused", call_seconds, won=won)
+            stands = _end_attempt(connection, claim, "refused", call_seconds, won=bool(moved))
+        count_ends(self._counts, moved)
+        return stands
 
 
-def _moved(connection: Connection, claim: Claim, **values: Any) -> bool:
-    return connection.execute(update(jobs).where(is_mine(claim)).values(**values)).rowcount == 1
+def _moved(connection: Connection, claim: Claim, *guards: ColumnElement[bool], **values: Any) -> Sequence[Row[Any]]:
+    """The one job that was moved, if it was."""
+    return connection.execute(update(jobs).where(is_mine(claim), *guards).values(**values).returning(*ENDS)).all()
 
 
 def _end_attempt(connection: Connection, claim: Claim, outcome: str, call_seconds: float | None, *, won: bool) -> bool:

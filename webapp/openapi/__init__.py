@@ -32,7 +32,7 @@ _TAGS = {
     "Many jobs": "Batches, and an operator's tools for a bad day.",
     "Webhooks": "Being told a job's end: secrets, and what was sent.",
     "Downstreams": "What each limited system may get; for operators.",
-    "Health": "For load balancers and supervisors.",
+    "Health": "For load balancers, supervisors and Prometheus.",
 }
 _DESCRIPTION = """\
 `POST` answers before the work is done; one absolute URL, `Location`, then tells everything about the job: 202 while it

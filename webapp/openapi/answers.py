@@ -118,6 +118,18 @@ def raw_result() -> Node:
     }
 
 
+def exposition() -> dict[str, Node]:
+    """200 with metrics, also while the database is away."""
+    return {
+        "200": {
+            "description": "Prometheus' text format, version 0.0.4. While the database does not answer, nothing but "
+            "`tidegate_database_up 0`.",
+            "headers": {},
+            "content": {"text/plain": {"schema": {"type": "string"}}},
+        }
+    }
+
+
 def json(description: str, schema: str, *header_names: str, **more: Any) -> Node:
     """200 or 202 with a document."""
     return {

@@ -303,6 +303,9 @@ ROUTES: dict[str, Route] = {
         parameters=("secret_id",),
         refusals=(errors.UnknownSecret,),
     ),
+    "metrics.read": Route(
+        id="readMetrics", tag="Health", answers=answers.exposition, needs="operator", uses_database=False
+    ),
     "health.live": Route(
         id="isLive", tag="Health", answers=_document("It lives.", "Health"), needs="nothing", uses_database=False
     ),

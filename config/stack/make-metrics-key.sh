@@ -1,0 +1,17 @@
+#!/bin/sh
+# Makes the key that Prometheus reads /metrics with, once, into secrets/metrics_key; the stack must be running, for keys
+# live in its database. An operator's key can change limits too: it lies beside the stack's passwords. To make another:
+# revoke it (`docker compose run --rm web python -m webapp.keys list`), remove the file, run this again.
+set -eu
+
+folder=${STACK_SECRETS:-secrets}
+if [ -s "$folder/metrics_key" ]; then
+  exit 0
+fi
+key=$(docker compose run --rm -T --no-deps web python -m webapp.keys create prometheus --role operator --name /metrics)
+umask 077
+printf '%s\n' "$key" >"$folder/metrics_key.new"
+# Prometheus runs as somebody else; the folder is its owner's alone.
+chmod 444 "$folder/metrics_key.new"
+mv "$folder/metrics_key.new" "$folder/metrics_key"
+echo "made $folder/metrics_key"
