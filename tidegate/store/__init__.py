@@ -13,10 +13,12 @@ from tidegate.store.claims import ClaimStore
 from tidegate.store.deliveries import DeliveryStore
 from tidegate.store.lanes import LaneStore
 from tidegate.store.limits import LimitStore
+from tidegate.store.overview import OverviewStore
 from tidegate.store.presence import PresenceStore
 from tidegate.store.samples import SampleStore
 from tidegate.store.sending import SendingStore
 from tidegate.store.slots import SlotStore
+from tidegate.store.timeline import TimelineStore
 from tidegate.store.upkeep import UpkeepStore
 from tidegate.store.workers import WorkerStore
 
@@ -37,6 +39,8 @@ class Store:
         self.upkeep = UpkeepStore(database)
         self.deliveries = DeliveryStore(database)
         self.sending = SendingStore(database)
+        self.overview = OverviewStore(database)
+        self.timeline = TimelineStore(database)
 
 
 __all__ = [
@@ -45,11 +49,13 @@ __all__ = [
     "DeliveryStore",
     "LaneStore",
     "LimitStore",
+    "OverviewStore",
     "PresenceStore",
     "SampleStore",
     "SendingStore",
     "SlotStore",
     "Store",
+    "TimelineStore",
     "UpkeepStore",
     "WorkerStore",
 ]

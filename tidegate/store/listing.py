@@ -16,7 +16,7 @@ from tidegate.store.moves import IS_OPEN, JOB_COLUMNS
 @dataclass(frozen=True, kw_only=True)
 class Filter:
     """Which jobs. None: whatever. `states`: one of these as callers are told it, and none means any. `before_id`:
-    older than this one (ids sort by time)."""
+    older than this one, `from_id`: not older (ids sort by time)."""
 
     client_id: str | None = None
     states: Collection[State] = ()
@@ -24,6 +24,7 @@ class Filter:
     downstream: str | None = None
     created_before: datetime | None = None
     before_id: str | None = None
+    from_id: str | None = None
     limit: int = 50
 
 
@@ -47,4 +48,6 @@ def page(wanted: Filter) -> Select[tuple[object, ...]]:
         conditions.append(jobs.c.created_at < wanted.created_before)
     if wanted.before_id is not None:
         conditions.append(jobs.c.id < wanted.before_id)
+    if wanted.from_id is not None:
+        conditions.append(jobs.c.id >= wanted.from_id)
     return select(*JOB_COLUMNS).where(*conditions).order_by(jobs.c.id.desc()).limit(wanted.limit)
