@@ -82,6 +82,7 @@ def create_app(settings: Settings, database: Database | None = None) -> Flask:
         jobs,
         limits,
         operations,
+        page,
         proxies,
         webhook_secrets,
     )
@@ -94,7 +95,7 @@ def create_app(settings: Settings, database: Database | None = None) -> Flask:
     app.wsgi_app = turns  # type: ignore[method-assign]
     app.extensions["tidegate"] = _gateway(settings, turns, database)
     errors.register(app)
-    for module in (docs, health, operations, downstreams, batch, bulk, jobs, events, deliveries, webhook_secrets):
+    for module in (docs, page, health, operations, downstreams, batch, bulk, jobs, events, deliveries, webhook_secrets):
         app.register_blueprint(module.routes)
     app.before_request(_check_host)
     app.after_request(limits.tell)
