@@ -147,9 +147,16 @@ class Doorkeeper:
 
     def holder(self, text: str, job_id: str) -> Caller | None:
         """In whose name this ticket for the job was made; None unless it and its key are good."""
+        return self._holder(text, lambda ticket, signer: ticket.is_good(signer, job_id))
+
+    def visitor(self, text: str) -> Caller | None:
+        """In whose name this session of the live page was begun; None unless it and its key are good."""
+        return self._holder(text, Ticket.is_session)
+
+    def _holder(self, text: str, is_good: Callable[[Ticket, Signer], bool]) -> Caller | None:
         ticket = Ticket.read(text)
         caller = self._remembered(ticket.key_id, self._store.holder) if ticket else None
-        return caller if ticket and caller and caller.signer and ticket.is_good(caller.signer, job_id) else None
+        return caller if ticket and caller and caller.signer and is_good(ticket, caller.signer) else None
 
     def _remembered(self, name: Name, find: Callable[[Name], Caller | None]) -> Caller | None:
         with self._lock:

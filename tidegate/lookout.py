@@ -29,12 +29,15 @@ _AGAIN_SECONDS = 0.05
 
 
 class Watch:
-    """What one held request waits with; of one thread. Close it, for there are only so many."""
+    """What one held request waits with; of one thread. Close it, for there are only so many.
 
-    def __init__(self, lookout: "Lookout", job: Job) -> None:
-        self.job_id = job.id
+    Of no job in particular it is told nothing, and is over when the process stops.
+    """
+
+    def __init__(self, lookout: "Lookout", job: Job | None) -> None:
+        self.job_id = job.id if job else ""
         self._lookout = lookout
-        self._known = job.version, job.state
+        self._known = (job.version, job.state) if job else None
         self._news: Job | None = None
         self._is_erased = False
         self._is_over = False
@@ -100,6 +103,7 @@ class Lookout:
         self._most = most
         self._count = 0
         self._watched: dict[str, _Watched] = {}
+        self._watch_nothing: set[Watch] = set()
         self._asked: set[str] = set()
         self._slow_look_due = 0.0
         self._quiet_since = 0.0
@@ -132,9 +136,26 @@ class Lookout:
             self._start_threads()
         return watch
 
+    def hold(self) -> Watch | None:
+        """Room for a request that waits for no job but for time to pass; None when there is none."""
+        watch = Watch(self, None)
+        with self._changed:
+            if self._is_stopping:
+                watch.end()
+                return watch
+            if self._count >= self._most:
+                return None
+            self._count += 1
+            self._watch_nothing.add(watch)
+        return watch
+
     def forget(self, watch: Watch) -> None:
         """Ends a watch; a second time it does nothing."""
         with self._changed:
+            if watch in self._watch_nothing:
+                self._watch_nothing.remove(watch)
+                self._count -= 1
+                return
             watched = self._watched.get(watch.job_id)
             if watched is None or watch not in watched.watches:
                 return
@@ -148,7 +169,9 @@ class Lookout:
         with self._changed:
             self._is_stopping = True
             watches = [watch for watched in self._watched.values() for watch in watched.watches]
+            watches += self._watch_nothing
             self._watched.clear()
+            self._watch_nothing.clear()
             self._count = 0
             self._changed.notify_all()
         for watch in watches:

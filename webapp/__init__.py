@@ -86,6 +86,7 @@ def create_app(settings: Settings, database: Database | None = None) -> Flask:
         log_lines,
         metrics,
         operations,
+        page,
         proxies,
         webhook_secrets,
     )
@@ -100,6 +101,7 @@ def create_app(settings: Settings, database: Database | None = None) -> Flask:
     errors.register(app)
     for module in (
         docs,
+        page,
         health,
         metrics,
         operations,

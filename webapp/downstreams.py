@@ -101,7 +101,18 @@ def change(name: str) -> Response:
     operator()
     if request.mimetype not in _MERGE_PATCH:
         raise UnsupportedBody(f"send a JSON merge patch as {' or '.join(sorted(_MERGE_PATCH))}")
-    wanted: Change = parse(_CHANGE, request.get_data(cache=False))
+    apply(name, read_change(request.get_data(cache=False)))
+    return _answer(name)
+
+
+def read_change(content: bytes) -> Change:
+    """The change that stands in a merge patch; raises MalformedBody and InvalidInput."""
+    change: Change = parse(_CHANGE, content)
+    return change
+
+
+def apply(name: str, wanted: Change) -> None:
+    """Makes an operator's change. Raises UnknownDownstream."""
     changes = {_COLUMNS[key]: getattr(wanted, key) for key in wanted.model_fields_set if key in _COLUMNS}
     paused = bool(wanted.paused) if "paused" in wanted.model_fields_set else None
     # Looked up first: PostgreSQL can't even be asked for a name with a NUL.
@@ -109,7 +120,6 @@ def change(name: str) -> Response:
     if not is_known or not gateway().store.limits.change(name, changes, paused=paused):
         raise _unknown(name)
     gateway().bell.ring()
-    return _answer(name)
 
 
 def _answer(name: str) -> Response:

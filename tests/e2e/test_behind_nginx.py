@@ -118,6 +118,24 @@ def test_the_docs_page_and_its_style_work_under_the_prefix(nginx: Nginx, client:
     assert client.get(f"{nginx.trusted}/openapi.json").json()["servers"] == [{"url": nginx.trusted}]
 
 
+def test_the_live_page_its_files_forms_and_stream_work_under_the_prefix(
+    nginx: Nginx, behind: Gateway, client: httpx2.Client
+) -> None:
+    page = client.get(f"{nginx.trusted}/")
+    assert page.status_code == 200
+    for file in ("page.css", "page.js", "icon.svg"):
+        assert f'"./static/{file}"' in page.text
+        assert client.get(f"{nginx.trusted}/static/{file}").status_code == 200
+    with client.stream("GET", f"{nginx.trusted}/live") as stream:
+        assert any(line == "event: parts" for line in stream.iter_lines())
+    origin = {"Origin": nginx.trusted.removesuffix("/jobs")}
+    answer = client.post(f"{nginx.trusted}/lanes/echo/pause", headers=origin)
+    assert answer.status_code == 303
+    assert answer.url.join(answer.headers["Location"]) == f"{nginx.trusted}/#lane-echo"
+    assert client.post(f"{nginx.trusted}/lanes/echo/resume", headers=origin).status_code == 303
+    assert client.post(f"{nginx.trusted}/lanes/echo/pause", headers={"Origin": behind.url}).status_code == 403
+
+
 def test_events_come_through_the_proxy_as_they_happen(nginx: Nginx, client: httpx2.Client) -> None:
     links = submit(client, nginx.trusted, "sleepy_io").json()["links"]
     assert links["events"].startswith(nginx.trusted)

@@ -1,10 +1,7 @@
 """Event streams as their clients read them: a browser's EventSource and httpx-sse, through kills of the web server."""
 
-import os
-import shutil
 import signal
 import socket
-import tempfile
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -15,8 +12,9 @@ import httpx2
 import psutil
 import pytest
 from httpx_sse import connect_sse
-from playwright.sync_api import Page, sync_playwright
+from playwright.sync_api import Page
 
+from tests.support import chromium
 from tests.support.gateway import Gateway
 from tests.support.http_server import HttpServer, respond
 from tests.support.waiting import wait_until
@@ -26,16 +24,6 @@ from tidegate.keys import KeyStore, Role
 
 STREAMS = 60
 """`make bench-waiting` does it with 500."""
-# Without the last ones it asks for its maker's hosts, many at a time.
-_CHROMIUM_FLAGS = [
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-]
 _FOLLOW = """url => {
     window.source?.close();
     window.told = [];
@@ -62,21 +50,12 @@ def gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
 @pytest.fixture(scope="module")
 def page() -> Iterator[Page]:
     """A page of another origin in a headless Chromium."""
-    chromium = shutil.which("chromium") or shutil.which("chromium-browser")
-    if not chromium:
-        if os.environ.get("REQUIRE_CHROMIUM") == "1":
-            pytest.fail("REQUIRE_CHROMIUM=1, but there is no chromium on PATH")
-        pytest.skip("there is no chromium on PATH (Debian: apt-get install chromium)")
     site = HttpServer()
     site.answer = respond(200, b"<!doctype html><title>a shop</title>", content_type="text/html")
-    with tempfile.TemporaryDirectory() as profile, sync_playwright() as playwright:
-        browser = playwright.chromium.launch_persistent_context(
-            profile, executable_path=chromium, headless=True, args=_CHROMIUM_FLAGS
-        )
+    with chromium.launched() as browser:
         opened = browser.new_page()
         opened.goto(site.url)
         yield opened
-        browser.close()
     site.close()
 
 

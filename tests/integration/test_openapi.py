@@ -73,7 +73,7 @@ def test_the_file_in_docs_is_what_the_shipped_gateway_says() -> None:
 def test_every_route_of_the_application_is_described(described: Web) -> None:
     expected = set()
     for rule in described.app.url_map.iter_rules():
-        if rule.endpoint in UNDESCRIBED:
+        if rule.endpoint.partition(".")[0] in UNDESCRIBED:
             continue
         path = re.sub(r"<(?:\w+:)?(\w+)>", r"{\1}", rule.rule)
         names = described.app.extensions["tidegate"].registry.operations if rule.endpoint == "jobs.submit" else [""]

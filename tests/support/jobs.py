@@ -1,5 +1,6 @@
 """Jobs on their way, made by the store itself: submitted, released, claimed. And their rows, to look at and to age."""
 
+from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -72,6 +73,21 @@ def submit(
     )
     store.callers.insert([new])
     return job_id
+
+
+def submit_many(store: Store, count: int, *, lane: str = LANE, operation: str = "echo", queue: str = "io") -> None:
+    """Records so many jobs in one transaction, queued for an hour."""
+    new = NewJob(
+        id="",
+        client_id=IMPLICIT_CLIENT,
+        operation=operation,
+        downstream=lane,
+        queue=queue,
+        timeout=timedelta(hours=1),
+        max_attempts=1,
+        body=Body(content=b"{}"),
+    )
+    store.callers.insert([replace(new, id=str(uuid_utils.uuid7())) for _ in range(count)])
 
 
 def release(store: Store) -> list[Released]:

@@ -83,13 +83,17 @@ class Web:
         """GETs the job."""
         return self.client.get(f"/v1/jobs/{job_id}")
 
-    def claim(self, job_id: str) -> Claim:
-        """Releases the job, as the steward does, and claims it, as a worker does."""
+    def declare(self) -> None:
+        """Makes the lanes, as a steward does, and says that there are workers; once."""
         if not self._is_declared:
             self.store.limits.declare(self.app.extensions["tidegate"].registry.downstreams.values())
             for queue in ("io", "cpu"):
                 self.store.presence.seen(f"{queue}-1", queue=queue, size=100, until=LEASE)
             self._is_declared = True
+
+    def claim(self, job_id: str) -> Claim:
+        """Releases the job, as the steward does, and claims it, as a worker does."""
+        self.declare()
         released = {job.job_id: job for job in Gate(self.store.lanes).run_once().released}
         claim = self.store.claims.take(
             job_id, released[job_id].fence, worker="io-1", pid=1, lease=LEASE, attempt_timeouts={}

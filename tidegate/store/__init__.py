@@ -16,10 +16,12 @@ from tidegate.store.deliveries import DeliveryStore
 from tidegate.store.facts import FactStore
 from tidegate.store.lanes import LaneStore
 from tidegate.store.limits import LimitStore
+from tidegate.store.overview import OverviewStore
 from tidegate.store.presence import PresenceStore
 from tidegate.store.samples import SampleStore
 from tidegate.store.sending import SendingStore
 from tidegate.store.slots import SlotStore
+from tidegate.store.timeline import TimelineStore
 from tidegate.store.upkeep import UpkeepStore
 from tidegate.store.workers import WorkerStore
 
@@ -43,6 +45,8 @@ class Store:
         self.sending = SendingStore(database, self.counts)
         self.counted = CountStore(database)
         self.facts = FactStore(database)
+        self.overview = OverviewStore(database)
+        self.timeline = TimelineStore(database)
 
 
 __all__ = [
@@ -53,11 +57,13 @@ __all__ = [
     "FactStore",
     "LaneStore",
     "LimitStore",
+    "OverviewStore",
     "PresenceStore",
     "SampleStore",
     "SendingStore",
     "SlotStore",
     "Store",
+    "TimelineStore",
     "UpkeepStore",
     "WorkerStore",
 ]

@@ -16,7 +16,8 @@ from tidegate.store.moves import IS_OPEN, JOB_COLUMNS
 @dataclass(frozen=True, kw_only=True)
 class Filter:
     """Which jobs. None: whatever. `states`: one of these as callers are told it, and none means any. `before_id`:
-    older than this one (ids sort by time). `not_retried`: without those that were submitted again."""
+    older than this one, `from_id`: not older (ids sort by time). `not_retried`: without those that were submitted
+    again."""
 
     client_id: str | None = None
     states: Collection[State] = ()
@@ -25,6 +26,7 @@ class Filter:
     created_before: datetime | None = None
     before_id: str | None = None
     not_retried: bool = False
+    from_id: str | None = None
     limit: int = 50
 
 
@@ -51,4 +53,6 @@ def page(wanted: Filter) -> Select[tuple[object, ...]]:
     if wanted.not_retried:
         retries = jobs.alias()
         conditions.append(~exists().where(retries.c.retry_of == jobs.c.id))
+    if wanted.from_id is not None:
+        conditions.append(jobs.c.id >= wanted.from_id)
     return select(*JOB_COLUMNS).where(*conditions).order_by(jobs.c.id.desc()).limit(wanted.limit)

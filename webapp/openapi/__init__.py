@@ -22,8 +22,8 @@ from webapp.openapi.submits import submit_route, submit_texts
 API_VERSION = "1"
 """That of the contract, as in its paths."""
 SUBMIT = "jobs.submit"
-UNDESCRIBED = frozenset({"docs.static", "docs.page", "docs.document"})
-"""Endpoints that are no part of the API."""
+UNDESCRIBED = frozenset({"docs", "page"})
+"""Blueprints that are no part of the API: what is there for people, and this description."""
 _AUTOMATIC = frozenset({"HEAD", "OPTIONS"})
 _KEY = "key"
 _TAGS = {
@@ -48,7 +48,7 @@ def openapi(app: Flask, gateway: Gateway, base_url: str) -> Node:
     writer = _Writer(gateway)
     paths: Node = {}
     for rule in app.url_map.iter_rules():
-        if rule.endpoint in UNDESCRIBED:
+        if rule.endpoint.partition(".")[0] in UNDESCRIBED:
             continue
         view = inspect.getdoc(app.view_functions[rule.endpoint]) or ""
         for method in sorted(set(rule.methods or ()) - _AUTOMATIC):

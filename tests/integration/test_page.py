@@ -1,0 +1,332 @@
+"""The live page without a script: what it shows, what its forms do, and whom they obey. On both databases."""
+
+import re
+from collections.abc import Iterator
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+from sqlalchemy import update
+
+from tests.support.jobs import submit_many
+from tests.support.page import OWN, part_of, read, send, text_of
+from tests.support.statements import asked
+from tests.support.web import Web
+from tidegate.database import Database, database_now
+from tidegate.models import jobs
+from tidegate.operations import Progress
+from tidegate.states import State
+from tidegate.store import Store
+
+UNKNOWN = "0199c5a0-0000-7000-8000-000000000000"
+TICKS = {
+    State.QUEUED: "ticks-one",
+    State.RUNNING: "ticks-two",
+    State.SUCCEEDED: "ticks-two",
+    State.FAILED: "ticks-cross",
+    State.EXPIRED: "ticks-cross",
+    State.CANCELLED: "ticks-cross",
+}
+
+
+@pytest.fixture
+def web(web: Web) -> Web:
+    """With lanes and workers, as in a stack."""
+    web.declare()
+    return web
+
+
+@pytest.fixture
+def on_sqlite(tmp_path: Path, sqlite_url: str) -> Iterator[Web]:
+    """The same where the database makes no difference."""
+    web = Web(tmp_path, sqlite_url)
+    web.declare()
+    yield web
+    web.close()
+
+
+@pytest.mark.parametrize("state", State)
+def test_each_job_shows_where_it_is_as_messengers_do(web: Web, state: State) -> None:
+    job_id = web.job_in(state)
+    overview, job = web.client.get("/"), web.client.get(f"/jobs/{job_id}")
+    row = re.search(rf'<tr id="row-{job_id}">.*?</tr>', part_of(overview, "recent"), re.DOTALL)
+    assert row
+    for shown in (row[0], part_of(job, "now")):
+        assert f"#{TICKS[state]}" in shown
+        assert f'class="ticks {state}"' in shown, "the colour of the ticks tells the two ends with two ticks apart"
+    assert (job_id in part_of(overview, "running")) is (state is State.RUNNING)
+    assert ("Cancel this job" in text_of(job)) is (not state.is_final)
+    assert ("Submit again" in text_of(job)) is (state.is_final and state is not State.SUCCEEDED)
+
+
+def test_an_empty_gateway_says_so(tmp_path: Path, sqlite_url: str) -> None:
+    empty = Web(tmp_path, sqlite_url)
+    text = read(empty)
+    empty.close()
+    assert "No worker is there." in text
+    assert "No lane is there yet" in text
+    assert "Nothing runs just now." in text
+    assert "No job was submitted yet." in text
+
+
+def test_a_running_job_has_a_bar_with_its_progress(web: Web) -> None:
+    claim = web.claim(web.accepted("echo"))
+    web.store.workers.progress(claim, Progress(done=2, total=5, note="resolving"), lease=web.settings.retention)
+    running = part_of(web.client.get("/"), "running")
+    assert 'max="100" value="40"' in running
+    assert re.search(r'<progress [^>]*aria-label="Progress of echo', running)
+    assert '2 of 5 · <span class="note">resolving</span>' in running
+
+
+def test_a_lane_shows_what_it_may_and_what_it_does(web: Web) -> None:
+    web.claim(web.accepted("quote"))
+    for _ in range(3):
+        web.accepted("quote")
+    web.store.samples.take()
+    look_anew(web)
+    lane = text_of(web.client.get("/"))
+    sample = lane[lane.index("sample") :]
+    assert "used of 20/s, 10000/d" in sample
+    assert "In flight 1 of 4" in sample
+    assert "Waiting 3" in sample
+
+
+def test_a_jobs_timeline_has_its_attempts_waits_and_end(web: Web) -> None:
+    job_id = web.accepted("echo")
+    for _ in range(2):
+        error = {"code": "operation_error", "message": "it rained"}
+        assert web.store.workers.try_again(
+            web.claim(job_id),
+            error,
+            after=-web.settings.retention,
+            is_spent=False,
+            blames_downstream=False,
+            call_seconds=0.2,
+        )
+    web.succeed(job_id, b"3", is_json=True)
+    text = text_of(web.client.get(f"/jobs/{job_id}"))
+    found = [text.index(each) for each in ("Recorded", "Attempt 1 failed", "Attempt 2 failed", "Attempt 3 succeeded")]
+    assert found == sorted(found)
+    assert "call of 200 ms" in text
+    assert text.index("after it was recorded") > found[-1]
+
+
+def test_a_jobs_timeline_has_its_webhook(on_sqlite: Web) -> None:
+    secret = on_sqlite.client.post("/v1/webhook-secrets")
+    assert secret.status_code < 300, secret.get_data(as_text=True)
+    answer = on_sqlite.submit(headers={"Webhook-Url": "https://hooks.example/a?token=hunter2"})
+    assert answer.status_code == 202, answer.get_data(as_text=True)
+    page = on_sqlite.client.get(f"/jobs/{answer.get_json()['id']}")
+    assert "A webhook will tell its end to hooks.example" in text_of(page)
+    assert "hunter2" not in page.get_data(as_text=True), "its address may be a secret"
+
+
+def test_what_came_in_and_out_is_shown_as_text_and_nothing_else(web: Web) -> None:
+    hostile = b'{"x": "<script>alert(1)</script>", "y": "\xe2\x80\xae"}'
+    job_id = web.accepted("raw_echo", hostile)
+    web.succeed(job_id, b"<img src=x onerror=alert(1)>", "text/html", is_json=False)
+    page = web.client.get(f"/jobs/{job_id}").get_data(as_text=True)
+    assert "<script>alert" not in page
+    assert "&lt;script&gt;alert(1)&lt;/script&gt;" in page
+    assert "<img src=x" not in page
+    assert "\N{RIGHT-TO-LEFT OVERRIDE}" not in page
+    assert "⟨U+202E⟩" in page
+
+
+def test_a_large_body_is_cut_and_can_be_had_whole_as_a_file(web: Web) -> None:
+    job_id = web.accepted("raw_echo", b'"' + b"a" * 100_000 + b'"')
+    page = web.client.get(f"/jobs/{job_id}").get_data(as_text=True)
+    assert "a" * 4000 in page
+    assert "a" * 4100 not in page
+    assert "100 KB" in page
+    answer = web.client.get(f"/jobs/{job_id}/params")
+    assert len(answer.data) == 100_002
+    assert answer.headers["Content-Disposition"] == f'attachment; filename="{job_id}-params.json"'
+    assert answer.content_type == "application/octet-stream"
+    assert "sandbox" in answer.headers["Content-Security-Policy"]
+    assert web.client.get(f"/jobs/{job_id}/result").status_code == 404
+
+
+def test_what_is_no_text_is_named_by_type_and_size(web: Web) -> None:
+    answer = web.submit("raw_echo", b"\x00\xff" * 600, "application/zip")
+    text = text_of(web.client.get(f"/jobs/{answer.get_json()['id']}"))
+    assert "application/zip, 1.2 KB" in text
+    assert "This is no text." in text
+
+
+def test_jobs_are_found_by_their_id_or_its_beginning(web: Web) -> None:
+    job_id, other = web.accepted("echo"), web.accepted("echo")
+    for whole in (job_id, f" http://localhost/v1/jobs/{job_id}/events ", job_id.replace("-", "").upper()):
+        answer = web.client.get("/", query_string={"q": whole})
+        assert (answer.status_code, answer.headers["Location"]) == (303, f"./jobs/{job_id}")
+    found = read(web, f"/?q={job_id[:8]}")
+    assert job_id in found
+    assert other in found
+    for unknown in (UNKNOWN, "0000", "not an id", "<b>", "\0"):
+        answer = web.client.get("/", query_string={"q": unknown})
+        assert answer.status_code == 200
+        assert "No job has an id that begins with" in text_of(answer)
+        assert "<b>" not in part_of(answer, "running")
+
+
+def test_lists_are_a_window_with_a_way_to_older_jobs(web: Web) -> None:
+    ids = [web.accepted("echo") for _ in range(51)]
+    failed = web.job_in(State.FAILED)
+    newest = web.client.get("/")
+    assert part_of(newest, "recent").count("<tr id=") == 50
+    older = re.search(r'href="\./(\?cursor=[^"#]*)', newest.get_data(as_text=True))
+    assert older
+    page = web.client.get("/" + older[1]).get_data(as_text=True)
+    assert re.findall(r'<tr id="row-([^"]*)"', page) == [ids[1], ids[0]]
+    page = web.client.get("/?state=failed&operation=echo").get_data(as_text=True)
+    assert re.findall(r'<tr id="row-([^"]*)"', page) == [failed]
+    assert "There is no such job." in read(web, "/?state=succeeded")
+
+
+def test_ten_thousand_jobs_cost_no_statement_and_no_row_more(on_sqlite: Web) -> None:
+    def cost() -> tuple[int, int]:
+        look_anew(on_sqlite)
+        with asked(on_sqlite.database) as seen:
+            page = on_sqlite.client.get("/")
+        return len(seen.statements), page.get_data(as_text=True).count("<tr id=")
+
+    on_sqlite.claim(on_sqlite.accepted("echo"))
+    for _ in range(60):
+        on_sqlite.accepted("echo")
+    before = cost()
+    plan = _plan_of_running(on_sqlite.database)
+    for _ in range(10):
+        submit_many(on_sqlite.store, 1000, lane="echo")
+    assert cost() == before
+    assert "ix_jobs_lease" in plan
+
+
+def test_forms_pause_resume_and_change_a_lane(web: Web) -> None:
+    answer = send(web, "/lanes/sample/pause")
+    assert (answer.status_code, answer.headers["Location"]) == (303, "../../#lane-sample")
+    assert "sample Paused" in read(web), "at once, and not when the page looks again"
+    send(web, "/lanes/sample/resume")
+    assert "sample Idle" in read(web)
+    send(web, "/lanes/sample/rate", rate=" 5/s , 100/m ")
+    assert "used of 5/s, 100/m" in read(web)
+    assert "Back to 20/s, 10000/d" in read(web)
+    send(web, "/lanes/sample/rate", rate="unlimited")
+    assert "used, no limit" in read(web)
+    send(web, "/lanes/sample/rate", rate="unlimited", declared="1")
+    assert "used of 20/s, 10000/d" in read(web)
+
+
+@pytest.mark.parametrize("rate", ["", "fast", "0/s", "5/s,", "<b>/s"])
+def test_a_rate_that_is_none_changes_nothing_and_is_explained(on_sqlite: Web, rate: str) -> None:
+    answer = send(on_sqlite, "/lanes/sample/rate", rate=rate)
+    assert (answer.status_code, answer.mimetype) == (422, "text/html")
+    assert "50/s" in text_of(answer)
+    assert "<b>/s" not in answer.get_data(as_text=True)
+    assert "used of 20/s, 10000/d" in read(on_sqlite)
+
+
+def test_a_job_is_cancelled_and_tried_again_once_however_often_the_button_is_pressed(web: Web) -> None:
+    job_id = web.accepted("echo")
+    for _ in range(2):
+        answer = send(web, f"/jobs/{job_id}/cancel")
+        assert (answer.status_code, answer.headers["Location"]) == (303, f"../../jobs/{job_id}")
+    assert web.row(job_id).state == State.CANCELLED
+    new = {send(web, f"/jobs/{job_id}/retry").headers["Location"] for _ in range(2)}
+    assert len(new) == 1
+    assert web.count() == 2
+    assert f"A new try of {job_id}" in read(web, "/" + new.pop().removeprefix("../../"))
+    done = web.job_in(State.SUCCEEDED)
+    assert send(web, f"/jobs/{done}/cancel").status_code == 303, "it ended a moment ago; its page says how"
+    assert send(web, f"/jobs/{done}/retry").status_code == 409
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {},
+        {"Origin": "https://evil.example"},
+        {"Origin": "null"},
+        {"Origin": "http://localhost:9999"},
+        {"Origin": "http://localhost", "Sec-Fetch-Site": "cross-site"},
+        {"Origin": "http://localhost", "Sec-Fetch-Site": "same-site"},
+        {"Sec-Fetch-Site": "none"},
+    ],
+    ids=str,
+)
+def test_no_other_site_can_send_a_form(on_sqlite: Web, headers: dict[str, str]) -> None:
+    job_id = on_sqlite.accepted("echo")
+    for path in ("/lanes/sample/pause", f"/jobs/{job_id}/cancel", "/sign-out"):
+        answer = on_sqlite.client.post(path, headers=headers)
+        assert (answer.status_code, answer.mimetype) == (403, "text/html")
+    assert on_sqlite.row(job_id).state == State.QUEUED
+    assert "sample Idle" in read(on_sqlite)
+
+
+@pytest.mark.parametrize("headers", [OWN, {"Origin": "http://localhost", "Sec-Fetch-Site": "same-origin"}], ids=str)
+def test_its_own_forms_get_through(on_sqlite: Web, headers: dict[str, str]) -> None:
+    assert on_sqlite.client.post("/lanes/sample/pause", headers=headers).status_code == 303
+
+
+def test_without_keys_a_name_that_somebody_points_here_opens_nothing(tmp_path: Path, sqlite_url: str) -> None:
+    web = Web(tmp_path, sqlite_url, public_url="https://jobs.example/base")
+    for host in ("localhost:8000", "127.0.0.1:8000", "[::1]:8000", "jobs.example"):
+        assert web.client.get("/", headers={"Host": host}).status_code == 200
+    for host in ("evil.example", "localhost.evil.example", "192.0.2.1"):
+        same = {"Host": host, "Origin": f"http://{host}", "Sec-Fetch-Site": "same-origin"}
+        assert web.client.get("/", headers=same).status_code == 403
+        assert web.client.post("/lanes/sample/pause", headers=same).status_code == 403
+    web.close()
+
+
+def test_pages_load_only_their_own_files_and_nothing_inline(on_sqlite: Web) -> None:
+    job_id = on_sqlite.job_in(State.FAILED)
+    for path in ("/", f"/jobs/{job_id}", f"/jobs/{UNKNOWN}", "/?q=zz"):
+        answer = on_sqlite.client.get(path)
+        policy = answer.headers["Content-Security-Policy"]
+        assert policy.startswith("default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'")
+        assert "unsafe" not in policy
+        assert answer.headers["Referrer-Policy"] == "same-origin"
+        assert answer.headers["Cache-Control"] == "private, no-cache"
+        page = answer.get_data(as_text=True)
+        assert not re.findall(r"<style|<script>|\sstyle=|\son\w+=|https?://", page)
+        for file in set(re.findall(r'(?:src|href)="(?:\.\./|\./)(static/[^"]*)"', page)):
+            assert on_sqlite.client.get(f"/{file}", buffered=True).status_code == 200
+    script = on_sqlite.client.get("/static/page.js", buffered=True)
+    assert script.mimetype == "text/javascript"
+
+
+def test_what_is_not_there_is_a_page_for_people_and_a_problem_for_programs(on_sqlite: Web) -> None:
+    answer = on_sqlite.client.get(f"/jobs/{UNKNOWN}")
+    assert (answer.status_code, answer.mimetype) == (404, "text/html")
+    assert "There is no such job" in text_of(answer)
+    assert on_sqlite.client.get("/no-page").mimetype == "application/problem+json"
+    assert on_sqlite.client.get(f"/v1/jobs/{UNKNOWN}").mimetype == "application/problem+json"
+    assert on_sqlite.client.get("/?state=asleep").status_code == 400
+    assert send(on_sqlite, "/lanes/nothing/pause").status_code == 404
+
+
+def test_a_lane_that_nobody_looks_after_is_said_to_be_old(web: Web) -> None:
+    job_id = web.accepted("echo")
+    assert "Nobody lets jobs go." not in read(web)
+    with web.database.single_write() as connection:
+        connection.execute(update(jobs).where(jobs.c.id == job_id).values(run_at=database_now(timedelta(minutes=-1))))
+    look_anew(web)
+    assert "Nobody lets jobs go." in read(web)
+    web.store.samples.take()
+    look_anew(web)
+    assert "Nobody lets jobs go." not in read(web), "a steward looks at it"
+
+
+def look_anew(web: Web) -> None:
+    """Lets the second pass in which all are shown the same."""
+    web.app.extensions["tidegate.page"].board.look_anew()
+
+
+def _plan_of_running(database: Database) -> str:
+    """How SQLite finds the jobs that run."""
+    with asked(database) as seen:
+        Store(database).overview.running(None, most=1)
+    (statement,) = seen.statements
+    with database.reading() as connection:
+        rows = connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {statement}", (0,) * statement.count("?")).all()
+    return str(rows)

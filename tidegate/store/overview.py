@@ -1,0 +1,50 @@
+"""What the live page shows of many jobs at once: what runs now, and which lanes nobody looks after."""
+
+from datetime import timedelta
+
+from sqlalchemy import select, text
+
+from tidegate.database import Database, database_now
+from tidegate.job import Job
+from tidegate.models import downstreams, jobs
+from tidegate.states import State
+from tidegate.store.moves import JOB_COLUMNS, job_from
+
+# As the partial index says it, so that SQLite uses that too: of a bound value it can't know what it will be.
+_IS_RUNNING = text("jobs.state = 'running'")
+
+
+class OverviewStore:
+    """Statements of the live page. Their cost does not grow with the number of jobs there are."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def running(self, client_id: str | None, *, most: int) -> list[Job]:
+        """The jobs that run, of one client or of all, newest first; no more than `most`."""
+        mine = () if client_id is None else (jobs.c.client_id == client_id,)
+        # In the order of the index of leases: in that of the ids all that ever ran would be looked through.
+        found = (
+            select(*JOB_COLUMNS)
+            .where(_IS_RUNNING, jobs.c.lease_until > database_now(timedelta(days=-1)), *mine)
+            .order_by(jobs.c.lease_until)
+            .limit(most)
+        )
+        with self._database.reading() as connection:
+            running = [job_from(row) for row in connection.execute(found)]
+        return sorted(running, key=lambda job: job.id, reverse=True)
+
+    def overdue(self, longer_than: timedelta) -> frozenset[str]:
+        """The lanes with a job that has been due for so long and was not let go; one look into the index a lane."""
+        waits = (
+            select(jobs.c.id)
+            .where(
+                jobs.c.downstream == downstreams.c.name,
+                jobs.c.state == State.QUEUED,
+                jobs.c.slot_at.is_(None),
+                jobs.c.run_at <= database_now(-longer_than),
+            )
+            .exists()
+        )
+        with self._database.reading() as connection:
+            return frozenset(connection.execute(select(downstreams.c.name).where(waits)).scalars())

@@ -1,0 +1,104 @@
+"""What is done from the page: its own forms, each answered by a redirect to what it changed."""
+
+import re
+from contextlib import suppress
+from uuid import UUID
+
+import orjson
+from flask import request
+from werkzeug.wrappers import Response as AnyResponse
+
+from tidegate.errors import JobAlreadyFinal
+from webapp import gateway
+from webapp.downstreams import Change, apply, read_change
+from webapp.limits import count
+from webapp.page.answers import page, see
+from webapp.page.blueprint import overview_parts, routes
+from webapp.page.session import begin, check_origin, end, operating, visitor
+
+_JOB_PAGE = re.compile(r"jobs/[0-9a-f-]{36}")
+
+
+@routes.before_request
+def _check_forms() -> None:
+    if request.method == "POST":
+        check_origin()
+
+
+@routes.get("/sign-in")
+def sign_in() -> AnyResponse:
+    """The form for an API key."""
+    if gateway().doorkeeper is None:
+        return see()
+    return page("sign_in", next=_next(request.args.get("next", "")), is_refused=False)
+
+
+@routes.post("/sign-in")
+def signed_in() -> AnyResponse:
+    """Begins a session with a good key."""
+    then = _next(request.form.get("next", ""))
+    response = see(then)
+    if gateway().doorkeeper is None or begin(response, request.form.get("key", "").strip()):
+        return response
+    return page("sign_in", 403, next=then, is_refused=True)
+
+
+@routes.post("/sign-out")
+def sign_out() -> AnyResponse:
+    """Ends the session in this browser."""
+    response = see("sign-in")
+    end(response)
+    return response
+
+
+@routes.post("/jobs/<uuid:job_id>/cancel")
+def cancel(job_id: UUID) -> AnyResponse:
+    """Calls the job off; one that ended a moment ago stays as it is, and its page says how."""
+    with suppress(JobAlreadyFinal):
+        gateway().jobs.cancel(str(job_id), client_id=visitor().scope)
+    overview_parts().board.look_anew()
+    return see(f"jobs/{job_id}")
+
+
+@routes.post("/jobs/<uuid:job_id>/retry")
+def retry(job_id: UUID) -> AnyResponse:
+    """Submits the job again: once, however often the button is pressed."""
+    scope = visitor().scope
+    count(gateway().submit_limit, "submits")
+    new = gateway().jobs.retry(str(job_id), client_id=scope, idempotency_key=f"retry-of-{job_id}")
+    overview_parts().board.look_anew()
+    return see(f"jobs/{new.id}")
+
+
+@routes.post("/lanes/<name>/pause")
+def pause(name: str) -> AnyResponse:
+    """Lets nothing more go."""
+    return _change(name, Change(paused=True))
+
+
+@routes.post("/lanes/<name>/resume")
+def resume(name: str) -> AnyResponse:
+    """Lets jobs go again; also ends a rest and closes the breaker."""
+    return _change(name, Change(paused=False))
+
+
+@routes.post("/lanes/<name>/rate")
+def rate(name: str) -> AnyResponse:
+    """Changes the rate: one or several by comma, "unlimited", or back to the file's."""
+    operating()
+    text = request.form.get("rate", "").strip()
+    wanted = text if text == "unlimited" else [each.strip() for each in text.split(",")]
+    is_taken_back = "declared" in request.form
+    return _change(name, read_change(orjson.dumps({"rate": None if is_taken_back else wanted})))
+
+
+def _change(name: str, change: Change) -> AnyResponse:
+    operating()
+    apply(name, change)
+    overview_parts().board.look_anew()
+    return see(f"#lane-{name}")
+
+
+def _next(path: str) -> str:
+    """Where to go after the sign-in: the overview, or the job's page that was asked for; nowhere else."""
+    return path if _JOB_PAGE.fullmatch(path) else ""

@@ -1,0 +1,101 @@
+"""Pages as answers: their headers, what every template is given, and errors told to people instead of programs."""
+
+import logging
+from typing import Any
+
+from flask import Blueprint, Response, g, redirect, render_template, request
+from werkzeug.exceptions import HTTPException
+from werkzeug.wrappers import Response as AnyResponse
+
+from tidegate import errors
+from tidegate.database import UNREACHABLE
+from tidegate.keys import Role
+from webapp import gateway
+from webapp.errors import INTERNAL_ERROR, REFUSALS
+from webapp.page.session import comes_from_elsewhere
+
+log = logging.getLogger(__name__)
+
+# Own files only, nothing inline. A refused form would otherwise show its address nowhere, and nobody may frame this.
+POLICY = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src 'self'; form-action 'self'; "
+    "frame-ancestors 'none'; base-uri 'none'"
+)
+
+
+def page(template: str, status: int = 200, **values: Any) -> Response:
+    """A page of the browser's own: not kept by caches between, and its address told to nobody else."""
+    known = g.get("caller")
+    html = render_template(
+        f"page/{template}.html",
+        root=root(),
+        has_keys=gateway().doorkeeper is not None,
+        is_signed_in=known is not None,
+        role=known.role if known else Role.OPERATOR,
+        **values,
+    )
+    response = Response(html, status, content_type="text/html; charset=utf-8")
+    response.headers["Cache-Control"] = "private, no-cache"
+    return secured(response)
+
+
+def secured(response: Response) -> Response:
+    """With the page's own policy. Origin is "null" with no-referrer, and forms are checked by it."""
+    response.headers["Content-Security-Policy"] = POLICY
+    response.headers["Referrer-Policy"] = "same-origin"
+    response.vary.add("Cookie")
+    return response
+
+
+def root() -> str:
+    """The way from this request's path to the overview: relative, so that it is right below any prefix."""
+    return "../" * (request.path.count("/") - 1) or "./"
+
+
+def see(path: str = "") -> AnyResponse:
+    """The answer to a form that was done: read this page of ours next."""
+    return redirect(root() + path, 303)
+
+
+def register(routes: Blueprint) -> None:
+    """Makes every error of these routes a page."""
+    routes.register_error_handler(errors.Refusal, _refused)
+    routes.register_error_handler(HTTPException, _http_error)
+    for kind in UNREACHABLE:
+        routes.register_error_handler(kind, _unreachable)
+    routes.register_error_handler(Exception, _unexpected)
+
+
+def _refused(refusal: errors.Refusal) -> AnyResponse:
+    status, _, title = REFUSALS[type(refusal)]
+    match refusal:
+        case errors.Unauthorized() if comes_from_elsewhere():
+            return page("arriving")
+        case errors.Unauthorized() if request.method == "GET" and request.accept_mimetypes.accept_html:
+            job_page = request.path.removeprefix("/") if request.endpoint == "page.job" else ""
+            return redirect(root() + "sign-in" + (f"?next={job_page}" if job_page else ""), 303)
+        case errors.Forbidden():
+            title, detail = "This is not allowed", str(refusal)
+        case errors.InvalidInput():
+            detail = "; ".join(fault.detail for fault in refusal.faults)
+        case _:
+            detail = str(refusal)
+    return page("error", status, title=title, detail=detail)
+
+
+def _http_error(error: HTTPException) -> Response:
+    return page("error", error.code or 500, title=error.name, detail=error.description or "")
+
+
+def _unreachable(error: Exception) -> Response:
+    log.warning("%s %s: the database can't be reached: %s", request.method, request.path, error)
+    detail = "Nothing is lost: jobs that were accepted go on when it is back, and so does this page."
+    again = request.method == "GET"
+    response = page("error", 503, title="The database does not answer", detail=detail, try_again=again)
+    response.headers["Retry-After"] = "5"
+    return response
+
+
+def _unexpected(error: Exception) -> Response:
+    log.error("%s %s failed", request.method, request.path, exc_info=error)
+    return page("error", 500, title=INTERNAL_ERROR[1], detail="The error is logged.")

@@ -1,0 +1,31 @@
+"""The blueprint that the page's routes are added to, its error pages and filters, and what all who look share."""
+
+from typing import Any, cast
+
+from flask import Blueprint, current_app
+
+from tidegate.instants import instant
+from webapp.page import answers, session, words
+from webapp.page.board import Board
+from webapp.page.parts import OverviewParts
+
+routes = Blueprint("page", __name__)
+answers.register(routes)
+routes.before_request(session.check_address)
+for _filter in (words.duration, words.number, words.size, words.clock_time, words.day_time, words.state_of, instant):
+    routes.add_app_template_filter(_filter)
+
+_EXTENSION = "tidegate.page"
+
+
+@routes.record_once
+def _set_up(setup: Any) -> None:
+    known = setup.app.extensions["tidegate"]
+    board = Board(known.store, known.lanes, known.jobs, known.registry)
+    setup.app.extensions[_EXTENSION] = OverviewParts(board, setup.app.jinja_env)
+    setup.app.jinja_env.globals.update(TICKS=words.TICKS, WAITS=words.WAITS, STATES=words.STATES)
+
+
+def overview_parts() -> OverviewParts:
+    """The overview of the application that answers this request."""
+    return cast("OverviewParts", current_app.extensions[_EXTENSION])

@@ -1,0 +1,150 @@
+"""What the overview shows, looked up once a second for all who look at it in this process."""
+
+import threading
+from collections import Counter, defaultdict, deque
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from tidegate import clock
+from tidegate.forecast import Waiting
+from tidegate.job import Job
+from tidegate.jobs import Jobs
+from tidegate.lanes import Lanes
+from tidegate.operations import Registry
+from tidegate.store import Store
+from tidegate.store.listing import Filter
+from webapp.page.lane_cards import STALE_AFTER, LaneCard, card_of
+from webapp.page.plot import SPAN, Reading
+
+LOOK_SECONDS = 1.0
+RECENT = 50
+_MOST_RUNNING = 1000
+_FORGET_SECONDS = 60.0
+_OVERDUE_SECONDS = 5.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Row:
+    """A job in a list, and why it waits."""
+
+    job: Job
+    waiting: Waiting | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Look:
+    """The overview at one instant, of one client's jobs or of all. `running` are all that run, `recent` the newest."""
+
+    taken_at: datetime
+    lanes: Sequence[LaneCard]
+    workers: dict[str, int]
+    running: Sequence[Job]
+    recent: Sequence[Row]
+    has_more: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Lanes:
+    """What is the same for everybody."""
+
+    in_flight: dict[str, int]
+    overdue: frozenset[str]
+
+
+class Board:
+    """Looks at lanes and jobs when somebody asks, and not more often than each second, however many ask.
+
+    The plots begin with the first who looks: nobody keeps readings for a page that is not open.
+    """
+
+    def __init__(self, store: Store, lanes: Lanes, jobs: Jobs, registry: Registry) -> None:
+        self._store = store
+        self._lanes = lanes
+        self._jobs = jobs
+        self._registry = registry
+        self._lock = threading.Lock()
+        self._looks: dict[str | None, tuple[float, Look]] = {}
+        self._history: dict[str, deque[Reading]] = defaultdict(deque)
+        self._shared: _Lanes | None = None
+        self._shared_at = self._overdue_at = float("-inf")
+
+    def look(self, client_id: str | None) -> Look:
+        """The overview of this client, of all for None, a second old at the most. Raises one of UNREACHABLE."""
+        with self._lock:
+            now = clock.monotonic()
+            taken, look = self._looks.get(client_id, (float("-inf"), None))
+            # A little less, so that those who ask each second do not get the one before.
+            if look is None or now - taken >= 0.9 * LOOK_SECONDS:
+                look = self._taken(client_id)
+                self._looks[client_id] = now, look
+                self._forget(now)
+            return look
+
+    def look_anew(self) -> None:
+        """Has the next one who asks see what was changed this instant."""
+        with self._lock:
+            self._lanes.views(fresh=True)
+            self._looks.clear()
+            self._shared = None
+
+    def rows(self, jobs: Sequence[Job]) -> list[Row]:
+        """These jobs as rows of a list."""
+        return [Row(job=job, waiting=self._jobs.waiting(job)) for job in jobs]
+
+    def _taken(self, client_id: str | None) -> Look:
+        views = self._lanes.views()
+        shared = self._shared_look()
+        for name, view in views.items():
+            self._read(
+                name,
+                Reading(at=view.downstream.seen_at, released=view.downstream.released, allowed=view.allowed_per_second),
+            )
+        running = self._store.overview.running(client_id, most=_MOST_RUNNING)
+        by_lane = Counter(job.downstream for job in running)
+        recent = self._jobs.list(Filter(client_id=client_id, limit=RECENT + 1))
+        queues = defaultdict(set)
+        for operation in self._registry.operations.values():
+            queues[operation.downstream].add(operation.queue.value)
+        cards = [
+            card_of(
+                view,
+                queues=sorted(queues[name]),
+                submitted=self._lanes.submitted_since_sample(name),
+                client_id=client_id,
+                running=by_lane[name],
+                in_flight=shared.in_flight.get(name, 0),
+                history=tuple(self._history[name]),
+                is_overdue=name in shared.overdue,
+            )
+            for name, view in views.items()
+        ]
+        return Look(
+            taken_at=clock.now(),
+            lanes=cards,
+            workers=next((view.worker_sizes or {} for view in views.values()), {}),
+            running=running,
+            recent=self.rows(recent[:RECENT]),
+            has_more=len(recent) > RECENT,
+        )
+
+    def _shared_look(self) -> _Lanes:
+        now = clock.monotonic()
+        if self._shared is None or now - self._shared_at >= 0.9 * LOOK_SECONDS:
+            overdue = self._shared.overdue if self._shared else None
+            if overdue is None or now - self._overdue_at >= _OVERDUE_SECONDS:
+                overdue, self._overdue_at = self._store.overview.overdue(STALE_AFTER), now
+            self._shared, self._shared_at = _Lanes(in_flight=self._store.lanes.held(), overdue=overdue), now
+        return self._shared
+
+    def _read(self, name: str, reading: Reading) -> None:
+        history = self._history[name]
+        if history and reading.at - history[-1].at < timedelta(seconds=0.5 * LOOK_SECONDS):
+            return
+        history.append(reading)
+        while history[0].at < reading.at - SPAN - timedelta(seconds=5):
+            history.popleft()
+
+    def _forget(self, now: float) -> None:
+        for client_id in [each for each, (taken, _) in self._looks.items() if now - taken > _FORGET_SECONDS]:
+            del self._looks[client_id]

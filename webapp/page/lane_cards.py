@@ -1,0 +1,142 @@
+"""A lane as the page shows it: what waits, what is allowed and used, what holds it back, and when it will be empty."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from enum import StrEnum
+
+from tidegate.forecast import LaneView
+from tidegate.store.limits import LIMITS
+from webapp.page.plot import Plot, Reading, plot_of, used_per_second
+
+
+class Mood(StrEnum):
+    """What there is to say about a lane first."""
+
+    PAUSED = "paused"
+    BROKEN = "broken"
+    RESTING = "resting"
+    NO_WORKER = "no_worker"
+    FULL = "full"
+    FLOWING = "flowing"
+    IDLE = "idle"
+
+
+MOODS = {
+    Mood.PAUSED: "Paused",
+    Mood.BROKEN: "Breaker open",
+    Mood.RESTING: "Resting",
+    Mood.NO_WORKER: "No worker",
+    Mood.FULL: "All places taken",
+    Mood.FLOWING: "Flowing",
+    Mood.IDLE: "Idle",
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Flow:
+    """What only operators see of a lane: what all clients together make of it. `used` None: not measured yet."""
+
+    in_flight: int
+    used: float | None
+    plot: Plot | None
+    changed: tuple[str, ...]
+    declared: tuple[str, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class LaneCard:
+    """One lane. `waiting`, `running`: of who looks, an operator has everybody's. `empty_at` None: can't be told.
+    `stale_for`: so long no steward looked at it, though jobs are due."""
+
+    name: str
+    mood: Mood
+    mood_text: str
+    rates: tuple[str, ...]
+    allowed: float | None
+    burst: int
+    concurrency: int | None
+    paused: bool
+    rests_until: datetime | None
+    waiting: int
+    running: int
+    empty_at: datetime | None
+    seen_at: datetime
+    stale_for: timedelta | None
+    flow: Flow | None
+
+    @property
+    def is_held_back(self) -> bool:
+        """Whether nothing goes out although nobody may have wanted that."""
+        return self.mood in {Mood.PAUSED, Mood.BROKEN, Mood.RESTING, Mood.NO_WORKER}
+
+
+def card_of(
+    view: LaneView,
+    *,
+    queues: Sequence[str],
+    submitted: int,
+    client_id: str | None,
+    running: int,
+    in_flight: int,
+    history: Sequence[Reading],
+    is_overdue: bool,
+) -> LaneCard:
+    """The card of a lane. `submitted`: since its sample; `client_id` None: for an operator."""
+    downstream, sample = view.downstream, view.sample
+    waiting = _backlog(view, submitted) if client_id is None else view.backlog_of(client_id)
+    empty_at = view.start_of(downstream.seen_at, downstream.seen_at, submitted)
+    mood = _mood(view, queues, waiting=waiting, in_flight=in_flight)
+    used = used_per_second(history)
+    flow = Flow(
+        in_flight=in_flight,
+        used=used[-1] if used else None,
+        plot=plot_of(history, used),
+        changed=tuple(name for name in LIMITS if name in downstream.changes),
+        declared=downstream.declared.rates,
+    )
+    stale_for = downstream.seen_at - (
+        sample.taken_at if sample else datetime.min.replace(tzinfo=downstream.seen_at.tzinfo)
+    )
+    return LaneCard(
+        name=downstream.name,
+        mood=mood,
+        mood_text=MOODS[mood],
+        rates=downstream.limits.rates,
+        allowed=view.allowed_per_second,
+        burst=downstream.limits.burst,
+        concurrency=downstream.limits.concurrency,
+        paused=downstream.paused,
+        rests_until=downstream.rests_until,
+        waiting=waiting,
+        running=running,
+        empty_at=empty_at if waiting else None,
+        seen_at=downstream.seen_at,
+        stale_for=stale_for if is_overdue and stale_for > STALE_AFTER else None,
+        flow=flow if client_id is None else None,
+    )
+
+
+STALE_AFTER = timedelta(seconds=30)
+"""A steward samples each second, and with a million jobs each ten."""
+
+
+def _backlog(view: LaneView, submitted: int) -> int:
+    sample = view.sample
+    if sample is None or not sample.backlog:
+        return view.position_of(view.downstream.seen_at, submitted)
+    return max(0, sample.backlog + submitted - (view.downstream.released - sample.released))
+
+
+def _mood(view: LaneView, queues: Sequence[str], *, waiting: int, in_flight: int) -> Mood:
+    downstream, sizes = view.downstream, view.worker_sizes or {}
+    is_full = downstream.limits.concurrency is not None and in_flight >= downstream.limits.concurrency
+    moods = (
+        (downstream.paused, Mood.PAUSED),
+        (downstream.is_broken, Mood.BROKEN),
+        (downstream.rests_until is not None, Mood.RESTING),
+        (any(not sizes.get(queue) for queue in queues), Mood.NO_WORKER),
+        (is_full and waiting > 0, Mood.FULL),
+        (waiting > 0 or in_flight > 0, Mood.FLOWING),
+    )
+    return next((mood for holds, mood in moods if holds), Mood.IDLE)

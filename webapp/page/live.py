@@ -1,0 +1,172 @@
+"""The page's event streams: the parts that changed, as HTML, to be put in the place of those that are shown.
+
+Events: `parts`, a JSON object of HTML by name; `beat`, that all is well; `trouble`, why there is no news; `bye`, that
+there will be none, for nothing more happens, or the session or the job is gone.
+"""
+
+import random
+from collections.abc import Iterator
+from contextlib import nullcontext
+from typing import Literal, Protocol
+
+import orjson
+from flask import Response, current_app, request
+
+from tidegate import clock
+from tidegate.database import UNREACHABLE
+from tidegate.errors import NoRoom, UnknownJob
+from tidegate.keys import Caller
+from tidegate.lookout import Watch
+from webapp import gateway
+from webapp.events import EVENT_STREAM
+from webapp.page.board import LOOK_SECONDS
+from webapp.page.job_view import JobView
+from webapp.page.parts import OverviewParts, Parts
+from webapp.page.session import COOKIE
+
+# How long a browser waits before it connects again, in milliseconds: of many another time each.
+_RETRY = (1000, 3000)
+_BEAT_SECONDS = 10.0
+# How long the page of a final job waits for its webhook to be taken.
+_UNTIL_TOLD_SECONDS = 600.0
+_TROUBLE = "The database does not answer. This is what was last seen."
+
+
+class Scene(Protocol):
+    """What a stream shows."""
+
+    def parts(self) -> Parts:
+        """As it is now; raises one of UNREACHABLE, and UnknownJob when there is nothing any more."""
+        ...
+
+    def is_over(self) -> bool:
+        """Whether it will never change again."""
+        ...
+
+    def wait(self) -> None:
+        """Until it may have changed."""
+        ...
+
+
+def overview_stream(known: Caller, overview: OverviewParts) -> Response:
+    """The overview, each second at the most; raises NoRoom."""
+    if request.method == "HEAD":
+        return Response(content_type=EVENT_STREAM)
+    watch = _room(gateway().lookout.hold())
+    return _answer(_Events(watch, _OverviewScene(watch, overview, known.scope)))
+
+
+def job_stream(known: Caller, view: JobView) -> Response:
+    """One job, as it changes; raises NoRoom."""
+    if request.method == "HEAD":
+        return Response(content_type=EVENT_STREAM)
+    lookout = gateway().lookout
+    watch = _room(lookout.hold() if view.job.state.is_final else lookout.watch(view.job))
+    return _answer(_Events(watch, _JobScene(watch, view, is_operator=known.scope is None)))
+
+
+def _room(watch: Watch | None) -> Watch:
+    if watch is None:
+        raise NoRoom("as many pages and requests are held open as may be; try again later")
+    return watch
+
+
+def _answer(events: "_Events") -> Response:
+    response = Response(events, content_type=EVENT_STREAM)
+    response.call_on_close(events.watch.close)
+    response.headers["X-Accel-Buffering"] = "no"  # nginx would keep what comes until it is enough
+    response.headers["Cache-Control"] = "private, no-cache"
+    return response
+
+
+class _OverviewScene:
+    """The overview. All who look at it look at the same moments, so that one look serves them: it is made by one thread
+    at a time, and so takes no turn from other requests."""
+
+    def __init__(self, watch: Watch, overview: OverviewParts, client_id: str | None) -> None:
+        self._watch = watch
+        self._overview = overview
+        self._client_id = client_id
+
+    def parts(self) -> Parts:
+        return self._overview.now(self._client_id)
+
+    def is_over(self) -> bool:
+        return False
+
+    def wait(self) -> None:
+        self._watch.next(LOOK_SECONDS - clock.monotonic() % LOOK_SECONDS)
+
+
+class _JobScene:
+    """One job. A change is seen at once; its position and estimates, which cost nothing, each second."""
+
+    def __init__(self, watch: Watch, view: JobView, *, is_operator: bool) -> None:
+        self._watch = watch
+        self._view = view
+        self._is_operator = is_operator
+        self._gateway = gateway()
+        self._environment = current_app.jinja_env
+        self._ends_at = clock.monotonic() + _UNTIL_TOLD_SECONDS
+
+    def parts(self) -> Parts:
+        return self._view.parts(self._environment, is_operator=self._is_operator)
+
+    def is_over(self) -> bool:
+        is_final = self._view.job.state.is_final
+        return self._view.is_settled or (is_final and clock.monotonic() >= self._ends_at)
+
+    def wait(self) -> None:
+        news = self._watch.next(LOOK_SECONDS)
+        with self._gateway.turns.taken() if news or self._view.job.state.is_final else nullcontext():
+            self._view = self._view.moved_on(self._gateway, news)
+        if not self._view.job.state.is_final:
+            self._ends_at = clock.monotonic() + _UNTIL_TOLD_SECONDS
+
+
+class _Events:
+    """What is sent. It outlives its request, so it keeps what it needs of it."""
+
+    def __init__(self, watch: Watch, scene: Scene) -> None:
+        self.watch = watch
+        self._scene = scene
+        self._gateway = gateway()
+        self._cookie = request.cookies.get(COOKIE, "")
+
+    def __iter__(self) -> Iterator[bytes]:
+        yield b"retry: %d\n\n" % random.randint(*_RETRY)  # noqa: S311 - to spread them, not to hide anything
+        told: Parts = {}
+        beat_due = clock.monotonic()
+        while not self.watch.is_over:
+            try:
+                if clock.monotonic() >= beat_due:
+                    if not self._is_welcome():
+                        yield _event("bye", "session")
+                        return
+                    yield _event("beat", "well")
+                    beat_due = clock.monotonic() + _BEAT_SECONDS
+                parts = self._scene.parts()
+                if changed := {name: html for name, html in parts.items() if told.get(name) != html}:
+                    yield _event("parts", orjson.dumps(changed, default=str).decode())
+                    told = parts
+                if self._scene.is_over():
+                    yield _event("bye", "end")
+                    return
+                self._scene.wait()
+            except UnknownJob:
+                yield _event("bye", "gone")
+                return
+            except UNREACHABLE:
+                yield _event("trouble", _TROUBLE)
+                told = {}
+                self.watch.next(LOOK_SECONDS)
+
+    def _is_welcome(self) -> bool:
+        """Whether the session goes on: its key may have been revoked since."""
+        doorkeeper = self._gateway.doorkeeper
+        return doorkeeper is None or doorkeeper.visitor(self._cookie) is not None
+
+
+def _event(name: Literal["parts", "beat", "trouble", "bye"], data: str) -> bytes:
+    """One event. Its data is one line, for JSON has no line ends, and never empty: browsers would not tell of it."""
+    return f"event: {name}\ndata: {data}\n\n".encode()

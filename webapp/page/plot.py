@@ -1,0 +1,83 @@
+"""The small plot of a lane: in the last minute, the rate that was used as an area below the one that was allowed."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+WIDTH, HEIGHT = 240, 48
+SPAN = timedelta(seconds=60)
+# One slot more or less in a second is no news: what was used is told of so many seconds.
+_SMOOTH = timedelta(seconds=2.5)
+_HEADROOM = 1.2
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reading:
+    """A look at a lane: jobs released ever, and the rate that was allowed then; None: no limit."""
+
+    at: datetime
+    released: int
+    allowed: float | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plot:
+    """Paths of an SVG of WIDTH x HEIGHT. `allowed` empty: there was no limit. `top`: a second, at the upper edge."""
+
+    used: str
+    edge: str
+    allowed: str
+    top: float
+
+
+def used_per_second(history: Sequence[Reading]) -> list[float]:
+    """What was released a second at each reading but the first, smoothed over the readings shortly before it."""
+    used, first = [], 0
+    for last in range(1, len(history)):
+        while first < last - 1 and history[last].at - history[first + 1].at >= _SMOOTH:
+            first += 1
+        seconds = (history[last].at - history[first].at) / timedelta(seconds=1)
+        used.append(max(0, history[last].released - history[first].released) / seconds if seconds > 0 else 0.0)
+    return used
+
+
+def plot_of(history: Sequence[Reading], used: Sequence[float]) -> Plot | None:
+    """The plot of these readings, the newest at its right edge; None: there is no line in one point."""
+    if len(used) < 2:
+        return None
+    end = history[-1].at
+    first = next(index for index, reading in enumerate(history[1:]) if end - reading.at <= SPAN)
+    shown, used = history[1 + first :], used[first:]
+    highest = max([*used, *(reading.allowed or 0.0 for reading in shown)], default=0.0)
+    top = highest * _HEADROOM or 1.0
+    across = [WIDTH * (1 - (end - reading.at) / SPAN) for reading in shown]
+    edge = _line([(x, _height(value, top)) for x, value in zip(across, used, strict=True)])
+    return Plot(
+        used=f"{edge}V{HEIGHT}H{across[0]:.1f}Z",
+        edge=edge,
+        allowed=_steps([(x, reading.allowed, top) for x, reading in zip(across, shown, strict=True)]),
+        top=top,
+    )
+
+
+def _height(value: float, top: float) -> float:
+    return HEIGHT * (1 - value / top)
+
+
+def _line(points: Sequence[tuple[float, float]]) -> str:
+    return "M" + "L".join(f"{x:.1f} {y:.1f}" for x, y in points)
+
+
+def _steps(points: Sequence[tuple[float, float | None, float]]) -> str:
+    """The rate that was allowed: level, with a step where it was changed and a gap where there was none."""
+    path, last = "", None
+    for x, allowed, top in points:
+        y = None if allowed is None else _height(allowed, top)
+        if y is None:
+            last = None
+        elif last is None:
+            path += f"M{x:.1f} {y:.1f}"
+        else:
+            path += f"H{x:.1f}" + (f"V{y:.1f}" if y != last else "")
+        last = y
+    return path

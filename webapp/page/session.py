@@ -1,0 +1,96 @@
+"""Who looks at the page: by a session cookie where keys are on, else everyone is the one client and operator.
+
+A session is a ticket signed with the key's hash (`tidegate.tickets`): it ends with its key, after 12 hours, or with the
+browser. The API does not know the cookie, so nothing that a browser sends by itself moves anything there.
+"""
+
+from ipaddress import ip_address
+from urllib.parse import urlsplit
+
+from flask import g, request
+from werkzeug.wrappers import Response as AnyResponse
+
+from tidegate.errors import Forbidden, Unauthorized
+from tidegate.keys import Caller, Role
+from webapp import gateway
+from webapp.auth import caller
+
+COOKIE = "tidegate_session"
+_LONGEST_KEY = 200
+
+
+def visitor() -> Caller:
+    """Who makes this request; raises Unauthorized where a session is needed and there is none that is good."""
+    doorkeeper = gateway().doorkeeper
+    if doorkeeper and "caller" not in g:
+        known = doorkeeper.visitor(request.cookies.get(COOKIE, ""))
+        if known is None:
+            raise Unauthorized("sign in with an API key")
+        g.caller = known
+    return caller()
+
+
+def operating() -> Caller:
+    """As `visitor`, and raises Forbidden for one who is no operator."""
+    known = visitor()
+    if known.role is not Role.OPERATOR:
+        raise Forbidden("this needs an operator's key")
+    return known
+
+
+def begin(response: AnyResponse, key: str) -> bool:
+    """Puts the cookie of a new session into the answer; False: the key is not good."""
+    doorkeeper = gateway().doorkeeper
+    known = doorkeeper.caller(key) if doorkeeper and 0 < len(key) <= _LONGEST_KEY else None
+    if known is None or known.signer is None:
+        return False
+    # No age: it goes with the browser, and is worth nothing after 12 hours wherever it is kept.
+    response.set_cookie(
+        COOKIE, known.signer.session(), path=_path(), secure=_is_secure(), httponly=True, samesite="Strict"
+    )
+    return True
+
+
+def end(response: AnyResponse) -> None:
+    """Takes the cookie back."""
+    response.delete_cookie(COOKIE, path=_path(), secure=_is_secure(), httponly=True, samesite="Strict")
+
+
+def check_address() -> None:
+    """Without keys the page is for this machine: a name that somebody made point here must not open it in a browser
+    (DNS rebinding). Raises Forbidden."""
+    if gateway().doorkeeper is not None or not request.host:
+        return
+    host = urlsplit(f"//{request.host}").hostname or ""
+    if host != urlsplit(gateway().settings.public_url).hostname and not _is_loopback(host):
+        raise Forbidden("this page answers to localhost and to the host of TIDEGATE_PUBLIC_URL only")
+
+
+def check_origin() -> None:
+    """Whether one of our own pages sent this form: browsers say so of every POST. Raises Forbidden."""
+    site, sender = request.headers.get("Sec-Fetch-Site"), urlsplit(request.headers.get("Origin", "")).netloc
+    ours = {request.host, urlsplit(gateway().settings.public_url).netloc}
+    is_ours = site == "same-origin" if site else bool(sender) and sender in ours
+    if not is_ours:
+        raise Forbidden("only this page's own forms may do that; from elsewhere use the API")
+
+
+def comes_from_elsewhere() -> bool:
+    """Whether a link on another site led here: then the browser kept the cookie (SameSite=Strict) to itself."""
+    return request.headers.get("Sec-Fetch-Site") == "cross-site" and COOKIE not in request.cookies
+
+
+def _path() -> str:
+    public = gateway().settings.public_url
+    return (urlsplit(public).path if public else request.script_root) or "/"
+
+
+def _is_secure() -> bool:
+    return request.is_secure or gateway().settings.public_url.startswith("https:")
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return host == "localhost" or host.endswith(".localhost") or ip_address(host).is_loopback
+    except ValueError:
+        return False

@@ -1,0 +1,133 @@
+"""What is read of the page: the overview, a job, its bodies, and their streams."""
+
+import re
+from urllib.parse import urlencode
+from uuid import UUID
+
+from flask import Response, current_app, request
+from werkzeug.wrappers import Response as AnyResponse
+
+from tidegate.errors import InvalidQuery, UnknownJob
+from tidegate.job import Job
+from tidegate.states import State
+from tidegate.store.listing import Filter
+from webapp import gateway
+from webapp.limits import count
+from webapp.page.answers import page, secured, see
+from webapp.page.blueprint import overview_parts, routes
+from webapp.page.board import RECENT
+from webapp.page.job_view import JobView
+from webapp.page.live import job_stream, overview_stream
+from webapp.page.session import visitor
+
+_UUID = re.compile(r"[0-9a-f]{8}-?[0-9a-f]{4}-?[0-9a-f]{4}-?[0-9a-f]{4}-?[0-9a-f]{12}")
+_BEGINNING = re.compile(r"[0-9a-f]{4,32}")
+_ENDINGS = {"application/json": ".json", "text/csv": ".csv", "text/plain": ".txt"}
+
+
+@routes.get("/")
+def overview() -> AnyResponse:
+    """Lanes, what runs, the newest jobs; or those that are looked for in place of the newest."""
+    known = visitor()
+    sought = request.args.get("q", "").strip()
+    if (found := _UUID.search(sought.lower())) and _is_there(found[0], known.scope):
+        return see(f"jobs/{UUID(found[0])}")
+    is_listing, wanted = _wanted(sought, known.scope)
+    jobs = gateway().jobs.list(wanted) if is_listing and wanted else []
+    return page(
+        "overview",
+        parts=overview_parts().now(known.scope),
+        is_listing=is_listing,
+        rows=overview_parts().board.rows(jobs[:RECENT]),
+        older=_older(jobs[RECENT - 1].id) if len(jobs) > RECENT else None,
+        sought=sought,
+        chosen={name: request.args.get(name, "") for name in ("state", "operation")},
+        operations=sorted(gateway().registry.operations),
+    )
+
+
+@routes.get("/live")
+def live() -> Response:
+    """The overview as events."""
+    return secured(overview_stream(visitor(), overview_parts()))
+
+
+@routes.get("/jobs/<uuid:job_id>")
+def job(job_id: UUID) -> Response:
+    """One job: where it is, what became of it, what went in and came out."""
+    known, view = visitor(), _view(job_id)
+    parts = view.parts(current_app.jinja_env, is_operator=known.scope is None)
+    return page("job", job=view.job, parts=parts, is_settled=view.is_settled)
+
+
+@routes.get("/jobs/<uuid:job_id>/live")
+def job_live(job_id: UUID) -> Response:
+    """One job as events."""
+    return secured(job_stream(visitor(), _view(job_id)))
+
+
+@routes.get("/jobs/<uuid:job_id>/<any(params, result):kind>")
+def body(job_id: UUID, kind: str) -> Response:
+    """The whole of what went in or came out, as a file: nothing that a browser would run or show."""
+    found = _job(job_id)
+    stored = gateway().store.callers.body(found.id, "input" if kind == "params" else "result")
+    if stored is None:
+        raise UnknownJob(f"job {found.id} has no {kind}")
+    ending = _ENDINGS.get(stored.content_type.partition(";")[0].strip(), ".bin")
+    response = Response(stored.content, content_type="application/octet-stream")
+    response.headers["Content-Disposition"] = f'attachment; filename="{found.id}-{kind}{ending}"'
+    response.headers["Cache-Control"] = "private, no-cache"
+    return response
+
+
+def _job(job_id: UUID) -> Job:
+    found = gateway().jobs.get(str(job_id), client_id=visitor().scope)
+    if not found.state.is_final:
+        count(gateway().poll_limit, "reads")
+    return found
+
+
+def _view(job_id: UUID) -> JobView:
+    return JobView.read(gateway(), _job(job_id))
+
+
+def _is_there(text: str, client_id: str | None) -> bool:
+    try:
+        gateway().jobs.get(str(UUID(text)), client_id=client_id)
+    except UnknownJob:
+        return False
+    return True
+
+
+def _wanted(sought: str, client_id: str | None) -> tuple[bool, Filter | None]:
+    """Whether jobs are looked for, and which; None: no job can be meant. Raises InvalidQuery."""
+    state, operation, cursor = (request.args.get(name, "") for name in ("state", "operation", "cursor"))
+    if state and state not in set(State):
+        raise InvalidQuery(f"there is no state {state!r}")
+    if cursor and not _UUID.fullmatch(cursor):
+        raise InvalidQuery("this cursor is none of ours")
+    ids = _ids_beginning_with(sought) if sought else (None, None)
+    if ids is None or "\0" in operation:
+        return True, None
+    first, last = ids
+    return bool(sought or state or operation or cursor), Filter(
+        client_id=client_id,
+        states=(State(state),) if state else (),
+        operation=operation or None,
+        from_id=first,
+        before_id=cursor or last,
+        limit=RECENT + 1,
+    )
+
+
+def _ids_beginning_with(sought: str) -> tuple[str, str] | None:
+    """The first of these ids, and one after the last: no id of ours ends like that. None: no id begins so."""
+    found = _UUID.search(sought.lower())
+    digits = (found[0] if found else sought.lower()).replace("-", "")
+    if not _BEGINNING.fullmatch(digits):
+        return None
+    return str(UUID(digits.ljust(32, "0"))), str(UUID(digits.ljust(32, "f")))
+
+
+def _older(last_id: str) -> str:
+    return "?" + urlencode({**request.args.to_dict(), "cursor": last_id})

@@ -1,0 +1,90 @@
+"""How the page says things: durations, sizes, states, why a job waits and what became of an attempt."""
+
+from datetime import datetime, timedelta
+
+from tidegate.job import Job, Wait
+from tidegate.states import State
+
+STATES = {
+    State.QUEUED: "Recorded",
+    State.RUNNING: "Running",
+    State.SUCCEEDED: "Succeeded",
+    State.FAILED: "Failed",
+    State.EXPIRED: "Expired",
+    State.CANCELLED: "Cancelled",
+}
+TICKS = {
+    State.QUEUED: "one",
+    State.RUNNING: "two",
+    State.SUCCEEDED: "two",
+    State.FAILED: "cross",
+    State.EXPIRED: "cross",
+    State.CANCELLED: "cross",
+}
+"""As messengers do: one tick when recorded, two when a worker has it (in colour when done), a cross when not."""
+WAITS = {
+    Wait.PACE: "for its turn at the downstream's pace",
+    Wait.CONCURRENCY: "for a free place at the downstream",
+    Wait.PAUSED: "for its lane, which is paused",
+    Wait.BREAKER: "for its lane, whose breaker is open",
+    Wait.RETRY: "before another attempt",
+    Wait.DISPATCH: "for a worker to take it",
+    Wait.NO_WORKER: "for a worker: none is there",
+}
+_SIZES = ("KB", "MB", "GB")
+_SECOND, _MINUTE, _HOUR, _DAY = 1, 60, 3600, 86400
+
+
+def state_of(job: Job) -> str:
+    """The state in one word or two."""
+    if job.state is State.RUNNING and job.cancel_requested:
+        return "Asked to stop"
+    if job.state is State.QUEUED and job.attempt:
+        return "Waits to be retried"
+    return STATES[job.state]
+
+
+def duration(span: timedelta) -> str:
+    """Such as "85 ms", "2.4 s", "3 min 20 s", "5 h 1 min"."""
+    seconds = max(0.0, span.total_seconds())
+    if seconds < 0.9995:
+        return f"{seconds * 1000:.0f} ms"
+    if seconds < 9.95:
+        return f"{seconds:.1f} s"
+    whole = round(seconds)
+    for unit, name, smaller, smaller_name in (
+        (_DAY, "d", _HOUR, "h"),
+        (_HOUR, "h", _MINUTE, "min"),
+        (_MINUTE, "min", _SECOND, "s"),
+    ):
+        if whole >= unit:
+            rest = whole % unit // smaller
+            return f"{whole // unit} {name}" + (f" {rest} {smaller_name}" if rest else "")
+    return f"{whole} s"
+
+
+def size(count: int) -> str:
+    """Such as "17 bytes", "4.2 KB", "20 MB"."""
+    if count < 1000:
+        return f"{count} byte{'' if count == 1 else 's'}"
+    value, unit = count / 1000, 0
+    while value >= 999.5 and unit < len(_SIZES) - 1:
+        value, unit = value / 1000, unit + 1
+    return f"{value:.1f} {_SIZES[unit]}" if value < 9.95 else f"{value:.0f} {_SIZES[unit]}"
+
+
+def number(value: float) -> str:
+    """Such as "12,000", "19.8", "0.25"."""
+    if value >= 100 or value == int(value):
+        return f"{value:,.0f}"
+    return f"{value:.1f}" if value >= 1 else f"{value:.2g}"
+
+
+def clock_time(instant: datetime) -> str:
+    """For those without a script, which puts in their own time."""
+    return f"{instant:%H:%M:%S}"
+
+
+def day_time(instant: datetime) -> str:
+    """The same with its day."""
+    return f"{instant:%Y-%m-%d %H:%M:%S}"
