@@ -15,7 +15,7 @@ run: $(VENV)/.runtime ## Starts Tidegate with all that it needs; Ctrl-C stops it
 	@$(BIN)/python -m embedded
 
 test: $(VENV)/.dev ## Runs all tests; ARGS="tests/unit -k name" picks some
-	@$(BIN)/python -m pytest -n 4 --dist loadfile $(ARGS)
+	@$(BIN)/python -m pytest -n 4 --dist loadfile --no-loadscope-reorder $(ARGS)
 
 test-stack: $(VENV)/.dev ## Runs the compose stack end to end, and the workers' tests in containers; needs a Docker engine
 	@$(BIN)/python -m pytest tests/stack --timeout 900 $(ARGS)

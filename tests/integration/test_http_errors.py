@@ -41,7 +41,6 @@ def database_url(sqlite_url: str) -> str:
 @pytest.mark.parametrize(
     "path",
     [
-        "/",
         "/v1",
         "/v1/",
         "/v1/nothing",
@@ -116,7 +115,7 @@ def test_head_of_an_error_has_its_status_and_no_body(web: Web, path: str) -> Non
 
 def answers(web: Web) -> Iterator[TestResponse]:
     """One of each kind."""
-    for path in ("/", "/health/live", "/health/ready", "/v1/operations", f"/v1/jobs/{UNKNOWN}"):
+    for path in ("/v1", "/health/live", "/health/ready", "/v1/operations", f"/v1/jobs/{UNKNOWN}"):
         yield web.client.get(path)
         yield web.client.put(path)
         yield web.client.options(path)

@@ -222,7 +222,7 @@ def test_whoever_waits_holds_neither_a_connection_nor_a_turn(tmp_path: Path, dat
     web.close()
 
 
-def test_one_statement_a_second_looks_after_all_who_wait(tmp_path: Path, database_url: str) -> None:
+def test_without_a_bell_one_statement_in_a_quarter_second_looks_after_all_who_wait(tmp_path: Path, database_url: str) -> None:
     web = Web(tmp_path, database_url)
     job_ids = [web.accepted() for _ in range(20)]
     statements: list[str] = []
@@ -235,7 +235,7 @@ def test_one_statement_a_second_looks_after_all_who_wait(tmp_path: Path, databas
         seen = list(statements)
         for answer in answers:
             assert answer.result(20).status_code == 202
-    assert 1 <= len(seen) <= 5, seen
+    assert 3 <= len(seen) <= 14, "whoever waits, and however many"
     web.close()
 
 

@@ -37,11 +37,11 @@ class HttpServer:
         with suppress(OSError):
             self._listener.shutdown(socket.SHUT_RDWR)
         self._listener.close()
+        self._thread.join(timeout=5)  # one more may have been taken a moment ago
         for connection in self._connections:
             with suppress(OSError):
                 connection.shutdown(socket.SHUT_RDWR)
             connection.close()
-        self._thread.join(timeout=5)
 
     def _listen(self) -> None:
         with suppress(OSError):
