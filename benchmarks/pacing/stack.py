@@ -30,6 +30,7 @@ from tests.support.waiting import wait_until
 
 WORKERS = 3
 _SUBMITTERS = 8
+_LONGEST_REST_SECONDS = 5.0
 _WARM_UP = """
 [downstreams.warm-up]
 [operations.warm-up]
@@ -132,14 +133,20 @@ class Stack:
 
     def request(self, method: str, path: str, document: Any = None) -> Answer:
         """One request to the web server, over this thread's own connection."""
-        connection: http.client.HTTPConnection | None = getattr(self._local, "connection", None)
-        if connection is None:
-            connection = self._local.connection = http.client.HTTPConnection(HOST, self.port, timeout=30)
+        connection = self._connection()
         content = None if document is None else json.dumps(document)
         connection.request(method, path, content, {"Content-Type": "application/json"})
         answer = connection.getresponse()
         headers = {name.lower(): value for name, value in answer.getheaders()}
         return Answer(at=time.time(), status=answer.status, headers=headers, document=json.loads(answer.read()))
+
+    def _connection(self) -> http.client.HTTPConnection:
+        """This thread's; a new one after a rest, in which the server may have closed it."""
+        used_at, self._local.used_at = getattr(self._local, "used_at", 0.0), time.monotonic()
+        if time.monotonic() - used_at > _LONGEST_REST_SECONDS:
+            self._local.connection = http.client.HTTPConnection(HOST, self.port, timeout=30)
+        connection: http.client.HTTPConnection = self._local.connection
+        return connection
 
     def submit(self, operation: str) -> Answer:
         """Submits one job; 202 or an exception."""
