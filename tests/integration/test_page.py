@@ -154,6 +154,13 @@ def test_what_is_no_text_is_named_by_type_and_size(web: Web) -> None:
     assert "This is no text." in text
 
 
+def test_a_job_that_was_sent_nothing_has_a_page_as_well(web: Web) -> None:
+    """Of no bytes SQLite's substr makes NULL."""
+    answer = web.client.get(f"/jobs/{web.accepted('quote', b'')}")
+    assert answer.status_code == 200
+    assert "0 bytes" in text_of(answer)
+
+
 def test_jobs_are_found_by_their_id_or_its_beginning(web: Web) -> None:
     job_id, other = web.accepted("echo"), web.accepted("echo")
     for whole in (job_id, f" http://localhost/v1/jobs/{job_id}/events ", job_id.replace("-", "").upper()):

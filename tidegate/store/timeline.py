@@ -58,6 +58,7 @@ class TimelineStore:
         """The job's last so many releases, and so many bytes of each of its bodies."""
         names = Release.__dataclass_fields__
         own = select(*(attempts.c[name] for name in names)).where(attempts.c.job_id == job_id)
+        # Of no bytes SQLite makes NULL.
         first_bytes = func.substr(bodies.c.content, 1, head_bytes, type_=bodies.c.content.type)
         kept = select(bodies.c.kind, bodies.c.content_type, first_bytes, func.length(bodies.c.content))
         with self._database.reading() as connection:
@@ -70,7 +71,7 @@ class TimelineStore:
             releases=found,
             left_out=found[0].fence - 1 if found else 0,
             heads={
-                kind: Head(content=bytes(content), content_type=content_type, size=size)
+                kind: Head(content=bytes(content or b""), content_type=content_type, size=size)
                 for kind, content_type, content, size in heads
             },
         )
