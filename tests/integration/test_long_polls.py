@@ -222,7 +222,9 @@ def test_whoever_waits_holds_neither_a_connection_nor_a_turn(tmp_path: Path, dat
     web.close()
 
 
-def test_without_a_bell_one_statement_in_a_quarter_second_looks_after_all_who_wait(tmp_path: Path, database_url: str) -> None:
+def test_without_a_bell_one_statement_in_a_quarter_second_looks_after_all_who_wait(
+    tmp_path: Path, database_url: str
+) -> None:
     web = Web(tmp_path, database_url)
     job_ids = [web.accepted() for _ in range(20)]
     statements: list[str] = []
