@@ -72,11 +72,6 @@ def database_now(later_by: timedelta = timedelta(0)) -> ColumnElement[datetime]:
     return type_coerce(_DatabaseNow() + microseconds if microseconds else _DatabaseNow(), Instant())
 
 
-def later_of(instant: ColumnElement[Any], delta: timedelta) -> ColumnElement[datetime]:
-    """`instant + delta` as an SQL expression."""
-    return type_coerce(type_coerce(instant, BigInteger) + delta // _MICROSECOND, Instant())
-
-
 class Database:
     """An engine with the transactions that Tidegate uses.
 

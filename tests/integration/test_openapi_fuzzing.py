@@ -29,7 +29,7 @@ def folder(tmp_path: Path) -> Iterator[Path]:
 
 def test_without_keys_every_answer_is_as_described(folder: Path, sqlite_url: str) -> None:
     web = Web(folder, sqlite_url, operations=("tests.support.typed_operations",))
-    faults, statuses = faults_of(web, examples=12)
+    faults, statuses = faults_of(web, examples=25)
     web.close()
     assert not faults, "\n\n".join(faults)
     assert statuses >= EVERY_STATUS
@@ -45,7 +45,7 @@ def test_with_keys_and_limits_every_answer_is_as_described(folder: Path, sqlite_
         poll_limit="100000/s",
     )
     _, secret = KeyStore(web.database).create("fuzzer", name="", role=Role.OPERATOR)
-    faults, statuses = faults_of(web, examples=6, secret=secret)
+    faults, statuses = faults_of(web, examples=12, secret=secret)
     web.close()
     assert not faults, "\n\n".join(faults)
     assert statuses >= {200, 202, 404, 422}

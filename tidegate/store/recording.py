@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, TypeVar, cast
 
-from sqlalchemy import BigInteger, Connection, bindparam, false, func, insert, literal, select, type_coerce
+from sqlalchemy import BigInteger, Connection, bindparam, false, func, insert, literal, select
 
 from tidegate.clock import to_microseconds
 from tidegate.database import Database, database_now
@@ -60,7 +60,7 @@ def _at_once() -> Any:
     clock = select(NOW.label("now")).cte("clock")
     instants = {
         "created_at": clock.c.now,
-        "run_at": func.coalesce(type_coerce(_ITS["run_at"], BigInteger), clock.c.now),
+        "run_at": func.coalesce(bindparam("not_before", type_=BigInteger), clock.c.now),
         "deadline": clock.c.now + bindparam("timeout", type_=BigInteger),
     }
     plain = {name: _ITS[name] for name in _PLAIN}
@@ -85,9 +85,8 @@ def can_be_recorded_at_once(new: Sequence[NewJob]) -> bool:
 
 def record_at_once(database: Database, new: NewJob) -> Job:
     """Records one job and its input on PostgreSQL; when this returns they are committed."""
-    # As the column has it: nobody stands between these values and the driver.
     not_before = None if new.not_before is None else to_microseconds(new.not_before)
-    values = {**_values_of(new), "its_run_at": not_before, "timeout": new.timeout // _STEP}
+    values = {**_values_of(new), "not_before": not_before, "timeout": new.timeout // _STEP}
     return _there(database.ask(_RECORD_ONE, values))
 
 
