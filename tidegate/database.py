@@ -121,6 +121,12 @@ class Database:
         """Runs one prepared statement, by itself or within a transaction, and returns its row as it is to be read;
         None: there is none. Raises what any other statement would raise.
         """
+        return next(iter(self.ask_all(prepared, values, within=within)), None)
+
+    def ask_all(
+        self, prepared: Prepared[T], values: Mapping[str, Any], *, within: Connection | None = None
+    ) -> list[T]:
+        """As `ask`, of a statement that may have several rows."""
         if within is not None:
             return self._asker.ask_on(within.connection, prepared, values)
         with self._guarded():

@@ -34,6 +34,7 @@ from tidegate.store.callers import CallerStore
 from tidegate.store.deliveries import DeliveryStore
 from tidegate.store.idempotency import StoredKey
 from tidegate.store.listing import Filter
+from tidegate.store.reading import JobWithResult
 from tidegate.store.recording import NewJob
 from tidegate.submission import Submission, traced
 from tidegate.wake import Bell
@@ -164,6 +165,13 @@ class Jobs:
         if job is None:
             raise _unknown(job_id)
         return job
+
+    def get_with_result(self, job_id: str, *, client_id: str | None) -> JobWithResult:
+        """As `get`, with what the job brought, as it stands in the job's document."""
+        found = self.store.get_with_result(job_id, client_id)
+        if found is None:
+            raise _unknown(job_id)
+        return found
 
     def list(self, wanted: Filter) -> Sequence[Job]:
         """Jobs without results, newest first."""

@@ -19,7 +19,7 @@ _Convert = Callable[[Any], Any]
 
 @dataclass(frozen=True, eq=False)
 class Prepared(Generic[T]):
-    """One statement that answers with at most one row. `read` gets its columns by name, as SQLAlchemy would give them.
+    """One statement. `read` gets the columns of each of its rows by name, as SQLAlchemy would give them.
 
     By itself, it also commits by itself.
     """
@@ -37,8 +37,8 @@ class Asker:
         self._driver_error: type[Exception] = engine.dialect.loaded_dbapi.Error
         self._compiled: dict[Prepared[Any], _Compiled[Any]] = {}
 
-    def ask(self, prepared: Prepared[T], values: Mapping[str, Any]) -> T | None:
-        """The row as it is to be read; None: there is none. Raises what SQLAlchemy would raise."""
+    def ask(self, prepared: Prepared[T], values: Mapping[str, Any]) -> list[T]:
+        """The rows as they are to be read. Raises what SQLAlchemy would raise."""
         try:
             pooled = self._engine.raw_connection()
         except self._driver_error as error:
@@ -49,13 +49,13 @@ class Asker:
         finally:
             pooled.close()
 
-    def ask_on(self, pooled: PoolProxiedConnection, prepared: Prepared[T], values: Mapping[str, Any]) -> T | None:
+    def ask_on(self, pooled: PoolProxiedConnection, prepared: Prepared[T], values: Mapping[str, Any]) -> list[T]:
         """As `ask`, on a connection that is held already."""
         compiled: _Compiled[T] = self._compiled.get(prepared) or self._compile(prepared)
         cursor = pooled.cursor()
         try:
             cursor.execute(compiled.sql, compiled.values(values))
-            return compiled.answer(cursor)
+            return compiled.answers(cursor)
         except self._driver_error as error:
             is_lost = self._engine.dialect.is_disconnect(error, pooled.dbapi_connection, None)  # type: ignore[arg-type] # it is one
             if is_lost:
@@ -105,11 +105,11 @@ class _Compiled(Generic[T]):
             values[name] = convert(values[name])
         return values if self._order is None else tuple(values[name] for name in self._order)
 
-    def answer(self, cursor: DBAPICursor) -> T | None:
-        """The row that the cursor has, as it is to be read; None: there is none."""
-        row = cursor.fetchone() if self._names else None
-        if row is None:
-            return None
+    def answers(self, cursor: DBAPICursor) -> list[T]:
+        """The rows that the cursor has, as they are to be read."""
+        return [self._answer(row) for row in cursor.fetchall()] if self._names else []
+
+    def _answer(self, row: Sequence[Any]) -> T:
         values = dict(zip(self._names, row, strict=True))
         for name, convert in self._results.items():
             values[name] = convert(values[name])

@@ -87,6 +87,7 @@ def create_app(settings: Settings, database: Database | None = None) -> Flask:
         metrics,
         operations,
         page,
+        polls,
         proxies,
         webhook_secrets,
     )
@@ -120,6 +121,7 @@ def create_app(settings: Settings, database: Database | None = None) -> Flask:
     app.after_request(_secure)
     if settings.cors_origins:
         CORS(app, origins=list(settings.cors_origins), expose_headers=list(EXPOSED_HEADERS), max_age=600)
+    app.wsgi_app = polls.Polls(app.wsgi_app, app.extensions["tidegate"])  # type: ignore[method-assign]
     if settings.trusted_proxies:
         app.wsgi_app = proxies.TrustedProxies(app.wsgi_app, settings.trusted_proxies)  # type: ignore[method-assign]
     return app

@@ -1,9 +1,10 @@
 """Who is asking, and what they may. While authentication is off everyone is the one client, and operator."""
 
 from flask import g, request
+from werkzeug.datastructures import Authorization
 
 from tidegate.errors import Forbidden, Unauthorized
-from tidegate.keys import Caller, Role
+from tidegate.keys import Caller, Doorkeeper, Role
 from tidegate.models import IMPLICIT_CLIENT
 from tidegate.tickets import Signer
 from webapp import gateway
@@ -16,7 +17,7 @@ def caller() -> Caller:
     if gateway().doorkeeper is None:
         return _EVERYONE
     if "caller" not in g:
-        g.caller = _caller_by_key()
+        g.caller = caller_with(request.authorization, gateway().doorkeeper)
     known: Caller = g.caller
     return known
 
@@ -45,12 +46,13 @@ def signer() -> Signer | None:
     return known.signer if known else None
 
 
-def _caller_by_key() -> Caller:
-    authorization = request.authorization
+def caller_with(authorization: Authorization | None, doorkeeper: Doorkeeper | None) -> Caller:
+    """Who sends this; raises Unauthorized when it has no good key."""
+    if doorkeeper is None:
+        return _EVERYONE
     if authorization is None or authorization.type != "bearer" or not authorization.token:
         raise Unauthorized("send a key: Authorization: Bearer KEY")
-    doorkeeper = gateway().doorkeeper
-    known = doorkeeper.caller(authorization.token) if doorkeeper else None
+    known = doorkeeper.caller(authorization.token)
     if known is None:
         raise Unauthorized("the key is unknown, expired or revoked")
     return known

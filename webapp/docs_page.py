@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from tidegate.states import State
-from webapp.documents import HTTP_STATUS
+from webapp.job_answers import HTTP_STATUS
 from webapp.openapi.problem_types import JOB_ENDS, PROBLEM_TYPES, ProblemType
 from webapp.openapi.schemas import SCHEMAS, Node
 

@@ -5,7 +5,6 @@ import math
 from collections.abc import Mapping
 from datetime import timedelta
 from typing import Any
-from urllib.parse import quote
 
 import orjson
 from flask import Flask, Response, request
@@ -16,12 +15,10 @@ from tidegate.database import UNREACHABLE
 from tidegate.instants import instant
 from tidegate.metrics import REFUSALS as REFUSALS_COUNTED
 from webapp import gateway
+from webapp.job_answers import PROBLEM, problem_document
 from webapp.shapes import Fault, Problem
 
 log = logging.getLogger(__name__)
-
-PROBLEM = "application/problem+json"
-TYPE_PREFIX = "urn:tidegate:problem:"
 
 REFUSALS: dict[type[errors.Refusal], tuple[int, str, str]] = {
     errors.UnknownOperation: (404, "unknown-operation", "There is no such operation"),
@@ -56,14 +53,7 @@ def problem(
     name: str, title: str, status: int, detail: str, more: Mapping[str, Any] | None = None, **headers: str
 ) -> Response:
     """A problem document; `more` are its further members."""
-    document = {
-        "type": TYPE_PREFIX + name,
-        "title": title,
-        "status": status,
-        "detail": detail,
-        "instance": _instance(),
-        **(more or {}),
-    }
+    document = {**problem_document(name, title, status, detail, request.path), **(more or {})}
     response = Response(orjson.dumps(document, default=str), status, content_type=PROBLEM)
     for header, value in headers.items():
         response.headers[header.replace("_", "-")] = value
@@ -83,13 +73,7 @@ def register(app: Flask) -> None:
 def refusal_document(refusal: errors.Refusal) -> Problem:
     """The problem document of a refusal."""
     status, name, title = REFUSALS[type(refusal)]
-    document: Problem = {
-        "type": TYPE_PREFIX + name,
-        "title": title,
-        "status": status,
-        "detail": str(refusal),
-        "instance": _instance(),
-    }
+    document = problem_document(name, title, status, str(refusal), request.path)
     match refusal:
         case errors.InvalidInput():
             document["errors"] = [Fault(pointer=fault.pointer, detail=fault.detail) for fault in refusal.faults]
@@ -116,11 +100,6 @@ def _count(reason: str) -> None:
 def http_error_name(error: HTTPException) -> str:
     """The end of the type URI of an error of Flask's own."""
     return (error.name or "error").lower().replace(" ", "-")
-
-
-def _instance() -> str:
-    """The path as a URI has it."""
-    return quote(request.path, safe="/:@!$&'()*+,;=~")
 
 
 def _refused(refusal: errors.Refusal) -> Response:

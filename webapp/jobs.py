@@ -9,16 +9,9 @@ from tidegate.job_document import job_path
 from tidegate.states import State
 from webapp import events, gateway, shapes
 from webapp.auth import caller
-from webapp.documents import (
-    HTTP_STATUS,
-    absolute,
-    accepted,
-    entity_tag,
-    job_answer,
-    job_document,
-    json_answer,
-)
+from webapp.documents import absolute, accepted, job_answer, job_document, json_answer
 from webapp.holding import held
+from webapp.job_answers import HTTP_STATUS, entity_tag
 from webapp.limits import count
 from webapp.preferences import Preferences, preferences, say_applied
 from webapp.queries import listing_filter, next_page

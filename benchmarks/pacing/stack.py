@@ -2,6 +2,7 @@
 
 import http.client
 import json
+import math
 import os
 import sys
 import threading
@@ -175,7 +176,7 @@ class Stack:
         try:
             return self.request("GET", "/health/ready").status == 200
         except OSError:
-            self._local.connection = None
+            self._local.used_at = -math.inf  # a connection that was refused is no connection
             return False
 
 

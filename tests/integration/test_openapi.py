@@ -14,8 +14,8 @@ from werkzeug.test import TestResponse
 
 from tests.support.described import FILE, as_text, shipped
 from tests.support.web import OPERATIONS, Web
-from webapp.documents import HTTP_STATUS
-from webapp.errors import REFUSALS, TYPE_PREFIX
+from webapp.job_answers import HTTP_STATUS, PROBLEM_TYPE_PREFIX
+from webapp.errors import REFUSALS
 from webapp.openapi import UNDESCRIBED
 from webapp.openapi.problem_types import PROBLEM_TYPES
 from webapp.openapi.routes import ROUTES
@@ -124,7 +124,7 @@ def test_every_problem_type_is_named_by_a_schema(described: Web) -> None:
         *schemas["Problem"]["properties"]["type"]["enum"],
         *schemas["JobProblem"]["properties"]["type"]["enum"],
     }
-    assert named >= {TYPE_PREFIX + name for _, name, _ in REFUSALS.values()}
+    assert named >= {PROBLEM_TYPE_PREFIX + name for _, name, _ in REFUSALS.values()}
     assert named == {problem.uri for problem in PROBLEM_TYPES}
 
 

@@ -43,17 +43,17 @@ def asked(database: Database) -> Iterator[Asked]:
     def committed(_: Connection) -> None:
         seen.transactions += 1
 
-    def ask(prepared: Any, values: Any, *, within: Connection | None = None) -> Any:
+    def ask_all(prepared: Any, values: Any, *, within: Connection | None = None) -> Any:
         seen.statements.append(" ".join(str(prepared.statement).split()))
         return ask_the_database(prepared, values, within=within)
 
-    engine, ask_the_database = database.engine, database.ask
-    database.ask = ask  # type: ignore[method-assign] # these go to the driver without an event
+    engine, ask_the_database = database.engine, database.ask_all
+    database.ask_all = ask_all  # type: ignore[method-assign] # these go to the driver without an event
     event.listen(engine, "before_cursor_execute", executed)
     event.listen(engine, "commit", committed)
     try:
         yield seen
     finally:
-        del database.ask
+        del database.ask_all
         event.remove(engine, "before_cursor_execute", executed)
         event.remove(engine, "commit", committed)

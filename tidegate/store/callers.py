@@ -3,6 +3,7 @@
 from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
+from functools import partial
 from typing import Literal
 
 from sqlalchemy import ColumnElement, Connection, bindparam, case, delete, select, update
@@ -12,6 +13,7 @@ from tidegate.database import Database, database_now
 from tidegate.job import Job, StoredBody
 from tidegate.models import bodies, jobs
 from tidegate.prepared import Prepared
+from tidegate.shared_reads import SharedReads
 from tidegate.states import FINAL_STATES, State
 from tidegate.store import idempotency
 from tidegate.store.idempotency import KeyUse, StoredKey
@@ -25,12 +27,11 @@ from tidegate.store.moves import (
     ended,
     forget_attempts,
     job_from,
-    job_of,
     lock_rows,
 )
+from tidegate.store.reading import MOST_AT_ONCE, JobWithResult, read_jobs, read_jobs_with_results
 from tidegate.store.recording import NewJob, can_be_recorded_at_once, record, record_at_once
 
-_READ = Prepared(select(*JOB_COLUMNS).where(jobs.c.id == bindparam("the_job", type_=jobs.c.id.type)), job_of)
 _BODY = Prepared(
     select(bodies.c.content, bodies.c.content_type, bodies.c.is_json).where(
         bodies.c.job_id == bindparam("the_job", type_=jobs.c.id.type),
@@ -47,6 +48,8 @@ class CallerStore:
         self._database = database
         self.counts = counts
         self._retention = retention
+        self._jobs = SharedReads(partial(read_jobs, database), most=MOST_AT_ONCE)
+        self._jobs_with_results = SharedReads(partial(read_jobs_with_results, database), most=MOST_AT_ONCE)
 
     def now(self) -> datetime:
         """The database's clock."""
@@ -92,11 +95,19 @@ class CallerStore:
 
     def get(self, job_id: str, client_id: str | None) -> Job | None:
         """The job as it is now: one past its deadline is expired first, whether or not a sweep runs."""
-        job = self._read(job_id, client_id)
+        job = self._jobs.read(job_id)
         if job and _is_late(job):
             self._expire(jobs.c.id == job_id)
-            job = self._read(job_id, client_id)
-        return job
+            job = self._jobs.read(job_id)
+        return job if job and client_id in {None, job.client_id} else None
+
+    def get_with_result(self, job_id: str, client_id: str | None) -> JobWithResult | None:
+        """As `get`, with what the job brought, as it stands in the job's document."""
+        found = self._jobs_with_results.read(job_id)
+        if found and _is_late(found[0]):
+            job = self.get(job_id, client_id)
+            return (job, None) if job else None
+        return found if found and client_id in {None, found[0].client_id} else None
 
     def look(self, job_ids: Collection[str]) -> dict[str, Job]:
         """Those of these jobs that there are, as `get` would tell each, in one statement for all; those past their
@@ -160,10 +171,6 @@ class CallerStore:
             ).all()
         count_ends(self.counts, moved)
         return self.get(job_id, client_id)
-
-    def _read(self, job_id: str, client_id: str | None) -> Job | None:
-        job = self._database.ask(_READ, {"the_job": job_id})
-        return job if job and client_id in {None, job.client_id} else None
 
     def _find(self, job_ids: Collection[str]) -> dict[str, Job]:
         with self._database.reading() as connection:

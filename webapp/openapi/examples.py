@@ -6,7 +6,7 @@ from tidegate.forecast import Waiting
 from tidegate.job import Job, Wait
 from tidegate.states import State
 from webapp.documents import job_document
-from webapp.errors import PROBLEM
+from webapp.job_answers import PROBLEM
 from webapp.openapi.problem_types import JOB_ENDS, ProblemType
 from webapp.openapi.schemas import Node
 

@@ -7,8 +7,8 @@ from werkzeug.exceptions import BadRequest, HTTPException, MethodNotAllowed, Not
 
 from tidegate.errors import Refusal
 from tidegate.states import State
-from webapp.documents import HTTP_STATUS, TITLES
-from webapp.errors import INTERNAL_ERROR, REFUSALS, TYPE_PREFIX, http_error_name
+from webapp.job_answers import HTTP_STATUS, PROBLEM_TYPE_PREFIX, TITLES
+from webapp.errors import INTERNAL_ERROR, REFUSALS, http_error_name
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,7 +23,7 @@ class ProblemType:
     @property
     def uri(self) -> str:
         """The problem's `type`."""
-        return TYPE_PREFIX + self.name
+        return PROBLEM_TYPE_PREFIX + self.name
 
 
 def _of_flask(error: type[HTTPException], meaning: str) -> ProblemType:
