@@ -123,9 +123,7 @@ class Database:
         """
         return next(iter(self.ask_all(prepared, values, within=within)), None)
 
-    def ask_all(
-        self, prepared: Prepared[T], values: Mapping[str, Any], *, within: Connection | None = None
-    ) -> list[T]:
+    def ask_all(self, prepared: Prepared[T], values: Mapping[str, Any], *, within: Connection | None = None) -> list[T]:
         """As `ask`, of a statement that may have several rows."""
         if within is not None:
             return self._asker.ask_on(within.connection, prepared, values)

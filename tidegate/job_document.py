@@ -61,12 +61,13 @@ def document_of(job: Job, links: Links, result: StoredBody | None = None, waitin
         "waiting": _waiting_document(waiting),
         "result": orjson.Fragment(result.content) if result and result.is_json else None,
         "result_content_type": result.content_type if result else None,
-        "error": _error_document(job),
+        "error": error_of(job),
         "links": links.of(job),
     }
 
 
-def _error_document(job: Job) -> shapes.JobError | None:
+def error_of(job: Job) -> shapes.JobError | None:
+    """Why the job ended without a result; None for one that goes on or succeeded."""
     if job.state is State.FAILED:
         return cast("shapes.JobError", job.error)
     return _ERRORS.get(job.state)

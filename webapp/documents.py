@@ -12,6 +12,7 @@ from webapp import gateway, shapes
 from webapp.auth import signer
 from webapp.job_answers import answer_about
 
+
 def links_here() -> Links:
     """For who makes this request: under the public base URL if one is set, else as the request came in."""
     return Links(base=gateway().settings.public_url or request.root_url.rstrip("/"), signer=signer())

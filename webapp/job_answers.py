@@ -6,9 +6,8 @@ from urllib.parse import quote
 
 import orjson
 
-from tidegate.forecast import Waiting
 from tidegate.job import Job, StoredBody
-from tidegate.job_document import Links, document_of, job_path
+from tidegate.job_document import Links, document_of, error_of, job_path
 from tidegate.jobs import Jobs
 from tidegate.states import State
 from webapp import shapes
@@ -60,7 +59,9 @@ def answer_about(
     if status == 304:
         return JobAnswer(status=status, headers=headers, body=b"")
     headers["Content-Type"] = JSON if status < 400 else PROBLEM
-    document = _document(job, result, waiting, links, status, path or job_path(job))
+    document: Mapping[str, object] = document_of(job, links, result, waiting)
+    if status >= 400:
+        document = {**_problem(job, status, path or job_path(job)), **document}
     return JobAnswer(status=status, headers=headers, body=orjson.dumps(document))
 
 
@@ -80,12 +81,7 @@ def problem_document(name: str, title: str, status: int, detail: str, path: str)
     }
 
 
-def _document(
-    job: Job, result: StoredBody | None, waiting: Waiting | None, links: Links, status: int, path: str
-) -> Mapping[str, object]:
-    document = document_of(job, links, result, waiting)
-    if status < 400:
-        return document
-    error = document["error"]
+def _problem(job: Job, status: int, path: str) -> shapes.Problem:
+    error = error_of(job)
     message = error["message"] if error else ""
-    return {**problem_document(f"job-{job.state}", TITLES[job.state], status, message, path), **document}
+    return problem_document(f"job-{job.state}", TITLES[job.state], status, message, path)

@@ -28,9 +28,9 @@ if TYPE_CHECKING:
 
 _PATH = re.compile(r"/v1/jobs/([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})")
 _MORE = ("HTTP_PREFER", "HTTP_ORIGIN", "QUERY_STRING")  # what may ask for more than the document as it is now
-_ALWAYS = [*SECURITY_HEADERS.items(), ("Vary", "Accept")]
 _STATUS_LINES = {
-    status: f"{status} {HTTPStatus(status).phrase.upper()}" for status in {*HTTP_STATUS.values(), HTTPStatus.NOT_MODIFIED}
+    status: f"{status} {HTTPStatus(status).phrase.upper()}"
+    for status in {*HTTP_STATUS.values(), HTTPStatus.NOT_MODIFIED}
 }
 
 
@@ -40,6 +40,8 @@ class Polls:
     def __init__(self, app: "WSGIApplication", gateway: Gateway) -> None:
         self._app = app
         self._own = gateway
+        vary = "Accept, Origin" if gateway.settings.cors_origins else "Accept"
+        self._always = [*SECURITY_HEADERS.items(), ("Vary", vary)]
 
     def __call__(self, environ: "WSGIEnvironment", start_response: "StartResponse") -> Iterable[bytes]:
         """The answer to a plain poll; whatever else it is, the application's."""
@@ -47,7 +49,7 @@ class Polls:
         answer = self._answer(environ, job_id) if job_id else None
         if answer is None:
             return self._app(environ, start_response)
-        headers = [*answer.headers.items(), *_ALWAYS]
+        headers = [*answer.headers.items(), *self._always]
         if answer.status != HTTPStatus.NOT_MODIFIED:
             headers.append(("Content-Length", str(len(answer.body))))
         start_response(_STATUS_LINES[answer.status], headers)

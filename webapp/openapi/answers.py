@@ -6,9 +6,8 @@ from operator import attrgetter
 from typing import Any
 
 from tidegate.states import OPEN_STATES, State
-from webapp.job_answers import HTTP_STATUS
-from webapp.job_answers import PROBLEM
 from webapp.events import EVENT_STREAM
+from webapp.job_answers import HTTP_STATUS, PROBLEM
 from webapp.openapi.examples import job_example, job_problem_example, problem_content, problem_examples
 from webapp.openapi.parts import HEADERS, headers
 from webapp.openapi.problem_types import JOB_ENDS, ProblemType
