@@ -2,6 +2,7 @@
 
 import bisect
 import threading
+from collections import Counter, defaultdict
 from dataclasses import replace
 from datetime import datetime, timedelta
 
@@ -26,7 +27,7 @@ class Lanes:
         self._lock = threading.Lock()
         self._views: dict[str, LaneView] = {}
         self._read_at = float("-inf")
-        self._submitted: dict[str, list[tuple[datetime, str]]] = {}  # (created_at, client), rising
+        self._submitted: defaultdict[str, _Submitted] = defaultdict(_Submitted)
         self._looks: dict[str, list[tuple[datetime, int]]] = {}  # (seen_at, released) of two seconds, rising
 
     def view(self, downstream: str) -> LaneView | None:
@@ -52,18 +53,18 @@ class Lanes:
     def submitted(self, job: Job) -> None:
         """Notes a job that no sample has counted yet."""
         with self._lock:
-            bisect.insort(self._submitted.setdefault(job.downstream, []), (job.created_at, job.client_id))
+            self._submitted[job.downstream].add(job.created_at, job.client_id)
 
     def submitted_since_sample(self, downstream: str, client_id: str | None = None) -> int:
         """How many jobs this process submitted to the lane since its last sample; of one client, or of all."""
         with self._lock:
-            submitted = self._submitted.get(downstream, [])
-            return len(submitted) if client_id is None else sum(client == client_id for _, client in submitted)
+            submitted = self._submitted[downstream]
+            return submitted.by_client.total() if client_id is None else submitted.by_client[client_id]
 
     def submitted_before(self, downstream: str, instant: datetime) -> int:
         """How many of those were created before this instant."""
         with self._lock:
-            return bisect.bisect_left(self._submitted.get(downstream, []), instant, key=lambda job: job[0])
+            return self._submitted[downstream].before(instant)
 
     def _read(self) -> None:
         samples = {sample.downstream: sample for sample in self._store.samples.latest()}
@@ -75,8 +76,7 @@ class Lanes:
         for name, view in views.items():
             counted_until, released_before = self._counted(view)
             views[name] = replace(view, released_before=released_before)
-            submitted = self._submitted.get(name, [])
-            del submitted[: bisect.bisect_right(submitted, counted_until, key=lambda job: job[0])]
+            self._submitted[name].forget_until(counted_until)
         self._views = views
         self._read_at = clock.monotonic()
 
@@ -91,3 +91,28 @@ class Lanes:
             del looks[0]
         sampled = (view.sample.taken_at, view.sample.released) if view.sample else looks[0]
         return max(looks[0], sampled)
+
+
+class _Submitted:
+    """What was submitted to a lane since its last sample."""
+
+    def __init__(self) -> None:
+        self._jobs: list[tuple[datetime, str]] = []  # (created_at, client), rising
+        self.by_client: Counter[str] = Counter()
+
+    def add(self, created_at: datetime, client_id: str) -> None:
+        bisect.insort(self._jobs, (created_at, client_id))
+        self.by_client[client_id] += 1
+
+    def before(self, instant: datetime) -> int:
+        return bisect.bisect_left(self._jobs, instant, key=_created_at)
+
+    def forget_until(self, instant: datetime) -> None:
+        """Those of that instant too."""
+        counted = bisect.bisect_right(self._jobs, instant, key=_created_at)
+        self.by_client -= Counter(client for _, client in self._jobs[:counted])
+        del self._jobs[:counted]
+
+
+def _created_at(job: tuple[datetime, str]) -> datetime:
+    return job[0]

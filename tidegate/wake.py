@@ -25,6 +25,8 @@ CHANGES = "tidegate:changed"
 _SOCKET = "redis+socket://"
 _TIMEOUT_SECONDS = 0.5
 _GATHER_SECONDS = 0.003
+# Then rings are gathered for longer: in a burst of submits each message would take its time from the burst.
+_REST_SECONDS = 0.01
 _AFTER_FAILURE_SECONDS = 1.0
 # More are told as "any": nobody needs to remember what was not sent while Redis was away.
 _MOST_NAMED = 5000
@@ -98,6 +100,8 @@ class RedisBell:
                 log.warning("could not ring, steward and watchers look by themselves once a second: %s", error)
                 self._any_changed = True  # told with the next ring
                 clock.sleep(_AFTER_FAILURE_SECONDS)
+            else:
+                clock.sleep(_REST_SECONDS)
 
     def _publish(self) -> None:
         wakes_steward, self._wakes_steward = self._wakes_steward, False

@@ -48,6 +48,8 @@ EXPOSED_HEADERS = (
     "RateLimit",
     "RateLimit-Policy",
 )
+FAILED = "tidegate.failed"
+"""In the WSGI environment: what a request failed of that Flask was not to answer; Flask has only to tell it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,8 +89,8 @@ def create_app(settings: Settings, database: Database | None = None) -> Flask:
         metrics,
         operations,
         page,
-        polls,
         proxies,
+        short_way,
         webhook_secrets,
     )
 
@@ -117,11 +119,12 @@ def create_app(settings: Settings, database: Database | None = None) -> Flask:
         app.register_blueprint(module.routes)
     log_lines.register(app)
     app.before_request(_check_host)
+    app.before_request(_raise_what_failed)
     app.after_request(limits.tell)
     app.after_request(_secure)
     if settings.cors_origins:
         CORS(app, origins=list(settings.cors_origins), expose_headers=list(EXPOSED_HEADERS), max_age=600)
-    app.wsgi_app = polls.Polls(app.wsgi_app, app.extensions["tidegate"])  # type: ignore[method-assign]
+    app.wsgi_app = short_way.ShortWay(app.wsgi_app, app.extensions["tidegate"])  # type: ignore[method-assign]
     if settings.trusted_proxies:
         app.wsgi_app = proxies.TrustedProxies(app.wsgi_app, settings.trusted_proxies)  # type: ignore[method-assign]
     return app
@@ -170,6 +173,12 @@ def _check_host() -> None:
     """Links are absolute: without a public URL the request has to name a host (RFC 9112, 3.2). Probes need none."""
     if request.blueprint != "health" and not gateway().settings.public_url and not request.host:
         raise BadRequest("the Host header is missing or names no host")
+
+
+def _raise_what_failed() -> None:
+    error: Exception | None = request.environ.pop(FAILED, None)
+    if error is not None:
+        raise error
 
 
 def _secure(response: Response) -> Response:

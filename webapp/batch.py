@@ -21,7 +21,8 @@ from webapp.documents import absolute, job_document, json_answer
 from webapp.errors import count_refusal, refusal_document
 from webapp.limits import count
 from webapp.numbers import WHOLE
-from webapp.submitting import KEY_PATTERN, traceparent, webhook, whole_body
+from webapp.submit_headers import KEY_PATTERN
+from webapp.submitting import traceparent, webhook, whole_body
 
 routes = Blueprint("batch", __name__, url_prefix="/v1")
 

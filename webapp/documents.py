@@ -7,15 +7,17 @@ from flask import Response, request
 
 from tidegate.forecast import Waiting
 from tidegate.job import Job, StoredBody
-from tidegate.job_document import Links, document_of, job_path
+from tidegate.job_document import Links, document_of
 from webapp import gateway, shapes
 from webapp.auth import signer
-from webapp.job_answers import answer_about
+from webapp.base_url import base_url
+from webapp.job_answers import JobAnswer, accepted_answer, answer_about
 
 
 def links_here() -> Links:
     """For who makes this request: under the public base URL if one is set, else as the request came in."""
-    return Links(base=gateway().settings.public_url or request.root_url.rstrip("/"), signer=signer())
+    base = base_url(request.environ, gateway().settings.public_url)
+    return Links(base=base or request.root_url.rstrip("/"), signer=signer())
 
 
 def absolute(path: str) -> str:
@@ -32,19 +34,18 @@ def job_document(
 
 def job_answer(job: Job, result: StoredBody | None = None, *, status: int | None = None) -> Response:
     """The answer about a job, as a response."""
-    answer = answer_about(job, result, gateway().jobs, links_here(), path=request.path, status=status)
-    return Response(answer.body, answer.status, answer.headers)
+    return _response(answer_about(job, result, gateway().jobs, links_here(), path=request.path, status=status))
 
 
 def accepted(job: Job) -> Response:
-    """The answer to a submit: 202 and where to look, whatever the job's state by now."""
-    response = job_answer(job, status=202)
-    response.headers["Location"] = absolute(job_path(job))
-    response.headers.setdefault("Retry-After", "1")  # the end of a replayed job can be read at once
-    del response.headers["ETag"]  # it names what GET shows
-    return response
+    """The answer to a submit, as a response."""
+    return _response(accepted_answer(job, gateway().jobs, links_here()))
 
 
 def json_answer(document: Any, status: int = 200, content_type: str = "application/json") -> Response:
     """A JSON response."""
     return Response(orjson.dumps(document), status, content_type=content_type)
+
+
+def _response(answer: JobAnswer) -> Response:
+    return Response(answer.body, answer.status, answer.headers)

@@ -15,7 +15,8 @@ from webapp.job_answers import HTTP_STATUS, entity_tag
 from webapp.limits import count
 from webapp.preferences import Preferences, preferences, say_applied
 from webapp.queries import listing_filter, next_page
-from webapp.submitting import idempotency_key, submission
+from webapp.submit_headers import idempotency_key
+from webapp.submitting import submission
 
 routes = Blueprint("jobs", __name__, url_prefix="/v1")
 

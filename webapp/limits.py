@@ -4,6 +4,7 @@ Fields as in draft-ietf-httpapi-ratelimit-headers. The limit is each web process
 """
 
 import math
+from dataclasses import dataclass
 from datetime import timedelta
 
 from flask import Response, g, request
@@ -13,36 +14,47 @@ from tidegate.errors import TooFast
 from webapp.auth import caller
 
 COUNTED = "tidegate.counted"
-"""In the WSGI environment: the verdict on a request that was counted on its way here."""
+"""In the WSGI environment: what a request counted as that was not answered by Flask, but failed."""
+
+
+@dataclass(frozen=True)
+class Counted:
+    """A request that was counted. `name`: of the limit."""
+
+    name: str
+    verdict: Verdict
+
+    def check(self) -> None:
+        """Raises TooFast for a request beyond the limit."""
+        if not self.verdict.allowed:
+            rate = self.verdict.rate
+            raise TooFast(
+                f"at most {rate.calls} {self.name} in {rate.period / 1e6:g} s",
+                timedelta(seconds=self.verdict.more_in_seconds),
+            )
+
+    def fields(self) -> dict[str, str]:
+        """The RateLimit fields of its answer."""
+        period = math.ceil(self.verdict.rate.period / 1e6)
+        more_in = math.ceil(self.verdict.more_in_seconds)
+        return {
+            "RateLimit-Policy": f'"{self.name}";q={self.verdict.rate.calls};w={period}',
+            "RateLimit": f'"{self.name}";r={self.verdict.remaining};t={more_in}',
+        }
 
 
 def count(limit: ClientLimit | None, name: str) -> None:
     """Counts this request against its client's limit; raises TooFast beyond it."""
     if limit is None:
         return
-    verdict = request.environ.pop(COUNTED, None) or limit.ask(caller().client_id)
-    g.rate_limit = name, verdict
-    if not verdict.allowed:
-        raise TooFast(
-            f"at most {verdict.rate.calls} {name} in {verdict.rate.period / 1e6:g} s",
-            timedelta(seconds=verdict.more_in_seconds),
-        )
+    g.counted = Counted(name, limit.ask(caller().client_id))
+    g.counted.check()
 
 
 def tell(response: Response) -> Response:
     """Puts the fields on the answer of a request that was counted."""
-    if "rate_limit" in g:
-        name, verdict = g.rate_limit
-        for field, value in fields(name, verdict).items():
+    counted: Counted | None = g.get("counted") or request.environ.get(COUNTED)
+    if counted:
+        for field, value in counted.fields().items():
             response.headers[field] = value
     return response
-
-
-def fields(name: str, verdict: Verdict) -> dict[str, str]:
-    """The RateLimit fields that tell a verdict; `name`: of the limit."""
-    period = math.ceil(verdict.rate.period / 1e6)
-    more_in = math.ceil(verdict.more_in_seconds)
-    return {
-        "RateLimit-Policy": f'"{name}";q={verdict.rate.calls};w={period}',
-        "RateLimit": f'"{name}";r={verdict.remaining};t={more_in}',
-    }

@@ -1,61 +1,31 @@
-"""Reads a submit: body and headers of the request become a Submission."""
-
-import re
-from datetime import UTC, datetime, timedelta
+"""Reads a submit: body and headers of this request become a Submission."""
 
 from flask import request
-from pydantic import AwareDatetime, TypeAdapter, ValidationError
 from werkzeug.exceptions import ClientDisconnected
-from werkzeug.http import parse_date
 
 from tidegate.delivery import Webhook
-from tidegate.errors import BodyTooLarge, InvalidHeader, UnsupportedBody
-from tidegate.operations import Body
+from tidegate.errors import BodyTooLarge
 from tidegate.submission import Submission
 from webapp import gateway
 from webapp.auth import caller
 from webapp.documents import absolute
-
-_INSTANT = TypeAdapter(AwareDatetime)
-_RFC_3339 = re.compile(r"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d:\d\d(\.\d+)?([Zz]|[+-]\d\d:\d\d)", re.ASCII)
-_HTTP_DATE = re.compile(r"(Mon|Tue|Wed|Thu|Fri|Sat|Sun)", re.ASCII)
-KEY_PATTERN = "^[!-~]{1,255}$"
-# W3C Trace Context, version 00; ids of all zeros are invalid.
-_TRACEPARENT = re.compile(r"00-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}", re.ASCII)
+from webapp.submit_headers import check_encoding, submission_of, traceparent_in, webhook_in
 
 
 def submission(operation: str) -> Submission:
     """What this request submits. Raises InvalidHeader for a header of the contract that can't be read."""
     client_id = caller().client_id  # first: without a key nothing is told about the rest
-    return Submission(
-        operation=operation,
-        body=_body(),
-        client_id=client_id,
-        timeout=_timeout(request.headers.get("Job-Timeout")),
-        not_before=_not_before(request.headers.get("Job-Not-Before")),
-        idempotency_key=idempotency_key(request.headers.get("Idempotency-Key")),
-        traceparent=traceparent(),
-        webhook=webhook(),
-    )
-
-
-def idempotency_key(value: str | None) -> str | None:
-    """A key as it may be: 1 to 255 visible ASCII characters."""
-    if value is not None and not re.fullmatch(KEY_PATTERN, value):
-        raise InvalidHeader("Idempotency-Key: 1 to 255 visible ASCII characters")
-    return value
+    return submission_of(request.headers, whole_body(), operation, client_id, absolute(""))
 
 
 def webhook() -> Webhook | None:
-    """Where the job's end is to be told; whether that can be is for the door to say."""
-    url = request.headers.get("Webhook-Url")
-    return None if url is None else Webhook(url=url.strip(), base_url=absolute(""))
+    """Where the ends of the request's jobs are to be told."""
+    return webhook_in(request.headers, absolute(""))
 
 
 def traceparent() -> str | None:
-    """The trace that the request belongs to; one that can't be read is none, as its standard asks."""
-    value = request.headers.get("traceparent", "").strip()
-    return value if _TRACEPARENT.fullmatch(value) else None
+    """The trace that the request belongs to."""
+    return traceparent_in(request.headers)
 
 
 def whole_body() -> bytes:
@@ -66,32 +36,5 @@ def whole_body() -> bytes:
         raise BodyTooLarge(f"at most {most} bytes are taken")
     if request.content_length is not None and len(content) < request.content_length:
         raise ClientDisconnected("the body ended before its Content-Length")
-    if request.headers.get("Content-Encoding", "identity").strip().lower() != "identity":
-        raise UnsupportedBody("send the body without Content-Encoding: it is passed on as it is")
+    check_encoding(request.headers)
     return content
-
-
-def _body() -> Body:
-    return Body(content=whole_body(), content_type=request.headers.get("Content-Type", ""))
-
-
-def _timeout(value: str | None) -> timedelta | None:
-    if value is None:
-        return None
-    if not re.fullmatch(r"[1-9]\d{0,8}", value.strip(), re.ASCII):
-        raise InvalidHeader(f"Job-Timeout: {value[:40]!r} is not a whole number of seconds, at least 1")
-    return timedelta(seconds=int(value))
-
-
-def _not_before(value: str | None) -> datetime | None:
-    """An HTTP-date or RFC 3339. Both parsers read much else besides, such as a bare number."""
-    if value is None:
-        return None
-    try:
-        if _RFC_3339.fullmatch(value):
-            return _INSTANT.validate_strings(value).astimezone(UTC)
-        if _HTTP_DATE.match(value) and (instant := parse_date(value)):
-            return instant.astimezone(UTC)
-    except (ValidationError, OverflowError):
-        pass
-    raise InvalidHeader(f"Job-Not-Before: {value[:40]!r} is neither an HTTP-date nor RFC 3339")

@@ -13,9 +13,9 @@ from tidegate.database import Database, database_now
 from tidegate.job import Job, StoredBody
 from tidegate.models import bodies, jobs
 from tidegate.prepared import Prepared
-from tidegate.shared_reads import SharedReads
+from tidegate.shared_statement import SharedStatement
 from tidegate.states import FINAL_STATES, State
-from tidegate.store import idempotency
+from tidegate.store import idempotency, reading, recording
 from tidegate.store.idempotency import KeyUse, StoredKey
 from tidegate.store.listing import Filter, page
 from tidegate.store.moves import (
@@ -29,7 +29,7 @@ from tidegate.store.moves import (
     job_from,
     lock_rows,
 )
-from tidegate.store.reading import MOST_AT_ONCE, JobWithResult, read_jobs, read_jobs_with_results
+from tidegate.store.reading import JobWithResult, read_jobs, read_jobs_with_results
 from tidegate.store.recording import NewJob, can_be_recorded_at_once, record, record_at_once
 
 _BODY = Prepared(
@@ -48,8 +48,9 @@ class CallerStore:
         self._database = database
         self.counts = counts
         self._retention = retention
-        self._jobs = SharedReads(partial(read_jobs, database), most=MOST_AT_ONCE)
-        self._jobs_with_results = SharedReads(partial(read_jobs_with_results, database), most=MOST_AT_ONCE)
+        self._jobs = SharedStatement(partial(read_jobs, database), most=reading.MOST_AT_ONCE)
+        self._new_jobs = SharedStatement(partial(record_at_once, database), most=recording.MOST_AT_ONCE)
+        self._jobs_with_results = SharedStatement(partial(read_jobs_with_results, database), most=reading.MOST_AT_ONCE)
 
     def now(self) -> datetime:
         """The database's clock."""
@@ -74,8 +75,8 @@ class CallerStore:
         """
         if not new:
             return []
-        if not self._database.is_sqlite and can_be_recorded_at_once(new):
-            return [record_at_once(self._database, new[0])]
+        if len(new) == 1 and not self._database.is_sqlite and can_be_recorded_at_once(new[0]):
+            return [self._new_jobs.run(new[0])]
         uses = [
             KeyUse(client_id=job.client_id, key=job.idempotency_key, fingerprint=job.fingerprint, job_id=job.id)
             for job in new
@@ -95,15 +96,15 @@ class CallerStore:
 
     def get(self, job_id: str, client_id: str | None) -> Job | None:
         """The job as it is now: one past its deadline is expired first, whether or not a sweep runs."""
-        job = self._jobs.read(job_id)
+        job = self._jobs.run(job_id)
         if job and _is_late(job):
             self._expire(jobs.c.id == job_id)
-            job = self._jobs.read(job_id)
+            job = self._jobs.run(job_id)
         return job if job and client_id in {None, job.client_id} else None
 
     def get_with_result(self, job_id: str, client_id: str | None) -> JobWithResult | None:
         """As `get`, with what the job brought, as it stands in the job's document."""
-        found = self._jobs_with_results.read(job_id)
+        found = self._jobs_with_results.run(job_id)
         if found and _is_late(found[0]):
             job = self.get(job_id, client_id)
             return (job, None) if job else None

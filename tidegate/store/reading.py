@@ -1,6 +1,6 @@
 """Reading jobs by their ids, several in one statement, with their results where these are wanted."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping, Sequence
 from functools import cache
 from typing import Any, TypeAlias
 
@@ -27,15 +27,17 @@ _RESULT_COLUMNS = (
 )
 
 
-def read_jobs(database: Database, job_ids: Collection[str]) -> Mapping[str, Job]:
-    """Those of these jobs that there are, as their rows say."""
-    return {job.id: job for job in database.ask_all(_jobs(_size_for(job_ids)), _named(job_ids))}
+def read_jobs(database: Database, job_ids: Sequence[str]) -> Sequence[Job | None]:
+    """Each of these jobs as its row says, in their order; None: there is none."""
+    found = {job.id: job for job in database.ask_all(_jobs(_size_for(job_ids)), _named(job_ids))}
+    return [found.get(job_id) for job_id in job_ids]
 
 
-def read_jobs_with_results(database: Database, job_ids: Collection[str]) -> Mapping[str, JobWithResult]:
+def read_jobs_with_results(database: Database, job_ids: Sequence[str]) -> Sequence[JobWithResult | None]:
     """As `read_jobs`, with what they brought."""
-    found = database.ask_all(_jobs_with_results(_size_for(job_ids)), _named(job_ids))
-    return {job.id: (job, result) for job, result in found}
+    rows = database.ask_all(_jobs_with_results(_size_for(job_ids)), _named(job_ids))
+    found = {job.id: (job, result) for job, result in rows}
+    return [found.get(job_id) for job_id in job_ids]
 
 
 @cache
@@ -54,12 +56,12 @@ def _of(statement: Select[Any], size: int) -> Select[Any]:
     return statement.where(jobs.c.id.in_([bindparam(f"job_{n}", type_=jobs.c.id.type) for n in range(size)]))
 
 
-def _size_for(job_ids: Collection[str]) -> int:
+def _size_for(job_ids: Sequence[str]) -> int:
     """A few sizes are enough: each is a statement that the database has to know."""
     return next(size for size in _SIZES if size >= len(job_ids))
 
 
-def _named(job_ids: Collection[str]) -> dict[str, str]:
+def _named(job_ids: Sequence[str]) -> dict[str, str]:
     """Places that are left over ask for the last of the jobs again."""
     named = {f"job_{n}": job_id for n, job_id in enumerate(job_ids)}
     last = named[f"job_{len(named) - 1}"]

@@ -10,7 +10,7 @@ from tidegate.webhook_url import LONGEST
 from webapp.deliveries import Event
 from webapp.openapi.schemas import Node, ref
 from webapp.queries import MOST_JOBS
-from webapp.submitting import KEY_PATTERN
+from webapp.submit_headers import KEY_PATTERN
 
 EVENTS = get_args(Event)
 _STATES = [state.value for state in State]

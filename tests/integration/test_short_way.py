@@ -1,4 +1,4 @@
-"""A plain poll is answered past Flask, and exactly as Flask answers it; all else is Flask's."""
+"""A plain submit or poll is answered past Flask, and exactly as Flask answers it; all else is Flask's."""
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -11,6 +11,7 @@ from tests.support.web import Web
 from tidegate import lanes
 from tidegate.keys import KeyStore, Role
 from tidegate.states import State
+from webapp.short_way import ShortWay
 
 TICKET = "ticket="
 
@@ -30,15 +31,18 @@ class Sides:
 
         monkeypatch.setattr(web.app, "full_dispatch_request", counted)
 
-    def answers(self, path: str, headers: Mapping[str, str]) -> tuple[TestResponse, TestResponse, bool]:
-        """What both say, and whether the first said it without Flask."""
+    def answers(
+        self, path: str, headers: Mapping[str, str], content: bytes | None = None
+    ) -> tuple[TestResponse, TestResponse, bool]:
+        """What both say, and whether the first said it without Flask. With content it is posted."""
+        method = "GET" if content is None else "POST"
         client = self.web.client
         before = self.dispatched
-        short = client.get(path, headers=dict(headers))
+        short = client.open(path, method=method, headers=dict(headers), data=content)
         is_short = self.dispatched == before
         with self._monkeypatch.context() as patch:
-            patch.setattr("webapp.polls._polled", lambda _: None)
-            return short, client.get(path, headers=dict(headers)), is_short
+            patch.setattr(ShortWay, "_answer", lambda *_: None)
+            return short, client.open(path, method=method, headers=dict(headers), data=content), is_short
 
 
 @pytest.fixture(autouse=True)
@@ -159,7 +163,7 @@ def test_where_browsers_of_other_sites_may_ask_caches_know_that_it_matters_who_a
     path = f"/v1/jobs/{sides.web.job_in(State.SUCCEEDED)}"
     short, _, is_short = sides.answers(path, {})
     assert is_short
-    assert short.headers["Vary"] == "Accept, Origin"
+    assert short.headers.getlist("Vary") == ["Accept", "Origin"]
     _, browsers, is_short = sides.answers(path, {"Origin": "https://other.example"})
     assert not is_short
     assert browsers.headers["Access-Control-Allow-Origin"] == "https://other.example"
@@ -217,7 +221,116 @@ def test_polls_count_against_the_limit_once(sides: Sides) -> None:
         f'"reads";r={left}' for left in (3, 2, 1, 0, 0, 0)
     ]
     assert seen[0].headers["RateLimit-Policy"] == '"reads";q=4;w=3600'
-    assert sides.dispatched == 3, "the submit and what was refused"
+    assert sides.dispatched == 2, "what was refused"
+
+
+SUBMIT = "/v1/operations/echo/jobs"
+JSON = {"Content-Type": "application/json"}
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {},
+        {"Host": "tide.example:8443"},
+        {"Job-Timeout": "30"},
+        {"Job-Not-Before": "2020-01-01T00:00:00Z"},
+        {"traceparent": "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"},
+    ],
+    ids=str,
+)
+def test_a_plain_submit_is_answered_as_flask_answers_it(sides: Sides, headers: dict[str, str]) -> None:
+    short, long, is_short = sides.answers(SUBMIT, {**JSON, **headers}, b'{"n": 1}')
+    assert is_short
+    jobs = [answer.get_json()["id"] for answer in (short, long)]
+    assert jobs[0] != jobs[1]
+    assert short.status == long.status == "202 ACCEPTED"
+    assert without_job(short.headers, jobs[0]) == without_job(long.headers, jobs[1])
+    rows = [sides.web.row(job)._asdict() for job in jobs]
+    own = ("id", "created_at", "run_at", "deadline")
+    assert [rows[0][name] for name in rows[0] if name not in own] == [
+        rows[1][name] for name in rows[1] if name not in own
+    ]
+    assert rows[0]["deadline"] - rows[0]["created_at"] == rows[1]["deadline"] - rows[1]["created_at"]
+    assert sides.web.store.callers.body(jobs[0], "input") == sides.web.store.callers.body(jobs[1], "input")
+
+
+def test_a_key_gives_the_same_job_on_both_ways(sides: Sides) -> None:
+    short, long, is_short = sides.answers(SUBMIT, {**JSON, "Idempotency-Key": "k1"}, b"1")
+    assert is_short
+    assert_same(short, long)
+    assert sides.web.count() == 1
+
+
+@pytest.mark.parametrize(
+    ("path", "headers", "content", "status"),
+    [
+        ("/v1/operations/none/jobs", JSON, b"1", 404),
+        (SUBMIT, JSON, b"{", 400),
+        (SUBMIT, {"Content-Type": "text/plain"}, b"x", 415),
+        (SUBMIT, {**JSON, "Content-Encoding": "gzip"}, b"1", 415),
+        (SUBMIT, {**JSON, "Job-Timeout": "soon"}, b"1", 400),
+        (SUBMIT, {**JSON, "Idempotency-Key": "ä"}, b"1", 400),
+        (SUBMIT, {**JSON, "Webhook-Url": "http://127.0.0.1/"}, b"1", 422),
+        (SUBMIT, {**JSON, "Host": "no host"}, b"1", 400),
+    ],
+    ids=str,
+)
+def test_a_refusal_is_flasks_to_tell(
+    sides: Sides, path: str, headers: dict[str, str], content: bytes, status: int
+) -> None:
+    short, long, is_short = sides.answers(path, headers, content)
+    assert not is_short
+    assert (short.status_code, long.status_code) == (status, status)
+    assert dict(short.headers) == dict(long.headers)
+    assert short.get_json() == long.get_json()
+    assert sides.web.count() == 0
+
+
+@pytest.mark.parametrize(
+    ("headers", "content"),
+    [({"Prefer": "wait=1"}, b"1"), ({"Origin": "https://app.example"}, b"1"), ({}, b'"' + b"x" * 70_000 + b'"')],
+    ids=["waits", "browser", "large"],
+)
+def test_what_is_more_than_a_plain_submit_is_flasks(sides: Sides, headers: dict[str, str], content: bytes) -> None:
+    short, _, is_short = sides.answers(SUBMIT, {**JSON, **headers}, content)
+    assert not is_short
+    assert short.status_code == 202
+
+
+def test_a_body_that_was_cut_off_is_no_job(sides: Sides) -> None:
+    answer = sides.web.client.post(SUBMIT, data=b'{"n"', headers={**JSON, "Content-Length": "8"})
+    assert answer.status_code == 400
+    assert sides.web.count() == 0
+
+
+def test_what_fails_is_not_tried_again(sides: Sides, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An error may come after the job was recorded: a second try could record another."""
+    tries = []
+
+    def insert(*_: Any) -> Any:
+        tries.append(1)
+        raise RuntimeError("on purpose")
+
+    monkeypatch.setattr(type(sides.web.store.callers), "insert", insert)
+    answer = sides.web.submit()
+    assert answer.status_code == 500
+    assert answer.get_json()["type"] == "urn:tidegate:problem:internal-error"
+    assert tries == [1]
+
+
+@pytest.mark.parametrize("settings", [{"submit_limit": "2/h"}])
+def test_submits_count_against_the_limit_once(sides: Sides) -> None:
+    seen = [sides.web.submit() for _ in range(4)]
+    assert [answer.status_code for answer in seen] == [202, 202, 429, 429]
+    assert [answer.headers["RateLimit"].partition(";t=")[0] for answer in seen] == [
+        f'"submits";r={left}' for left in (1, 0, 0, 0)
+    ]
+    assert sides.dispatched == 2
+
+
+def without_job(headers: Any, job_id: str) -> dict[str, str]:
+    return {name: value.replace(job_id, "ID") for name, value in headers.items()}
 
 
 def bearer(secret: str) -> dict[str, str]:

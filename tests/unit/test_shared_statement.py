@@ -1,13 +1,14 @@
-"""Readers that meet share a read that begins after they came; each has its own answer, or the failure of all."""
+"""Threads that meet share a statement that begins after they came; each has its own answer, and its own failure."""
 
 import threading
-from collections.abc import Collection, Mapping
+from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 
 import pytest
 
 from tests.support.waiting import wait_until
-from tidegate.shared_reads import SharedReads
+from tidegate.errors import DatabaseUnreachableError
+from tidegate.shared_statement import SharedStatement
 
 LIMIT_SECONDS = 10
 
@@ -22,9 +23,9 @@ class Rows:
         self.is_open = threading.Event()
         self.is_open.set()
 
-    def read(self, keys: Collection[str]) -> Mapping[str, int]:
+    def read(self, keys: Sequence[str]) -> Sequence[int | None]:
         self.reads.append(set(keys))
-        found = {key: self.rows[key] for key in keys if key in self.rows}
+        found = [self.rows.get(key) for key in keys]
         failure = self.failure
         assert self.is_open.wait(LIMIT_SECONDS)
         if failure:
@@ -32,19 +33,21 @@ class Rows:
         return found
 
 
-def meet(pool: ThreadPoolExecutor, reads: SharedReads[int], rows: Rows, keys: list[str]) -> list[Future[int | None]]:
+def meet(
+    pool: ThreadPoolExecutor, reads: SharedStatement[str, int | None], rows: Rows, keys: list[str]
+) -> list[Future[int | None]]:
     """All of these come while another's read, of "first", is on its way."""
     rows.is_open.clear()
-    first = pool.submit(reads.read, "first")
+    first = pool.submit(reads.run, "first")
     wait_until(lambda: rows.reads[-1:] == [{"first"}], description="the first one reads")
-    others = [pool.submit(reads.read, key) for key in keys]
+    others = [pool.submit(reads.run, key) for key in keys]
     wait_until(lambda: len(reads._waiting) == len(keys), description="the others wait")
     return [first, *others]
 
 
 def test_those_who_come_during_a_read_share_the_next_one() -> None:
     rows = Rows(first=1, a=2, b=3)
-    reads = SharedReads(rows.read, most=8)
+    reads = SharedStatement(rows.read, most=8)
     with ThreadPoolExecutor(8) as pool:
         answers = meet(pool, reads, rows, ["a", "b", "a", "unknown"])
         rows.is_open.set()
@@ -55,11 +58,11 @@ def test_those_who_come_during_a_read_share_the_next_one() -> None:
 def test_a_read_begins_after_the_call_that_it_answers() -> None:
     """Who has seen a change committed, or made it, never reads what was before it."""
     rows = Rows(first=1)
-    reads = SharedReads(rows.read, most=8)
+    reads = SharedStatement(rows.read, most=8)
     with ThreadPoolExecutor(8) as pool:
         old, *_ = meet(pool, reads, rows, [])
         rows.rows["first"] = 2
-        new = pool.submit(reads.read, "first")
+        new = pool.submit(reads.run, "first")
         wait_until(lambda: len(reads._waiting) == 1, description="it waits for a read of its own")
         rows.is_open.set()
         assert (old.result(LIMIT_SECONDS), new.result(LIMIT_SECONDS)) == (1, 2)
@@ -67,7 +70,7 @@ def test_a_read_begins_after_the_call_that_it_answers() -> None:
 
 def test_no_more_than_so_many_are_read_at_once() -> None:
     rows = Rows(first=0, **{f"k{number}": number for number in range(7)})
-    reads = SharedReads(rows.read, most=3)
+    reads = SharedStatement(rows.read, most=3)
     with ThreadPoolExecutor(8) as pool:
         answers = meet(pool, reads, rows, [f"k{number}" for number in range(7)])
         rows.is_open.set()
@@ -75,36 +78,58 @@ def test_no_more_than_so_many_are_read_at_once() -> None:
     assert [len(read) for read in rows.reads] == [1, 3, 3, 1]
 
 
-def test_a_failure_is_told_to_those_who_shared_it_and_to_nobody_else() -> None:
-    rows = Rows(first=1, a=2)
-    reads = SharedReads(rows.read, most=8)
+def test_one_that_fails_fails_alone() -> None:
+    """Those who shared its statement have theirs again, each by itself."""
+    rows = Rows(first=1, a=2, b=3)
+
+    def read(keys: Sequence[str]) -> Sequence[int | None]:
+        found = rows.read(keys)
+        if "bad" in keys:
+            raise LookupError("on purpose")
+        return found
+
+    reads = SharedStatement(read, most=8)
     with ThreadPoolExecutor(8) as pool:
-        rows.failure = LookupError("on purpose")
-        failed, *good = meet(pool, reads, rows, ["a", "a"])
-        rows.failure = None
+        first, one, bad, other = meet(pool, reads, rows, ["a", "bad", "b"])
         rows.is_open.set()
+        assert [each.result(LIMIT_SECONDS) for each in (first, one, other)] == [1, 2, 3]
         with pytest.raises(LookupError, match="on purpose"):
-            failed.result(LIMIT_SECONDS)
-        assert [answer.result(LIMIT_SECONDS) for answer in good] == [2, 2]
-    assert reads.read("a") == 2, "and nobody waits for ever"
+            bad.result(LIMIT_SECONDS)
+    assert rows.reads == [{"first"}, {"a", "bad", "b"}, {"a"}, {"bad"}, {"b"}]
+
+
+def test_a_database_that_is_away_is_asked_once_for_all_of_them() -> None:
+    rows = Rows(first=1, a=2)
+    reads = SharedStatement(rows.read, most=8)
+    with ThreadPoolExecutor(8) as pool:
+        first, *others = meet(pool, reads, rows, ["a", "a"])
+        rows.failure = DatabaseUnreachableError("on purpose")
+        rows.is_open.set()
+        assert first.result(LIMIT_SECONDS) == 1
+        for other in others:
+            with pytest.raises(DatabaseUnreachableError, match="on purpose"):
+                other.result(LIMIT_SECONDS)
+        rows.failure = None
+    assert len(rows.reads) == 2
+    assert reads.run("a") == 2, "and nobody waits for ever"
 
 
 def test_alone_each_reads_for_itself() -> None:
     rows = Rows(a=1)
-    reads = SharedReads(rows.read, most=8)
-    assert [reads.read("a"), reads.read("b"), reads.read("a")] == [1, None, 1]
+    reads = SharedStatement(rows.read, most=8)
+    assert [reads.run("a"), reads.run("b"), reads.run("a")] == [1, None, 1]
     assert len(rows.reads) == 3
 
 
 def test_many_threads_at_once_each_have_their_own_answer() -> None:
     """None waits for ever, none has another's answer."""
     rows = Rows(**{f"k{number}": number for number in range(50)})
-    reads = SharedReads(rows.read, most=4)
+    reads = SharedStatement(rows.read, most=4)
 
     def read_often(seed: int) -> None:
         for step in range(300):
             number = (seed * 7 + step) % 60
-            assert reads.read(f"k{number}") == (number if number < 50 else None)
+            assert reads.run(f"k{number}") == (number if number < 50 else None)
 
     with ThreadPoolExecutor(16) as pool:
         for done in [pool.submit(read_often, seed) for seed in range(16)]:
