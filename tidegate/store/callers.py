@@ -75,7 +75,7 @@ class CallerStore:
         """
         if not new:
             return []
-        if len(new) == 1 and not self._database.is_sqlite and can_be_recorded_at_once(new[0]):
+        if len(new) == 1 and can_be_recorded_at_once(new[0]):
             return [self._new_jobs.run(new[0])]
         uses = [
             KeyUse(client_id=job.client_id, key=job.idempotency_key, fingerprint=job.fingerprint, job_id=job.id)

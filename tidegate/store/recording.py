@@ -123,7 +123,16 @@ def can_be_recorded_at_once(new: NewJob) -> bool:
 
 
 def record_at_once(database: Database, new: Sequence[NewJob]) -> Sequence[Job]:
-    """Records jobs and their inputs on PostgreSQL; when this returns they are committed."""
+    """Records jobs and their inputs, as `can_be_recorded_at_once`; when this returns they are committed."""
+    recorded = (_in_one_transaction if database.is_sqlite else _in_one_statement)(database, new)
+    return [recorded[job.id] for job in new]
+
+
+def _in_one_transaction(database: Database, new: Sequence[NewJob]) -> dict[str, Job]:
+    return database.write_together(lambda connection: record(database, connection, new))
+
+
+def _in_one_statement(database: Database, new: Sequence[NewJob]) -> dict[str, Job]:
     rows = [
         {
             **{name: getattr(job, name) for name in _PLAIN},
@@ -135,8 +144,7 @@ def record_at_once(database: Database, new: Sequence[NewJob]) -> Sequence[Job]:
         }
         for number, job in enumerate(new)
     ]
-    recorded = {job.id: job for job in database.ask_all(_RECORD_AT_ONCE, {"new_jobs": orjson.dumps(rows).decode()})}
-    return [recorded[job.id] for job in new]
+    return {job.id: job for job in database.ask_all(_RECORD_AT_ONCE, {"new_jobs": orjson.dumps(rows).decode()})}
 
 
 def record(database: Database, connection: Connection, new: Sequence[NewJob]) -> dict[str, Job]:
