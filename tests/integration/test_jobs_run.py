@@ -20,7 +20,7 @@ from tests.support.valkey import Valkey
 from tests.support.waiting import wait_until
 from tests.support.web import Web
 from tidegate.models import attempts, jobs
-from tidegate.store.lanes import CLAIM_WITHIN
+from tidegate.store.letting_go import CLAIM_WITHIN
 
 StartWorker = Callable[..., WorkerNode]
 

@@ -15,7 +15,8 @@ from tidegate.models import bodies, jobs
 from tidegate.prepared import Prepared
 from tidegate.shared_statement import SharedStatement
 from tidegate.states import FINAL_STATES, State
-from tidegate.store import idempotency, reading, recording
+from tidegate.store import idempotency
+from tidegate.store.given_rows import MOST_ROWS
 from tidegate.store.idempotency import KeyUse, StoredKey
 from tidegate.store.listing import Filter, page
 from tidegate.store.moves import (
@@ -29,7 +30,7 @@ from tidegate.store.moves import (
     job_from,
     lock_rows,
 )
-from tidegate.store.reading import JobWithResult, read_jobs, read_jobs_with_results
+from tidegate.store.reading import MOST_AT_ONCE, JobWithResult, read_jobs, read_jobs_with_results
 from tidegate.store.recording import NewJob, can_be_recorded_at_once, record, record_at_once
 
 _BODY = Prepared(
@@ -48,9 +49,9 @@ class CallerStore:
         self._database = database
         self.counts = counts
         self._retention = retention
-        self._jobs = SharedStatement(partial(read_jobs, database), most=reading.MOST_AT_ONCE)
-        self._new_jobs = SharedStatement(partial(record_at_once, database), most=recording.MOST_AT_ONCE)
-        self._jobs_with_results = SharedStatement(partial(read_jobs_with_results, database), most=reading.MOST_AT_ONCE)
+        self._jobs = SharedStatement(partial(read_jobs, database), most=MOST_AT_ONCE)
+        self._new_jobs = SharedStatement(partial(record_at_once, database), most=MOST_ROWS)
+        self._jobs_with_results = SharedStatement(partial(read_jobs_with_results, database), most=MOST_AT_ONCE)
 
     def now(self) -> datetime:
         """The database's clock."""

@@ -3,9 +3,10 @@
 The statements are built once: to build one takes longer than to run it.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import timedelta
-from typing import Any
+from functools import partial
+from typing import Any, TypeAlias
 
 from sqlalchemy import (
     BigInteger,
@@ -19,10 +20,10 @@ from sqlalchemy import (
     literal,
     or_,
     select,
-    true,
     type_coerce,
     update,
 )
+from sqlalchemy.sql.dml import ReturningUpdate
 
 from tidegate import clock
 from tidegate.database import Database, Instant, database_now
@@ -31,14 +32,25 @@ from tidegate.job import Claim
 from tidegate.models import attempts, bodies, downstreams, jobs
 from tidegate.operations import Body, Queue
 from tidegate.prepared import Prepared
+from tidegate.shared_statement import SharedStatement
 from tidegate.states import State
+from tidegate.store.given_rows import MOST_ROWS, as_parameter, given_rows
 from tidegate.store.moves import IN_TIME, NOW, come_back, is_released, take_back_release
 
 # A call may end this much after its attempt's timeout before its place is given away.
 PLACE_MARGIN = timedelta(seconds=2)
 _MICROSECOND = timedelta(microseconds=1)
 
-_JOB, _FENCE = bindparam("the_job", type_=jobs.c.id.type), bindparam("the_fence", type_=jobs.c.fence.type)
+_Values: TypeAlias = Mapping[str, Any]
+_Row: TypeAlias = Mapping[str, Any]
+_CLAIM = {
+    "job": jobs.c.id.type,
+    "fence": jobs.c.fence.type,
+    "worker": attempts.c.worker.type,
+    "pid": attempts.c.worker_pid.type,
+    "lease": BigInteger(),
+}
+"""What a claim is asked for with; the lease in microseconds."""
 _LANE = select(downstreams).where(downstreams.c.name == jobs.c.downstream)
 _IS_PAUSED = exists(
     _LANE.where(or_(downstreams.c.paused, func.coalesce(type_coerce(downstreams.c.paused_until, BigInteger), 0) > NOW))
@@ -55,62 +67,83 @@ _ASKED = (
     _LANE.with_only_columns(downstreams.c.refusals).scalar_subquery().label("refusals"),
     _LANE.with_only_columns(downstreams.c.failures).scalar_subquery().label("failures"),
 )
-_TAKE_JOB = (
-    update(jobs)
-    .where(is_released(_JOB, _FENCE), ~jobs.c.cancel_requested, IN_TIME, ~_IS_PAUSED)
-    .values(
-        state=State.RUNNING,
-        version=jobs.c.version + 1,
-        attempt=jobs.c.attempt + 1,
-        started_at=func.coalesce(jobs.c.started_at, database_now()),
-        lease_until=type_coerce(NOW + bindparam("lease", type_=BigInteger), Instant()),
-        waits_for=None,
-        done=None,
-        total=None,
-        note=None,
+
+
+def _take_job(which: Mapping[str, ColumnElement[Any]]) -> ReturningUpdate[Any]:
+    """The claim itself. `which`: the released job, its fence, and the lease in microseconds."""
+    return (
+        update(jobs)
+        .where(is_released(which["job"], which["fence"]), ~jobs.c.cancel_requested, IN_TIME, ~_IS_PAUSED)
+        .values(
+            state=State.RUNNING,
+            version=jobs.c.version + 1,
+            attempt=jobs.c.attempt + 1,
+            started_at=func.coalesce(jobs.c.started_at, database_now()),
+            lease_until=type_coerce(NOW + which["lease"], Instant()),
+            waits_for=None,
+            done=None,
+            total=None,
+            note=None,
+        )
+        .returning(*_ASKED, *(which[name].label(name) for name in ("worker", "pid") if name in which))
     )
-    .returning(*_ASKED)
-)
-_INPUT = select(bodies.c.content, bodies.c.content_type).where(bodies.c.job_id == _JOB, bodies.c.kind == "input")
 
 
-def _place_held(begins_at: ColumnElement[int], timeout: ColumnElement[int]) -> dict[str, Any]:
+def _place_held(
+    begins_at: ColumnElement[int], timeout: ColumnElement[int], worker: ColumnElement[str], pid: ColumnElement[int]
+) -> dict[str, Any]:
     """Values of an attempt that is claimed; its call begins then, and may take so long, in microseconds."""
     return {
         "claimed_at": database_now(),
-        "worker": bindparam("its_worker"),
-        "worker_pid": bindparam("its_pid"),
+        "worker": worker,
+        "worker_pid": pid,
         "ends_at": type_coerce(begins_at + timeout, Instant()),
         "place_until": type_coerce(begins_at + timeout + PLACE_MARGIN // _MICROSECOND, Instant()),
     }
 
 
-_TAKE_JOB_ALONE: Prepared[Mapping[str, Any]] = Prepared(_TAKE_JOB, dict)
-_INPUT_ALONE: Prepared[Mapping[str, Any]] = Prepared(_INPUT, dict)
+# Names that no column of the table has: of those the UPDATE would make parameters of its own.
+_ALONE = {name: bindparam(f"the_{name}", type_=kind) for name, kind in _CLAIM.items()}
+_TAKE_JOB_ALONE: Prepared[Mapping[str, Any]] = Prepared(
+    _take_job({name: _ALONE[name] for name in ("job", "fence", "lease")}), dict
+)
+_INPUT_ALONE: Prepared[Mapping[str, Any]] = Prepared(
+    select(bodies.c.content, bodies.c.content_type).where(bodies.c.job_id == _ALONE["job"], bodies.c.kind == "input"),
+    dict,
+)
 _TAKE_PLACE: Prepared[Mapping[str, Any]] = Prepared(
     update(attempts)
-    .where(attempts.c.job_id == _JOB, attempts.c.fence == _FENCE)
-    .values(_place_held(bindparam("begins_at", type_=BigInteger), bindparam("timeout", type_=BigInteger)))
+    .where(attempts.c.job_id == _ALONE["job"], attempts.c.fence == _ALONE["fence"])
+    .values(
+        _place_held(
+            bindparam("begins_at", type_=BigInteger),
+            bindparam("timeout", type_=BigInteger),
+            _ALONE["worker"],
+            _ALONE["pid"],
+        )
+    )
     .returning(attempts.c.follows_job, attempts.c.follows_fence),
     dict,
 )
 
 
 def _all_in_one(timeouts: Mapping[str, int]) -> Any:
-    """For PostgreSQL: job, place and input in one statement, and so in one round trip and one commit."""
-    job = _TAKE_JOB.cte("job")
+    """For PostgreSQL: jobs, places and inputs in one statement, and so in one round trip and one commit."""
+    wanted = given_rows(_CLAIM)
+    job = _take_job({name: wanted.c[name] for name in _CLAIM}).cte("job")
     # A message may have waited for its worker beyond its slot: its call begins now and not then.
     begins_at = func.greatest(job.c.slot_at, job.c.now)
     timeout = case(timeouts, value=job.c.operation, else_=0) if timeouts else literal(0)
     place = (
         update(attempts)
         .where(attempts.c.job_id == job.c.id, attempts.c.fence == job.c.fence)
-        .values(_place_held(begins_at, timeout))
-        .returning(attempts.c.follows_job, attempts.c.follows_fence)
+        .values(_place_held(begins_at, timeout, job.c.worker, job.c.pid))
+        .returning(attempts.c.job_id, attempts.c.follows_job, attempts.c.follows_fence)
         .cte("place")
     )
-    body = _INPUT.cte("body")
-    return select(job, place, body).select_from(job.outerjoin(place, true()).outerjoin(body, true()))
+    its_input = (bodies.c.job_id == job.c.id) & (bodies.c.kind == "input")
+    columns = (*job.c, place.c.follows_job, place.c.follows_fence, bodies.c.content, bodies.c.content_type)
+    return select(*columns).select_from(job.outerjoin(place, place.c.job_id == job.c.id).outerjoin(bodies, its_input))
 
 
 class ClaimStore:
@@ -119,7 +152,7 @@ class ClaimStore:
     def __init__(self, database: Database) -> None:
         self._database = database
         self._clock = DatabaseClock()
-        self._statements: dict[tuple[tuple[str, int], ...], Prepared[Mapping[str, Any]]] = {}
+        self._shared: dict[tuple[tuple[str, int], ...], SharedStatement[_Values, _Row | None]] = {}
 
     def take(
         self,
@@ -138,13 +171,7 @@ class ClaimStore:
         slot, or from the claim if that is later.
         """
         timeouts = {name: timeout // _MICROSECOND for name, timeout in attempt_timeouts.items()}
-        values = {
-            "the_job": job_id,
-            "the_fence": fence,
-            "its_worker": worker,
-            "its_pid": pid,
-            "lease": lease // _MICROSECOND,
-        }
+        values = {"job": job_id, "fence": fence, "worker": worker, "pid": pid, "lease": lease // _MICROSECOND}
         take = self._in_a_transaction if self._database.is_sqlite else self._at_once
         row = take(values, timeouts)
         if row is None:
@@ -153,28 +180,35 @@ class ClaimStore:
             return None
         return self._claim_of(row)
 
-    def _at_once(self, values: Mapping[str, Any], timeouts: Mapping[str, int]) -> Mapping[str, Any] | None:
+    def _at_once(self, values: _Values, timeouts: Mapping[str, int]) -> _Row | None:
         key = tuple(timeouts.items())
-        if key not in self._statements:
-            self._statements[key] = Prepared(_all_in_one(timeouts), dict)
+        if key not in self._shared:
+            statement: Prepared[_Row] = Prepared(_all_in_one(timeouts), dict)
+            self._shared[key] = SharedStatement(partial(self._take_all, statement), most=MOST_ROWS)
+        return self._shared[key].run(values)
+
+    def _take_all(self, statement: Prepared[_Row], wanted: Sequence[_Values]) -> Sequence[_Row | None]:
         asked_at = clock.monotonic()
-        row = self._database.ask(self._statements[key], values)
-        if row is not None:
-            self._clock.seen(row["now"], asked_at=asked_at, answered_at=clock.monotonic())
-        return row
+        rows = self._database.ask_all(statement, as_parameter(wanted))
+        if rows:
+            self._clock.seen(rows[0]["now"], asked_at=asked_at, answered_at=clock.monotonic())
+        taken = {(row["id"], row["fence"]): row for row in rows}
+        # Of two messages of one release that meet here, too, only one has it.
+        return [taken.pop((values["job"], values["fence"]), None) for values in wanted]
 
-    def _in_a_transaction(self, values: Mapping[str, Any], timeouts: Mapping[str, int]) -> Mapping[str, Any] | None:
+    def _in_a_transaction(self, values: _Values, timeouts: Mapping[str, int]) -> _Row | None:
         database = self._database
+        named = {f"the_{name}": value for name, value in values.items()}
 
-        def take(connection: Connection) -> Mapping[str, Any] | None:
+        def take(connection: Connection) -> _Row | None:
             asked_at = clock.monotonic()
-            job = database.ask(_TAKE_JOB_ALONE, values, within=connection)
+            job = database.ask(_TAKE_JOB_ALONE, named, within=connection)
             if job is None:
                 return None
             self._clock.seen(job["now"], asked_at=asked_at, answered_at=clock.monotonic())
             at = {"begins_at": max(job["slot_at"], job["now"]), "timeout": timeouts.get(job["operation"], 0)}
-            place = database.ask(_TAKE_PLACE, {**values, **at}, within=connection) or {}
-            body = database.ask(_INPUT_ALONE, values, within=connection) or {"content": None}
+            place = database.ask(_TAKE_PLACE, {**named, **at}, within=connection) or {}
+            body = database.ask(_INPUT_ALONE, named, within=connection) or {"content": None}
             return {**job, **place, **body}
 
         return database.write_together(take)

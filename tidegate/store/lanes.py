@@ -3,10 +3,9 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from itertools import repeat
 from typing import Any
 
-from sqlalchemy import BigInteger, Connection, Row, bindparam, func, insert, select, type_coerce, update
+from sqlalchemy import BigInteger, Connection, Row, func, select, type_coerce
 
 from tidegate import pacing
 from tidegate.clock import from_microseconds
@@ -17,13 +16,11 @@ from tidegate.operations import Queue
 from tidegate.states import State
 from tidegate.store import followers
 from tidegate.store import pace as lane_pace
+from tidegate.store.letting_go import let_go
 from tidegate.store.moves import IN_TIME, NOW, lock_rows, take_back_release
 from tidegate.store.places import Lane, Room, has_place, is_kept_apart, lane_of, may_kill_no_other
 
-# With the sweep's own second a lost message is made good within 5 s.
-CLAIM_WITHIN = timedelta(seconds=4)
 _MICROSECOND = timedelta(microseconds=1)
-_NOBODY = (None, None)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -96,7 +93,7 @@ class LaneStore:
             now = from_microseconds(lane.now)
             released = [_released(job, from_microseconds(slot_of[job.id]), now) for job in waiting if job.id in slot_of]
             if released:
-                _let_go(connection, name, released, now)
+                let_go(self._database, connection, name, released, now=now)
             released += self._let_follow(connection, lane, room.idle_threads, released=len(released))
             if released:
                 lane_pace.keep(connection, name, pace, released=len(released))
@@ -114,7 +111,7 @@ class LaneStore:
         now = from_microseconds(lane.now)
         following = [_released(job, now, now) for job in waiting if not is_kept_apart(job)]
         if following:
-            _let_go(connection, lane.name, following, now, follow=before)
+            let_go(self._database, connection, lane.name, following, now=now, follow=before)
         return following
 
     def held(self) -> dict[str, int]:
@@ -179,36 +176,4 @@ def _released(job: Row[Any], slot_at: datetime, now: datetime) -> Released:
         deadline=job.deadline,
         waited=max(timedelta(0), now - job.run_at),
         traceparent=job.traceparent,
-    )
-
-
-def _let_go(
-    connection: Connection,
-    downstream: str,
-    released: Sequence[Released],
-    now: datetime,
-    follow: Sequence[tuple[str | None, int | None]] = (),
-) -> None:
-    connection.execute(
-        update(jobs)
-        .where(jobs.c.id == bindparam("job"))
-        .values(fence=bindparam("next_fence"), slot_at=bindparam("slot"), waits_for=None),
-        [{"job": job.job_id, "next_fence": job.fence, "slot": job.slot_at} for job in released],
-    )
-    connection.execute(
-        insert(attempts),
-        [
-            {
-                "job_id": job.job_id,
-                "fence": job.fence,
-                "downstream": downstream,
-                "queue": job.queue,
-                "released_at": now,
-                "slot_at": job.slot_at,
-                "place_until": now + CLAIM_WITHIN,
-                "follows_job": follows_job,
-                "follows_fence": follows_fence,
-            }
-            for job, (follows_job, follows_fence) in zip(released, follow or repeat(_NOBODY), strict=False)
-        ],
     )

@@ -1,20 +1,16 @@
 """Recording new jobs: many in a transaction, or one, as most submits are, in a single statement."""
 
-import base64
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, TypeVar, cast
 
-import orjson
 from sqlalchemy import (
-    JSON,
     BigInteger,
     Connection,
     Integer,
     Text,
     bindparam,
-    column,
     false,
     func,
     insert,
@@ -22,7 +18,6 @@ from sqlalchemy import (
     select,
     true,
 )
-from sqlalchemy import cast as cast_
 
 from tidegate.clock import to_microseconds
 from tidegate.database import Database, database_now
@@ -32,15 +27,12 @@ from tidegate.models import bodies, jobs
 from tidegate.operations import Body
 from tidegate.prepared import Prepared
 from tidegate.store.deliveries import record_webhooks
+from tidegate.store.given_rows import SMALL, as_bytes, as_parameter, as_text, given_rows
 from tidegate.store.moves import JOB_COLUMNS, NOW, job_from, job_of
 
 T = TypeVar("T")
 # Between jobs that are recorded together, so that each has a place of its own in the lane's order.
 _STEP = timedelta(microseconds=1)
-MOST_AT_ONCE = 32
-"""How many jobs `record_at_once` is to be given."""
-# Larger inputs take a statement of their own: none waits while another's megabytes go over the wire.
-_SMALL = 65_536
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,16 +69,11 @@ _ITS_INPUT = Prepared(insert(bodies).values(job_id=_ITS["id"], kind="input", is_
 
 
 def _at_once() -> Any:
-    """For PostgreSQL: jobs and inputs in one statement, and so in one round trip and one commit.
-
-    They come as one JSON text: of all ways to hand over several rows it costs the driver least, by far.
-    """
+    """For PostgreSQL: jobs and inputs in one statement, and so in one round trip and one commit."""
     asked = {name: jobs.c[name].type for name in _PLAIN}
     asked |= {"number": Integer(), "not_before": BigInteger(), "timeout": BigInteger()}
     asked |= {"content_type": bodies.c.content_type.type, "content": Text()}
-    given = func.json_to_recordset(cast_(bindparam("new_jobs", type_=Text()), JSON))
-    columns = (column(name, kind) for name, kind in asked.items())
-    new = given.table_valued(*columns).render_derived("new", with_types=True)
+    new = given_rows(asked)
     clock = select(NOW.label("now")).cte("clock")
     in_order = clock.c.now + new.c.number
     instants = {
@@ -108,7 +95,7 @@ def _at_once() -> Any:
         "kind": literal("input"),
         "is_json": false(),
         "content_type": new.c.content_type,
-        "content": func.decode(new.c.content, literal("base64")),
+        "content": as_bytes(new.c.content),
     }
     its_input = insert(bodies).from_select([*body], select(*body.values())).cte("its_input")
     return select(*job.c).add_cte(its_input)
@@ -119,7 +106,7 @@ _RECORD_AT_ONCE = Prepared(_at_once(), job_of)
 
 def can_be_recorded_at_once(new: NewJob) -> bool:
     """Whether there is nothing else that belongs into its transaction, and it is small enough to share one."""
-    return new.idempotency_key is None and new.webhook is None and len(new.body.content) <= _SMALL
+    return new.idempotency_key is None and new.webhook is None and len(new.body.content) <= SMALL
 
 
 def record_at_once(database: Database, new: Sequence[NewJob]) -> Sequence[Job]:
@@ -133,18 +120,18 @@ def _in_one_transaction(database: Database, new: Sequence[NewJob]) -> dict[str, 
 
 
 def _in_one_statement(database: Database, new: Sequence[NewJob]) -> dict[str, Job]:
-    rows = [
+    rows = (
         {
             **{name: getattr(job, name) for name in _PLAIN},
             "number": number,
             "not_before": None if job.not_before is None else to_microseconds(job.not_before),
             "timeout": job.timeout // _STEP,
             "content_type": job.body.content_type,
-            "content": base64.b64encode(job.body.content).decode(),
+            "content": as_text(job.body.content),
         }
         for number, job in enumerate(new)
-    ]
-    return {job.id: job for job in database.ask_all(_RECORD_AT_ONCE, {"new_jobs": orjson.dumps(rows).decode()})}
+    )
+    return {job.id: job for job in database.ask_all(_RECORD_AT_ONCE, as_parameter(rows))}
 
 
 def record(database: Database, connection: Connection, new: Sequence[NewJob]) -> dict[str, Job]:

@@ -12,7 +12,7 @@ from tidegate.delivery import DeliveryState
 from tidegate.models import attempts, deliveries, jobs, workers
 from tidegate.states import State
 from tidegate.store import idempotency
-from tidegate.store.lanes import CLAIM_WITHIN
+from tidegate.store.letting_go import CLAIM_WITHIN
 from tidegate.store.moves import (
     ENDS,
     IN_TIME,
