@@ -5,16 +5,12 @@ from datetime import timedelta
 from typing import Any
 
 from sqlalchemy import (
-    BigInteger,
     ColumnElement,
     Connection,
     Row,
     and_,
-    bindparam,
     case,
     func,
-    insert,
-    literal,
     select,
     true,
     type_coerce,
@@ -28,7 +24,6 @@ from tidegate.metrics import FINISHED
 from tidegate.models import attempts, bodies, downstreams, jobs
 from tidegate.operations import Body, Progress
 from tidegate.outcomes import Succeeded
-from tidegate.prepared import Prepared
 from tidegate.states import State
 from tidegate.store.moves import (
     ENDS,
@@ -41,46 +36,11 @@ from tidegate.store.moves import (
     forget_attempts,
     is_mine,
 )
+from tidegate.store.successes import Success, Successes
 
 # How long an open breaker rests, in seconds: so much longer after each failed probe.
 _BREAKER_STEP = 5
 _BREAKER_LONGEST = 60
-
-
-_JOB, _FENCE = bindparam("the_job", type_=jobs.c.id.type), bindparam("the_fence", type_=jobs.c.fence.type)
-_SUCCEED = (
-    update(jobs)
-    .where(jobs.c.id == _JOB, jobs.c.state == State.RUNNING, jobs.c.fence == _FENCE, IN_TIME)
-    .values({**ended(State.SUCCEEDED), "percent": 100, "error": None})
-)
-_RESULT = {name: bindparam(f"its_{name}", type_=bodies.c[name].type) for name in ("content_type", "is_json", "content")}
-_SUCCEED_ALONE = Prepared(_SUCCEED.returning(jobs.c.id), bool)
-_KEEP_RESULT = Prepared(insert(bodies).values(job_id=_JOB, kind="result", **_RESULT), bool)
-_CALL_SUCCEEDED = {
-    "ended_at": database_now(),
-    "outcome": "succeeded",
-    "call_started_at": type_coerce(NOW - bindparam("call", type_=BigInteger), Instant()),
-}
-_END_CALL = Prepared(
-    update(attempts).where(attempts.c.job_id == _JOB, attempts.c.fence == _FENCE).values(_CALL_SUCCEEDED), bool
-)
-
-
-def _succeed_at_once() -> Any:
-    """For PostgreSQL: the usual end of a job in one statement, and so in one round trip and one commit."""
-    won = _SUCCEED.returning(jobs.c.id).cte("won")
-    names = ["job_id", "kind", *_RESULT]
-    result = insert(bodies).from_select(names, select(won.c.id, literal("result"), *_RESULT.values())).cte("result")
-    attempt = (
-        update(attempts)
-        .where(attempts.c.job_id == won.c.id, attempts.c.fence == _FENCE)
-        .values(_CALL_SUCCEEDED)
-        .cte("attempt")
-    )
-    return select(won.c.id).add_cte(result, attempt)
-
-
-_SUCCEED_AT_ONCE: Prepared[bool] = Prepared(_succeed_at_once(), bool)
 
 
 class WorkerStore:
@@ -89,6 +49,7 @@ class WorkerStore:
     def __init__(self, database: Database, counts: Counts) -> None:
         self._database = database
         self._counts = counts
+        self._successes = Successes(database)
 
     def input_of(self, job_id: str) -> Body | None:
         """What the caller sent; None when the job was erased meanwhile."""
@@ -119,21 +80,16 @@ class WorkerStore:
 
     def succeed(self, claim: Claim, result: Succeeded, *, call_seconds: float | None) -> bool:
         """Records the result, unless another won: the deadline, a newer claim. False: the result was dropped."""
-        claimed = {"the_job": claim.job_id, "the_fence": claim.fence}
-        body = {f"its_{name}": getattr(result, name) for name in _RESULT}
-        call = {"call": round((call_seconds or 0.0) * 1e6)}
+        success = Success(claim=claim, result=result, call=round((call_seconds or 0.0) * 1e6))
         is_usual = not self._database.is_sqlite and not claim.lane_is_troubled
-        if is_usual and self._database.ask(_SUCCEED_AT_ONCE, {**claimed, **body, **call}):
+        if is_usual and self._successes.record_at_once(success):
             self._counts.add(FINISHED, claim.operation, State.SUCCEEDED)
             return True
 
         def succeed(connection: Connection) -> tuple[bool, bool]:
             """Whether the outcome stands, and whether that is new: it may have been offered before."""
-            values = {**claimed, **body, **call}
-            if not self._database.ask(_SUCCEED_ALONE, values, within=connection):
+            if not self._successes.record_within(connection, success):
                 return _end_attempt(connection, claim, "succeeded", call_seconds, won=False), False
-            self._database.ask(_KEEP_RESULT, values, within=connection)
-            self._database.ask(_END_CALL, values, within=connection)
             _lane_answered(connection, claim)
             return True, True
 
