@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import BigInteger, Connection, Row, func, select, type_coerce
+from sqlalchemy import BigInteger, Connection, Integer, Row, bindparam, func, select, type_coerce
 
 from tidegate import pacing
 from tidegate.clock import from_microseconds
@@ -34,30 +34,55 @@ class Due:
     now: int
 
 
+def _due() -> Any:
+    first = (
+        select(jobs.c.run_at, jobs.c.queue)
+        .where(jobs.c.downstream == downstreams.c.name, jobs.c.state == State.QUEUED, jobs.c.slot_at.is_(None))
+        .order_by(jobs.c.run_at, jobs.c.id)
+        .limit(1)
+    )
+    return select(
+        downstreams.c.name,
+        first.with_only_columns(type_coerce(jobs.c.run_at, BigInteger)).scalar_subquery().label("next_run_at"),
+        first.with_only_columns(jobs.c.queue).scalar_subquery().label("queue"),
+        func.coalesce(type_coerce(downstreams.c.paused_until, BigInteger), 0).label("paused_until"),
+        NOW.label("now"),
+    ).where(~downstreams.c.paused)
+
+
+# Built once, as all statements of the gate's turn: to build them takes longer than to run them.
+_DUE = _due()
+_WAITING = (
+    select(
+        *(jobs.c[name] for name in ("id", "fence", "queue", "operation", "run_at", "deadline")),
+        *(jobs.c[name] for name in ("paced_by_calls", "losses", "traceparent")),
+    )
+    .where(
+        jobs.c.downstream == bindparam("lane"),
+        jobs.c.state == State.QUEUED,
+        jobs.c.slot_at.is_(None),
+        jobs.c.run_at <= database_now(),
+        jobs.c.queue.in_(bindparam("queues", expanding=True)),
+        IN_TIME,
+        may_kill_no_other(),
+    )
+    .order_by(jobs.c.run_at, jobs.c.id)
+    .limit(bindparam("most", type_=Integer))
+)
+
+
 class LaneStore:
     """Statements about downstreams and the release of their jobs."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
+        self._waiting_jobs = lock_rows(_WAITING, is_sqlite=database.is_sqlite)
 
     def due(self) -> Sequence[Due]:
         """Every lane with jobs that wait for their release, and the instant of the first. Its cost does not grow
         with the backlog: one look into the index per downstream."""
-        first = (
-            select(jobs.c.run_at, jobs.c.queue)
-            .where(jobs.c.downstream == downstreams.c.name, jobs.c.state == State.QUEUED, jobs.c.slot_at.is_(None))
-            .order_by(jobs.c.run_at, jobs.c.id)
-            .limit(1)
-        )
-        columns = select(
-            downstreams.c.name,
-            first.with_only_columns(type_coerce(jobs.c.run_at, BigInteger)).scalar_subquery().label("next_run_at"),
-            first.with_only_columns(jobs.c.queue).scalar_subquery().label("queue"),
-            func.coalesce(type_coerce(downstreams.c.paused_until, BigInteger), 0).label("paused_until"),
-            NOW.label("now"),
-        ).where(~downstreams.c.paused)
         with self._database.reading() as connection:
-            rows = connection.execute(columns).all()
+            rows = connection.execute(_DUE).all()
         return [
             Due(name=row.name, queue=row.queue, next_run_at=row.next_run_at, paused_until=row.paused_until, now=row.now)
             for row in rows
@@ -131,32 +156,11 @@ class LaneStore:
     def _waiting(self, connection: Connection, name: str, rooms: Mapping[str, int]) -> Sequence[Any]:
         if not rooms:
             return []
-        statement = (
-            select(
-                *(
-                    jobs.c[name]
-                    for name in (
-                        *("id", "fence", "queue", "operation", "run_at", "deadline"),
-                        *("paced_by_calls", "losses", "traceparent"),
-                    )
-                )
-            )
-            .where(
-                jobs.c.downstream == name,
-                jobs.c.state == State.QUEUED,
-                jobs.c.slot_at.is_(None),
-                jobs.c.run_at <= database_now(),
-                jobs.c.queue.in_(rooms),
-                IN_TIME,
-                may_kill_no_other(),
-            )
-            .order_by(jobs.c.run_at, jobs.c.id)
-            .limit(max(rooms.values()))
-        )
+        wanted = {"lane": name, "queues": list(rooms), "most": max(rooms.values())}
         left = dict(rooms)
         waiting: list[Any] = []
         has_one_apart: set[str] = set()
-        for job in connection.execute(lock_rows(statement, is_sqlite=self._database.is_sqlite)):
+        for job in connection.execute(self._waiting_jobs, wanted):
             if left[job.queue] <= 0 or (is_kept_apart(job) and job.queue in has_one_apart):
                 continue
             waiting.append(job)

@@ -3,7 +3,7 @@
 from typing import Any
 
 import orjson
-from sqlalchemy import BigInteger, Connection, select, type_coerce, update
+from sqlalchemy import BigInteger, Connection, bindparam, select, type_coerce, update
 
 from tidegate import pacing
 from tidegate.models import downstreams, samples
@@ -31,10 +31,14 @@ def locked(name: str, is_sqlite: bool, *, wait: bool) -> Any:
     return columns if is_sqlite else columns.with_for_update(skip_locked=not wait, of=downstreams)
 
 
+_KEEP = (
+    update(downstreams)
+    .where(downstreams.c.name == bindparam("its_name"))
+    .values(pace=bindparam("its_pace"), released=downstreams.c.released + bindparam("its_released", type_=BigInteger))
+)
+
+
 def keep(connection: Connection, name: str, pace: pacing.Pace, *, released: int = 0) -> None:
     """Writes what the calls so far leave free, and how many more jobs were let go."""
-    connection.execute(
-        update(downstreams)
-        .where(downstreams.c.name == name)
-        .values(pace=orjson.dumps(pace.as_json()).decode(), released=downstreams.c.released + released)
-    )
+    kept = {"its_name": name, "its_pace": orjson.dumps(pace.as_json()).decode(), "its_released": released}
+    connection.execute(_KEEP, kept)
