@@ -102,18 +102,19 @@ class Runner:
         self._bell.changed(claim.job_id)
         self._counts.observe(QUEUE_WAIT, claim.waited_seconds, claim.downstream)
         with _traced(claim) as (traced, span):
-            outcome, call_seconds = self._attempt(traced)
+            outcome, began = self._attempt(traced)
             span.note("tidegate.outcome", _WORDS[type(outcome)])
             if not isinstance(outcome, Succeeded | HandedBack):
                 span.fail(outcome.message)
+        call_seconds = _seconds_since(began)
         try:
-            won = until_answered(claim.job_id, lambda: self._record(claim, outcome, call_seconds))
+            won = until_answered(claim.job_id, lambda: self._record(claim, outcome, _seconds_since(began)))
         except Exception:
             # Not one of UNREACHABLE: the database will never take this outcome as it is. Without another the job
             # would run until its deadline, for its worker lives.
             log.exception("job %s: its outcome could not be stored", claim.job_id)
             outcome = Failed(code=ErrorCode.OPERATION_ERROR, message="the outcome could not be stored")
-            won = until_answered(claim.job_id, lambda: self._record(claim, outcome, call_seconds))
+            won = until_answered(claim.job_id, lambda: self._record(claim, outcome, _seconds_since(began)))
         self._count(claim, outcome, call_seconds, won=won)
         log.log(
             logging.INFO if won else logging.WARNING,
@@ -128,7 +129,7 @@ class Runner:
         self._bell.changed(claim.job_id)
 
     def _attempt(self, claim: Claim) -> tuple[Outcome, float | None]:
-        """The outcome, and the seconds since the call began (None: it did not)."""
+        """The outcome, and when the call began, by the monotonic clock (None: it did not)."""
         try:
             operation = self._registry.operation(claim.operation)
         except UnknownOperation as error:
@@ -151,7 +152,7 @@ class Runner:
         outcome = self._run(claim, operation, claim.input, ends)
         if claim.may_be_followed:
             self._hand_over(claim, outcome)
-        return outcome, clock.monotonic() - started
+        return outcome, started
 
     def _hand_over(self, claim: Claim, outcome: Outcome) -> None:
         match outcome:
@@ -238,6 +239,10 @@ def _traced(claim: Claim) -> Iterator[tuple[Claim, Span]]:
     what = {"job.id": claim.job_id, "operation": claim.operation, "downstream": claim.downstream}
     with tracing.span("attempt", parent=claim.traceparent, kind="consumer", attempt=claim.attempt, **what) as span:
         yield (replace(claim, traceparent=span.traceparent) if tracing.is_on() else claim), span
+
+
+def _seconds_since(began: float | None) -> float | None:
+    return None if began is None else clock.monotonic() - began
 
 
 def _backoff(refusals: int) -> timedelta:

@@ -4,7 +4,7 @@ import logging
 import sqlite3
 import threading
 from collections.abc import Iterator, Mapping
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
@@ -12,7 +12,17 @@ from pydantic import JsonValue
 from sqlalchemy import text
 from sqlalchemy.exc import OperationalError
 
-from tests.support.jobs import LANE, LEASE, open_lane, outcomes_of, release_one, row_of, submit
+from tests.support.jobs import (
+    LANE,
+    LEASE,
+    attempts_of,
+    open_lane,
+    outcomes_of,
+    release_one,
+    row_of,
+    submit,
+    time_at,
+)
 from tests.support.waiting import wait_until
 from tidegate.database import Database
 from tidegate.handover import SilentHandover
@@ -21,6 +31,7 @@ from tidegate.prepared import Prepared
 from tidegate.python_operation import operation
 from tidegate.runner import Runner
 from tidegate.store import Store
+from tidegate.store.given_rows import PARAMETER
 from tidegate.wake import SilentBell
 
 
@@ -40,6 +51,32 @@ def run_one(store: Store, function: Any) -> str:
     )
     runner.run(job_id, released.fence)
     return job_id
+
+
+def test_a_call_began_when_it_began_however_late_that_is_recorded(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The instant is counted back from the statement that is taken in the end, not from the first in vain."""
+    began: list[datetime] = []
+    tries: list[int] = []
+    succeed = store.workers.succeed
+
+    def in_vain_at_first(*arguments: Any, **named: Any) -> bool:
+        tries.append(1)
+        if len(tries) <= 2:  # half a second goes by between the first and the third
+            raise OperationalError("UPDATE", None, Exception("on purpose"))
+        return succeed(*arguments, **named)
+
+    def made(params: JsonValue) -> int:
+        began.append(time_at(store))
+        return 1
+
+    monkeypatch.setattr(store.workers, "succeed", in_vain_at_first)
+    job_id = run_one(store, made)
+
+    (attempt,) = attempts_of(store, job_id)
+    assert len(tries) == 3
+    assert abs(attempt.call_started_at - began[0]) < timedelta(milliseconds=250)
 
 
 @pytest.fixture
@@ -115,11 +152,11 @@ def test_a_claim_that_was_committed_unheard_is_handed_back(store: Store, monkeyp
             armed.clear()
             raise driver.OperationalError("the answer never came")
 
-    ask = store.database.ask
+    ask_all = store.database.ask_all
 
-    def ask_unheard(prepared: Prepared[Any], values: Mapping[str, Any]) -> Any:
-        answer = ask(prepared, values)
-        if armed and "its_worker" in values:
+    def ask_unheard(prepared: Prepared[Any], values: Mapping[str, Any], *, within: Any = None) -> Any:
+        answer = ask_all(prepared, values, within=within)
+        if armed and "worker" in values.get(PARAMETER, ""):
             armed.clear()
             raise OperationalError("", None, driver.OperationalError("the answer never came"))
         return answer
@@ -127,7 +164,7 @@ def test_a_claim_that_was_committed_unheard_is_handed_back(store: Store, monkeyp
     if store.database.is_sqlite:
         monkeypatch.setattr(dialect, "do_commit", commit_unheard)
     else:  # where a claim is one statement that commits itself
-        monkeypatch.setattr(store.database, "ask", ask_unheard)
+        monkeypatch.setattr(store.database, "ask_all", ask_unheard)
 
     def made(params: JsonValue) -> int:
         raise AssertionError("it was not claimed")

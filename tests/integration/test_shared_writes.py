@@ -119,7 +119,7 @@ def test_results_that_meet_are_each_its_jobs_own(store: Store) -> None:
 
     def record(number: int) -> bool:
         success = Succeeded(content=b'{"n":%d}' % number, content_type="application/json", is_json=True)
-        return store.workers._successes.record_at_once(Success(claim=claims[number], result=success, call=1000))
+        return store.workers._successes.record_at_once(Success(claim=claims[number], result=success, call_began=None))
 
     answers = meet(
         store.database, lambda: store.workers._successes._shared, [lambda each=each: record(each) for each in range(6)]

@@ -17,6 +17,7 @@ from sqlalchemy import (
     update,
 )
 
+from tidegate import clock
 from tidegate.database import Database, Instant, database_now
 from tidegate.job import Claim
 from tidegate.models import attempts, bodies, jobs
@@ -83,11 +84,16 @@ _SUCCEED_AT_ONCE = Prepared(_succeed_at_once(), lambda row: (str(row["id"]), int
 
 @dataclass(frozen=True, kw_only=True)
 class Success:
-    """A result that is to be recorded; `call`: how long its call took, in microseconds."""
+    """A result that is to be recorded; `call_began`: by the monotonic clock, None where there was no call."""
 
     claim: Claim
     result: Succeeded
-    call: int
+    call_began: float | None
+
+    @property
+    def call(self) -> int:
+        """How long ago the call began, in microseconds: to be read when the statement is made."""
+        return 0 if self.call_began is None else round((clock.monotonic() - self.call_began) * 1e6)
 
 
 class Successes:

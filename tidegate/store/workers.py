@@ -17,6 +17,7 @@ from sqlalchemy import (
     update,
 )
 
+from tidegate import clock
 from tidegate.counts import Counts
 from tidegate.database import Database, Instant, database_now
 from tidegate.job import Claim, Wait
@@ -80,7 +81,8 @@ class WorkerStore:
 
     def succeed(self, claim: Claim, result: Succeeded, *, call_seconds: float | None) -> bool:
         """Records the result, unless another won: the deadline, a newer claim. False: the result was dropped."""
-        success = Success(claim=claim, result=result, call=round((call_seconds or 0.0) * 1e6))
+        call_began = None if call_seconds is None else clock.monotonic() - call_seconds
+        success = Success(claim=claim, result=result, call_began=call_began)
         is_usual = not self._database.is_sqlite and not claim.lane_is_troubled
         if is_usual and self._successes.record_at_once(success):
             self._counts.add(FINISHED, claim.operation, State.SUCCEEDED)
