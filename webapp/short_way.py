@@ -12,6 +12,7 @@ from http import HTTPStatus
 from typing import TYPE_CHECKING
 
 from werkzeug.datastructures import Authorization, EnvironHeaders
+from werkzeug.exceptions import ClientDisconnected
 from werkzeug.http import parse_etags
 from werkzeug.wsgi import get_input_stream
 
@@ -99,6 +100,8 @@ class ShortWay:
         limit = own.submit_limit
         limits = _count(environ, Counted("submits", limit.ask(caller.client_id))) if limit else {}
         content = get_input_stream(environ).read()
+        if len(content) < int(environ["CONTENT_LENGTH"]):
+            raise ClientDisconnected("the body ended before its Content-Length")
         submission = submission_of(EnvironHeaders(environ), content, operation, caller.client_id, links.base)
         with own.turns.taken():
             job = own.jobs.submit(submission)
