@@ -46,6 +46,7 @@ class ShortWay:
     def __init__(self, app: "WSGIApplication", gateway: Gateway) -> None:
         self._app = app
         self._own = gateway
+        self._most = min(_SMALL, gateway.settings.max_body)
         self._always = [*SECURITY_HEADERS.items(), *([("Vary", "Origin")] if gateway.settings.cors_origins else [])]
 
     def __call__(self, environ: "WSGIEnvironment", start_response: "StartResponse") -> Iterable[bytes]:
@@ -62,7 +63,7 @@ class ShortWay:
     def _answer(self, environ: "WSGIEnvironment") -> JobAnswer | None:
         if any(environ.get(name) for name in _MORE):
             return None
-        polled, submitted = _polled(environ), _submitted(environ)
+        polled, submitted = _polled(environ), _submitted(environ, self._most)
         base = base_url(environ, self._own.settings.public_url) if polled or submitted else None
         if not base:
             return None
@@ -118,12 +119,12 @@ def _polled(environ: "WSGIEnvironment") -> str | None:
     return path[1] if path else None
 
 
-def _submitted(environ: "WSGIEnvironment") -> str | None:
-    """The operation that a plain submit is for."""
+def _submitted(environ: "WSGIEnvironment", most: int) -> str | None:
+    """The operation that a plain submit is for, of so many bytes at most."""
     if environ["REQUEST_METHOD"] != "POST" or "HTTP_TRANSFER_ENCODING" in environ:
         return None
     length = environ.get("CONTENT_LENGTH", "")
-    if not (length.isascii() and length.isdigit() and int(length) <= _SMALL):
+    if not (length.isascii() and length.isdigit() and int(length) <= most):
         return None
     path = _JOBS.fullmatch(environ["PATH_INFO"])
     return path[1] if path else None

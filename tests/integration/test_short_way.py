@@ -14,6 +14,8 @@ from tidegate.states import State
 from webapp.short_way import ShortWay
 
 TICKET = "ticket="
+SUBMIT = "/v1/operations/echo/jobs"
+JSON = {"Content-Type": "application/json"}
 
 
 class Sides:
@@ -126,6 +128,25 @@ def test_a_result_that_is_not_json_is_told_by_its_type(sides: Sides) -> None:
     assert short.get_json()["result_content_type"] == "image/png"
 
 
+def test_a_long_result_is_told_whole(sides: Sides) -> None:
+    """It is not read with others' jobs."""
+    job_id = sides.web.accepted()
+    content = b'"' + b"x" * 100_000 + b'"'
+    sides.web.succeed(job_id, content, is_json=True)
+    short, long, is_short = sides.answers(f"/v1/jobs/{job_id}", {})
+    assert is_short
+    assert_same(short, long)
+    assert short.get_json()["result"] == "x" * 100_000
+
+
+@pytest.mark.parametrize("settings", [{"max_body": 100}])
+def test_a_body_that_is_too_large_is_refused(sides: Sides) -> None:
+    short, long, is_short = sides.answers(SUBMIT, JSON, b'"' + b"x" * 100 + b'"')
+    assert not is_short
+    assert (short.status_code, long.status_code) == (413, 413)
+    assert sides.web.submit(content=b'"' + b"x" * 98 + b'"').status_code == 202
+
+
 def test_a_job_past_its_deadline_is_504_at_once(sides: Sides) -> None:
     job_id = sides.web.accepted()
     sides.web.pass_deadline(job_id)
@@ -222,10 +243,6 @@ def test_polls_count_against_the_limit_once(sides: Sides) -> None:
     ]
     assert seen[0].headers["RateLimit-Policy"] == '"reads";q=4;w=3600'
     assert sides.dispatched == 2, "what was refused"
-
-
-SUBMIT = "/v1/operations/echo/jobs"
-JSON = {"Content-Type": "application/json"}
 
 
 @pytest.mark.parametrize(

@@ -106,10 +106,15 @@ class CallerStore:
     def get_with_result(self, job_id: str, client_id: str | None) -> JobWithResult | None:
         """As `get`, with what the job brought, as it stands in the job's document."""
         found = self._jobs_with_results.run(job_id)
-        if found and _is_late(found[0]):
-            job = self.get(job_id, client_id)
-            return (job, None) if job else None
-        return found if found and client_id in {None, found[0].client_id} else None
+        if found is None or client_id not in {None, found[0].client_id}:
+            return None
+        job, result = found
+        if _is_late(job):
+            now = self.get(job_id, client_id)
+            return (now, None) if now else None
+        if result and result.is_json and not result.content:
+            result = self.body(job_id, "result")
+        return job, result
 
     def look(self, job_ids: Collection[str]) -> dict[str, Job]:
         """Those of these jobs that there are, as `get` would tell each, in one statement for all; those past their

@@ -4,26 +4,27 @@ from collections.abc import Mapping, Sequence
 from functools import cache
 from typing import Any, TypeAlias
 
-from sqlalchemy import Select, bindparam, case, select
+from sqlalchemy import Select, bindparam, case, func, select
 
 from tidegate.database import Database
 from tidegate.job import Job, StoredBody
 from tidegate.models import bodies, jobs
 from tidegate.prepared import Prepared
+from tidegate.store.given_rows import SMALL
 from tidegate.store.moves import JOB_COLUMNS, job_of
 
 MOST_AT_ONCE = 32
 """How many jobs one of these statements can be asked for."""
 
 JobWithResult: TypeAlias = tuple[Job, StoredBody | None]
-"""A job, and what it brought; of a result that is not JSON, and so does not stand in the job's document, only its
-content type."""
+"""A job, and what it brought. Of a result that is not JSON, and so does not stand in the job's document, it is only the
+content type; of a long one, too: its content is empty, which no JSON is."""
 
 _SIZES = (1, 2, 4, 8, 16, MOST_AT_ONCE)
 _RESULT_COLUMNS = (
     bodies.c.content_type.label("result_type"),
     bodies.c.is_json.label("result_is_json"),
-    case((bodies.c.is_json, bodies.c.content)).label("result"),
+    case((bodies.c.is_json & (func.length(bodies.c.content) <= SMALL), bodies.c.content)).label("result"),
 )
 
 
