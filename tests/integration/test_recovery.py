@@ -58,7 +58,7 @@ def test_what_a_killed_worker_ran_runs_again_within_the_lease_and_two_seconds(
     face: Web, steward: StewardNode, start_worker: StartWorker, lease_seconds: int
 ) -> None:
     doomed = start_worker("io", name="io-doomed", concurrency=4)
-    interrupted = [face.accepted("sleepy_io", b'{"seconds": 6}') for _ in range(4)]
+    interrupted = [face.accepted("sleepy_io", b'{"seconds": 12}') for _ in range(4)]
     await_states(face, interrupted, "running")
     start_worker("io", name="io-2", concurrency=8)
 
