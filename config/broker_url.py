@@ -1,37 +1,45 @@
 """What TIDEGATE_BROKER_URL and TIDEGATE_BELL_URL may say, by the kind of server that the scheme names."""
 
+import os
 from collections.abc import Callable, Mapping
 from importlib.util import find_spec
-from urllib.parse import SplitResult, parse_qsl, urlsplit
+from pathlib import Path
+from urllib.parse import SplitResult, parse_qsl, urlencode, urlsplit
 
 REDIS = frozenset({"redis", "rediss", "redis+socket"})
 AMQP = frozenset({"amqp", "amqps"})
 SQS = "sqs"
 
 _WRITE = {
-    **dict.fromkeys(("redis", "rediss"), "redis://:password@host:6379/0, or rediss:// for TLS"),
+    **dict.fromkeys(
+        ("redis", "rediss"), "redis://:password@host:6379/0, or rediss:// for TLS, with ?ca=/path/to/ca.pem"
+    ),
     "redis+socket": "redis+socket:///path/to/redis.sock",
     **dict.fromkeys(AMQP, "amqp://user:password@host:5672/virtualhost, or amqps:// for TLS, with ?ca=/path/to/ca.pem"),
     SQS: "sqs:// or sqs://keyid:accesskey@/, with ?region=… and, where needed, prefix=… or queues=https://…/",
 }
+_TLS_FILES = {"ca": "ssl_ca_certs", "cert": "ssl_certfile", "key": "ssl_keyfile"}
+"""Files that a URL over TLS may name, and what redis-py and kombu call them in a URL of Redis."""
 # Of a URL of SQS; see docs/brokers.md.
 _SQS_WORDS = frozenset({"region", "prefix", "queues"})
 
 
 def check_broker_url(value: str) -> str:
-    """The URL as it is. ValueError says what may be written, and never what was: there may be a password in it."""
+    """The URL as its client reads it. ValueError says what may be written, and never what was: there may be a password
+    in it.
+    """
     if value:
         _check(value, REDIS | AMQP | {SQS}, "redis://…, rediss://…, redis+socket://…, amqp://…, amqps://… or sqs://…")
     if scheme_of(value) == SQS and (missing := [name for name in ("boto3", "pycurl") if find_spec(name) is None]):
         raise ValueError(f"sqs:// needs {' and '.join(missing)}: pip install -r requirements-sqs.txt")
-    return value
+    return _as_redis_reads_it(value)
 
 
 def check_bell_url(value: str) -> str:
     """As `check_broker_url`, for what Redis alone can do."""
     if value:
         _check(value, REDIS, "redis://…, rediss://… or redis+socket://…")
-    return value
+    return _as_redis_reads_it(value)
 
 
 def scheme_of(url: str) -> str:
@@ -56,11 +64,22 @@ def _check(value: str, schemes: frozenset[str], known: str) -> None:
         is_good = False
     if not is_good:
         raise ValueError(f"write {_WRITE[scheme]}")
+    words = words_of(value)
+    for name in _TLS_FILES:  # a server that is never reached would tell it in the log only
+        if name in words and not (Path(words[name]).is_file() and os.access(words[name], os.R_OK)):
+            raise ValueError(f"the file that {name}= names is not there or can't be read")
 
 
-def _is_redis(parts: SplitResult, _words: Mapping[str, str]) -> bool:
+def _as_redis_reads_it(url: str) -> str:
+    if scheme_of(url) != "rediss":
+        return url
+    words = {_TLS_FILES.get(name, name): said for name, said in words_of(url).items()}
+    return urlsplit(url)._replace(query=urlencode(words, safe="/")).geturl()
+
+
+def _is_redis(parts: SplitResult, words: Mapping[str, str]) -> bool:
     database = parts.path.strip("/")
-    return bool(parts.hostname) and (not database or database.isdecimal())
+    return bool(parts.hostname) and (not database or database.isdecimal()) and _fit_tls(words, parts.scheme == "rediss")
 
 
 def _is_socket(parts: SplitResult, _words: Mapping[str, str]) -> bool:
@@ -68,7 +87,13 @@ def _is_socket(parts: SplitResult, _words: Mapping[str, str]) -> bool:
 
 
 def _is_amqp(parts: SplitResult, words: Mapping[str, str]) -> bool:
-    return bool(parts.hostname) and words.keys() <= ({"ca"} if parts.scheme == "amqps" else set())
+    return bool(parts.hostname) and words.keys() <= _TLS_FILES.keys() and _fit_tls(words, parts.scheme == "amqps")
+
+
+def _fit_tls(words: Mapping[str, str], is_tls: bool) -> bool:
+    """A key is of no use without its certificate; a certificate may have its key in the same file."""
+    files = _TLS_FILES.keys() & words.keys()
+    return is_tls and ("cert" in files or "key" not in files) if files else True
 
 
 def _is_sqs(parts: SplitResult, words: Mapping[str, str]) -> bool:

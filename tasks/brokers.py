@@ -41,9 +41,14 @@ def _redis(url: str) -> dict[str, Any]:
 
 
 def _rabbitmq(url: str) -> dict[str, Any]:
-    parts = urlsplit(url)
-    # Without a name py-amqp believes a good certificate of whichever host.
-    verified = {"server_hostname": parts.hostname, "ca_certs": words_of(url).get("ca")}
+    parts, words = urlsplit(url), words_of(url)
+    verified = {
+        # Without a name py-amqp believes a good certificate of whichever host.
+        "server_hostname": parts.hostname,
+        "ca_certs": words.get("ca"),
+        "certfile": words.get("cert"),
+        "keyfile": words.get("key"),
+    }
     return {
         "broker_url": url.partition("?")[0],
         "broker_use_ssl": verified if parts.scheme == "amqps" else None,

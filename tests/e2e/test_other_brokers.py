@@ -9,8 +9,10 @@ from typing import Any
 import httpx2
 import orjson
 import pytest
+from celery import Celery
 
 from benchmarks.pacing.arrivals import most_within
+from tasks.brokers import settings_for
 from tests.support import rabbitmq, run
 from tests.support.gateway import Gateway
 from tests.support.rabbitmq import RabbitMQ
@@ -44,7 +46,8 @@ def broker(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
 @pytest.fixture(scope="module")
 def gateway(broker: Broker, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
     """The stack of `make run` over that server, with a short lease so that rescues are seen soon."""
-    stack = Gateway(tmp_path_factory.mktemp("gateway"), settings={"BROKER_URL": broker.url, "LEASE_SECONDS": "3"})
+    settings = {"BROKER_URL": broker.url, "LEASE_SECONDS": "3", "EVENTS": "true"}
+    stack = Gateway(tmp_path_factory.mktemp("gateway"), settings=settings)
     try:
         stack.start()
         wait_until(
@@ -109,6 +112,31 @@ def test_a_running_job_is_cancelled_and_one_that_is_late_is_a_504(gateway: Gatew
 
     assert gateway.wait_final(cancelled).status_code == 410
     assert gateway.wait_final(late).status_code == 504
+
+
+def test_what_flower_shows_is_told_over_rabbitmq_and_nothing_over_sqs(gateway: Gateway, broker: Broker) -> None:
+    """Flower lives on the workers' events, where a task's id is its job's, and asks them as `celery inspect` does."""
+    with Celery() as app:
+        app.conf.update(settings_for(broker.url))
+        if isinstance(broker, Sqs):
+            assert not app.conf.worker_enable_remote_control
+            assert not app.conf.worker_send_task_events
+            return
+        pongs = app.control.ping(timeout=20, limit=3)
+        events: list[tuple[str, str]] = []
+        url = ""
+        with app.connection_for_read() as connection:
+            receiver = app.events.Receiver(
+                connection, handlers={"*": lambda event: events.append((event["type"], event.get("uuid", "")))}
+            )
+            # It asks all workers for a sign: after the first it is sure to hear the rest.
+            for _ in receiver.itercapture(timeout=20):
+                url = url or accepted(gateway, "echo")
+                if ("task-succeeded", url.rpartition("/")[2]) in events:
+                    break
+
+    assert {name for pong in pongs for name in pong} == {f"{each}-1@tidegate" for each in ("io", "cpu", "webhooks")}
+    assert ("task-started", url.rpartition("/")[2]) in events
 
 
 def test_steward_and_workers_have_a_pulse(gateway: Gateway) -> None:

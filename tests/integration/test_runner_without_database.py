@@ -3,13 +3,14 @@
 import logging
 import sqlite3
 import threading
-from collections.abc import Iterator, Mapping
-from datetime import datetime, timedelta
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
 from pydantic import JsonValue
-from sqlalchemy import text
+from sqlalchemy import make_url, text
 from sqlalchemy.exc import OperationalError
 
 from tests.support.jobs import (
@@ -21,8 +22,8 @@ from tests.support.jobs import (
     release_one,
     row_of,
     submit,
-    time_at,
 )
+from tests.support.proxy import Proxy
 from tests.support.waiting import wait_until
 from tidegate.database import Database
 from tidegate.handover import SilentHandover
@@ -51,32 +52,6 @@ def run_one(store: Store, function: Any) -> str:
     )
     runner.run(job_id, released.fence)
     return job_id
-
-
-def test_a_call_began_when_it_began_however_late_that_is_recorded(
-    store: Store, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The instant is counted back from the statement that is taken in the end, not from the first in vain."""
-    began: list[datetime] = []
-    tries: list[int] = []
-    succeed = store.workers.succeed
-
-    def in_vain_at_first(*arguments: Any, **named: Any) -> bool:
-        tries.append(1)
-        if len(tries) <= 2:  # half a second goes by between the first and the third
-            raise OperationalError("UPDATE", None, Exception("on purpose"))
-        return succeed(*arguments, **named)
-
-    def made(params: JsonValue) -> int:
-        began.append(time_at(store))
-        return 1
-
-    monkeypatch.setattr(store.workers, "succeed", in_vain_at_first)
-    job_id = run_one(store, made)
-
-    (attempt,) = attempts_of(store, job_id)
-    assert len(tries) == 3
-    assert abs(attempt.call_started_at - began[0]) < timedelta(milliseconds=250)
 
 
 @pytest.fixture
@@ -114,6 +89,74 @@ def test_an_outcome_is_offered_until_the_locked_database_takes_it(
     assert "progress not written" in caplog.text, "a progress that can't be written does not end the attempt"
     assert row_of(impatient_store, job_id).state == "succeeded"
     assert outcomes_of(impatient_store, job_id) == ["succeeded"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Breakable:
+    """A store, and what takes its database away and gives it back."""
+
+    store: Store
+    take_away: Callable[[], object]
+    give_back: Callable[[], object]
+
+
+@pytest.fixture
+def breakable_sqlite(impatient_store: Store) -> Iterator[Breakable]:
+    locker = sqlite3.connect(
+        str(impatient_store.database.engine.url.database), isolation_level=None, check_same_thread=False
+    )
+    yield Breakable(
+        store=impatient_store,
+        take_away=lambda: locker.execute("BEGIN IMMEDIATE"),
+        give_back=lambda: locker.execute("ROLLBACK"),
+    )
+    locker.close()
+
+
+@pytest.fixture
+def breakable_postgresql(postgresql_url: str) -> Iterator[Breakable]:
+    url = make_url(postgresql_url)
+    with Proxy(url.port or 5432) as proxy:
+        through = url.set(host="127.0.0.1", port=proxy.port).render_as_string(hide_password=False)
+        database = Database(through)
+        yield Breakable(store=Store(database), take_away=proxy.refuse, give_back=proxy.forward)
+        database.close()
+
+
+@pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.postgresql)])
+def breakable(request: pytest.FixtureRequest) -> Breakable:
+    given: Breakable = request.getfixturevalue(f"breakable_{request.param}")
+    return given
+
+
+@pytest.mark.parametrize("outcome", ["succeeded", "error"])
+def test_an_outage_while_the_outcome_is_recorded_does_not_move_the_start_of_the_call(
+    breakable: Breakable, outcome: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.WARNING)
+    called_at: list[datetime] = []
+
+    def give_back_after_two_refusals() -> None:  # 0.6 s lie between those and the next try
+        wait_until(lambda: caplog.text.count("trying on") >= 2, description="the outcome was offered twice in vain")
+        breakable.give_back()
+
+    giving_back = threading.Thread(target=give_back_after_two_refusals)
+
+    def made(params: JsonValue) -> int:
+        called_at.append(datetime.now(UTC))
+        breakable.take_away()
+        giving_back.start()
+        if outcome == "error":
+            raise RuntimeError("no luck")
+        return 1
+
+    job_id = run_one(breakable.store, made)
+
+    giving_back.join()
+    (attempt,) = attempts_of(breakable.store, job_id)
+    assert attempt.outcome == outcome
+    assert attempt.call_started_at < called_at[0] + timedelta(seconds=0.3)
+    assert attempt.ended_at > called_at[0] + timedelta(seconds=0.6)
 
 
 def test_an_outcome_survives_the_loss_of_every_connection(postgresql_url: str) -> None:

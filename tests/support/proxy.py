@@ -3,6 +3,7 @@
 import contextlib
 import select
 import socket
+import ssl
 import threading
 from types import TracebackType
 from typing import Self
@@ -90,6 +91,8 @@ class Proxy:
                 data = each.recv(65536)
                 if not data:
                     return
+                while isinstance(each, ssl.SSLSocket) and (left := each.pending()):  # which select does not see
+                    data += each.recv(left)
                 (far if each is near else near).sendall(data)
 
 

@@ -6,6 +6,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from tests.support.processes import ChildProcess, free_port, is_listening
+from tests.support.tls import Certificates
 from tests.support.waiting import wait_until
 
 NOT_FOUND = "no RabbitMQ server found: install it (Debian: apt install rabbitmq-server, macOS: brew install rabbitmq)"
@@ -22,9 +23,12 @@ def find_server() -> Path | None:
 
 
 class RabbitMQ:
-    """One node with its data in `folder`: what was confirmed is there after a kill -9."""
+    """One node with its data in `folder`: what was confirmed is there after a kill -9.
 
-    def __init__(self, folder: Path) -> None:
+    With `certificates` it also listens on `tls_port`, for clients that show one.
+    """
+
+    def __init__(self, folder: Path, *, certificates: Certificates | None = None) -> None:
         script = find_server()
         if script is None:
             raise RuntimeError(NOT_FOUND)
@@ -56,7 +60,8 @@ class RabbitMQ:
                 "RUNNING_UNDER_SYSTEMD": "1",
             },
         )
-        (folder / "rabbitmq.conf").write_text("")
+        self.tls_port = free_port()
+        (folder / "rabbitmq.conf").write_text(_tls(self.tls_port, certificates) if certificates else "")
         (folder / "enabled_plugins").write_text("[].\n")
 
     def start(self) -> None:
@@ -95,3 +100,14 @@ class RabbitMQ:
             connection.sendall(b"AMQP\x00\x00\x09\x01")
             return bool(connection.recv(1))
         return False
+
+
+def _tls(port: int, certificates: Certificates) -> str:
+    return f"""\
+listeners.ssl.1 = 127.0.0.1:{port}
+ssl_options.cacertfile = {certificates.authority}
+ssl_options.certfile = {certificates.server}
+ssl_options.keyfile = {certificates.server_key}
+ssl_options.verify = verify_peer
+ssl_options.fail_if_no_peer_cert = true
+"""

@@ -22,8 +22,15 @@ def connection_to(url: str) -> object:
         ("rediss://host/0", {"ssl_cert_reqs": "required"}),
         ("rediss://host/0?ssl_cert_reqs=none", {"ssl_cert_reqs": ssl.CERT_NONE}),
         ("amqp://host", None),
-        ("amqps://host", {"server_hostname": "host", "ca_certs": None}),
-        ("amqps://u:p@host:5671/v?ca=/etc/ca.pem", {"server_hostname": "host", "ca_certs": "/etc/ca.pem"}),
+        (
+            "rediss://host/0?ssl_ca_certs=/etc/ca.pem&ssl_certfile=/c.pem",
+            {"ssl_ca_certs": "/etc/ca.pem", "ssl_certfile": "/c.pem"},  # redis-py verifies unless it is told not to
+        ),
+        ("amqps://host", {"server_hostname": "host", "ca_certs": None, "certfile": None, "keyfile": None}),
+        (
+            "amqps://u:p@host:5671/v?ca=/etc/ca.pem&cert=/c.pem&key=/c.key",
+            {"server_hostname": "host", "ca_certs": "/etc/ca.pem", "certfile": "/c.pem", "keyfile": "/c.key"},
+        ),
     ],
 )
 def test_over_tls_the_server_must_be_who_it_says(url: str, wanted: object) -> None:

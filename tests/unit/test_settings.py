@@ -67,6 +67,9 @@ def test_without_an_environment_the_defaults_hold(tmp_path: Path) -> None:
         ("BROKER_URL", "amqp://u:secret@[host/"),
         ("BROKER_URL", "amqp://u:secret@one;amqp://u:secret@two"),
         ("BROKER_URL", "amqp://u:secret@host/?heartbeat=1"),
+        ("BROKER_URL", "redis://:secret@host/0?ca=/etc/ca.pem"),
+        ("BROKER_URL", "amqp://u:secret@host/?ca=/etc/ca.pem"),
+        ("BROKER_URL", "amqps://u:secret@host/?key=/etc/client.key"),
         ("BROKER_URL", "sqs://key@/"),
         ("BROKER_URL", "sqs://key:secret@/queue"),
         ("BROKER_URL", "sqs://?visibility_timeout=1"),
@@ -161,7 +164,7 @@ def test_a_database_of_either_kind_may_be_given(monkeypatch: pytest.MonkeyPatch,
         "redis+socket:///run/redis.sock",
         "amqp://u:p@host:5672/vhost",
         "amqp://u:p@[::1]//",
-        "amqps://u:p@host/vhost?ca=/etc/ca.pem",
+        "amqps://u:p@host/vhost",
         "sqs://",
         "sqs://key:secret%2F@/?region=eu-central-1&prefix=shop-",
         "sqs://?queues=https://sqs.eu-central-1.amazonaws.com/123456789012/tidegate-",
@@ -172,6 +175,38 @@ def test_each_kind_of_broker_may_be_given(monkeypatch: pytest.MonkeyPatch, url: 
     monkeypatch.setenv("TIDEGATE_BROKER_URL", url)
 
     assert read().broker_url == read().bell == url
+
+
+@pytest.mark.parametrize(
+    ("url", "known_as"),
+    [
+        ("amqps://u:p@host/vhost?ca={}&cert={}&key={}", "amqps://u:p@host/vhost?ca={}&cert={}&key={}"),
+        (
+            "rediss://:p%2F@host/0?ca={}&cert={}&key={}",
+            "rediss://:p%2F@host/0?ssl_ca_certs={}&ssl_certfile={}&ssl_keyfile={}",
+        ),
+        ("rediss://host/0?ssl_cert_reqs=none", "rediss://host/0?ssl_cert_reqs=none"),
+    ],
+)
+def test_certificates_have_the_same_words_for_every_broker(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, url: str, known_as: str
+) -> None:
+    files = [tmp_path / name for name in ("ca.pem", "client.pem", "client.key")]
+    for file in files:
+        file.touch()
+    monkeypatch.setenv("TIDEGATE_BROKER_URL", url.format(*files))
+
+    assert read().broker_url == read().bell == known_as.format(*files)
+
+
+@pytest.mark.parametrize("setting", ["BROKER_URL", "BELL_URL"])
+def test_a_certificate_that_is_not_there_stops_the_start(monkeypatch: pytest.MonkeyPatch, setting: str) -> None:
+    monkeypatch.setenv(f"TIDEGATE_{setting}", "rediss://:hidden@host/0?ca=/nowhere/ca.pem")
+
+    with pytest.raises(ConfigurationError, match=f"TIDEGATE_{setting}: the file that ca= names is not there") as error:
+        read()
+
+    assert "hidden" not in str(error.value)
 
 
 def test_a_bell_of_its_own_goes_before_the_broker(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,0 +1,50 @@
+"""Certificates of an authority of one's own, and TLS before a server that has none itself."""
+
+import socket
+import ssl
+from pathlib import Path
+
+import trustme
+
+from tests.support.proxy import Proxy
+
+
+class Certificates:
+    """Files in `folder`: an authority's, and of it a server's for 127.0.0.1 and a client's."""
+
+    def __init__(self, folder: Path) -> None:
+        authority, stranger = trustme.CA(), trustme.CA()
+        self.authority = folder / "ca.pem"
+        self.stranger = folder / "stranger.pem"
+        """An authority that has signed none of these."""
+        self.server, self.server_key = folder / "server.pem", folder / "server.key"
+        self.client, self.client_key = folder / "client.pem", folder / "client.key"
+        authority.cert_pem.write_to_path(str(self.authority))
+        stranger.cert_pem.write_to_path(str(self.stranger))
+        for certificate, key, name in (
+            (self.server, self.server_key, "127.0.0.1"),
+            (self.client, self.client_key, "client.example"),
+        ):
+            issued = authority.issue_cert(name)
+            certificate.write_bytes(b"".join(each.bytes() for each in issued.cert_chain_pems))
+            key.write_bytes(issued.private_key_pem.bytes())
+
+
+class TlsProxy(Proxy):
+    """Speaks TLS to those who call, and asks each for a certificate; what is behind it speaks plainly."""
+
+    def __init__(self, target_port: int, certificates: Certificates) -> None:
+        self._context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        self._context.load_cert_chain(certificates.server, certificates.server_key)
+        self._context.load_verify_locations(certificates.authority)
+        self._context.verify_mode = ssl.CERT_REQUIRED
+        super().__init__(target_port)
+
+    def _join(self, near: socket.socket) -> None:
+        near.settimeout(5)  # of a handshake that does not end
+        try:
+            wrapped = self._context.wrap_socket(near, server_side=True)
+        except OSError:
+            near.close()
+            return
+        super()._join(wrapped)
