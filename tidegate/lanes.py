@@ -40,8 +40,10 @@ class Lanes:
         While the database can't be reached, only a `fresh` look raises; others get what was last seen: a forecast
         must not turn the answer to a submit that is committed into a refusal.
         """
+        if not fresh and self._are_fresh():
+            return self._views  # without the lock, for which polls would queue
         with self._lock:
-            if fresh or clock.monotonic() - self._read_at > _FRESH_SECONDS:
+            if fresh or not self._are_fresh():
                 try:
                     self._read()
                 except UNREACHABLE:
@@ -49,6 +51,9 @@ class Lanes:
                         raise
                     self._read_at = clock.monotonic()
             return self._views
+
+    def _are_fresh(self) -> bool:
+        return clock.monotonic() - self._read_at <= _FRESH_SECONDS
 
     def submitted(self, job: Job) -> None:
         """Notes a job that no sample has counted yet."""
@@ -63,6 +68,8 @@ class Lanes:
 
     def submitted_before(self, downstream: str, instant: datetime) -> int:
         """How many of those were created before this instant."""
+        if not self._submitted[downstream].by_client:
+            return 0
         with self._lock:
             return self._submitted[downstream].before(instant)
 

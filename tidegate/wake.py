@@ -25,7 +25,8 @@ CHANGES = "tidegate:changed"
 _SOCKET = "redis+socket://"
 _TIMEOUT_SECONDS = 0.5
 _GATHER_SECONDS = 0.003
-# Then rings are gathered for longer: in a burst of submits each message would take its time from the burst.
+# When more than so many came together they are gathered for longer: in a burst each message takes time from it.
+_FEW = 2
 _REST_SECONDS = 0.01
 _AFTER_FAILURE_SECONDS = 1.0
 # More are told as "any": nobody needs to remember what was not sent while Redis was away.
@@ -64,6 +65,7 @@ class RedisBell:
         # Without a lock, which a fork could leave held: appending and popping are atomic.
         self._changed: deque[str] = deque()
         self._any_changed = False
+        self._rings = 0  # since the last message, about
         self._rung = threading.Event()
         self._start = threading.Lock()
         self._thread: threading.Thread | None = None
@@ -82,6 +84,7 @@ class RedisBell:
         self._send_soon()
 
     def _send_soon(self) -> None:
+        self._rings += 1
         self._rung.set()
         if self._thread is None or not self._thread.is_alive():  # also after a fork, where the thread stayed behind
             with self._start:
@@ -94,6 +97,7 @@ class RedisBell:
             self._rung.wait()
             clock.sleep(_GATHER_SECONDS)
             self._rung.clear()
+            rings, self._rings = self._rings, 0
             try:
                 self._publish()
             except (redis.RedisError, OSError) as error:
@@ -101,7 +105,8 @@ class RedisBell:
                 self._any_changed = True  # told with the next ring
                 clock.sleep(_AFTER_FAILURE_SECONDS)
             else:
-                clock.sleep(_REST_SECONDS)
+                if rings > _FEW:
+                    clock.sleep(_REST_SECONDS)
 
     def _publish(self) -> None:
         wakes_steward, self._wakes_steward = self._wakes_steward, False
