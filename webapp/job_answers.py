@@ -65,9 +65,9 @@ def answer_about(
     return JobAnswer(status=status, headers=headers, body=orjson.dumps(document))
 
 
-def accepted_answer(job: Job, jobs: Jobs, links: Links, *, path: str | None = None) -> JobAnswer:
+def accepted_answer(job: Job, jobs: Jobs, links: Links) -> JobAnswer:
     """The answer to a submit: 202 and where to look, whatever the job's state by now."""
-    answer = answer_about(job, None, jobs, links, path=path, status=202)
+    answer = answer_about(job, None, jobs, links, status=202)
     answer.headers["Location"] = links.base + job_path(job)
     answer.headers.setdefault("Retry-After", "1")  # the end of a replayed job can be read at once
     del answer.headers["ETag"]  # it names what GET shows

@@ -12,7 +12,6 @@ from http import HTTPStatus
 from typing import TYPE_CHECKING
 
 from werkzeug.datastructures import Authorization, EnvironHeaders
-from werkzeug.exceptions import ClientDisconnected
 from werkzeug.http import parse_etags
 from werkzeug.wsgi import get_input_stream
 
@@ -24,7 +23,7 @@ from webapp.auth import caller_with
 from webapp.base_url import base_url
 from webapp.job_answers import HTTP_STATUS, JobAnswer, accepted_answer, answer_about, entity_tag
 from webapp.limits import COUNTED, Counted
-from webapp.submit_headers import submission_of, traceparent_in
+from webapp.submit_headers import check_whole, submission_of, traceparent_in
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
@@ -101,9 +100,9 @@ class ShortWay:
         limit = own.submit_limit
         limits = _count(environ, Counted("submits", limit.ask(caller.client_id))) if limit else {}
         content = get_input_stream(environ).read()
-        if len(content) < int(environ["CONTENT_LENGTH"]):
-            raise ClientDisconnected("the body ended before its Content-Length")
-        submission = submission_of(EnvironHeaders(environ), content, operation, caller.client_id, links.base)
+        headers = EnvironHeaders(environ)
+        check_whole(content, int(environ["CONTENT_LENGTH"]), headers)
+        submission = submission_of(headers, content, operation, caller.client_id, links.base)
         with own.turns.taken():
             job = own.jobs.submit(submission)
         answer = accepted_answer(job, own.jobs, links)

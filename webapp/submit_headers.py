@@ -5,6 +5,7 @@ from datetime import UTC, datetime, timedelta
 
 from pydantic import AwareDatetime, TypeAdapter, ValidationError
 from werkzeug.datastructures import Headers
+from werkzeug.exceptions import ClientDisconnected
 from werkzeug.http import parse_date
 
 from tidegate.delivery import Webhook
@@ -21,9 +22,8 @@ _TRACEPARENT = re.compile(r"00-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a
 
 
 def submission_of(headers: Headers, content: bytes, operation: str, client_id: str, base_url: str) -> Submission:
-    """What is submitted. Raises InvalidHeader for a header of the contract that can't be read, UnsupportedBody for a
-    body that is encoded."""
-    check_encoding(headers)
+    """What is submitted, with a body that is whole. Raises InvalidHeader for a header of the contract that can't be
+    read."""
     return Submission(
         operation=operation,
         body=Body(content=content, content_type=headers.get("Content-Type", "")),
@@ -36,8 +36,11 @@ def submission_of(headers: Headers, content: bytes, operation: str, client_id: s
     )
 
 
-def check_encoding(headers: Headers) -> None:
-    """Raises UnsupportedBody for a body that is encoded."""
+def check_whole(content: bytes, length: int | None, headers: Headers) -> None:
+    """Raises ClientDisconnected for a body that was cut off, which must not become a job, and UnsupportedBody for one
+    that is encoded. `length`: what was announced; None: nothing."""
+    if length is not None and len(content) < length:
+        raise ClientDisconnected("the body ended before its Content-Length")
     if headers.get("Content-Encoding", "identity").strip().lower() != "identity":
         raise UnsupportedBody("send the body without Content-Encoding: it is passed on as it is")
 

@@ -1,7 +1,6 @@
 """Reads a submit: body and headers of this request become a Submission."""
 
 from flask import request
-from werkzeug.exceptions import ClientDisconnected
 
 from tidegate.delivery import Webhook
 from tidegate.errors import BodyTooLarge
@@ -9,7 +8,7 @@ from tidegate.submission import Submission
 from webapp import gateway
 from webapp.auth import caller
 from webapp.documents import absolute
-from webapp.submit_headers import check_encoding, submission_of, traceparent_in, webhook_in
+from webapp.submit_headers import check_whole, submission_of, traceparent_in, webhook_in
 
 
 def submission(operation: str) -> Submission:
@@ -34,7 +33,5 @@ def whole_body() -> bytes:
     most = gateway().settings.max_body
     if len(content) > most:
         raise BodyTooLarge(f"at most {most} bytes are taken")
-    if request.content_length is not None and len(content) < request.content_length:
-        raise ClientDisconnected("the body ended before its Content-Length")
-    check_encoding(request.headers)
+    check_whole(content, request.content_length, request.headers)
     return content
