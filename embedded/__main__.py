@@ -7,6 +7,7 @@ from pathlib import Path
 from alembic.util import CommandError
 from sqlalchemy.exc import SQLAlchemyError
 
+from config.garbage import spare_what_is_loaded
 from config.settings import Settings, settings
 from config.web_server import allow_files
 from embedded.output import Output
@@ -43,6 +44,7 @@ def _run(current: Settings) -> int:
     check_ports(current)
     allow_files(current)
     _migrate(current.database)
+    spare_what_is_loaded()
 
     supervisor = Supervisor(groups, run_folder, output)
     for number in (signal.SIGINT, signal.SIGTERM):

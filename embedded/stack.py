@@ -4,14 +4,16 @@ import http.client
 import json
 import socket
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 from config import web_server
 from config.settings import Settings, environment
 from embedded import broker
 from embedded.processes import Program
+from tidegate import clock
 from tidegate.delivery import QUEUE as WEBHOOKS
 from tidegate.errors import ConfigurationError
 
@@ -92,6 +94,7 @@ def _workers(settings: Settings, surroundings: Mapping[str, str]) -> Group:
         arguments=(sys.executable, "-m", "tasks.steward"),
         environment=surroundings,
         grace=grace,
+        is_ready=_beats_since_now(settings.run_folder.resolve() / "steward.alive"),
     )
 
     def worker(name: str, queue: str, pool: str, concurrency: int) -> Program:
@@ -116,6 +119,19 @@ def _workers(settings: Settings, surroundings: Mapping[str, str]) -> Group:
         worker("cpu-1", "cpu", "prefork", settings.cpu_concurrency),
         worker("webhooks-1", WEBHOOKS, "threads", settings.webhook_concurrency),
     )
+
+
+def _beats_since_now(pulse: Path) -> Callable[[], bool]:
+    """Whether the file was touched after this call: its process does its work, one before it may have left the file."""
+    began = clock.now().timestamp()
+
+    def beats() -> bool:
+        try:
+            return pulse.stat().st_mtime >= began
+        except OSError:
+            return False
+
+    return beats
 
 
 def _health(host: str, port: int) -> dict[str, Any] | None:

@@ -6,6 +6,7 @@ Our own code because none of circus, supervisor and honcho has restart backoff, 
 
 from collections.abc import Callable, Iterable, Sequence
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 
 from embedded.output import Output
@@ -56,16 +57,16 @@ class Supervisor:
             self.stop()
 
     def start(self, limit: timedelta = START_LIMIT) -> list[SupervisedProcess]:
-        """Starts group by group, each when all before it are ready; returns what is not ready within `limit`.
+        """Starts group by group, each when all before it are ready; returns what is not ready `limit` after its start.
 
         Also returns, with nothing, as soon as a stop is requested.
         """
-        give_up_at = clock.monotonic() + limit.total_seconds()
         for group in self._groups:
             self._started.append(group)
             for process in group:
                 process.start()
-            self._watch_until(lambda: not self._not_ready() or clock.monotonic() >= give_up_at)
+            give_up_at = clock.monotonic() + limit.total_seconds()
+            self._watch_until(partial(self._is_ready_or_late, give_up_at))
             if self._stop_requests:
                 return []
             if late := self._not_ready():
@@ -90,6 +91,9 @@ class Supervisor:
                     self._output.complain(f"{process.program.name} did not stop in time and is killed")
                 process.kill()
         self._started.clear()
+
+    def _is_ready_or_late(self, give_up_at: float) -> bool:
+        return not self._not_ready() or clock.monotonic() >= give_up_at
 
     def _not_ready(self) -> list[SupervisedProcess]:
         return [process for process in self.processes if not process.is_ready()]

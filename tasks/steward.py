@@ -10,6 +10,7 @@ from datetime import timedelta
 
 from config import logs
 from config import tracing as spans
+from config.garbage import spare_what_is_loaded
 from config.registry import load_registry
 from config.settings import settings
 from tasks.census import Census, Presence
@@ -187,6 +188,7 @@ def main() -> int:
     courier_ear = ear_for(current.bell, DELIVERIES)
     courier_wait = courier_ear.wait if courier_ear else stopped.wait
     threading.Thread(target=run, args=(courier.run_once, courier_wait, stopped), name="courier", daemon=True).start()
+    spare_what_is_loaded()
     run(steward.run_once, ear.wait if ear else stopped.wait, stopped)
     log.info("steward stops")
     try:

@@ -14,6 +14,7 @@ from typing import Any
 from celery import signals
 
 from config import logs, tracing
+from config.garbage import spare_what_is_loaded
 from config.registry import load_registry_with_secrets
 from config.settings import settings
 from config.webhook_keyring import load_keyring
@@ -108,6 +109,7 @@ def _prepare(sender: str, options: Mapping[str, Any], **_: Any) -> None:
     except ConfigurationError as error:
         print(error, file=sys.stderr)  # noqa: T201 - the log is not set up yet
         sys.exit(2)
+    spare_what_is_loaded()  # also for the children
 
 
 @signals.celeryd_init.connect
@@ -150,6 +152,7 @@ def _begin(sender: Any, **_: Any) -> None:
     _heartbeats.append(heartbeat)
     heartbeat.start()
     bell().ring()
+    spare_what_is_loaded()
 
 
 def _tell_all() -> None:
@@ -164,6 +167,7 @@ def _begin_child(**_: Any) -> None:
     runner()
     signals.task_prerun.connect(_die_of_sigterm, weak=False)
     signals.task_postrun.connect(_exit_on_sigterm, weak=False)
+    spare_what_is_loaded()
 
 
 def _die_of_sigterm(**_: Any) -> None:

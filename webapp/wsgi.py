@@ -1,6 +1,7 @@
 """The application for a WSGI server; `python -m webapp` starts one with it."""
 
 from config import logs, tracing
+from config.garbage import spare_what_is_loaded
 from config.settings import settings
 from webapp import create_app, gateway
 from webapp.stopping import when_asked_to_stop
@@ -19,3 +20,4 @@ def _stop() -> None:
 
 own.count_writer.start()
 when_asked_to_stop(_stop)
+spare_what_is_loaded()

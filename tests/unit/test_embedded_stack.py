@@ -1,0 +1,21 @@
+"""When the parts of the embedded stack count as ready."""
+
+import os
+from pathlib import Path
+
+from config.settings import Settings
+from embedded.stack import programs
+
+
+def test_the_steward_is_ready_when_it_has_made_a_turn_since_this_start(tmp_path: Path) -> None:
+    settings = Settings(data=tmp_path, broker_url="redis://127.0.0.1:1")
+    pulse = settings.run_folder / "steward.alive"
+    pulse.parent.mkdir(parents=True)
+    pulse.touch()
+    os.utime(pulse, (1, 1))
+    (steward,) = [program for group in programs(settings) for program in group if program.name == "steward"]
+    assert not steward.is_ready(), "that is what an earlier one left"
+    pulse.touch()
+    assert steward.is_ready()
+    pulse.unlink()
+    assert not steward.is_ready()
