@@ -30,6 +30,9 @@ def _redis(url: str) -> dict[str, Any]:
         # kombu's own choice for rediss:// is a connection that believes any certificate.
         "broker_use_ssl": {"ssl_cert_reqs": "required"} if url.startswith("rediss:") else None,
         "broker_transport_options": {
+            # What a worker has taken is not kept in Redis too until it begins: that would be two of the three round
+            # trips of a message, for nothing. One that dies with its worker is released again from its row.
+            "ack_emulation": False,
             # Of opening a connection: else kombu sleeps 2 s, 4 s, ... between tries and the steward stands still.
             "max_retries": 0,
             "socket_timeout": PUBLISH_SECONDS,

@@ -9,7 +9,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
-from sqlalchemy import Dialect, Engine, PoolProxiedConnection, Select, UpdateBase
+from sqlalchemy import Dialect, Engine, PoolProxiedConnection, SelectBase, UpdateBase
 from sqlalchemy.engine.interfaces import DBAPICursor
 from sqlalchemy.exc import DBAPIError
 
@@ -24,7 +24,7 @@ class Prepared(Generic[T]):
     By itself, it also commits by itself.
     """
 
-    statement: Select[Any] | UpdateBase
+    statement: SelectBase | UpdateBase
     read: Callable[[Mapping[str, Any]], T]
 
 

@@ -115,6 +115,9 @@ class Runner:
             log.exception("job %s: its outcome could not be stored", claim.job_id)
             outcome = Failed(code=ErrorCode.OPERATION_ERROR, message="the outcome could not be stored")
             won = until_answered(claim.job_id, lambda: self._record(claim, outcome, _seconds_since(began)))
+        # Somebody waits for these; nobody for what follows.
+        self._bell.changed(claim.job_id)
+        self._bell.ring()
         self._count(claim, outcome, call_seconds, won=won)
         log.log(
             logging.INFO if won else logging.WARNING,
@@ -125,8 +128,6 @@ class Runner:
             _told(outcome),
             "" if won else "; too late, another result stands",
         )
-        self._bell.ring()
-        self._bell.changed(claim.job_id)
 
     def _attempt(self, claim: Claim) -> tuple[Outcome, float | None]:
         """The outcome, and when the call began, by the monotonic clock (None: it did not)."""

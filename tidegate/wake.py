@@ -24,10 +24,11 @@ CHANGES = "tidegate:changed"
 # As kombu writes the scheme of a socket, which is unix:// to redis-py.
 _SOCKET = "redis+socket://"
 _TIMEOUT_SECONDS = 0.5
+# Between two messages; the first after a rest goes out at once.
 _GATHER_SECONDS = 0.003
-# When more than so many came together they are gathered for longer: in a burst each message takes time from it.
+# When more than so many rings came together they are gathered for longer: in a burst each message takes time from it.
 _FEW = 2
-_REST_SECONDS = 0.01
+_BURST_SECONDS = 0.013
 _AFTER_FAILURE_SECONDS = 1.0
 # More are told as "any": nobody needs to remember what was not sent while Redis was away.
 _MOST_NAMED = 5000
@@ -93,9 +94,10 @@ class RedisBell:
                     self._thread.start()
 
     def _send(self) -> None:
+        rests_until = 0.0
         while True:
             self._rung.wait()
-            clock.sleep(_GATHER_SECONDS)
+            clock.sleep(rests_until - clock.monotonic())
             self._rung.clear()
             rings, self._rings = self._rings, 0
             try:
@@ -104,9 +106,7 @@ class RedisBell:
                 log.warning("could not ring, steward and watchers look by themselves once a second: %s", error)
                 self._any_changed = True  # told with the next ring
                 clock.sleep(_AFTER_FAILURE_SECONDS)
-            else:
-                if rings > _FEW:
-                    clock.sleep(_REST_SECONDS)
+            rests_until = clock.monotonic() + (_BURST_SECONDS if rings > _FEW else _GATHER_SECONDS)
 
     def _publish(self) -> None:
         wakes_steward, self._wakes_steward = self._wakes_steward, False

@@ -47,6 +47,19 @@ def gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
         stack.stop()
 
 
+@pytest.fixture(autouse=True)
+def _web_is_back(gateway: Gateway) -> None:
+    """Whoever killed it last may not have waited for it."""
+
+    def is_back() -> bool:
+        try:
+            return gateway.client.get("/health/live").status_code == 200
+        except httpx2.TransportError:
+            return False
+
+    wait_until(is_back, description="the web server is back", timeout_seconds=60)
+
+
 @pytest.fixture(scope="module")
 def page() -> Iterator[Page]:
     """A page of another origin in a headless Chromium."""

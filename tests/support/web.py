@@ -96,7 +96,13 @@ class Web:
         self.declare()
         released = {job.job_id: job for job in Gate(self.store.lanes).run_once().released}
         claim = self.store.claims.take(
-            job_id, released[job_id].fence, worker="io-1", pid=1, lease=LEASE, attempt_timeouts={}
+            job_id,
+            released[job_id].fence,
+            worker="io-1",
+            pid=1,
+            lease=LEASE,
+            # Else its place would be free again after the margin of 2 s, in the middle of a test that is held up.
+            attempt_timeouts={released[job_id].operation: timedelta(minutes=1)},
         )
         assert claim is not None
         return claim

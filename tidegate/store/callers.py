@@ -23,14 +23,13 @@ from tidegate.store.moves import (
     ENDS,
     IN_TIME,
     IS_OPEN,
-    JOB_COLUMNS,
     count_ends,
     ended,
     forget_attempts,
     job_from,
     lock_rows,
 )
-from tidegate.store.reading import MOST_AT_ONCE, JobWithResult, read_jobs, read_jobs_with_results
+from tidegate.store.reading import MOST_AT_ONCE, MOST_READ, JobWithResult, read_jobs, read_jobs_with_results
 from tidegate.store.recording import NewJob, can_be_recorded_at_once, record, record_at_once
 
 _BODY = Prepared(
@@ -117,7 +116,7 @@ class CallerStore:
         return job, result
 
     def look(self, job_ids: Collection[str]) -> dict[str, Job]:
-        """Those of these jobs that there are, as `get` would tell each, in one statement for all; those past their
+        """Those of these jobs that there are, as `get` would tell each, a statement for some hundreds; those past their
         deadline are expired first, in two more."""
         found = self._find(job_ids)
         if late := [job.id for job in found.values() if _is_late(job)]:
@@ -180,9 +179,9 @@ class CallerStore:
         return self.get(job_id, client_id)
 
     def _find(self, job_ids: Collection[str]) -> dict[str, Job]:
-        with self._database.reading() as connection:
-            rows = connection.execute(select(*JOB_COLUMNS).where(jobs.c.id.in_(job_ids)))
-            return {row.id: job_from(row) for row in rows}
+        ids = [*job_ids]
+        batches = [ids[begin : begin + MOST_READ] for begin in range(0, len(ids), MOST_READ)]
+        return {job.id: job for batch in batches for job in read_jobs(self._database, batch) if job}
 
     def _expire(self, which: ColumnElement[bool]) -> None:
         late = update(jobs).where(which, IS_OPEN, ~IN_TIME).values(**ended(State.EXPIRED))

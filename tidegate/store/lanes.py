@@ -3,9 +3,10 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from itertools import cycle
 from typing import Any
 
-from sqlalchemy import BigInteger, Connection, Integer, Row, bindparam, func, select, type_coerce
+from sqlalchemy import BigInteger, Connection, Integer, bindparam, func, select, type_coerce
 
 from tidegate import pacing
 from tidegate.clock import from_microseconds
@@ -13,12 +14,13 @@ from tidegate.database import Database, database_now
 from tidegate.job import Released
 from tidegate.models import attempts, downstreams, jobs
 from tidegate.operations import Queue
+from tidegate.prepared import Prepared
 from tidegate.states import State
 from tidegate.store import followers
 from tidegate.store import pace as lane_pace
 from tidegate.store.letting_go import let_go
 from tidegate.store.moves import IN_TIME, NOW, lock_rows, take_back_release
-from tidegate.store.places import Lane, Room, has_place, is_kept_apart, lane_of, may_kill_no_other
+from tidegate.store.places import Lane, Room, WaitingJob, has_place, is_kept_apart, lane_of, may_kill_no_other
 
 _MICROSECOND = timedelta(microseconds=1)
 
@@ -50,24 +52,25 @@ def _due() -> Any:
     ).where(~downstreams.c.paused)
 
 
-# Built once, as all statements of the gate's turn: to build them takes longer than to run them.
-_DUE = _due()
-_WAITING = (
-    select(
-        *(jobs.c[name] for name in ("id", "fence", "queue", "operation", "run_at", "deadline")),
-        *(jobs.c[name] for name in ("paced_by_calls", "losses", "traceparent")),
-    )
+# Fewer are filled up with one of them.
+_QUEUES = [f"one_queue_{number}" for number, _ in enumerate(Queue)]
+_DUE = Prepared(_due(), lambda row: Due(**row) if row["next_run_at"] is not None else None)
+_FIRST = (
+    select(*(jobs.c[name] for name in WaitingJob._fields))
     .where(
         jobs.c.downstream == bindparam("lane"),
         jobs.c.state == State.QUEUED,
         jobs.c.slot_at.is_(None),
         jobs.c.run_at <= database_now(),
-        jobs.c.queue.in_(bindparam("queues", expanding=True)),
+        jobs.c.queue.in_([bindparam(name) for name in _QUEUES]),
         IN_TIME,
         may_kill_no_other(),
     )
     .order_by(jobs.c.run_at, jobs.c.id)
     .limit(bindparam("most", type_=Integer))
+)
+_WAITING, _WAITING_SQLITE = (
+    Prepared(lock_rows(_FIRST, is_sqlite=is_sqlite), lambda row: WaitingJob(**row)) for is_sqlite in (False, True)
 )
 
 
@@ -76,18 +79,12 @@ class LaneStore:
 
     def __init__(self, database: Database) -> None:
         self._database = database
-        self._waiting_jobs = lock_rows(_WAITING, is_sqlite=database.is_sqlite)
+        self._first = _WAITING_SQLITE if database.is_sqlite else _WAITING
 
     def due(self) -> Sequence[Due]:
         """Every lane with jobs that wait for their release, and the instant of the first. Its cost does not grow
         with the backlog: one look into the index per downstream."""
-        with self._database.reading() as connection:
-            rows = connection.execute(_DUE).all()
-        return [
-            Due(name=row.name, queue=row.queue, next_run_at=row.next_run_at, paused_until=row.paused_until, now=row.now)
-            for row in rows
-            if row.next_run_at is not None
-        ]
+        return [due for due in self._database.ask_all(_DUE, {}) if due]
 
     def release(
         self, name: str, room_in: Callable[[Lane], Room], *, horizon: timedelta
@@ -98,11 +95,11 @@ class LaneStore:
         seconds until the next slot. None: another steward holds this lane just now.
         """
         with self._database.writing() as connection:
-            row = connection.execute(lane_pace.locked(name, self._database.is_sqlite, wait=False)).one_or_none()
+            row = lane_pace.locked(self._database, connection, name, wait=False)
             if row is None:
                 return None
-            lane = lane_of(connection, row)
-            if row.paused or (row.paused_until or 0) > lane.now:
+            lane = lane_of(self._database, connection, row)
+            if row.paused or row.paused_until > lane.now:
                 return [], None
             room = room_in(lane)
             waiting = self._waiting(connection, name, room.by_queue)
@@ -121,7 +118,7 @@ class LaneStore:
                 let_go(self._database, connection, name, released, now=now)
             released += self._let_follow(connection, lane, room.idle_threads, released=len(released))
             if released:
-                lane_pace.keep(connection, name, pace, released=len(released))
+                lane_pace.keep(self._database, connection, name, pace, released=len(released))
         return released, held_back
 
     def _let_follow(
@@ -153,14 +150,15 @@ class LaneStore:
             for job in released:
                 take_back_release(connection, job.job_id, job.fence, outcome="not sent")
 
-    def _waiting(self, connection: Connection, name: str, rooms: Mapping[str, int]) -> Sequence[Any]:
+    def _waiting(self, connection: Connection, name: str, rooms: Mapping[str, int]) -> Sequence[WaitingJob]:
         if not rooms:
             return []
-        wanted = {"lane": name, "queues": list(rooms), "most": max(rooms.values())}
+        queues = dict(zip(_QUEUES, cycle(rooms), strict=False))
         left = dict(rooms)
-        waiting: list[Any] = []
+        waiting: list[WaitingJob] = []
         has_one_apart: set[str] = set()
-        for job in connection.execute(self._waiting_jobs, wanted):
+        wanted = {"lane": name, **queues, "most": max(rooms.values())}
+        for job in self._database.ask_all(self._first, wanted, within=connection):
             if left[job.queue] <= 0 or (is_kept_apart(job) and job.queue in has_one_apart):
                 continue
             waiting.append(job)
@@ -170,7 +168,7 @@ class LaneStore:
         return waiting
 
 
-def _released(job: Row[Any], slot_at: datetime, now: datetime) -> Released:
+def _released(job: WaitingJob, slot_at: datetime, now: datetime) -> Released:
     return Released(
         job_id=job.id,
         fence=job.fence + 1,

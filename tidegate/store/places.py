@@ -1,18 +1,19 @@
 """The places of every downstream and queue: how many are taken, how many there are."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from datetime import datetime
+from typing import Any, NamedTuple
 
-import orjson
-from sqlalchemy import Connection, FromClause, Row, and_, case, func, literal, or_, select, union_all
+from sqlalchemy import Connection, FromClause, and_, case, func, literal, or_, select, union_all
 
 from tidegate import pacing
-from tidegate.database import database_now
+from tidegate.database import Database, database_now
 from tidegate.models import attempts, jobs, workers
 from tidegate.operations import Queue
-from tidegate.store.limits import allowance_of
+from tidegate.prepared import Prepared
 from tidegate.store.moves import NOW
+from tidegate.store.pace import LockedLane
 from tidegate.store.presence import MAX_LOSSES
 
 _LAST_LIFE = MAX_LOSSES - 1
@@ -100,47 +101,76 @@ def may_kill_no_other() -> Any:
     return or_(jobs.c.losses < _LAST_LIFE, jobs.c.queue == Queue.CPU, ~is_out)
 
 
-def is_kept_apart(job: Row[Any]) -> bool:
+class WaitingJob(NamedTuple):
+    """What the gate reads of a job that may be let go: columns of `jobs`."""
+
+    id: str
+    fence: int
+    queue: str
+    operation: str
+    run_at: datetime
+    deadline: datetime
+    paced_by_calls: bool
+    losses: int
+    traceparent: str | None
+
+
+def is_kept_apart(job: WaitingJob) -> bool:
     """Whether only one such job of a queue may be let go; see `may_kill_no_other` for those that are out already."""
-    return bool(job.losses >= _LAST_LIFE and job.queue != Queue.CPU)
+    return job.losses >= _LAST_LIFE and job.queue != Queue.CPU
 
 
 def _counts() -> Any:
     """What is out, the sizes of the live workers, and the clock, in one statement."""
     out = func.sum(case((~is_lost(), 1), else_=0))
     own = func.sum(case((follows_open_call(), 0), else_=1))
-    held = select(literal("held"), attempts.c.downstream, attempts.c.queue, own, out)
-    sizes = select(literal("size"), literal(""), workers.c.queue, func.sum(workers.c.size), literal(0))
+    held = select(*_named(literal("held"), attempts.c.downstream, attempts.c.queue, own, out))
+    sizes = select(*_named(literal("size"), literal(""), workers.c.queue, func.sum(workers.c.size), literal(0)))
     return union_all(
         held.where(is_held()).group_by(attempts.c.downstream, attempts.c.queue),
         sizes.where(workers.c.seen_until > database_now()).group_by(workers.c.queue),
-        select(literal("now"), literal(""), literal(""), NOW, literal(0)),
+        select(*_named(literal("now"), literal(""), literal(""), NOW, literal(0))),
     )
 
 
-# Built once, as all statements of the gate's turn: to build them takes longer than to run them.
-_COUNTS = _counts()
+def _named(*columns: Any) -> Sequence[Any]:
+    return [column.label(name) for name, column in zip(_Count._fields, columns, strict=True)]
 
 
-def lane_of(connection: Connection, row: Any) -> Lane:
+class _Count(NamedTuple):
+    """`held`: what a downstream has out in a queue; `size`: of a queue's live workers; `now`: the clock. The last two
+    have their number in `own`."""
+
+    kind: str
+    downstream: str
+    queue: str
+    own: int
+    out: int
+
+
+# Sums are decimals in PostgreSQL.
+_COUNTS = Prepared(_counts(), lambda row: _Count(**{**row, "own": int(row["own"]), "out": int(row["out"])}))
+
+
+def lane_of(database: Database, connection: Connection, row: LockedLane) -> Lane:
     """The lane of a locked row of `downstreams`, with what is out at this moment."""
     # After the lock was won: a clock read before it may be older than the last slot taken.
-    counts = connection.execute(_COUNTS).all()
-    places = [(downstream, queue, int(own), int(out)) for kind, downstream, queue, own, out in counts if kind == "held"]
+    counts = database.ask_all(_COUNTS, {}, within=connection)
+    places = [(downstream, queue, own, out) for kind, downstream, queue, own, out in counts if kind == "held"]
     out_by_queue: dict[str, int] = {}
     for _, queue, _, count in places:
         out_by_queue[queue] = out_by_queue.get(queue, 0) + count
     return Lane(
         name=row.name,
-        allowance=allowance_of(orjson.loads(row.rates), row.burst),
-        pace=pacing.Pace.from_json(orjson.loads(row.pace)),
+        allowance=row.allowance,
+        pace=row.pace,
         concurrency=row.concurrency,
         is_broken=0 < row.breaker_after <= row.failures,
         is_troubled=row.failures > 0 or row.refusals > 0,
         call_seconds=row.call_seconds,
-        now=next(int(now) for kind, _, _, now, _ in counts if kind == "now"),
+        now=next(now for kind, _, _, now, _ in counts if kind == "now"),
         held=sum(count for downstream, _, count, _ in places if downstream == row.name),
         out={queue: count for downstream, queue, _, count in places if downstream == row.name},
         out_by_queue=out_by_queue,
-        sizes={queue: int(size) for kind, _, queue, size, _ in counts if kind == "size"},
+        sizes={queue: size for kind, _, queue, size, _ in counts if kind == "size"},
     )

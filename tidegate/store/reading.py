@@ -14,13 +14,15 @@ from tidegate.store.given_rows import SMALL
 from tidegate.store.moves import JOB_COLUMNS, job_of
 
 MOST_AT_ONCE = 32
+"""How many callers share one of these statements: more would wait for it longer than they save."""
+MOST_READ = 512
 """How many jobs one of these statements can be asked for."""
 
 JobWithResult: TypeAlias = tuple[Job, StoredBody | None]
 """A job, and what it brought. Of a result that is not JSON, and so does not stand in the job's document, it is only the
 content type; of a long one, too: its content is empty, which no JSON is."""
 
-_SIZES = (1, 2, 4, 8, 16, MOST_AT_ONCE)
+_SIZES = (1, 2, 4, 8, 16, MOST_AT_ONCE, 128, MOST_READ)
 _RESULT_COLUMNS = (
     bodies.c.content_type.label("result_type"),
     bodies.c.is_json.label("result_is_json"),

@@ -5,7 +5,6 @@ from datetime import timedelta
 from enum import Enum, auto
 from typing import Any
 
-import orjson
 from sqlalchemy import BigInteger, Connection, and_, case, func, or_, select, type_coerce, update
 
 from tidegate import clock, pacing
@@ -14,7 +13,6 @@ from tidegate.database import Database, Instant
 from tidegate.job import Claim
 from tidegate.models import attempts, downstreams, jobs
 from tidegate.store import pace as lane_pace
-from tidegate.store.limits import allowance_of
 from tidegate.store.moves import IN_TIME, NOW, is_mine
 from tidegate.store.places import follows_open_call
 
@@ -57,18 +55,16 @@ class SlotStore:
         attempt that no longer counts, get none.
         """
         with self._database.writing() as connection:
-            row = connection.execute(lane_pace.locked(claim.downstream, self._database.is_sqlite, wait=True)).one()
-            if connection.execute(select(jobs.c.id).where(_counts(claim))).one_or_none() is None:
+            lane = lane_pace.locked(self._database, connection, claim.downstream, wait=True)
+            if lane is None or connection.execute(select(jobs.c.id).where(_counts(claim))).one_or_none() is None:
                 return Offer(counts=False)
             now, at = _now(connection), clock.monotonic()
-            if row.paused or (row.paused_until or 0) > now:
-                return Offer(wait_seconds=max(((row.paused_until or 0) - now) / 1e6, _PAUSED_LOOK_SECONDS))
-            allowance = allowance_of(orjson.loads(row.rates), row.burst)
-            pace = pacing.Pace.from_json(orjson.loads(row.pace))
-            slots, pace = pacing.take(allowance, pace, now=now, wanted=1, horizon=within // _MICROSECOND)
+            if lane.paused or lane.paused_until > now:
+                return Offer(wait_seconds=max((lane.paused_until - now) / 1e6, _PAUSED_LOOK_SECONDS))
+            slots, pace = pacing.take(lane.allowance, lane.pace, now=now, wanted=1, horizon=within // _MICROSECOND)
             if not slots:
-                return Offer(wait_seconds=(pacing.next_slot(allowance, pace, now=now) - now) / 1e6)
-            lane_pace.keep(connection, claim.downstream, pace)
+                return Offer(wait_seconds=(pacing.next_slot(lane.allowance, pace, now=now) - now) / 1e6)
+            lane_pace.keep(self._database, connection, claim.downstream, pace)
             connection.execute(
                 update(attempts)
                 .where(attempts.c.job_id == claim.job_id, attempts.c.fence == claim.fence)
