@@ -23,7 +23,7 @@ def test_what_was_taken_lies_in_redis_no_more_and_goes_back_to_it_if_it_was_not_
             while len(taken) < 3:
                 connection.drain_events(timeout=10)
         assert redis.llen(QUEUE.name) == 2
-        assert {key.decode() for key in redis.keys()} == {QUEUE.name}
+        assert {key.decode() for key in redis.scan_iter()} == {QUEUE.name}
 
         taken[0].ack()
         channel.close()

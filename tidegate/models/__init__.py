@@ -1,0 +1,29 @@
+"""The tables, with the constraints that make an impossible row impossible."""
+
+from tidegate.models.clients import IMPLICIT_CLIENT, clients, keys
+from tidegate.models.jobs import attempts, bodies, idempotency_keys, jobs
+from tidegate.models.lanes import downstreams, samples
+from tidegate.models.metadata import metadata
+from tidegate.models.processes import counts, final_jobs, stewards, workers
+from tidegate.models.webhooks import deliveries, delivery_attempts, receivers, webhook_secrets
+
+__all__ = [
+    "IMPLICIT_CLIENT",
+    "attempts",
+    "bodies",
+    "clients",
+    "counts",
+    "deliveries",
+    "delivery_attempts",
+    "downstreams",
+    "final_jobs",
+    "idempotency_keys",
+    "jobs",
+    "keys",
+    "metadata",
+    "receivers",
+    "samples",
+    "stewards",
+    "webhook_secrets",
+    "workers",
+]
