@@ -14,7 +14,8 @@ from webapp import Gateway
 from webapp.openapi.answers import Problems, either
 from webapp.openapi.parts import HEADERS, PARAMETERS, limit_headers, operation_name, parameter
 from webapp.openapi.problem_types import METHOD_NOT_ALLOWED
-from webapp.openapi.routes import ROUTES, Route
+from webapp.openapi.route import Route
+from webapp.openapi.routes import ROUTES
 from webapp.openapi.schemas import Node, schemas
 from webapp.openapi.sent import job_ended
 from webapp.openapi.submits import submit_route, submit_texts

@@ -1,64 +1,14 @@
 """What each route takes and answers: the part that can't be read off the code, one entry a route."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 from tidegate import errors
 from tidegate.states import State
 from webapp.openapi import answers
 from webapp.openapi.parts import headers
-from webapp.openapi.problem_types import BAD_REQUEST, NOT_FOUND, REFUSED, ProblemType
+from webapp.openapi.route import Route, json_body
 from webapp.openapi.schemas import Node, ref
-
-Tag = Literal["Jobs", "Operations", "Downstreams", "Many jobs", "Webhooks", "Health"]
-
-_IN_PATH = {"job_id", "secret_id", "downstream", "operation_name", "operation_of_batch"}
-
-
-@dataclass(frozen=True, kw_only=True)
-class Route:
-    """One route. `answers` by status, without problems; `refusals` beyond those that follow from the rest:
-
-    a key (`needs`), a limit (`counted`), a body, a parameter in its path, the database.
-    """
-
-    id: str
-    tag: Tag
-    answers: Callable[[], Node]
-    parameters: tuple[str, ...] = ()
-    body: Node | None = None
-    refusals: tuple[type[errors.Refusal], ...] = ()
-    needs: Literal["nothing", "client", "operator"] = "client"
-    counted: Literal["submits", "reads"] | None = None
-    uses_database: bool = True
-
-    def problems(self, *, has_keys: bool, has_limit: bool) -> set[ProblemType]:
-        """Every type of problem that this route answers with, but a wrong method."""
-        refusals = set(self.refusals)
-        if self.body:
-            refusals |= {errors.BodyTooLarge, errors.UnsupportedBody}
-        if has_keys and self.needs != "nothing":
-            refusals |= {errors.Unauthorized, *([errors.Forbidden] if self.needs == "operator" else [])}
-        if has_limit:
-            refusals.add(errors.TooFast)
-        if self.uses_database:
-            refusals.add(errors.Unavailable)
-        found = {REFUSED[refusal] for refusal in refusals}
-        if self.body:
-            found.add(BAD_REQUEST)
-        if _IN_PATH & {*self.parameters}:
-            found.add(NOT_FOUND)
-        return found
-
-
-def json_body(schema: Node, *content_types: str) -> Node:
-    """A request body that is JSON."""
-    return {
-        "required": True,
-        "content": {content_type: {"schema": schema} for content_type in content_types or ["application/json"]},
-    }
-
 
 SUBMIT_REFUSALS = (
     errors.InvalidHeader,

@@ -4,7 +4,8 @@ from tidegate.operations import Operation
 from tidegate.python_operation import JSON
 from webapp.openapi import answers
 from webapp.openapi.parts import job_timeout, parameter
-from webapp.openapi.routes import BAD_JSON, SUBMIT_REFUSALS, Route, json_body
+from webapp.openapi.route import Route, json_body
+from webapp.openapi.routes import BAD_JSON, SUBMIT_REFUSALS
 from webapp.openapi.schemas import Node, input_ref
 
 _PARAMETERS = ("Idempotency-Key", "Job-Not-Before", "Prefer", "Webhook-Url", "traceparent")
