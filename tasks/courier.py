@@ -9,6 +9,9 @@ from tidegate.store import SendingStore
 log = logging.getLogger(__name__)
 
 LOOK_SECONDS = 0.25
+# When nothing was to be sent for a while.
+SLOW_LOOK_SECONDS = 1.0
+_QUIET_SECONDS = 10.0
 _AFTER_FAILURE_SECONDS = 1.0
 _UPKEEP_SECONDS = 60.0
 _BATCH = 500
@@ -23,6 +26,7 @@ class Courier:
         self._store = store
         self._publisher = publisher
         self._upkeep_due = 0.0
+        self._quiet_from = 0.0
 
     def run_once(self) -> float:
         """One look; the seconds after which the next is due unless woken."""
@@ -34,10 +38,12 @@ class Courier:
             self._upkeep_due = started + (0.0 if given_up == _BATCH else _UPKEEP_SECONDS)
         released = self._store.release()
         if released:
+            self._quiet_from = started + _QUIET_SECONDS
             try:
                 self._publisher.send_deliveries(released)
             except NotSent as error:
                 log.warning("the broker is away, %d delivery(ies) taken back: %s", len(error.unsent), error)
                 self._store.take_back(error.unsent)
                 return _AFTER_FAILURE_SECONDS
-        return max(LOOK_SECONDS, _REST_FACTOR * (clock.monotonic() - started))
+        look = LOOK_SECONDS if started < self._quiet_from else SLOW_LOOK_SECONDS
+        return max(look, _REST_FACTOR * (clock.monotonic() - started))

@@ -25,12 +25,13 @@ from tidegate.gate import SLOW_LOOK_SECONDS, Gate
 from tidegate.job import Released
 from tidegate.metrics import SWEPT, UNSENT
 from tidegate.store import SampleStore, Store
-from tidegate.sweep import ClockWatch, sweep
+from tidegate.sweep import PRUNE_BATCH, ClockWatch, sweep
 from tidegate.wake import DELIVERIES, Bell, bell_for, ear_for
 
 log = logging.getLogger(__name__)
 
 SWEEP_SECONDS = 1.0
+PRUNE_SECONDS = 10.0
 SAMPLE_SECONDS = 0.9
 _PING_SECONDS = 0.1
 # Longer than the sampling of a backlog of a million jobs takes.
@@ -59,7 +60,7 @@ class Steward:
         self._publisher = publisher
         self._retention = retention
         self._clock_watch = ClockWatch(lease)
-        self._sweep_due = 0.0
+        self._sweep_due = self._prune_due = 0.0
         self._broker_is_up = True
 
     def run_once(self) -> float:
@@ -95,7 +96,10 @@ class Steward:
     def _look_after(self) -> None:
         self._presence.beat()
         upkeep = self._store.upkeep
-        swept = sweep(upkeep, retention=self._retention, may_rescue=self._clock_watch.may_rescue(upkeep.now()))
+        may_rescue, prunes = self._clock_watch.may_rescue(upkeep.now()), clock.monotonic() >= self._prune_due
+        swept = sweep(upkeep, retention=self._retention, may_rescue=may_rescue, prunes=prunes)
+        if prunes and swept.pruned < PRUNE_BATCH:
+            self._prune_due = clock.monotonic() + PRUNE_SECONDS
         if swept.total:
             log.info("swept: %s", swept)
             for action, number in asdict(swept).items():

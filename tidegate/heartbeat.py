@@ -84,8 +84,8 @@ class Heartbeat:
         taken_back = 0
         with self._in_database:
             if clock.monotonic() >= self._beat_due:
-                self._presence.seen(self._worker, queue=self._queue, size=self._size, until=self._lease)
-                self._presence.renew(self._worker, lease=self._lease)
+                if self._presence.seen(self._worker, queue=self._queue, size=self._size, until=self._lease):
+                    self._presence.renew(self._worker, lease=self._lease)
                 self._beat_due = clock.monotonic() + self._lease.total_seconds() / 3
                 self._check_until = max(self._check_until, clock.monotonic() + _LOOK_SECONDS)
             if self._children is not None:

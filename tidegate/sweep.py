@@ -31,14 +31,17 @@ class Swept:
         return max(self.expired, self.rescued, self.unclaimed, self.freed) >= BATCH or self.pruned >= PRUNE_BATCH
 
 
-def sweep(upkeep: UpkeepStore, *, retention: timedelta, may_rescue: bool = True) -> Swept:
-    """Does one batch of each step. Each is one guarded UPDATE: any number of sweeps may run side by side."""
+def sweep(upkeep: UpkeepStore, *, retention: timedelta, may_rescue: bool = True, prunes: bool = True) -> Swept:
+    """Does one batch of each step. Each is one guarded UPDATE: any number of sweeps may run side by side.
+
+    `prunes`: whether old rows are erased, too, which is in no hurry.
+    """
     return Swept(
         expired=upkeep.expire(BATCH),
         rescued=upkeep.rescue(BATCH) if may_rescue else 0,
         unclaimed=upkeep.take_back_unclaimed(BATCH),
         freed=upkeep.free_places(BATCH),
-        pruned=upkeep.prune(PRUNE_BATCH, retention=retention),
+        pruned=upkeep.prune(PRUNE_BATCH, retention=retention) if prunes else 0,
     )
 
 

@@ -1,10 +1,12 @@
 """Places: how many jobs of a lane and of a queue may be out, and when a place is free again."""
 
 from datetime import timedelta
+from itertools import permutations
 
 import pytest
 
 from tests.support.jobs import (
+    LANE,
     WORKER,
     change_attempts,
     change_job,
@@ -17,9 +19,10 @@ from tests.support.jobs import (
     submit,
 )
 from tidegate.database import database_now
-from tidegate.gate import BATCH, Gate
+from tidegate.gate import BATCH, HORIZON, Gate
 from tidegate.outcomes import Succeeded
 from tidegate.store import Store
+from tidegate.store.places import Room
 
 RESULT = Succeeded(content=b"[1]", content_type="application/json", is_json=True)
 
@@ -92,6 +95,16 @@ def test_without_a_worker_nothing_goes(store: Store) -> None:
     store.presence.seen("of the other queue", queue="cpu", size=8, until=timedelta(minutes=1))
 
     assert release(store) == []
+
+
+@pytest.mark.parametrize("queues", list(permutations(("cpu", "io", "webhooks"))), ids=" ".join)
+def test_room_for_what_is_not_a_job_takes_none_from_jobs(store: Store, queues: tuple[str, ...]) -> None:
+    """The queue of webhooks has workers, too; in which order the queues come is the database's choice."""
+    open_lane(store)
+    job = submit(store)
+    room = Room(by_queue=dict.fromkeys(queues, 8))
+    released, _ = store.lanes.release(LANE, lambda _: room, horizon=HORIZON) or ([], None)
+    assert [each.job_id for each in released] == [job]
 
 
 def test_at_most_twice_as_many_are_out_as_the_workers_can_run(store: Store) -> None:

@@ -70,5 +70,6 @@ def job_erased(connection: Connection, job_id: str, keep: timedelta) -> None:
 
 def prune(connection: Connection, job_ids: list[str]) -> None:
     """Forgets the keys of these jobs, and those that only said that a job was erased."""
-    connection.execute(delete(idempotency_keys).where(idempotency_keys.c.job_id.in_(job_ids)))
+    if job_ids:
+        connection.execute(delete(idempotency_keys).where(idempotency_keys.c.job_id.in_(job_ids)))
     connection.execute(delete(idempotency_keys).where(idempotency_keys.c.expires_at <= database_now()))

@@ -151,13 +151,13 @@ class LaneStore:
                 take_back_release(connection, job.job_id, job.fence, outcome="not sent")
 
     def _waiting(self, connection: Connection, name: str, rooms: Mapping[str, int]) -> Sequence[WaitingJob]:
-        if not rooms:
+        left = {str(queue): rooms[queue] for queue in Queue if queue in rooms}  # the queue of webhooks has workers, too
+        if not left:
             return []
-        queues = dict(zip(_QUEUES, cycle(rooms), strict=False))
-        left = dict(rooms)
         waiting: list[WaitingJob] = []
         has_one_apart: set[str] = set()
-        wanted = {"lane": name, **queues, "most": max(rooms.values())}
+        queues = dict(zip(_QUEUES, cycle(left), strict=False))
+        wanted = {"lane": name, **queues, "most": max(left.values())}
         for job in self._database.ask_all(self._first, wanted, within=connection):
             if left[job.queue] <= 0 or (is_kept_apart(job) and job.queue in has_one_apart):
                 continue

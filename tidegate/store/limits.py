@@ -6,7 +6,9 @@ from datetime import datetime
 from typing import Any
 
 import orjson
-from sqlalchemy import Connection, insert, select, update
+from sqlalchemy import Connection, select, update
+from sqlalchemy.dialects.postgresql import insert as postgresql_insert
+from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 
 from tidegate import pacing
 from tidegate.clock import from_microseconds, to_microseconds
@@ -54,17 +56,22 @@ class LimitStore:
         self._database = database
 
     def declare(self, declared: Iterable[Limits]) -> None:
-        """Makes the rows follow the file. What an operator changed stays changed; the pace of a row goes on."""
+        """Makes the rows follow the file. What an operator changed stays changed; the pace of a row goes on.
+
+        Stewards that start together may do it side by side.
+        """
+        insert = sqlite_insert if self._database.is_sqlite else postgresql_insert
         for limits in declared:
             values = {name: getattr(limits, name) for name in LIMITS}
             text = orjson.dumps(values).decode()
             with self._database.writing() as connection:
+                connection.execute(
+                    insert(downstreams)
+                    .values(name=limits.name, declared=text, pace="{}", **_stored(values))
+                    .on_conflict_do_nothing()
+                )
                 row = self._lock(connection, limits.name)
-                if row is None:
-                    connection.execute(
-                        insert(downstreams).values(name=limits.name, declared=text, pace="{}", **_stored(values))
-                    )
-                elif row.declared != text:
+                if row.declared != text:
                     self._write(connection, row, declared=values, changes=orjson.loads(row.changes))
 
     def change(self, name: str, changes: Mapping[str, Any], *, paused: bool | None) -> bool:

@@ -36,16 +36,17 @@ class PresenceStore:
         self._database = database
         self._counts = counts
 
-    def seen(self, worker: str, *, queue: str, size: int, until: timedelta) -> None:
-        """Says that this worker lives and how many attempts it runs side by side."""
+    def seen(self, worker: str, *, queue: str, size: int, until: timedelta) -> bool:
+        """Says that this worker lives and how many attempts it runs side by side; whether it has calls in hand, which
+        are to be renewed."""
         insert = sqlite_insert if self._database.is_sqlite else postgresql_insert
         statement = insert(workers).values(id=worker, queue=queue, size=size, seen_until=database_now(until))
         with self._database.single_write() as connection:
-            connection.execute(
+            return connection.execute(
                 statement.on_conflict_do_update(
                     index_elements=[workers.c.id], set_={"seen_until": statement.excluded.seen_until, "size": size}
-                )
-            )
+                ).returning(select(attempts.c.job_id).where(_open_calls(worker)).exists())
+            ).scalar_one()
 
     def sizes(self) -> dict[str, int]:
         """How many attempts the live workers run side by side, by queue."""
@@ -60,7 +61,7 @@ class PresenceStore:
     def renew(self, worker: str, *, lease: timedelta) -> int:
         """Renews what this worker has in hand: the leases of its jobs, and the places of its calls, also of those
         whose job has ended meanwhile, for they are still open. How many calls those are."""
-        open_calls = and_(attempts.c.ended_at.is_(None), attempts.c.worker == worker)
+        open_calls = _open_calls(worker)
         until = database_now(lease)
         with self._database.writing() as connection:
             # The jobs first and then their attempts, as everybody does: else each could wait for the other.
@@ -73,7 +74,7 @@ class PresenceStore:
 
     def gone(self, worker: str) -> int:
         """The worker stops: its remaining jobs go back to be run elsewhere at once. How many those were."""
-        open_calls = and_(attempts.c.ended_at.is_(None), attempts.c.worker == worker)
+        open_calls = _open_calls(worker)
         values = {**come_back(spent=False, after=timedelta(0), waits_for=None), "attempt": jobs.c.attempt - 1}
         with self._database.writing() as connection:
             moved = connection.execute(update(jobs).where(_runs(open_calls)).values(**values).returning(*_MOVED)).all()
@@ -127,6 +128,10 @@ def lost() -> dict[str, Any]:
         "error": LOST,
         "queue": case((has_children, Queue.CPU.value), else_=jobs.c.queue),
     }
+
+
+def _open_calls(worker: str) -> ColumnElement[bool]:
+    return and_(attempts.c.ended_at.is_(None), attempts.c.worker == worker)
 
 
 def _runs(calls: ColumnElement[bool]) -> ColumnElement[bool]:

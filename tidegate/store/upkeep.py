@@ -108,7 +108,8 @@ class UpkeepStore:
                     .where(attempts.c.job_id == job_id, attempts.c.fence == fence)
                     .values(ended_at=database_now(), outcome="lost")
                 )
-            forget_attempts(connection, [job_id for job_id, _ in rows])
+            if rows:
+                forget_attempts(connection, [job_id for job_id, _ in rows])
         return len(rows)
 
     def prune(self, batch: int, *, retention: timedelta) -> int:
@@ -126,8 +127,9 @@ class UpkeepStore:
             ids = list(connection.execute(lock_rows(old.limit(batch), is_sqlite=self._database.is_sqlite)).scalars())
             idempotency.prune(connection, ids)
             connection.execute(delete(workers).where(workers.c.seen_until <= database_now(-_FORGET_WORKERS_AFTER)))
-            connection.execute(delete(jobs).where(jobs.c.id.in_(ids)))
-            forget_attempts(connection, ids)
+            if ids:
+                connection.execute(delete(jobs).where(jobs.c.id.in_(ids)))
+                forget_attempts(connection, ids)
         return len(ids)
 
     def now(self) -> float:
