@@ -4,14 +4,16 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
-from typing import Any
+from typing import Any, NoReturn
 
 import psycopg
-from sqlalchemy import Connection, event
+from psycopg.pq import TransactionStatus
+from sqlalchemy import event
 
 from benchmarks.backlog.rows import LANE, fill, job_id
 from tidegate.admission import Admission
 from tidegate.database import Database
+from tidegate.egress import Egress
 from tidegate.forecast import retry_after_seconds, waiting_of
 from tidegate.gate import Gate
 from tidegate.jobs import Jobs
@@ -23,6 +25,8 @@ from tidegate.python_operation import operation
 from tidegate.store import Store
 from tidegate.submission import Submission
 from tidegate.wake import SilentBell
+from tidegate.webhook_door import WebhookDoor
+from tidegate.webhook_secrets import SecretStore
 
 _WORKER = "io-1"
 _LEASE = timedelta(hours=1)
@@ -64,11 +68,12 @@ class DeepLane:
         """What the API does for one submit; its lanes are not read before."""
         lanes = Lanes(self._store)
         admission = Admission(lanes=lanes, max_backlog=10 * self.queued)
-        gateway = Jobs(self._store.callers, Registry.of([call]), lanes, admission, SilentBell())
+        store, door = self._store, WebhookDoor(Egress(()), SecretStore(self.database, _no_keyring))
+        gateway = Jobs(store.callers, Registry.of([call]), lanes, admission, SilentBell(), store.deliveries, door)
         gateway.submit(Submission(operation=call.name, body=Body(content=b"{}"), client_id=IMPLICIT_CLIENT))
 
     def run(self) -> None:
-        """All of a job: its release, its claim, its input, its outcome."""
+        """All of a job: its release, its claim with its input, its outcome."""
         self.release()
         self.finish()
 
@@ -92,7 +97,6 @@ class DeepLane:
             self._released.job_id, self._released.fence, worker=_WORKER, pid=1, lease=_LEASE, attempt_timeouts={}
         )
         assert claim is not None
-        self._store.workers.input_of(claim.job_id)
         result = Succeeded(content=b"{}", content_type="application/json", is_json=True)
         assert self._store.workers.succeed(claim, result, call_seconds=None)
 
@@ -114,24 +118,45 @@ class DeepLane:
         """
         touched: list[int] = []
 
-        def explain(
-            connection: Connection, cursor: Any, statement: str, parameters: Any, _: Any, executemany: bool
-        ) -> None:
-            begin, undo = ("SAVEPOINT before", "ROLLBACK TO before") if _in_transaction(connection) else _ALONE
-            cursor.execute(begin)
-            cursor.execute(
-                f"EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) {statement}", parameters[0] if executemany else parameters
-            )
-            plan = cursor.fetchone()[0][0]["Plan"]
-            touched.append(plan["Shared Hit Blocks"] + plan["Shared Read Blocks"])
-            cursor.execute(undo)
+        class Explaining(psycopg.Cursor[Any]):
+            """In the driver, for hot statements go past SQLAlchemy."""
 
-        event.listen(self.database.engine, "before_cursor_execute", explain)
+            def execute(self, query: Any, params: Any = None, **options: Any) -> Any:
+                if _is_explained(query):
+                    touched.append(_buffers_of(self.connection, query, params))
+                return super().execute(query, params, **options)
+
+            def executemany(self, query: Any, params_seq: Any, **options: Any) -> None:
+                if _is_explained(query):
+                    touched.append(_buffers_of(self.connection, query, params_seq[0]))
+                super().executemany(query, params_seq, **options)
+
+        def explain(driver: psycopg.Connection[Any], _: object) -> None:
+            driver.cursor_factory = Explaining
+
+        engine = self.database.engine
+        event.listen(engine, "connect", explain)
+        engine.dispose()
         yield touched
-        event.remove(self.database.engine, "before_cursor_execute", explain)
+        event.remove(engine, "connect", explain)
+        engine.dispose()
 
 
-def _in_transaction(connection: Connection) -> bool:
-    driver = connection.connection.driver_connection
-    assert isinstance(driver, psycopg.Connection)
-    return not driver.autocommit
+def _is_explained(query: str) -> bool:
+    return query.lstrip().startswith(("SELECT", "WITH", "INSERT", "UPDATE", "DELETE"))
+
+
+def _buffers_of(driver: psycopg.Connection[Any], query: str, parameters: Any) -> int:
+    is_alone = driver.info.transaction_status == TransactionStatus.IDLE
+    begin, undo = _ALONE if is_alone else ("SAVEPOINT before", "ROLLBACK TO before")
+    with psycopg.Cursor(driver) as cursor:
+        cursor.execute(begin)
+        cursor.execute(f"EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) {query}", parameters)  # type: ignore[arg-type]
+        plan = cursor.fetchone()[0][0]["Plan"]  # type: ignore[index]
+        cursor.execute(undo)
+    touched: int = plan["Shared Hit Blocks"] + plan["Shared Read Blocks"]
+    return touched
+
+
+def _no_keyring() -> NoReturn:
+    raise AssertionError("no webhook is asked for")

@@ -1,6 +1,7 @@
 """Many rows at once, as the jobs of a long time leave them behind."""
 
 import tempfile
+import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -45,7 +46,7 @@ SELECT {id}, 1, :lane, 'io', :then + i, :then + i, :then + i, 'gone', 1, :then +
 
 def job_id(number: int) -> str:
     """The final jobs have the first numbers, from 1 on; then come the queued ones."""
-    return f"{number:032x}"
+    return str(uuid.UUID(int=number))
 
 
 def fill(database: Database, *, queued: int, final: int) -> None:
