@@ -13,6 +13,7 @@ from config import web_server
 from config.settings import Settings, environment
 from embedded import broker
 from embedded.processes import Program
+from tasks.pulse import pulse_file
 from tidegate import clock
 from tidegate.delivery import QUEUE as WEBHOOKS
 from tidegate.errors import ConfigurationError
@@ -94,7 +95,7 @@ def _workers(settings: Settings, surroundings: Mapping[str, str]) -> Group:
         arguments=(sys.executable, "-m", "tasks.steward"),
         environment=surroundings,
         grace=grace,
-        is_ready=_beats_since_now(settings.run_folder.resolve() / "steward.alive"),
+        is_ready=_beats_since_now(pulse_file(settings.run_folder.resolve(), "steward")),
     )
 
     def worker(name: str, queue: str, pool: str, concurrency: int) -> Program:

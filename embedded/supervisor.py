@@ -4,9 +4,8 @@ Our own code because none of circus, supervisor and honcho has restart backoff, 
 10 s together.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from datetime import timedelta
-from functools import partial
 from pathlib import Path
 
 from embedded.output import Output
@@ -65,8 +64,7 @@ class Supervisor:
             self._started.append(group)
             for process in group:
                 process.start()
-            give_up_at = clock.monotonic() + limit.total_seconds()
-            self._watch_until(partial(self._is_ready_or_late, give_up_at))
+            self._watch_until_ready(limit)
             if self._stop_requests:
                 return []
             if late := self._not_ready():
@@ -92,14 +90,12 @@ class Supervisor:
                 process.kill()
         self._started.clear()
 
-    def _is_ready_or_late(self, give_up_at: float) -> bool:
-        return not self._not_ready() or clock.monotonic() >= give_up_at
-
     def _not_ready(self) -> list[SupervisedProcess]:
         return [process for process in self.processes if not process.is_ready()]
 
-    def _watch_until(self, is_done: Callable[[], bool]) -> None:
-        while not self._stop_requests and not is_done():
+    def _watch_until_ready(self, limit: timedelta) -> None:
+        give_up_at = clock.monotonic() + limit.total_seconds()
+        while not self._stop_requests and self._not_ready() and clock.monotonic() < give_up_at:
             self.watch_once()
             clock.sleep(_TURN_SECONDS)
 

@@ -10,6 +10,11 @@ log = logging.getLogger(__name__)
 _APART_SECONDS = 1.0
 
 
+def pulse_file(folder: Path, name: str) -> Path:
+    """The file that the process of this name touches."""
+    return folder / f"{name}.alive"
+
+
 class Pulse:
     """`<folder>/<name>.alive`. `find <folder> -name '*.alive' -newermt '-20 seconds'` finds it while the process lives.
 
@@ -17,7 +22,7 @@ class Pulse:
     """
 
     def __init__(self, folder: Path, name: str) -> None:
-        self._file = folder / f"{name}.alive"
+        self._file = pulse_file(folder, name)
         self._due = 0.0
         self._has_complained = False
 

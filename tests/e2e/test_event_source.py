@@ -1,7 +1,6 @@
 """Event streams as their clients read them: a browser's EventSource and httpx-sse, through kills of the web server."""
 
 import signal
-import socket
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -17,6 +16,7 @@ from playwright.sync_api import Page
 from tests.support import chromium
 from tests.support.gateway import Gateway
 from tests.support.http_server import HttpServer, respond
+from tests.support.processes import is_listening
 from tests.support.waiting import wait_until
 from tests.support.web_server import WebServer
 from tidegate.database import Database
@@ -159,9 +159,7 @@ def test_nobody_misses_the_end_when_the_web_server_is_killed(gateway: Gateway, t
                 wait_until(is_up, description="the web server is back", timeout_seconds=60)
 
     def is_up() -> bool:
-        port = int(gateway.url.rpartition(":")[2])
-        with socket.socket() as probe:
-            return probe.connect_ex(("127.0.0.1", port)) == 0
+        return is_listening(int(gateway.url.rpartition(":")[2]))
 
     with ThreadPoolExecutor(STREAMS) as pool:
         followers = [pool.submit(follow, number, job_id) for number, job_id in enumerate(job_ids)]

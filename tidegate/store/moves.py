@@ -144,6 +144,8 @@ def lock_rows(statement: Any, *, is_sqlite: bool, of: Table | None = None) -> An
 def forget_attempts(connection: Connection, job_ids: Sequence[str]) -> None:
     """Erases the ended attempts of these jobs where the job is erased. One whose call is still open keeps its place,
     and goes when it ends."""
+    if not job_ids:
+        return
     has_job = select(jobs.c.id).where(jobs.c.id == attempts.c.job_id).exists()
     connection.execute(
         delete(attempts).where(attempts.c.job_id.in_(job_ids), attempts.c.ended_at.is_not(None), ~has_job)

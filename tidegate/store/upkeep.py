@@ -108,8 +108,7 @@ class UpkeepStore:
                     .where(attempts.c.job_id == job_id, attempts.c.fence == fence)
                     .values(ended_at=database_now(), outcome="lost")
                 )
-            if rows:
-                forget_attempts(connection, [job_id for job_id, _ in rows])
+            forget_attempts(connection, [job_id for job_id, _ in rows])
         return len(rows)
 
     def prune(self, batch: int, *, retention: timedelta) -> int:
@@ -129,7 +128,7 @@ class UpkeepStore:
             connection.execute(delete(workers).where(workers.c.seen_until <= database_now(-_FORGET_WORKERS_AFTER)))
             if ids:
                 connection.execute(delete(jobs).where(jobs.c.id.in_(ids)))
-                forget_attempts(connection, ids)
+            forget_attempts(connection, ids)
         return len(ids)
 
     def now(self) -> float:
