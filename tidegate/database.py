@@ -66,10 +66,35 @@ def _postgresql_now(element: _DatabaseNow, compiler: Any, **kw: Any) -> str:  # 
     return "CAST(EXTRACT(EPOCH FROM clock_timestamp()) * 1000000 AS BIGINT)"
 
 
+class _StatementNow(GenericFunction[int]):
+    type = BigInteger()
+    name = "tidegate_statement_now"
+    inherit_cache = True
+
+
+@compiles(_StatementNow)
+def _any_now(element: _StatementNow, compiler: Any, **kw: Any) -> Any:  # noqa: ARG001 - SQLAlchemy's signature
+    return compiler.process(_DatabaseNow(), **kw)
+
+
+@compiles(_StatementNow, "postgresql")
+def _postgresql_statement_now(element: _StatementNow, compiler: Any, **kw: Any) -> str:  # noqa: ARG001 - SQLAlchemy's signature
+    return "CAST(EXTRACT(EPOCH FROM statement_timestamp()) * 1000000 AS BIGINT)"
+
+
 def database_now(later_by: timedelta = timedelta(0)) -> ColumnElement[datetime]:
     """The database's clock at this moment of the statement, as an SQL expression."""
     microseconds = later_by // _MICROSECOND
     return type_coerce(_DatabaseNow() + microseconds if microseconds else _DatabaseNow(), Instant())
+
+
+def statement_now(later_by: timedelta = timedelta(0)) -> ColumnElement[datetime]:
+    """The database's clock at the beginning of the statement, which may have waited for locks since: to search by.
+
+    An index can be searched up to it. `database_now` is another at each row, so that every entry would be read.
+    """
+    microseconds = later_by // _MICROSECOND
+    return type_coerce(_StatementNow() + microseconds if microseconds else _StatementNow(), Instant())
 
 
 class Database:

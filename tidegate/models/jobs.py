@@ -77,9 +77,11 @@ Index(
     postgresql_where=_DUE,
     sqlite_where=_DUE,
 )
-_OPEN = text("state IN ('queued', 'running')")
+# These two say what only the sweep and the page ask for. Of "state = 'running'" PostgreSQL would take them for a way to
+# a job whose id is known, whenever its statistics are of a time when nothing ran.
+_OPEN = text("finished_at IS NULL")
 Index("ix_jobs_deadline", jobs.c.deadline, postgresql_where=_OPEN, sqlite_where=_OPEN)
-_RUNNING = text("state = 'running'")
+_RUNNING = text("lease_until IS NOT NULL")
 Index("ix_jobs_lease", jobs.c.lease_until, postgresql_where=_RUNNING, sqlite_where=_RUNNING)
 Index("ix_jobs_client", jobs.c.client_id, jobs.c.id)
 _FINISHED = text("finished_at IS NOT NULL")

@@ -34,7 +34,7 @@ from tidegate.operations import Body, Queue
 from tidegate.prepared import Prepared
 from tidegate.shared_statement import SharedStatement
 from tidegate.states import State
-from tidegate.store.given_rows import MOST_ROWS, as_parameter, given_rows
+from tidegate.store.given_rows import MOST_ROWS, as_parameter, given_rows, is_one_of
 from tidegate.store.moves import IN_TIME, NOW, come_back, is_released, take_back_release
 
 # A call may end this much after its attempt's timeout before its place is given away.
@@ -130,13 +130,14 @@ _TAKE_PLACE: Prepared[Mapping[str, Any]] = Prepared(
 def _all_in_one(timeouts: Mapping[str, int]) -> Any:
     """For PostgreSQL: jobs, places and inputs in one statement, and so in one round trip and one commit."""
     wanted = given_rows(_CLAIM)
-    job = _take_job({name: wanted.c[name] for name in _CLAIM}).cte("job")
+    take = _take_job({name: wanted.c[name] for name in _CLAIM})
+    job = take.where(is_one_of(jobs.c.id, wanted.c.job)).cte("job")
     # A message may have waited for its worker beyond its slot: its call begins now and not then.
     begins_at = func.greatest(job.c.slot_at, job.c.now)
     timeout = case(timeouts, value=job.c.operation, else_=0) if timeouts else literal(0)
     place = (
         update(attempts)
-        .where(attempts.c.job_id == job.c.id, attempts.c.fence == job.c.fence)
+        .where(attempts.c.job_id == job.c.id, attempts.c.fence == job.c.fence, is_one_of(attempts.c.job_id, job.c.id))
         .values(_place_held(begins_at, timeout, job.c.worker, job.c.pid))
         .returning(attempts.c.job_id, attempts.c.follows_job, attempts.c.follows_fence)
         .cte("place")

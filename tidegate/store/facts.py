@@ -19,7 +19,7 @@ MOST_DELIVERIES = 10_000
 _FORGET_STEWARDS_AFTER = timedelta(hours=1)
 # Literals: SQLite sees only of one that it fits the condition of a partial index.
 _IS_DUE = (jobs.c.state == literal_column(f"'{State.QUEUED.value}'"), jobs.c.slot_at.is_(None))
-_RUNS = jobs.c.state == literal_column(f"'{State.RUNNING.value}'")
+_RUNS = jobs.c.lease_until.is_not(None)
 _IS_PENDING = deliveries.c.state == literal_column("'pending'")
 
 

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 import orjson
-from sqlalchemy import JSON, ColumnElement, Text, bindparam, cast, column, func, literal
+from sqlalchemy import ARRAY, JSON, ColumnElement, Text, any_, bindparam, cast, column, func, literal, select
 from sqlalchemy.sql.selectable import TableValuedAlias
 from sqlalchemy.types import TypeEngine
 
@@ -25,6 +25,15 @@ def given_rows(columns: Mapping[str, TypeEngine[Any]]) -> TableValuedAlias:
     text = cast(bindparam(PARAMETER, type_=Text()), JSON)
     rows = func.json_to_recordset(text).table_valued(*(column(name, kind) for name, kind in columns.items()))
     return rows.render_derived("given", with_types=True)
+
+
+def is_one_of(key: ColumnElement[Any], wanted: ColumnElement[Any]) -> ColumnElement[bool]:
+    """Whether a key is among those of some other rows. To be said beside the join with them.
+
+    A join alone may be made from either side, and PostgreSQL begins at the table when it takes that for small: its
+    plan was made when it was, and then each claim reads a backlog. With the keys in its hand it looks them up.
+    """
+    return key == any_(func.array(select(wanted).scalar_subquery(), type_=ARRAY(key.type)))
 
 
 def as_text(content: bytes) -> str:

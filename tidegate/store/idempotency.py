@@ -9,7 +9,7 @@ from sqlalchemy import Connection, delete, select, tuple_, update
 from sqlalchemy.dialects.postgresql import insert as postgresql_insert
 from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 
-from tidegate.database import database_now
+from tidegate.database import database_now, statement_now
 from tidegate.models import idempotency_keys
 
 
@@ -72,4 +72,4 @@ def prune(connection: Connection, job_ids: list[str]) -> None:
     """Forgets the keys of these jobs, and those that only said that a job was erased."""
     if job_ids:
         connection.execute(delete(idempotency_keys).where(idempotency_keys.c.job_id.in_(job_ids)))
-    connection.execute(delete(idempotency_keys).where(idempotency_keys.c.expires_at <= database_now()))
+    connection.execute(delete(idempotency_keys).where(idempotency_keys.c.expires_at <= statement_now()))

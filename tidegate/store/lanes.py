@@ -10,7 +10,7 @@ from sqlalchemy import BigInteger, Connection, Integer, bindparam, func, select,
 
 from tidegate import pacing
 from tidegate.clock import from_microseconds
-from tidegate.database import Database, database_now
+from tidegate.database import Database, statement_now
 from tidegate.job import Released
 from tidegate.models import attempts, downstreams, jobs
 from tidegate.operations import Queue
@@ -61,7 +61,7 @@ _FIRST = (
         jobs.c.downstream == bindparam("lane"),
         jobs.c.state == State.QUEUED,
         jobs.c.slot_at.is_(None),
-        jobs.c.run_at <= database_now(),
+        jobs.c.run_at <= statement_now(),
         jobs.c.queue.in_([bindparam(name) for name in _QUEUES]),
         IN_TIME,
         may_kill_no_other(),

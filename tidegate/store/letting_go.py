@@ -12,7 +12,7 @@ from tidegate.database import Database
 from tidegate.job import Released
 from tidegate.models import attempts, jobs
 from tidegate.prepared import Prepared
-from tidegate.store.given_rows import as_parameter, given_rows
+from tidegate.store.given_rows import as_parameter, given_rows, is_one_of
 
 # With the sweep's own second a lost message is made good within 5 s.
 CLAIM_WITHIN = timedelta(seconds=4)
@@ -69,7 +69,7 @@ def _let_go() -> Any:
     new = given_rows({name: BigInteger() if name == "slot_at" else attempts.c[name].type for name in _OWN})
     moved = (
         update(jobs)
-        .where(jobs.c.id == new.c.job_id)
+        .where(jobs.c.id == new.c.job_id, is_one_of(jobs.c.id, new.c.job_id))
         .values(fence=new.c.fence, slot_at=new.c.slot_at, waits_for=None)
         .cte("moved")
     )

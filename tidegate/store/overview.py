@@ -2,16 +2,13 @@
 
 from datetime import timedelta
 
-from sqlalchemy import select, text
+from sqlalchemy import select
 
-from tidegate.database import Database, database_now
+from tidegate.database import Database, statement_now
 from tidegate.job import Job
 from tidegate.models import downstreams, jobs
 from tidegate.states import State
 from tidegate.store.moves import JOB_COLUMNS, job_from
-
-# As the partial index says it, so that SQLite uses that too: of a bound value it can't know what it will be.
-_IS_RUNNING = text("jobs.state = 'running'")
 
 
 class OverviewStore:
@@ -26,7 +23,7 @@ class OverviewStore:
         # In the order of the index of leases: in that of the ids all that ever ran would be looked through.
         found = (
             select(*JOB_COLUMNS)
-            .where(_IS_RUNNING, jobs.c.lease_until > database_now(timedelta(days=-1)), *mine)
+            .where(jobs.c.lease_until > statement_now(timedelta(days=-1)), *mine)
             .order_by(jobs.c.lease_until)
             .limit(most)
         )
@@ -42,7 +39,7 @@ class OverviewStore:
                 jobs.c.downstream == downstreams.c.name,
                 jobs.c.state == State.QUEUED,
                 jobs.c.slot_at.is_(None),
-                jobs.c.run_at <= database_now(-longer_than),
+                jobs.c.run_at <= statement_now(-longer_than),
             )
             .exists()
         )

@@ -25,7 +25,7 @@ from tidegate.outcomes import Succeeded
 from tidegate.prepared import Prepared
 from tidegate.shared_statement import SharedStatement
 from tidegate.states import State
-from tidegate.store.given_rows import MOST_ROWS, SMALL, as_bytes, as_parameter, as_text, given_rows
+from tidegate.store.given_rows import MOST_ROWS, SMALL, as_bytes, as_parameter, as_text, given_rows, is_one_of
 from tidegate.store.moves import IN_TIME, NOW, ended
 
 _JOB, _FENCE = bindparam("the_job", type_=jobs.c.id.type), bindparam("the_fence", type_=jobs.c.fence.type)
@@ -62,7 +62,8 @@ def _succeed_at_once() -> Any:
     given = given_rows(kinds)
     won = (
         update(jobs)
-        .where(jobs.c.id == given.c.job, jobs.c.state == State.RUNNING, jobs.c.fence == given.c.fence, IN_TIME)
+        .where(jobs.c.id == given.c.job, is_one_of(jobs.c.id, given.c.job))
+        .where(jobs.c.state == State.RUNNING, jobs.c.fence == given.c.fence, IN_TIME)
         .values(_SUCCEEDED)
         .returning(jobs.c.id, *(given.c[name] for name in kinds if name != "job"))
         .cte("won")
@@ -72,7 +73,7 @@ def _succeed_at_once() -> Any:
     result = insert(bodies).from_select(names, select(*columns)).cte("result")
     attempt = (
         update(attempts)
-        .where(attempts.c.job_id == won.c.id, attempts.c.fence == won.c.fence)
+        .where(attempts.c.job_id == won.c.id, attempts.c.fence == won.c.fence, is_one_of(attempts.c.job_id, won.c.id))
         .values(_call_succeeded(won.c.call))
         .cte("attempt")
     )

@@ -7,7 +7,7 @@ from sqlalchemy import ColumnElement, and_, delete, func, not_, select, update
 from sqlalchemy.sql import Select
 
 from tidegate.counts import Counts
-from tidegate.database import Database, database_now
+from tidegate.database import Database, database_now, statement_now
 from tidegate.delivery import DeliveryState
 from tidegate.models import attempts, deliveries, jobs, workers
 from tidegate.states import State
@@ -28,6 +28,7 @@ from tidegate.store.places import is_lost
 from tidegate.store.presence import lost
 
 _FORGET_WORKERS_AFTER = timedelta(hours=1)
+_HAS_NO_END = jobs.c.finished_at.is_(None)
 
 
 class UpkeepStore:
@@ -39,14 +40,19 @@ class UpkeepStore:
 
     def expire(self, batch: int) -> int:
         """Ends jobs whose deadline has passed."""
-        late = select(jobs.c.id).where(IS_OPEN, not_(IN_TIME)).order_by(jobs.c.deadline).limit(batch)
+        late = (
+            select(jobs.c.id)
+            .where(_HAS_NO_END, jobs.c.deadline <= statement_now())
+            .order_by(jobs.c.deadline)
+            .limit(batch)
+        )
         return self._update_jobs(late, and_(IS_OPEN, not_(IN_TIME)), ended(State.EXPIRED))
 
     def rescue(self, batch: int) -> int:
         """Takes back jobs whose worker let the lease run out. Their places stay held: the calls may still be open."""
+        expired = select(jobs.c.id).where(jobs.c.lease_until <= statement_now()).order_by(jobs.c.lease_until)
         ran_out = and_(jobs.c.state == State.RUNNING, jobs.c.lease_until <= database_now())
-        expired = select(jobs.c.id).where(ran_out).order_by(jobs.c.lease_until).limit(batch)
-        return self._update_jobs(expired, ran_out, lost())
+        return self._update_jobs(expired.limit(batch), ran_out, lost())
 
     def take_back_unclaimed(self, batch: int) -> int:
         """Takes back releases that nobody claimed in 5 s although a worker was free: their message was lost.
@@ -55,7 +61,7 @@ class UpkeepStore:
         look is put off by another 5 s.
         """
         overdue = and_(
-            attempts.c.ended_at.is_(None), attempts.c.claimed_at.is_(None), attempts.c.place_until <= database_now()
+            attempts.c.ended_at.is_(None), attempts.c.claimed_at.is_(None), attempts.c.place_until <= statement_now()
         )
         found = (
             select(attempts.c.job_id, attempts.c.fence, attempts.c.queue)
@@ -97,7 +103,7 @@ class UpkeepStore:
     def free_places(self, batch: int) -> int:
         """Ends attempts whose time is long over and whose process never said so."""
         over = and_(
-            attempts.c.ended_at.is_(None), attempts.c.claimed_at.is_not(None), attempts.c.place_until <= database_now()
+            attempts.c.ended_at.is_(None), attempts.c.claimed_at.is_not(None), attempts.c.place_until <= statement_now()
         )
         keys = select(attempts.c.job_id, attempts.c.fence).where(over).limit(batch)
         with self._database.writing() as connection:
@@ -119,13 +125,13 @@ class UpkeepStore:
         )
         old = (
             select(jobs.c.id)
-            .where(jobs.c.finished_at <= database_now(-retention), ~(jobs.c.has_webhook & untold.exists()))
+            .where(jobs.c.finished_at <= statement_now(-retention), ~(jobs.c.has_webhook & untold.exists()))
             .order_by(jobs.c.finished_at)
         )
         with self._database.writing() as connection:
             ids = list(connection.execute(lock_rows(old.limit(batch), is_sqlite=self._database.is_sqlite)).scalars())
             idempotency.prune(connection, ids)
-            connection.execute(delete(workers).where(workers.c.seen_until <= database_now(-_FORGET_WORKERS_AFTER)))
+            connection.execute(delete(workers).where(workers.c.seen_until <= statement_now(-_FORGET_WORKERS_AFTER)))
             if ids:
                 connection.execute(delete(jobs).where(jobs.c.id.in_(ids)))
             forget_attempts(connection, ids)
