@@ -95,9 +95,10 @@ class Steward:
 
     def _look_after(self) -> None:
         self._presence.beat()
-        upkeep = self._store.upkeep
-        may_rescue, prunes = self._clock_watch.may_rescue(upkeep.now()), clock.monotonic() >= self._prune_due
-        swept = sweep(upkeep, retention=self._retention, may_rescue=may_rescue, prunes=prunes)
+        prunes = clock.monotonic() >= self._prune_due
+        swept = sweep(
+            self._store.upkeep, retention=self._retention, may_rescue=self._clock_watch.may_rescue, prunes=prunes
+        )
         if prunes and swept.pruned < PRUNE_BATCH:
             self._prune_due = clock.monotonic() + PRUNE_SECONDS
         if swept.total:

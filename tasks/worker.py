@@ -8,7 +8,6 @@ import threading
 import uuid
 from collections.abc import Mapping
 from datetime import timedelta
-from functools import cache
 from typing import Any
 
 from celery import signals
@@ -18,6 +17,7 @@ from config.garbage import spare_what_is_loaded
 from config.registry import load_registry_with_secrets
 from config.settings import settings
 from config.webhook_keyring import load_keyring
+from tasks.once import once
 from tasks.pulse import Pulse
 from tidegate import clock
 from tidegate.counts import CountWriter
@@ -46,19 +46,19 @@ _CONNECTIONS_BESIDE_ATTEMPTS = 2
 _PATIENCE = timedelta(seconds=10)
 
 
-@cache
+@once
 def registry() -> Registry:
     """The operations, with secrets: loaded once, before any fork."""
     return load_registry_with_secrets(settings())
 
 
-@cache
+@once
 def bell() -> Bell:
     """This process's bell."""
     return bell_for(settings().bell)
 
 
-@cache
+@once
 def runner() -> Runner:
     """This process's runner. Made on first use, so that a forked child has connections of its own."""
     current = settings()
@@ -73,14 +73,14 @@ def runner() -> Runner:
     )
 
 
-@cache
+@once
 def sender() -> Sender:
     """This process's sender of webhooks, which knows nothing of operations and their secrets."""
     current = settings()
     store = _store(current.webhook_concurrency)
     return Sender(
         store.sending,
-        SecretStore(store.database, cache(lambda: load_keyring(current))),
+        SecretStore(store.database, once(lambda: load_keyring(current))),
         Egress(current.webhook_networks),
         timeout=current.webhook_timeout,
         bell=bell_for(current.bell, DELIVERIES),

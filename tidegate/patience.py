@@ -22,13 +22,14 @@ class Watchdog:
     """Cuts connections that have been at one thing for too long.
 
     A server that is stopped, or behind a network that swallows packets, leaves the client library waiting for an
-    answer for ever; only its socket can be taken from it.
+    answer for ever; only its socket can be taken from it. With nothing to watch its thread rests.
     """
 
     def __init__(self, seconds: float) -> None:
         self._seconds = seconds
         self._watched: dict[int, tuple[float, psycopg.Connection]] = {}
         self._lock = threading.Lock()
+        self._is_wanted = threading.Event()
         self._thread: threading.Thread | None = None
 
     @contextmanager
@@ -39,6 +40,8 @@ class Watchdog:
             raise TypeError(f"only psycopg connections can be watched, not {type(driver).__name__}")
         with self._lock:
             self._watched[id(driver)] = clock.monotonic() + self._seconds, driver
+            if not self._is_wanted.is_set():
+                self._is_wanted.set()
             if self._thread is None or not self._thread.is_alive():
                 self._thread = threading.Thread(target=self._look, name="watchdog", daemon=True)
                 self._thread.start()
@@ -56,9 +59,12 @@ class Watchdog:
 
     def _look(self) -> None:
         while True:
+            self._is_wanted.wait()
             clock.sleep(_LOOK_SECONDS)
             now = clock.monotonic()
             with self._lock:
+                if not self._watched:
+                    self._is_wanted.clear()
                 for key, (due, driver) in list(self._watched.items()):
                     if now >= due:
                         del self._watched[key]

@@ -29,6 +29,13 @@ class Prepared(Generic[T]):
     read: Callable[[Mapping[str, Any]], T]
 
 
+def there(answer: T | None) -> T:
+    """The row of a statement that always has one; LookupError when it had none."""
+    if answer is None:
+        raise LookupError("the database did what it was asked and said nothing")
+    return answer
+
+
 class Asker:
     """Runs prepared statements on connections of an engine's pool. `watching`: what is to be around each."""
 

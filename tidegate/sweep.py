@@ -1,5 +1,6 @@
 """What no message will put right: expired jobs, lost leases, lost messages, places of the dead, old rows."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import timedelta
 
@@ -31,16 +32,26 @@ class Swept:
         return max(self.expired, self.rescued, self.unclaimed, self.freed) >= BATCH or self.pruned >= PRUNE_BATCH
 
 
-def sweep(upkeep: UpkeepStore, *, retention: timedelta, may_rescue: bool = True, prunes: bool = True) -> Swept:
-    """Does one batch of each step. Each is one guarded UPDATE: any number of sweeps may run side by side.
+def sweep(
+    upkeep: UpkeepStore,
+    *,
+    retention: timedelta,
+    may_rescue: Callable[[float], bool] = lambda _: True,
+    prunes: bool = True,
+) -> Swept:
+    """Does one batch of each step that has something to do. Each is one guarded UPDATE: any number of sweeps may run
+    side by side.
 
-    `prunes`: whether old rows are erased, too, which is in no hurry.
+    `may_rescue`: whether leases can be believed, by the database's clock; see ClockWatch. `prunes`: whether old rows
+    are erased, too, which is in no hurry.
     """
+    overdue = upkeep.overdue()
+    leases_count = may_rescue(overdue.now.timestamp())
     return Swept(
-        expired=upkeep.expire(BATCH),
-        rescued=upkeep.rescue(BATCH) if may_rescue else 0,
-        unclaimed=upkeep.take_back_unclaimed(BATCH),
-        freed=upkeep.free_places(BATCH),
+        expired=upkeep.expire(BATCH) if overdue.deadlines else 0,
+        rescued=upkeep.rescue(BATCH) if overdue.leases and leases_count else 0,
+        unclaimed=upkeep.take_back_unclaimed(BATCH) if overdue.places else 0,
+        freed=upkeep.free_places(BATCH) if overdue.places else 0,
         pruned=upkeep.prune(PRUNE_BATCH, retention=retention) if prunes else 0,
     )
 

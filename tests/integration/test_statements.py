@@ -3,6 +3,8 @@
 Numbers that fell belong here too: a change that is measured (`make bench`) writes down what it saved.
 """
 
+from datetime import timedelta
+
 import pytest
 
 from tests.support.jobs import open_lane, release, release_one, row_of, submit
@@ -15,6 +17,7 @@ from tidegate.database import Database
 from tidegate.operations import Body
 from tidegate.states import State
 from tidegate.store import Store
+from tidegate.sweep import sweep
 
 _TOGETHER = 10
 
@@ -104,6 +107,16 @@ def test_a_quiet_steward_asks_once(database: Database) -> None:
 
     with asked(database) as cost:
         assert release(store) == []
+
+    assert_cost(cost, statements=1, transactions=0)
+
+
+def test_a_quiet_sweep_asks_once(database: Database) -> None:
+    """Whether anything has run out; erasing old rows comes more rarely."""
+    store = Store(database)
+
+    with asked(database) as cost:
+        assert sweep(store.upkeep, retention=timedelta(days=1), prunes=False).total == 0
 
     assert_cost(cost, statements=1, transactions=0)
 

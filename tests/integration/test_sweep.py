@@ -35,7 +35,7 @@ OVERDUE = database_now(-timedelta(seconds=1))
 
 
 def swept(store: Store, *, may_rescue: bool = True) -> Swept:
-    return sweep(store.upkeep, retention=RETENTION, may_rescue=may_rescue)
+    return sweep(store.upkeep, retention=RETENTION, may_rescue=lambda _: may_rescue)
 
 
 def nothing_but(**steps: int) -> Swept:

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any, TypeVar, cast
+from typing import Any, cast
 
 from sqlalchemy import (
     BigInteger,
@@ -25,12 +25,11 @@ from tidegate.delivery import Webhook
 from tidegate.job import Job
 from tidegate.models import bodies, jobs
 from tidegate.operations import Body
-from tidegate.prepared import Prepared
+from tidegate.prepared import Prepared, there
 from tidegate.store.deliveries import record_webhooks
 from tidegate.store.given_rows import SMALL, as_bytes, as_parameter, as_text, given_rows
 from tidegate.store.moves import JOB_COLUMNS, NOW, job_from, job_of
 
-T = TypeVar("T")
 # Between jobs that are recorded together, so that each has a place of its own in the lane's order.
 _STEP = timedelta(microseconds=1)
 
@@ -139,7 +138,7 @@ def record(database: Database, connection: Connection, new: Sequence[NewJob]) ->
     if not new:
         return {}
     # Read after the keys, which may have been waited for: a job's time begins when it is recorded.
-    now = _there(database.ask(_NOW, {}, within=connection))
+    now = there(database.ask(_NOW, {}, within=connection))
     recorded = (_each if database.is_sqlite else _all)(database, connection, new, now)
     webhooks = {(job.id, job.client_id): job.webhook for job in new if job.webhook}
     if webhooks:
@@ -152,7 +151,7 @@ def _each(database: Database, connection: Connection, new: Sequence[NewJob], now
     recorded = []
     for number, job in enumerate(new):
         values = {**_values_of(job), **{f"its_{name}": at for name, at in _instants(job, now, number).items()}}
-        recorded.append(_there(database.ask(_JOB, values, within=connection)))
+        recorded.append(there(database.ask(_JOB, values, within=connection)))
         database.ask(_ITS_INPUT, values, within=connection)
     return recorded
 
@@ -197,9 +196,3 @@ def _values_of(job: NewJob) -> dict[str, Any]:
         "input_content_type": job.body.content_type,
         "input_content": job.body.content,
     }
-
-
-def _there(answer: T | None) -> T:
-    if answer is None:
-        raise LookupError("the database did what it was asked and said nothing")
-    return answer

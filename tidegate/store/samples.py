@@ -12,6 +12,7 @@ from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 from tidegate.clock import from_microseconds, to_microseconds
 from tidegate.database import Database, database_now
 from tidegate.models import attempts, downstreams, jobs, samples
+from tidegate.prepared import Prepared
 from tidegate.states import State
 from tidegate.store.places import has_place
 
@@ -20,6 +21,12 @@ MARKS = 50
 _NEWEST = 0.15
 _SHORTEST = timedelta(seconds=0.8)
 IS_WAITING = and_(jobs.c.state == State.QUEUED, jobs.c.slot_at.is_(None))
+_BY_CLIENT = Prepared(
+    select(jobs.c.downstream, jobs.c.client_id, func.count().label("number"))
+    .where(IS_WAITING)
+    .group_by(jobs.c.downstream, jobs.c.client_id),
+    lambda row: (str(row["downstream"]), str(row["client_id"]), int(row["number"])),
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,11 +57,13 @@ class SampleStore:
 
         Its cost grows with the backlog, and no other statement's does. Two stewards sample in turns.
         """
+        by_client: dict[str, dict[str, int]] = {}
+        for downstream, client_id, count in self._database.ask_all(_BY_CLIENT, {}):
+            by_client.setdefault(downstream, {})[client_id] = count
+        backlogs = {downstream: sum(counts.values()) for downstream, counts in by_client.items()}
+        if not backlogs and not self._had_backlog:
+            return 0
         with self._database.reading() as connection:
-            by_client = _by_client(connection)
-            backlogs = {downstream: sum(counts.values()) for downstream, counts in by_client.items()}
-            if not backlogs and not self._had_backlog:
-                return 0
             places = select(attempts.c.downstream, func.count()).where(has_place())
             held = _counts(connection, places.group_by(attempts.c.downstream))
             lanes = connection.execute(
@@ -154,16 +163,3 @@ def _smoothed(
 
 def _counts(connection: Connection, statement: Select[str, int]) -> dict[str, int]:
     return dict(connection.execute(statement).all())
-
-
-def _by_client(connection: Connection) -> dict[str, dict[str, int]]:
-    """The backlog of each lane by client."""
-    counts: dict[str, dict[str, int]] = {}
-    rows = connection.execute(
-        select(jobs.c.downstream, jobs.c.client_id, func.count())
-        .where(IS_WAITING)
-        .group_by(jobs.c.downstream, jobs.c.client_id)
-    )
-    for downstream, client_id, count in rows:
-        counts.setdefault(downstream, {})[client_id] = count
-    return counts

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from datetime import timedelta
-from typing import Any
+from typing import Any, NamedTuple
 
 from sqlalchemy import BigInteger, Connection, func, insert, literal_column, select, type_coerce, update
 from sqlalchemy.dialects.postgresql import insert as postgresql_insert
@@ -15,6 +15,7 @@ from tidegate.delivery import GIVE_UP_AFTER, QUEUE, DeliveryClaim, DeliveryState
 from tidegate.job import Job, StoredBody
 from tidegate.metrics import DELIVERIES_FAILED, DELIVERY_ATTEMPTS, DELIVERY_SECONDS
 from tidegate.models import bodies, deliveries, delivery_attempts, jobs, receivers, workers
+from tidegate.prepared import Prepared
 from tidegate.store.moves import JOB_COLUMNS, NOW, job_from
 
 CLAIM_WITHIN = timedelta(seconds=10)
@@ -33,6 +34,14 @@ _IS_DUE = (_IS_PENDING, deliveries.c.run_at <= database_now())
 _DONE = {"run_at": None, "lease_until": None, "ended_at": database_now()}
 
 
+class _Due(NamedTuple):
+    """A receiver with something due since then, in microseconds; `failures` None: it never failed."""
+
+    name: str
+    due_at: int
+    failures: int | None
+
+
 class SendingStore:
     """Statements of the courier and of those who send."""
 
@@ -42,14 +51,14 @@ class SendingStore:
 
     def release(self) -> list[ReleasedDelivery]:
         """Lets go what may be sent now; what then is not claimed within 10 s is due again."""
-        with self._database.reading() as connection:
-            if not connection.execute(_DUE).first():
-                return []
+        if not self._database.ask_all(_DUE, {}):
+            return []
         with self._database.writing() as connection:
             # One steward at a time: two would each give away the same places.
             if not self._database.is_sqlite and not _lock(connection):
                 return []
-            shares = choose(_receivers(connection), places=_places(connection))
+            due = self._database.ask_all(_DUE, {}, within=connection)
+            shares = choose(_receivers(connection, due), places=_places(connection))
             return [
                 released for receiver, most in shares.items() for released in self._release(connection, receiver, most)
             ]
@@ -212,9 +221,9 @@ def _is(job_id: str, fence: int) -> Any:
     return (deliveries.c.job_id == job_id) & (deliveries.c.fence == fence) & _IS_PENDING
 
 
-def _receivers(connection: Connection) -> list[Receiver]:
+def _receivers(connection: Connection, those_with_due: Sequence[_Due]) -> list[Receiver]:
     """Those with something due or in flight. Each is found by one step in an index, however much waits for it."""
-    due = {row.name: row for row in connection.execute(_DUE)}
+    due = {each.name: each for each in those_with_due}
     in_flight = {row.receiver: row for row in connection.execute(_IN_FLIGHT)}
     return [
         Receiver(
@@ -245,7 +254,7 @@ def _due() -> Any:
     )
 
 
-_DUE = _due()
+_DUE = Prepared(_due(), lambda row: _Due(**row))
 _IN_FLIGHT = (
     select(deliveries.c.receiver, func.count().label("number"), receivers.c.failures)
     .outerjoin(receivers, receivers.c.name == deliveries.c.receiver)

@@ -1,6 +1,7 @@
 """The sweep's statements. Each is guarded by itself, so any number of sweeps may run side by side."""
 
-from datetime import timedelta
+from dataclasses import dataclass
+from datetime import datetime, timedelta
 from typing import Any
 
 from sqlalchemy import ColumnElement, and_, delete, func, not_, select, update
@@ -10,6 +11,7 @@ from tidegate.counts import Counts
 from tidegate.database import Database, database_now, statement_now
 from tidegate.delivery import DeliveryState
 from tidegate.models import attempts, deliveries, jobs, workers
+from tidegate.prepared import Prepared, there
 from tidegate.states import State
 from tidegate.store import idempotency
 from tidegate.store.letting_go import CLAIM_WITHIN
@@ -28,7 +30,30 @@ from tidegate.store.places import is_lost
 from tidegate.store.presence import lost
 
 _FORGET_WORKERS_AFTER = timedelta(hours=1)
-_HAS_NO_END = jobs.c.finished_at.is_(None)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Overdue:
+    """What has run out by the database's clock, `now`: deadlines of open jobs, leases of running ones, places."""
+
+    now: datetime
+    deadlines: bool
+    leases: bool
+    places: bool
+
+
+_DEADLINE_IS_OVER = and_(jobs.c.finished_at.is_(None), jobs.c.deadline <= statement_now())
+_LEASE_IS_OVER = jobs.c.lease_until <= statement_now()
+_PLACE_IS_OVER = and_(attempts.c.ended_at.is_(None), attempts.c.place_until <= statement_now())
+_OVERDUE = Prepared(
+    select(
+        database_now().label("now"),
+        select(jobs.c.id).where(_DEADLINE_IS_OVER).exists().label("deadlines"),
+        select(jobs.c.id).where(_LEASE_IS_OVER).exists().label("leases"),
+        select(attempts.c.job_id).where(_PLACE_IS_OVER).exists().label("places"),
+    ),
+    lambda row: Overdue(**row),
+)
 
 
 class UpkeepStore:
@@ -38,19 +63,18 @@ class UpkeepStore:
         self._database = database
         self._counts = counts
 
+    def overdue(self) -> Overdue:
+        """Whether there is anything for the steps that follow, in one look: nearly always there is not."""
+        return there(self._database.ask(_OVERDUE, {}))
+
     def expire(self, batch: int) -> int:
         """Ends jobs whose deadline has passed."""
-        late = (
-            select(jobs.c.id)
-            .where(_HAS_NO_END, jobs.c.deadline <= statement_now())
-            .order_by(jobs.c.deadline)
-            .limit(batch)
-        )
+        late = select(jobs.c.id).where(_DEADLINE_IS_OVER).order_by(jobs.c.deadline).limit(batch)
         return self._update_jobs(late, and_(IS_OPEN, not_(IN_TIME)), ended(State.EXPIRED))
 
     def rescue(self, batch: int) -> int:
         """Takes back jobs whose worker let the lease run out. Their places stay held: the calls may still be open."""
-        expired = select(jobs.c.id).where(jobs.c.lease_until <= statement_now()).order_by(jobs.c.lease_until)
+        expired = select(jobs.c.id).where(_LEASE_IS_OVER).order_by(jobs.c.lease_until)
         ran_out = and_(jobs.c.state == State.RUNNING, jobs.c.lease_until <= database_now())
         return self._update_jobs(expired.limit(batch), ran_out, lost())
 
@@ -60,13 +84,10 @@ class UpkeepStore:
         With every worker busy the message just waits in the broker, and a second one would only be noise; the
         look is put off by another 5 s.
         """
-        overdue = and_(
-            attempts.c.ended_at.is_(None), attempts.c.claimed_at.is_(None), attempts.c.place_until <= statement_now()
-        )
         found = (
             select(attempts.c.job_id, attempts.c.fence, attempts.c.queue)
             .join(jobs, jobs.c.id == attempts.c.job_id)
-            .where(overdue)
+            .where(_PLACE_IS_OVER, attempts.c.claimed_at.is_(None))
             .limit(batch)
         )
         with self._database.writing() as connection:
@@ -102,12 +123,9 @@ class UpkeepStore:
 
     def free_places(self, batch: int) -> int:
         """Ends attempts whose time is long over and whose process never said so."""
-        over = and_(
-            attempts.c.ended_at.is_(None), attempts.c.claimed_at.is_not(None), attempts.c.place_until <= statement_now()
-        )
-        keys = select(attempts.c.job_id, attempts.c.fence).where(over).limit(batch)
+        over = select(attempts.c.job_id, attempts.c.fence).where(_PLACE_IS_OVER, attempts.c.claimed_at.is_not(None))
         with self._database.writing() as connection:
-            rows = connection.execute(lock_rows(keys, is_sqlite=self._database.is_sqlite)).all()
+            rows = connection.execute(lock_rows(over.limit(batch), is_sqlite=self._database.is_sqlite)).all()
             for job_id, fence in rows:
                 connection.execute(
                     update(attempts)
@@ -136,11 +154,6 @@ class UpkeepStore:
                 connection.execute(delete(jobs).where(jobs.c.id.in_(ids)))
             forget_attempts(connection, ids)
         return len(ids)
-
-    def now(self) -> float:
-        """The database's clock in seconds, to be compared with a monotonic one."""
-        with self._database.reading() as connection:
-            return float(connection.execute(select(database_now())).scalar_one().timestamp())
 
     def _update_jobs(self, found: Select[tuple[str]], still: ColumnElement[bool], changes: dict[str, Any]) -> int:
         batch = lock_rows(found, is_sqlite=self._database.is_sqlite)
