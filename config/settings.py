@@ -89,6 +89,12 @@ class Settings(BaseSettings):
     io_workers: Count = Field(1, description="Worker processes for operations that wait for the network.")
     io_concurrency: Count = Field(32, description="Attempts side by side in one io worker (threads).")
     cpu_concurrency: Count = Field(2, description="Attempts side by side in the cpu worker (processes).")
+    worker_nice: int = Field(
+        10,
+        ge=0,
+        le=19,
+        description="How far workers give way to the web server of the same machine, as Unix counts it.",
+    )
     max_body: int = Field(20 * MEGABYTE, ge=1, description="Largest request body, bytes; an operation may take less.")
     max_result: int = Field(5 * MEGABYTE, ge=1, description="Largest result, bytes.")
     sample_port: int = Field(8001, ge=0, le=65535, description="Port of the sample downstream; 0: not started.")

@@ -18,6 +18,7 @@ from config.registry import load_registry_with_secrets
 from config.settings import settings
 from config.webhook_keyring import load_keyring
 from tasks.once import once
+from tasks.priority import give_way
 from tasks.pulse import Pulse
 from tidegate import clock
 from tidegate.counts import CountWriter
@@ -109,7 +110,8 @@ def _prepare(sender: str, options: Mapping[str, Any], **_: Any) -> None:
     except ConfigurationError as error:
         print(error, file=sys.stderr)  # noqa: T201 - the log is not set up yet
         sys.exit(2)
-    spare_what_is_loaded()  # also for the children
+    give_way(current.worker_nice)  # the children, too, as with what follows
+    spare_what_is_loaded()
 
 
 @signals.celeryd_init.connect

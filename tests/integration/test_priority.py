@@ -1,0 +1,37 @@
+"""Workers give way to the web server of the same machine."""
+
+import os
+from pathlib import Path
+
+import psutil
+import pytest
+
+from tests.integration.conftest import StartWorker
+
+_NICE = 7
+
+
+@pytest.fixture
+def database_url(sqlite_url: str) -> str:
+    """One kind of database is enough: nothing here touches it."""
+    return sqlite_url
+
+
+@pytest.fixture
+def default_worker_env(default_worker_env: dict[str, str]) -> dict[str, str]:
+    """Nicer than the other tests' workers."""
+    return {**default_worker_env, "TIDEGATE_WORKER_NICE": str(_NICE)}
+
+
+@pytest.mark.parametrize("queue", ["io", "cpu"])
+def test_a_worker_and_its_children_are_nice_to_others(start_worker: StartWorker, queue: str) -> None:
+    """Also where Linux shares its processors out between sessions first."""
+    worker = psutil.Process(start_worker(queue, concurrency=2).container.pid)
+    everyone = [worker, *worker.children(recursive=True)]
+    assert len(everyone) >= (3 if queue == "cpu" else 1)
+    for process in everyone:
+        assert process.nice() == _NICE
+        autogroup = Path(f"/proc/{process.pid}/autogroup")
+        if autogroup.exists():
+            assert autogroup.read_text().split()[-2:] == ["nice", str(_NICE)]
+    assert os.getpriority(os.PRIO_PROCESS, 0) < _NICE
