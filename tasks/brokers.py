@@ -27,6 +27,7 @@ def settings_for(url: str) -> dict[str, Any]:
 def _redis(url: str) -> dict[str, Any]:
     return {
         "broker_url": url,
+        "broker_transport": "tasks.redis:Transport",
         # kombu's own choice for rediss:// is a connection that believes any certificate.
         "broker_use_ssl": {"ssl_cert_reqs": "required"} if url.startswith("rediss:") else None,
         "broker_transport_options": {

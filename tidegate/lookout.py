@@ -6,15 +6,15 @@ second where nothing can be heard. Deadlines need neither: each watched job is l
 
 import logging
 import threading
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 
 from tidegate import clock
 from tidegate.database import UNREACHABLE
-from tidegate.errors import UnknownJob
 from tidegate.job import Job
 from tidegate.store.callers import CallerStore
-from tidegate.wake import CHANGES, ear_for, has_pubsub
+from tidegate.wake import CHANGES, ear_for, has_pubsub, named_in
+from tidegate.watch import Watch
 
 log = logging.getLogger(__name__)
 
@@ -24,73 +24,25 @@ _LISTEN_SECONDS = 1.0
 # It stops listening when nothing was watched for so long: every message of the whole cluster is read for it.
 _QUIET_SECONDS = 10.0
 _AFTER_FAILURE_SECONDS = 1.0
+# What changed between its read and its watch is found by a look after this; what changes from then on is told.
+_FIRST_LOOK_SECONDS = 0.03
 # A job that is past its deadline and could not be ended is looked at again after this.
 _AGAIN_SECONDS = 0.05
 
 
-class Watch:
-    """What one held request waits with; of one thread. Close it, for there are only so many.
-
-    Of no job in particular it is told nothing, and is over when the process stops.
-    """
-
-    def __init__(self, lookout: "Lookout", job: Job | None) -> None:
-        self.job_id = job.id if job else ""
-        self._lookout = lookout
-        self._known = (job.version, job.state) if job else None
-        self._news: Job | None = None
-        self._is_erased = False
-        self._is_over = False
-        self._told = threading.Event()
-
-    def next(self, seconds: float) -> Job | None:
-        """The job as soon as it is another than it was; versions in between may have been passed over.
-
-        None when it is still the same after so many seconds, and at once when the process stops. Raises UnknownJob
-        when it was erased.
-        """
-        if not self._told.wait(max(0.0, seconds)):
-            return None
-        if not self._is_over:
-            self._told.clear()
-        if self._is_erased:
-            raise UnknownJob(f"there is no job {self.job_id}")
-        news, self._news = self._news, None
-        return news
-
-    @property
-    def is_over(self) -> bool:
-        """Whether the process stops: nothing more will be told."""
-        return self._is_over
-
-    def close(self) -> None:
-        """Lets the next request have the room."""
-        self._lookout.forget(self)
-
-    def tell(self, job: Job | None) -> None:
-        """For the lookout: the job as it is now; None: it was erased."""
-        if job is None:
-            self._is_erased = True
-        elif (job.version, job.state) == self._known:
-            return
-        else:
-            self._known = job.version, job.state
-            self._news = job
-        self._told.set()
-
-    def end(self) -> None:
-        """For the lookout: the process stops."""
-        self._is_over = True
-        self._told.set()
-
-
 @dataclass
 class _Watched:
-    """A job that is watched: its newest known version, and its deadline on this process's monotonic clock."""
+    """A job that is watched: its newest known version, and when to look at it untold, by this process's monotonic
+    clock."""
 
     version: int
-    deadline_due: float
+    look_due: float
     watches: set[Watch] = field(default_factory=set)
+
+    @property
+    def wants_all(self) -> bool:
+        """Whether somebody wants to know more than its end."""
+        return not all(watch.only_end for watch in self.watches)
 
 
 class Lookout:
@@ -117,12 +69,12 @@ class Lookout:
         """How many requests are held."""
         return self._count
 
-    def watch(self, job: Job) -> Watch | None:
+    def watch(self, job: Job, *, only_end: bool = False) -> Watch | None:
         """Watches a job from what the request has read of it on; None when there is no room.
 
         While the process stops everybody gets a watch that is over.
         """
-        watch = Watch(self, job)
+        watch = Watch(job, self.forget, only_end=only_end)
         with self._changed:
             if self._is_stopping:
                 watch.end()
@@ -130,15 +82,16 @@ class Lookout:
             if self._count >= self._most:
                 return None
             self._count += 1
-            watched = self._watched.setdefault(job.id, _Watched(version=job.version, deadline_due=_due(job)))
+            watched = self._watched.setdefault(job.id, _Watched(version=job.version, look_due=_due(job)))
             watched.watches.add(watch)
-            self._ask([job.id])  # it may have changed since it was read
+            watched.look_due = min(watched.look_due, clock.monotonic() + _FIRST_LOOK_SECONDS)
+            self._changed.notify_all()
             self._start_threads()
         return watch
 
     def hold(self) -> Watch | None:
         """Room for a request that waits for no job but for time to pass; None when there is none."""
-        watch = Watch(self, None)
+        watch = Watch(None, self.forget)
         with self._changed:
             if self._is_stopping:
                 watch.end()
@@ -201,11 +154,19 @@ class Lookout:
         ear = ear_for(self._bell_url, CHANGES)
         while ear and self._is_wanted():
             for message in ear.hear(_LISTEN_SECONDS):
-                job_ids = message.decode("ascii", "replace").split()
-                with self._changed:
-                    self._ask(job_ids or [*self._watched])
+                if job_ids := self._concerned(message):
+                    self._try(self._tell, job_ids)
         if ear:
             ear.close()
+
+    def _concerned(self, message: bytes) -> Collection[str]:
+        """The watched jobs that a message of the bell is about."""
+        ended_or_changed, begun = named_in(message)
+        with self._changed:
+            if not ended_or_changed and not begun:
+                return [*self._watched]
+            may_care = {job_id for job_id in self._watched.keys() & begun if self._watched[job_id].wants_all}
+            return may_care | (self._watched.keys() & ended_or_changed)
 
     def _is_wanted(self) -> bool:
         with self._changed:
@@ -219,26 +180,29 @@ class Lookout:
     def _look_on(self) -> None:
         while not self._is_stopping:
             job_ids = self._await_work()
-            try:
-                if job_ids:
-                    self._tell(job_ids)
-                else:
-                    self._look_slowly()
-                continue
-            except UNREACHABLE as error:
-                log.warning("held requests go on waiting, the database can't be reached: %s", error)
-            except Exception:  # without it every held request would wait in vain
-                log.exception("a look at the watched jobs failed")
-            with self._changed:
-                self._ask(job_ids)
-            clock.sleep(_AFTER_FAILURE_SECONDS)
+            if not self._try(self._tell if job_ids else self._look_slowly, job_ids):
+                clock.sleep(_AFTER_FAILURE_SECONDS)
+
+    def _try(self, look: Callable[[Collection[str]], None], job_ids: Collection[str]) -> bool:
+        """Whether the look succeeded; if not, it is made again by and by."""
+        try:
+            look(job_ids)
+        except UNREACHABLE as error:
+            log.warning("held requests go on waiting, the database can't be reached: %s", error)
+        except Exception:  # without it every held request would wait in vain
+            log.exception("a look at the watched jobs failed")
+        else:
+            return True
+        with self._changed:
+            self._ask(job_ids)
+        return False
 
     def _await_work(self) -> list[str]:
         """Waits for jobs that are to be looked at now; none: all of them, whether they changed."""
         with self._changed:
             while not self._is_stopping:
                 now = clock.monotonic()
-                due = {job_id for job_id, watched in self._watched.items() if watched.deadline_due <= now}
+                due = {job_id for job_id, watched in self._watched.items() if watched.look_due <= now}
                 job_ids = (self._asked & self._watched.keys()) | due
                 self._asked.clear()
                 if job_ids:
@@ -246,14 +210,15 @@ class Lookout:
                 if not self._watched:
                     self._changed.wait()
                     continue
-                first = min(watched.deadline_due for watched in self._watched.values())
+                first = min(watched.look_due for watched in self._watched.values())
                 if self._slow_look_due <= now:
                     self._slow_look_due = now + self._look_seconds
                     return []
                 self._changed.wait(min(first, self._slow_look_due) - now)
             return []
 
-    def _look_slowly(self) -> None:
+    def _look_slowly(self, _: Collection[str]) -> None:
+        """Whether any of them changed untold."""
         with self._changed:
             known = {job_id: watched.version for job_id, watched in self._watched.items()}
         if not known:
@@ -265,16 +230,15 @@ class Lookout:
     def _tell(self, job_ids: Collection[str]) -> None:
         found = self._store.look(job_ids)
         with self._changed:
-            told = []
             for job_id in job_ids:
-                watched, job = self._watched.get(job_id), found.get(job_id)
+                watched, now = self._watched.get(job_id), found.get(job_id)
                 if watched is None:
                     continue
-                if job is not None:
-                    watched.version, watched.deadline_due = job.version, _due(job)
-                told += [(watch, job) for watch in watched.watches]
-        for watch, job in told:
-            watch.tell(job)
+                if now is not None:
+                    job, _ = now
+                    watched.version, watched.look_due = max(watched.version, job.version), _due(job)
+                for watch in watched.watches:
+                    watch.tell(now)
 
 
 def _due(job: Job) -> float:

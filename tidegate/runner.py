@@ -99,7 +99,7 @@ class Runner:
         return claim
 
     def _carry_out(self, claim: Claim) -> None:
-        self._bell.changed(claim.job_id)
+        self._bell.began(claim.job_id)
         self._counts.observe(QUEUE_WAIT, claim.waited_seconds, claim.downstream)
         with _traced(claim) as (traced, span):
             outcome, began = self._attempt(traced)

@@ -6,6 +6,7 @@ import logging
 import threading
 from collections import deque
 from collections.abc import Sequence
+from collections.abc import Set as AbstractSet
 from typing import Protocol
 
 import redis
@@ -20,12 +21,16 @@ CHANNEL = "tidegate:wake"
 DELIVERIES = "tidegate:deliveries"
 """Rung by those who send webhooks, when a place is free again."""
 CHANGES = "tidegate:changed"
-"""Its messages are ids of jobs with blanks between; an empty one: any job may have changed."""
+"""Its messages are ids of jobs with blanks between, with a colon behind those that only began an attempt; an empty one:
+any job may have changed. `named_in` reads them."""
+_BEGAN = ":"
 # As kombu writes the scheme of a socket, which is unix:// to redis-py.
 _SOCKET = "redis+socket://"
 _TIMEOUT_SECONDS = 0.5
 # Between two messages; the first after a rest goes out at once.
 _GATHER_SECONDS = 0.003
+# A beginning waits for so long, for the end of a short call to go with it.
+_BEGAN_SECONDS = 0.02
 # When more than so many rings came together they are gathered for longer: in a burst each message takes time from it.
 _FEW = 2
 _BURST_SECONDS = 0.013
@@ -45,6 +50,10 @@ class Bell(Protocol):
         """Tells who watches these jobs that they changed; none named: any may have. At once, and never fails."""
         ...
 
+    def began(self, job_id: str) -> None:
+        """As `changed`, for the beginning of an attempt: who only waits for the job's end need not look."""
+        ...
+
 
 class SilentBell:
     """Where there is no pub/sub: all look by themselves."""
@@ -53,6 +62,9 @@ class SilentBell:
         """Does nothing."""
 
     def changed(self, *job_ids: str) -> None:
+        """Does nothing."""
+
+    def began(self, job_id: str) -> None:
         """Does nothing."""
 
 
@@ -68,12 +80,14 @@ class RedisBell:
         self._any_changed = False
         self._rings = 0  # since the last message, about
         self._rung = threading.Event()
+        self._is_urgent = threading.Event()
         self._start = threading.Lock()
         self._thread: threading.Thread | None = None
 
     def ring(self) -> None:
         """Asks the steward for a look soon. Returns at once and never fails."""
         self._wakes_steward = True
+        self._is_urgent.set()
         self._send_soon()
 
     def changed(self, *job_ids: str) -> None:
@@ -82,7 +96,14 @@ class RedisBell:
             self._changed.extend(job_ids)
         else:
             self._any_changed = True
+        self._is_urgent.set()
         self._send_soon()
+
+    def began(self, job_id: str) -> None:
+        """As `changed`, for the beginning of an attempt: who only waits for the job's end need not look."""
+        if len(self._changed) < _MOST_NAMED:
+            self._changed.append(job_id + _BEGAN)
+            self._send_soon()
 
     def _send_soon(self) -> None:
         self._rings += 1
@@ -97,8 +118,10 @@ class RedisBell:
         rests_until = 0.0
         while True:
             self._rung.wait()
+            self._is_urgent.wait(_BEGAN_SECONDS)
             clock.sleep(rests_until - clock.monotonic())
             self._rung.clear()
+            self._is_urgent.clear()
             rings, self._rings = self._rings, 0
             try:
                 self._publish()
@@ -118,6 +141,14 @@ class RedisBell:
             if any_changed or named:
                 pipeline.publish(CHANGES, b"" if any_changed else " ".join(named))
             pipeline.execute()
+
+
+def named_in(message: bytes) -> tuple[AbstractSet[str], AbstractSet[str]]:
+    """The jobs that a message about changes names: those that changed, and those that only began an attempt. Neither:
+    any job may have changed."""
+    words = message.decode("ascii", "replace").split()
+    begun = {word.removesuffix(_BEGAN) for word in words if word.endswith(_BEGAN)}
+    return {word for word in words if not word.endswith(_BEGAN)}, begun
 
 
 class Ear:

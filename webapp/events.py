@@ -12,7 +12,7 @@ from tidegate import clock
 from tidegate.database import UNREACHABLE
 from tidegate.errors import NoRoom, UnknownJob
 from tidegate.job import Job
-from tidegate.lookout import Watch
+from tidegate.watch import Watch
 from webapp import gateway
 from webapp.auth import caller, caller_with_ticket
 from webapp.documents import job_document, links_here
@@ -90,8 +90,9 @@ class _Events:
             except UnknownJob:
                 return
             if news:
-                yield from self._told("state" if _stage(news) != _stage(job) else "progress", news)
-                job = news
+                now, _ = news
+                yield from self._told("state" if _stage(now) != _stage(job) else "progress", now)
+                job = now
             elif not watch.is_over:
                 yield HEARTBEAT
 

@@ -97,12 +97,13 @@ def delete(job_id: UUID) -> Response:
 def _submitted(job: Job) -> Response:
     """The answer to a submit: 202; to a client that would wait for the end, and lives to see it, that of a read."""
     wishes = preferences()
-    now = held(job, wishes.wait, lambda job: job.state.is_final) if wishes.wait else None
-    if now is None:
+    found = held(job, wishes.wait, lambda job: job.state.is_final, only_end=True) if wishes.wait else None
+    if found is None:
         return say_applied(accepted(job), Preferences(respond_async=wishes.respond_async))
+    now, result = found
     if not now.state.is_final:
         return say_applied(accepted(now), wishes)
-    response = job_answer(now, gateway().jobs.result(now))
+    response = job_answer(now, result)
     response.headers["Location"] = absolute(job_path(now))
     return say_applied(response, Preferences(wait=wishes.wait))
 
@@ -117,7 +118,7 @@ def _when_changed(job: Job) -> tuple[Job, Preferences]:
         later = held(job, wait, lambda job: entity_tag(job) != tag)
         if later is None:
             return job, Preferences()
-        job = later
+        job, _ = later
     return job, Preferences(wait=wait)
 
 

@@ -29,7 +29,7 @@ from tidegate.store.moves import (
     job_from,
     lock_rows,
 )
-from tidegate.store.reading import MOST_AT_ONCE, MOST_READ, JobWithResult, read_jobs, read_jobs_with_results
+from tidegate.store.reading import MOST_AT_ONCE, MOST_READ, JobWithResult, is_whole, read_jobs, read_jobs_with_results
 from tidegate.store.recording import NewJob, can_be_recorded_at_once, record, record_at_once
 
 _BODY = Prepared(
@@ -111,15 +111,15 @@ class CallerStore:
         if _is_late(job):
             now = self.get(job_id, client_id)
             return (now, None) if now else None
-        if result and result.is_json and not result.content:
+        if not is_whole(found):
             result = self.body(job_id, "result")
         return job, result
 
-    def look(self, job_ids: Collection[str]) -> dict[str, Job]:
-        """Those of these jobs that there are, as `get` would tell each, a statement for some hundreds; those past their
-        deadline are expired first, in two more."""
+    def look(self, job_ids: Collection[str]) -> dict[str, JobWithResult]:
+        """Those of these jobs that there are, as they are now, with their results, a statement for some hundreds; those
+        past their deadline are expired first, in two more. Of a long result there is only the content type."""
         found = self._find(job_ids)
-        if late := [job.id for job in found.values() if _is_late(job)]:
+        if late := [job.id for job, _ in found.values() if _is_late(job)]:
             rows = select(jobs.c.id).where(jobs.c.id.in_(late), IS_OPEN, ~IN_TIME)
             # Passes over rows that somebody else has: two that end several jobs could wait for each other.
             batch = lock_rows(rows, is_sqlite=self._database.is_sqlite)
@@ -178,10 +178,10 @@ class CallerStore:
         count_ends(self.counts, moved)
         return self.get(job_id, client_id)
 
-    def _find(self, job_ids: Collection[str]) -> dict[str, Job]:
+    def _find(self, job_ids: Collection[str]) -> dict[str, JobWithResult]:
         ids = [*job_ids]
         batches = [ids[begin : begin + MOST_READ] for begin in range(0, len(ids), MOST_READ)]
-        return {job.id: job for batch in batches for job in read_jobs(self._database, batch) if job}
+        return {each[0].id: each for batch in batches for each in read_jobs_with_results(self._database, batch) if each}
 
     def _expire(self, which: ColumnElement[bool]) -> None:
         late = update(jobs).where(which, IS_OPEN, ~IN_TIME).values(**ended(State.EXPIRED))

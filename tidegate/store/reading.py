@@ -30,6 +30,12 @@ _RESULT_COLUMNS = (
 )
 
 
+def is_whole(found: JobWithResult) -> bool:
+    """Whether the result stands there as the job's document shows it: a long one has to be read by itself."""
+    _, result = found
+    return result is None or not result.is_json or bool(result.content)
+
+
 def read_jobs(database: Database, job_ids: Sequence[str]) -> Sequence[Job | None]:
     """Each of these jobs as its row says, in their order; None: there is none."""
     found = {job.id: job for job in database.ask_all(_jobs(_size_for(job_ids)), _named(job_ids))}

@@ -16,7 +16,7 @@ from tidegate import clock
 from tidegate.database import UNREACHABLE
 from tidegate.errors import NoRoom, UnknownJob
 from tidegate.keys import Caller
-from tidegate.lookout import Watch
+from tidegate.watch import Watch
 from webapp import gateway
 from webapp.events import EVENT_STREAM
 from webapp.page.board import LOOK_SECONDS
@@ -119,7 +119,7 @@ class _JobScene:
     def wait(self) -> None:
         news = self._watch.next(LOOK_SECONDS)
         with self._gateway.turns.taken() if news or self._view.job.state.is_final else nullcontext():
-            self._view = self._view.moved_on(self._gateway, news)
+            self._view = self._view.moved_on(self._gateway, news[0] if news else None)
         if not self._view.job.state.is_final:
             self._ends_at = clock.monotonic() + _UNTIL_TOLD_SECONDS
 
