@@ -26,7 +26,7 @@ from tidegate.job import Released
 from tidegate.metrics import SWEPT, UNSENT
 from tidegate.store import SampleStore, Store
 from tidegate.sweep import PRUNE_BATCH, ClockWatch, sweep
-from tidegate.wake import DELIVERIES, Bell, bell_for, ear_for
+from tidegate.wake import DELIVERIES, Bell, Ear, bell_for, ear_for, rung_in
 
 log = logging.getLogger(__name__)
 
@@ -34,6 +34,7 @@ SWEEP_SECONDS = 1.0
 PRUNE_SECONDS = 10.0
 SAMPLE_SECONDS = 0.9
 _PING_SECONDS = 0.1
+_FOR_ALL = b""
 # Longer than the sampling of a backlog of a million jobs takes.
 _PATIENCE = timedelta(seconds=20)
 
@@ -46,8 +47,8 @@ class Steward:
         store: Store,
         publisher: Publisher,
         bell: Bell,
+        ear: Ear | None,
         *,
-        is_told: Callable[[], bool],
         retention: timedelta,
         lease: timedelta,
         pulse: Pulse,
@@ -56,7 +57,9 @@ class Steward:
         self._bell = bell
         self._pulse = pulse
         self._presence = Presence(store.facts)
-        self._gate = Gate(store.lanes, is_told)
+        self._ear = ear
+        self._rings = [_FOR_ALL]
+        self._gate = Gate(store.lanes, lambda: ear is not None and ear.is_listening)
         self._publisher = publisher
         self._retention = retention
         self._clock_watch = ClockWatch(lease)
@@ -69,12 +72,21 @@ class Steward:
         self._pulse.beat()
         return seconds
 
+    def wait(self, seconds: float, stopped: threading.Event) -> None:
+        """Until the next turn is due, or something is rung for."""
+        if self._ear is None:
+            stopped.wait(seconds)
+        elif messages := self._ear.hear(seconds):
+            self._rings += messages
+
     def _turn(self) -> float:
         if clock.monotonic() >= self._sweep_due:
             self._look_after()
         if not self._broker_is_up and not self._find_broker():
+            self._rings = [_FOR_ALL]
             return _PING_SECONDS
-        turn = self._gate.run_once()
+        rings, self._rings = self._rings, []
+        turn = self._gate.run_once(rung_in(rings))
         if turn.released:
             try:
                 self._broker_is_up = self._publisher.send(turn.released)
@@ -102,6 +114,7 @@ class Steward:
         if prunes and swept.pruned < PRUNE_BATCH:
             self._prune_due = clock.monotonic() + PRUNE_SECONDS
         if swept.total:
+            self._rings.append(_FOR_ALL)
             log.info("swept: %s", swept)
             for action, number in asdict(swept).items():
                 self._store.counts.add(SWEPT, action, by=number)
@@ -165,12 +178,11 @@ def main() -> int:
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stopped.set())
     store = Store(Database(current.database, pool_size=3, patience=_PATIENCE))
-    ear = ear_for(current.bell)
     steward = Steward(
         store,
         Publisher(registry),
         bell_for(current.bell),
-        is_told=lambda: ear is not None and ear.is_listening,
+        ear_for(current.bell),
         retention=current.retention,
         lease=timedelta(seconds=current.lease_seconds),
         pulse=Pulse(current.run_folder, "steward"),
@@ -194,7 +206,7 @@ def main() -> int:
     courier_wait = courier_ear.wait if courier_ear else stopped.wait
     threading.Thread(target=run, args=(courier.run_once, courier_wait, stopped), name="courier", daemon=True).start()
     spare_what_is_loaded()
-    run(steward.run_once, ear.wait if ear else stopped.wait, stopped)
+    run(steward.run_once, lambda seconds: steward.wait(seconds, stopped), stopped)
     log.info("steward stops")
     try:
         steward.end()

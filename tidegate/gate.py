@@ -7,10 +7,12 @@ from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from datetime import timedelta
 
+from tidegate import clock
 from tidegate.job import Released
 from tidegate.operations import Queue
 from tidegate.store.lanes import LaneStore
 from tidegate.store.places import Lane, Room
+from tidegate.wake import Rung
 
 BATCH = 200
 # Slots are taken at most this far ahead, so that a change of a limit or a pause leaves little that is already promised.
@@ -23,6 +25,7 @@ SLOW_LOOK_SECONDS = 1.0
 # Where no bell can be rung: soon after a release, since its places come free again, and then less and less often.
 _UNTOLD_SECONDS = 0.05
 UNTOLD_SLOW_SECONDS = 0.25
+_FOR_ALL = Rung(lanes=None)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,9 +46,32 @@ class Gate:
         self._lanes = lanes
         self._is_told = is_told
         self._untold_seconds = UNTOLD_SLOW_SECONDS
+        self._waiting: set[str] = set()  # lanes that may have had due jobs left
+        self._look_due = 0.0
 
-    def run_once(self) -> Turn:
-        """Looks at every lane once. The released jobs are committed as such and must be published or taken back."""
+    def run_once(self, rung: Rung = _FOR_ALL) -> Turn:
+        """Looks at what it is rung for, at every lane when its time has come. The released jobs are committed as such
+        and must be published or taken back.
+
+        With one lane where something is due, and none beside it that may wait for the same places, the look for all
+        that are due is left out; a place that came free is nothing to lanes of which none waits.
+        """
+        left = self._look_due - clock.monotonic()
+        names = rung.lanes
+        if names is None or len(names) > 1 or left <= 0 or self._waiting - names or not self._is_told():
+            turn = self._look_at_all()
+        elif names:
+            released, look = self._release(next(iter(names)), frozenset())
+            turn = Turn(released=released, look_again_seconds=max(0.0, min(left, look)))
+        elif rung.freed and self._waiting:
+            turn = self._look_at_all()
+        else:
+            turn = Turn(released=[], look_again_seconds=left)
+        self._look_due = clock.monotonic() + turn.look_again_seconds
+        return turn
+
+    def _look_at_all(self) -> Turn:
+        self._waiting.clear()
         lanes = list(self._lanes.due())
         random.shuffle(lanes)  # no lane is always first at the places of its queue
         due = Counter(lane.queue for lane in lanes if max(lane.next_run_at, lane.paused_until) <= lane.now)
@@ -66,10 +92,21 @@ class Gate:
         return Turn(released=released, look_again_seconds=max(0.0, look_again))
 
     def _release(self, name: str, contended: AbstractSet[str]) -> tuple[Sequence[Released], float]:
-        released = self._lanes.release(name, lambda lane: room_in(lane, contended), horizon=HORIZON)
+        room = 0
+
+        def room_of(lane: Lane) -> Room:
+            nonlocal room
+            found = room_in(lane, contended)
+            room = min(found.by_queue.values(), default=0)
+            return found
+
+        self._waiting.add(name)
+        released = self._lanes.release(name, room_of, horizon=HORIZON)
         if released is None:
             return [], LOCKED_LOOK_SECONDS
         jobs, seconds_to_next_slot = released
+        if seconds_to_next_slot is None and 0 < len(jobs) < room:
+            self._waiting.discard(name)
         if len(jobs) == BATCH:
             return jobs, 0.0
         if seconds_to_next_slot is None:

@@ -146,8 +146,9 @@ class Jobs:
             if isinstance(answer, Job):
                 self.lanes.submitted(answer)
         recorded = iter(zip(new, inserted, strict=True))
-        if new:
-            self.bell.ring()
+        # A job that may not begin yet is for the steward to wait for, so that it has to look at them all.
+        for lane in {"" if job.not_before else job.downstream for job in new}:
+            self.bell.ring(lane)
         return [self._recorded(*next(recorded)) if isinstance(each, NewJob) else each for each in checked]
 
     def _recorded(self, new: NewJob, answer: Job | StoredKey) -> Job | Refusal:

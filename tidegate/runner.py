@@ -117,7 +117,10 @@ class Runner:
             won = until_answered(claim.job_id, lambda: self._record(claim, outcome, _seconds_since(began)))
         # Somebody waits for these; nobody for what follows.
         self._bell.changed(claim.job_id)
-        self._bell.ring()
+        if isinstance(outcome, Succeeded | Failed):
+            self._bell.freed()
+        else:
+            self._bell.ring()  # it is due again, by and by
         self._count(claim, outcome, call_seconds, won=won)
         log.log(
             logging.INFO if won else logging.WARNING,

@@ -7,6 +7,7 @@ import threading
 from collections import deque
 from collections.abc import Sequence
 from collections.abc import Set as AbstractSet
+from dataclasses import dataclass
 from typing import Protocol
 
 import redis
@@ -18,12 +19,15 @@ from tidegate import clock
 log = logging.getLogger(__name__)
 
 CHANNEL = "tidegate:wake"
+"""Its messages are names of lanes with blanks between, and a colon for a place that came free; an empty one: look at
+all. `rung_in` reads them."""
 DELIVERIES = "tidegate:deliveries"
 """Rung by those who send webhooks, when a place is free again."""
 CHANGES = "tidegate:changed"
 """Its messages are ids of jobs with blanks between, with a colon behind those that only began an attempt; an empty one:
 any job may have changed. `named_in` reads them."""
 _BEGAN = ":"
+_FREED = ":"
 # As kombu writes the scheme of a socket, which is unix:// to redis-py.
 _SOCKET = "redis+socket://"
 _TIMEOUT_SECONDS = 0.5
@@ -42,8 +46,13 @@ _MOST_NAMED = 5000
 class Bell(Protocol):
     """What can be rung."""
 
-    def ring(self) -> None:
-        """Asks the steward for a look soon. Returns at once and never fails."""
+    def ring(self, lane: str = "") -> None:
+        """Asks the steward for a look soon, at a lane where something is due, or at all of them. Returns at once and
+        never fails."""
+        ...
+
+    def freed(self) -> None:
+        """Says that a place came free, for a lane that waits for one. Returns at once and never fails."""
         ...
 
     def changed(self, *job_ids: str) -> None:
@@ -58,7 +67,10 @@ class Bell(Protocol):
 class SilentBell:
     """Where there is no pub/sub: all look by themselves."""
 
-    def ring(self) -> None:
+    def ring(self, lane: str = "") -> None:
+        """Does nothing."""
+
+    def freed(self) -> None:
         """Does nothing."""
 
     def changed(self, *job_ids: str) -> None:
@@ -74,8 +86,9 @@ class RedisBell:
     def __init__(self, url: str, channel: str = CHANNEL) -> None:
         self._redis = connect(url)
         self._channel = channel
-        self._wakes_steward = False
         # Without a lock, which a fork could leave held: appending and popping are atomic.
+        self._lanes: deque[str] = deque()
+        self._any_lane = False
         self._changed: deque[str] = deque()
         self._any_changed = False
         self._rings = 0  # since the last message, about
@@ -84,11 +97,19 @@ class RedisBell:
         self._start = threading.Lock()
         self._thread: threading.Thread | None = None
 
-    def ring(self) -> None:
-        """Asks the steward for a look soon. Returns at once and never fails."""
-        self._wakes_steward = True
+    def ring(self, lane: str = "") -> None:
+        """Asks the steward for a look soon, at a lane where something is due, or at all of them. Returns at once and
+        never fails."""
+        if lane and len(self._lanes) < _MOST_NAMED:
+            self._lanes.append(lane)
+        else:
+            self._any_lane = True
         self._is_urgent.set()
         self._send_soon()
+
+    def freed(self) -> None:
+        """Says that a place came free, for a lane that waits for one. Returns at once and never fails."""
+        self.ring(_FREED)
 
     def changed(self, *job_ids: str) -> None:
         """Tells who watches these jobs that they changed; none named: any may have. At once, and never fails."""
@@ -127,20 +148,41 @@ class RedisBell:
                 self._publish()
             except (redis.RedisError, OSError) as error:
                 log.warning("could not ring, steward and watchers look by themselves once a second: %s", error)
-                self._any_changed = True  # told with the next ring
+                self._any_lane = self._any_changed = True  # told with the next ring
                 clock.sleep(_AFTER_FAILURE_SECONDS)
             rests_until = clock.monotonic() + (_BURST_SECONDS if rings > _FEW else _GATHER_SECONDS)
 
     def _publish(self) -> None:
-        wakes_steward, self._wakes_steward = self._wakes_steward, False
+        any_lane, self._any_lane = self._any_lane, False
+        lanes = _taken(self._lanes)
         any_changed, self._any_changed = self._any_changed, False
-        named = {self._changed.popleft() for _ in range(len(self._changed))}
+        named = _taken(self._changed)
         with self._redis.pipeline(transaction=False) as pipeline:
-            if wakes_steward:
-                pipeline.publish(self._channel, b"")
+            if any_lane or lanes:
+                pipeline.publish(self._channel, b"" if any_lane else " ".join(lanes))
             if any_changed or named:
                 pipeline.publish(CHANGES, b"" if any_changed else " ".join(named))
             pipeline.execute()
+
+
+def _taken(words: deque[str]) -> AbstractSet[str]:
+    return {words.popleft() for _ in range(len(words))}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rung:
+    """What the steward was rung for: `lanes` where something is due, None: any may be; `freed`: a place came free."""
+
+    lanes: AbstractSet[str] | None
+    freed: bool = False
+
+
+def rung_in(messages: Sequence[bytes]) -> Rung:
+    """What these messages ring for."""
+    words = {word for message in messages for word in message.decode("utf-8", "replace").split()}
+    if not all(messages):
+        return Rung(lanes=None)
+    return Rung(lanes=words - {_FREED}, freed=_FREED in words)
 
 
 def named_in(message: bytes) -> tuple[AbstractSet[str], AbstractSet[str]]:

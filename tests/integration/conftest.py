@@ -90,7 +90,6 @@ def default_worker_env(
         "TIDEGATE_OPERATIONS_FILE": str(operations_file),
         "TIDEGATE_OPERATIONS": "tests.support.operations",
         "TIDEGATE_LEASE_SECONDS": str(lease_seconds),
-        "TIDEGATE_WORKER_NICE": "0",  # other tests run beside it, and they would not give way
     }
 
 

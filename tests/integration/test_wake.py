@@ -3,14 +3,17 @@
 import time
 from pathlib import Path
 
+from tests.support.jobs import open_lane, submit
 from tests.support.processes import ChildProcess
 from tests.support.valkey import Valkey, server_binary
 from tests.support.waiting import wait_until
-from tidegate.wake import Ear, RedisBell, SilentBell, bell_for, ear_for, is_reachable
+from tidegate.lookout import Lookout
+from tidegate.store import Store
+from tidegate.wake import CHANGES, CHANNEL, Ear, RedisBell, SilentBell, bell_for, ear_for, is_reachable, named_in
 
 
-def listening_ear(broker: Valkey) -> Ear:
-    ear = Ear(broker.url)
+def listening_ear(broker: Valkey, channel: str = CHANNEL) -> Ear:
+    ear = Ear(broker.url, channel)
     assert ear.wait(5), "whatever was rung before it listened"
     return ear
 
@@ -136,3 +139,34 @@ def test_an_ear_knows_whether_it_would_hear(broker: Valkey) -> None:
     broker.kill()
     ear.wait(0.1)
     assert not ear.is_listening
+
+
+def test_a_beginning_waits_a_moment_for_the_end_of_a_short_call(broker: Valkey) -> None:
+    """So that both are one message; without an end it goes by itself."""
+    ear, bell = listening_ear(broker, CHANGES), RedisBell(broker.url)
+    bell.began("one")
+    bell.changed("one", "two")
+    (message,) = ear.hear(5)
+    assert named_in(message) == ({"one", "two"}, {"one"})
+
+    bell.began("three")
+    (message,) = ear.hear(5)
+    assert named_in(message) == (set(), {"three"})
+
+
+def test_who_waits_for_nothing_but_an_end_is_not_asked_about_at_a_beginning(store: Store) -> None:
+    open_lane(store)
+    job_id = submit(store)
+    job = store.callers.get(job_id, None)
+    assert job
+    lookout = Lookout(store.callers, "", most=2)
+    watch = lookout.watch(job, only_end=True)
+    assert watch
+    begun, changed = f"{job_id}:".encode(), job_id.encode()
+
+    assert not lookout._concerned(begun)
+    assert set(lookout._concerned(changed)) == set(lookout._concerned(b"")) == {job_id}
+    other = lookout.watch(job)
+    assert set(lookout._concerned(begun)) == {job_id}
+    assert other
+    lookout.close()

@@ -50,7 +50,6 @@ class Gateway:
             "DATA": str(self.data),
             "OPERATIONS_FILE": str(operations_file),
             "OPERATIONS": "tests.support.operations",
-            "WORKER_NICE": "0",  # other tests run beside it, and they would not give way
             **(settings or {}),
         }
         self.process = ChildProcess(
