@@ -58,13 +58,17 @@ class Gate:
         """
         left = self._look_due - clock.monotonic()
         names = rung.lanes
-        if names is None or len(names) > 1 or left <= 0 or self._waiting - names or not self._is_told():
+        if (
+            names is None
+            or len(names) > 1
+            or left <= 0
+            or not self._is_told()
+            or ((names or rung.freed) and self._waiting - names)
+        ):
             turn = self._look_at_all()
         elif names:
             released, look = self._release(next(iter(names)), frozenset())
             turn = Turn(released=released, look_again_seconds=max(0.0, min(left, look)))
-        elif rung.freed and self._waiting:
-            turn = self._look_at_all()
         else:
             turn = Turn(released=[], look_again_seconds=left)
         self._look_due = clock.monotonic() + turn.look_again_seconds

@@ -35,8 +35,9 @@ _TIMEOUT_SECONDS = 0.5
 _GATHER_SECONDS = 0.003
 # A beginning waits for so long, for the end of a short call to go with it.
 _BEGAN_SECONDS = 0.02
-# When more than so many rings came together they are gathered for longer: in a burst each message takes time from it.
-_FEW = 2
+# One job that ends rings three times. When more rings than that came together they are gathered for longer: in a burst
+# each message takes time from it.
+_FEW = 3
 _BURST_SECONDS = 0.013
 _AFTER_FAILURE_SECONDS = 1.0
 # More are told as "any": nobody needs to remember what was not sent while Redis was away.
