@@ -14,6 +14,7 @@ from sqlalchemy.engine import make_url
 from config import logs
 from config.settings import settings
 from tidegate.database import UNREACHABLE, Database
+from tidegate.engines import NOT_BY_INDEX
 from tidegate.errors import ConfigurationError
 
 log = logging.getLogger(__name__)
@@ -36,6 +37,8 @@ def upgrade(url: str, revision: str = "head") -> None:
         with database.writing() as connection:
             if not database.is_sqlite:
                 connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": ADVISORY_LOCK})
+                for setting in NOT_BY_INDEX:  # a migration may go over all rows
+                    connection.exec_driver_sql(f"SET LOCAL {setting} = on")
             config = Config()
             config.set_main_option("script_location", str(Path(__file__).parent))
             config.attributes["connection"] = connection

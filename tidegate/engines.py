@@ -12,12 +12,13 @@ from tidegate.errors import DatabaseUnreachableError
 EACH_ALONE = "tidegate_each_statement_alone"
 """Execution option of a connection on which no transaction is to be begun."""
 
+NOT_BY_INDEX = ("enable_seqscan", "enable_hashjoin", "enable_mergejoin", "jit")
+"""Settings of PostgreSQL, off for us. All that we ask has an index to go by, and PostgreSQL does not know it: its
+statistics of a queue are of a time when other rows were there, and a plan that it keeps is of that time, too."""
+
 _BUSY_LOOK_SECONDS = 0.001
 _CONNECT_TIMEOUT_SECONDS = 2
 _LONGEST_PAUSE_SECONDS = 5
-# All that we ask has an index to go by. PostgreSQL does not know it: its statistics of a queue are of a time when other
-# rows were there, and a plan that it keeps is of that time, too.
-_BY_INDEX = "-c enable_seqscan=off -c enable_hashjoin=off -c enable_mergejoin=off -c jit=off"
 
 
 def sqlite_engine(url: str, pool_size: int, busy_timeout_seconds: float) -> Engine:
@@ -72,6 +73,8 @@ def _begin(connection: Connection, timeout_seconds: float) -> None:
 
 def postgresql_engine(url: str, pool_size: int) -> Engine:
     """No connection stays silent for ever, and none holds a lock while it stands still."""
+    # A process that stands still in the middle of a transaction must not hold its lane or job for long.
+    pause = f"idle_in_transaction_session_timeout={_LONGEST_PAUSE_SECONDS}s"
     engine = create_engine(
         url,
         pool_size=pool_size,
@@ -84,8 +87,7 @@ def postgresql_engine(url: str, pool_size: int) -> Engine:
             "application_name": "tidegate",
             # The driver begins no transaction by itself: a statement that stands alone is one round trip.
             "autocommit": True,
-            # A process that stands still in the middle of a transaction must not hold its lane or job for long.
-            "options": f"-c idle_in_transaction_session_timeout={_LONGEST_PAUSE_SECONDS}s {_BY_INDEX}",
+            "options": " ".join(f"-c {setting}" for setting in (pause, *(f"{name}=off" for name in NOT_BY_INDEX))),
             # A server whose machine is gone never says so: without these its callers would wait a quarter of an hour.
             "keepalives_idle": 10,
             "keepalives_interval": 5,
