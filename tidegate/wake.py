@@ -35,8 +35,8 @@ _TIMEOUT_SECONDS = 0.5
 _GATHER_SECONDS = 0.003
 # A beginning waits for so long, for the end of a short call to go with it.
 _BEGAN_SECONDS = 0.02
-# One job that ends rings three times. When more rings than that came together they are gathered for longer: in a burst
-# each message takes time from it.
+# One job that ends rings three times. When more rings than that came together, or one message after the other, they are
+# gathered for longer: in a burst each message takes time from it.
 _FEW = 3
 _BURST_SECONDS = 0.013
 _AFTER_FAILURE_SECONDS = 1.0
@@ -140,6 +140,7 @@ class RedisBell:
         rests_until = 0.0
         while True:
             self._rung.wait()
+            is_next = clock.monotonic() - rests_until < _GATHER_SECONDS
             self._is_urgent.wait(_BEGAN_SECONDS)
             clock.sleep(rests_until - clock.monotonic())
             self._rung.clear()
@@ -151,7 +152,7 @@ class RedisBell:
                 log.warning("could not ring, steward and watchers look by themselves once a second: %s", error)
                 self._any_lane = self._any_changed = True  # told with the next ring
                 clock.sleep(_AFTER_FAILURE_SECONDS)
-            rests_until = clock.monotonic() + (_BURST_SECONDS if rings > _FEW else _GATHER_SECONDS)
+            rests_until = clock.monotonic() + (_BURST_SECONDS if is_next or rings > _FEW else _GATHER_SECONDS)
 
     def _publish(self) -> None:
         any_lane, self._any_lane = self._any_lane, False
