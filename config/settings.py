@@ -90,10 +90,11 @@ class Settings(BaseSettings):
     io_concurrency: Count = Field(32, description="Attempts side by side in one io worker (threads).")
     cpu_concurrency: Count = Field(2, description="Attempts side by side in the cpu worker (processes).")
     worker_nice: int = Field(
-        10,
+        0,
         ge=0,
         le=19,
-        description="How far workers give way to the web server of the same machine, as Unix counts it.",
+        description="How far workers give way to the web server of the same machine, as Unix counts it; on a full one "
+        "they then miss slots of paced lanes.",
     )
     max_body: int = Field(20 * MEGABYTE, ge=1, description="Largest request body, bytes; an operation may take less.")
     max_result: int = Field(5 * MEGABYTE, ge=1, description="Largest result, bytes.")

@@ -14,7 +14,6 @@ from benchmarks.pacing.stack import Shape, Stack
 from benchmarks.speed.servers import Databases, databases
 from benchmarks.yardsticks import rows
 from benchmarks.yardsticks.worker import QUEUE
-from config.settings import Settings
 from tests.support import run
 from tests.support.processes import ChildProcess, free_port, is_listening
 from tests.support.valkey import Valkey
@@ -42,10 +41,7 @@ _SETTLED_SECONDS = 1.5
 
 def shape(*, workers: int = 1, stewards: int = 1, webs: int = 1) -> Shape:
     """So many processes of the size that the embedded default has."""
-    settings = {
-        "TIDEGATE_OPERATIONS": "benchmarks.speed.operations",
-        "TIDEGATE_WORKER_NICE": str(Settings.model_fields["worker_nice"].default),
-    }
+    settings = {"TIDEGATE_OPERATIONS": "benchmarks.speed.operations"}
     return Shape(
         workers=workers,
         threads=_IO_THREADS,

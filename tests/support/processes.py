@@ -64,8 +64,7 @@ class ChildProcess:
         self.command = list(command)
         self.log = log
         self._environment = {name: value for name, value in os.environ.items() if not name.startswith("TIDEGATE_")}
-        # Other tests run beside it, and they would not give way to its workers.
-        self._environment |= {"PYTHONUNBUFFERED": "1", "TIDEGATE_WORKER_NICE": "0", **(environment or {})}
+        self._environment |= {"PYTHONUNBUFFERED": "1", **(environment or {})}
         self._account = account
         self._process: subprocess.Popen[bytes] | None = None
         self._log_start = 0

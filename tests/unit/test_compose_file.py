@@ -11,7 +11,7 @@ NOT_PASSED_ON = {
     "operations_file",  # is mounted
     "web_workers",  # --scale web=N
     "io_workers",  # --scale worker-io=N
-    "worker_nice",  # of a container it is cpu_shares
+    "worker_nice",  # between containers it means nothing
     "sample_port",  # the sample has a container of its own
 }
 
