@@ -84,8 +84,7 @@ def _postgresql_statement_now(element: _StatementNow, compiler: Any, **kw: Any) 
 
 def database_now(later_by: timedelta = timedelta(0)) -> ColumnElement[datetime]:
     """The database's clock at this moment of the statement, as an SQL expression."""
-    microseconds = later_by // _MICROSECOND
-    return type_coerce(_DatabaseNow() + microseconds if microseconds else _DatabaseNow(), Instant())
+    return _instant(_DatabaseNow(), later_by)
 
 
 def statement_now(later_by: timedelta = timedelta(0)) -> ColumnElement[datetime]:
@@ -93,8 +92,12 @@ def statement_now(later_by: timedelta = timedelta(0)) -> ColumnElement[datetime]
 
     An index can be searched up to it. `database_now` is another at each row, so that every entry would be read.
     """
+    return _instant(_StatementNow(), later_by)
+
+
+def _instant(now: ColumnElement[int], later_by: timedelta) -> ColumnElement[datetime]:
     microseconds = later_by // _MICROSECOND
-    return type_coerce(_StatementNow() + microseconds if microseconds else _StatementNow(), Instant())
+    return type_coerce(now + microseconds if microseconds else now, Instant())
 
 
 class Database:

@@ -7,6 +7,7 @@ from flask import Blueprint, Response, request
 from tidegate.job import Job
 from tidegate.job_document import job_path
 from tidegate.states import State
+from tidegate.store.reading import JobWithResult
 from webapp import events, gateway, shapes
 from webapp.auth import caller
 from webapp.documents import absolute, accepted, job_answer, job_document, json_answer
@@ -50,11 +51,12 @@ def read(job_id: UUID) -> Response:
     job = _job(job_id)
     if events.is_wanted():
         return events.stream(job)
-    job, applied = _when_changed(job)
+    later, applied = _when_changed(job)
+    job, result = later or (job, None)
     if HTTP_STATUS[job.state] < 400 and request.if_none_match.contains_weak(entity_tag(job)):
         response = job_answer(job, status=304)
     else:
-        response = job_answer(job, gateway().jobs.result(job))
+        response = job_answer(job, result if later else gateway().jobs.result(job))
     response.vary.add("Accept")
     return say_applied(response, applied)
 
@@ -108,18 +110,19 @@ def _submitted(job: Job) -> Response:
     return say_applied(response, Preferences(wait=wishes.wait))
 
 
-def _when_changed(job: Job) -> tuple[Job, Preferences]:
-    """The job when it is another than the client knows, or its patience is over; and what made us wait, if we did."""
+def _when_changed(job: Job) -> tuple[JobWithResult | None, Preferences]:
+    """The job when it is another than the client knows, or its patience is over; and what made us wait, if we did.
+
+    None: nobody waited, and it is the same.
+    """
     wait, tag = preferences().wait, entity_tag(job)
     if not wait:
-        return job, Preferences()
+        return None, Preferences()
     is_news = bool(request.if_none_match) and not request.if_none_match.contains_weak(tag)
     if not (is_news or job.state.is_final):
         later = held(job, wait, lambda job: entity_tag(job) != tag)
-        if later is None:
-            return job, Preferences()
-        job, _ = later
-    return job, Preferences(wait=wait)
+        return later, Preferences(wait=wait) if later else Preferences()
+    return None, Preferences(wait=wait)
 
 
 def _job(job_id: UUID) -> Job:
