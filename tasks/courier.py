@@ -1,10 +1,13 @@
 """The courier: a thread of the steward that lets deliveries go and publishes them. It shares nothing with the gate."""
 
 import logging
+import threading
 
 from tasks.publisher import NotSent, Publisher
+from tasks.vigil import Vigil
 from tidegate import clock
 from tidegate.store import SendingStore
+from tidegate.wake import Ear
 
 log = logging.getLogger(__name__)
 
@@ -20,11 +23,13 @@ _REST_FACTOR = 9
 
 
 class Courier:
-    """Any number is safe."""
+    """Any number is safe. Without an `ear` it looks by itself."""
 
-    def __init__(self, store: SendingStore, publisher: Publisher) -> None:
+    def __init__(self, store: SendingStore, publisher: Publisher, vigil: Vigil, ear: Ear | None) -> None:
         self._store = store
         self._publisher = publisher
+        self._vigil = vigil
+        self._ear = ear
         self._upkeep_due = 0.0
         self._quiet_from = 0.0
 
@@ -47,3 +52,12 @@ class Courier:
                 return _AFTER_FAILURE_SECONDS
         look = LOOK_SECONDS if started < self._quiet_from else SLOW_LOOK_SECONDS
         return max(look, _REST_FACTOR * (clock.monotonic() - started))
+
+    def wait(self, seconds: float, stopped: threading.Event) -> None:
+        """Until the next look is due, or a place came free; when it is quiet and no webhook waits, until one does."""
+        if clock.monotonic() >= self._quiet_from and not self._vigil.webhooks.is_set():
+            self._vigil.wait(self._vigil.webhooks, _UPKEEP_SECONDS)
+        elif self._ear:
+            self._ear.wait(seconds)
+        else:
+            stopped.wait(seconds)

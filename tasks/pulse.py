@@ -1,6 +1,7 @@
 """A file that is touched as long as its process does its work: what a container's health check looks at."""
 
 import logging
+import os
 from pathlib import Path
 
 from tidegate import clock
@@ -32,9 +33,15 @@ class Pulse:
             return
         self._due = clock.monotonic() + _APART_SECONDS
         try:
-            self._file.parent.mkdir(parents=True, exist_ok=True)
-            self._file.touch()
+            self._touch()
         except OSError as error:
             if not self._has_complained:
                 log.warning("%s can't be written, a health check will not see this process: %s", self._file, error)
                 self._has_complained = True
+
+    def _touch(self) -> None:
+        try:
+            os.utime(self._file)
+        except FileNotFoundError:
+            self._file.parent.mkdir(parents=True, exist_ok=True)
+            self._file.touch()

@@ -7,6 +7,7 @@ import threading
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from datetime import timedelta
+from typing import TypeAlias
 
 from config import logs
 from config import tracing as spans
@@ -17,6 +18,8 @@ from tasks.census import Census, Presence
 from tasks.courier import Courier
 from tasks.publisher import NotSent, Publisher
 from tasks.pulse import Pulse
+from tasks.sampler import Sampler
+from tasks.vigil import Vigil
 from tidegate import clock, tracing
 from tidegate.counts import CountWriter
 from tidegate.database import UNREACHABLE, Database
@@ -24,7 +27,7 @@ from tidegate.errors import ConfigurationError
 from tidegate.gate import SLOW_LOOK_SECONDS, Gate
 from tidegate.job import Released
 from tidegate.metrics import SWEPT, UNSENT
-from tidegate.store import SampleStore, Store
+from tidegate.store import Store
 from tidegate.sweep import PRUNE_BATCH, ClockWatch, sweep
 from tidegate.wake import DELIVERIES, Bell, Ear, bell_for, ear_for, rung_in
 
@@ -32,7 +35,8 @@ log = logging.getLogger(__name__)
 
 SWEEP_SECONDS = 1.0
 PRUNE_SECONDS = 10.0
-SAMPLE_SECONDS = 0.9
+# Nothing was old at the last look.
+SLOW_PRUNE_SECONDS = 60.0
 _PING_SECONDS = 0.1
 _FOR_ALL = b""
 # Longer than the sampling of a backlog of a million jobs takes.
@@ -52,8 +56,10 @@ class Steward:
         retention: timedelta,
         lease: timedelta,
         pulse: Pulse,
+        vigil: Vigil,
     ) -> None:
         self._store = store
+        self._vigil = vigil
         self._bell = bell
         self._pulse = pulse
         self._presence = Presence(store.facts)
@@ -108,11 +114,17 @@ class Steward:
     def _look_after(self) -> None:
         self._presence.beat()
         prunes = clock.monotonic() >= self._prune_due
+        outlook = self._store.upkeep.look()
+        self._vigil.saw(outlook)
         swept = sweep(
-            self._store.upkeep, retention=self._retention, may_rescue=self._clock_watch.may_rescue, prunes=prunes
+            self._store.upkeep,
+            retention=self._retention,
+            may_rescue=self._clock_watch.may_rescue,
+            prunes=prunes,
+            outlook=outlook,
         )
         if prunes and swept.pruned < PRUNE_BATCH:
-            self._prune_due = clock.monotonic() + PRUNE_SECONDS
+            self._prune_due = clock.monotonic() + (PRUNE_SECONDS if swept.pruned else SLOW_PRUNE_SECONDS)
         if swept.total:
             self._rings.append(_FOR_ALL)
             log.info("swept: %s", swept)
@@ -121,6 +133,8 @@ class Steward:
         if swept.expired or swept.rescued:
             self._bell.changed()
         self._sweep_due = clock.monotonic() + (0.0 if swept.is_full else SWEEP_SECONDS)
+        if not (outlook.jobs_wait or swept.total):
+            self._gate.nothing_waits()
 
     def _find_broker(self) -> bool:
         self._broker_is_up = self._publisher.is_up()
@@ -135,21 +149,10 @@ def _trace(released: Sequence[Released]) -> None:
         tracing.happened("release", parent=job.traceparent, seconds=job.waited.total_seconds(), **what)
 
 
-class Sampler:
-    """Samples the lanes once a second. In a thread of its own: with a million jobs waiting one look takes most of a
-    second, in which the gate must not stand still."""
-
-    def __init__(self, samples: SampleStore) -> None:
-        self._samples = samples
-
-    def run_once(self) -> float:
-        """One look; the seconds after which the next is due. The database is left alone for nine tenths of the time."""
-        started = clock.monotonic()
-        self._samples.take()
-        return max(SAMPLE_SECONDS, 9 * (clock.monotonic() - started))
+_Wait: TypeAlias = Callable[[float, threading.Event], object]
 
 
-def run(turn: Callable[[], float], wait: Callable[[float], object], stopped: threading.Event) -> None:
+def run(turn: Callable[[], float], wait: _Wait, stopped: threading.Event) -> None:
     """Turns until stopped. What a turn raises is logged, and the next one is tried a second later."""
     while not stopped.is_set():
         try:
@@ -161,7 +164,7 @@ def run(turn: Callable[[], float], wait: Callable[[float], object], stopped: thr
             log.exception("a turn of the steward failed")
             seconds = SLOW_LOOK_SECONDS
         if seconds > 0:
-            wait(seconds)
+            wait(seconds, stopped)
 
 
 def main() -> int:
@@ -178,6 +181,7 @@ def main() -> int:
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stopped.set())
     store = Store(Database(current.database, pool_size=3, patience=_PATIENCE))
+    vigil = Vigil()
     steward = Steward(
         store,
         Publisher(registry),
@@ -186,6 +190,7 @@ def main() -> int:
         retention=current.retention,
         lease=timedelta(seconds=current.lease_seconds),
         pulse=Pulse(current.run_folder, "steward"),
+        vigil=vigil,
     )
     while not stopped.is_set():
         try:
@@ -195,18 +200,20 @@ def main() -> int:
             log.warning("the database can't be reached: %s", error)
             stopped.wait(SLOW_LOOK_SECONDS)
     log.info("steward of %d downstream(s)", len(registry.downstreams))
-    sampler = Sampler(store.samples)
-    threading.Thread(target=run, args=(sampler.run_once, stopped.wait, stopped), name="sampler", daemon=True).start()
+    sampler = Sampler(store.samples, vigil)
     census = Census(store.facts)
-    threading.Thread(target=run, args=(census.run_once, stopped.wait, stopped), name="census", daemon=True).start()
+    courier = Courier(store.sending, Publisher(registry), vigil, ear_for(current.bell, DELIVERIES))
+    beside: dict[str, tuple[Callable[[], float], _Wait]] = {
+        "sampler": (sampler.run_once, sampler.wait),
+        "census": (census.run_once, lambda seconds, stopped: stopped.wait(seconds)),
+        "courier": (courier.run_once, courier.wait),
+    }
+    for name, (turn, wait) in beside.items():
+        threading.Thread(target=run, args=(turn, wait, stopped), name=name, daemon=True).start()
     writer = CountWriter(store.counts, store.counted.add)
     writer.start()
-    courier = Courier(store.sending, Publisher(registry))
-    courier_ear = ear_for(current.bell, DELIVERIES)
-    courier_wait = courier_ear.wait if courier_ear else stopped.wait
-    threading.Thread(target=run, args=(courier.run_once, courier_wait, stopped), name="courier", daemon=True).start()
     spare_what_is_loaded()
-    run(steward.run_once, lambda seconds: steward.wait(seconds, stopped), stopped)
+    run(steward.run_once, steward.wait, stopped)
     log.info("steward stops")
     try:
         steward.end()

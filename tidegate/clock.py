@@ -8,6 +8,8 @@ import time
 from datetime import UTC, datetime, timedelta
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+MICROSECOND = timedelta(microseconds=1)
+"""What instants and durations are counted in where they are stored: `timedelta // MICROSECOND`."""
 
 
 def now() -> datetime:
@@ -28,7 +30,7 @@ def sleep(seconds: float) -> None:
 
 def to_microseconds(instant: datetime) -> int:
     """Whole microseconds since 1970: how instants are stored. Exact, as floats would not be."""
-    return (instant - EPOCH) // timedelta(microseconds=1)
+    return (instant - EPOCH) // MICROSECOND
 
 
 def from_microseconds(microseconds: int) -> datetime:

@@ -23,6 +23,7 @@ from sqlalchemy.sql.functions import GenericFunction
 from sqlalchemy.types import TypeDecorator
 
 from tidegate import clock
+from tidegate.clock import MICROSECOND
 from tidegate.engines import EACH_ALONE, postgresql_engine, sqlite_engine
 from tidegate.errors import DatabaseUnreachableError
 from tidegate.group_commit import GroupCommit
@@ -33,7 +34,6 @@ UNREACHABLE = (OperationalError, InterfaceError, PoolTimeoutError, DatabaseUnrea
 """What statements raise while the database can't be reached, is locked or full: another try may do."""
 
 T = TypeVar("T")
-_MICROSECOND = timedelta(microseconds=1)
 _BUSY_TIMEOUT = timedelta(seconds=10)
 
 
@@ -96,7 +96,7 @@ def statement_now(later_by: timedelta = timedelta(0)) -> ColumnElement[datetime]
 
 
 def _instant(now: ColumnElement[int], later_by: timedelta) -> ColumnElement[datetime]:
-    microseconds = later_by // _MICROSECOND
+    microseconds = later_by // MICROSECOND
     return type_coerce(now + microseconds if microseconds else now, Instant())
 
 
@@ -157,6 +157,13 @@ class Database:
             return self._asker.ask_on(within.connection, prepared, values)
         with self._guarded():
             return self._asker.ask(prepared, values)
+
+    def tell(self, prepared: Prepared[T], values: Mapping[str, Any]) -> T | None:
+        """As `ask`, of a statement that writes. On SQLite it waits for the write lock in its turn."""
+        if not self.is_sqlite:
+            return self.ask(prepared, values)
+        with self.writing() as connection:
+            return self.ask(prepared, values, within=connection)
 
     @contextmanager
     def writing(self) -> Iterator[Connection]:

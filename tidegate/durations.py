@@ -6,6 +6,8 @@ from typing import Annotated, Any
 
 from pydantic import BeforeValidator
 
+from tidegate.clock import MICROSECOND
+
 _UNITS = {
     "ms": timedelta(milliseconds=1),
     "s": timedelta(seconds=1),
@@ -39,7 +41,7 @@ def format_duration(duration: timedelta) -> str:
         if duration % _UNITS[unit] == timedelta(0):
             return f"{duration // _UNITS[unit]}{unit}"
     whole, rest = divmod(duration, _UNITS["s"])
-    return f"{whole}.{rest // timedelta(microseconds=1):06}".rstrip("0") + "s"
+    return f"{whole}.{rest // MICROSECOND:06}".rstrip("0") + "s"
 
 
 def _from_setting(value: Any) -> Any:

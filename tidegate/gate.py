@@ -74,6 +74,11 @@ class Gate:
         self._look_due = clock.monotonic() + turn.look_again_seconds
         return turn
 
+    def nothing_waits(self) -> None:
+        """No job waits for its release, as another look has just seen: a look of its own is not due before long."""
+        self._waiting.clear()
+        self._look_due = clock.monotonic() + SLOW_LOOK_SECONDS
+
     def _look_at_all(self) -> Turn:
         self._waiting.clear()
         lanes = list(self._lanes.due())

@@ -102,8 +102,13 @@ class Heartbeat:
         return taken_back
 
     def _loop(self) -> None:
-        while not self._stopped.wait(_LOOK_SECONDS):
+        while not self._stopped.wait(self._rest_seconds()):
             self._turn()
+
+    def _rest_seconds(self) -> float:
+        """Without children there is nothing to do between two beats; one that failed is tried again soon."""
+        left = self._beat_due - clock.monotonic()
+        return left if self._children is None and left > 0 else _LOOK_SECONDS
 
     def _turn(self) -> None:
         try:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 
 from tidegate import clock
-from tidegate.store.upkeep import UpkeepStore
+from tidegate.store.upkeep import Outlook, UpkeepStore
 
 BATCH = 500
 # Erasing cascades to bodies and attempts; small batches let other writers in between.
@@ -38,20 +38,21 @@ def sweep(
     retention: timedelta,
     may_rescue: Callable[[float], bool] = lambda _: True,
     prunes: bool = True,
+    outlook: Outlook | None = None,
 ) -> Swept:
     """Does one batch of each step that has something to do. Each is one guarded UPDATE: any number of sweeps may run
     side by side.
 
     `may_rescue`: whether leases can be believed, by the database's clock; see ClockWatch. `prunes`: whether old rows
-    are erased, too, which is in no hurry.
+    are erased, too, which is in no hurry. `outlook`: what a look of this moment saw; None: it looks itself.
     """
-    overdue = upkeep.overdue()
-    leases_count = may_rescue(overdue.now.timestamp())
+    due = outlook or upkeep.look()
+    leases_count = may_rescue(due.now.timestamp())
     return Swept(
-        expired=upkeep.expire(BATCH) if overdue.deadlines else 0,
-        rescued=upkeep.rescue(BATCH) if overdue.leases and leases_count else 0,
-        unclaimed=upkeep.take_back_unclaimed(BATCH) if overdue.places else 0,
-        freed=upkeep.free_places(BATCH) if overdue.places else 0,
+        expired=upkeep.expire(BATCH) if due.deadlines else 0,
+        rescued=upkeep.rescue(BATCH) if due.leases and leases_count else 0,
+        unclaimed=upkeep.take_back_unclaimed(BATCH) if due.places else 0,
+        freed=upkeep.free_places(BATCH) if due.places else 0,
         pruned=upkeep.prune(PRUNE_BATCH, retention=retention) if prunes else 0,
     )
 

@@ -1,5 +1,6 @@
 """The thread that says that a worker lives, by its single turns and as it runs."""
 
+import time
 from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
@@ -166,3 +167,19 @@ def test_a_turn_that_fails_is_not_the_last(store: Store, monkeypatch: pytest.Mon
     wait_until(lambda: looked, description="the next turn looks at the children")
 
     heartbeat.stop()
+
+
+@pytest.mark.parametrize(("children", "turns"), [(None, 1), ({7}, 3)])
+def test_between_two_beats_it_wakes_only_to_look_after_children(
+    store: Store, children: set[int] | None, turns: int
+) -> None:
+    """Ten workers that wake twice a second for nothing would cost an idle cluster as much as its stewards do."""
+    heartbeat = heartbeat_of(store, children=children)
+    seen = []
+    heartbeat._turn, turn = lambda: (seen.append(1), turn()), heartbeat._turn  # type: ignore[method-assign,assignment,func-returns-value]
+
+    heartbeat.start()
+    time.sleep(1.8)
+    heartbeat.stop()
+
+    assert turns <= len(seen) <= turns + 1

@@ -26,6 +26,7 @@ from sqlalchemy import (
 from sqlalchemy.sql.dml import ReturningUpdate
 
 from tidegate import clock
+from tidegate.clock import MICROSECOND
 from tidegate.database import Database, Instant, database_now
 from tidegate.database_clock import DatabaseClock
 from tidegate.job import Claim
@@ -39,7 +40,6 @@ from tidegate.store.moves import IN_TIME, NOW, come_back, is_released, take_back
 
 # A call may end this much after its attempt's timeout before its place is given away.
 PLACE_MARGIN = timedelta(seconds=2)
-_MICROSECOND = timedelta(microseconds=1)
 
 _Values: TypeAlias = Mapping[str, Any]
 _Row: TypeAlias = Mapping[str, Any]
@@ -98,7 +98,7 @@ def _place_held(
         "worker": worker,
         "worker_pid": pid,
         "ends_at": type_coerce(begins_at + timeout, Instant()),
-        "place_until": type_coerce(begins_at + timeout + PLACE_MARGIN // _MICROSECOND, Instant()),
+        "place_until": type_coerce(begins_at + timeout + PLACE_MARGIN // MICROSECOND, Instant()),
     }
 
 
@@ -171,8 +171,8 @@ class ClaimStore:
         sweep, or whose lane is paused is not handed out. The place is held for the attempt timeout + 2 s from the
         slot, or from the claim if that is later.
         """
-        timeouts = {name: timeout // _MICROSECOND for name, timeout in attempt_timeouts.items()}
-        values = {"job": job_id, "fence": fence, "worker": worker, "pid": pid, "lease": lease // _MICROSECOND}
+        timeouts = {name: timeout // MICROSECOND for name, timeout in attempt_timeouts.items()}
+        values = {"job": job_id, "fence": fence, "worker": worker, "pid": pid, "lease": lease // MICROSECOND}
         take = self._in_a_transaction if self._database.is_sqlite else self._at_once
         row = take(values, timeouts)
         if row is None:

@@ -1,18 +1,33 @@
 """What the rows say about the whole cluster at this moment, at a cost that does not grow with the backlog."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
-from sqlalchemy import BigInteger, delete, func, literal, literal_column, select, true, type_coerce, union_all
+from sqlalchemy import (
+    BigInteger,
+    Table,
+    bindparam,
+    delete,
+    func,
+    literal,
+    literal_column,
+    select,
+    true,
+    type_coerce,
+    union_all,
+)
 from sqlalchemy.dialects.postgresql import insert as postgresql_insert
 from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 
-from tidegate.database import Database, database_now
-from tidegate.models import attempts, deliveries, downstreams, final_jobs, jobs, stewards, workers
+from tidegate.clock import MICROSECOND
+from tidegate.database import Database, Instant, database_now
+from tidegate.models import attempts, downstreams, final_jobs, jobs, stewards, workers
+from tidegate.prepared import Prepared
 from tidegate.states import FINAL_STATES, State
 from tidegate.store.moves import NOW
+from tidegate.store.sending import IS_PENDING
 
 MOST_DELIVERIES = 10_000
 """Webhooks that are yet to be sent are counted up to here."""
@@ -20,7 +35,6 @@ _FORGET_STEWARDS_AFTER = timedelta(hours=1)
 # Literals: SQLite sees only of one that it fits the condition of a partial index.
 _IS_DUE = (jobs.c.state == literal_column(f"'{State.QUEUED.value}'"), jobs.c.slot_at.is_(None))
 _RUNS = jobs.c.lease_until.is_not(None)
-_IS_PENDING = deliveries.c.state == literal_column("'pending'")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,10 +75,8 @@ class FactStore:
 
     def steward_seen(self, steward: str, *, until: timedelta) -> None:
         """Says that this steward lives."""
-        values = {"seen_until": database_now(until)}
-        statement = self._insert(stewards).values(id=steward, **values)
-        with self._database.single_write() as connection:
-            connection.execute(statement.on_conflict_do_update(index_elements=[stewards.c.id], set_=values))
+        values = {"the_steward": steward, "lasts": until // MICROSECOND}
+        self._database.tell(_STEWARD_SEEN_SQLITE if self._database.is_sqlite else _STEWARD_SEEN, values)
 
     def steward_gone(self, steward: str) -> None:
         """It stops."""
@@ -94,6 +106,18 @@ class FactStore:
         return (sqlite_insert if self._database.is_sqlite else postgresql_insert)(table)
 
 
+def _steward_seen(insert: Callable[[Table], Any]) -> Any:
+    until = type_coerce(NOW + bindparam("lasts", type_=BigInteger), Instant())
+    new = insert(stewards).values(id=bindparam("the_steward", type_=stewards.c.id.type), seen_until=until)
+    kept = {"seen_until": new.excluded.seen_until}
+    return new.on_conflict_do_update(index_elements=[stewards.c.id], set_=kept)
+
+
+_STEWARD_SEEN, _STEWARD_SEEN_SQLITE = (
+    Prepared(_steward_seen(insert), bool) for insert in (postgresql_insert, sqlite_insert)
+)
+
+
 def _of_kind(numbers: Mapping[tuple[str, str], int], wanted: str) -> dict[str, int]:
     return {name: number for (kind, name), number in numbers.items() if kind == wanted}
 
@@ -113,7 +137,7 @@ def _counted() -> Any:
     """Each part reads an index that has no more entries than there is work under way."""
     nobody = literal("")
     alive = workers.c.seen_until > database_now()
-    pending = select(true().label("it")).where(_IS_PENDING).limit(MOST_DELIVERIES).subquery()
+    pending = select(true().label("it")).where(IS_PENDING).limit(MOST_DELIVERIES).subquery()
     released = attempts.c.ended_at.is_(None) & attempts.c.claimed_at.is_(None)
     return union_all(
         select(literal("running"), nobody, func.count()).select_from(jobs).where(_RUNS),

@@ -9,7 +9,7 @@ from typing import Any
 from sqlalchemy import BigInteger, Connection, Integer, bindparam, func, select, type_coerce
 
 from tidegate import pacing
-from tidegate.clock import from_microseconds
+from tidegate.clock import MICROSECOND, from_microseconds
 from tidegate.database import Database, statement_now
 from tidegate.job import Released
 from tidegate.models import attempts, downstreams, jobs
@@ -21,8 +21,6 @@ from tidegate.store import pace as lane_pace
 from tidegate.store.letting_go import let_go
 from tidegate.store.moves import IN_TIME, NOW, lock_rows, take_back_release
 from tidegate.store.places import Lane, Room, WaitingJob, has_place, is_kept_apart, lane_of, may_kill_no_other
-
-_MICROSECOND = timedelta(microseconds=1)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -105,7 +103,7 @@ class LaneStore:
             waiting = self._waiting(connection, name, room.by_queue)
             paced = [job for job in waiting if not job.paced_by_calls]
             slots, pace = pacing.take(
-                lane.allowance, lane.pace, now=lane.now, wanted=len(paced), horizon=horizon // _MICROSECOND
+                lane.allowance, lane.pace, now=lane.now, wanted=len(paced), horizon=horizon // MICROSECOND
             )
             slot_of = {job.id: slot for job, slot in zip(paced, slots, strict=False)}
             slot_of |= {job.id: lane.now for job in waiting if job.paced_by_calls}

@@ -1,21 +1,37 @@
 """Which workers live, and what becomes of the jobs of one that does not: the statements of the heartbeat."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from datetime import timedelta
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Row, and_, case, delete, func, select, update
+from sqlalchemy import (
+    BigInteger,
+    ColumnElement,
+    Connection,
+    Row,
+    Table,
+    and_,
+    bindparam,
+    case,
+    delete,
+    func,
+    select,
+    type_coerce,
+    update,
+)
 from sqlalchemy.dialects.postgresql import insert as postgresql_insert
 from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 
+from tidegate.clock import MICROSECOND
 from tidegate.counts import Counts
-from tidegate.database import Database, database_now
+from tidegate.database import Database, Instant, database_now
 from tidegate.metrics import TAKEN_BACK
 from tidegate.models import attempts, jobs, workers
 from tidegate.operations import Queue
 from tidegate.outcomes import ErrorCode
+from tidegate.prepared import Prepared, there
 from tidegate.states import State
-from tidegate.store.moves import ENDS, come_back, count_ends, error_text
+from tidegate.store.moves import ENDS, NOW, come_back, count_ends, error_text
 
 MAX_LOSSES = 3
 _SETTLED = timedelta(seconds=1)
@@ -39,14 +55,8 @@ class PresenceStore:
     def seen(self, worker: str, *, queue: str, size: int, until: timedelta) -> bool:
         """Says that this worker lives and how many attempts it runs side by side; whether it has calls in hand, which
         are to be renewed."""
-        insert = sqlite_insert if self._database.is_sqlite else postgresql_insert
-        statement = insert(workers).values(id=worker, queue=queue, size=size, seen_until=database_now(until))
-        with self._database.single_write() as connection:
-            return connection.execute(
-                statement.on_conflict_do_update(
-                    index_elements=[workers.c.id], set_={"seen_until": statement.excluded.seen_until, "size": size}
-                ).returning(select(attempts.c.job_id).where(_open_calls(worker)).exists())
-            ).scalar_one()
+        values = {"the_worker": worker, "its_queue": queue, "its_size": size, "lasts": until // MICROSECOND}
+        return there(self._database.tell(_SEEN_SQLITE if self._database.is_sqlite else _SEEN, values))
 
     def sizes(self) -> dict[str, int]:
         """How many attempts the live workers run side by side, by queue."""
@@ -130,7 +140,7 @@ def lost() -> dict[str, Any]:
     }
 
 
-def _open_calls(worker: str) -> ColumnElement[bool]:
+def _open_calls(worker: str | ColumnElement[str]) -> ColumnElement[bool]:
     return and_(attempts.c.ended_at.is_(None), attempts.c.worker == worker)
 
 
@@ -146,3 +156,19 @@ def _end(connection: Connection, calls: ColumnElement[bool], outcome: str) -> No
         jobs.c.id == attempts.c.job_id, jobs.c.fence == attempts.c.fence, jobs.c.state == State.RUNNING
     )
     connection.execute(update(attempts).where(calls, ~runs.exists()).values(ended_at=database_now(), outcome=outcome))
+
+
+def _seen(insert: Callable[[Table], Any]) -> Any:
+    """A worker lives for so many microseconds more; whether it has calls in hand."""
+    its = {name: bindparam(f"its_{name}", type_=workers.c[name].type) for name in ("queue", "size")}
+    worker: ColumnElement[str] = bindparam("the_worker", type_=workers.c.id.type)
+    until = type_coerce(NOW + bindparam("lasts", type_=BigInteger), Instant())
+    new = insert(workers).values(id=worker, seen_until=until, **its)
+    has_calls = select(attempts.c.job_id).where(_open_calls(worker)).exists().label("has_calls")
+    kept = {name: new.excluded[name] for name in ("seen_until", "size")}
+    return new.on_conflict_do_update(index_elements=[workers.c.id], set_=kept).returning(has_calls)
+
+
+_SEEN, _SEEN_SQLITE = (
+    Prepared(_seen(insert), lambda row: bool(row["has_calls"])) for insert in (postgresql_insert, sqlite_insert)
+)

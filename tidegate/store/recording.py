@@ -19,7 +19,7 @@ from sqlalchemy import (
     true,
 )
 
-from tidegate.clock import to_microseconds
+from tidegate.clock import MICROSECOND, to_microseconds
 from tidegate.database import Database, database_now
 from tidegate.delivery import Webhook
 from tidegate.job import Job
@@ -31,7 +31,6 @@ from tidegate.store.given_rows import SMALL, as_bytes, as_parameter, as_text, gi
 from tidegate.store.moves import JOB_COLUMNS, NOW, job_from, job_of
 
 # Between jobs that are recorded together, so that each has a place of its own in the lane's order.
-_STEP = timedelta(microseconds=1)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -124,7 +123,7 @@ def _in_one_statement(database: Database, new: Sequence[NewJob]) -> dict[str, Jo
             **{name: getattr(job, name) for name in _PLAIN},
             "number": number,
             "not_before": None if job.not_before is None else to_microseconds(job.not_before),
-            "timeout": job.timeout // _STEP,
+            "timeout": job.timeout // MICROSECOND,
             "content_type": job.body.content_type,
             "content": as_text(job.body.content),
         }
@@ -186,7 +185,7 @@ def _all(_: Database, connection: Connection, new: Sequence[NewJob], now: dateti
 
 
 def _instants(job: NewJob, now: datetime, number: int) -> dict[str, datetime]:
-    return {"created_at": now, "run_at": job.not_before or now + number * _STEP, "deadline": now + job.timeout}
+    return {"created_at": now, "run_at": job.not_before or now + number * MICROSECOND, "deadline": now + job.timeout}
 
 
 def _values_of(job: NewJob) -> dict[str, Any]:

@@ -29,8 +29,8 @@ _ADVISORY_LOCK = 0x7469646564656C69
 _UNKNOWN_END = "the worker died or stood still: not known whether it was sent"
 
 # A literal: SQLite sees only of one that it fits the condition of a partial index.
-_IS_PENDING = deliveries.c.state == literal_column("'pending'")
-_IS_DUE = (_IS_PENDING, deliveries.c.run_at <= database_now())
+IS_PENDING = deliveries.c.state == literal_column("'pending'")
+_IS_DUE = (IS_PENDING, deliveries.c.run_at <= database_now())
 _DONE = {"run_at": None, "lease_until": None, "ended_at": database_now()}
 
 
@@ -218,7 +218,7 @@ def _leased(lease: timedelta) -> dict[str, Any]:
 
 
 def _is(job_id: str, fence: int) -> Any:
-    return (deliveries.c.job_id == job_id) & (deliveries.c.fence == fence) & _IS_PENDING
+    return (deliveries.c.job_id == job_id) & (deliveries.c.fence == fence) & IS_PENDING
 
 
 def _receivers(connection: Connection, those_with_due: Sequence[_Due]) -> list[Receiver]:
@@ -238,11 +238,11 @@ def _receivers(connection: Connection, those_with_due: Sequence[_Due]) -> list[R
 
 def _due() -> Any:
     """The names of all receivers with something pending, by a loose index scan; then what is due first for each."""
-    names = select(func.min(deliveries.c.receiver).label("name")).where(_IS_PENDING).cte("names", recursive=True)
-    following = select(func.min(deliveries.c.receiver)).where(_IS_PENDING, deliveries.c.receiver > names.c.name)
+    names = select(func.min(deliveries.c.receiver).label("name")).where(IS_PENDING).cte("names", recursive=True)
+    following = select(func.min(deliveries.c.receiver)).where(IS_PENDING, deliveries.c.receiver > names.c.name)
     names = names.union_all(select(following.scalar_subquery()).where(names.c.name.is_not(None)))
     first = select(func.min(type_coerce(deliveries.c.run_at, BigInteger))).where(
-        _IS_PENDING, deliveries.c.receiver == names.c.name
+        IS_PENDING, deliveries.c.receiver == names.c.name
     )
     with_first = select(names.c.name, first.scalar_subquery().label("due_at"))
     listed = with_first.where(names.c.name.is_not(None)).cte("listed")

@@ -8,7 +8,7 @@ from typing import Any
 from sqlalchemy import BigInteger, Connection, and_, case, func, or_, select, type_coerce, update
 
 from tidegate import clock, pacing
-from tidegate.clock import from_microseconds
+from tidegate.clock import MICROSECOND, from_microseconds
 from tidegate.database import Database, Instant
 from tidegate.job import Claim
 from tidegate.models import attempts, downstreams, jobs
@@ -17,7 +17,6 @@ from tidegate.store.moves import IN_TIME, NOW, is_mine
 from tidegate.store.places import follows_open_call
 
 _PAUSED_LOOK_SECONDS = 0.5
-_MICROSECOND = timedelta(microseconds=1)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,7 +60,7 @@ class SlotStore:
             now, at = _now(connection), clock.monotonic()
             if lane.paused or lane.paused_until > now:
                 return Offer(wait_seconds=max((lane.paused_until - now) / 1e6, _PAUSED_LOOK_SECONDS))
-            slots, pace = pacing.take(lane.allowance, lane.pace, now=now, wanted=1, horizon=within // _MICROSECOND)
+            slots, pace = pacing.take(lane.allowance, lane.pace, now=now, wanted=1, horizon=within // MICROSECOND)
             if not slots:
                 return Offer(wait_seconds=(pacing.next_slot(lane.allowance, pace, now=now) - now) / 1e6)
             lane_pace.keep(self._database, connection, claim.downstream, pace)

@@ -28,31 +28,41 @@ from tidegate.store.moves import (
 )
 from tidegate.store.places import is_lost
 from tidegate.store.presence import lost
+from tidegate.store.samples import IS_WAITING
+from tidegate.store.sending import IS_PENDING
 
 _FORGET_WORKERS_AFTER = timedelta(hours=1)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Overdue:
-    """What has run out by the database's clock, `now`: deadlines of open jobs, leases of running ones, places."""
+class Outlook:
+    """What there is to do for a steward, by the database's clock, `now`.
+
+    `deadlines` of open jobs, `leases` of running ones and `places`: whether any ran out. `jobs_wait`: some have their
+    release before them. `webhooks_wait`: some are not delivered yet.
+    """
 
     now: datetime
     deadlines: bool
     leases: bool
     places: bool
+    jobs_wait: bool
+    webhooks_wait: bool
 
 
 _DEADLINE_IS_OVER = and_(jobs.c.finished_at.is_(None), jobs.c.deadline <= statement_now())
 _LEASE_IS_OVER = jobs.c.lease_until <= statement_now()
 _PLACE_IS_OVER = and_(attempts.c.ended_at.is_(None), attempts.c.place_until <= statement_now())
-_OVERDUE = Prepared(
+_LOOK = Prepared(
     select(
         database_now().label("now"),
         select(jobs.c.id).where(_DEADLINE_IS_OVER).exists().label("deadlines"),
         select(jobs.c.id).where(_LEASE_IS_OVER).exists().label("leases"),
         select(attempts.c.job_id).where(_PLACE_IS_OVER).exists().label("places"),
+        select(jobs.c.id).where(IS_WAITING).exists().label("jobs_wait"),
+        select(deliveries.c.job_id).where(IS_PENDING).exists().label("webhooks_wait"),
     ),
-    lambda row: Overdue(**row),
+    lambda row: Outlook(**row),
 )
 
 
@@ -63,9 +73,10 @@ class UpkeepStore:
         self._database = database
         self._counts = counts
 
-    def overdue(self) -> Overdue:
-        """Whether there is anything for the steps that follow, in one look: nearly always there is not."""
-        return there(self._database.ask(_OVERDUE, {}))
+    def look(self) -> Outlook:
+        """Whether there is anything for the steps that follow, and for gate and courier, in one statement: nearly
+        always there is not. Each part is one step in an index."""
+        return there(self._database.ask(_LOOK, {}))
 
     def expire(self, batch: int) -> int:
         """Ends jobs whose deadline has passed."""

@@ -1,0 +1,169 @@
+"""A steward with nothing to do: one look a second for all of its threads, and nothing that it would be late for."""
+
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from datetime import timedelta
+from pathlib import Path
+from typing import Any, cast
+
+import pytest
+
+from tasks.courier import Courier
+from tasks.publisher import Publisher
+from tasks.pulse import Pulse
+from tasks.sampler import Sampler
+from tasks.steward import Steward
+from tasks.vigil import Vigil
+from tests.support.jobs import LANE, open_lane, release_one, submit
+from tests.support.statements import asked
+from tests.support.valkey import Valkey
+from tests.support.webhooks import ended_job, open_senders
+from tidegate.delivery import ReleasedDelivery
+from tidegate.job import Released
+from tidegate.store import Store
+from tidegate.wake import Ear, SilentBell
+
+
+class Sent:
+    """Stands for the broker: keeps what was published."""
+
+    def __init__(self) -> None:
+        self.jobs: list[Released] = []
+        self.deliveries: list[ReleasedDelivery] = []
+
+    def send(self, released: Sequence[Released]) -> bool:
+        self.jobs += released
+        return True
+
+    def send_deliveries(self, released: Sequence[ReleasedDelivery]) -> bool:
+        self.deliveries += released
+        return True
+
+
+@pytest.fixture
+def sent() -> Sent:
+    return Sent()
+
+
+@pytest.fixture
+def vigil() -> Vigil:
+    return Vigil()
+
+
+@pytest.fixture
+def steward(store: Store, broker: Valkey, sent: Sent, vigil: Vigil, tmp_path: Path) -> Iterator[Steward]:
+    """One that has nothing left of its beginning: it hears, has said that it lives, and looked for old rows."""
+    ear = Ear(broker.url)
+    ear.hear(0.1)
+    steward = Steward(
+        store,
+        cast("Publisher", sent),
+        SilentBell(),
+        ear,
+        retention=timedelta(days=1),
+        lease=timedelta(seconds=15),
+        pulse=Pulse(tmp_path, "steward"),
+        vigil=vigil,
+    )
+    steward.run_once()
+    yield steward
+    ear.close()
+
+
+def turns(steward: Steward, seconds: float) -> None:
+    """As it runs by itself, for so long."""
+    until = time.monotonic() + seconds
+    while (left := until - time.monotonic()) > 0:
+        steward.wait(min(left, steward.run_once()), threading.Event())
+
+
+def test_a_second_of_a_quiet_steward_is_one_statement(store: Store, steward: Steward) -> None:
+    open_lane(store)
+
+    with asked(store.database) as cost:
+        turns(steward, 3.5)
+
+    assert 2 <= len(cost.statements) <= 4, str(cost)
+    assert {statement.split(", EXISTS")[0] for statement in cost.statements} == {
+        cost.statements[0].split(", EXISTS")[0]
+    }
+
+
+def test_a_job_whose_ring_was_lost_is_released_with_the_next_look(store: Store, steward: Steward, sent: Sent) -> None:
+    open_lane(store)
+    turns(steward, 0.5)
+    job_id = submit(store)
+
+    turns(steward, 2)
+
+    assert [released.job_id for released in sent.jobs] == [job_id]
+
+
+def test_a_lane_that_is_rung_for_is_released_at_once_though_the_look_saw_nothing(
+    store: Store, steward: Steward, sent: Sent
+) -> None:
+    open_lane(store)
+    turns(steward, 0.5)
+    job_id = submit(store)
+    steward._rings.append(LANE.encode())
+
+    steward.run_once()
+
+    assert [released.job_id for released in sent.jobs] == [job_id]
+
+
+def test_the_sampler_rests_until_jobs_wait(store: Store, steward: Steward, vigil: Vigil) -> None:
+    open_lane(store)
+    sampler, stopped = Sampler(store.samples, vigil), threading.Event()
+    sampler.run_once()
+
+    assert not _returns(sampler.wait, 0, stopped, within=0.5)
+
+    submit(store)
+    vigil.saw(store.upkeep.look())
+    assert _returns(sampler.wait, 0, stopped)
+    sampler.run_once()
+    assert [sample.backlog for sample in store.samples.latest() if sample.downstream == LANE] == [1]
+
+
+def test_the_sampler_sees_that_a_backlog_is_gone_before_it_rests(store: Store, vigil: Vigil) -> None:
+    open_lane(store)
+    sampler, stopped = Sampler(store.samples, vigil), threading.Event()
+    submit(store)
+    sampler.run_once()
+    release_one(store)
+    vigil.saw(store.upkeep.look())
+
+    assert _returns(sampler.wait, 0.9, stopped)
+    sampler.run_once()
+
+    assert [sample.backlog for sample in store.samples.latest() if sample.downstream == LANE] == [0]
+    assert not _returns(sampler.wait, 0, stopped, within=0.5)
+
+
+def test_the_courier_rests_until_a_webhook_waits(store: Store, vigil: Vigil, sent: Sent) -> None:
+    courier, stopped = Courier(store.sending, cast("Publisher", sent), vigil, None), threading.Event()
+    courier.run_once()
+    vigil.saw(store.upkeep.look())
+    rest = threading.Thread(target=courier.wait, args=(0, stopped), daemon=True)
+    rest.start()
+    rest.join(0.5)
+    assert rest.is_alive()
+
+    job_id = ended_job(store, "http://127.0.0.1:8080/hook")
+    open_senders(store)
+    vigil.saw(store.upkeep.look())
+
+    rest.join(10)
+    assert not rest.is_alive()
+    courier.run_once()
+    assert [delivery.job_id for delivery in sent.deliveries] == [job_id]
+
+
+def _returns(wait: Any, *arguments: Any, within: float = 10.0) -> bool:
+    """Whether it does, in so many seconds."""
+    waiting = threading.Thread(target=wait, args=arguments, daemon=True)
+    waiting.start()
+    waiting.join(within)
+    return not waiting.is_alive()

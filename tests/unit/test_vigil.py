@@ -1,0 +1,52 @@
+"""Threads of a steward that wait for another one's look."""
+
+import threading
+import time
+from datetime import UTC, datetime
+
+import pytest
+
+from tasks import vigil as module
+from tasks.vigil import Vigil
+from tidegate.store.upkeep import Outlook
+
+
+def outlook(*, jobs_wait: bool = False, webhooks_wait: bool = False) -> Outlook:
+    """Nothing has run out."""
+    return Outlook(
+        now=datetime(2026, 11, 26, tzinfo=UTC),
+        deadlines=False,
+        leases=False,
+        places=False,
+        jobs_wait=jobs_wait,
+        webhooks_wait=webhooks_wait,
+    )
+
+
+def waited(vigil: Vigil, event: threading.Event, seconds: float) -> float:
+    started = time.monotonic()
+    vigil.wait(event, seconds)
+    return time.monotonic() - started
+
+
+def test_who_waits_goes_on_when_a_look_sees_something() -> None:
+    vigil = Vigil()
+    vigil.saw(outlook())
+    threading.Timer(0.1, lambda: vigil.saw(outlook(webhooks_wait=True))).start()
+    assert waited(vigil, vigil.webhooks, 30) < 15
+    assert not vigil.jobs.is_set()
+
+
+def test_what_is_there_is_not_waited_for_and_what_is_gone_is() -> None:
+    vigil = Vigil()
+    vigil.saw(outlook(jobs_wait=True))
+    assert waited(vigil, vigil.jobs, 30) < 15
+    vigil.saw(outlook())
+    assert waited(vigil, vigil.jobs, 0.2) >= 0.2
+
+
+def test_nobody_relies_on_an_old_look(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "_FRESH_SECONDS", 0.2)
+    vigil = Vigil()
+    vigil.saw(outlook())
+    assert 0.2 <= waited(vigil, vigil.jobs, 30) < 15
