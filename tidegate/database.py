@@ -4,12 +4,13 @@ import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from datetime import datetime, timedelta
-from typing import Any, TypeVar
+from typing import Any, TypeAlias, TypeVar
 
 from sqlalchemy import (
     BigInteger,
     Connection,
     Dialect,
+    PoolProxiedConnection,
     event,
     select,
     type_coerce,
@@ -34,6 +35,8 @@ UNREACHABLE = (OperationalError, InterfaceError, PoolTimeoutError, DatabaseUnrea
 """What statements raise while the database can't be reached, is locked or full: another try may do."""
 
 T = TypeVar("T")
+Within: TypeAlias = Connection | PoolProxiedConnection
+"""A connection with a transaction, which prepared statements can be a part of."""
 _BUSY_TIMEOUT = timedelta(seconds=10)
 
 
@@ -145,16 +148,17 @@ class Database:
         with self._guarded(), self._single.connect() as connection, self._watched(_driver(connection)):
             yield connection
 
-    def ask(self, prepared: Prepared[T], values: Mapping[str, Any], *, within: Connection | None = None) -> T | None:
+    def ask(self, prepared: Prepared[T], values: Mapping[str, Any], *, within: Within | None = None) -> T | None:
         """Runs one prepared statement, by itself or within a transaction, and returns its row as it is to be read;
         None: there is none. Raises what any other statement would raise.
         """
         return next(iter(self.ask_all(prepared, values, within=within)), None)
 
-    def ask_all(self, prepared: Prepared[T], values: Mapping[str, Any], *, within: Connection | None = None) -> list[T]:
+    def ask_all(self, prepared: Prepared[T], values: Mapping[str, Any], *, within: Within | None = None) -> list[T]:
         """As `ask`, of a statement that may have several rows."""
         if within is not None:
-            return self._asker.ask_on(within.connection, prepared, values)
+            pooled = within.connection if isinstance(within, Connection) else within
+            return self._asker.ask_on(pooled, prepared, values)
         with self._guarded():
             return self._asker.ask(prepared, values)
 
@@ -180,6 +184,16 @@ class Database:
             connection.begin(),
         ):
             yield connection
+
+    @contextmanager
+    def asking(self) -> Iterator[PoolProxiedConnection]:
+        """As `writing`, for a transaction of prepared statements alone: `ask` them `within` it."""
+        if self.is_sqlite:
+            with self.writing() as connection:
+                yield connection.connection
+        else:
+            with self._guarded(), self._asker.transaction() as pooled:
+                yield pooled
 
     @contextmanager
     def single_write(self) -> Iterator[Connection]:

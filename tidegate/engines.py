@@ -16,6 +16,8 @@ NOT_BY_INDEX = ("enable_seqscan", "enable_hashjoin", "enable_mergejoin", "jit")
 """Settings of PostgreSQL, off for us. All that we ask has an index to go by, and PostgreSQL does not know it: its
 statistics of a queue are of a time when other rows were there, and a plan that it keeps is of that time, too."""
 
+STOOD_STILL = "this process stood still and the database went on without it"
+
 _BUSY_LOOK_SECONDS = 0.001
 _CONNECT_TIMEOUT_SECONDS = 2
 _LONGEST_PAUSE_SECONDS = 5
@@ -71,6 +73,12 @@ def _begin(connection: Connection, timeout_seconds: float) -> None:
         driver.execute(f"PRAGMA busy_timeout = {int(1000 * timeout_seconds)}")
 
 
+def stood_still(error: BaseException) -> bool:
+    """Whether PostgreSQL ended a transaction that said nothing for too long. The driver counts that as an internal
+    error; it is a connection that was lost, and another try may do."""
+    return isinstance(error, psycopg.errors.IdleInTransactionSessionTimeout)
+
+
 def postgresql_engine(url: str, pool_size: int) -> Engine:
     """No connection stays silent for ever, and none holds a lock while it stands still."""
     # A process that stands still in the middle of a transaction must not hold its lane or job for long.
@@ -103,9 +111,8 @@ def postgresql_engine(url: str, pool_size: int) -> Engine:
 
     @event.listens_for(engine, "handle_error")
     def translate(context: ExceptionContext) -> None:
-        # psycopg counts it as an internal error; it is a connection that was lost, and another try may do.
-        if isinstance(context.original_exception, psycopg.errors.IdleInTransactionSessionTimeout):
+        if stood_still(context.original_exception):
             context.is_disconnect = True
-            raise DatabaseUnreachableError("this process stood still and the database went on without it")
+            raise DatabaseUnreachableError(STOOD_STILL)
 
     return engine

@@ -4,8 +4,8 @@ A `Prepared` is written in SQLAlchemy's language like any other statement, compi
 then given to the driver as it is. `Database.ask` runs it; what that saves stands in ARCHITECTURE.
 """
 
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
@@ -13,6 +13,9 @@ from sqlalchemy import BindParameter, Dialect, Engine, PoolProxiedConnection, Se
 from sqlalchemy.engine.interfaces import DBAPICursor
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.sql.compiler import SQLCompiler
+
+from tidegate.engines import STOOD_STILL, stood_still
+from tidegate.errors import DatabaseUnreachableError
 
 T = TypeVar("T")
 _Convert = Callable[[Any], Any]
@@ -47,15 +50,20 @@ class Asker:
 
     def ask(self, prepared: Prepared[T], values: Mapping[str, Any]) -> list[T]:
         """The rows as they are to be read. Raises what SQLAlchemy would raise."""
-        try:
-            pooled = self._engine.raw_connection()
-        except self._driver_error as error:
-            raise self._translated(error, None, is_lost=False) from error
-        try:
-            with self._watching(pooled.driver_connection):
-                return self.ask_on(pooled, prepared, values)
-        finally:
-            pooled.close()
+        with self._connection() as pooled:
+            return self.ask_on(pooled, prepared, values)
+
+    @contextmanager
+    def transaction(self) -> Iterator[PoolProxiedConnection]:
+        """A connection of PostgreSQL's in a transaction that is committed at the end, rolled back on an exception."""
+        with self._connection() as pooled:
+            self._control(pooled, "BEGIN")
+            try:
+                yield pooled
+            except BaseException:
+                self._end_badly(pooled)
+                raise
+            self._control(pooled, "COMMIT")
 
     def ask_on(self, pooled: PoolProxiedConnection, prepared: Prepared[T], values: Mapping[str, Any]) -> list[T]:
         """As `ask`, on a connection that is held already."""
@@ -65,15 +73,49 @@ class Asker:
             cursor.execute(compiled.sql, compiled.values(values))
             return compiled.answers(cursor)
         except self._driver_error as error:
-            is_lost = self._engine.dialect.is_disconnect(error, pooled.dbapi_connection, None)  # type: ignore[arg-type] # it is one
-            if is_lost:
-                pooled.invalidate(error)
-                self._engine.dispose()  # the others in the pool are of the same server, and lost as well
-            raise self._translated(error, compiled.sql, is_lost=is_lost) from error
+            raise self._failed(pooled, error, compiled.sql) from error
         finally:
             cursor.close()
 
+    @contextmanager
+    def _connection(self) -> Iterator[PoolProxiedConnection]:
+        try:
+            pooled = self._engine.raw_connection()
+        except self._driver_error as error:
+            raise self._translated(error, None, is_lost=False) from error
+        try:
+            with self._watching(pooled.driver_connection):
+                yield pooled
+        finally:
+            pooled.close()
+
+    def _control(self, pooled: PoolProxiedConnection, sql: str) -> None:
+        cursor = pooled.cursor()
+        try:
+            cursor.execute(sql)
+        except self._driver_error as error:
+            raise self._failed(pooled, error, sql) from error
+        finally:
+            cursor.close()
+
+    def _end_badly(self, pooled: PoolProxiedConnection) -> None:
+        """What went wrong is what is told; a connection that can't roll back is of no more use."""
+        try:
+            if pooled.is_valid:
+                pooled.rollback()
+        except self._driver_error as error:
+            pooled.invalidate(error)
+
+    def _failed(self, pooled: PoolProxiedConnection, error: Exception, sql: str) -> BaseException:
+        is_lost = self._engine.dialect.is_disconnect(error, pooled.dbapi_connection, None)  # type: ignore[arg-type] # it is one
+        if is_lost:
+            pooled.invalidate(error)
+            self._engine.dispose()  # the others in the pool are of the same server, and lost as well
+        return self._translated(error, sql, is_lost=is_lost)
+
     def _translated(self, error: Exception, sql: str | None, *, is_lost: bool) -> BaseException:
+        if stood_still(error):
+            return DatabaseUnreachableError(STOOD_STILL)
         return DBAPIError.instance(
             sql,
             None,

@@ -1,5 +1,6 @@
 """Prepared statements go past SQLAlchemy to the driver: they answer, fail and recover as any other statement does."""
 
+import time
 from datetime import UTC, datetime
 from typing import Any
 
@@ -87,4 +88,64 @@ def test_a_server_that_was_restarted_is_found_again_after_one_failure(postgresql
     assert getattr(raised.value, "connection_invalidated", False)
     for _ in range(5):
         assert database.ask(JOB, {"the_job": job_id})
+    database.close()
+
+
+SET_BURST = Prepared(downstreams.update().values(burst=bindparam("its_burst", type_=downstreams.c.burst.type)), bool)
+BURST = Prepared(select(downstreams.c.burst), lambda row: int(row["burst"]))
+
+
+def test_a_transaction_of_prepared_statements_happens_or_does_not(store: Store) -> None:
+    open_lane(store)
+    database = store.database
+    with database.asking() as within:
+        database.ask(SET_BURST, {"its_burst": 5}, within=within)
+        assert database.ask(BURST, {}, within=within) == 5
+        if not database.is_sqlite:
+            assert database.ask(BURST, {}) == 1, "nobody else sees it yet"
+    assert database.ask(BURST, {}) == 5
+
+    with pytest.raises(RuntimeError), database.asking() as within:  # noqa: PT012 - it raises where it ends
+        database.ask(SET_BURST, {"its_burst": 7}, within=within)
+        raise RuntimeError
+    assert database.ask(BURST, {}) == 5
+    with database.asking() as within:
+        database.ask(SET_BURST, {"its_burst": 9}, within=within)
+    assert database.ask(BURST, {}) == 9, "the connection that it went back with is the next one's"
+
+
+@pytest.mark.parametrize("dies", ["in it", "before its end"])
+def test_a_transaction_whose_connection_dies_is_one_failure(postgresql_url: str, *, dies: str) -> None:
+    """It counts as a database that can't be reached, and the next one has a new connection."""
+    database, other = Database(postgresql_url, pool_size=1), Database(postgresql_url)
+    store = Store(database)
+    open_lane(store)
+
+    with pytest.raises(UNREACHABLE), database.asking() as within:  # noqa: PT012 - it raises where it ends, too
+        database.ask(SET_BURST, {"its_burst": 7}, within=within)
+        with other.writing() as connection:
+            pid = within.driver_connection.info.backend_pid
+            connection.exec_driver_sql("SELECT pg_terminate_backend(%s)", (pid,))
+        if dies == "in it":
+            database.ask(SET_BURST, {"its_burst": 8}, within=within)
+
+    assert database.ask(BURST, {}) == 1
+    with database.asking() as within:
+        database.ask(SET_BURST, {"its_burst": 9}, within=within)
+    assert other.ask(BURST, {}) == 9
+    database.close()
+    other.close()
+
+
+def test_a_transaction_that_stands_still_counts_as_a_lost_connection(postgresql_url: str) -> None:
+    database = Database(postgresql_url, pool_size=1)
+    store = Store(database)
+    open_lane(store)
+
+    with pytest.raises(UNREACHABLE), database.asking() as within:  # noqa: PT012 - it raises where it ends
+        within.cursor().execute("SET LOCAL idle_in_transaction_session_timeout = 100")
+        time.sleep(1)
+        database.ask(SET_BURST, {"its_burst": 7}, within=within)
+
+    assert database.ask(BURST, {}) == 1
     database.close()

@@ -4,16 +4,26 @@ Between two calls of one place lie recording, release, message and claim: some 2
 follower has all of that behind it when its turn comes.
 """
 
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
-from sqlalchemy import Connection, select
+from sqlalchemy import Integer, bindparam, select
 
+from tidegate.database import Database, Within
 from tidegate.models import attempts
 from tidegate.operations import Queue
+from tidegate.prepared import Prepared
 from tidegate.store.places import Lane, follows_open_call, is_held, is_lost
 
 # With calls that take longer, the gap between two of them is small, and a thread would wait for it for long.
 _QUICK_SECONDS = 0.5
+
+
+class Call(NamedTuple):
+    """A call of a released job, by the fence of its release."""
+
+    job_id: str
+    fence: int
 
 
 def most(lane: Lane, idle_threads: int, *, released: int) -> int:
@@ -26,21 +36,25 @@ def most(lane: Lane, idle_threads: int, *, released: int) -> int:
     return max(0, idle_threads - released)
 
 
-def followed(connection: Connection, name: str, limit: int) -> list[Any]:
-    """The open calls of a lane that nobody follows yet, the oldest first: (job_id, fence).
+def followed(database: Database, within: Within, name: str, limit: int) -> Sequence[Call]:
+    """The open calls of a lane that nobody follows yet, the oldest first.
 
     One has one follower ever: if that gave up waiting, the call takes too long to be followed.
     """
+    return database.ask_all(_FOLLOWED, {"lane": name, "most": limit}, within=within)
+
+
+def _followed() -> Any:
     follower = attempts.alias("follower")
     has_follower = (
         select(follower.c.job_id)
         .where(follower.c.follows_job == attempts.c.job_id, follower.c.follows_fence == attempts.c.fence)
         .exists()
     )
-    found = (
+    return (
         select(attempts.c.job_id, attempts.c.fence)
         .where(
-            attempts.c.downstream == name,
+            attempts.c.downstream == bindparam("lane"),
             # A child process of the queue cpu can't be told to hurry, nor tell.
             attempts.c.queue == Queue.IO,
             is_held(attempts),
@@ -49,6 +63,8 @@ def followed(connection: Connection, name: str, limit: int) -> list[Any]:
             ~has_follower,
         )
         .order_by(attempts.c.released_at)
-        .limit(limit)
+        .limit(bindparam("most", type_=Integer))
     )
-    return list(connection.execute(found).all())
+
+
+_FOLLOWED = Prepared(_followed(), lambda row: Call(**row))

@@ -6,11 +6,11 @@ from datetime import datetime, timedelta
 from itertools import cycle
 from typing import Any
 
-from sqlalchemy import BigInteger, Connection, Integer, bindparam, func, select, type_coerce
+from sqlalchemy import BigInteger, Integer, bindparam, func, select, type_coerce
 
 from tidegate import pacing
 from tidegate.clock import MICROSECOND, from_microseconds
-from tidegate.database import Database, statement_now
+from tidegate.database import Database, Within, statement_now
 from tidegate.job import Released
 from tidegate.models import attempts, downstreams, jobs
 from tidegate.operations import Queue
@@ -92,15 +92,15 @@ class LaneStore:
         `room_in` says how many there is room for. Returns the released jobs and, where a rate holds the rest back, the
         seconds until the next slot. None: another steward holds this lane just now.
         """
-        with self._database.writing() as connection:
-            row = lane_pace.locked(self._database, connection, name, wait=False)
+        with self._database.asking() as within:
+            row = lane_pace.locked(self._database, within, name, wait=False)
             if row is None:
                 return None
-            lane = lane_of(self._database, connection, row)
+            lane = lane_of(self._database, within, row)
             if row.paused or row.paused_until > lane.now:
                 return [], None
             room = room_in(lane)
-            waiting = self._waiting(connection, name, room.by_queue)
+            waiting = self._waiting(within, name, room.by_queue)
             paced = [job for job in waiting if not job.paced_by_calls]
             slots, pace = pacing.take(
                 lane.allowance, lane.pace, now=lane.now, wanted=len(paced), horizon=horizon // MICROSECOND
@@ -113,25 +113,23 @@ class LaneStore:
             now = from_microseconds(lane.now)
             released = [_released(job, from_microseconds(slot_of[job.id]), now) for job in waiting if job.id in slot_of]
             if released:
-                let_go(self._database, connection, name, released, now=now)
-            released += self._let_follow(connection, lane, room.idle_threads, released=len(released))
-            if released:
-                lane_pace.keep(self._database, connection, name, pace, released=len(released))
+                let_go(self._database, within, name, released, now=now, pace=pace)
+            released += self._let_follow(within, lane, pace, room.idle_threads, released=len(released))
         return released, held_back
 
     def _let_follow(
-        self, connection: Connection, lane: Lane, idle_threads: int, *, released: int
+        self, within: Within, lane: Lane, pace: pacing.Pace, idle_threads: int, *, released: int
     ) -> Sequence[Released]:
         """Releases the next jobs as followers of the calls that are open. A rate's slot they take at their turn."""
         most = followers.most(lane, idle_threads, released=released)
-        before = followers.followed(connection, lane.name, most) if most else []
+        before = followers.followed(self._database, within, lane.name, most) if most else []
         if not before:
             return []
-        waiting = self._waiting(connection, lane.name, {Queue.IO: len(before)})
+        waiting = self._waiting(within, lane.name, {Queue.IO: len(before)})
         now = from_microseconds(lane.now)
         following = [_released(job, now, now) for job in waiting if not is_kept_apart(job)]
         if following:
-            let_go(self._database, connection, lane.name, following, now=now, follow=before)
+            let_go(self._database, within, lane.name, following, now=now, pace=pace, follow=before)
         return following
 
     def held(self) -> dict[str, int]:
@@ -148,7 +146,7 @@ class LaneStore:
             for job in released:
                 take_back_release(connection, job.job_id, job.fence, outcome="not sent")
 
-    def _waiting(self, connection: Connection, name: str, rooms: Mapping[str, int]) -> Sequence[WaitingJob]:
+    def _waiting(self, within: Within, name: str, rooms: Mapping[str, int]) -> Sequence[WaitingJob]:
         left = {str(queue): rooms[queue] for queue in Queue if queue in rooms}  # the queue of webhooks has workers, too
         if not left:
             return []
@@ -156,7 +154,7 @@ class LaneStore:
         has_one_apart: set[str] = set()
         queues = dict(zip(_QUEUES, cycle(left), strict=False))
         wanted = {"lane": name, **queues, "most": max(left.values())}
-        for job in self._database.ask_all(self._first, wanted, within=connection):
+        for job in self._database.ask_all(self._first, wanted, within=within):
             if left[job.queue] <= 0 or (is_kept_apart(job) and job.queue in has_one_apart):
                 continue
             waiting.append(job)

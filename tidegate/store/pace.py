@@ -5,11 +5,11 @@ from dataclasses import dataclass
 from typing import Any
 
 import orjson
-from sqlalchemy import BigInteger, Connection, bindparam, select, type_coerce, update
+from sqlalchemy import BigInteger, Update, bindparam, select, type_coerce, update
 from sqlalchemy.types import NullType
 
 from tidegate import pacing
-from tidegate.database import Database
+from tidegate.database import Database, Within
 from tidegate.models import downstreams, samples
 from tidegate.prepared import Prepared
 from tidegate.store.limits import allowance_of
@@ -52,21 +52,27 @@ _ROW = select(
 _ALONE = Prepared(_ROW, _read)
 _WAITING = Prepared(_ROW.with_for_update(of=downstreams), _read)
 _PASSING_OVER = Prepared(_ROW.with_for_update(skip_locked=True, of=downstreams), _read)
-_KEEP = Prepared(
-    update(downstreams)
-    .where(downstreams.c.name == bindparam("lane"))
-    .values(pace=bindparam("its_pace"), released=downstreams.c.released + bindparam("its_released", type_=BigInteger)),
-    bool,
-)
 
 
-def locked(database: Database, connection: Connection, name: str, *, wait: bool) -> LockedLane | None:
+def locked(database: Database, within: Within, name: str, *, wait: bool) -> LockedLane | None:
     """The row, and its lock until the transaction ends. `wait` False: None while another transaction has it."""
     statement = _ALONE if database.is_sqlite else _WAITING if wait else _PASSING_OVER
-    return database.ask(statement, {"lane": name}, within=connection)
+    return database.ask(statement, {"lane": name}, within=within)
 
 
-def keep(database: Database, connection: Connection, name: str, pace: pacing.Pace, *, released: int = 0) -> None:
-    """Writes what the calls so far leave free, and how many more jobs were let go."""
-    kept = {"lane": name, "its_pace": orjson.dumps(pace.as_json()).decode(), "its_released": released}
-    database.ask(_KEEP, kept, within=connection)
+def keep_pace() -> Update:
+    """Writes what the calls so far leave free, and how many more jobs were let go. `kept_pace` has its values."""
+    released = downstreams.c.released + bindparam("its_released", type_=BigInteger)
+    return (
+        update(downstreams)
+        .where(downstreams.c.name == bindparam("lane"))
+        .values(pace=bindparam("its_pace", type_=downstreams.c.pace.type), released=released)
+    )
+
+
+def kept_pace(name: str, pace: pacing.Pace, *, released: int = 0) -> dict[str, Any]:
+    """What `keep_pace` is given."""
+    return {"lane": name, "its_pace": orjson.dumps(pace.as_json()).decode(), "its_released": released}
+
+
+KEEP_PACE = Prepared(keep_pace(), bool)

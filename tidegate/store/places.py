@@ -5,10 +5,10 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, NamedTuple
 
-from sqlalchemy import Connection, FromClause, and_, case, func, literal, or_, select, union_all
+from sqlalchemy import FromClause, and_, case, func, literal, or_, select, union_all
 
 from tidegate import pacing
-from tidegate.database import Database, database_now
+from tidegate.database import Database, Within, database_now
 from tidegate.models import attempts, jobs, workers
 from tidegate.operations import Queue
 from tidegate.prepared import Prepared
@@ -152,10 +152,10 @@ class _Count(NamedTuple):
 _COUNTS = Prepared(_counts(), lambda row: _Count(**{**row, "own": int(row["own"]), "out": int(row["out"])}))
 
 
-def lane_of(database: Database, connection: Connection, row: LockedLane) -> Lane:
+def lane_of(database: Database, within: Within, row: LockedLane) -> Lane:
     """The lane of a locked row of `downstreams`, with what is out at this moment."""
     # After the lock was won: a clock read before it may be older than the last slot taken.
-    counts = database.ask_all(_COUNTS, {}, within=connection)
+    counts = database.ask_all(_COUNTS, {}, within=within)
     places = [(downstream, queue, own, out) for kind, downstream, queue, own, out in counts if kind == "held"]
     out_by_queue: dict[str, int] = {}
     for _, queue, _, count in places:

@@ -63,7 +63,8 @@ class SlotStore:
             slots, pace = pacing.take(lane.allowance, lane.pace, now=now, wanted=1, horizon=within // MICROSECOND)
             if not slots:
                 return Offer(wait_seconds=(pacing.next_slot(lane.allowance, pace, now=now) - now) / 1e6)
-            lane_pace.keep(self._database, connection, claim.downstream, pace)
+            kept = lane_pace.kept_pace(claim.downstream, pace)
+            self._database.ask(lane_pace.KEEP_PACE, kept, within=connection)
             connection.execute(
                 update(attempts)
                 .where(attempts.c.job_id == claim.job_id, attempts.c.fence == claim.fence)
