@@ -11,7 +11,7 @@ from tidegate.job_document import Links, document_of
 from webapp import gateway, shapes
 from webapp.auth import signer
 from webapp.base_url import base_url
-from webapp.job_answers import JobAnswer, accepted_answer, answer_about
+from webapp.job_answers import JobAnswer, answer_about
 
 
 def links_here() -> Links:
@@ -34,12 +34,7 @@ def job_document(
 
 def job_answer(job: Job, result: StoredBody | None = None, *, status: int | None = None) -> Response:
     """The answer about a job, as a response."""
-    return _response(answer_about(job, result, gateway().jobs, links_here(), path=request.path, status=status))
-
-
-def accepted(job: Job) -> Response:
-    """The answer to a submit, as a response."""
-    return _response(accepted_answer(job, gateway().jobs, links_here()))
+    return response_of(answer_about(job, result, gateway().jobs, links_here(), path=request.path, status=status))
 
 
 def json_answer(document: Any, status: int = 200, content_type: str = "application/json") -> Response:
@@ -47,5 +42,6 @@ def json_answer(document: Any, status: int = 200, content_type: str = "applicati
     return Response(orjson.dumps(document), status, content_type=content_type)
 
 
-def _response(answer: JobAnswer) -> Response:
+def response_of(answer: JobAnswer) -> Response:
+    """The answer, as a response."""
     return Response(answer.body, answer.status, answer.headers)

@@ -1,28 +1,39 @@
 """Holds a request until its job is as the client waits for it, or its time is over."""
 
 from collections.abc import Callable
-from contextlib import closing
+from contextlib import AbstractContextManager, closing, nullcontext
 
 from tidegate import clock
 from tidegate.job import Job
+from tidegate.job_document import Links, job_path
+from tidegate.keys import Caller
 from tidegate.store.reading import JobWithResult, is_whole
-from webapp import gateway
-from webapp.auth import caller
+from webapp import Gateway
+from webapp.job_answers import JobAnswer, accepted_answer, answer_about
+from webapp.preferences import Preferences
 
 
-def held(job: Job, seconds: float, until: Callable[[Job], bool], *, only_end: bool = False) -> JobWithResult | None:
+def held(
+    own: Gateway,
+    caller: Caller,
+    job: Job,
+    seconds: float,
+    until: Callable[[Job], bool],
+    *,
+    only_end: bool = False,
+    meanwhile: AbstractContextManager[None] | None = None,
+) -> JobWithResult | None:
     """The job as soon as `until` says yes to it, or as it is after so many seconds, with what it brought.
 
-    None: there is no room to wait. `only_end`: nothing but an end is waited for.
-
-    Neither a connection of the database nor a turn is held meanwhile. Raises UnknownJob when it was erased.
+    None: there is no room to wait. `only_end`: nothing but an end is waited for. `meanwhile`: in which it waits, and
+    gives its turn to others if it has one; no connection of the database is held. Raises UnknownJob when it was erased.
     """
-    watch = gateway().lookout.watch(job, only_end=only_end)
+    watch = own.lookout.watch(job, only_end=only_end)
     if watch is None:
         return None
     ends_at = clock.monotonic() + seconds
     news: JobWithResult | None = None
-    with closing(watch), gateway().turns.given_up():
+    with closing(watch), meanwhile or nullcontext():
         while not until(job):
             news = watch.next(ends_at - clock.monotonic())
             if news is None:
@@ -30,4 +41,31 @@ def held(job: Job, seconds: float, until: Callable[[Job], bool], *, only_end: bo
             job, _ = news
     if news and is_whole(news):
         return news
-    return gateway().jobs.get_with_result(job.id, client_id=caller().scope)
+    return own.jobs.get_with_result(job.id, client_id=caller.scope)
+
+
+def answer_to_submit(
+    own: Gateway,
+    caller: Caller,
+    job: Job,
+    wishes: Preferences,
+    links: Links,
+    *,
+    path: str,
+    meanwhile: AbstractContextManager[None] | None = None,
+) -> JobAnswer:
+    """202; to a client that would wait for the end, and lives to see it, that of a read. `path`: that of the request.
+    `meanwhile` as for `held`."""
+    found = None
+    if wishes.wait:
+        found = held(own, caller, job, wishes.wait, lambda job: job.state.is_final, only_end=True, meanwhile=meanwhile)
+    now, result = found or (job, None)
+    if found and now.state.is_final:
+        answer = answer_about(now, result, own.jobs, links, path=path)
+        answer.headers["Location"] = links.base + job_path(now)
+        applied = Preferences(wait=wishes.wait)
+    else:
+        answer = accepted_answer(now, own.jobs, links)
+        applied = wishes if found else Preferences(respond_async=wishes.respond_async)
+    answer.headers.update(applied.fields())
+    return answer

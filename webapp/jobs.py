@@ -5,16 +5,15 @@ from uuid import UUID
 from flask import Blueprint, Response, request
 
 from tidegate.job import Job
-from tidegate.job_document import job_path
 from tidegate.states import State
 from tidegate.store.reading import JobWithResult
 from webapp import events, gateway, shapes
 from webapp.auth import caller
-from webapp.documents import absolute, accepted, job_answer, job_document, json_answer
-from webapp.holding import held
+from webapp.documents import absolute, job_answer, job_document, json_answer, links_here, response_of
+from webapp.holding import answer_to_submit, held
 from webapp.job_answers import HTTP_STATUS, entity_tag
 from webapp.limits import count
-from webapp.preferences import Preferences, preferences, say_applied
+from webapp.preferences import Preferences, preferences
 from webapp.queries import listing_filter, next_page
 from webapp.submit_headers import idempotency_key
 from webapp.submitting import submission
@@ -58,7 +57,8 @@ def read(job_id: UUID) -> Response:
     else:
         response = job_answer(job, result if later else gateway().jobs.result(job))
     response.vary.add("Accept")
-    return say_applied(response, applied)
+    response.headers.update(applied.fields())
+    return response
 
 
 @routes.get("/jobs/<uuid:job_id>/result")
@@ -97,17 +97,11 @@ def delete(job_id: UUID) -> Response:
 
 
 def _submitted(job: Job) -> Response:
-    """The answer to a submit: 202; to a client that would wait for the end, and lives to see it, that of a read."""
-    wishes = preferences()
-    found = held(job, wishes.wait, lambda job: job.state.is_final, only_end=True) if wishes.wait else None
-    if found is None:
-        return say_applied(accepted(job), Preferences(respond_async=wishes.respond_async))
-    now, result = found
-    if not now.state.is_final:
-        return say_applied(accepted(now), wishes)
-    response = job_answer(now, result)
-    response.headers["Location"] = absolute(job_path(now))
-    return say_applied(response, Preferences(wait=wishes.wait))
+    own = gateway()
+    answer = answer_to_submit(
+        own, caller(), job, preferences(), links_here(), path=request.path, meanwhile=own.turns.given_up()
+    )
+    return response_of(answer)
 
 
 def _when_changed(job: Job) -> tuple[JobWithResult | None, Preferences]:
@@ -120,7 +114,8 @@ def _when_changed(job: Job) -> tuple[JobWithResult | None, Preferences]:
         return None, Preferences()
     is_news = bool(request.if_none_match) and not request.if_none_match.contains_weak(tag)
     if not (is_news or job.state.is_final):
-        later = held(job, wait, lambda job: entity_tag(job) != tag)
+        own = gateway()
+        later = held(own, caller(), job, wait, lambda job: entity_tag(job) != tag, meanwhile=own.turns.given_up())
         return later, Preferences(wait=wait) if later else Preferences()
     return None, Preferences(wait=wait)
 

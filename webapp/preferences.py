@@ -4,7 +4,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from flask import Response, request
+from flask import request
 from werkzeug.http import parse_list_header
 
 from webapp import gateway
@@ -17,24 +17,26 @@ class Preferences:
     wait: int = 0
     respond_async: bool = False
 
+    def fields(self) -> dict[str, str]:
+        """The header of an answer in which these made a difference; none if there are none."""
+        names = [*(["respond-async"] if self.respond_async else []), *([f"wait={self.wait}"] if self.wait else [])]
+        return {"Preference-Applied": ", ".join(names)} if names else {}
+
 
 def preferences() -> Preferences:
-    """Those of this request; of one that comes twice the first counts."""
+    """Those of this request."""
+    return preferences_in(request.headers.get("Prefer", ""), gateway().settings.hold_seconds)
+
+
+def preferences_in(header: str, longest: int) -> Preferences:
+    """Those in a header; of one that comes twice the first counts. `longest`: to wait, in seconds."""
     wait, respond_async = None, False
-    for name, value in _items(request.headers.get("Prefer", "")):
+    for name, value in _items(header):
         if name == "wait" and wait is None and re.fullmatch(r"\d{1,9}", value, re.ASCII):
-            wait = min(int(value), gateway().settings.hold_seconds)
+            wait = min(int(value), longest)
         elif name == "respond-async":
             respond_async = True
     return Preferences(wait=wait or 0, respond_async=respond_async)
-
-
-def say_applied(response: Response, applied: Preferences) -> Response:
-    """Says which preferences made a difference."""
-    names = [*(["respond-async"] if applied.respond_async else []), *([f"wait={applied.wait}"] if applied.wait else [])]
-    if names:
-        response.headers["Preference-Applied"] = ", ".join(names)
-    return response
 
 
 def _items(header: str) -> Iterator[tuple[str, str]]:

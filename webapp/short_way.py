@@ -1,6 +1,6 @@
 """Answers plain submits and polls past Flask: nearly all that a gateway is asked, and Flask is most of their cost.
 
-Whatever is more than plain is Flask's: held requests, events, browsers of other sites, large inputs. What fails here is
+Whatever is more than plain is Flask's: held reads, events, browsers of other sites, large inputs. What fails here is
 handed to Flask as it failed, and told there. Both ways are made of the same functions, and a test holds them to the
 same answers.
 """
@@ -21,8 +21,10 @@ from tidegate.log_context import about, trace_id
 from webapp import FAILED, SECURITY_HEADERS, Gateway
 from webapp.auth import caller_with
 from webapp.base_url import base_url
-from webapp.job_answers import HTTP_STATUS, JobAnswer, accepted_answer, answer_about, entity_tag
+from webapp.holding import answer_to_submit
+from webapp.job_answers import HTTP_STATUS, JobAnswer, answer_about, entity_tag
 from webapp.limits import COUNTED, Counted
+from webapp.preferences import preferences_in
 from webapp.submit_headers import check_whole, submission_of, traceparent_in
 
 if TYPE_CHECKING:
@@ -31,7 +33,7 @@ if TYPE_CHECKING:
 _JOB = re.compile(r"/v1/jobs/([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})")
 _JOBS = re.compile(r"/v1/operations/([\w.-]+)/jobs", re.ASCII)
 # What asks for more than a plain answer, now.
-_MORE = ("HTTP_PREFER", "HTTP_ORIGIN", "QUERY_STRING")
+_MORE = ("HTTP_ORIGIN", "QUERY_STRING")
 _SMALL = 65_536  # a longer body may be long on its way
 _STATUS_LINES = {
     status: f"{status} {HTTPStatus(status).phrase.upper()}"
@@ -105,14 +107,16 @@ class ShortWay:
         submission = submission_of(headers, content, operation, caller.client_id, links.base)
         with own.turns.taken():
             job = own.jobs.submit(submission)
-        answer = accepted_answer(job, own.jobs, links)
+        wishes = preferences_in(environ.get("HTTP_PREFER", ""), own.settings.hold_seconds)
+        answer = answer_to_submit(own, caller, job, wishes, links, path=environ["PATH_INFO"])
         answer.headers.update(limits)
         return answer
 
 
 def _polled(environ: "WSGIEnvironment") -> str | None:
     """The job that a plain poll is about."""
-    if environ["REQUEST_METHOD"] != "GET" or "text/" in environ.get("HTTP_ACCEPT", ""):  # events, maybe
+    is_held = environ.get("HTTP_PREFER")
+    if environ["REQUEST_METHOD"] != "GET" or is_held or "text/" in environ.get("HTTP_ACCEPT", ""):  # events, maybe
         return None
     path = _JOB.fullmatch(environ["PATH_INFO"])
     return path[1] if path else None

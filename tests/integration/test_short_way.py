@@ -9,8 +9,10 @@ from werkzeug.test import TestResponse
 
 from tests.support.web import Web
 from tidegate import lanes
+from tidegate.job import Job
 from tidegate.keys import KeyStore, Role
-from tidegate.states import State
+from tidegate.states import FINAL_STATES, State
+from tidegate.watch import Watch
 from webapp.short_way import ShortWay
 
 TICKET = "ticket="
@@ -253,6 +255,9 @@ def test_polls_count_against_the_limit_once(sides: Sides) -> None:
         {"Job-Timeout": "30"},
         {"Job-Not-Before": "2020-01-01T00:00:00Z"},
         {"traceparent": "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"},
+        {"Prefer": "wait=1"},
+        {"Prefer": "respond-async, handling=lenient"},
+        {"Prefer": "wait=soon"},
     ],
     ids=str,
 )
@@ -270,6 +275,35 @@ def test_a_plain_submit_is_answered_as_flask_answers_it(sides: Sides, headers: d
     ]
     assert rows[0]["deadline"] - rows[0]["created_at"] == rows[1]["deadline"] - rows[1]["created_at"]
     assert sides.web.store.callers.body(jobs[0], "input") == sides.web.store.callers.body(jobs[1], "input")
+
+
+@pytest.mark.parametrize("state", sorted(FINAL_STATES))
+def test_a_submit_that_waits_for_an_end_is_answered_as_flask_answers_it(sides: Sides, state: State) -> None:
+    """Its job has ended already: it is a submit's second try."""
+    sides.web.job_in(state, Idempotency_Key="k1")
+    headers = {**JSON, "Idempotency-Key": "k1", "Prefer": "wait=5"}
+    short, long, is_short = sides.answers(SUBMIT, headers, b"1")
+    assert is_short
+    assert short.headers["Preference-Applied"] == "wait=5"
+    assert short.headers["Location"] == short.get_json()["links"]["self"]
+    assert_same(short, long)
+
+
+def test_a_job_that_is_erased_while_its_submit_waits_is_flasks_to_tell(sides: Sides) -> None:
+    """No result and no 202: the job is gone."""
+    gateway = sides.web.app.extensions["tidegate"]
+    watch = gateway.lookout.watch
+
+    def erased(job: Job, *, only_end: bool = False) -> Watch | None:
+        watching: Watch | None = watch(job, only_end=only_end)
+        if watching:
+            watching.tell(None)
+        return watching
+
+    gateway.lookout.watch = erased
+    answer = sides.web.client.post(SUBMIT, json=1, headers={"Prefer": "wait=5"})
+    assert (answer.status_code, sides.dispatched) == (404, 1)
+    assert gateway.lookout.count == 0
 
 
 def test_a_key_gives_the_same_job_on_both_ways(sides: Sides) -> None:
@@ -306,8 +340,8 @@ def test_a_refusal_is_flasks_to_tell(
 
 @pytest.mark.parametrize(
     ("headers", "content"),
-    [({"Prefer": "wait=1"}, b"1"), ({"Origin": "https://app.example"}, b"1"), ({}, b'"' + b"x" * 70_000 + b'"')],
-    ids=["waits", "browser", "large"],
+    [({"Origin": "https://app.example"}, b"1"), ({}, b'"' + b"x" * 70_000 + b'"')],
+    ids=["browser", "large"],
 )
 def test_what_is_more_than_a_plain_submit_is_flasks(sides: Sides, headers: dict[str, str], content: bytes) -> None:
     short, _, is_short = sides.answers(SUBMIT, {**JSON, **headers}, content)

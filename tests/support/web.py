@@ -112,9 +112,9 @@ class Web:
         result = Succeeded(content=content, content_type=content_type, is_json=is_json)
         assert self.store.workers.succeed(self.claim(job_id), result, call_seconds=None)
 
-    def job_in(self, state: State, operation: str = "echo") -> str:
+    def job_in(self, state: State, operation: str = "echo", **headers: str) -> str:
         """A job that went into this state the way that jobs go there."""
-        job_id = self.accepted(operation)
+        job_id = self.accepted(operation, **headers)
         match state:
             case State.QUEUED:
                 pass
