@@ -18,6 +18,7 @@ from tidegate.engines import STOOD_STILL, stood_still
 from tidegate.errors import DatabaseUnreachableError
 
 T = TypeVar("T")
+R = TypeVar("R")
 _Convert = Callable[[Any], Any]
 
 
@@ -57,25 +58,18 @@ class Asker:
     def transaction(self) -> Iterator[PoolProxiedConnection]:
         """A connection of PostgreSQL's in a transaction that is committed at the end, rolled back on an exception."""
         with self._connection() as pooled:
-            self._control(pooled, "BEGIN")
+            self._execute(pooled, "BEGIN", None, _nothing)
             try:
                 yield pooled
             except BaseException:
                 self._end_badly(pooled)
                 raise
-            self._control(pooled, "COMMIT")
+            self._execute(pooled, "COMMIT", None, _nothing)
 
     def ask_on(self, pooled: PoolProxiedConnection, prepared: Prepared[T], values: Mapping[str, Any]) -> list[T]:
         """As `ask`, on a connection that is held already."""
         compiled: _Compiled[T] = self._compiled.get(prepared) or self._compile(prepared)
-        cursor = pooled.cursor()
-        try:
-            cursor.execute(compiled.sql, compiled.values(values))
-            return compiled.answers(cursor)
-        except self._driver_error as error:
-            raise self._failed(pooled, error, compiled.sql) from error
-        finally:
-            cursor.close()
+        return self._execute(pooled, compiled.sql, compiled.values(values), compiled.answers)
 
     @contextmanager
     def _connection(self) -> Iterator[PoolProxiedConnection]:
@@ -89,10 +83,11 @@ class Asker:
         finally:
             pooled.close()
 
-    def _control(self, pooled: PoolProxiedConnection, sql: str) -> None:
+    def _execute(self, pooled: PoolProxiedConnection, sql: str, values: Any, read: Callable[[DBAPICursor], R]) -> R:
         cursor = pooled.cursor()
         try:
-            cursor.execute(sql)
+            cursor.execute(sql, values)
+            return read(cursor)
         except self._driver_error as error:
             raise self._failed(pooled, error, sql) from error
         finally:
@@ -180,6 +175,10 @@ def _with_literals(statement: SelectBase | UpdateBase, dialect: Dialect) -> SQLC
             return str(super().visit_bindparam(bindparam, **kw))
 
     return Compiler(dialect, statement)
+
+
+def _nothing(_: DBAPICursor) -> None:
+    """Of a statement that has no rows."""
 
 
 def _only(converts: Mapping[str, _Convert | None]) -> dict[str, _Convert]:

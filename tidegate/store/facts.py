@@ -1,14 +1,12 @@
 """What the rows say about the whole cluster at this moment, at a cost that does not grow with the backlog."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
 from sqlalchemy import (
     BigInteger,
-    Table,
-    bindparam,
     delete,
     func,
     literal,
@@ -22,11 +20,12 @@ from sqlalchemy.dialects.postgresql import insert as postgresql_insert
 from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 
 from tidegate.clock import MICROSECOND
-from tidegate.database import Database, Instant, database_now
+from tidegate.database import Database, database_now
 from tidegate.models import attempts, downstreams, final_jobs, jobs, stewards, workers
 from tidegate.prepared import Prepared
 from tidegate.states import FINAL_STATES, State
 from tidegate.store.moves import NOW
+from tidegate.store.presence import lives
 from tidegate.store.sending import IS_PENDING
 
 MOST_DELIVERIES = 10_000
@@ -75,7 +74,7 @@ class FactStore:
 
     def steward_seen(self, steward: str, *, until: timedelta) -> None:
         """Says that this steward lives."""
-        values = {"the_steward": steward, "lasts": until // MICROSECOND}
+        values = {"the_id": steward, "lasts": until // MICROSECOND}
         self._database.tell(_STEWARD_SEEN_SQLITE if self._database.is_sqlite else _STEWARD_SEEN, values)
 
     def steward_gone(self, steward: str) -> None:
@@ -106,15 +105,8 @@ class FactStore:
         return (sqlite_insert if self._database.is_sqlite else postgresql_insert)(table)
 
 
-def _steward_seen(insert: Callable[[Table], Any]) -> Any:
-    until = type_coerce(NOW + bindparam("lasts", type_=BigInteger), Instant())
-    new = insert(stewards).values(id=bindparam("the_steward", type_=stewards.c.id.type), seen_until=until)
-    kept = {"seen_until": new.excluded.seen_until}
-    return new.on_conflict_do_update(index_elements=[stewards.c.id], set_=kept)
-
-
 _STEWARD_SEEN, _STEWARD_SEEN_SQLITE = (
-    Prepared(_steward_seen(insert), bool) for insert in (postgresql_insert, sqlite_insert)
+    Prepared(lives(insert, stewards), bool) for insert in (postgresql_insert, sqlite_insert)
 )
 
 

@@ -55,7 +55,7 @@ class PresenceStore:
     def seen(self, worker: str, *, queue: str, size: int, until: timedelta) -> bool:
         """Says that this worker lives and how many attempts it runs side by side; whether it has calls in hand, which
         are to be renewed."""
-        values = {"the_worker": worker, "its_queue": queue, "its_size": size, "lasts": until // MICROSECOND}
+        values = {"the_id": worker, "its_queue": queue, "its_size": size, "lasts": until // MICROSECOND}
         return there(self._database.tell(_SEEN_SQLITE if self._database.is_sqlite else _SEEN, values))
 
     def sizes(self) -> dict[str, int]:
@@ -158,17 +158,24 @@ def _end(connection: Connection, calls: ColumnElement[bool], outcome: str) -> No
     connection.execute(update(attempts).where(calls, ~runs.exists()).values(ended_at=database_now(), outcome=outcome))
 
 
-def _seen(insert: Callable[[Table], Any]) -> Any:
-    """A worker lives for so many microseconds more; whether it has calls in hand."""
-    its = {name: bindparam(f"its_{name}", type_=workers.c[name].type) for name in ("queue", "size")}
-    worker: ColumnElement[str] = bindparam("the_worker", type_=workers.c.id.type)
+def lives(insert: Callable[[Table], Any], table: Table, *more: str) -> Any:
+    """Who has the id `the_id` lives for so many microseconds more (`lasts`); `more` columns are given as `its_…`."""
+    its = {name: bindparam(f"its_{name}", type_=table.c[name].type) for name in more}
     until = type_coerce(NOW + bindparam("lasts", type_=BigInteger), Instant())
-    new = insert(workers).values(id=worker, seen_until=until, **its)
-    has_calls = select(attempts.c.job_id).where(_open_calls(worker)).exists().label("has_calls")
-    kept = {name: new.excluded[name] for name in ("seen_until", "size")}
-    return new.on_conflict_do_update(index_elements=[workers.c.id], set_=kept).returning(has_calls)
+    new = insert(table).values(id=bindparam("the_id", type_=table.c.id.type), seen_until=until, **its)
+    kept = {name: new.excluded[name] for name in ("seen_until", *more)}
+    return new.on_conflict_do_update(index_elements=[table.c.id], set_=kept)
+
+
+_HAS_CALLS = (
+    select(attempts.c.job_id)
+    .where(_open_calls(bindparam("the_id", type_=workers.c.id.type)))
+    .exists()
+    .label("has_calls")
+)
 
 
 _SEEN, _SEEN_SQLITE = (
-    Prepared(_seen(insert), lambda row: bool(row["has_calls"])) for insert in (postgresql_insert, sqlite_insert)
+    Prepared(lives(insert, workers, "queue", "size").returning(_HAS_CALLS), lambda row: bool(row["has_calls"]))
+    for insert in (postgresql_insert, sqlite_insert)
 )

@@ -30,8 +30,6 @@ from tidegate.store.deliveries import record_webhooks
 from tidegate.store.given_rows import SMALL, as_bytes, as_parameter, as_text, given_rows
 from tidegate.store.moves import JOB_COLUMNS, NOW, job_from, job_of
 
-# Between jobs that are recorded together, so that each has a place of its own in the lane's order.
-
 
 @dataclass(frozen=True, kw_only=True)
 class NewJob:
@@ -185,6 +183,7 @@ def _all(_: Database, connection: Connection, new: Sequence[NewJob], now: dateti
 
 
 def _instants(job: NewJob, now: datetime, number: int) -> dict[str, datetime]:
+    # A microsecond between jobs that are recorded together, so that each has a place of its own in the lane's order.
     return {"created_at": now, "run_at": job.not_before or now + number * MICROSECOND, "deadline": now + job.timeout}
 
 
