@@ -4,6 +4,7 @@ import logging
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
+from celery import Task, uuid
 from kombu.exceptions import BatchPublishError, OperationalError  # type: ignore[attr-defined] # new in kombu 5.7
 
 from tasks.app import app
@@ -61,17 +62,7 @@ class Publisher:
         """
 
         def publish(producer: Any, job: Released) -> None:
-            run_job.apply_async(
-                (job.job_id, job.fence),
-                task_id=job.job_id,
-                # As Celery would write them for Flower, which takes it a tenth of the whole publishing.
-                argsrepr=f"({job.job_id!r}, {job.fence})",
-                kwargsrepr="{}",
-                queue=job.queue,
-                producer=producer,
-                time_limit=self._time_limit(job),  # type: ignore[arg-type] # None: no limit
-                confirm_timeout=CONFIRM_SECONDS,  # type: ignore[call-arg] # new in Celery 5.7
-            )
+            _put(producer, run_job, job, queue=job.queue, task_id=job.job_id, time_limit=self._time_limit(job))
 
         return _in_one_batch(publish, released)
 
@@ -79,12 +70,7 @@ class Publisher:
         """As `send`; what was lost is due again when its lease has run out."""
 
         def publish(producer: Any, each: ReleasedDelivery) -> None:
-            send_delivery.apply_async(
-                (each.job_id, each.fence),
-                queue=QUEUE,
-                producer=producer,
-                confirm_timeout=CONFIRM_SECONDS,  # type: ignore[call-arg] # new in Celery 5.7
-            )
+            _put(producer, send_delivery, each, queue=QUEUE, task_id=uuid())
 
         return _in_one_batch(publish, released)
 
@@ -95,6 +81,31 @@ class Publisher:
             return None
         left = (job.deadline - clock.now()).total_seconds()
         return min(operation.attempt_timeout.total_seconds(), max(left, 0.0)) + _LIMIT_MARGIN_SECONDS
+
+
+def _put(
+    producer: Any,
+    task: "Task[..., None]",
+    released: Released | ReleasedDelivery,
+    *,
+    queue: str,
+    task_id: str,
+    time_limit: float | None = None,
+) -> None:
+    """As `task.apply_async` would, without what that looks up first and what never differs here: a third of it."""
+    message = app.amqp.create_task_message(
+        task_id,
+        task.name,
+        (released.job_id, released.fence),
+        {},
+        time_limit=time_limit,
+        ignore_result=True,
+        create_sent_event=app.conf.task_send_sent_event,
+        # As Celery would write them for Flower, which takes it a tenth of the whole publishing.
+        argsrepr=f"({released.job_id!r}, {released.fence})",
+        kwargsrepr="{}",
+    )
+    app.amqp.send_task_message(producer, task.name, message, queue=queue, confirm_timeout=CONFIRM_SECONDS)
 
 
 def _in_one_batch(publish: Callable[[Any, Sent], None], released: Sequence[Sent]) -> bool:

@@ -30,6 +30,7 @@ def sqlite_engine(url: str, pool_size: int, busy_timeout_seconds: float) -> Engi
         connect_args={"timeout": busy_timeout_seconds, "check_same_thread": False, "isolation_level": None},
         pool_size=pool_size,
         max_overflow=pool_size * 2,
+        pool_use_lifo=True,  # what was used last is warm: caches, plans, the server's process
         hide_parameters=True,  # else callers' bodies and headers would stand in the log of every error
     )
 
@@ -87,6 +88,7 @@ def postgresql_engine(url: str, pool_size: int) -> Engine:
         url,
         pool_size=pool_size,
         max_overflow=pool_size * 2,
+        pool_use_lifo=True,  # what was used last is warm: caches, plans, the server's process
         pool_timeout=_CONNECT_TIMEOUT_SECONDS,
         pool_pre_ping=False,
         hide_parameters=True,

@@ -67,7 +67,7 @@ class Gate:
         ):
             turn = self._look_at_all()
         elif names:
-            released, look = self._release(next(iter(names)), frozenset())
+            released, look = self._release(next(iter(names)), frozenset(), are_few=True)
             turn = Turn(released=released, look_again_seconds=max(0.0, min(left, look)))
         else:
             turn = Turn(released=[], look_again_seconds=left)
@@ -100,7 +100,9 @@ class Gate:
             look_again = min(look_again, self._untold_seconds)
         return Turn(released=released, look_again_seconds=max(0.0, look_again))
 
-    def _release(self, name: str, contended: AbstractSet[str]) -> tuple[Sequence[Released], float]:
+    def _release(
+        self, name: str, contended: AbstractSet[str], *, are_few: bool = False
+    ) -> tuple[Sequence[Released], float]:
         room = 0
 
         def room_of(lane: Lane) -> Room:
@@ -110,7 +112,7 @@ class Gate:
             return found
 
         self._waiting.add(name)
-        released = self._lanes.release(name, room_of, horizon=HORIZON)
+        released = self._lanes.release(name, room_of, horizon=HORIZON, are_few=are_few)
         if released is None:
             return [], LOCKED_LOOK_SECONDS
         jobs, seconds_to_next_slot = released

@@ -121,6 +121,7 @@ class Runner:
             self._bell.freed()
         else:
             self._bell.ring()  # it is due again, by and by
+        clock.give_way()  # to the bell, which would ring when this thread next waits for something
         self._count(claim, outcome, call_seconds, won=won)
         log.log(
             logging.INFO if won else logging.WARNING,

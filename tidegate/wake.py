@@ -159,12 +159,11 @@ class RedisBell:
         lanes = _taken(self._lanes)
         any_changed, self._any_changed = self._any_changed, False
         named = _taken(self._changed)
-        with self._redis.pipeline(transaction=False) as pipeline:
-            if any_lane or lanes:
-                pipeline.publish(self._channel, b"" if any_lane else " ".join(lanes))
-            if any_changed or named:
-                pipeline.publish(CHANGES, b"" if any_changed else " ".join(named))
-            pipeline.execute()
+        # One after the other: woken together, both would share the machine, and a client waits for one of them.
+        if any_changed or named:
+            self._redis.publish(CHANGES, b"" if any_changed else " ".join(named))
+        if any_lane or lanes:
+            self._redis.publish(self._channel, b"" if any_lane else " ".join(lanes))
 
 
 def _taken(words: deque[str]) -> AbstractSet[str]:

@@ -9,6 +9,7 @@ import itertools
 import os
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from functools import partialmethod
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from tests.support.valkey import Valkey
 from tests.support.web import Web
 from tests.support.webhooks import make_secret
 from tidegate.store import Store
+from tidegate.store.lanes import LaneStore
 
 StartWorker = Callable[..., WorkerNode]
 
@@ -40,10 +42,16 @@ _STARTS_NODES = {"start_worker", "steward", "celery_setup"}
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Marks the tests that have nodes, for `-m nodes`."""
+    """Marks the tests that have nodes, for `-m nodes`; leaves out those of a way that SQLite does not have."""
+    items[:] = [item for item in items if _ways_of(item) != {"few", "sqlite"}]
     for item in items:
         if _STARTS_NODES & set(getattr(item, "fixturenames", ())):
             item.add_marker("nodes")
+
+
+def _ways_of(item: pytest.Item) -> set[object]:
+    parameters = item.callspec.params if isinstance(item, pytest.Function) and hasattr(item, "callspec") else {}
+    return {parameters.get("each_way"), parameters.get("database_url")}
 
 
 @pytest.fixture
@@ -202,3 +210,11 @@ def receiver() -> Iterator[HttpServer]:
 def secret(store: Store) -> str:
     """The client's webhook secret."""
     return make_secret(store)
+
+
+@pytest.fixture(params=["locked", pytest.param("few", marks=pytest.mark.postgresql)])
+def each_way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Which way the gate goes: under a lane's lock; and then as if few jobs waited, which needs none on PostgreSQL."""
+    if request.param == "few":
+        monkeypatch.setattr(LaneStore, "release", partialmethod(LaneStore.release, are_few=True))
+    return str(request.param)

@@ -45,6 +45,8 @@ from tidegate.store import Store
 from tidegate.store.slots import Turn
 from tidegate.wake import SilentBell
 
+pytestmark = pytest.mark.usefixtures("each_way")
+
 RESULT = Succeeded(content=b"[1]", content_type="application/json", is_json=True)
 
 

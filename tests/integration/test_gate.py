@@ -29,6 +29,8 @@ from tidegate.job import Released
 from tidegate.models import attempts
 from tidegate.store import Store
 
+pytestmark = pytest.mark.usefixtures("each_way")
+
 
 def test_a_lane_without_jobs_is_looked_at_slowly(store: Store) -> None:
     open_lane(store)

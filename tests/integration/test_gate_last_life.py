@@ -11,6 +11,8 @@ from tidegate.outcomes import Succeeded
 from tidegate.store import Store
 from tidegate.store.presence import MAX_LOSSES
 
+pytestmark = pytest.mark.usefixtures("each_way")
+
 RESULT = Succeeded(content=b"[1]", content_type="application/json", is_json=True)
 
 

@@ -7,17 +7,19 @@ from datetime import timedelta
 
 import pytest
 
-from tests.support.jobs import open_lane, release, release_one, row_of, submit
+from tests.support.jobs import LANE, open_lane, release, release_one, row_of, submit
 from tests.support.operations import echo
 from tests.support.running import runner_of
 from tests.support.statements import Asked, asked
 from tests.support.web import Web
 from tidegate import lanes
 from tidegate.database import Database
+from tidegate.gate import Gate
 from tidegate.operations import Body
 from tidegate.states import State
 from tidegate.store import Store
 from tidegate.sweep import sweep
+from tidegate.wake import Rung
 
 _TOGETHER = 10
 
@@ -82,6 +84,19 @@ def test_a_release_is_one_transaction_for_all_that_go(store: Store) -> None:
 
     for_those_who_go = 2 * _TOGETHER + 1 if store.database.is_sqlite else 1
     assert_cost(cost, statements=4 + for_those_who_go, transactions=1)
+
+
+def test_a_release_of_a_few_is_two_statements_on_postgresql(store: Store) -> None:
+    """All that must be known, and what is let go; no transaction between them, and no look for other lanes."""
+    open_lane(store)
+    gate = Gate(store.lanes)
+    gate.run_once()
+    submit(store)
+
+    with asked(store.database) as cost:
+        assert len(gate.run_once(Rung(lanes={LANE})).released) == 1
+
+    assert_cost(cost, statements=6 if store.database.is_sqlite else 2, transactions=int(store.database.is_sqlite))
 
 
 def test_a_job_is_two_writes_of_its_worker(store: Store) -> None:

@@ -1,20 +1,22 @@
 """Writes down that jobs are released: their fence and slot, and the place that each holds from then on."""
 
 from collections.abc import Sequence
+from collections.abc import Set as AbstractSet
 from datetime import datetime, timedelta
 from itertools import repeat
 from typing import Any, TypeAlias
 
-from sqlalchemy import BigInteger, bindparam, insert, select, update
+from sqlalchemy import BigInteger, Text, bindparam, cast, func, insert, select, update
 
 from tidegate.clock import to_microseconds
 from tidegate.database import Database, Within
 from tidegate.job import Released
-from tidegate.models import attempts, jobs
+from tidegate.models import attempts, downstreams, jobs
 from tidegate.pacing import Pace
 from tidegate.prepared import Prepared
 from tidegate.store.given_rows import as_parameter, given_rows, is_one_of
-from tidegate.store.pace import KEEP_PACE, keep_pace, kept_pace
+from tidegate.store.moves import IS_WAITING
+from tidegate.store.pace import KEEP_PACE, VERSION, keep_pace, kept_pace
 
 # With the sweep's own second a lost message is made good within 5 s.
 CLAIM_WITHIN = timedelta(seconds=4)
@@ -24,6 +26,8 @@ _MOVED = ("job_id", "fence", "slot_at")
 _OWN = ("job_id", "fence", "queue", "slot_at", "follows_job", "follows_fence")
 """What each job has for itself; the rest is the same for all that are released together."""
 _COMMON = ("downstream", "released_at", "place_until")
+
+_Values: TypeAlias = dict[str, Any]
 
 
 def let_go(
@@ -38,23 +42,25 @@ def let_go(
 ) -> None:
     """In this transaction, which holds the lane's lock; `pace`: what its slots leave free from now on. `follow`: the
     calls (job id, fence) on whose places they ride, one after the other."""
-    rows = [
-        {
-            "job_id": job.job_id,
-            "fence": job.fence,
-            "queue": job.queue,
-            "slot_at": job.slot_at,
-            "follows_job": follows_job,
-            "follows_fence": follows_fence,
-        }
-        for job, (follows_job, follows_fence) in zip(released, follow or repeat(_NOBODY), strict=False)
-    ]
-    common = {"downstream": downstream, "released_at": now, "place_until": now + CLAIM_WITHIN}
+    rows = [_own(job, *call) for job, call in zip(released, follow or repeat(_NOBODY), strict=False)]
+    common = _common(downstream, now)
     kept = kept_pace(downstream, pace, released=len(rows))
     (_each if database.is_sqlite else _all)(database, within, rows, common, kept)
 
 
-_Values: TypeAlias = dict[str, Any]
+def _own(job: Released, follows_job: str | None = None, follows_fence: int | None = None) -> _Values:
+    return {
+        "job_id": job.job_id,
+        "fence": job.fence,
+        "queue": job.queue,
+        "slot_at": job.slot_at,
+        "follows_job": follows_job,
+        "follows_fence": follows_fence,
+    }
+
+
+def _common(downstream: str, now: datetime) -> _Values:
+    return {"downstream": downstream, "released_at": now, "place_until": now + CLAIM_WITHIN}
 
 
 def _each(database: Database, within: Within, rows: Sequence[_Values], common: _Values, kept: _Values) -> None:
@@ -71,21 +77,75 @@ def _all(database: Database, within: Within, rows: Sequence[_Values], common: _V
     database.ask(_LET_GO, {**given, **common, **kept}, within=within)
 
 
+def let_few_go(
+    database: Database, downstream: str, released: Sequence[Released], *, now: datetime, pace: Pace, version: str
+) -> AbstractSet[str]:
+    """On PostgreSQL, in one statement that holds no lock before: the ids of those that were let go.
+
+    None of them when the lane's row is locked, or is no longer of this `version`. A job that another moved meanwhile is
+    not among them, and its slot is lost.
+    """
+    rows = [{**_own(job), "slot_at": to_microseconds(job.slot_at)} for job in released]
+    values = {**_common(downstream, now), **kept_pace(downstream, pace), "its_version": version}
+    return set(database.ask_all(_LET_FEW_GO, {**as_parameter(rows), **values}))
+
+
 def _let_go() -> Any:
-    new = given_rows({name: BigInteger() if name == "slot_at" else attempts.c[name].type for name in _OWN})
+    new = _given()
     moved = (
         update(jobs)
         .where(jobs.c.id == new.c.job_id, is_one_of(jobs.c.id, new.c.job_id))
-        .values(fence=new.c.fence, slot_at=new.c.slot_at, waits_for=None)
+        .values(_released(new))
         .cte("moved")
     )
-    common = [bindparam(name, type_=attempts.c[name].type) for name in _COMMON]
-    rows = select(*(new.c[name] for name in _OWN), *common)
     kept = keep_pace().cte("kept")
-    return insert(attempts).from_select([*_OWN, *_COMMON], rows).add_cte(moved, kept)
+    return insert(attempts).from_select([*_OWN, *_COMMON], select(*_places(new))).add_cte(moved, kept)
+
+
+def _let_few_go() -> Any:
+    """Waits for nobody: what another holds is passed over, as under the lane's lock."""
+    new = _given()
+    lane = (
+        select(downstreams.c.name)
+        .where(downstreams.c.name == bindparam("lane"), cast(VERSION, Text) == bindparam("its_version", type_=Text))
+        .with_for_update(skip_locked=True)
+        .cte("lane")
+    )
+    is_as_it_was = select(lane.c.name).exists()
+    still_waiting = (
+        select(jobs.c.id)
+        .join(new, jobs.c.id == new.c.job_id)
+        .where(is_one_of(jobs.c.id, new.c.job_id), IS_WAITING, jobs.c.fence == new.c.fence - 1, is_as_it_was)
+        .with_for_update(skip_locked=True, of=jobs)
+        .cte("still_waiting")
+    )
+    moved = (
+        update(jobs)
+        .where(jobs.c.id == new.c.job_id, is_one_of(jobs.c.id, still_waiting.c.id))
+        .values(_released(new))
+        .returning(jobs.c.id)
+        .cte("moved")
+    )
+    count = select(func.count()).select_from(moved).scalar_subquery()
+    kept = keep_pace(count).where(count > 0).cte("kept")
+    places = select(*_places(new)).join(moved, moved.c.id == new.c.job_id)
+    return insert(attempts).from_select([*_OWN, *_COMMON], places).returning(attempts.c.job_id).add_cte(kept)
+
+
+def _given() -> Any:
+    return given_rows({name: BigInteger() if name == "slot_at" else attempts.c[name].type for name in _OWN})
+
+
+def _released(new: Any) -> _Values:
+    return {"fence": new.c.fence, "slot_at": new.c.slot_at, "waits_for": None}
+
+
+def _places(new: Any) -> Sequence[Any]:
+    return *(new.c[name] for name in _OWN), *(bindparam(name, type_=attempts.c[name].type) for name in _COMMON)
 
 
 _LET_GO = Prepared(_let_go(), bool)
+_LET_FEW_GO = Prepared(_let_few_go(), lambda row: str(row["job_id"]))
 _LET_ONE_GO = Prepared(
     update(jobs)
     .where(jobs.c.id == bindparam("the_job_id"))

@@ -1,11 +1,21 @@
-"""A downstream's row under its lock: what the gate and a claimed job read of it, and the pace they leave."""
+"""A downstream's row, mostly under its lock: what the gate and a claimed job read of it, and the pace they leave."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import orjson
-from sqlalchemy import BigInteger, Update, bindparam, select, type_coerce, update
+from sqlalchemy import (
+    BigInteger,
+    ColumnClause,
+    ColumnElement,
+    Update,
+    bindparam,
+    literal_column,
+    select,
+    type_coerce,
+    update,
+)
 from sqlalchemy.types import NullType
 
 from tidegate import pacing
@@ -16,8 +26,9 @@ from tidegate.store.limits import allowance_of
 
 
 @dataclass(frozen=True, kw_only=True)
-class LockedLane:
-    """The row. Instants in microseconds; `call_seconds`: how long a place is taken by one call, by Little's law."""
+class LaneRow:
+    """What is read of it. Instants in microseconds; `call_seconds`: how long a place is taken by one call, by Little's
+    law."""
 
     name: str
     allowance: pacing.Allowance
@@ -31,14 +42,15 @@ class LockedLane:
     call_seconds: float | None
 
 
-def _read(columns: Mapping[str, Any]) -> LockedLane:
+def lane_row(columns: Mapping[str, Any]) -> LaneRow:
+    """The row of these columns, which are `ROW`'s."""
     row = dict(columns)
     allowance = allowance_of(orjson.loads(row.pop("rates")), row.pop("burst"))
     pace = pacing.Pace.from_json(orjson.loads(row.pop("pace")))
-    return LockedLane(allowance=allowance, pace=pace, **{**row, "paused_until": row["paused_until"] or 0})
+    return LaneRow(allowance=allowance, pace=pace, **{**row, "paused_until": row["paused_until"] or 0})
 
 
-_ROW = select(
+ROW = select(
     *(downstreams.c[name] for name in ("name", "rates", "burst", "pace", "concurrency", "breaker_after")),
     *(downstreams.c[name] for name in ("failures", "refusals", "paused")),
     type_coerce(downstreams.c.paused_until, BigInteger).label("paused_until"),
@@ -48,25 +60,29 @@ _ROW = select(
     .scalar_subquery()
     .label("call_seconds"),
 ).where(downstreams.c.name == bindparam("lane"))
+VERSION: ColumnClause[Any] = literal_column("downstreams.xmin")
+"""Of the row, on PostgreSQL: the transaction that wrote it last."""
 # SQLite's writer is alone anyway.
-_ALONE = Prepared(_ROW, _read)
-_WAITING = Prepared(_ROW.with_for_update(of=downstreams), _read)
-_PASSING_OVER = Prepared(_ROW.with_for_update(skip_locked=True, of=downstreams), _read)
+_ALONE = Prepared(ROW, lane_row)
+_WAITING = Prepared(ROW.with_for_update(of=downstreams), lane_row)
+_PASSING_OVER = Prepared(ROW.with_for_update(skip_locked=True, of=downstreams), lane_row)
 
 
-def locked(database: Database, within: Within, name: str, *, wait: bool) -> LockedLane | None:
+def locked(database: Database, within: Within, name: str, *, wait: bool) -> LaneRow | None:
     """The row, and its lock until the transaction ends. `wait` False: None while another transaction has it."""
     statement = _ALONE if database.is_sqlite else _WAITING if wait else _PASSING_OVER
     return database.ask(statement, {"lane": name}, within=within)
 
 
-def keep_pace() -> Update:
+_RELEASED = bindparam("its_released", type_=BigInteger)
+
+
+def keep_pace(released: ColumnElement[int] = _RELEASED) -> Update:
     """Writes what the calls so far leave free, and how many more jobs were let go. `kept_pace` has its values."""
-    released = downstreams.c.released + bindparam("its_released", type_=BigInteger)
     return (
         update(downstreams)
         .where(downstreams.c.name == bindparam("lane"))
-        .values(pace=bindparam("its_pace", type_=downstreams.c.pace.type), released=released)
+        .values(pace=bindparam("its_pace", type_=downstreams.c.pace.type), released=downstreams.c.released + released)
     )
 
 

@@ -13,7 +13,7 @@ from tidegate.models import attempts, jobs, workers
 from tidegate.operations import Queue
 from tidegate.prepared import Prepared
 from tidegate.store.moves import NOW
-from tidegate.store.pace import LockedLane
+from tidegate.store.pace import LaneRow
 from tidegate.store.presence import MAX_LOSSES
 
 _LAST_LIFE = MAX_LOSSES - 1
@@ -21,7 +21,7 @@ _LAST_LIFE = MAX_LOSSES - 1
 
 @dataclass(frozen=True, kw_only=True)
 class Lane:
-    """A downstream's row as the gate holds it locked, with what is out at this moment. Instants in microseconds.
+    """A downstream's row, with what is out at this moment. Instants in microseconds.
 
     `held`: its places taken; a follower has none of its own. `out`: by queue, what waits for the live workers or runs
     on them; a dead worker's call may still be open at the downstream, but takes nothing from a queue. `out_by_queue`:
@@ -120,7 +120,7 @@ def is_kept_apart(job: WaitingJob) -> bool:
     return job.losses >= _LAST_LIFE and job.queue != Queue.CPU
 
 
-def _counts() -> Any:
+def counts() -> Any:
     """What is out, the sizes of the live workers, and the clock, in one statement."""
     out = func.sum(case((~is_lost(), 1), else_=0))
     own = func.sum(case((follows_open_call(), 0), else_=1))
@@ -134,12 +134,12 @@ def _counts() -> Any:
 
 
 def _named(*columns: Any) -> Sequence[Any]:
-    return [column.label(name) for name, column in zip(_Count._fields, columns, strict=True)]
+    return [column.label(name) for name, column in zip(Count._fields, columns, strict=True)]
 
 
-class _Count(NamedTuple):
-    """`held`: what a downstream has out in a queue; `size`: of a queue's live workers; `now`: the clock. The last two
-    have their number in `own`."""
+class Count(NamedTuple):
+    """A row of `counts`. `held`: what a downstream has out in a queue; `size`: of a queue's live workers; `now`: the
+    clock. The last two have their number in `own`."""
 
     kind: str
     downstream: str
@@ -149,13 +149,17 @@ class _Count(NamedTuple):
 
 
 # Sums are decimals in PostgreSQL.
-_COUNTS = Prepared(_counts(), lambda row: _Count(**{**row, "own": int(row["own"]), "out": int(row["out"])}))
+_COUNTS = Prepared(counts(), lambda row: Count(**{**row, "own": int(row["own"]), "out": int(row["out"])}))
 
 
-def lane_of(database: Database, within: Within, row: LockedLane) -> Lane:
-    """The lane of a locked row of `downstreams`, with what is out at this moment."""
-    # After the lock was won: a clock read before it may be older than the last slot taken.
-    counts = database.ask_all(_COUNTS, {}, within=within)
+def counted(database: Database, within: Within) -> Sequence[Count]:
+    """What is out at this moment."""
+    return database.ask_all(_COUNTS, {}, within=within)
+
+
+def lane_of(row: LaneRow, counts: Sequence[Count]) -> Lane:
+    """The lane of a row of `downstreams`, with what was counted then, or later under its lock: a clock read before may
+    be older than the last slot taken."""
     places = [(downstream, queue, own, out) for kind, downstream, queue, own, out in counts if kind == "held"]
     out_by_queue: dict[str, int] = {}
     for _, queue, _, count in places:

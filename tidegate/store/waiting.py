@@ -1,0 +1,56 @@
+"""The jobs of a lane that may be let go, first come first."""
+
+from collections.abc import Mapping, Sequence
+from itertools import cycle
+from typing import Any
+
+from sqlalchemy import Integer, bindparam, select
+
+from tidegate.database import Database, Within, statement_now
+from tidegate.models import jobs
+from tidegate.operations import Queue
+from tidegate.prepared import Prepared
+from tidegate.store.choosing import that_fit
+from tidegate.store.moves import IN_TIME, IS_WAITING, lock_rows
+from tidegate.store.places import WaitingJob, may_kill_no_other
+
+# Fewer are filled up with one of them.
+_QUEUES = [f"one_queue_{number}" for number, _ in enumerate(Queue)]
+
+
+def waiting_first(*columns: Any) -> Any:
+    """These columns of the jobs of a `lane` that may go, at `most` so many; `of_queues` has the other values."""
+    return (
+        select(*columns)
+        .where(
+            jobs.c.downstream == bindparam("lane"),
+            IS_WAITING,
+            jobs.c.run_at <= statement_now(),
+            jobs.c.queue.in_([bindparam(name) for name in _QUEUES]),
+            IN_TIME,
+            may_kill_no_other(),
+        )
+        .order_by(jobs.c.run_at, jobs.c.id)
+        .limit(bindparam("most", type_=Integer))
+    )
+
+
+def of_queues(queues: Sequence[str]) -> dict[str, str]:
+    """Values for `waiting_first`: the queues whose jobs may go, at least one."""
+    return dict(zip(_QUEUES, cycle(queues), strict=False))
+
+
+_FIRST = waiting_first(*(jobs.c[name] for name in WaitingJob._fields))
+_LOCKED, _LOCKED_SQLITE = (
+    Prepared(lock_rows(_FIRST, is_sqlite=is_sqlite), lambda row: WaitingJob(**row)) for is_sqlite in (False, True)
+)
+
+
+def first_waiting(database: Database, within: Within, name: str, rooms: Mapping[str, int]) -> Sequence[WaitingJob]:
+    """Those for whom there is room, locked in this transaction; `rooms` by queue."""
+    left = {str(queue): rooms[queue] for queue in Queue if queue in rooms}  # the queue of webhooks has workers, too
+    if not left:
+        return []
+    wanted = {"lane": name, **of_queues([*left]), "most": max(left.values())}
+    locked = _LOCKED_SQLITE if database.is_sqlite else _LOCKED
+    return that_fit(database.ask_all(locked, wanted, within=within), left)
