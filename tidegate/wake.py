@@ -15,6 +15,7 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from tidegate import clock
+from tidegate.tempo import Tempo
 
 log = logging.getLogger(__name__)
 
@@ -31,14 +32,8 @@ _FREED = ":"
 # As kombu writes the scheme of a socket, which is unix:// to redis-py.
 _SOCKET = "redis+socket://"
 _TIMEOUT_SECONDS = 0.5
-# Between two messages; the first after a rest goes out at once.
-_GATHER_SECONDS = 0.003
 # A beginning waits for so long, for the end of a short call to go with it.
 _BEGAN_SECONDS = 0.02
-# One job that ends rings three times. When more rings than that came together, or one message after the other, they are
-# gathered for longer: in a burst each message takes time from it.
-_FEW = 3
-_BURST_SECONDS = 0.013
 _AFTER_FAILURE_SECONDS = 1.0
 # More are told as "any": nobody needs to remember what was not sent while Redis was away.
 _MOST_NAMED = 5000
@@ -92,7 +87,8 @@ class RedisBell:
         self._any_lane = False
         self._changed: deque[str] = deque()
         self._any_changed = False
-        self._rings = 0  # since the last message, about
+        # Since the last message, about, and of each job once: its beginning and its place are not counted.
+        self._rings = 0
         self._rung = threading.Event()
         self._is_urgent = threading.Event()
         self._start = threading.Lock()
@@ -105,6 +101,7 @@ class RedisBell:
             self._lanes.append(lane)
         else:
             self._any_lane = True
+        self._rings += lane != _FREED
         self._is_urgent.set()
         self._send_soon()
 
@@ -118,6 +115,7 @@ class RedisBell:
             self._changed.extend(job_ids)
         else:
             self._any_changed = True
+        self._rings += 1
         self._is_urgent.set()
         self._send_soon()
 
@@ -128,7 +126,6 @@ class RedisBell:
             self._send_soon()
 
     def _send_soon(self) -> None:
-        self._rings += 1
         self._rung.set()
         if self._thread is None or not self._thread.is_alive():  # also after a fork, where the thread stayed behind
             with self._start:
@@ -137,10 +134,9 @@ class RedisBell:
                     self._thread.start()
 
     def _send(self) -> None:
-        rests_until = 0.0
+        tempo, rests_until = Tempo(), 0.0
         while True:
             self._rung.wait()
-            is_next = clock.monotonic() - rests_until < _GATHER_SECONDS
             self._is_urgent.wait(_BEGAN_SECONDS)
             clock.sleep(rests_until - clock.monotonic())
             self._rung.clear()
@@ -152,7 +148,8 @@ class RedisBell:
                 log.warning("could not ring, steward and watchers look by themselves once a second: %s", error)
                 self._any_lane = self._any_changed = True  # told with the next ring
                 clock.sleep(_AFTER_FAILURE_SECONDS)
-            rests_until = clock.monotonic() + (_BURST_SECONDS if is_next or rings > _FEW else _GATHER_SECONDS)
+            now = clock.monotonic()
+            rests_until = now + tempo.rest_after(rings, now)
 
     def _publish(self) -> None:
         any_lane, self._any_lane = self._any_lane, False

@@ -63,6 +63,18 @@ def test_many_rings_are_sent_as_a_few(broker: Valkey) -> None:
     assert calls < 200
 
 
+def test_one_ring_after_the_other_is_no_burst(broker: Valkey) -> None:
+    """As of a client that submits again as soon as it was answered: each ring goes out at once."""
+    bell = RedisBell(broker.url)
+    for _ in range(60):
+        bell.ring()
+        time.sleep(0.006)
+
+    with broker.client() as client:
+        calls = client.info("commandstats")["cmdstat_publish"]["calls"]
+    assert calls > 45
+
+
 def test_every_ear_hears(broker: Valkey) -> None:
     ears = [listening_ear(broker) for _ in range(3)]
 
