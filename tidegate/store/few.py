@@ -25,6 +25,7 @@ from tidegate.store.pace import ROW, VERSION, lane_row
 from tidegate.store.places import Count, Lane, Room, WaitingJob, counts, lane_of
 from tidegate.store.waiting import of_queues, waiting_first
 
+# So many may already be a burst, whose jobs all go in one transaction.
 _FEW = 8
 _QUEUES = of_queues([*Queue])
 
@@ -43,13 +44,11 @@ def release_few(
     choice = chosen(seen.lane, that_fit(seen.waiting, room.by_queue), horizon=horizon)
     if followers.most(seen.lane, room.idle_threads, released=len(choice.released)):
         return None
-    if choice.released:
-        now = from_microseconds(seen.lane.now)
-        gone = let_few_go(database, name, choice.released, now=now, pace=choice.pace, version=seen.version)
-        if not gone:
-            return None
-        return [job for job in choice.released if job.job_id in gone], choice.held_back
-    return [], choice.held_back
+    if not choice.released:
+        return [], choice.held_back
+    now = from_microseconds(seen.lane.now)
+    gone = let_few_go(database, name, choice.released, now=now, pace=choice.pace, version=seen.version)
+    return ([job for job in choice.released if job.job_id in gone], choice.held_back) if gone else None
 
 
 @dataclass(frozen=True, kw_only=True)
