@@ -19,7 +19,7 @@ from benchmarks.speed.command import TITLES, Scale
 from benchmarks.speed.figure import Figure, in_turns
 from benchmarks.yardsticks.worker import QUEUE, nothing
 from tests.support.waiting import wait_until
-from tidegate.database import database_now
+from tidegate.database_time import database_now
 from tidegate.models import jobs
 
 _BATCH = 1000

@@ -1,6 +1,6 @@
 """The one place that asks this machine for the time.
 
-What decides about a job is the database's clock (`tidegate.database.database_now`); this one measures
+What decides about a job is the database's clock (`tidegate.database_time.database_now`); this one measures
 durations and serves SQLite, whose clock is the machine's own.
 """
 

@@ -15,7 +15,8 @@ import uuid_utils
 from sqlalchemy import ColumnElement, func, insert, or_, select, update
 
 from tidegate import clock
-from tidegate.database import Database, database_now
+from tidegate.database import Database
+from tidegate.database_time import database_now
 from tidegate.models import clients, keys
 from tidegate.tickets import Signer, Ticket
 

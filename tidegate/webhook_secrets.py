@@ -9,7 +9,8 @@ from datetime import datetime, timedelta
 import uuid_utils
 from sqlalchemy import ColumnElement, insert, or_, select, update
 
-from tidegate.database import Database, database_now
+from tidegate.database import Database
+from tidegate.database_time import database_now
 from tidegate.models import webhook_secrets
 from tidegate.signatures import SALT_BYTES, Keyring, shown
 

@@ -9,7 +9,8 @@ from pathlib import Path
 from sqlalchemy import BigInteger, select, text, type_coerce
 
 from tests.support import postgresql, sqlite
-from tidegate.database import Database, database_now
+from tidegate.database import Database
+from tidegate.database_time import database_now
 from tidegate.models import IMPLICIT_CLIENT
 
 LANE = "deep"

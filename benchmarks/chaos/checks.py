@@ -11,7 +11,8 @@ from sqlalchemy import Row, func, select
 from benchmarks.chaos.load import Accepted, Load
 from benchmarks.chaos.stack import RATE_PER_SECOND, Stack
 from benchmarks.pacing.arrivals import Arrival, doubles, most_within, read_log
-from tidegate.database import Database, database_now
+from tidegate.database import Database
+from tidegate.database_time import database_now
 from tidegate.models import attempts, bodies, jobs, workers
 from tidegate.states import FINAL_STATES
 

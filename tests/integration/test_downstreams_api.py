@@ -11,7 +11,7 @@ from werkzeug.test import TestResponse
 from tests.support.jobs import know_call_seconds
 from tests.support.waiting import wait_until
 from tests.support.web import LEASE, Web, assert_is_problem
-from tidegate.database import database_now
+from tidegate.database_time import database_now
 from tidegate.gate import Gate
 from tidegate.models import downstreams
 from tidegate.operations import Limits

@@ -31,7 +31,7 @@ from tests.support.jobs import (
 )
 from tests.support.valkey import Valkey
 from tests.support.waiting import wait_until
-from tidegate.database import database_now
+from tidegate.database_time import database_now
 from tidegate.gate import Gate
 from tidegate.handover import Handover, RedisHandover, SilentHandover
 from tidegate.job import Claim

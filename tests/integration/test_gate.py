@@ -23,7 +23,8 @@ from tests.support.jobs import (
     submit,
     time_at,
 )
-from tidegate.database import Database, database_now
+from tidegate.database import Database
+from tidegate.database_time import database_now
 from tidegate.gate import HORIZON, SLOW_LOOK_SECONDS, UNTOLD_SLOW_SECONDS, Gate
 from tidegate.job import Released
 from tidegate.models import attempts

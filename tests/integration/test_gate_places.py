@@ -18,7 +18,7 @@ from tests.support.jobs import (
     row_of,
     submit,
 )
-from tidegate.database import database_now
+from tidegate.database_time import database_now
 from tidegate.gate import BATCH, HORIZON, Gate
 from tidegate.outcomes import Succeeded
 from tidegate.store import Store

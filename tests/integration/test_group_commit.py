@@ -12,7 +12,8 @@ import pytest
 from sqlalchemy import Connection, event, insert, select
 
 from tests.support.waiting import wait_until
-from tidegate.database import UNREACHABLE, Database, database_now
+from tidegate.database import UNREACHABLE, Database
+from tidegate.database_time import database_now
 from tidegate.models import clients
 
 WRITERS = 10

@@ -11,7 +11,8 @@ from tests.support import sqlite
 from tests.support.jobs import WORKER, change_attempts, change_job, open_lane, outcomes_of, row_of, running, time_at
 from tests.support.waiting import wait_until
 from tidegate.counts import CountWriter
-from tidegate.database import Database, database_now
+from tidegate.database import Database
+from tidegate.database_time import database_now
 from tidegate.heartbeat import Heartbeat
 from tidegate.store import PresenceStore, Store
 

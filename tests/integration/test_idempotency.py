@@ -13,7 +13,7 @@ from werkzeug.test import TestResponse
 
 from tests.support.web import Web, assert_is_problem
 from tidegate import admission
-from tidegate.database import database_now
+from tidegate.database_time import database_now
 from tidegate.models import idempotency_keys
 from tidegate.states import State
 from webapp import create_app

@@ -20,7 +20,7 @@ from tests.support.jobs import (
 )
 from tests.support.statements import asked
 from tests.support.webhooks import delivery_of, to
-from tidegate.database import database_now
+from tidegate.database_time import database_now
 from tidegate.job import Claim
 from tidegate.models import IMPLICIT_CLIENT
 from tidegate.outcomes import Succeeded

@@ -7,7 +7,7 @@ import pytest
 from sqlalchemy import insert
 
 from tests.support.web import Web, assert_is_problem
-from tidegate.database import database_now
+from tidegate.database_time import database_now
 from tidegate.models import clients, jobs
 from tidegate.states import State
 

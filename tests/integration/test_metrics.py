@@ -32,7 +32,8 @@ from tests.support.web import Web
 from tests.support.webhooks import ended_job, open_senders, send_due
 from tidegate import clock
 from tidegate.counts import CountWriter
-from tidegate.database import Database, database_now
+from tidegate.database import Database
+from tidegate.database_time import database_now
 from tidegate.delivery import OUTCOMES
 from tidegate.errors import PermanentError
 from tidegate.metrics import CALLS, FAMILIES

@@ -12,7 +12,8 @@ from tests.support.jobs import submit_many
 from tests.support.page import OWN, part_of, read, send, text_of
 from tests.support.statements import asked
 from tests.support.web import Web
-from tidegate.database import Database, database_now
+from tidegate.database import Database
+from tidegate.database_time import database_now
 from tidegate.models import jobs
 from tidegate.operations import Progress
 from tidegate.states import State

@@ -21,7 +21,7 @@ from tests.support.jobs import (
     time_at,
 )
 from tests.support.running import run_one, run_operation, runner_of
-from tidegate.database import database_now
+from tidegate.database_time import database_now
 from tidegate.http_operation import HttpOperation
 from tidegate.operations import Attempt, Body, Operation
 from tidegate.outcomes import Outcome, Refused

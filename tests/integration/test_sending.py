@@ -23,7 +23,7 @@ from tests.support.webhooks import (
     to,
     verified,
 )
-from tidegate.database import database_now
+from tidegate.database_time import database_now
 from tidegate.models import IMPLICIT_CLIENT
 from tidegate.store import Store
 

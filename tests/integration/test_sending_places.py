@@ -21,7 +21,8 @@ from tests.support.webhooks import (
     wake_receivers,
 )
 from tidegate import clock, webhooks
-from tidegate.database import Database, database_now
+from tidegate.database import Database
+from tidegate.database_time import database_now
 from tidegate.models import IMPLICIT_CLIENT, deliveries, delivery_attempts, receivers
 from tidegate.store import Store
 

@@ -27,7 +27,8 @@ from tests.support.jobs import (
     row_of,
     submit,
 )
-from tidegate.database import Database, database_now
+from tidegate.database import Database
+from tidegate.database_time import database_now
 from tidegate.job import Claim, Released
 from tidegate.metrics import FINISHED
 from tidegate.models import IMPLICIT_CLIENT

@@ -27,7 +27,8 @@ from tests.support.jobs import (
     time_at,
 )
 from tests.support.waiting import wait_until
-from tidegate.database import Database, database_now
+from tidegate.database import Database
+from tidegate.database_time import database_now
 from tidegate.models import IMPLICIT_CLIENT, attempts, jobs
 from tidegate.outcomes import Succeeded
 from tidegate.states import State

@@ -18,7 +18,7 @@ from tests.support.jobs import (
     running,
     time_at,
 )
-from tidegate.database import database_now
+from tidegate.database_time import database_now
 from tidegate.job import Claim
 from tidegate.models import IMPLICIT_CLIENT
 from tidegate.operations import Progress

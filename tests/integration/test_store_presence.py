@@ -21,7 +21,7 @@ from tests.support.jobs import (
     submit,
     time_at,
 )
-from tidegate.database import database_now
+from tidegate.database_time import database_now
 from tidegate.models import workers
 from tidegate.operations import Progress
 from tidegate.store import Store

@@ -6,7 +6,7 @@ from datetime import timedelta
 import pytest
 
 from tests.support.jobs import change_attempts, open_lane, outcomes_of, row_of, running
-from tidegate.database import database_now
+from tidegate.database_time import database_now
 from tidegate.job import Claim
 from tidegate.outcomes import Succeeded
 from tidegate.store import Store, WorkerStore

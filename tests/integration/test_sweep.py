@@ -23,7 +23,8 @@ from tests.support.jobs import (
     time_at,
 )
 from tidegate import clock
-from tidegate.database import Database, database_now
+from tidegate.database import Database
+from tidegate.database_time import database_now
 from tidegate.models import attempts, bodies, jobs, workers
 from tidegate.outcomes import Succeeded
 from tidegate.store import Store

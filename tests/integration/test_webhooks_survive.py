@@ -20,7 +20,7 @@ from tests.support.nodes import StewardNode
 from tests.support.valkey import Valkey
 from tests.support.waiting import wait_until
 from tests.support.webhooks import attempts_at, delivery_of, to, verified
-from tidegate.database import database_now
+from tidegate.database_time import database_now
 from tidegate.models import IMPLICIT_CLIENT, deliveries
 from tidegate.store import Store
 from tidegate.webhook_secrets import SecretStore

@@ -7,7 +7,7 @@ from typing import Any
 import uuid_utils
 from sqlalchemy import Row, delete, func, insert, select, update
 
-from tidegate.database import database_now
+from tidegate.database_time import database_now
 from tidegate.delivery import Webhook
 from tidegate.gate import Gate
 from tidegate.job import Claim, Released

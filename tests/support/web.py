@@ -10,7 +10,8 @@ from sqlalchemy import update
 from werkzeug.test import TestResponse
 
 from config.settings import Settings
-from tidegate.database import Database, database_now
+from tidegate.database import Database
+from tidegate.database_time import database_now
 from tidegate.gate import Gate
 from tidegate.job import Claim
 from tidegate.models import jobs

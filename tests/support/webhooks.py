@@ -12,7 +12,7 @@ from standardwebhooks import Webhook as Verifier
 
 from tests.support.http_server import Received
 from tests.support.jobs import open_lane, running
-from tidegate.database import database_now
+from tidegate.database_time import database_now
 from tidegate.delivery import QUEUE, Webhook
 from tidegate.egress import Egress
 from tidegate.models import IMPLICIT_CLIENT, deliveries, delivery_attempts, receivers

@@ -9,7 +9,8 @@ from sqlalchemy import CheckConstraint, insert
 from sqlalchemy.exc import IntegrityError
 
 from migrations.upgrade import upgrade
-from tidegate.database import Database, database_now
+from tidegate.database import Database
+from tidegate.database_time import database_now
 from tidegate.job import Wait
 from tidegate.models import jobs
 from tidegate.states import FINAL_STATES, MOVES, OPEN_STATES, State

@@ -2,7 +2,7 @@
 
 from sqlalchemy import CheckConstraint, Column, ForeignKey, LargeBinary, String, Table
 
-from tidegate.database import Instant
+from tidegate.database_time import Instant
 from tidegate.models.metadata import metadata
 
 IMPLICIT_CLIENT = "local"

@@ -21,7 +21,7 @@ from sqlalchemy import (
     text,
 )
 
-from tidegate.database import Instant
+from tidegate.database_time import Instant
 from tidegate.models.metadata import metadata
 from tidegate.states import FINAL_STATES, State
 

@@ -14,7 +14,7 @@ from sqlalchemy import (
     false,
 )
 
-from tidegate.database import Instant
+from tidegate.database_time import Instant
 from tidegate.models.metadata import metadata
 
 downstreams = Table(

@@ -2,7 +2,7 @@
 
 from sqlalchemy import BigInteger, Column, Float, Integer, String, Table
 
-from tidegate.database import Instant
+from tidegate.database_time import Instant
 from tidegate.models.metadata import metadata
 
 workers = Table(

@@ -14,7 +14,7 @@ from sqlalchemy import (
     text,
 )
 
-from tidegate.database import Instant
+from tidegate.database_time import Instant
 from tidegate.models.metadata import metadata
 
 webhook_secrets = Table(

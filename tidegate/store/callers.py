@@ -9,7 +9,8 @@ from typing import Literal
 from sqlalchemy import ColumnElement, Connection, bindparam, case, delete, select, update
 
 from tidegate.counts import Counts
-from tidegate.database import Database, database_now
+from tidegate.database import Database
+from tidegate.database_time import database_now
 from tidegate.job import Job, StoredBody
 from tidegate.models import bodies, jobs
 from tidegate.prepared import Prepared

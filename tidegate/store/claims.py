@@ -27,8 +27,9 @@ from sqlalchemy.sql.dml import ReturningUpdate
 
 from tidegate import clock
 from tidegate.clock import MICROSECOND
-from tidegate.database import Database, Instant, database_now
+from tidegate.database import Database
 from tidegate.database_clock import DatabaseClock
+from tidegate.database_time import Instant, database_now
 from tidegate.job import Claim
 from tidegate.models import attempts, bodies, downstreams, jobs
 from tidegate.operations import Body, Queue

@@ -8,7 +8,8 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, Row, insert, select, update
 
-from tidegate.database import Database, database_now
+from tidegate.database import Database
+from tidegate.database_time import database_now
 from tidegate.delivery import Delivery, DeliveryAttempt, DeliveryState, Webhook, receiver_of
 from tidegate.models import deliveries, delivery_attempts
 from tidegate.webhook_url import parse

@@ -20,7 +20,8 @@ from sqlalchemy.dialects.postgresql import insert as postgresql_insert
 from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 
 from tidegate.clock import MICROSECOND
-from tidegate.database import Database, database_now
+from tidegate.database import Database
+from tidegate.database_time import database_now
 from tidegate.models import attempts, downstreams, final_jobs, jobs, stewards, workers
 from tidegate.prepared import Prepared
 from tidegate.states import FINAL_STATES, State

@@ -13,7 +13,8 @@ import orjson
 from sqlalchemy import BigInteger, Column, Text, cast, func, select, type_coerce
 
 from tidegate.clock import from_microseconds
-from tidegate.database import Database, Instant
+from tidegate.database import Database
+from tidegate.database_time import Instant
 from tidegate.job import Released
 from tidegate.models import jobs
 from tidegate.operations import Queue

@@ -9,7 +9,7 @@ from sqlalchemy import Connection, delete, select, tuple_, update
 from sqlalchemy.dialects.postgresql import insert as postgresql_insert
 from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 
-from tidegate.database import database_now, statement_now
+from tidegate.database_time import database_now, statement_now
 from tidegate.models import idempotency_keys
 
 

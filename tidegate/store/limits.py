@@ -12,7 +12,8 @@ from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 
 from tidegate import pacing
 from tidegate.clock import from_microseconds, to_microseconds
-from tidegate.database import Database, database_now
+from tidegate.database import Database
+from tidegate.database_time import database_now
 from tidegate.models import downstreams
 from tidegate.operations import Limits
 from tidegate.store.moves import NOW

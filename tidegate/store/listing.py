@@ -7,7 +7,7 @@ from datetime import datetime
 from sqlalchemy import ColumnElement, and_, case, exists, select
 from sqlalchemy.sql import Select
 
-from tidegate.database import database_now
+from tidegate.database_time import database_now
 from tidegate.models import jobs
 from tidegate.states import State
 from tidegate.store.moves import IS_OPEN, JOB_COLUMNS

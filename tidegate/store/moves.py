@@ -24,7 +24,7 @@ from sqlalchemy import (
 from sqlalchemy.sql.elements import KeyedColumnElement
 
 from tidegate.counts import Counts
-from tidegate.database import database_now
+from tidegate.database_time import database_now
 from tidegate.job import Claim, Job, Wait
 from tidegate.metrics import FINISHED
 from tidegate.models import attempts, jobs

@@ -4,7 +4,8 @@ from datetime import timedelta
 
 from sqlalchemy import select
 
-from tidegate.database import Database, statement_now
+from tidegate.database import Database
+from tidegate.database_time import statement_now
 from tidegate.job import Job
 from tidegate.models import downstreams, jobs
 from tidegate.states import State

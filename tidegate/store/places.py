@@ -8,7 +8,8 @@ from typing import Any, NamedTuple
 from sqlalchemy import FromClause, and_, case, func, literal, or_, select, union_all
 
 from tidegate import pacing
-from tidegate.database import Database, Within, database_now
+from tidegate.database import Database, Within
+from tidegate.database_time import database_now
 from tidegate.models import attempts, jobs, workers
 from tidegate.operations import Queue
 from tidegate.prepared import Prepared

@@ -24,7 +24,8 @@ from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 
 from tidegate.clock import MICROSECOND
 from tidegate.counts import Counts
-from tidegate.database import Database, Instant, database_now
+from tidegate.database import Database
+from tidegate.database_time import Instant, database_now
 from tidegate.metrics import TAKEN_BACK
 from tidegate.models import attempts, jobs, workers
 from tidegate.operations import Queue

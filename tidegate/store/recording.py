@@ -20,7 +20,8 @@ from sqlalchemy import (
 )
 
 from tidegate.clock import MICROSECOND, to_microseconds
-from tidegate.database import Database, database_now
+from tidegate.database import Database
+from tidegate.database_time import database_now
 from tidegate.delivery import Webhook
 from tidegate.job import Job
 from tidegate.models import bodies, jobs

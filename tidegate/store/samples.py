@@ -10,7 +10,8 @@ from sqlalchemy.dialects.postgresql import insert as postgresql_insert
 from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 
 from tidegate.clock import from_microseconds, to_microseconds
-from tidegate.database import Database, database_now
+from tidegate.database import Database
+from tidegate.database_time import database_now
 from tidegate.models import attempts, downstreams, jobs, samples
 from tidegate.prepared import Prepared
 from tidegate.states import State

@@ -10,7 +10,8 @@ from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 
 from tidegate.counts import Counts
 from tidegate.courier import Receiver, choose
-from tidegate.database import Database, database_now
+from tidegate.database import Database
+from tidegate.database_time import database_now
 from tidegate.delivery import GIVE_UP_AFTER, QUEUE, DeliveryClaim, DeliveryState, ReleasedDelivery, Sent
 from tidegate.job import Job, StoredBody
 from tidegate.metrics import DELIVERIES_FAILED, DELIVERY_ATTEMPTS, DELIVERY_SECONDS

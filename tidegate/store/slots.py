@@ -9,7 +9,8 @@ from sqlalchemy import BigInteger, Connection, and_, case, func, or_, select, ty
 
 from tidegate import clock, pacing
 from tidegate.clock import MICROSECOND, from_microseconds
-from tidegate.database import Database, Instant
+from tidegate.database import Database
+from tidegate.database_time import Instant
 from tidegate.job import Claim
 from tidegate.models import attempts, downstreams, jobs
 from tidegate.store import pace as lane_pace

@@ -18,7 +18,8 @@ from sqlalchemy import (
 )
 
 from tidegate import clock
-from tidegate.database import Database, Instant, database_now
+from tidegate.database import Database
+from tidegate.database_time import Instant, database_now
 from tidegate.job import Claim
 from tidegate.models import attempts, bodies, jobs
 from tidegate.outcomes import Succeeded

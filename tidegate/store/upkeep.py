@@ -8,7 +8,8 @@ from sqlalchemy import ColumnElement, and_, delete, func, not_, select, update
 from sqlalchemy.sql import Select
 
 from tidegate.counts import Counts
-from tidegate.database import Database, database_now, statement_now
+from tidegate.database import Database
+from tidegate.database_time import database_now, statement_now
 from tidegate.delivery import DeliveryState
 from tidegate.models import attempts, deliveries, jobs, workers
 from tidegate.prepared import Prepared, there

@@ -6,7 +6,8 @@ from typing import Any
 
 from sqlalchemy import Integer, bindparam, select
 
-from tidegate.database import Database, Within, statement_now
+from tidegate.database import Database, Within
+from tidegate.database_time import statement_now
 from tidegate.models import jobs
 from tidegate.operations import Queue
 from tidegate.prepared import Prepared

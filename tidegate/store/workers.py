@@ -19,7 +19,8 @@ from sqlalchemy import (
 
 from tidegate import clock
 from tidegate.counts import Counts
-from tidegate.database import Database, Instant, database_now
+from tidegate.database import Database
+from tidegate.database_time import Instant, database_now
 from tidegate.job import Claim, Wait
 from tidegate.metrics import FINISHED
 from tidegate.models import attempts, bodies, downstreams, jobs
