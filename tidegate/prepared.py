@@ -26,11 +26,16 @@ _Convert = Callable[[Any], Any]
 class Prepared(Generic[T]):
     """One statement. `read` gets the columns of each of its rows by name, as SQLAlchemy would give them.
 
-    By itself, it also commits by itself.
+    By itself, it also commits by itself. `on_sqlite`: how it is said there, where SQLAlchemy does not know itself.
     """
 
     statement: SelectBase | UpdateBase
     read: Callable[[Mapping[str, Any]], T]
+    on_sqlite: SelectBase | UpdateBase | None = None
+
+    def on(self, dialect: Dialect) -> SelectBase | UpdateBase:
+        """The statement for this kind of database."""
+        return self.statement if self.on_sqlite is None or dialect.name != "sqlite" else self.on_sqlite
 
 
 def there(answer: T | None) -> T:
@@ -131,14 +136,15 @@ class _Compiled(Generic[T]):
     """A prepared statement for one kind of database."""
 
     def __init__(self, prepared: Prepared[T], dialect: Dialect) -> None:
-        compiled = _with_literals(prepared.statement, dialect)
+        statement = prepared.on(dialect)
+        compiled = _with_literals(statement, dialect)
         self._read = prepared.read
         self.sql = str(compiled)
         self._constants = dict(compiled.params)
         self._order: Sequence[str] | None = compiled.positiontup
         binds = {name: bind.type.dialect_impl(dialect) for bind, name in compiled.bind_names.items()}
         self._binds = _only({name: kind.bind_processor(dialect) for name, kind in binds.items()})
-        columns = prepared.statement.exported_columns
+        columns = statement.exported_columns
         self._names = [str(column.key) for column in columns]
         results = {str(column.key): column.type.dialect_impl(dialect) for column in columns}
         self._results = _only({name: kind.result_processor(dialect, None) for name, kind in results.items()})

@@ -123,7 +123,7 @@ class CallerStore:
         if late := [job.id for job, _ in found.values() if _is_late(job)]:
             rows = select(jobs.c.id).where(jobs.c.id.in_(late), IS_OPEN, ~IN_TIME)
             # Passes over rows that somebody else has: two that end several jobs could wait for each other.
-            batch = lock_rows(rows, is_sqlite=self._database.is_sqlite)
+            batch = lock_rows(rows)
             self._expire(jobs.c.id.in_(batch))
             found |= self._find(late)
         return found

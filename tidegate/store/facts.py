@@ -76,7 +76,7 @@ class FactStore:
     def steward_seen(self, steward: str, *, until: timedelta) -> None:
         """Says that this steward lives."""
         values = {"the_id": steward, "lasts": until // MICROSECOND}
-        self._database.tell(_STEWARD_SEEN_SQLITE if self._database.is_sqlite else _STEWARD_SEEN, values)
+        self._database.tell(_STEWARD_SEEN, values)
 
     def steward_gone(self, steward: str) -> None:
         """It stops."""
@@ -106,9 +106,7 @@ class FactStore:
         return (sqlite_insert if self._database.is_sqlite else postgresql_insert)(table)
 
 
-_STEWARD_SEEN, _STEWARD_SEEN_SQLITE = (
-    Prepared(lives(insert, stewards), bool) for insert in (postgresql_insert, sqlite_insert)
-)
+_STEWARD_SEEN = Prepared(lives(postgresql_insert, stewards), bool, on_sqlite=lives(sqlite_insert, stewards))
 
 
 def _of_kind(numbers: Mapping[tuple[str, str], int], wanted: str) -> dict[str, int]:

@@ -104,10 +104,7 @@ class LimitStore:
         return [_downstream(row) for row in rows]
 
     def _lock(self, connection: Connection, name: str) -> Any:
-        statement = select(downstreams).where(downstreams.c.name == name)
-        if not self._database.is_sqlite:
-            statement = statement.with_for_update()
-        return connection.execute(statement).one_or_none()
+        return connection.execute(select(downstreams).where(downstreams.c.name == name).with_for_update()).one_or_none()
 
     def _write(
         self, connection: Connection, row: Any, *, declared: Mapping[str, Any], changes: Mapping[str, Any]

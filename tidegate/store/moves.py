@@ -135,12 +135,12 @@ def take_back_release(connection: Connection, job_id: str, fence: int, *, outcom
     return won
 
 
-def lock_rows(statement: Any, *, is_sqlite: bool, of: Table | None = None) -> Any:
+def lock_rows(statement: Any, *, of: Table | None = None) -> Any:
     """Locks the rows that a SELECT finds and passes over those that others hold; of a join, the rows `of` one table.
 
-    SQLite's writer is alone anyway.
+    On SQLite, whose writer is alone anyway, it is the SELECT that it was.
     """
-    return statement if is_sqlite else statement.with_for_update(skip_locked=True, of=of)
+    return statement.with_for_update(skip_locked=True, of=of)
 
 
 def forget_attempts(connection: Connection, job_ids: Sequence[str]) -> None:

@@ -62,16 +62,13 @@ ROW = select(
 ).where(downstreams.c.name == bindparam("lane"))
 VERSION: ColumnClause[Any] = literal_column("downstreams.xmin")
 """Of the row, on PostgreSQL: the transaction that wrote it last."""
-# SQLite's writer is alone anyway.
-_ALONE = Prepared(ROW, lane_row)
 _WAITING = Prepared(ROW.with_for_update(of=downstreams), lane_row)
 _PASSING_OVER = Prepared(ROW.with_for_update(skip_locked=True, of=downstreams), lane_row)
 
 
 def locked(database: Database, within: Within, name: str, *, wait: bool) -> LaneRow | None:
     """The row, and its lock until the transaction ends. `wait` False: None while another transaction has it."""
-    statement = _ALONE if database.is_sqlite else _WAITING if wait else _PASSING_OVER
-    return database.ask(statement, {"lane": name}, within=within)
+    return database.ask(_WAITING if wait else _PASSING_OVER, {"lane": name}, within=within)
 
 
 _RELEASED = bindparam("its_released", type_=BigInteger)

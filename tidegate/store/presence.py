@@ -57,7 +57,7 @@ class PresenceStore:
         """Says that this worker lives and how many attempts it runs side by side; whether it has calls in hand, which
         are to be renewed."""
         values = {"the_id": worker, "its_queue": queue, "its_size": size, "lasts": until // MICROSECOND}
-        return there(self._database.tell(_SEEN_SQLITE if self._database.is_sqlite else _SEEN, values))
+        return there(self._database.tell(_SEEN, values))
 
     def sizes(self) -> dict[str, int]:
         """How many attempts the live workers run side by side, by queue."""
@@ -176,7 +176,8 @@ _HAS_CALLS = (
 )
 
 
-_SEEN, _SEEN_SQLITE = (
-    Prepared(lives(insert, workers, "queue", "size").returning(_HAS_CALLS), lambda row: bool(row["has_calls"]))
-    for insert in (postgresql_insert, sqlite_insert)
-)
+def _seen(insert: Callable[[Table], Any]) -> Any:
+    return lives(insert, workers, "queue", "size").returning(_HAS_CALLS)
+
+
+_SEEN = Prepared(_seen(postgresql_insert), lambda row: bool(row["has_calls"]), on_sqlite=_seen(sqlite_insert))

@@ -104,7 +104,7 @@ class UpkeepStore:
         )
         with self._database.writing() as connection:
             # The jobs first and then their attempts, as a claim does: else each could wait for the other.
-            rows = connection.execute(lock_rows(found, is_sqlite=self._database.is_sqlite, of=jobs)).all()
+            rows = connection.execute(lock_rows(found, of=jobs)).all()
             if not rows:
                 return 0
             claimed = (
@@ -137,7 +137,7 @@ class UpkeepStore:
         """Ends attempts whose time is long over and whose process never said so."""
         over = select(attempts.c.job_id, attempts.c.fence).where(_PLACE_IS_OVER, attempts.c.claimed_at.is_not(None))
         with self._database.writing() as connection:
-            rows = connection.execute(lock_rows(over.limit(batch), is_sqlite=self._database.is_sqlite)).all()
+            rows = connection.execute(lock_rows(over.limit(batch))).all()
             for job_id, fence in rows:
                 connection.execute(
                     update(attempts)
@@ -159,7 +159,7 @@ class UpkeepStore:
             .order_by(jobs.c.finished_at)
         )
         with self._database.writing() as connection:
-            ids = list(connection.execute(lock_rows(old.limit(batch), is_sqlite=self._database.is_sqlite)).scalars())
+            ids = list(connection.execute(lock_rows(old.limit(batch))).scalars())
             idempotency.prune(connection, ids)
             connection.execute(delete(workers).where(workers.c.seen_until <= statement_now(-_FORGET_WORKERS_AFTER)))
             if ids:
@@ -168,7 +168,7 @@ class UpkeepStore:
         return len(ids)
 
     def _update_jobs(self, found: Select[tuple[str]], still: ColumnElement[bool], changes: dict[str, Any]) -> int:
-        batch = lock_rows(found, is_sqlite=self._database.is_sqlite)
+        batch = lock_rows(found)
         if not self._database.is_sqlite:
             # Named by WITH it is made once; a plain subquery may run again for each row, and then has no limit.
             # SQLite does run it once.

@@ -41,9 +41,8 @@ def of_queues(queues: Sequence[str]) -> dict[str, str]:
     return dict(zip(_QUEUES, cycle(queues), strict=False))
 
 
-_FIRST = waiting_first(*(jobs.c[name] for name in WaitingJob._fields))
-_LOCKED, _LOCKED_SQLITE = (
-    Prepared(lock_rows(_FIRST, is_sqlite=is_sqlite), lambda row: WaitingJob(**row)) for is_sqlite in (False, True)
+_FIRST = Prepared(
+    lock_rows(waiting_first(*(jobs.c[name] for name in WaitingJob._fields))), lambda row: WaitingJob(**row)
 )
 
 
@@ -53,5 +52,4 @@ def first_waiting(database: Database, within: Within, name: str, rooms: Mapping[
     if not left:
         return []
     wanted = {"lane": name, **of_queues([*left]), "most": max(left.values())}
-    locked = _LOCKED_SQLITE if database.is_sqlite else _LOCKED
-    return that_fit(database.ask_all(locked, wanted, within=within), left)
+    return that_fit(database.ask_all(_FIRST, wanted, within=within), left)
