@@ -6,8 +6,8 @@ import threading
 from tasks.publisher import NotSent, Publisher
 from tasks.vigil import Vigil
 from tidegate import clock
+from tidegate.ear import Ear
 from tidegate.store import SendingStore
-from tidegate.wake import Ear
 
 log = logging.getLogger(__name__)
 

@@ -21,15 +21,17 @@ from tasks.pulse import Pulse
 from tasks.sampler import Sampler
 from tasks.vigil import Vigil
 from tidegate import clock, tracing
+from tidegate.bell import Bell, bell_for
 from tidegate.counts import CountWriter
 from tidegate.database import UNREACHABLE, Database
+from tidegate.ear import Ear, ear_for
 from tidegate.errors import ConfigurationError
 from tidegate.gate import SLOW_LOOK_SECONDS, Gate
 from tidegate.job import Released
 from tidegate.metrics import SWEPT, UNSENT
 from tidegate.store import Store
 from tidegate.sweep import PRUNE_BATCH, ClockWatch, sweep
-from tidegate.wake import DELIVERIES, Bell, Ear, bell_for, ear_for, rung_in
+from tidegate.wake import DELIVERIES, rung_in
 
 log = logging.getLogger(__name__)
 

@@ -21,6 +21,7 @@ from tasks.once import once
 from tasks.priority import give_way
 from tasks.pulse import Pulse
 from tidegate import clock
+from tidegate.bell import Bell, bell_for
 from tidegate.counts import CountWriter
 from tidegate.database import UNREACHABLE, Database
 from tidegate.delivery import QUEUE as WEBHOOKS
@@ -31,7 +32,7 @@ from tidegate.heartbeat import Heartbeat
 from tidegate.operations import Queue, Registry
 from tidegate.runner import Runner
 from tidegate.store import Store
-from tidegate.wake import DELIVERIES, Bell, bell_for
+from tidegate.wake import DELIVERIES
 from tidegate.webhook_secrets import SecretStore
 from tidegate.webhooks import Sender
 

@@ -12,6 +12,7 @@ from typing import TypeVar
 import uuid_utils
 
 from tidegate.admission import Admission
+from tidegate.bell import Bell
 from tidegate.delivery import Webhook
 from tidegate.errors import (
     BodyTooLarge,
@@ -37,7 +38,6 @@ from tidegate.store.listing import Filter
 from tidegate.store.reading import JobWithResult
 from tidegate.store.recording import NewJob
 from tidegate.submission import Submission, traced
-from tidegate.wake import Bell
 from tidegate.webhook_door import WebhookDoor
 
 Answer = TypeVar("Answer")

@@ -11,9 +11,10 @@ from dataclasses import dataclass, field
 
 from tidegate import clock
 from tidegate.database import UNREACHABLE
+from tidegate.ear import ear_for
 from tidegate.job import Job
 from tidegate.store.callers import CallerStore
-from tidegate.wake import CHANGES, ear_for, has_pubsub, named_in
+from tidegate.wake import CHANGES, has_pubsub, named_in
 from tidegate.watch import Watch
 
 log = logging.getLogger(__name__)

@@ -10,6 +10,7 @@ from datetime import timedelta
 from typing import Any
 
 from tidegate import clock, tracing
+from tidegate.bell import Bell
 from tidegate.database import UNREACHABLE
 from tidegate.errors import AttemptStopped, UnknownOperation
 from tidegate.handover import Handover
@@ -23,7 +24,6 @@ from tidegate.start import Start
 from tidegate.store import Store
 from tidegate.tracing import Span
 from tidegate.until_answered import until_answered
-from tidegate.wake import Bell
 
 log = logging.getLogger(__name__)
 

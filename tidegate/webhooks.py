@@ -11,6 +11,7 @@ import httpcore2
 import orjson
 
 from tidegate import clock, tracing
+from tidegate.bell import Bell
 from tidegate.database import UNREACHABLE
 from tidegate.deadline_network import ends_at
 from tidegate.delivery import DeliveryClaim, Sent
@@ -23,7 +24,6 @@ from tidegate.job_document import Links, document_of
 from tidegate.log_context import about, trace_id
 from tidegate.signatures import sign
 from tidegate.store.sending import SendingStore
-from tidegate.wake import Bell
 from tidegate.webhook_secrets import SecretStore
 from tidegate.webhook_url import WebhookUrl, check, parse
 

@@ -13,6 +13,7 @@ from config.registry import load_registry
 from config.settings import Settings
 from config.webhook_keyring import load_keyring
 from tidegate.admission import Admission, Disk
+from tidegate.bell import Bell, bell_for
 from tidegate.client_limits import ClientLimit
 from tidegate.counts import CountWriter
 from tidegate.database import Database
@@ -23,7 +24,6 @@ from tidegate.lanes import Lanes
 from tidegate.lookout import Lookout
 from tidegate.operations import Registry
 from tidegate.store import Store
-from tidegate.wake import Bell, bell_for
 from tidegate.webhook_door import WebhookDoor
 from tidegate.webhook_secrets import SecretStore
 from webapp.turns import Turns

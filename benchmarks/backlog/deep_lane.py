@@ -12,6 +12,7 @@ from sqlalchemy import event
 
 from benchmarks.backlog.rows import LANE, fill, job_id
 from tidegate.admission import Admission
+from tidegate.bell import SilentBell
 from tidegate.database import Database
 from tidegate.egress import Egress
 from tidegate.forecast import retry_after_seconds, waiting_of
@@ -24,7 +25,6 @@ from tidegate.outcomes import Succeeded
 from tidegate.python_operation import operation
 from tidegate.store import Store
 from tidegate.submission import Submission
-from tidegate.wake import SilentBell
 from tidegate.webhook_door import WebhookDoor
 from tidegate.webhook_secrets import SecretStore
 

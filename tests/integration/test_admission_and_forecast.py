@@ -12,13 +12,13 @@ from sqlalchemy import insert, update
 from tests.support.http_server import HttpServer, respond, serving
 from tests.support.jobs import know_call_seconds
 from tests.support.web import LEASE, Web, assert_is_problem
+from tidegate.bell import SilentBell
 from tidegate.database_time import database_now
 from tidegate.forecast import retry_after_seconds
 from tidegate.gate import Gate
 from tidegate.handover import SilentHandover
 from tidegate.models import clients, downstreams, jobs
 from tidegate.runner import Runner
-from tidegate.wake import SilentBell
 
 
 class Usage(NamedTuple):

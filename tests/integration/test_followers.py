@@ -31,6 +31,7 @@ from tests.support.jobs import (
 )
 from tests.support.valkey import Valkey
 from tests.support.waiting import wait_until
+from tidegate.bell import SilentBell
 from tidegate.database_time import database_now
 from tidegate.gate import Gate
 from tidegate.handover import Handover, RedisHandover, SilentHandover
@@ -43,7 +44,6 @@ from tidegate.runner import Runner
 from tidegate.states import FINAL_STATES
 from tidegate.store import Store
 from tidegate.store.slots import Turn
-from tidegate.wake import SilentBell
 
 pytestmark = pytest.mark.usefixtures("each_way")
 

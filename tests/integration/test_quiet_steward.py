@@ -19,10 +19,11 @@ from tests.support.jobs import LANE, open_lane, release_one, submit
 from tests.support.statements import asked
 from tests.support.valkey import Valkey
 from tests.support.webhooks import ended_job, open_senders
+from tidegate.bell import SilentBell
 from tidegate.delivery import ReleasedDelivery
+from tidegate.ear import Ear
 from tidegate.job import Released
 from tidegate.store import Store
-from tidegate.wake import Ear, SilentBell
 
 
 class Sent:

@@ -25,6 +25,7 @@ from tests.support.jobs import (
 )
 from tests.support.proxy import Proxy
 from tests.support.waiting import wait_until
+from tidegate.bell import SilentBell
 from tidegate.database import Database
 from tidegate.handover import SilentHandover
 from tidegate.operations import Attempt, Registry
@@ -33,7 +34,6 @@ from tidegate.python_operation import operation
 from tidegate.runner import Runner
 from tidegate.store import Store
 from tidegate.store.given_rows import PARAMETER
-from tidegate.wake import SilentBell
 
 
 def run_one(store: Store, function: Any) -> str:

@@ -8,6 +8,7 @@ from datetime import timedelta
 import pytest
 
 from tests.support.jobs import LEASE, attempts_of, open_lane, row_of
+from tidegate.bell import SilentBell
 from tidegate.errors import AttemptStopped
 from tidegate.gate import Gate
 from tidegate.handover import SilentHandover
@@ -17,7 +18,6 @@ from tidegate.python_operation import PythonOperation, operation
 from tidegate.runner import Runner
 from tidegate.store import Store
 from tidegate.store.recording import NewJob
-from tidegate.wake import SilentBell
 
 CALLS = 4
 EVERY = 0.05

@@ -15,10 +15,11 @@ from httpx_sse import ServerSentEvent
 from tests.support.valkey import Valkey
 from tests.support.waiting import wait_until
 from tests.support.web_server import WebServer, document, told
+from tidegate.bell import Bell, RedisBell
 from tidegate.database import Database
 from tidegate.models import jobs
 from tidegate.store import Store
-from tidegate.wake import CHANGES, Bell, RedisBell
+from tidegate.wake import CHANGES
 
 StartServer = Callable[..., WebServer]
 # Longer than a test waits for the end: then nothing was killed for being late. (What granian's log says of that is not

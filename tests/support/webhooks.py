@@ -12,6 +12,7 @@ from standardwebhooks import Webhook as Verifier
 
 from tests.support.http_server import Received
 from tests.support.jobs import open_lane, running
+from tidegate.bell import SilentBell
 from tidegate.database_time import database_now
 from tidegate.delivery import QUEUE, Webhook
 from tidegate.egress import Egress
@@ -19,7 +20,6 @@ from tidegate.models import IMPLICIT_CLIENT, deliveries, delivery_attempts, rece
 from tidegate.outcomes import Succeeded
 from tidegate.signatures import Keyring
 from tidegate.store import Store
-from tidegate.wake import SilentBell
 from tidegate.webhook_secrets import SecretStore
 from tidegate.webhooks import Sender
 
