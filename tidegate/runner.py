@@ -7,7 +7,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import timedelta
-from typing import Any
 
 from tidegate import clock, tracing
 from tidegate.bell import Bell
@@ -19,6 +18,7 @@ from tidegate.log_context import about, trace_id
 from tidegate.metrics import ATTEMPT_SECONDS, ATTEMPTS, CALLS, LATE, QUEUE_WAIT, SLOT_WAIT
 from tidegate.operations import Attempt, Body, Operation, Progress, Registry
 from tidegate.outcomes import ErrorCode, Failed, HandedBack, Outcome, Refused, Succeeded, TryAgain
+from tidegate.recorder import Recorder
 from tidegate.reporter import Reporter
 from tidegate.start import Start
 from tidegate.store import Store
@@ -28,7 +28,6 @@ from tidegate.until_answered import until_answered
 log = logging.getLogger(__name__)
 
 _UNKNOWN_AGAIN = timedelta(seconds=5)
-MAX_PAUSE = timedelta(minutes=5)
 _WORDS: dict[type[Outcome], str] = {
     Succeeded: "succeeded",
     Failed: "failed",
@@ -65,6 +64,7 @@ class Runner:
         self._bell = bell
         self._handover = handover
         self._start = Start(store.slots, handover)
+        self._recorder = Recorder(store.workers, registry)
         self._attempt_timeouts = {name: operation.attempt_timeout for name, operation in registry.operations.items()}
 
     def run(self, job_id: str, fence: int) -> bool:
@@ -108,13 +108,13 @@ class Runner:
                 span.fail(outcome.message)
         call_seconds = _seconds_since(began)
         try:
-            won = until_answered(claim.job_id, lambda: self._record(claim, outcome, _seconds_since(began)))
+            won = until_answered(claim.job_id, lambda: self._recorder.record(claim, outcome, _seconds_since(began)))
         except Exception:
             # Not one of UNREACHABLE: the database will never take this outcome as it is. Without another the job
             # would run until its deadline, for its worker lives.
             log.exception("job %s: its outcome could not be stored", claim.job_id)
             outcome = Failed(code=ErrorCode.OPERATION_ERROR, message="the outcome could not be stored")
-            won = until_answered(claim.job_id, lambda: self._record(claim, outcome, _seconds_since(began)))
+            won = until_answered(claim.job_id, lambda: self._recorder.record(claim, outcome, _seconds_since(began)))
         # Somebody waits for these; nobody for what follows.
         self._bell.changed(claim.job_id)
         if isinstance(outcome, Succeeded | Failed):
@@ -206,37 +206,6 @@ class Runner:
             self._bell.changed(claim.job_id)
         return counts
 
-    def _record(self, claim: Claim, outcome: Outcome, call_seconds: float | None) -> bool:
-        store = self._store.workers
-        match outcome:
-            case Succeeded():
-                return store.succeed(claim, outcome, call_seconds=call_seconds)
-            case Failed():
-                return store.fail(claim, _error(outcome), call_seconds=call_seconds)
-            case TryAgain():
-                return self._try_again(claim, outcome, call_seconds)
-            case Refused():
-                after = min(outcome.retry_after or _backoff(claim.refusals), MAX_PAUSE)
-                error = {"code": ErrorCode.DOWNSTREAM_ERROR, "message": outcome.message}
-                return store.refused(claim, error, after=after, call_seconds=call_seconds)
-            case HandedBack():
-                return store.hand_back(claim, after=outcome.after, outcome=outcome.reason)
-
-    def _try_again(self, claim: Claim, outcome: TryAgain, call_seconds: float | None) -> bool:
-        operation = self._registry.operation(claim.operation)
-        error = _error(outcome)
-        if claim.is_last and operation.retry.attempts > 1:
-            error = {**error, "code": ErrorCode.ATTEMPTS_EXHAUSTED}
-        after = max(operation.retry.delay_after(claim.attempt - claim.losses), outcome.retry_after or timedelta(0))
-        return self._store.workers.try_again(
-            claim,
-            error,
-            after=after,
-            is_spent=claim.is_last,
-            blames_downstream=outcome.code is ErrorCode.DOWNSTREAM_ERROR,
-            call_seconds=call_seconds,
-        )
-
 
 @contextmanager
 def _traced(claim: Claim) -> Iterator[tuple[Claim, Span]]:
@@ -248,16 +217,6 @@ def _traced(claim: Claim) -> Iterator[tuple[Claim, Span]]:
 
 def _seconds_since(began: float | None) -> float | None:
     return None if began is None else clock.monotonic() - began
-
-
-def _backoff(refusals: int) -> timedelta:
-    """How long a lane rests after so many refusals in a row that named no time."""
-    seconds: int = 2 ** min(refusals, 6)
-    return timedelta(seconds=seconds)
-
-
-def _error(outcome: Failed | TryAgain) -> dict[str, Any]:
-    return {"code": outcome.code, "message": outcome.message, **outcome.detail}
 
 
 def _described(error: BaseException) -> str:

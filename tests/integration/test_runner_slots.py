@@ -23,9 +23,10 @@ from tests.support.jobs import (
 from tests.support.running import run_one, run_operation, runner_of
 from tidegate.database_time import database_now
 from tidegate.http_operation import HttpOperation
-from tidegate.operations import Attempt, Body, Operation
+from tidegate.operations import Attempt, Body, Operation, Registry
 from tidegate.outcomes import Outcome, Refused
 from tidegate.python_operation import operation
+from tidegate.recorder import Recorder
 from tidegate.retry import RetryPolicy
 from tidegate.store import Store
 
@@ -61,9 +62,10 @@ def test_refusals_of_calls_that_were_open_together_are_one_rest(store: Store) ->
         submit(store, operation="made")
     claims = [claim(store, released) for released in release(store)]
     assert len(claims) == 2
+    recorder = Recorder(store.workers, Registry.of([made]))
     for claimed in claims:
         assert claimed is not None
-        assert runner_of(store, made)._record(claimed, made.run(Body(content=b""), None), 0.1)  # type: ignore[arg-type]
+        assert recorder.record(claimed, made.run(Body(content=b""), None), 0.1)  # type: ignore[arg-type]
 
     assert lane_row(store).refusals == 1
 
