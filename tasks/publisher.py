@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
 from celery import Task, uuid
+from kombu import Connection
 from kombu.exceptions import BatchPublishError, OperationalError  # type: ignore[attr-defined] # new in kombu 5.7
 
 from tasks.app import app
@@ -21,12 +22,19 @@ log = logging.getLogger(__name__)
 _LIMIT_MARGIN_SECONDS = 1.0
 
 
-_UNREACHABLE: tuple[type[BaseException], ...] = (
-    OSError,
-    OperationalError,
-    *app.connection_for_write().connection_errors,
-    *app.connection_for_write().channel_errors,
-)
+def errors_of(connection: Connection) -> tuple[type[BaseException], ...]:
+    """What a broker that can't be reached, or refuses a message, raises."""
+    return (
+        OSError,
+        OperationalError,
+        *connection.connection_errors,
+        *connection.channel_errors,
+        *connection.recoverable_connection_errors,  # of RabbitMQ's, a message that it does not take
+        *connection.recoverable_channel_errors,
+    )
+
+
+_UNREACHABLE = errors_of(app.connection_for_write())
 Sent = TypeVar("Sent", Released, ReleasedDelivery)
 
 
@@ -105,7 +113,9 @@ def _put(
         argsrepr=f"({released.job_id!r}, {released.fence})",
         kwargsrepr="{}",
     )
-    app.amqp.send_task_message(producer, task.name, message, queue=queue, confirm_timeout=CONFIRM_SECONDS)
+    app.amqp.send_task_message(
+        producer, task.name, message, queue=queue, priority=None, confirm_timeout=CONFIRM_SECONDS
+    )
 
 
 def _in_one_batch(publish: Callable[[Any, Sent], None], released: Sequence[Sent]) -> bool:

@@ -37,7 +37,7 @@ class Turn:
 
 
 class Gate:
-    """Releases rows to the broker. Any number of gates may run: each lane's row is locked while one decides.
+    """Releases rows to the broker. Any number of gates may run: what one decides holds only if none was faster.
 
     `is_told`: whether it is woken when there is something to do; else it looks more often.
     """
@@ -67,7 +67,8 @@ class Gate:
         ):
             turn = self._look_at_all()
         elif names:
-            released, look = self._release(next(iter(names)), frozenset(), are_few=True)
+            name = next(iter(names))
+            released, look = self._release(name, frozenset(), are_few=name not in self._waiting)
             turn = Turn(released=released, look_again_seconds=max(0.0, min(left, look)))
         else:
             turn = Turn(released=[], look_again_seconds=left)

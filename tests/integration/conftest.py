@@ -9,7 +9,6 @@ import itertools
 import os
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
-from functools import partialmethod
 from pathlib import Path
 from typing import Any
 
@@ -215,6 +214,10 @@ def secret(store: Store) -> str:
 @pytest.fixture(params=["locked", pytest.param("few", marks=pytest.mark.postgresql)])
 def each_way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
     """Which way the gate goes: under a lane's lock; and then as if few jobs waited, which needs none on PostgreSQL."""
-    if request.param == "few":
-        monkeypatch.setattr(LaneStore, "release", partialmethod(LaneStore.release, are_few=True))
+    release = LaneStore.release
+
+    def this_way(store: LaneStore, *name_and_room: Any, **options: Any) -> Any:
+        return release(store, *name_and_room, **{**options, "are_few": request.param == "few"})
+
+    monkeypatch.setattr(LaneStore, "release", this_way)
     return str(request.param)

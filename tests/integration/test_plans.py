@@ -8,7 +8,7 @@ from datetime import timedelta
 import pytest
 from sqlalchemy import text
 
-from tests.support.jobs import open_lane, release, submit, submit_many
+from tests.support.jobs import change_lane, open_lane, release, submit, submit_many
 from tests.support.operations import echo
 from tests.support.running import runner_of
 from tidegate.database import Database
@@ -62,6 +62,26 @@ def test_no_step_of_a_job_reads_a_burst(store: Store, *, analyzed: bool) -> None
     assert _rows_read(store) - before < _FEW
 
 
+@pytest.mark.parametrize("analyzed", [False, True])
+def test_no_step_of_a_job_reads_what_waits_in_a_lane_that_rests(store: Store, *, analyzed: bool) -> None:
+    """Its jobs are waiting ones, too, and of no concern to the others."""
+    open_lane(store)
+    open_lane(store, "resting")
+    change_lane(store, "resting", paused=True)
+    runner = runner_of(store, echo)
+    for _ in range(_UNTIL_PLANS_ARE_KEPT):
+        _run_one(store, runner)
+    if analyzed:
+        with store.database.single_write() as connection:
+            connection.execute(text("ANALYZE"))
+    submit_many(store, _BURST, lane="resting", operation=echo.name)
+    before = _rows_read(store)
+
+    _run_one(store, runner)
+
+    assert _rows_read(store) - before < _FEW
+
+
 def test_hot_statements_are_not_planned_at_each_call(store: Store, each_way: str) -> None:
     """PostgreSQL plans a statement anew for its first five calls; then the plan that serves every call must look as
     good to it."""
@@ -75,6 +95,7 @@ def test_hot_statements_are_not_planned_at_each_call(store: Store, each_way: str
             text("SELECT statement, custom_plans, generic_plans FROM pg_prepared_statements")
         ).all()
 
+    assert any("still_waiting" in each.statement for each in kept) == (each_way == "few")
     assert len([each for each in kept if each.generic_plans]) >= _HOT + _HOT_OF_WAY[each_way]
     assert not [each for each in kept if each.custom_plans > _PLANNED_ANEW]
 

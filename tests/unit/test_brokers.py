@@ -3,12 +3,16 @@
 import ssl
 
 import pytest
+import redis
+from amqp.exceptions import MessageNacked
 from celery import Celery
+from kombu import Connection
 
 from tasks.brokers import settings_for
+from tasks.publisher import errors_of
 
 
-def connection_to(url: str) -> object:
+def connection_to(url: str) -> Connection:
     """As a worker or the steward would open it; nothing is asked of a server here."""
     app = Celery()
     app.conf.update(settings_for(url))
@@ -66,3 +70,9 @@ def test_the_queues_of_sqs_have_names_of_their_own_or_are_those_that_are_named(
 
     assert given["queue_name_prefix"] + "io" == queue
     assert {name: given.get(name) for name in ("region", "predefined_queues") if name in given} == options
+
+
+@pytest.mark.parametrize(("url", "error"), [("amqp://host", MessageNacked), ("redis://host/0", redis.ConnectionError)])
+def test_a_message_that_is_refused_is_known_to_the_publisher(url: str, error: type[Exception]) -> None:
+    """RabbitMQ refuses one when its queue is full, and says so with an error of no family."""
+    assert issubclass(error, errors_of(connection_to(url)))

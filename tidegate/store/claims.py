@@ -143,7 +143,7 @@ def _all_in_one(timeouts: Mapping[str, int]) -> Any:
         .returning(attempts.c.job_id, attempts.c.follows_job, attempts.c.follows_fence)
         .cte("place")
     )
-    its_input = (bodies.c.job_id == job.c.id) & (bodies.c.kind == "input")
+    its_input = and_(bodies.c.job_id == job.c.id, bodies.c.kind == "input", is_one_of(bodies.c.job_id, job.c.id))
     columns = (*job.c, place.c.follows_job, place.c.follows_fence, bodies.c.content, bodies.c.content_type)
     return select(*columns).select_from(job.outerjoin(place, place.c.job_id == job.c.id).outerjoin(bodies, its_input))
 

@@ -1,7 +1,8 @@
 """A release of few jobs on PostgreSQL: two statements and no lock held between them, where the locked one takes six.
 
 Optimistic (Kung and Robinson, 1981): all that it needs is read at once, and what was chosen is written only if the
-lane's row is still the one that was read. Whatever gives away a place or a slot, or changes a limit, writes that row.
+lane's row is still the one that was read. Whatever gives away a place or a slot, or changes a limit, writes that row;
+the lock is worth no more.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -20,7 +21,7 @@ from tidegate.models import jobs
 from tidegate.operations import Queue
 from tidegate.prepared import Prepared
 from tidegate.store import followers
-from tidegate.store.choosing import chosen, that_fit
+from tidegate.store.choosing import Choice, chosen, that_fit
 from tidegate.store.letting_go import let_few_go
 from tidegate.store.pace import ROW, VERSION, lane_row
 from tidegate.store.places import Count, Lane, Room, WaitingJob, counts, lane_of
@@ -37,19 +38,21 @@ def release_few(
     """As `LaneStore.release`. None: nothing was done, for more than a few wait, or it is not so simple, or another was
     faster, or has the lane's lock."""
     seen = database.ask(_GLANCE, {"lane": name, **_QUEUES, "most": _FEW})
-    if seen is None or len(seen.waiting) == _FEW:
+    if seen is None:
         return None
     if seen.rests:
         return [], None
     room = room_in(seen.lane)
     choice = chosen(seen.lane, that_fit(seen.waiting, room.by_queue), horizon=horizon)
-    if followers.most(seen.lane, room.idle_threads, released=len(choice.released)):
+    if _is_not_so_simple(seen, room, choice):
         return None
     if not choice.released:
         return [], choice.held_back
     now = from_microseconds(seen.lane.now)
     gone = let_few_go(database, name, choice.released, now=now, pace=choice.pace, version=seen.version)
-    return ([job for job in choice.released if job.job_id in gone], choice.held_back) if gone else None
+    # Where one has ended meanwhile there may be room for another.
+    held_back = choice.held_back if len(gone) == len(choice.released) else 0.0
+    return ([job for job in choice.released if job.job_id in gone], held_back) if gone else None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,6 +63,14 @@ class _Seen:
     rests: bool
     waiting: Sequence[WaitingJob]
     version: str
+
+
+def _is_not_so_simple(seen: _Seen, room: Room, choice: Choice) -> bool:
+    """Whether more may wait than was seen, or some of them could go as followers."""
+    if len(seen.waiting) == _FEW:
+        return True
+    are_left = len(seen.waiting) > len(choice.released)
+    return are_left and followers.most(seen.lane, room.idle_threads, released=len(choice.released)) > 0
 
 
 def _read(columns: Mapping[str, Any]) -> _Seen:

@@ -67,11 +67,12 @@ class LaneStore:
     def release(
         self, name: str, room_in: Callable[[Lane], Room], *, horizon: timedelta, are_few: bool = False
     ) -> tuple[Sequence[Released], float | None] | None:
-        """Takes slots and lets go as many jobs: all of it happens or nothing.
+        """Takes slots and lets go as many jobs: those that are returned have both, and none else has either.
 
         `room_in` says how many there is room for. Returns the released jobs and, where a rate holds the rest back, the
         seconds until the next slot. None: another steward holds this lane just now. `are_few`: only few jobs are
-        expected to wait, and with PostgreSQL they go without the lane's lock, in two round trips instead of six.
+        expected to wait, and with PostgreSQL they go without the lane's lock, in two round trips instead of six; the
+        slot of one that another moved meanwhile is lost.
         """
         if are_few and not self._database.is_sqlite:
             released = release_few(self._database, name, room_in, horizon=horizon)

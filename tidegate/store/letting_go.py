@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 from itertools import repeat
 from typing import Any, TypeAlias
 
-from sqlalchemy import BigInteger, Text, bindparam, cast, func, insert, select, update
+from sqlalchemy import BigInteger, Text, and_, bindparam, cast, func, insert, select, update
 
 from tidegate.clock import to_microseconds
 from tidegate.database import Database, Within
@@ -14,8 +14,8 @@ from tidegate.job import Released
 from tidegate.models import attempts, downstreams, jobs
 from tidegate.pacing import Pace
 from tidegate.prepared import Prepared
+from tidegate.states import State
 from tidegate.store.given_rows import as_parameter, given_rows, is_one_of
-from tidegate.store.moves import IS_WAITING
 from tidegate.store.pace import KEEP_PACE, VERSION, keep_pace, kept_pace
 
 # With the sweep's own second a lost message is made good within 5 s.
@@ -112,10 +112,12 @@ def _let_few_go() -> Any:
         .cte("lane")
     )
     is_as_it_was = select(lane.c.name).exists()
+    # By its fence it was not released since. To say that it has no slot would lead PostgreSQL to the index of all such.
+    has_not_moved = and_(jobs.c.state == State.QUEUED, jobs.c.fence == new.c.fence - 1)
     still_waiting = (
         select(jobs.c.id)
         .join(new, jobs.c.id == new.c.job_id)
-        .where(is_one_of(jobs.c.id, new.c.job_id), IS_WAITING, jobs.c.fence == new.c.fence - 1, is_as_it_was)
+        .where(is_one_of(jobs.c.id, new.c.job_id), has_not_moved, is_as_it_was)
         .with_for_update(skip_locked=True, of=jobs)
         .cte("still_waiting")
     )

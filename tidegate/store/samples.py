@@ -5,7 +5,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 import orjson
-from sqlalchemy import Connection, Select, and_, func, or_, select
+from sqlalchemy import Connection, Select, func, or_, select
 from sqlalchemy.dialects.postgresql import insert as postgresql_insert
 from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 
@@ -14,14 +14,13 @@ from tidegate.database import Database
 from tidegate.database_time import database_now
 from tidegate.models import attempts, downstreams, jobs, samples
 from tidegate.prepared import Prepared
-from tidegate.states import State
+from tidegate.store.moves import IS_WAITING
 from tidegate.store.places import has_place
 
 MARKS = 50
 # Weight of the newest look in the smoothed figures: half of what they say is from the last five or so.
 _NEWEST = 0.15
 _SHORTEST = timedelta(seconds=0.8)
-IS_WAITING = and_(jobs.c.state == State.QUEUED, jobs.c.slot_at.is_(None))
 _BY_CLIENT = Prepared(
     select(jobs.c.downstream, jobs.c.client_id, func.count().label("number"))
     .where(IS_WAITING)

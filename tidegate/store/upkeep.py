@@ -20,6 +20,7 @@ from tidegate.store.moves import (
     ENDS,
     IN_TIME,
     IS_OPEN,
+    IS_WAITING,
     count_ends,
     ended,
     forget_attempts,
@@ -29,7 +30,6 @@ from tidegate.store.moves import (
 )
 from tidegate.store.places import is_lost
 from tidegate.store.presence import lost
-from tidegate.store.samples import IS_WAITING
 from tidegate.store.sending import IS_PENDING
 
 _FORGET_WORKERS_AFTER = timedelta(hours=1)
