@@ -1,6 +1,6 @@
 """Writes down that jobs are released: their fence and slot, and the place that each holds from then on."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from collections.abc import Set as AbstractSet
 from datetime import datetime, timedelta
 from itertools import repeat
@@ -16,6 +16,7 @@ from tidegate.pacing import Pace
 from tidegate.prepared import Prepared
 from tidegate.states import State
 from tidegate.store.given_rows import as_parameter, given_rows, is_one_of
+from tidegate.store.moves import lock_rows
 from tidegate.store.pace import KEEP_PACE, VERSION, keep_pace, kept_pace
 
 # With the sweep's own second a lost message is made good within 5 s.
@@ -73,8 +74,7 @@ def _each(database: Database, within: Within, rows: Sequence[_Values], common: _
 
 def _all(database: Database, within: Within, rows: Sequence[_Values], common: _Values, kept: _Values) -> None:
     """Where it does: one statement, however many they are."""
-    given = as_parameter({**row, "slot_at": to_microseconds(row["slot_at"])} for row in rows)
-    database.ask(_LET_GO, {**given, **common, **kept}, within=within)
+    database.ask(_LET_GO, {**_as_given(rows), **common, **kept}, within=within)
 
 
 def let_few_go(
@@ -85,9 +85,8 @@ def let_few_go(
     None of them when the lane's row is locked, or is no longer of this `version`. A job that another moved meanwhile is
     not among them, and its slot is lost.
     """
-    rows = [{**_own(job), "slot_at": to_microseconds(job.slot_at)} for job in released]
     values = {**_common(downstream, now), **kept_pace(downstream, pace), "its_version": version}
-    return set(database.ask_all(_LET_FEW_GO, {**as_parameter(rows), **values}))
+    return set(database.ask_all(_LET_FEW_GO, {**_as_given(map(_own, released)), **values}))
 
 
 def _let_go() -> Any:
@@ -105,22 +104,19 @@ def _let_go() -> Any:
 def _let_few_go() -> Any:
     """Waits for nobody: what another holds is passed over, as under the lane's lock."""
     new = _given()
-    lane = (
-        select(downstreams.c.name)
-        .where(downstreams.c.name == bindparam("lane"), cast(VERSION, Text) == bindparam("its_version", type_=Text))
-        .with_for_update(skip_locked=True)
-        .cte("lane")
+    this_lane = select(downstreams.c.name).where(
+        downstreams.c.name == bindparam("lane"), cast(VERSION, Text) == bindparam("its_version", type_=Text)
     )
+    lane = lock_rows(this_lane).cte("lane")
     is_as_it_was = select(lane.c.name).exists()
     # By its fence it was not released since. To say that it has no slot would lead PostgreSQL to the index of all such.
     has_not_moved = and_(jobs.c.state == State.QUEUED, jobs.c.fence == new.c.fence - 1)
-    still_waiting = (
+    found = (
         select(jobs.c.id)
         .join(new, jobs.c.id == new.c.job_id)
         .where(is_one_of(jobs.c.id, new.c.job_id), has_not_moved, is_as_it_was)
-        .with_for_update(skip_locked=True, of=jobs)
-        .cte("still_waiting")
     )
+    still_waiting = lock_rows(found, of=jobs).cte("still_waiting")
     moved = (
         update(jobs)
         .where(jobs.c.id == new.c.job_id, is_one_of(jobs.c.id, still_waiting.c.id))
@@ -132,6 +128,10 @@ def _let_few_go() -> Any:
     kept = keep_pace(count).where(count > 0).cte("kept")
     places = select(*_places(new)).join(moved, moved.c.id == new.c.job_id)
     return insert(attempts).from_select([*_OWN, *_COMMON], places).returning(attempts.c.job_id).add_cte(kept)
+
+
+def _as_given(rows: Iterable[_Values]) -> dict[str, str]:
+    return as_parameter({**row, "slot_at": to_microseconds(row["slot_at"])} for row in rows)
 
 
 def _given() -> Any:

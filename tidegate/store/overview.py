@@ -8,8 +8,7 @@ from tidegate.database import Database
 from tidegate.database_time import statement_now
 from tidegate.job import Job
 from tidegate.models import downstreams, jobs
-from tidegate.states import State
-from tidegate.store.moves import JOB_COLUMNS, job_from
+from tidegate.store.moves import IS_WAITING, JOB_COLUMNS, job_from
 
 
 class OverviewStore:
@@ -38,8 +37,7 @@ class OverviewStore:
             select(jobs.c.id)
             .where(
                 jobs.c.downstream == downstreams.c.name,
-                jobs.c.state == State.QUEUED,
-                jobs.c.slot_at.is_(None),
+                IS_WAITING,
                 jobs.c.run_at <= statement_now(-longer_than),
             )
             .exists()

@@ -23,6 +23,7 @@ from tidegate.database import Database, Within
 from tidegate.models import downstreams, samples
 from tidegate.prepared import Prepared
 from tidegate.store.limits import allowance_of
+from tidegate.store.moves import lock_rows
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,7 +64,7 @@ ROW = select(
 VERSION: ColumnClause[Any] = literal_column("downstreams.xmin")
 """Of the row, on PostgreSQL: the transaction that wrote it last."""
 _WAITING = Prepared(ROW.with_for_update(of=downstreams), lane_row)
-_PASSING_OVER = Prepared(ROW.with_for_update(skip_locked=True, of=downstreams), lane_row)
+_PASSING_OVER = Prepared(lock_rows(ROW, of=downstreams), lane_row)
 
 
 def locked(database: Database, within: Within, name: str, *, wait: bool) -> LaneRow | None:
