@@ -2,6 +2,7 @@
 
 VENV := .venv
 BIN := $(VENV)/bin
+UV := $(VENV)/uv/bin/uv
 CANDIDATES := $(or $(PYTHON),python3.13 python3.12 python3.11 python3)
 SUITS := import ensurepip, sys, venv; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))
 
@@ -61,21 +62,24 @@ bench-waiting: $(VENV)/.dev ## Measures what 1,000 held requests cost and how fa
 chaos: $(VENV)/.dev ## Kills everything at random and counts what is lost; ARGS="--seed 1 --jobs 10000 --faults 100"
 	@$(BIN)/python -m benchmarks.chaos $(ARGS)
 
-requirements: $(BIN)/python ## Locks the requirements anew, at the newest versions that pyproject.toml allows
-	@test -x $(VENV)/uv/bin/uv || { $(BIN)/python -m venv $(VENV)/uv && $(VENV)/uv/bin/python -m pip install --quiet uv; }
+requirements: $(UV) ## Locks the requirements anew with their hashes, at the newest versions that pyproject.toml allows
 	@set -e; cd $(VENV); \
 	lock() { \
-	  uv/bin/uv pip compile --quiet --universal --python-version 3.11 --no-header --no-annotate "$$@"; \
+	  uv/bin/uv pip compile --quiet --universal --python-version 3.11 --no-header --no-annotate --generate-hashes "$$@"; \
+	}; \
+	beyond_runtime() { \
+	  awk '/^[^ ]/ { line = $$0 } FILENAME == "runtime.txt" { locked[line] } !(line in locked)' runtime.txt "$$1"; \
 	}; \
 	header="# Locked by 'make requirements' from pyproject.toml; not to be edited."; \
 	lock ../pyproject.toml > runtime.txt; \
 	lock --extra stack --extra otel --constraint runtime.txt ../pyproject.toml > stack.txt; \
 	lock --extra sqs --constraint runtime.txt ../pyproject.toml > sqs.txt; \
 	lock --group ../pyproject.toml:dev --constraint runtime.txt > dev.txt; \
+	lock --group ../pyproject.toml:demo --constraint dev.txt > demo.txt; \
 	{ echo "$$header"; cat runtime.txt; } > ../requirements.txt; \
-	{ echo "-r requirements.txt"; echo "$$header"; grep -vxFf runtime.txt stack.txt; } > ../requirements-stack.txt; \
-	{ echo "-r requirements.txt"; echo "$$header"; grep -vxFf runtime.txt sqs.txt; } > ../requirements-sqs.txt; \
-	{ echo "-r requirements.txt"; echo "$$header"; grep -vxFf runtime.txt dev.txt; } > ../requirements-dev.txt
+	for name in stack sqs demo dev; do \
+	  { echo "-r requirements.txt"; echo "$$header"; beyond_runtime $$name.txt; } > ../requirements-$$name.txt; \
+	done
 
 clean: ## Removes the virtual environment and caches; the data folder stays
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis *.egg-info
@@ -91,6 +95,10 @@ $(BIN)/python:
 	echo "Install one, or name it: make PYTHON=/path/to/python3.12 ..." >&2; \
 	exit 1
 
+# What locks the requirements, in a place of its own: none of it is Tidegate's.
+$(UV): | $(BIN)/python
+	@$(BIN)/python -m venv $(VENV)/uv && $(VENV)/uv/bin/python -m pip install --quiet --disable-pip-version-check uv
+
 # The stamps: a second run installs nothing. The client is installed as it lies here; it brings the command `tidegate`.
 PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
@@ -101,8 +109,8 @@ $(VENV)/.runtime: requirements.txt client/pyproject.toml | $(BIN)/python
 	@touch $@
 
 # The runtime and what draws the picture.
-$(VENV)/.demo: $(VENV)/.runtime requirements-dev.txt
-	@$(PIP_INSTALL) --constraint requirements-dev.txt matplotlib
+$(VENV)/.demo: $(VENV)/.runtime requirements-demo.txt
+	@$(PIP_INSTALL) -r requirements-demo.txt
 	@touch $@
 
 $(VENV)/.dev: requirements-dev.txt requirements.txt client/pyproject.toml | $(BIN)/python
