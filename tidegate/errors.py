@@ -21,6 +21,7 @@
     │   ├── JobAlreadyFinal
     │   ├── Unauthorized          no key, or none that is good
     │   ├── Forbidden             a good key that may not do this
+    │   ├── UnknownHost           the request names another host than this gateway's
     │   ├── TooFast               this client submits or polls faster than its limit
     │   ├── NoRoom                as many requests are held as may be
     │   ├── UnknownDownstream
@@ -132,6 +133,10 @@ class Unauthorized(Refusal):
 
 class Forbidden(Refusal):
     """The key is good and may not do this."""
+
+
+class UnknownHost(Refusal):
+    """Without keys the gateway answers to its own names and addresses only."""
 
 
 class TooFast(Refusal):

@@ -82,6 +82,7 @@ def create_app(settings: Settings, database: Database | None = None) -> Flask:
         downstreams,
         errors,
         events,
+        foreign_sites,
         health,
         jobs,
         limits,
@@ -125,6 +126,9 @@ def create_app(settings: Settings, database: Database | None = None) -> Flask:
     if settings.cors_origins:
         CORS(app, origins=list(settings.cors_origins), expose_headers=list(EXPOSED_HEADERS), max_age=600)
     app.wsgi_app = short_way.ShortWay(app.wsgi_app, app.extensions["tidegate"])  # type: ignore[method-assign]
+    if settings.auth == "off":
+        own = app.extensions["tidegate"].store.counts
+        app.wsgi_app = foreign_sites.ForeignSites(app.wsgi_app, settings, own)  # type: ignore[method-assign]
     if settings.trusted_proxies:
         app.wsgi_app = proxies.TrustedProxies(app.wsgi_app, settings.trusted_proxies)  # type: ignore[method-assign]
     return app

@@ -37,6 +37,7 @@ REFUSALS: dict[type[errors.Refusal], tuple[int, str, str]] = {
     errors.JobErased: (410, "job-erased", "The job was deleted"),
     errors.Unauthorized: (401, "unauthorized", "A key is needed"),
     errors.Forbidden: (403, "forbidden", "The key may not do this"),
+    errors.UnknownHost: (421, "misdirected-request", "This host is not this gateway's"),
     errors.TooFast: (429, "too-fast", "Too many requests"),
     errors.JobNotFinal: (409, "job-not-final", "The job still goes on"),
     errors.JobAlreadyFinal: (409, "job-already-final", "The job has already ended"),

@@ -69,9 +69,16 @@ def test_what_a_client_forges_does_not_get_through_the_proxy(nginx: Nginx, clien
     assert location.startswith(f"{nginx.trusted}/v1/jobs/")
 
 
-def test_a_public_host_name_stands_in_the_links(nginx: Nginx, client: httpx2.Client) -> None:
-    location = submit(client, nginx.trusted, Host="api.example.com").headers["Location"]
-    assert location.startswith("http://api.example.com/jobs/v1/jobs/")
+def test_the_host_name_that_was_asked_for_stands_in_the_links(nginx: Nginx, client: httpx2.Client) -> None:
+    location = submit(client, nginx.trusted, Host="api.localhost").headers["Location"]
+    assert location.startswith("http://api.localhost/jobs/v1/jobs/")
+
+
+def test_without_keys_a_host_name_that_is_not_ours_is_refused_through_the_proxy_too(
+    nginx: Nginx, client: httpx2.Client
+) -> None:
+    answer = client.get(f"{nginx.trusted}/v1/jobs", headers={"Host": "evil.example"})
+    assert (answer.status_code, answer.json()["type"]) == (421, "urn:tidegate:problem:misdirected-request")
 
 
 def test_forwarded_headers_of_another_proxy_are_ignored(nginx: Nginx, client: httpx2.Client) -> None:

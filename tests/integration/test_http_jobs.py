@@ -70,7 +70,7 @@ def test_the_body_is_kept_byte_for_byte_with_its_content_type(web: Web) -> None:
 
 def test_links_stand_under_the_public_url_when_there_is_one(tmp_path: Path, database_url: str) -> None:
     web = Web(tmp_path, database_url, public_url="https://api.example.com/jobs/")
-    answer = web.submit(headers={"Host": "internal:8000"})
+    answer = web.submit(headers={"Host": "127.0.0.1:8000"})
     assert answer.headers["Location"].startswith("https://api.example.com/jobs/v1/jobs/")
     assert answer.get_json()["links"]["cancel"].startswith("https://api.example.com/jobs/v1/jobs/")
     web.close()

@@ -143,7 +143,10 @@ def test_a_submit_links_to_all_that_can_be_done_with_its_job(described: Web) -> 
 def test_keys_and_limits_are_described_only_where_they_are_on(tmp_path: Path, described: Web, sqlite_url: str) -> None:
     free = document_of(described)
     assert "securitySchemes" not in free["components"]
-    assert not {"401", "403", "429"} & {status for route in routes_of(free).values() for status in route["responses"]}
+    assert not {"401", "429"} & {status for route in routes_of(free).values() for status in route["responses"]}
+    for (method, _), route in routes_of(free).items():
+        assert "421" in route["responses"]
+        assert ("403" in route["responses"]) is (method != "get"), "what another site sends"
 
     (tmp_path / "keys").mkdir()
     guarded = web_with(tmp_path / "keys", sqlite_url, **EVERYTHING)
@@ -154,6 +157,7 @@ def test_keys_and_limits_are_described_only_where_they_are_on(tmp_path: Path, de
     assert {"401", "429"} <= set(submit["responses"])
     assert "RateLimit" in submit["responses"]["202"]["headers"]
     assert "403" in document["paths"]["/v1/downstreams"]["get"]["responses"]
+    assert not any("421" in route["responses"] for route in routes_of(document).values())
     assert document["paths"]["/health/live"]["get"]["security"] == []
 
 

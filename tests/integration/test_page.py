@@ -262,10 +262,11 @@ def test_a_job_is_cancelled_and_tried_again_once_however_often_the_button_is_pre
     ids=str,
 )
 def test_no_other_site_can_send_a_form(on_sqlite: Web, headers: dict[str, str]) -> None:
+    """What a browser says to be another site's is refused before the page (test_foreign_sites), the rest by it."""
     job_id = on_sqlite.accepted("echo")
     for path in ("/lanes/sample/pause", f"/jobs/{job_id}/cancel", "/sign-out"):
         answer = on_sqlite.client.post(path, headers=headers)
-        assert (answer.status_code, answer.mimetype) == (403, "text/html")
+        assert answer.status_code == 403
     assert on_sqlite.row(job_id).state == State.QUEUED
     assert "sample Idle" in read(on_sqlite)
 
@@ -273,17 +274,6 @@ def test_no_other_site_can_send_a_form(on_sqlite: Web, headers: dict[str, str]) 
 @pytest.mark.parametrize("headers", [OWN, {"Origin": "http://localhost", "Sec-Fetch-Site": "same-origin"}], ids=str)
 def test_its_own_forms_get_through(on_sqlite: Web, headers: dict[str, str]) -> None:
     assert on_sqlite.client.post("/lanes/sample/pause", headers=headers).status_code == 303
-
-
-def test_without_keys_a_name_that_somebody_points_here_opens_nothing(tmp_path: Path, sqlite_url: str) -> None:
-    web = Web(tmp_path, sqlite_url, public_url="https://jobs.example/base")
-    for host in ("localhost:8000", "127.0.0.1:8000", "[::1]:8000", "jobs.example"):
-        assert web.client.get("/", headers={"Host": host}).status_code == 200
-    for host in ("evil.example", "localhost.evil.example", "192.0.2.1"):
-        same = {"Host": host, "Origin": f"http://{host}", "Sec-Fetch-Site": "same-origin"}
-        assert web.client.get("/", headers=same).status_code == 403
-        assert web.client.post("/lanes/sample/pause", headers=same).status_code == 403
-    web.close()
 
 
 def test_pages_load_only_their_own_files_and_nothing_inline(on_sqlite: Web) -> None:

@@ -93,9 +93,9 @@ def without_estimates(document: dict[str, Any]) -> dict[str, Any]:
         {},
         {"Accept": "application/json"},
         {"Accept": "*/*", "User-Agent": "curl"},
-        {"Host": "tide.example"},
-        {"Host": "tide.example:80"},
-        {"Host": "tide.example:8443"},
+        {"Host": "tide.localhost"},
+        {"Host": "tide.localhost:80"},
+        {"Host": "tide.localhost:8443"},
         {"Host": "[::1]:8000"},
         {"If-None-Match": 'W/"0-unknown"'},
         {"If-None-Match": "*"},
@@ -169,7 +169,6 @@ def test_a_job_past_its_deadline_is_504_at_once(sides: Sides) -> None:
         ("/v1/jobs/{id}/", {}),
         ("/v1/jobs/01a214f1-a38d-72aa-b298-641c9ffd8ce6", {}),
         ("/v1/jobs/nonsense", {}),
-        ("/v1/jobs/{id}", {"Host": "no host"}),
     ],
     ids=str,
 )
@@ -194,7 +193,7 @@ def test_where_browsers_of_other_sites_may_ask_caches_know_that_it_matters_who_a
 
 @pytest.mark.parametrize("settings", [{"public_url": "https://api.example/tide"}])
 def test_links_are_under_the_public_url(sides: Sides) -> None:
-    short, long, is_short = sides.answers(f"/v1/jobs/{sides.web.accepted()}", {"Host": "10.0.0.1"})
+    short, long, is_short = sides.answers(f"/v1/jobs/{sides.web.accepted()}", {"Host": "127.0.0.9"})
     assert is_short
     assert_same(short, long)
     assert short.get_json()["links"]["self"].startswith("https://api.example/tide/v1/jobs/")
@@ -202,11 +201,11 @@ def test_links_are_under_the_public_url(sides: Sides) -> None:
 
 @pytest.mark.parametrize("settings", [{"trusted_proxies": ("127.0.0.1/32",)}])
 def test_a_trusted_proxys_headers_count(sides: Sides) -> None:
-    forwarded = {"X-Forwarded-Proto": "https", "X-Forwarded-Host": "api.example", "X-Forwarded-Prefix": "/tide"}
+    forwarded = {"X-Forwarded-Proto": "https", "X-Forwarded-Host": "api.localhost", "X-Forwarded-Prefix": "/tide"}
     short, long, is_short = sides.answers(f"/v1/jobs/{sides.web.accepted()}", forwarded)
     assert is_short
     assert_same(short, long)
-    assert short.get_json()["links"]["self"].startswith("https://api.example/tide/v1/jobs/")
+    assert short.get_json()["links"]["self"].startswith("https://api.localhost/tide/v1/jobs/")
 
 
 @pytest.mark.parametrize("settings", [{"auth": "keys"}])
@@ -251,7 +250,7 @@ def test_polls_count_against_the_limit_once(sides: Sides) -> None:
     "headers",
     [
         {},
-        {"Host": "tide.example:8443"},
+        {"Host": "tide.localhost:8443"},
         {"Job-Timeout": "30"},
         {"Job-Not-Before": "2020-01-01T00:00:00Z"},
         {"traceparent": "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"},
@@ -323,7 +322,7 @@ def test_a_key_gives_the_same_job_on_both_ways(sides: Sides) -> None:
         (SUBMIT, {**JSON, "Job-Timeout": "soon"}, b"1", 400),
         (SUBMIT, {**JSON, "Idempotency-Key": "ä"}, b"1", 400),
         (SUBMIT, {**JSON, "Webhook-Url": "http://127.0.0.1/"}, b"1", 422),
-        (SUBMIT, {**JSON, "Host": "no host"}, b"1", 400),
+        (SUBMIT, {**JSON, "Host": ""}, b"1", 400),
     ],
     ids=str,
 )
@@ -338,6 +337,7 @@ def test_a_refusal_is_flasks_to_tell(
     assert sides.web.count() == 0
 
 
+@pytest.mark.parametrize("settings", [{"cors_origins": ("https://app.example",)}])
 @pytest.mark.parametrize(
     ("headers", "content"),
     [({"Origin": "https://app.example"}, b"1"), ({}, b'"' + b"x" * 70_000 + b'"')],

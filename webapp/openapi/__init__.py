@@ -56,10 +56,10 @@ def openapi(app: Flask, gateway: Gateway, base_url: str) -> Node:
             if rule.endpoint == SUBMIT:
                 for each in operations:
                     path = rule.rule.replace("<operation>", each.name)
-                    paths[path] = {method.lower(): writer.route(submit_route(each), **submit_texts(each))}
+                    paths[path] = {method.lower(): writer.route(method, submit_route(each), **submit_texts(each))}
             else:
                 route = ROUTES[rule.endpoint]
-                written = writer.route(route, summary=view.split("\n")[0], parameters=_references(route))
+                written = writer.route(method, route, summary=view.split("\n")[0], parameters=_references(route))
                 paths.setdefault(_path(rule), {})[method.lower()] = written
     parameters = PARAMETERS | {
         "operation_name": operation_name("name", operations),
@@ -90,13 +90,13 @@ class _Writer:
         self.problems = Problems()
         self._settings = gateway.settings
 
-    def route(self, route: Route, **texts: object) -> Node:
+    def route(self, method: str, route: Route, **texts: object) -> Node:
         """One route as an Operation Object."""
         limits = limit_headers(self._settings, route.counted)
         answers = route.answers()
         for answer in answers.values():
             answer["headers"] = {**answer.get("headers", {}), **limits}
-        problems = route.problems(has_keys=self.has_keys, has_limit=bool(limits))
+        problems = route.problems(is_safe=method == "GET", has_keys=self.has_keys, has_limit=bool(limits))
         refused = self.problems.of({*problems, METHOD_NOT_ALLOWED}, limits)
         responses = answers | refused
         for status in answers.keys() & refused.keys():

@@ -30,13 +30,15 @@ class Route:
     counted: Literal["submits", "reads"] | None = None
     uses_database: bool = True
 
-    def problems(self, *, has_keys: bool, has_limit: bool) -> set[ProblemType]:
+    def problems(self, *, is_safe: bool, has_keys: bool, has_limit: bool) -> set[ProblemType]:
         """Every type of problem that this route answers with, but a wrong method."""
         refusals = set(self.refusals)
         if self.body:
             refusals |= {errors.BodyTooLarge, errors.UnsupportedBody}
         if has_keys and self.needs != "nothing":
             refusals |= {errors.Unauthorized, *([errors.Forbidden] if self.needs == "operator" else [])}
+        if not has_keys:
+            refusals |= {errors.UnknownHost, *([] if is_safe else [errors.Forbidden])}
         if has_limit:
             refusals.add(errors.TooFast)
         if self.uses_database:

@@ -5,13 +5,12 @@ from typing import Any, cast
 from flask import Blueprint, current_app
 
 from tidegate.instants import instant
-from webapp.page import answers, session, words
+from webapp.page import answers, words
 from webapp.page.board import Board
 from webapp.page.parts import OverviewParts
 
 routes = Blueprint("page", __name__)
 answers.register(routes)
-routes.before_request(session.check_address)
 for _filter in (words.duration, words.number, words.size, words.clock_time, words.day_time, words.state_of, instant):
     routes.add_app_template_filter(_filter)
 

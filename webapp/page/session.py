@@ -4,7 +4,6 @@ A session is a ticket signed with the key's hash (`tidegate.tickets`): it ends w
 browser. The API does not know the cookie, so nothing that a browser sends by itself moves anything there.
 """
 
-from ipaddress import ip_address
 from urllib.parse import urlsplit
 
 from flask import g, request
@@ -56,16 +55,6 @@ def end(response: AnyResponse) -> None:
     response.delete_cookie(COOKIE, path=_path(), secure=_is_secure(), httponly=True, samesite="Strict")
 
 
-def check_address() -> None:
-    """Without keys the page is for this machine: a name that somebody made point here must not open it in a browser
-    (DNS rebinding). Raises Forbidden."""
-    if gateway().doorkeeper is not None or not request.host:
-        return
-    host = urlsplit(f"//{request.host}").hostname or ""
-    if host != urlsplit(gateway().settings.public_url).hostname and not _is_loopback(host):
-        raise Forbidden("this page answers to localhost and to the host of TIDEGATE_PUBLIC_URL only")
-
-
 def check_origin() -> None:
     """Whether one of our own pages sent this form: browsers say so of every POST. Raises Forbidden."""
     site, sender = request.headers.get("Sec-Fetch-Site"), urlsplit(request.headers.get("Origin", "")).netloc
@@ -87,10 +76,3 @@ def _path() -> str:
 
 def _is_secure() -> bool:
     return request.is_secure or gateway().settings.public_url.startswith("https:")
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return host == "localhost" or host.endswith(".localhost") or ip_address(host).is_loopback
-    except ValueError:
-        return False
