@@ -16,6 +16,7 @@ from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError
 
 from config.broker_url import check_bell_url, check_broker_url
+from config.origins import check_origins
 from tidegate.durations import Duration, format_duration
 from tidegate.errors import ConfigurationError
 from tidegate.operations import MEGABYTE
@@ -67,7 +68,9 @@ class Settings(BaseSettings):
         (), description="Networks of proxies whose Forwarded headers are believed, by comma."
     )
     cors_origins: Annotated[tuple[str, ...], NoDecode] = Field(
-        (), description="Origins whose pages may call the API from a browser, by comma; * for all."
+        (),
+        description="Origins whose pages may call the API from a browser, by comma, such as https://app.example.com; "
+        "with keys also * for all.",
     )
     auth: Literal["off", "keys"] = Field(
         "off", description="off: everyone is the one client and operator, on loopback only. keys: API keys are needed."
@@ -162,6 +165,14 @@ class Settings(BaseSettings):
         if value and AnyUrl(value).scheme not in {"http", "https"}:
             raise ValueError("it must begin with http:// or https://")
         return value.rstrip("/")
+
+    @model_validator(mode="after")
+    def _check_origins(self) -> "Settings":
+        try:
+            check_origins(self.cors_origins, has_keys=self.auth == "keys")
+        except ValueError as error:
+            raise ValueError(f"TIDEGATE_CORS_ORIGINS: {error}") from None
+        return self
 
     @model_validator(mode="after")
     def _check_open_door(self) -> "Settings":

@@ -1,5 +1,7 @@
 """The HTTP face: `create_app()` and one module per resource. What it promises is the HTTP contract (README)."""
 
+import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import cache
@@ -9,6 +11,7 @@ from flask import Flask, Response, current_app, request
 from flask_cors import CORS
 from werkzeug.exceptions import BadRequest
 
+from config.origins import ANY
 from config.registry import load_registry
 from config.settings import Settings
 from config.webhook_keyring import load_keyring
@@ -124,7 +127,7 @@ def create_app(settings: Settings, database: Database | None = None) -> Flask:
     app.after_request(limits.tell)
     app.after_request(_secure)
     if settings.cors_origins:
-        CORS(app, origins=list(settings.cors_origins), expose_headers=list(EXPOSED_HEADERS), max_age=600)
+        CORS(app, origins=_exactly(settings.cors_origins), expose_headers=list(EXPOSED_HEADERS), max_age=600)
     app.wsgi_app = short_way.ShortWay(app.wsgi_app, app.extensions["tidegate"])  # type: ignore[method-assign]
     if settings.auth == "off":
         own = app.extensions["tidegate"].store.counts
@@ -171,6 +174,11 @@ def _gateway(settings: Settings, turns: Turns, database: Database | None) -> Gat
         submit_limit=ClientLimit(settings.submit_limit) if settings.submit_limit else None,
         poll_limit=ClientLimit(settings.poll_limit) if settings.poll_limit else None,
     )
+
+
+def _exactly(origins: Sequence[str]) -> "list[str | re.Pattern[str]]":
+    """For Flask-CORS, which takes a text with special characters, such as the brackets of IPv6, for an expression."""
+    return [origin if origin == ANY else re.compile(re.escape(origin) + r"\Z") for origin in origins]
 
 
 def _check_host() -> None:

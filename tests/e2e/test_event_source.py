@@ -15,7 +15,7 @@ from playwright.sync_api import Page
 
 from tests.support import chromium
 from tests.support.gateway import Gateway
-from tests.support.http_server import HttpServer, respond
+from tests.support.http_server import HttpServer, respond, serving
 from tests.support.processes import is_listening
 from tests.support.waiting import wait_until
 from tests.support.web_server import WebServer
@@ -36,9 +36,17 @@ _FOLLOW = """url => {
 
 
 @pytest.fixture(scope="module")
-def gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
-    """The stack with two web processes, for pages of any origin."""
-    settings = {"WEB_WORKERS": "2", "CORS_ORIGINS": "*", "HOLD_SECONDS": "2"}
+def site() -> Iterator[HttpServer]:
+    """Another site, with pages of its own."""
+    with serving() as server:
+        server.answer = respond(200, b"<!doctype html><title>a shop</title>", content_type="text/html")
+        yield server
+
+
+@pytest.fixture(scope="module")
+def gateway(tmp_path_factory: pytest.TempPathFactory, site: HttpServer) -> Iterator[Gateway]:
+    """The stack with two web processes, for pages of that site."""
+    settings = {"WEB_WORKERS": "2", "CORS_ORIGINS": site.url, "HOLD_SECONDS": "2"}
     stack = Gateway(tmp_path_factory.mktemp("gateway"), settings=settings)
     try:
         stack.start()
@@ -61,15 +69,12 @@ def _web_is_back(gateway: Gateway) -> None:
 
 
 @pytest.fixture(scope="module")
-def page() -> Iterator[Page]:
+def page(site: HttpServer) -> Iterator[Page]:
     """A page of another origin in a headless Chromium."""
-    site = HttpServer()
-    site.answer = respond(200, b"<!doctype html><title>a shop</title>", content_type="text/html")
     with chromium.launched() as browser:
         opened = browser.new_page()
         opened.goto(site.url)
         yield opened
-    site.close()
 
 
 def submit(gateway: Gateway, seconds: float, **headers: str) -> dict[str, Any]:

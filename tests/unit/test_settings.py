@@ -76,6 +76,21 @@ def test_without_an_environment_the_defaults_hold(tmp_path: Path) -> None:
         ("BROKER_URL", "sqs://?queues=tidegate-"),
         ("BELL_URL", "amqp://u:secret@host/"),
         ("BELL_URL", "redis://"),
+        ("CORS_ORIGINS", "https://*.example.com"),
+        ("CORS_ORIGINS", "https://app.example.com,https://*.example.com"),
+        ("CORS_ORIGINS", "https://app.*"),
+        ("CORS_ORIGINS", "https://(a|b).example.com"),
+        ("CORS_ORIGINS", r"https://.+\.example\.com$"),
+        ("CORS_ORIGINS", "https://[a-z].example.com"),
+        ("CORS_ORIGINS", "https://app.example.com/"),
+        ("CORS_ORIGINS", "https://app.example.com/path"),
+        ("CORS_ORIGINS", "https://App.example.com"),
+        ("CORS_ORIGINS", "https://app.example.com:443"),
+        ("CORS_ORIGINS", "https://u@app.example.com"),
+        ("CORS_ORIGINS", "app.example.com"),
+        ("CORS_ORIGINS", "null"),
+        ("CORS_ORIGINS", "*"),
+        ("CORS_ORIGINS", "*,https://app.example.com"),
         ("HOST", "0.0.0.0"),  # noqa: S104 - refused
         ("HOST", "10.1.2.3"),
         ("HOST", "example.org"),
@@ -141,6 +156,30 @@ def test_everyone_is_let_in_on_loopback_only(monkeypatch: pytest.MonkeyPatch, ho
     monkeypatch.setenv("TIDEGATE_HOST", host)
 
     assert read().host == host
+
+
+@pytest.mark.parametrize(
+    "origins",
+    ["https://app.example.com", "http://localhost:3000", "http://[::1]:3000", "https://xn--bcher-kva.example"],
+)
+def test_origins_are_given_as_browsers_send_them(monkeypatch: pytest.MonkeyPatch, origins: str) -> None:
+    monkeypatch.setenv("TIDEGATE_CORS_ORIGINS", f"{origins}, https://other.example")
+
+    assert read().cors_origins == (origins, "https://other.example")
+
+
+def test_with_keys_pages_of_all_origins_may_ask(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TIDEGATE_AUTH", "keys")
+    monkeypatch.setenv("TIDEGATE_CORS_ORIGINS", "*")
+
+    assert read().cors_origins == ("*",)
+
+
+def test_a_bad_origin_is_told_what_would_be_a_good_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TIDEGATE_CORS_ORIGINS", "https://App.example.com/")
+
+    with pytest.raises(ConfigurationError, match=r"write https://app\.example\.com"):
+        read()
 
 
 def test_modules_are_given_by_comma(monkeypatch: pytest.MonkeyPatch) -> None:
