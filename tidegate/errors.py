@@ -75,12 +75,18 @@ class InputFault:
     detail: str
 
 
-class InvalidInput(Refusal):
-    """The input breaks the operation's schema; `faults` has every reason."""
+MOST_FAULTS = 100
+"""So many are told of one input."""
 
-    def __init__(self, faults: Sequence[InputFault]) -> None:
-        super().__init__(f"{len(faults)} fault(s) in the input")
-        self.faults = tuple(faults)
+
+class InvalidInput(Refusal):
+    """The input breaks the operation's schema; `faults` has the first reasons, `count` says how many there are."""
+
+    def __init__(self, faults: Sequence[InputFault], count: int | None = None) -> None:
+        self.count = len(faults) if count is None else count
+        self.faults = tuple(faults[:MOST_FAULTS])
+        more = f"; these are the first {len(self.faults)}" if self.count > len(self.faults) else ""
+        super().__init__(f"{self.count} fault(s) in the input{more}")
 
 
 class InvalidHeader(Refusal):

@@ -8,19 +8,17 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, Literal
 
-import orjson
 from pydantic import TypeAdapter, ValidationError
-from pydantic_core import PydanticSerializationError, from_json
+from pydantic_core import PydanticSerializationError
 
 from tidegate.durations import parse_duration
-from tidegate.errors import ConfigurationError, InputFault, InvalidInput, MalformedBody, PermanentError, UnsupportedBody
+from tidegate.errors import ConfigurationError, PermanentError, UnsupportedBody
 from tidegate.operations import CONTENT_TYPE_LENGTH, MEGABYTE, Attempt, Body, Queue
 from tidegate.outcomes import ErrorCode, Failed, Outcome, Succeeded
 from tidegate.retry import RetryPolicy
+from tidegate.typed_input import is_json, parse
 
 JSON = "application/json"
-# pydantic reads these as numbers.
-_NOT_JSON = re.compile(rb"NaN|Infinity")
 _BY_POSITION = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
 
 
@@ -81,7 +79,7 @@ class PythonOperation:
 def succeeded(content: bytes, content_type: str) -> Succeeded:
     """A result, marked as JSON when it says so and really is."""
     media_type = content_type.partition(";")[0].strip().lower()
-    return Succeeded(content=content, content_type=content_type, is_json=_says_json(media_type) and _is_json(content))
+    return Succeeded(content=content, content_type=content_type, is_json=_says_json(media_type) and is_json(content))
 
 
 def operation(
@@ -143,25 +141,6 @@ def operation(
     return make
 
 
-def parse(params: TypeAdapter[Any], content: bytes) -> Any:
-    """JSON of a declared shape; raises MalformedBody, or InvalidInput with every fault and its JSON pointer."""
-    if _NOT_JSON.search(content) and not _is_json(content):
-        raise MalformedBody("NaN and Infinity are not JSON")
-    try:
-        return params.validate_json(content)
-    except ValidationError as error:
-        found = error.errors(include_url=False, include_input=False)
-        if any(fault["type"] == "json_invalid" for fault in found):
-            raise MalformedBody(found[0]["msg"]) from None
-        document = from_json(content)
-        raise InvalidInput(
-            [
-                InputFault(_pointer(fault["loc"], document), fault["msg"].removeprefix("Value error, "))
-                for fault in found
-            ]
-        ) from None
-
-
 def _hints_of(function: Callable[..., Any]) -> dict[str, Any]:
     try:
         return typing.get_type_hints(function, include_extras=True)
@@ -184,31 +163,5 @@ def _can_be_sent(body: Body) -> bool:
     )
 
 
-def _pointer(location: tuple[int | str, ...], document: Any) -> str:
-    """JSON pointer to where pydantic says; without what it adds that is no place, such as the branch of a union.
-
-    The last part of a place may be a member that is missing.
-    """
-    places: list[int | str] = []
-    for number, part in enumerate(location):
-        match document:
-            case dict() if part in document or number == len(location) - 1:
-                document = document.get(part)
-            case list() if isinstance(part, int) and part < len(document):
-                document = document[part]
-            case _:
-                continue
-        places.append(part)
-    return "".join("/" + str(place).replace("~", "~0").replace("/", "~1") for place in places)
-
-
 def _says_json(media_type: str) -> bool:
     return media_type == JSON or media_type.endswith("+json")
-
-
-def _is_json(content: bytes) -> bool:
-    try:
-        orjson.loads(content)
-    except orjson.JSONDecodeError:
-        return False
-    return True

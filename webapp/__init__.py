@@ -95,13 +95,12 @@ def create_app(settings: Settings, database: Database | None = None) -> Flask:
         page,
         proxies,
         short_way,
+        submitting,
         webhook_secrets,
     )
 
     app = Flask(__name__, static_folder=None)
     app.url_map.merge_slashes = False  # a wrong path is a 404, never a redirect
-    # One more than is taken: Werkzeug cuts a chunked body off there without a word, and the one byte tells.
-    app.config["MAX_CONTENT_LENGTH"] = settings.max_body + 1
     turns = Turns(app.wsgi_app, settings.web_threads)
     app.wsgi_app = turns  # type: ignore[method-assign]
     app.extensions["tidegate"] = _gateway(settings, turns, database)
@@ -124,6 +123,7 @@ def create_app(settings: Settings, database: Database | None = None) -> Flask:
     log_lines.register(app)
     app.before_request(_check_host)
     app.before_request(_raise_what_failed)
+    app.before_request(submitting.bound_body)
     app.after_request(limits.tell)
     app.after_request(_secure)
     if settings.cors_origins:

@@ -8,13 +8,23 @@ from typing import Annotated, Any
 import orjson
 from flask import Blueprint, Response, request
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
+from pydantic_core import from_json
 
-from tidegate.errors import InputFault, InvalidInput, InvalidQuery, MalformedBody, Refusal, TooFast, UnsupportedBody
+from tidegate.errors import (
+    MOST_FAULTS,
+    InputFault,
+    InvalidInput,
+    InvalidQuery,
+    MalformedBody,
+    Refusal,
+    TooFast,
+    UnsupportedBody,
+)
 from tidegate.job import Job
 from tidegate.job_document import job_path
 from tidegate.operations import Body
-from tidegate.python_operation import parse
 from tidegate.submission import Submission
+from tidegate.typed_input import parse
 from webapp import gateway, shapes
 from webapp.auth import caller
 from webapp.documents import absolute, job_document, json_answer
@@ -22,12 +32,14 @@ from webapp.errors import count_refusal, refusal_document
 from webapp.limits import count
 from webapp.numbers import WHOLE
 from webapp.submit_headers import KEY_PATTERN
-from webapp.submitting import traceparent, webhook, whole_body
+from webapp.submitting import SMALL_BODY, traceparent, webhook, whole_body
 
 routes = Blueprint("batch", __name__, url_prefix="/v1")
 
 MOST_JOBS = 1000
 NDJSON = "application/x-ndjson"
+# Of one item, and beyond any that can be right.
+_MOST_MEMBERS = 100
 
 
 class Item(BaseModel):
@@ -51,8 +63,18 @@ def submit(operation: str) -> Response:
     all_or_none = _all_or_none()
     submissions = list(_submissions(operation, client_id))
     answers = _submit_all(submissions) if all_or_none else _submit_each(submissions)
-    document: shapes.BatchAnswers = {"jobs": [_answer(answer) for answer in answers]}
+    document: shapes.BatchAnswers = {"jobs": [*_documents(answers)]}
     return json_answer(document, 202)
+
+
+def _documents(answers: Sequence[Job | Refusal]) -> Iterator[shapes.BatchAnswer]:
+    """What became of each. Of those that are faulty each is told its first fault, and all together a hundred."""
+    told = 0
+    for document in map(_answer, answers):
+        faults = document["problem"].get("errors", []) if document["problem"] else []
+        del faults[max(1, MOST_FAULTS - told) :]
+        told += len(faults)
+        yield document
 
 
 def _answer(answer: Job | Refusal) -> shapes.BatchAnswer:
@@ -90,7 +112,7 @@ def _submissions(operation: str, client_id: str) -> Iterator[Submission]:
     trace, told_to = traceparent(), webhook()
     if told_to:  # one header for all: a bad one is the request's fault, not that of each job
         gateway().jobs.webhook_door.check_url(told_to)
-    for number, item in enumerate(parse(_ITEMS, _as_array(whole_body()))):
+    for number, item in enumerate(_items(_as_array(whole_body()))):
         yield Submission(
             operation=operation,
             body=Body(content=_as_json(item.input, number), content_type="application/json"),
@@ -100,6 +122,22 @@ def _submissions(operation: str, client_id: str) -> Iterator[Submission]:
             traceparent=trace,
             webhook=told_to,
         )
+
+
+def _items(content: bytes) -> list[Item]:
+    """What is in the array; raises MalformedBody and InvalidInput. That no item has a million members is looked at
+    before pydantic does, which would make a fault of each."""
+    if len(content) > SMALL_BODY:
+        try:
+            given = from_json(content)
+        except ValueError:
+            given = None  # which is for pydantic to tell
+        for number, item in enumerate(given if isinstance(given, list) else []):
+            if isinstance(item, dict) and len(item) > _MOST_MEMBERS:
+                allowed = ", ".join(Item.model_fields)
+                raise InvalidInput([InputFault(f"/{number}", f"a job has {allowed}, nothing else")])
+    items: list[Item] = parse(_ITEMS, content)
+    return items
 
 
 def _all_or_none() -> bool:

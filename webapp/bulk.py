@@ -8,9 +8,9 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, TypeAdapter
 
 from tidegate.errors import JobAlreadyFinal, Refusal, UnsupportedBody
 from tidegate.job import Job
-from tidegate.python_operation import parse
 from tidegate.states import FINAL_STATES, OPEN_STATES, State
 from tidegate.store.listing import Filter
+from tidegate.typed_input import parse
 from webapp import gateway, shapes
 from webapp.auth import operator
 from webapp.documents import json_answer

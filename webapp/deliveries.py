@@ -9,8 +9,8 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, TypeAdapter
 from tidegate.delivery import Delivery, DeliveryState
 from tidegate.errors import DeliveryNotDue, UnknownDelivery, UnsupportedBody
 from tidegate.instants import instant
-from tidegate.python_operation import parse
 from tidegate.store.deliveries import DeliveryFilter
+from tidegate.typed_input import parse
 from webapp import gateway, webhook_shapes
 from webapp.auth import caller
 from webapp.documents import absolute, json_answer

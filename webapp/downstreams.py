@@ -18,12 +18,13 @@ from tidegate.errors import UnknownDownstream, UnsupportedBody
 from tidegate.forecast import LaneView
 from tidegate.instants import instant
 from tidegate.pacing import Rate
-from tidegate.python_operation import parse
 from tidegate.store.limits import UNLIMITED
+from tidegate.typed_input import parse
 from webapp import gateway, lane_shapes
 from webapp.auth import operator
 from webapp.documents import absolute, json_answer
 from webapp.numbers import WHOLE
+from webapp.submitting import whole_body
 
 routes = Blueprint("downstreams", __name__, url_prefix="/v1/downstreams")
 
@@ -101,7 +102,7 @@ def change(name: str) -> Response:
     operator()
     if request.mimetype not in _MERGE_PATCH:
         raise UnsupportedBody(f"send a JSON merge patch as {' or '.join(sorted(_MERGE_PATCH))}")
-    apply(name, read_change(request.get_data(cache=False)))
+    apply(name, read_change(whole_body()))
     return _answer(name)
 
 

@@ -134,7 +134,8 @@ def _http_error(error: HTTPException) -> Response:
 
 def _too_large(_error: HTTPException) -> Response:
     """Flask's own for a Content-Length that is too large, told as ours is."""
-    return _refused(errors.BodyTooLarge("the body is larger than any operation takes"))
+    most = (request.max_content_length or 0) - 1
+    return _refused(errors.BodyTooLarge(f"at most {most} bytes are taken here"))
 
 
 def _unreachable(error: Exception) -> Response:

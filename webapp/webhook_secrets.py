@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
 from tidegate.errors import UnknownSecret, UnsupportedBody
 from tidegate.instants import instant
-from tidegate.python_operation import parse
+from tidegate.typed_input import parse
 from tidegate.webhook_secrets import WebhookSecret
 from webapp import gateway, webhook_shapes
 from webapp.auth import caller

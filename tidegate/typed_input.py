@@ -1,0 +1,108 @@
+"""JSON of a declared shape, read at a bounded price: what is wrong with it is told a hundred times at the most."""
+
+import re
+from typing import Any
+
+import orjson
+from pydantic import TypeAdapter, ValidationError
+from pydantic_core import from_json
+
+from tidegate.errors import MOST_FAULTS, InputFault, InvalidInput, MalformedBody
+
+# pydantic reads these as numbers.
+_NOT_JSON = re.compile(rb"NaN|Infinity")
+_ERRORS = {"include_url": False, "include_input": False}
+# So much of one fault is told, of the place and of the reason.
+_LONGEST = 500
+# Of very many faults, the beginning of their list in which the first hundred are looked for.
+_BEGINNING = 1_000_000
+# pydantic keeps the whole place of each fault, name by name: 220 KB of one long name with 10,000 members took 1 GB.
+_SMALL = 16_384
+_LONG_NAME = re.compile(rb'"[^"]{256,}+"\s*:')
+_MOST_OF_PLACES = 64_000_000
+
+
+def parse(params: TypeAdapter[Any], content: bytes) -> Any:
+    """JSON of a declared shape; raises MalformedBody, or InvalidInput with the faults and their JSON pointers."""
+    if _NOT_JSON.search(content) and not is_json(content):
+        raise MalformedBody("NaN and Infinity are not JSON")
+    _check_names(content)
+    try:
+        return params.validate_json(content)
+    except ValidationError as error:
+        found = _first_of(error)
+        if any(fault["type"] == "json_invalid" for fault in found):
+            raise MalformedBody(found[0]["msg"]) from None
+        document = from_json(content)
+        faults = [InputFault(_pointer(fault["loc"], document), _reason(fault["msg"])) for fault in found]
+        raise InvalidInput(faults, error.error_count()) from None
+
+
+def is_json(content: bytes) -> bool:
+    """Whether it is, by the letter."""
+    try:
+        orjson.loads(content)
+    except orjson.JSONDecodeError:
+        return False
+    return True
+
+
+def _first_of(error: ValidationError) -> list[Any]:
+    """The first hundred. As Python objects all of them may be a gigabyte; as text they are a twelfth of it."""
+    if error.error_count() <= MOST_FAULTS:
+        return error.errors(**_ERRORS)
+    text = error.json(**_ERRORS, include_context=False)
+    beginning = from_json(text[:_BEGINNING], allow_partial=True)
+    whole = [fault for fault in beginning[:MOST_FAULTS] if "msg" in fault]
+    return whole or [{"type": "unknown", "loc": (), "msg": "the faults lie too deep to be told"}]
+
+
+def _check_names(content: bytes) -> None:
+    """Raises InvalidInput where the places of faults, if there are any, could be more than memory holds."""
+    if len(content) <= _SMALL or not (b'\\"' in content or _LONG_NAME.search(content)):
+        return
+    try:
+        document = from_json(content)
+    except ValueError:
+        return  # which is for pydantic to tell
+    if (content.count(b",") + 1) * _longest_place(document) > _MOST_OF_PLACES:
+        raise InvalidInput([InputFault("", "it has too many members below names as long as these")])
+
+
+def _longest_place(document: Any) -> int:
+    """How long the names above one value are together, at the most."""
+    longest, todo = 0, [(document, 0)]
+    while todo:
+        value, above = todo.pop()
+        longest = max(longest, above)
+        if isinstance(value, dict):
+            todo += [(below, above + len(name)) for name, below in value.items()]
+        elif isinstance(value, list):
+            todo += [(below, above) for below in value if isinstance(below, dict | list)]
+    return longest
+
+
+def _reason(message: str) -> str:
+    return _cut(message.removeprefix("Value error, "))
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= _LONGEST else text[: _LONGEST - 1] + "…"
+
+
+def _pointer(location: tuple[int | str, ...], document: Any) -> str:
+    """JSON pointer to where pydantic says; without what it adds that is no place, such as the branch of a union.
+
+    The last part of a place may be a member that is missing.
+    """
+    places: list[int | str] = []
+    for number, part in enumerate(location):
+        match document:
+            case dict() if part in document or number == len(location) - 1:
+                document = document.get(part)
+            case list() if isinstance(part, int) and part < len(document):
+                document = document[part]
+            case _:
+                continue
+        places.append(part)
+    return _cut("".join("/" + str(place).replace("~", "~0").replace("/", "~1") for place in places))
