@@ -1,7 +1,7 @@
 """Every deliberate error of Tidegate.
 
     TidegateError
-    ├── ConfigurationError        a setting or a file that can't be used; stops the start and names the place
+    ├── ConfigurationError        a setting, file or declaration that can't be used; stops the start and names the place
     ├── Refusal                   a request that is not taken; nothing was recorded
     │   ├── UnknownOperation
     │   ├── UnknownJob            also a job of another client: nobody learns that it exists
@@ -44,7 +44,11 @@ class TidegateError(Exception):
 
 
 class ConfigurationError(TidegateError):
-    """A setting or a file of settings can't be used. The message names it and says what would do."""
+    """Settings, a file or a declaration can't be used. Each fault is a line: the place, what is wrong, what would do."""
+
+    def __init__(self, *faults: str) -> None:
+        super().__init__("\n".join(faults))
+        self.faults = faults
 
 
 class Refusal(TidegateError):  # noqa: N818 - a refusal is an answer, and the glossary says so

@@ -6,12 +6,14 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
 from email.utils import parsedate_to_datetime
+from functools import lru_cache
 from typing import Any
 
 import httpcore2
 
 from tidegate import clock, tracing
 from tidegate.deadline_network import DeadlineBackend, ends_at
+from tidegate.http_url import parse_url
 from tidegate.operations import MEGABYTE, Attempt, Body, Queue
 from tidegate.outcomes import ErrorCode, Failed, Outcome, Refused, Succeeded, TryAgain
 from tidegate.python_operation import succeeded
@@ -21,6 +23,7 @@ from tidegate.tracing import Span
 CAPACITY_STATUSES = frozenset({429, 503})
 ERROR_BODY_BYTES = 4096
 ERROR_MESSAGE_LENGTH = 500
+_read_url = lru_cache(maxsize=256)(parse_url)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,12 +75,14 @@ class HttpOperation:
         span.note("http.request.method", self.method)
         headers = {**attempt.headers, **({"traceparent": span.traceparent} if span.traceparent else {})}
         try:
+            url = _read_url(self.expand(self.url))
             with (
                 ends_at(clock.monotonic() + attempt.time_left.total_seconds()),
                 _connections().stream(
                     self.method,
-                    self.expand(self.url),
-                    headers=self._headers_of(body, attempt.job_id, headers),
+                    # In parts, as it was checked: read once more as a text, it would lose some of them.
+                    httpcore2.URL(scheme=url.scheme, host=url.host, port=url.port, target=url.target),
+                    headers=[(b"host", url.host_field.encode()), *self._headers_of(body, attempt.job_id, headers)],
                     content=body.content,
                 ) as response,
             ):

@@ -18,6 +18,7 @@ from tidegate.delivery import DeliveryClaim, Sent
 from tidegate.egress import Egress
 from tidegate.guarded_network import GuardedBackend, NotPublicError
 from tidegate.http_operation import read_retry_after
+from tidegate.http_url import HttpUrl
 from tidegate.instants import instant
 from tidegate.job import Job, StoredBody
 from tidegate.job_document import Links, document_of
@@ -25,7 +26,7 @@ from tidegate.log_context import about, trace_id
 from tidegate.signatures import sign
 from tidegate.store.sending import SendingStore
 from tidegate.webhook_secrets import SecretStore
-from tidegate.webhook_url import WebhookUrl, check, parse
+from tidegate.webhook_url import check, parse
 
 log = logging.getLogger(__name__)
 
@@ -98,7 +99,7 @@ class Sender:
         started = clock.monotonic()
         timestamp = int(clock.now().timestamp())
         headers = {
-            "host": _host_field(url),
+            "host": url.host_field,
             "content-type": "application/json",
             "user-agent": "tidegate",
             "accept": "*/*",
@@ -123,7 +124,7 @@ class Sender:
             retry_after=read_retry_after(retry_after),
         )
 
-    def _post(self, url: WebhookUrl, headers: dict[str, str], body: bytes) -> tuple[int, str | None]:
+    def _post(self, url: HttpUrl, headers: dict[str, str], body: bytes) -> tuple[int, str | None]:
         """The answer's status and its Retry-After. A connection of its own, to the parts that were checked."""
         with (
             httpcore2.HTTPConnection(
@@ -216,11 +217,6 @@ def _told(status: int) -> str:
     if 300 <= status < 400:
         return "redirects are not followed"
     return "the receiver wants no more of this" if status == 410 else "the receiver did not take it"
-
-
-def _host_field(url: WebhookUrl) -> str:
-    host = f"[{url.host}]" if ":" in url.host else url.host
-    return host if url.port == {"http": 80, "https": 443}[url.scheme] else f"{host}:{url.port}"
 
 
 @cache

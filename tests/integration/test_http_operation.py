@@ -4,6 +4,7 @@ import logging
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import closing
 from datetime import timedelta
 from email.utils import format_datetime
 from typing import Any
@@ -70,6 +71,31 @@ def test_a_request_carries_the_jobs_id_as_its_idempotency_key(server: HttpServer
     assert request.headers["idempotency-key"] == JOB_ID
     assert (request.headers["x-a"], request.headers["traceparent"]) == ("1", "00")
     assert (request.headers["accept"], request.headers["user-agent"]) == ("*/*", "tidegate")
+
+
+@pytest.mark.parametrize("target", ["/a;v=1/b;w", "/?", "//a/../b", "/stra%C3%9Fe?q=a@b"])
+def test_a_url_goes_out_as_it_stands_in_the_file(server: HttpServer, target: str) -> None:
+    call(make_operation(server.url + target))
+
+    assert server.received[0].line == f"POST {target} HTTP/1.1"
+    assert server.received[0].headers["host"] == server.url.removeprefix("http://")
+
+
+def test_the_host_of_an_ipv6_address_stands_in_brackets() -> None:
+    with closing(HttpServer("::1")) as server:
+        url = server.url
+        assert isinstance(call(make_operation(url)), Succeeded)
+
+    assert url.startswith("http://[::1]:")
+    assert server.received[0].headers["host"] == url.removeprefix("http://")
+
+
+@pytest.mark.parametrize("url", ["http://user:pw@127.0.0.1:{port}/", "http://127.0.0.1:{port}/#part"])
+def test_what_would_be_left_out_of_a_url_is_a_final_failure_and_not_sent(server: HttpServer, url: str) -> None:
+    outcome = call(make_operation(url.format(port=server.url.rpartition(":")[2])))
+
+    assert isinstance(outcome, Failed)
+    assert server.received == []
 
 
 def test_a_header_of_the_file_takes_the_place_of_ours_whatever_its_case(server: HttpServer) -> None:

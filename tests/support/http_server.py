@@ -19,10 +19,12 @@ class Received:
 class HttpServer:
     """Takes connections until the end of the test. `answer` gets each request and writes to its socket."""
 
-    def __init__(self) -> None:
+    def __init__(self, host: str = "127.0.0.1") -> None:
         self.received: list[Received] = []
         self.answer: Callable[[socket.socket], None] = respond(200)
-        self._listener = socket.create_server(("127.0.0.1", 0))
+        self._host = f"[{host}]" if ":" in host else host
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        self._listener = socket.create_server((host, 0), family=family)
         self._connections: list[socket.socket] = []
         self._thread = threading.Thread(target=self._listen, daemon=True)
         self._thread.start()
@@ -30,7 +32,7 @@ class HttpServer:
     @property
     def url(self) -> str:
         """Of its root, without a slash at the end."""
-        return f"http://127.0.0.1:{self._listener.getsockname()[1]}"
+        return f"http://{self._host}:{self._listener.getsockname()[1]}"
 
     def close(self) -> None:
         """Cuts every connection off and refuses new ones."""
