@@ -2,7 +2,7 @@
 
 import re
 from datetime import timedelta
-from typing import Annotated, Any
+from typing import Annotated
 
 from pydantic import BeforeValidator
 
@@ -16,7 +16,7 @@ _UNITS = {
     "d": timedelta(days=1),
 }
 _PATTERN = re.compile(r"(\d{1,9}(?:\.\d{1,6})?)\s*(ms|s|m|h|d)?", re.ASCII)
-_LONGEST = timedelta(days=3650)
+LONGEST = timedelta(days=3650)
 
 
 def parse_duration(text: str) -> timedelta:
@@ -30,7 +30,7 @@ def parse_duration(text: str) -> timedelta:
             f'{text!r} is not a duration; write a number and a unit, such as "500ms", "15s", "2m", "1h", "7d"'
         )
     duration = float(match[1]) * _UNITS[match[2] or "s"]
-    if not timedelta(0) < duration <= _LONGEST:
+    if not timedelta(0) < duration <= LONGEST:
         raise ValueError(f"{text!r} is out of range: a duration is longer than nothing and at most ten years")
     return duration
 
@@ -44,13 +44,16 @@ def format_duration(duration: timedelta) -> str:
     return f"{whole}.{rest // MICROSECOND:06}".rstrip("0") + "s"
 
 
-def _from_setting(value: Any) -> Any:
-    if isinstance(value, bool):
-        raise ValueError("a duration is a number of seconds or a text such as '2m'")
-    if isinstance(value, int | float | str):
-        return parse_duration(str(value))
-    return value
+def read_duration(value: object) -> timedelta:
+    """A text as `parse_duration` reads it, a number of seconds, or a timedelta; ValueError for all else."""
+    if isinstance(value, timedelta):
+        if not timedelta(0) < value <= LONGEST:
+            raise ValueError(f"{value} is out of range: a duration is longer than nothing and at most ten years")
+        return value
+    if isinstance(value, bool) or not isinstance(value, int | float | str):
+        raise ValueError(f"{value!r} is not a duration; write a text such as '2m', or a number of seconds")
+    return parse_duration(str(value))
 
 
-Duration = Annotated[timedelta, BeforeValidator(_from_setting)]
+Duration = Annotated[timedelta, BeforeValidator(read_duration)]
 """A pydantic field that reads "2m" or a number of seconds."""

@@ -44,7 +44,7 @@ class TidegateError(Exception):
 
 
 class ConfigurationError(TidegateError):
-    """Settings, a file or a declaration can't be used. Each fault is a line: the place, what is wrong, what would do."""
+    """Settings, a file or a declaration can't be used. A fault is a line: the place, what is wrong, what would do."""
 
     def __init__(self, *faults: str) -> None:
         super().__init__("\n".join(faults))

@@ -1,25 +1,32 @@
 """The operation that is a typed Python function, and the decorator that makes one."""
 
 import inspect
-import re
-import typing
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 from pydantic import TypeAdapter, ValidationError
 from pydantic_core import PydanticSerializationError
 
-from tidegate.durations import parse_duration
-from tidegate.errors import ConfigurationError, PermanentError, UnsupportedBody
+from tidegate.declaration import (
+    check_choices,
+    check_name,
+    check_retry,
+    content_types_of,
+    max_body_of,
+    queue_of,
+    refuse,
+    signature_of,
+    timeouts_of,
+)
+from tidegate.errors import PermanentError, UnsupportedBody
 from tidegate.operations import CONTENT_TYPE_LENGTH, MEGABYTE, Attempt, Body, Queue
 from tidegate.outcomes import ErrorCode, Failed, Outcome, Succeeded
 from tidegate.retry import RetryPolicy
 from tidegate.typed_input import is_json, parse
 
 JSON = "application/json"
-_BY_POSITION = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,12 +90,14 @@ def succeeded(content: bytes, content_type: str) -> Succeeded:
 
 
 def operation(
+    function: None = None,
+    /,
     *,
     name: str | None = None,
     downstream: str | None = None,
-    queue: Queue = Queue.CPU,
-    timeout: str = "10m",
-    attempt_timeout: str | None = None,
+    queue: Queue | Literal["io", "cpu"] = Queue.CPU,
+    timeout: str | float | timedelta = "10m",
+    attempt_timeout: str | float | timedelta | None = None,
     retry: RetryPolicy | None = None,
     content_types: tuple[str, ...] | None = None,
     max_body: int | None = None,
@@ -99,56 +108,54 @@ def operation(
 
     The first argument's annotation decides what callers send: a pydantic model, dataclass or plain type is
     JSON of that shape; `Body` is the raw body. A second argument receives the Attempt. The annotation of
-    what it returns is the result's shape; a returned `Body` is passed on as it is. Durations as in "2m".
+    what it returns is the result's shape; a returned `Body` is passed on as it is. `queue`: "io" for what waits for the
+    network, "cpu" for what computes. Timeouts are "2m", a number of seconds or a timedelta.
     `paced="calls"`: the function makes many calls and asks `attempt.slot()` before each; else an attempt is one call.
-    Raises ConfigurationError for a function that can't be one.
+    Raises ConfigurationError, with file and line, for whatever can't be one.
     """
 
     def make(function: Callable[..., Any]) -> PythonOperation:
-        own_name = name or function.__name__
-        arguments = list(inspect.signature(function).parameters.values())
-        hints = _hints_of(function)
-        by_position = all(argument.kind in _BY_POSITION for argument in arguments)
-        if len(arguments) not in (1, 2) or not by_position or arguments[0].name not in hints:
-            raise ConfigurationError(
-                f"operation {own_name}: write it as def {own_name}(params: Params, attempt: Attempt) -> Result"
-            )
-        if not re.fullmatch(r"[a-zA-Z_][a-zA-Z0-9_-]{0,62}", own_name):
-            raise ConfigurationError(f"operation {own_name!r}: a name is made of letters, digits, _ and -, at most 63")
-        try:
-            whole, each = parse_duration(timeout), parse_duration(attempt_timeout or timeout)
-        except ValueError as error:
-            raise ConfigurationError(f"operation {own_name}: {error}") from None
-        takes_raw = hints[arguments[0].name] is Body
+        faults: list[str] = []
+        own_name = getattr(function, "__name__", "") if name is None else name
+        signature = signature_of(function, own_name, faults)
+        if signature is not None or name is not None:
+            check_name("name", own_name, faults)
+        if downstream is not None:
+            check_name("downstream", downstream, faults)
+        whole, each = timeouts_of(timeout, attempt_timeout, faults)
+        if retry is not None:
+            check_retry(retry, faults)
+        check_choices(admission, paced, signature, faults)
+        takes_raw = signature is None or signature.params is None
+        types = (() if takes_raw else (JSON,)) if content_types is None else content_types_of(content_types, faults)
+        most = (20 * MEGABYTE if takes_raw else MEGABYTE) if max_body is None else max_body_of(max_body, faults)
+        kind = queue_of(queue, faults)
+        if signature is None or faults:
+            refuse(function, own_name, faults)
+            return cast("PythonOperation", function)  # only where faults are collected, and nothing will run
         return PythonOperation(
             name=own_name,
             function=function,
-            params=None if takes_raw else TypeAdapter(hints[arguments[0].name]),
-            result=TypeAdapter(hints.get("return", Any) if hints.get("return") is not Body else Any),
-            wants_attempt=len(arguments) == 2,
-            content_types=content_types if content_types is not None else (() if takes_raw else (JSON,)),
+            params=signature.params,
+            result=signature.result,
+            wants_attempt=signature.wants_attempt,
+            content_types=types,
             description=inspect.cleandoc(function.__doc__ or ""),
             downstream=downstream or own_name,
-            queue=queue,
+            queue=kind,
             timeout=whole,
             attempt_timeout=each,
             retry=retry or RetryPolicy(),
             admission=admission,
             paced_by_calls=paced == "calls",
-            max_body=max_body or (20 * MEGABYTE if takes_raw else MEGABYTE),
+            max_body=most,
         )
 
+    if function is not None:
+        # Types forbid it, and people who do not check them write it.
+        refuse(function, getattr(function, "__name__", ""), ["write @operation(), with parentheses"])  # type: ignore[unreachable]
+        return cast("Any", function)
     return make
-
-
-def _hints_of(function: Callable[..., Any]) -> dict[str, Any]:
-    try:
-        return typing.get_type_hints(function, include_extras=True)
-    except NameError as error:
-        name = function.__name__
-        raise ConfigurationError(
-            f"operation {name}: write it as def {name}(params: Params, attempt: Attempt) -> Result; {error}"
-        ) from None
 
 
 def _can_be_sent(body: Body) -> bool:

@@ -1,7 +1,5 @@
 """Operations as Python functions: how they are declared, fed and judged."""
 
-from typing import Any
-
 import pytest
 from pydantic import BaseModel, Field, JsonValue
 
@@ -9,7 +7,7 @@ from tidegate.errors import (
     ConfigurationError,
     UnknownOperation,
 )
-from tidegate.operations import Attempt, Limits, Registry
+from tidegate.operations import Limits, Registry
 from tidegate.python_operation import operation
 
 
@@ -47,26 +45,6 @@ class Tree(BaseModel):
 
 def _tree(params: Tree) -> int:
     return 0
-
-
-def test_what_cannot_be_an_operation_is_refused_with_how_to_write_it() -> None:
-    def no_argument() -> None: ...
-    def three(a: int, b: int, c: int) -> None: ...
-    def untyped(a) -> None: ...  # type: ignore[no-untyped-def]
-    def keyword_only(a: int, *, attempt: Attempt) -> None: ...
-    def starred(*a: int) -> None: ...
-    def mapped(**a: int) -> None: ...
-    def unresolved(a: "Nowhere") -> None: ...  # type: ignore[name-defined] # noqa: F821
-
-    for function in (no_argument, three, untyped, keyword_only, starred, mapped, unresolved):
-        with pytest.raises(ConfigurationError, match=f"operation {function.__name__}: write it as def"):
-            operation()(function)
-
-
-@pytest.mark.parametrize("options", [{"timeout": "soon"}, {"attempt_timeout": "0s"}, {"name": "Not/A Name"}])
-def test_a_bad_option_is_a_configuration_error_that_names_the_operation(options: dict[str, Any]) -> None:
-    with pytest.raises(ConfigurationError, match="operation"):
-        operation(**options)(_tree)
 
 
 def test_two_operations_of_one_name_are_refused() -> None:
