@@ -8,13 +8,14 @@ from datetime import timedelta
 import pytest
 from sqlalchemy import text
 
-from tests.support.jobs import change_lane, open_lane, release, submit, submit_many
+from tests.support.jobs import LANE, WORKER, change_lane, open_lane, release, submit, submit_many
 from tests.support.operations import echo
 from tests.support.running import runner_of
 from tidegate.database import Database
 from tidegate.operations import Body
 from tidegate.runner import Runner
 from tidegate.store import Store
+from tidegate.store.followers import followed
 from tidegate.sweep import sweep
 
 pytestmark = pytest.mark.usefixtures("each_way")
@@ -26,6 +27,9 @@ _HOT = 5
 # A lane's row, what is out, its jobs, the release; or a look at all of it, and the release.
 _HOT_OF_WAY = {"locked": 4, "few": 2}
 _PLANNED_ANEW = 5
+_OUT = 600
+# Each look reads what is out at most twice for each table and index on its way.
+_FOR_EACH = 8
 # A lane's look at 8 jobs, and some index entries of rows that were moved.
 _FEW = 1_000
 _READ = """
@@ -80,6 +84,57 @@ def test_no_step_of_a_job_reads_what_waits_in_a_lane_that_rests(store: Store, *,
     _run_one(store, runner)
 
     assert _rows_read(store) - before < _FEW
+
+
+@pytest.mark.parametrize("analyzed", [False, True])
+def test_what_is_out_is_counted_in_one_pass(store: Store, *, analyzed: bool) -> None:
+    """Whatever the statistics say: neither where nothing was out when they were made, nor where they were never made.
+    Half of it are calls, and the others follow one each."""
+    open_lane(store, size=1, concurrency=_OUT // 2, call_seconds=0.1)
+    runner = runner_of(store, echo)
+    _look_at_what_is_out(store)
+    for _ in range(_UNTIL_PLANS_ARE_KEPT):
+        _run_one(store, runner)
+        _look_at_what_is_out(store)
+    if analyzed:
+        with store.database.single_write() as connection:
+            connection.execute(text("ANALYZE"))
+    held = store.lanes.held().get(LANE, 0)
+    _let_out(store, _OUT)
+    assert store.lanes.held()[LANE] == held + _OUT // 2
+    before = _rows_read(store)
+
+    _look_at_what_is_out(store)
+
+    assert _rows_read(store) - before < 4 * _FOR_EACH * _OUT
+
+
+def _look_at_what_is_out(store: Store) -> None:
+    """The four that ask for it: the gate, who may be followed, the page, the sampler."""
+    submit(store)
+    release(store)
+    with store.database.writing() as connection:
+        followed(store.database, connection, LANE, 5)
+    store.lanes.held()
+    store.samples.take()
+
+
+def _let_out(store: Store, number: int) -> None:
+    """So many attempts are out, claimed by a worker that lives; every other one follows the one before it."""
+    with store.database.single_write() as connection:
+        connection.execute(
+            text(
+                """
+                INSERT INTO attempts (job_id, fence, downstream, queue, released_at, slot_at, claimed_at, worker,
+                                      ends_at, place_until, follows_job, follows_fence)
+                SELECT CAST(lpad(to_hex(i), 32, '0') AS uuid), 1, :lane, 'io', i, i, i, :worker, :never, :never,
+                       CASE i % 2 WHEN 1 THEN CAST(lpad(to_hex(i - 1), 32, '0') AS uuid) END,
+                       CASE i % 2 WHEN 1 THEN 1 END
+                FROM generate_series(0, :number - 1) AS numbers(i)
+                """
+            ),
+            {"lane": LANE, "worker": WORKER, "never": 9 * 10**15, "number": number},
+        )
 
 
 def test_hot_statements_are_not_planned_at_each_call(store: Store, each_way: str) -> None:

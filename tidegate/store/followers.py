@@ -13,7 +13,7 @@ from tidegate.database import Database, Within
 from tidegate.models import attempts
 from tidegate.operations import Queue
 from tidegate.prepared import Prepared
-from tidegate.store.places import Lane, follows_open_call, is_held, is_lost
+from tidegate.store.places import Lane, is_among_followers, is_held, is_lost
 
 # With calls that take longer, the gap between two of them is small, and a thread would wait for it for long.
 _QUICK_SECONDS = 0.5
@@ -46,10 +46,13 @@ def followed(database: Database, within: Within, name: str, limit: int) -> Seque
 
 def _followed() -> Any:
     follower = attempts.alias("follower")
-    has_follower = (
+    # Its first follower and not whether there is one: of an EXISTS PostgreSQL would make a join, which may go through
+    # all followers for each call.
+    its_follower = (
         select(follower.c.job_id)
         .where(follower.c.follows_job == attempts.c.job_id, follower.c.follows_fence == attempts.c.fence)
-        .exists()
+        .limit(1)
+        .scalar_subquery()
     )
     return (
         select(attempts.c.job_id, attempts.c.fence)
@@ -59,8 +62,8 @@ def _followed() -> Any:
             attempts.c.queue == Queue.IO,
             is_held(attempts),
             ~is_lost(),
-            ~follows_open_call(),
-            ~has_follower,
+            ~is_among_followers(),
+            its_follower.is_(None),
         )
         .order_by(attempts.c.released_at)
         .limit(bindparam("most", type_=Integer))
