@@ -1,1 +1,1 @@
-"""Is anything lost, doubled or left behind when everything may die? Faults from a seed, under steady load."""
+"""Is anything lost, doubled or left behind when everything may die or stand still? Faults from a seed, under load."""

@@ -7,6 +7,7 @@ import sys
 import tempfile
 from pathlib import Path
 
+from benchmarks.chaos.faults import Kind
 from benchmarks.chaos.report import table
 from benchmarks.chaos.trial import run
 from tests.support import run as test_run
@@ -20,6 +21,7 @@ def main() -> int:
     parser.add_argument("--faults", type=int, default=100)
     parser.add_argument("--gap", type=float, default=5.0, help="seconds between two faults on average (%(default)s)")
     parser.add_argument("--database", choices=("sqlite", "postgresql"), default="sqlite")
+    parser.add_argument("--only", nargs="+", type=_kind, default=(), metavar="KIND", help=", ".join(Kind.__members__))
     parser.add_argument("--out", type=Path, default=Path("data/benchmarks/chaos"), help="(default: %(default)s)")
     arguments = parser.parse_args()
     seed = arguments.seed if arguments.seed is not None else random.SystemRandom().randrange(10**6)
@@ -34,6 +36,7 @@ def main() -> int:
             faults=arguments.faults,
             gap_seconds=arguments.gap,
             database=arguments.database,
+            only=arguments.only,
             say=lambda line: print(line, flush=True),
         )
     finally:
@@ -43,6 +46,10 @@ def main() -> int:
     kept.write_text(json.dumps(report.as_json(), indent=1) + "\n")
     print(f"\n{table(report)}\n\n{kept}")
     return 0 if report.is_clean else 1
+
+
+def _kind(name: str) -> Kind:
+    return Kind[name.upper()] if name.upper() in Kind.__members__ else Kind(name)
 
 
 if __name__ == "__main__":

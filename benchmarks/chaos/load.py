@@ -1,4 +1,4 @@
-"""Callers: steady submits, polls that hold every answer against the contract, now and then a cancel."""
+"""Callers: steady submits, polls that hold every answer against the contract, now and then a cancel or an erasure."""
 
 import http.client
 import json
@@ -16,6 +16,8 @@ _SUBMITTERS = 8
 _POLLERS = 3
 _POLLED = 300  # the newest jobs are the ones that are asked for
 _SHORT_SHARE, _CANCEL_SHARE = 0.06, 0.04
+_ERASE_SHARE = 0.5  # of those that were cancelled: at once, while a message of it may still travel
+_KEY_SHARE, _MOST_TRIES, _BETWEEN_TRIES_SECONDS = 0.3, 5, 0.5  # with an Idempotency-Key a submit is tried again
 _SHARES = {"paced": 40, "free": 25, "compute": 12, "steps": 23}
 _STATUS = {202: {"queued", "running"}, 200: {"succeeded"}, 504: {"expired"}, 502: {"failed"}, 410: {"cancelled"}}
 _CLOCK_SLACK_SECONDS = 0.05
@@ -31,6 +33,8 @@ class Accepted:
     seconds: float  # until the 202
     is_short: bool
     cancelled_at: float | None = None  # when it was told so, seconds since 1970
+    may_be_erased: bool = False  # that was asked
+    is_erased: bool = False  # and answered
     final: str | None = None
     final_at: float = 0.0  # when the first such answer had come
 
@@ -80,15 +84,25 @@ class Load:
         self._stopped.wait(random.expovariate(self.per_second / _SUBMITTERS))
         operation = random.choices(list(_SHARES), weights=list(_SHARES.values()))[0]
         is_short = random.random() < _SHORT_SHARE
-        headers = {"Job-Timeout": str(random.choice((1, 2)))} if is_short else {}
+        # The trace names the submit: whatever its answers were, it makes one job.
+        headers = {"traceparent": f"00-{random.getrandbits(128) | 1:032x}-{random.getrandbits(64) | 1:016x}-01"}
+        if is_short:
+            headers["Job-Timeout"] = str(random.choice((1, 2)))
+        has_key = random.random() < _KEY_SHARE
+        if has_key:
+            headers["Idempotency-Key"] = f"{random.getrandbits(64):x}"
         body = {"compute": {"milliseconds": random.randint(50, 200)}, "steps": {"count": random.randint(4, 20)}}
-        began = time.time()
-        answer = caller.ask("POST", f"/v1/operations/{operation}/jobs", body.get(operation, {}), headers)
-        seconds = time.time() - began
-        if answer.status != 202:
+        for _ in range(_MOST_TRIES if has_key else 1):
+            began = time.time()
+            answer = caller.ask("POST", f"/v1/operations/{operation}/jobs", body.get(operation, {}), headers)
+            seconds = time.time() - began
+            if answer.status == 202:
+                break
             self.refused[f"{answer.why} ({'1 or 2 s' if is_short else '5 min'} to the deadline)"] += 1
             if answer.status not in {0, 503}:
                 self.broken.append(f"a submit was answered {answer.why}")
+            self._stopped.wait(_BETWEEN_TRIES_SECONDS if has_key else 0)
+        else:
             return
         job = Accepted(
             id=answer.document["id"], operation=operation, submitted_at=began, seconds=seconds, is_short=is_short
@@ -103,8 +117,18 @@ class Load:
         self.polls[f"cancel {answer.why}"] += 1
         if answer.status == 200:
             job.cancelled_at = time.time()
+            if caller.random.random() < _ERASE_SHARE:
+                self._erase(caller, job)
         elif answer.status not in {0, 202, 409, 503}:
             self.broken.append(f"{job.id}: a cancel was answered {answer.why}")
+
+    def _erase(self, caller: "Caller", job: Accepted) -> None:
+        job.may_be_erased = True
+        answer = caller.ask("DELETE", f"/v1/jobs/{job.id}")
+        self.polls[f"delete {answer.why}"] += 1
+        job.is_erased = answer.status == 204
+        if answer.status not in {0, 204, 503}:
+            self.broken.append(f"{job.id}: to erase it, which was cancelled, was answered {answer.why}")
 
     def _poll(self, caller: "Caller") -> None:
         self._stopped.wait(caller.random.uniform(0, 0.1))
@@ -117,7 +141,7 @@ class Load:
         ended = time.time()
         self.polls[answer.why] += 1
         if answer.state is None:
-            if answer.status not in {0, 503}:
+            if answer.status not in {0, 503} and not (answer.status == 404 and job.may_be_erased):
                 self.broken.append(f"{job.id}: a poll was answered {answer.why}")
             return
         self._judge(job, answer, began, ended)
@@ -171,7 +195,7 @@ class Caller:
         except (OSError, http.client.HTTPException) as error:
             self._connection.close()
             return Answer(status=0, why=type(error).__name__)
-        document = json.loads(content_of_answer)
+        document = json.loads(content_of_answer or b"{}")
         name = str(document.get("type", "")).rpartition(":")[2]
         return Answer(
             status=answer.status,

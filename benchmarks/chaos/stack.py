@@ -21,10 +21,11 @@ from tests.support.waiting import wait_until
 LEASE_SECONDS = 5
 GRACE_SECONDS = 3
 RATE_PER_SECOND = 60
+QUOTA_PER_HOUR = 100_000  # never used up: what is looked at is whether it forgets a call
 CONCURRENCY = 16
 OPERATIONS = f"""
 [downstreams.paced]
-rate = "{RATE_PER_SECOND}/s"
+rate = ["{RATE_PER_SECOND}/s", "{QUOTA_PER_HOUR}/h"]
 concurrency = {CONCURRENCY}
 
 [operations.paced]
@@ -40,27 +41,35 @@ attempt_timeout = "5s"
 retry = {{ attempts = 5, delay = "200ms", max_delay = "2s" }}
 """
 WEB, BROKER, DATABASE = "web", "broker", "database"
+WORKERS = ("io-1", "io-2", "io-3", "cpu-1")
+STEWARDS = ("steward-1", "steward-2")
 
 
 @dataclass
 class Member:
-    """One process of the stack; `wires` are its own ways to the broker and the database, if it has such."""
+    """One process of the stack; `wires` are its own ways to the broker and the database, if it has such.
+
+    `pids`: of its main process, one for each start.
+    """
 
     name: str
     process: ChildProcess
     wires: dict[str, Proxy] = field(default_factory=dict)
     server: Valkey | postgresql.Server | None = None
+    pids: set[int] = field(default_factory=set)
 
     def start(self) -> None:
         """Starts it, after whatever is left of it was killed; of servers, waits until they answer."""
         self.process.kill()
         (self.server or self.process).start()
+        self.pids.add(self.process.pid)
 
 
 class Stack:
     """Valkey, web, two stewards, three io workers, a cpu worker with two children, a downstream, the database.
 
-    One worker of each queue and one steward reach broker and database only through wires of their own.
+    One worker of each queue and one steward reach broker and database only through wires of their own; the other
+    workers reach the broker so.
     """
 
     def __init__(self, folder: Path, database: str) -> None:
@@ -84,8 +93,9 @@ class Stack:
         self._add(WEB, "webapp")
         self._add("steward-1", "tasks.steward")
         self._add("steward-2", "tasks.steward", wired=True)
-        for number in (1, 2, 3):
-            self._add(f"io-{number}", *worker_arguments("tasks.app", f"io-{number}", "io"), wired=number == 1)
+        self._add("io-1", *worker_arguments("tasks.app", "io-1", "io"), wired=True)
+        for name in ("io-2", "io-3"):
+            self._add(name, *worker_arguments("tasks.app", name, "io"), wired_to_broker=True)
         self._add("cpu-1", *worker_arguments("tasks.app", "cpu-1", "cpu", pool="prefork", size=2), wired=True)
 
     def start(self) -> None:
@@ -130,16 +140,16 @@ class Stack:
                 continue
         return found
 
-    def _add(self, name: str, *module: str, wired: bool = False) -> None:
+    def _add(self, name: str, *module: str, wired: bool = False, wired_to_broker: bool = False) -> None:
         wires = {}
         broker_url, database_url = self.broker.url, self.database_url
-        if wired:
+        if wired or wired_to_broker:
             wires[BROKER] = Proxy(self.broker.port)
             broker_url = f"redis://127.0.0.1:{wires[BROKER].port}/0"
-            if DATABASE in self.members:
-                url = make_url(database_url)
-                wires[DATABASE] = Proxy(url.port or 5432)
-                database_url = url.set(port=wires[DATABASE].port).render_as_string(hide_password=False)
+        if wired and DATABASE in self.members:
+            url = make_url(database_url)
+            wires[DATABASE] = Proxy(url.port or 5432)
+            database_url = url.set(port=wires[DATABASE].port).render_as_string(hide_password=False)
         self._wires += wires.values()
         settings = {
             "TIDEGATE_DATA": str(self.folder),

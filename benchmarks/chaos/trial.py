@@ -4,22 +4,25 @@ import math
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from random import Random
 from typing import Any
 
-from benchmarks.chaos.checks import Books, Violations, held_places, live_workers, open_jobs
-from benchmarks.chaos.faults import Fault, Hand, await_whole, plan
+from benchmarks.chaos.books import Books
+from benchmarks.chaos.checks import Violations, await_living, await_nothing_left, open_jobs
+from benchmarks.chaos.faults import Hand, Kind, Struck, await_whole, plan
 from benchmarks.chaos.load import Accepted, Load
-from benchmarks.chaos.stack import DATABASE, LEASE_SECONDS, WEB, running
+from benchmarks.chaos.stack import DATABASE, LEASE_SECONDS, STEWARDS, WEB, WORKERS, running
 from tests.support.waiting import wait_until
 from tidegate.database import UNREACHABLE, Database
 
 _HEALED_WITHIN_SECONDS = 120
 _NONE_ACCEPTED_SECONDS = 120
-_WORKERS = 4
+# A call whose process died keeps its place for its attempt timeout and 2 s.
+_FREED_WITHIN_SECONDS = 30
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,12 +59,13 @@ def run(
     faults: int,
     database: str,
     gap_seconds: float = 5.0,
+    only: Sequence[Kind] = (),
     say: Callable[[str], None] = lambda _: None,
 ) -> Report:
-    """At least so many jobs under so many faults, `gap_seconds` between two on average."""
+    """At least so many jobs under so many faults, `gap_seconds` between two on average, `only` of these kinds."""
     random = Random(seed)  # noqa: S311 - to be repeated
     with running(folder, database) as stack:
-        hand = Hand(stack, plan(random, faults, database=database, gap_seconds=gap_seconds))
+        hand = Hand(stack, plan(random, faults, database=database, gap_seconds=gap_seconds, only=only))
         # A quarter more than is wanted: while the door is shut nothing is accepted.
         load = Load(stack.port, seed, per_second=1.25 * jobs / (faults * gap_seconds))
         began = time.time()
@@ -77,10 +81,11 @@ def run(
         try:
             await_end(opened)
             took = time.time() - healed_at
-            say(f"every job is final after {took:.1f} s")
-            ghosts = _ghosts(opened)
+            say(f"{open_jobs(opened)} jobs are open after {took:.1f} s")
+            running_now = {"workers": len(WORKERS), "stewards": len(STEWARDS)}
+            ghosts = await_living(opened, running_now, timeout_seconds=2 * LEASE_SECONDS + 5)
+            books = Books(opened, stack, load, hand.struck)  # before the end, which hands back what was left behind
             left = stack.stop()
-            books = Books(opened, stack, load)
             return Report(
                 seed=seed,
                 database=database,
@@ -95,7 +100,7 @@ def run(
                 violations={
                     **books.violations(),
                     "nothing dies by itself": hand.unexplained,
-                    "no worker counts that is gone": ghosts,
+                    "only the living count": ghosts,
                     "SIGTERM ends everything and leaves nothing": left,
                 },
             )
@@ -119,44 +124,26 @@ def _await_another(load: Load) -> None:
 
 
 def await_end(database: Database) -> None:
-    def count(of: Callable[[Database], int]) -> int:
+    """Waits until everything is over, no longer than it may take: what is left, the books will name."""
+
+    def is_over() -> bool:
         try:
-            return of(database)
+            return open_jobs(database) == 0
         except UNREACHABLE:
-            return -1
+            return False
 
-    wait_until(
-        lambda: count(open_jobs) == 0,
-        description="every job is final",
-        timeout_seconds=_HEALED_WITHIN_SECONDS,
-    )
-    # A call whose process died keeps its place for its attempt timeout and 2 s.
-    try:
-        wait_until(lambda: count(held_places) == 0, description="every place is free", timeout_seconds=30)
-    except AssertionError:
-        return  # the books will name them
-
-
-def _ghosts(database: Database) -> list[str]:
-    try:
-        wait_until(
-            lambda: live_workers(database) == _WORKERS,
-            description=f"{_WORKERS} workers count",
-            timeout_seconds=2 * LEASE_SECONDS + 5,
-        )
-    except AssertionError:
-        return [f"{live_workers(database)} workers count and {_WORKERS} run"]
-    return []
+    with suppress(AssertionError):
+        wait_until(is_over, description="every job is final", timeout_seconds=_HEALED_WITHIN_SECONDS)
+    await_nothing_left(database, timeout_seconds=_FREED_WITHIN_SECONDS)
 
 
 def _told(seconds: float) -> str:
     return f"{datetime.fromtimestamp(seconds, UTC):%H:%M:%S.%f}"[:-3]
 
 
-def _submits(load: Load, struck: Sequence[tuple[float, float, Fault]]) -> dict[str, Any]:
+def _submits(load: Load, struck: Sequence[Struck]) -> dict[str, Any]:
     """Times to the 202; `undisturbed`: while web server and database were whole, whatever else was broken."""
-    # A frozen process may hold SQLite's write lock, for which everybody waits: counted as a fault of the database.
-    closed = [(begin, end) for begin, end, fault in struck if _touches_door(fault)]
+    closed = [(begin, end) for begin, end, fault in struck if fault.hurts & {WEB, DATABASE}]
 
     def is_disturbed(job: Accepted) -> bool:
         return any(begin <= job.submitted_at + job.seconds and job.submitted_at <= end + 1 for begin, end in closed)
@@ -170,10 +157,6 @@ def _submits(load: Load, struck: Sequence[tuple[float, float, Fault]]) -> dict[s
         "undisturbed": len(undisturbed),
         "undisturbed milliseconds": _quantiles(undisturbed),
     }
-
-
-def _touches_door(fault: Fault) -> bool:
-    return fault.target in {WEB, DATABASE}
 
 
 def _quantiles(seconds: Sequence[float]) -> dict[str, float]:

@@ -1,4 +1,5 @@
-"""The short form of benchmarks/chaos: whatever is killed, frozen or cut off, nothing is lost and nothing doubled."""
+"""The short form of benchmarks/chaos: whatever is killed, frozen, cut off, slow or locked, nothing is lost, doubled or
+left behind."""
 
 import json
 from pathlib import Path
@@ -10,6 +11,7 @@ from benchmarks.chaos.trial import run
 from tests.support import postgresql
 
 SEED = 20261123
+FAULTS = 15  # each kind at least once
 
 
 @pytest.mark.timeout(400)
@@ -18,8 +20,8 @@ def test_nothing_is_lost_whatever_is_killed(database: str, tmp_path: Path) -> No
     """`python -m benchmarks.chaos` does it for longer; what a failure prints names the jobs, and the logs lie there."""
     if database == "postgresql" and postgresql.find_binaries() is None:
         pytest.skip(postgresql.NOT_FOUND)
-    report = run(tmp_path / "stack", seed=SEED, jobs=300, faults=12, gap_seconds=2.0, database=database)
+    report = run(tmp_path / "stack", seed=SEED, jobs=300, faults=FAULTS, gap_seconds=2.0, database=database)
     told = f"{table(report)}\n{json.dumps([report.struck, report.stories], indent=1)}\nlogs: {tmp_path}"
     assert report.is_clean, told
-    assert sum(report.faults.values()) == 12
+    assert sum(report.faults.values()) == FAULTS
     assert report.figures["states"]["succeeded"] > 200

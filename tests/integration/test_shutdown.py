@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.chaos.checks import Books
+from benchmarks.chaos.books import Books
 from benchmarks.chaos.load import Load
 from benchmarks.chaos.stack import GRACE_SECONDS, Stack, running
 from benchmarks.chaos.trial import await_end

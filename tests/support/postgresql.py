@@ -10,9 +10,10 @@ import subprocess
 import time
 import uuid
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
+import psutil
 import psycopg
 from psycopg import sql
 
@@ -102,6 +103,20 @@ class Server:
     def kill(self) -> None:
         """kill -9 of the postmaster; its other processes notice and end. The next start recovers from the log."""
         self.process.kill()
+
+    def freeze(self) -> None:
+        """SIGSTOP for all of its processes, each of which is a session of its own; first for the one that forks."""
+        self.process.freeze()
+        for child in psutil.Process(self.process.pid).children(recursive=True):
+            with suppress(psutil.NoSuchProcess):
+                child.suspend()
+
+    def thaw(self) -> None:
+        """SIGCONT for all of them."""
+        for child in psutil.Process(self.process.pid).children(recursive=True):
+            with suppress(psutil.NoSuchProcess):
+                child.resume()
+        self.process.thaw()
 
     def make_database(self) -> str:
         """URL of a new, migrated database."""

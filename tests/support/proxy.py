@@ -1,23 +1,26 @@
-"""A TCP proxy between two parts, for what goes wrong with networks: it stalls, cuts and refuses."""
+"""A TCP proxy between two parts, for what goes wrong with networks: it is slow, stalls, cuts and refuses."""
 
 import contextlib
 import select
 import socket
 import ssl
 import threading
+import time
 from types import TracebackType
 from typing import Self
 
 
 class Proxy:
-    """Forwards a loopback port to another one. `stall()` accepts and swallows, `cut()` ends what is open,
-    `refuse()` closes the door; `forward()` makes all of it good again, for new connections."""
+    """Forwards a loopback port to another one. `slow()` hands everything on late, `stall()` accepts and swallows,
+    `cut()` ends what is open, `refuse()` closes the door; `forward()` makes all of it good again, for new connections.
+    """
 
     def __init__(self, target_port: int) -> None:
         self._target_port = target_port
         self._listener = _listen(0)
         self.port: int = self._listener.getsockname()[1]
         self._stalled = False
+        self._delay_seconds = 0.0
         self._closed = False
         self._sockets: set[socket.socket] = set()
         self._serve()
@@ -25,9 +28,14 @@ class Proxy:
     def forward(self) -> None:
         """Works as a wire; stalled connections go on where they were."""
         self._stalled = False
+        self._delay_seconds = 0.0
         if self._listener.fileno() == -1:
             self._listener = _listen(self.port)
             self._serve()
+
+    def slow(self, seconds: float) -> None:
+        """Hands on what comes, in either direction, so much later."""
+        self._delay_seconds = seconds
 
     def stall(self) -> None:
         """Accepts connections and bytes, and hands nothing on."""
@@ -93,6 +101,8 @@ class Proxy:
                     return
                 while isinstance(each, ssl.SSLSocket) and (left := each.pending()):  # which select does not see
                     data += each.recv(left)
+                if self._delay_seconds:
+                    time.sleep(self._delay_seconds)
                 (far if each is near else near).sendall(data)
 
 
