@@ -1,7 +1,8 @@
-"""A real nginx with the settings of docs/behind-a-proxy.md."""
+"""A real nginx with the settings of docs/behind-a-proxy.md, or with those of the stack."""
 
 import re
 import shutil
+import socket
 import sys
 from pathlib import Path
 
@@ -9,6 +10,7 @@ from tests.support.processes import REPOSITORY, ChildProcess, free_port, is_list
 from tests.support.waiting import wait_until
 
 PAGE = REPOSITORY / "docs" / "behind-a-proxy.md"
+STACK = REPOSITORY / "config" / "stack" / "nginx.conf"
 TRUSTED = "127.0.0.2"
 """From here the trusted nginx calls; everybody else on this machine is 127.0.0.1."""
 
@@ -96,3 +98,51 @@ def _page(gateway_port: int) -> tuple[str, str]:
     assert "listen 80;" in found[2]
     address = f"server 127.0.0.1:{gateway_port} max_fails=0;"
     return found[1].replace(line, f"{address}\n    {address}"), found[2]
+
+
+class StackProxy:
+    """The proxy of the compose stack, config/stack/nginx.conf, before a web server on this machine.
+
+    Only where it listens and finds things is another; `faster` divides its times of patience, and `by_address` is how
+    many requests an address may have at once, if that is to be another.
+    """
+
+    def __init__(self, folder: Path, web_port: int, *, faster: int = 1, by_address: int | None = None) -> None:
+        port, health_port = free_port(), free_port()
+        self.url = f"http://127.0.0.1:{port}"
+        self.port = port
+        text = STACK.read_text()
+        for written, here in {
+            "listen 8000;": f"listen 127.0.0.1:{port};",
+            "listen 127.0.0.1:8001;": f"listen 127.0.0.1:{health_port};",
+            "set $web web;": "set $web 127.0.0.1;",
+            "http://$web:8000": f"http://$web:{web_port}",
+            "/dev/stderr": f"{folder}/error.log",
+        }.items():
+            assert written in text, f"{STACK.name} has no {written}"
+            text = text.replace(written, here)
+        for file in ("nginx.pid", "body", "proxy", "fastcgi", "uwsgi", "scgi"):
+            text = text.replace(f"/tmp/{file}", f"{folder}/{file}")  # noqa: S108 - a name of the container's
+        text = re.sub(
+            r"((?:client|keepalive)_\w*timeout) (\d+)s;",
+            lambda found: f"{found[1]} {int(found[2]) * 1000 // faster}ms;",
+            text,
+        )
+        if by_address is not None:
+            text = re.sub(r"limit_conn by_address \d+;", f"limit_conn by_address {by_address};", text)
+        configuration = folder / "nginx.conf"
+        configuration.write_text(text)
+        self._process = ChildProcess([find() or "", "-p", str(folder), "-c", str(configuration)], log=folder / "log")
+
+    def start(self) -> None:
+        """Starts it and waits until it listens."""
+        self._process.start()
+        wait_until(lambda: is_listening(self.port), description="nginx listens")
+
+    def stop(self) -> None:
+        """Ends it."""
+        self._process.stop()
+
+    def connect(self) -> socket.socket:
+        """A connection on which nothing was sent."""
+        return socket.create_connection(("127.0.0.1", self.port), timeout=10)
