@@ -3,7 +3,7 @@
 import json
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
-from itertools import pairwise, zip_longest
+from itertools import pairwise
 from typing import Any
 
 from sqlalchemy import Row, select
@@ -129,21 +129,19 @@ class Books:
                 yield f"{number} jobs of the submit {trace}"
 
     def _robbed(self) -> Iterable[str]:
-        """Attempts that another followed before they had ended, or that were lost, with no fault of their process."""
-        for job_id, rows in self.attempts.items():
-            for row, following in zip_longest(rows, rows[1:]):
-                if row.claimed_at is None:
-                    continue
-                begin, end = _claimed(row), _ended(row)
-                if following and following.released_at.timestamp() < end:
-                    end = following.released_at.timestamp()
-                elif row.outcome != "lost":
-                    continue
-                name = self._member_of(row)
-                if not any(
-                    name in fault.hurts and began <= end and begin <= over for began, over, fault in self._struck
-                ):
-                    yield f"{job_id} {row.fence} was taken from {name}"
+        """Each loss of a job needs an attempt whose process was hurt meanwhile."""
+        for job in self.jobs.values():
+            hurt = [row for row in self.attempts[job.id] if row.claimed_at and self._was_hurt(row)]
+            if job.losses > len(hurt):
+                names = [self._member_of(row) for row in self.attempts[job.id] if row.claimed_at and row not in hurt]
+                yield f"{job.id} was lost {job.losses} times, {len(hurt)} by faults; it was at {', '.join(names)}, too"
+
+    def _was_hurt(self, row: Row[Any]) -> bool:
+        name = self._member_of(row)
+        return any(
+            name in fault.hurts and began <= _ended(row) and _claimed(row) <= over
+            for began, over, fault in self._struck
+        )
 
     def _member_of(self, row: Row[Any]) -> str:
         """An io worker claims under its own pid; who has children, under theirs."""

@@ -35,6 +35,7 @@ class Kind(StrEnum):
     STALL = "network stalls, then goes on"
     STALL_AND_CUT = "network stalls, then is cut"
     REFUSE = "network refuses"
+    STANDSTILL = "stands still with all of its sessions"
     THROTTLE = "runs a sixth of the time"
     READ_ONLY = "read-only"
     LOCK_TABLE = "a table is locked"
@@ -47,16 +48,15 @@ _LONGEST_DEATH_SECONDS, _LONGEST_FREEZE_SECONDS = 3.0, 8.0
 _SECONDS = {
     **dict.fromkeys((Kind.KILL, Kind.KILL_MAIN, Kind.KILL_CHILD), (_LEAST_SECONDS, _LONGEST_DEATH_SECONDS)),
     Kind.RESTART: (_LEAST_SECONDS, _LONGEST_DEATH_SECONDS),
+    Kind.STANDSTILL: (12.0, 12.0),  # longer than a lease, and than every process waits for an answer
     Kind.THROTTLE: (3.0, 8.0),
     Kind.READ_ONLY: (1.0, 6.0),
-    # Both shorter and longer than a worker's lease, and than it waits for a lock on PostgreSQL or SQLite.
-    Kind.LOCK_TABLE: (1.0, 6.0),
-    Kind.LOCK_ROW: (1.0, 6.0),
+    # Both shorter and longer than a lease, and than the 10 s after which a worker gives a statement up.
+    Kind.LOCK_TABLE: (1.0, 14.0),
+    Kind.LOCK_ROW: (1.0, 14.0),
     Kind.LOCK_FILE: (3.0, 12.0),
 }
 """How long each lasts, at least and at most; the others from 0.2 to 8 s."""
-_STANDSTILL_SECONDS = 12.0
-"""Of the whole database: longer than a lease, and than every worker's patience."""
 _WIRE_KINDS = (Kind.SLOW, Kind.STALL, Kind.STALL_AND_CUT, Kind.REFUSE)
 _DELAY_SECONDS = 0.15
 
@@ -103,10 +103,7 @@ def plan(random: Random, count: int, *, database: str, gap_seconds: float, only:
     for number in range(count):
         kind, target, part = first[number] if number < len(first) else random.choice(choices)
         after = random.uniform(0.2, 2 * gap_seconds - 0.2)
-        if (kind, target) == (Kind.FREEZE, DATABASE):
-            seconds = _STANDSTILL_SECONDS
-        else:
-            seconds = random.uniform(*_SECONDS.get(kind, (_LEAST_SECONDS, _LONGEST_FREEZE_SECONDS)))
+        seconds = random.uniform(*_SECONDS.get(kind, (_LEAST_SECONDS, _LONGEST_FREEZE_SECONDS)))
         faults.append(Fault(after=after, kind=kind, target=target, part=part, seconds=seconds))
     return faults
 
@@ -123,7 +120,7 @@ def _choices(database: str) -> list[tuple[Kind, str, str]]:
     choices += [(kind, name, wire) for name in ("io-1", "cpu-1", "steward-2") for wire in wires for kind in _WIRE_KINDS]
     if not is_postgresql:
         return choices + 3 * [(Kind.LOCK_FILE, DATABASE, "")]
-    choices += 3 * [(Kind.KILL, DATABASE, ""), (Kind.RESTART, DATABASE, ""), (Kind.FREEZE, DATABASE, "")]
+    choices += 3 * [(Kind.KILL, DATABASE, ""), (Kind.RESTART, DATABASE, ""), (Kind.STANDSTILL, DATABASE, "")]
     choices += 3 * [(Kind.THROTTLE, DATABASE, ""), (Kind.READ_ONLY, DATABASE, "")]
     choices += [(Kind.LOCK_TABLE, DATABASE, table) for table in LOCKED_TABLES]
     return choices + [(Kind.LOCK_ROW, DATABASE, row) for row in LOCKED_ROWS]
@@ -212,7 +209,7 @@ class Hand:
                 server.kill()
             case Kind.RESTART:
                 server.stop()
-            case Kind.FREEZE:
+            case Kind.STANDSTILL:
                 undo = database_faults.freeze(server)
             case Kind.THROTTLE:
                 undo = database_faults.throttle(server)

@@ -11,7 +11,7 @@ from benchmarks.chaos.trial import run
 from tests.support import postgresql
 
 SEED = 20261123
-FAULTS = 15  # each kind at least once
+FAULTS = 16  # each kind at least once
 
 
 @pytest.mark.timeout(400)
