@@ -18,6 +18,7 @@ _TIERS = {
     "unit": "nothing is started; milliseconds",
     "integration": "real databases, broker and workers",
     "e2e": "the whole stack as a user starts it",
+    "attacks": "somebody means harm to a whole stack",
     "stack": "docker-compose.yml on a Docker engine; only `make test-stack` runs them",
 }
 

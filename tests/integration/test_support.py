@@ -1,5 +1,6 @@
 """What a test run started ends with it, however it ends; and every test has a database to itself."""
 
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -9,6 +10,8 @@ import pytest
 from sqlalchemy import func, select
 
 from tests.support import guardian
+from tests.support.attack import Target, under_attack
+from tests.support.http_server import HttpServer
 from tests.support.processes import ChildProcess
 from tidegate.database import Database
 from tidegate.models import jobs
@@ -41,3 +44,24 @@ def test_a_process_that_ended_early_is_reported_with_what_it_wrote(tmp_path: Pat
 def test_a_fresh_database_is_migrated_and_empty(database: Database) -> None:
     with database.reading() as connection:
         assert connection.execute(select(func.count()).select_from(jobs)).scalar_one() == 0
+
+
+def test_a_bystander_notices_a_server_that_answers_nothing() -> None:
+    with (
+        socket.create_server(("127.0.0.1", 0)) as deaf,
+        pytest.raises(AssertionError, match=r"(?s)GET /health/live: .*failed"),
+        under_attack(Target(url=f"http://127.0.0.1:{deaf.getsockname()[1]}", operation="echo")),
+    ):
+        pass
+
+
+def test_a_bystander_notices_a_refused_submit(tmp_path: Path) -> None:
+    server = HttpServer()
+    try:
+        with (
+            pytest.raises(AssertionError, match=r"(?s)POST /v1/operations/echo/jobs: .*failed, first: 200"),
+            under_attack(Target(url=server.url, operation="echo")) as bystander,
+        ):
+            bystander.watch(1)
+    finally:
+        server.close()
