@@ -29,6 +29,7 @@ from tidegate.egress import Egress
 from tidegate.errors import ConfigurationError
 from tidegate.handover import handover_for
 from tidegate.heartbeat import Heartbeat
+from tidegate.open_attempts import OpenAttempts
 from tidegate.operations import Queue, Registry
 from tidegate.runner import Runner
 from tidegate.store import Store
@@ -40,6 +41,7 @@ log = logging.getLogger(__name__)
 
 # Made before any fork: children claim in the name of their parent, which renews the leases of all of them.
 WORKER_ID = uuid.uuid4().hex
+_open_attempts = OpenAttempts()
 _heartbeats: list[Heartbeat] = []
 _handlers: list[Any] = []
 _writers: list[CountWriter] = []
@@ -72,6 +74,7 @@ def runner() -> Runner:
         max_result=current.max_result,
         bell=bell(),
         handover=handover_for(current.bell),
+        open_attempts=_open_attempts,
     )
 
 
@@ -151,6 +154,7 @@ def _begin(sender: Any, **_: Any) -> None:
         after_take_back=_tell_all,
         # No thread of its own, which a fork could catch inside the database's client library.
         write_counts=CountWriter(own.counts, own.counted.add).turn,
+        open_attempts=_open_attempts,
     )
     _heartbeats.append(heartbeat)
     heartbeat.start()

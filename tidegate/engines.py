@@ -1,6 +1,7 @@
 """How each kind of database is connected to."""
 
 import sqlite3
+from contextlib import suppress
 
 import psycopg
 from sqlalchemy import Connection, Engine, ExceptionContext, create_engine, event
@@ -21,6 +22,7 @@ STOOD_STILL = "this process stood still and the database went on without it"
 _BUSY_LOOK_SECONDS = 0.001
 _CONNECT_TIMEOUT_SECONDS = 2
 _LONGEST_PAUSE_SECONDS = 5
+_FIRST_WITH_CLIENT_CHECKS = 140_000
 
 
 def sqlite_engine(url: str, pool_size: int, busy_timeout_seconds: float) -> Engine:
@@ -105,6 +107,13 @@ def postgresql_engine(url: str, pool_size: int) -> Engine:
             "tcp_user_timeout": 15_000,  # milliseconds; only Linux has it, others ignore it
         },
     )
+
+    @event.listens_for(engine, "connect")
+    def stop_for_nobody(connection: psycopg.Connection, _record: object) -> None:
+        if connection.info.server_version >= _FIRST_WITH_CLIENT_CHECKS:
+            # Not as one of the options, which an older server, or one on a system without it, would refuse.
+            with suppress(psycopg.Error):
+                connection.execute("SET client_connection_check_interval = '1s'")
 
     @event.listens_for(engine, "begin")
     def begin(connection: Connection) -> None:

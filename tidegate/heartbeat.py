@@ -9,12 +9,15 @@ from datetime import timedelta
 
 from tidegate import clock
 from tidegate.database import UNREACHABLE
+from tidegate.open_attempts import Call, OpenAttempts
 from tidegate.store.presence import PresenceStore
 
 log = logging.getLogger(__name__)
 
 _LOOK_SECONDS = 0.5
-# After a child appeared or vanished its jobs are looked for so long: claims are only believed after a second.
+# A child that claimed a moment ago may not be listed yet.
+_SETTLED = timedelta(seconds=1)
+# After a child appeared or vanished its jobs are looked for so long.
 _SUSPICIOUS_SECONDS = 3.0
 
 
@@ -36,7 +39,10 @@ class Heartbeat:
         children: Callable[[], AbstractSet[int]] | None = None,
         after_take_back: Callable[[], None],
         write_counts: Callable[[], object],
+        open_attempts: OpenAttempts | None = None,
     ) -> None:
+        """`children`: the ids of its processes, where those run the attempts; `open_attempts`: what its threads have in
+        hand, where they do."""
         self._presence = presence
         self._worker = worker
         self._queue = queue
@@ -45,7 +51,9 @@ class Heartbeat:
         self._children = children
         self._after_take_back = after_take_back
         self._write_counts = write_counts
+        self._open_attempts = open_attempts or OpenAttempts()
         self._seen_children: AbstractSet[int] = frozenset()
+        self._passed_over: AbstractSet[Call] = frozenset()
         self._beat_due = 0.0
         self._check_until = 0.0
         self._stopped = threading.Event()
@@ -84,22 +92,38 @@ class Heartbeat:
         taken_back = 0
         with self._in_database:
             if clock.monotonic() >= self._beat_due:
-                if self._presence.seen(self._worker, queue=self._queue, size=self._size, until=self._lease):
-                    self._presence.renew(self._worker, lease=self._lease)
+                has_calls = self._presence.seen(self._worker, queue=self._queue, size=self._size, until=self._lease)
+                self._renew(self._in_hand() if has_calls else frozenset())
                 self._beat_due = clock.monotonic() + self._lease.total_seconds() / 3
                 self._check_until = max(self._check_until, clock.monotonic() + _LOOK_SECONDS)
+            elif self._passed_over:
+                self._renew(self._passed_over & self._in_hand())
             if self._children is not None:
-                alive = self._children()
-                if alive != self._seen_children:
-                    self._seen_children = alive
-                    self._check_until = clock.monotonic() + _SUSPICIOUS_SECONDS
-                if clock.monotonic() <= self._check_until:
-                    taken_back = self._presence.child_died(self._worker, alive)
+                taken_back = self._look_at(self._children)
             self._write_counts()
         if taken_back:
             log.warning("a child process died; %d job(s) taken back", taken_back)
             self._after_take_back()
         return taken_back
+
+    def _in_hand(self) -> AbstractSet[Call]:
+        """What this worker works on. A claim that was given up and committed later all the same is not among it:
+        nobody works on that."""
+        if self._children is None:
+            return self._open_attempts.all()
+        return self._presence.calls_of(self._worker, self._children())
+
+    def _renew(self, calls: AbstractSet[Call]) -> None:
+        self._passed_over = self._presence.renew(self._worker, calls, lease=self._lease) if calls else frozenset()
+
+    def _look_at(self, children: Callable[[], AbstractSet[int]]) -> int:
+        if (alive := children()) != self._seen_children:
+            self._seen_children = alive
+            self._check_until = clock.monotonic() + _SUSPICIOUS_SECONDS
+        if clock.monotonic() > self._check_until:
+            return 0
+        until = self._presence.now() - _SETTLED  # read before they are listed
+        return self._presence.child_died(self._worker, children(), claimed_until=until)
 
     def _loop(self) -> None:
         while not self._stopped.wait(self._rest_seconds()):
@@ -108,7 +132,8 @@ class Heartbeat:
     def _rest_seconds(self) -> float:
         """Without children there is nothing to do between two beats; one that failed is tried again soon."""
         left = self._beat_due - clock.monotonic()
-        return left if self._children is None and left > 0 else _LOOK_SECONDS
+        is_quiet = self._children is None and not self._passed_over
+        return left if is_quiet and left > 0 else _LOOK_SECONDS
 
     def _turn(self) -> None:
         try:

@@ -16,6 +16,7 @@ from tidegate.handover import Handover
 from tidegate.job import Claim
 from tidegate.log_context import about, trace_id
 from tidegate.metrics import ATTEMPT_SECONDS, ATTEMPTS, CALLS, LATE, QUEUE_WAIT, SLOT_WAIT
+from tidegate.open_attempts import OpenAttempts
 from tidegate.operations import Attempt, Body, Operation, Progress, Registry
 from tidegate.outcomes import ErrorCode, Failed, HandedBack, Outcome, Refused, Succeeded, TryAgain
 from tidegate.recorder import Recorder
@@ -41,7 +42,8 @@ class Runner:
     """Runs what messages name. A message is only a hint: the claim decides whether there is anything to do.
 
     Once claimed, a job is not let go before the database has said what became of it: while it can't be reached,
-    the outcome is offered again and again, until it is taken or the claim turns out to be another's.
+    the outcome is offered again and again, until it is taken or the claim turns out to be another's. So long it is one
+    of `open_attempts`, which the heartbeat renews.
     """
 
     def __init__(
@@ -54,6 +56,7 @@ class Runner:
         max_result: int,
         bell: Bell,
         handover: Handover,
+        open_attempts: OpenAttempts | None = None,
     ) -> None:
         self._store = store
         self._counts = store.counts
@@ -63,13 +66,14 @@ class Runner:
         self._max_result = max_result
         self._bell = bell
         self._handover = handover
+        self._open_attempts = open_attempts or OpenAttempts()
         self._start = Start(store.slots, handover)
         self._recorder = Recorder(store.workers, registry)
         self._attempt_timeouts = {name: operation.attempt_timeout for name, operation in registry.operations.items()}
 
     def run(self, job_id: str, fence: int) -> bool:
         """Makes one attempt; False when this release no longer stands and nothing was done."""
-        with about(job_id=job_id):
+        with about(job_id=job_id), self._open_attempts.holding(job_id, fence):
             claim = self._claim(job_id, fence)
             if claim is None:
                 return False
@@ -89,9 +93,10 @@ class Runner:
                 attempt_timeouts=self._attempt_timeouts,
             )
         except UNREACHABLE as error:
-            # It may have been committed all the same, and the heartbeat would renew for ever what nobody works on.
+            # It may have been committed all the same, or wait in the server and be committed yet.
             log.warning("job %s: the database can't be reached, not claimed: %s", job_id, error)
             until_answered(job_id, lambda: self._store.claims.disclaim(job_id, fence, worker=self._worker))
+            self._bell.ring()  # it is due again
             return None
         if claim is None:
             log.info("job %s: release %d no longer stands", job_id, fence)

@@ -6,6 +6,7 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
+from sqlalchemy import select
 
 from tests.support import sqlite
 from tests.support.jobs import WORKER, change_attempts, change_job, open_lane, outcomes_of, row_of, running, time_at
@@ -14,6 +15,8 @@ from tidegate.counts import CountWriter
 from tidegate.database import Database
 from tidegate.database_time import database_now
 from tidegate.heartbeat import Heartbeat
+from tidegate.models import jobs
+from tidegate.open_attempts import OpenAttempts
 from tidegate.store import PresenceStore, Store
 
 LEASE = timedelta(seconds=15)
@@ -30,7 +33,12 @@ class Bells:
 
 
 def heartbeat_of(
-    store: Store, *, children: set[int] | None = None, bells: Bells | None = None, lease: timedelta = LEASE
+    store: Store,
+    *,
+    children: set[int] | None = None,
+    bells: Bells | None = None,
+    lease: timedelta = LEASE,
+    open_attempts: OpenAttempts | None = None,
 ) -> Heartbeat:
     return Heartbeat(
         store.presence,
@@ -41,6 +49,7 @@ def heartbeat_of(
         children=None if children is None else lambda: set(children),
         after_take_back=(bells or Bells()).ring,
         write_counts=CountWriter(store.counts, store.counted.add).turn,
+        open_attempts=open_attempts,
     )
 
 
@@ -50,10 +59,53 @@ def test_a_beat_shows_the_worker_and_renews_its_leases(store: Store) -> None:
     change_job(store, claimed.job_id, lease_until=database_now(timedelta(seconds=1)))
     store.presence.gone(WORKER)
 
-    assert heartbeat_of(store).run_once() == 0
+    open_attempts = OpenAttempts()
+
+    with open_attempts.holding(claimed.job_id, claimed.fence):
+        assert heartbeat_of(store, open_attempts=open_attempts).run_once() == 0
 
     assert store.presence.sizes() == {"io": 8}
     assert row_of(store, claimed.job_id).lease_until > time_at(store) + LEASE / 2
+
+
+def test_a_beat_renews_nothing_that_no_thread_works_on(store: Store) -> None:
+    open_lane(store)
+    claimed = running(store, worker="mine")
+    before = row_of(store, claimed.job_id)
+
+    heartbeat_of(store).run_once()
+
+    assert row_of(store, claimed.job_id) == before
+
+
+def test_a_beat_renews_what_a_living_child_has_whatever_it_computes(store: Store) -> None:
+    open_lane(store)
+    alive, dead = running(store, worker="mine", pid=11), running(store, worker="mine", pid=12)
+    for claimed in (alive, dead):
+        change_job(store, claimed.job_id, lease_until=database_now(timedelta(seconds=1)))
+
+    heartbeat_of(store, children={11}).run_once()
+
+    soon = time_at(store) + LEASE / 2
+    assert row_of(store, alive.job_id).lease_until > soon
+    assert row_of(store, dead.job_id).lease_until < soon
+
+
+def test_what_was_locked_at_a_beat_is_renewed_soon_after(postgresql_url: str) -> None:
+    store = Store(Database(postgresql_url))
+    open_lane(store)
+    claimed, open_attempts = running(store, worker="mine"), OpenAttempts()
+    change_job(store, claimed.job_id, lease_until=database_now(timedelta(seconds=1)))
+    heartbeat = heartbeat_of(store, open_attempts=open_attempts)
+
+    with open_attempts.holding(claimed.job_id, claimed.fence):
+        with store.database.writing() as another:
+            another.execute(select(jobs.c.id).where(jobs.c.id == claimed.job_id).with_for_update())
+            heartbeat.run_once()
+        heartbeat.run_once()
+
+    assert row_of(store, claimed.job_id).lease_until > time_at(store) + LEASE / 2
+    store.database.close()
 
 
 def test_between_two_beats_nothing_is_written(store: Store) -> None:
@@ -109,13 +161,17 @@ def test_a_stop_gives_back_what_still_runs(store: Store) -> None:
 
 def test_a_running_heartbeat_renews_by_itself(store: Store) -> None:
     open_lane(store)
-    heartbeat = heartbeat_of(store, lease=timedelta(seconds=2))
+    open_attempts = OpenAttempts()
+    heartbeat = heartbeat_of(store, lease=timedelta(seconds=2), open_attempts=open_attempts)
     heartbeat.start()
     claimed = running(store, worker="mine")
     first = row_of(store, claimed.job_id).lease_until
     change_job(store, claimed.job_id, lease_until=first - timedelta(seconds=30))
 
-    wait_until(lambda: row_of(store, claimed.job_id).lease_until > first - timedelta(seconds=20), description="a beat")
+    with open_attempts.holding(claimed.job_id, claimed.fence):
+        wait_until(
+            lambda: row_of(store, claimed.job_id).lease_until > first - timedelta(seconds=20), description="a beat"
+        )
 
     heartbeat.stop()
 
@@ -151,7 +207,7 @@ def test_a_turn_that_fails_is_not_the_last(store: Store, monkeypatch: pytest.Mon
 
     looked: list[set[int]] = []
     monkeypatch.setattr(
-        PresenceStore, "child_died", lambda _self, _worker, alive: looked.append(alive) or 0, raising=True
+        PresenceStore, "child_died", lambda _self, _worker, alive, **_: looked.append(alive) or 0, raising=True
     )
     heartbeat = Heartbeat(
         store.presence,

@@ -17,6 +17,7 @@ from tests.support.jobs import (
     row_of,
     running,
     submit,
+    time_at,
 )
 from tests.support.statements import asked
 from tests.support.webhooks import delivery_of, to
@@ -124,7 +125,7 @@ def _child_dies_for_the_last_time(store: Store) -> str:
     claimed = started(store)
     change_job(store, claimed.job_id, losses=2)
     change_attempts(store, claimed.job_id, claimed_at=database_now(-timedelta(seconds=5)))
-    assert store.presence.child_died("worker-1", live_pids=[99]) == 1
+    assert store.presence.child_died("worker-1", live_pids=[99], claimed_until=time_at(store)) == 1
     return claimed.job_id
 
 

@@ -7,7 +7,7 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-from sqlalchemy import text, update
+from sqlalchemy import update
 
 from tests.support.jobs import (
     ATTEMPT_TIMEOUT,
@@ -26,7 +26,6 @@ from tests.support.jobs import (
     submit,
     time_at,
 )
-from tests.support.waiting import wait_until
 from tidegate.database import Database
 from tidegate.database_time import database_now
 from tidegate.models import IMPLICIT_CLIENT, attempts, jobs
@@ -198,19 +197,16 @@ def test_a_claim_whose_answer_was_lost_is_handed_back(store: Store) -> None:
     assert outcomes_of(store, claimed.job_id) == ["handed back"]
 
 
-def test_a_claim_that_was_never_made_is_not_handed_back(store: Store) -> None:
+def test_a_claim_that_may_yet_be_committed_finds_its_release_taken_back(store: Store) -> None:
     open_lane(store)
     submit(store)
     released = release_one(store)
 
     assert not store.claims.disclaim(released.job_id, released.fence, worker="mine")
-    assert claim(store, released) is not None
 
-
-def _waits_for_a_lock(store: Store) -> int:
-    waiting = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()"
-    with store.database.reading() as connection:
-        return connection.execute(text(waiting)).scalar_one()
+    assert outcomes_of(store, released.job_id) == ["unclaimed"]
+    assert claim(store, released) is None
+    assert release_one(store).job_id == released.job_id
 
 
 def test_a_sweep_and_a_claim_never_wait_for_each_other(postgresql_url: str) -> None:
@@ -230,18 +226,20 @@ def test_a_sweep_and_a_claim_never_wait_for_each_other(postgresql_url: str) -> N
     store.database.close()
 
 
-def test_a_heartbeat_and_a_result_never_wait_for_each_other(postgresql_url: str) -> None:
-    """A result has the job's row and wants the attempt's; so must the heartbeat, or each waits for the other."""
+def test_a_heartbeat_passes_over_a_result_that_is_being_recorded(postgresql_url: str) -> None:
+    """Each could have what the other waits for. What is passed over and goes on running is told, to be renewed soon."""
     store = Store(Database(postgresql_url))
     open_lane(store)
-    claimed = running(store)
+    ending, other = running(store), running(store)
+    calls = {(claimed.job_id, claimed.fence) for claimed in (ending, other)}
+    change_job(store, other.job_id, lease_until=database_now())
 
-    with ThreadPoolExecutor(1) as pool:
-        with store.database.writing() as recording:
-            recording.execute(update(jobs).where(jobs.c.id == claimed.job_id).values(version=9))
-            renewed = pool.submit(store.presence.renew, "worker-1", lease=LEASE)
-            wait_until(lambda: _waits_for_a_lock(store), description="the heartbeat waits for the job's row")
-            recording.execute(update(attempts).values(call_started_at=database_now()))
-        assert renewed.result(timeout=10) == 1
+    with store.database.writing() as recording, ThreadPoolExecutor(1) as pool:
+        recording.execute(update(jobs).where(jobs.c.id == ending.job_id).values(version=9))
+        recording.execute(update(attempts).where(attempts.c.job_id == ending.job_id).values(outcome="succeeded"))
+        passed_over = pool.submit(store.presence.renew, "worker-1", calls, lease=LEASE).result(timeout=10)
 
+    assert passed_over == {(ending.job_id, ending.fence)}
+    assert row_of(store, other.job_id).lease_until > time_at(store) + LEASE / 2
+    assert store.presence.renew("worker-1", passed_over, lease=LEASE) == set()
     store.database.close()

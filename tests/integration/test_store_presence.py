@@ -22,11 +22,17 @@ from tests.support.jobs import (
     time_at,
 )
 from tidegate.database_time import database_now
+from tidegate.job import Claim
 from tidegate.models import workers
+from tidegate.open_attempts import Call
 from tidegate.operations import Progress
 from tidegate.store import Store
 
 SETTLED = database_now(-timedelta(seconds=2))
+
+
+def call(claimed: Claim) -> Call:
+    return claimed.job_id, claimed.fence
 
 
 def test_a_worker_counts_as_long_as_it_is_seen(store: Store) -> None:
@@ -53,7 +59,7 @@ def test_a_heartbeat_renews_what_its_own_worker_runs(store: Store) -> None:
         change_job(store, claimed.job_id, lease_until=database_now(timedelta(seconds=1)))
         change_attempts(store, claimed.job_id, place_until=database_now(timedelta(seconds=1)))
 
-    assert store.presence.renew("mine", lease=LEASE) == 1
+    assert store.presence.renew("mine", {call(mine), call(others)}, lease=LEASE) == set()
 
     soon = time_at(store) + LEASE - timedelta(seconds=5)
     assert row_of(store, mine.job_id).lease_until > soon
@@ -68,9 +74,45 @@ def test_a_heartbeat_never_shortens_a_place(store: Store) -> None:
     far = time_at(store) + timedelta(hours=1)
     change_attempts(store, claimed.job_id, place_until=far)
 
-    store.presence.renew("mine", lease=LEASE)
+    store.presence.renew("mine", {call(claimed)}, lease=LEASE)
 
     assert attempts_of(store, claimed.job_id)[0].place_until == far
+
+
+def test_a_heartbeat_renews_the_place_of_a_call_whose_job_has_expired(store: Store) -> None:
+    open_lane(store)
+    claimed = running(store, worker="mine")
+    pass_deadline(store, claimed.job_id)
+    store.upkeep.expire(10)
+    change_attempts(store, claimed.job_id, place_until=database_now(timedelta(seconds=1)))
+
+    assert store.presence.renew("mine", {call(claimed)}, lease=LEASE) == set()
+
+    assert attempts_of(store, claimed.job_id)[0].place_until > time_at(store) + LEASE / 2
+
+
+def test_what_nobody_works_on_is_not_renewed(store: Store) -> None:
+    """Its claim was given up, and committed all the same."""
+    open_lane(store)
+    mine, nobodys = running(store, worker="mine"), running(store, worker="mine")
+    for claimed in (mine, nobodys):
+        change_job(store, claimed.job_id, lease_until=database_now(timedelta(seconds=1)))
+        change_attempts(store, claimed.job_id, place_until=database_now(timedelta(seconds=1)))
+
+    store.presence.renew("mine", {call(mine)}, lease=LEASE)
+
+    soon = time_at(store) + LEASE - timedelta(seconds=5)
+    assert row_of(store, mine.job_id).lease_until > soon
+    assert row_of(store, nobodys.job_id).lease_until < soon
+    assert attempts_of(store, nobodys.job_id)[0].place_until < soon
+
+
+def test_the_calls_of_a_worker_are_those_of_its_living_children(store: Store) -> None:
+    open_lane(store)
+    mine, _dead = running(store, worker="mine", pid=11), running(store, worker="mine", pid=12)
+    running(store, worker="other", pid=11)
+
+    assert store.presence.calls_of("mine", {11, 13}) == {call(mine)}
 
 
 def test_a_heartbeat_does_not_revive_a_job_that_was_rescued_from_its_worker(store: Store) -> None:
@@ -82,7 +124,7 @@ def test_a_heartbeat_does_not_revive_a_job_that_was_rescued_from_its_worker(stor
     assert newer is not None
     before = row_of(store, lost.job_id)
 
-    store.presence.renew("mine", lease=timedelta(hours=1))
+    store.presence.renew("mine", {call(lost)}, lease=timedelta(hours=1))
 
     assert row_of(store, lost.job_id) == before
 
@@ -121,7 +163,7 @@ def test_what_a_dead_child_held_is_taken_back_and_counts_as_a_loss(store: Store)
     for claimed in (dead, alive, other):
         change_attempts(store, claimed.job_id, claimed_at=SETTLED)
 
-    assert store.presence.child_died("mine", {12}) == 1
+    assert store.presence.child_died("mine", {12}, claimed_until=time_at(store)) == 1
 
     row = row_of(store, dead.job_id)
     assert (row.state, row.attempt, row.losses) == ("queued", 1, 1)
@@ -136,15 +178,17 @@ def test_without_any_child_alive_everything_is_taken_back(store: Store) -> None:
     claimed = running(store, worker="mine", pid=11)
     change_attempts(store, claimed.job_id, claimed_at=SETTLED)
 
-    assert store.presence.child_died("mine", ()) == 1
+    assert store.presence.child_died("mine", (), claimed_until=time_at(store)) == 1
     assert row_of(store, claimed.job_id).state == "queued"
 
 
-def test_a_child_that_claimed_just_now_is_believed_to_live(store: Store) -> None:
+def test_a_child_that_claimed_since_the_living_were_listed_is_believed_to_live(store: Store) -> None:
+    """However long the statement was on its way: that they are listed lies behind it."""
     open_lane(store)
+    listed_at = time_at(store)
     claimed = running(store, worker="mine", pid=13)
 
-    assert store.presence.child_died("mine", {12}) == 0
+    assert store.presence.child_died("mine", {12}, claimed_until=listed_at) == 0
     assert row_of(store, claimed.job_id).state == "running"
 
 
@@ -153,7 +197,7 @@ def test_a_child_that_was_ended_by_its_time_limit_failed_and_was_not_lost(store:
     claimed = running(store, worker="mine", pid=11, max_attempts=2)
     change_attempts(store, claimed.job_id, claimed_at=SETTLED, ends_at=SETTLED)
 
-    assert store.presence.child_died("mine", {12}) == 1
+    assert store.presence.child_died("mine", {12}, claimed_until=time_at(store)) == 1
 
     row = row_of(store, claimed.job_id)
     assert (row.state, row.attempt, row.losses) == ("queued", 1, 0)
@@ -165,7 +209,7 @@ def test_the_last_attempt_that_was_ended_by_its_time_limit_is_final(store: Store
     claimed = running(store, worker="mine", pid=11, max_attempts=1)
     change_attempts(store, claimed.job_id, claimed_at=SETTLED, ends_at=SETTLED)
 
-    store.presence.child_died("mine", ())
+    store.presence.child_died("mine", (), claimed_until=time_at(store))
 
     row = row_of(store, claimed.job_id)
     assert row.state == "failed"
@@ -181,7 +225,7 @@ def test_a_dead_child_whose_job_had_expired_frees_its_place(store: Store) -> Non
     submit(store)
     assert release(store) == [], "the expired job's call may still be open"
 
-    store.presence.child_died("mine", ())
+    store.presence.child_died("mine", (), claimed_until=time_at(store))
 
     assert row_of(store, claimed.job_id).state == "expired"
     assert len(release(store)) == 1

@@ -5,8 +5,7 @@ from datetime import timedelta
 
 import pytest
 
-from tests.support.jobs import change_attempts, open_lane, outcomes_of, row_of, running
-from tidegate.database_time import database_now
+from tests.support.jobs import lane_row, open_lane, outcomes_of, row_of, running, time_at
 from tidegate.job import Claim
 from tidegate.outcomes import Succeeded
 from tidegate.store import Store, WorkerStore
@@ -56,13 +55,24 @@ def test_the_second_time_changes_nothing_and_counts_as_recorded(store: Store, wr
     assert outcomes_of(store, claimed.job_id) == [outcome]
 
 
+def test_a_failure_or_refusal_that_is_told_twice_counts_once(store: Store) -> None:
+    open_lane(store)
+    failed, second = running(store), running(store)
+
+    for _ in range(2):
+        assert store.workers.try_again(
+            failed, ERROR, after=NONE, is_spent=False, blames_downstream=True, call_seconds=None
+        )
+        assert refused(store.workers, second)
+
+    assert (lane_row(store).failures, lane_row(store).refusals) == (1, 1)
+
+
 @WRITES
 def test_an_attempt_that_others_gave_up_is_late(store: Store, write: Write, outcome: str) -> None:
     open_lane(store)
     claimed = running(store)
-    store.presence.child_died("worker-1", [])  # claimed a moment ago: not believed yet
-    change_attempts(store, claimed.job_id, claimed_at=database_now(-timedelta(seconds=2)))
-    assert store.presence.child_died("worker-1", []) == 1
+    assert store.presence.child_died("worker-1", [], claimed_until=time_at(store)) == 1
 
     assert not write(store.workers, claimed)
 

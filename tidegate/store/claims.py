@@ -37,7 +37,7 @@ from tidegate.prepared import Prepared
 from tidegate.shared_statement import SharedStatement
 from tidegate.states import State
 from tidegate.store.given_rows import MOST_ROWS, as_parameter, given_rows, is_one_of
-from tidegate.store.moves import IN_TIME, NOW, come_back, is_released, take_back_release
+from tidegate.store.moves import IN_TIME, NOW, come_back, is_released, take_back_release, wait_briefly
 
 # A call may end this much after its attempt's timeout before its place is given away.
 PLACE_MARGIN = timedelta(seconds=2)
@@ -237,7 +237,11 @@ class ClaimStore:
         )
 
     def disclaim(self, job_id: str, fence: int, *, worker: str) -> bool:
-        """Hands back a claim whose answer never came, if it was committed; whether it was."""
+        """Takes back a release whose claim was never answered; whether that had been committed.
+
+        The claim may still wait in the server, for a lock or to be committed, and be done there long after its
+        connection is gone. Whichever of the two comes first, the job is in nobody's hands afterwards.
+        """
         own = and_(
             attempts.c.job_id == job_id,
             attempts.c.fence == fence,
@@ -247,6 +251,12 @@ class ClaimStore:
         runs = and_(jobs.c.id == job_id, jobs.c.fence == fence, jobs.c.state == State.RUNNING)
         values = {**come_back(spent=False, after=timedelta(0), waits_for=None), "attempt": jobs.c.attempt - 1}
         with self._database.writing() as connection:
+            wait_briefly(connection)
+            # Waits for a claim that has the row; one that comes later finds its release taken back. What follows are
+            # statements of their own, for they must see what that claim wrote.
+            connection.execute(select(jobs.c.id).where(jobs.c.id == job_id).with_for_update())
+            if take_back_release(connection, job_id, fence, outcome="unclaimed"):
+                return False
             connection.execute(update(jobs).where(runs, select(attempts.c.job_id).where(own).exists()).values(**values))
             ended = connection.execute(
                 update(attempts).where(own).values(ended_at=database_now(), outcome="handed back")

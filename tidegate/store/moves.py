@@ -143,6 +143,16 @@ def lock_rows(statement: Any, *, of: Table | None = None) -> Any:
     return statement.with_for_update(skip_locked=True, of=of)
 
 
+def wait_briefly(connection: Connection) -> None:
+    """From here on this transaction waits for a lock a second at the most, and then raises OperationalError.
+
+    Longer, and who watches over the connection would take the server for dead. On SQLite nothing: it has one lock, and
+    this transaction has it.
+    """
+    if connection.dialect.name == "postgresql":
+        connection.exec_driver_sql("SET LOCAL lock_timeout = '1s'")
+
+
 def forget_attempts(connection: Connection, job_ids: Sequence[str]) -> None:
     """Erases the ended attempts of these jobs where the job is erased. One whose call is still open keeps its place,
     and goes when it ends."""

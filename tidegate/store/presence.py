@@ -1,7 +1,8 @@
 """Which workers live, and what becomes of the jobs of one that does not: the statements of the heartbeat."""
 
-from collections.abc import Callable, Collection, Sequence
-from datetime import timedelta
+from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Set as AbstractSet
+from datetime import datetime, timedelta
 from typing import Any
 
 from sqlalchemy import (
@@ -16,6 +17,7 @@ from sqlalchemy import (
     delete,
     func,
     select,
+    tuple_,
     type_coerce,
     update,
 )
@@ -28,14 +30,14 @@ from tidegate.database import Database
 from tidegate.database_time import Instant, database_now
 from tidegate.metrics import TAKEN_BACK
 from tidegate.models import attempts, jobs, workers
+from tidegate.open_attempts import Call
 from tidegate.operations import Queue
 from tidegate.outcomes import ErrorCode
 from tidegate.prepared import Prepared, there
 from tidegate.states import State
-from tidegate.store.moves import ENDS, NOW, come_back, count_ends, error_text
+from tidegate.store.moves import ENDS, NOW, come_back, count_ends, error_text, lock_rows
 
 MAX_LOSSES = 3
-_SETTLED = timedelta(seconds=1)
 _MOVED = (*ENDS, jobs.c.queue)
 LOST = error_text(
     {
@@ -69,50 +71,70 @@ class PresenceStore:
             )
             return {queue: int(size) for queue, size in rows}
 
-    def renew(self, worker: str, *, lease: timedelta) -> int:
-        """Renews what this worker has in hand: the leases of its jobs, and the places of its calls, also of those
-        whose job has ended meanwhile, for they are still open. How many calls those are."""
-        open_calls = _open_calls(worker)
+    def calls_of(self, worker: str, pids: Collection[int]) -> AbstractSet[Call]:
+        """The calls that these child processes of the worker have in hand, as far as they were claimed."""
+        with self._database.reading() as connection:
+            of_children = and_(_open_calls(worker), attempts.c.worker_pid.in_(pids))
+            return _calls(connection, select(attempts.c.job_id, attempts.c.fence).where(of_children))
+
+    def renew(self, worker: str, calls: AbstractSet[Call], *, lease: timedelta) -> AbstractSet[Call]:
+        """Renews what this worker has in hand: the leases of these jobs, and the places of their calls, also of those
+        whose job has ended meanwhile, for they are still open.
+
+        Waits for nobody: what is locked is most likely ending just now. Returns those that run and were passed over,
+        to be renewed soon.
+        """
         until = database_now(lease)
+        are_mine = and_(_are(calls), _open_calls(worker))
+        run = select(jobs.c.id, jobs.c.fence).where(jobs.c.id.in_([job_id for job_id, _ in calls]), _runs(are_mine))
+        open_calls = select(attempts.c.job_id, attempts.c.fence).where(are_mine)
         with self._database.writing() as connection:
-            # The jobs first and then their attempts, as everybody does: else each could wait for the other.
-            connection.execute(update(jobs).where(_runs(open_calls)).values(lease_until=database_now(lease)))
-            return connection.execute(
+            renewed = _calls(connection, lock_rows(run, of=jobs))
+            still_run = jobs.c.id.in_([job_id for job_id, _ in renewed])
+            connection.execute(update(jobs).where(still_run).values(lease_until=until))
+            connection.execute(
                 update(attempts)
-                .where(open_calls)
+                .where(_are(_calls(connection, lock_rows(open_calls))))
                 .values(place_until=case((attempts.c.place_until < until, until), else_=attempts.c.place_until))
-            ).rowcount
+            )
+            return _calls(connection, run) - renewed if renewed != calls else set()
 
     def gone(self, worker: str) -> int:
         """The worker stops: its remaining jobs go back to be run elsewhere at once. How many those were."""
         open_calls = _open_calls(worker)
         values = {**come_back(spent=False, after=timedelta(0), waits_for=None), "attempt": jobs.c.attempt - 1}
         with self._database.writing() as connection:
-            moved = connection.execute(update(jobs).where(_runs(open_calls)).values(**values).returning(*_MOVED)).all()
+            moved = _move(connection, open_calls, values)
             _end(connection, open_calls, "handed back")
             connection.execute(delete(workers).where(workers.c.id == worker))
         self._count(moved, "handed back")
         return len(moved)
 
-    def child_died(self, worker: str, live_pids: Collection[int]) -> int:
+    def now(self) -> datetime:
+        """The database's clock."""
+        with self._database.reading() as connection:
+            return connection.execute(select(database_now())).scalar_one()
+
+    def child_died(self, worker: str, live_pids: Collection[int], *, claimed_until: datetime) -> int:
         """Takes back at once what dead child processes held; how many jobs those were.
 
-        An attempt past its time limit was ended by us and counts as failed; any other death counts as a loss.
+        `claimed_until`: an instant of the database's clock before `live_pids` were listed. Who claimed later may have
+        been born later, and this statement may be long on its way. An attempt past its time limit was ended by us and
+        counts as failed; any other death counts as a loss.
         """
         dead = and_(
             attempts.c.ended_at.is_(None),
             attempts.c.worker == worker,
             attempts.c.worker_pid.not_in(live_pids),
-            # A child that started after the list of the living was made may have claimed already.
-            attempts.c.claimed_at <= database_now(-_SETTLED),
+            attempts.c.claimed_at <= claimed_until,
         )
         timed_out = and_(dead, attempts.c.ends_at <= database_now())
         is_last = jobs.c.attempt - jobs.c.losses >= jobs.c.max_attempts
         failed = {**come_back(spent=is_last, after=timedelta(0), waits_for=None), "error": TIMED_OUT}
         with self._database.writing() as connection:
-            ended = connection.execute(update(jobs).where(_runs(timed_out)).values(**failed).returning(*_MOVED)).all()
+            ended = _move(connection, timed_out, failed)
             _end(connection, timed_out, "timed out")
-            died = connection.execute(update(jobs).where(_runs(dead)).values(**lost()).returning(*_MOVED)).all()
+            died = _move(connection, dead, lost())
             _end(connection, dead, "lost")
         self._count(ended, "timed out")
         self._count(died, "lost")
@@ -149,6 +171,23 @@ def _runs(calls: ColumnElement[bool]) -> ColumnElement[bool]:
     """Whether a job runs in one of these calls, under the same fence."""
     own = select(attempts.c.job_id).where(attempts.c.job_id == jobs.c.id, attempts.c.fence == jobs.c.fence, calls)
     return and_(jobs.c.state == State.RUNNING, own.exists())
+
+
+def _are(calls: AbstractSet[Call]) -> ColumnElement[bool]:
+    """Whether an attempt is one of these calls."""
+    which = tuple_(attempts.c.job_id, attempts.c.fence).in_([*calls])
+    return and_(attempts.c.job_id.in_([job_id for job_id, _ in calls]), which)  # the index goes by these
+
+
+def _calls(connection: Connection, jobs_and_fences: Any) -> AbstractSet[Call]:
+    return {(job_id, fence) for job_id, fence in connection.execute(jobs_and_fences)}
+
+
+def _move(connection: Connection, calls: ColumnElement[bool], values: Mapping[str, Any]) -> Sequence[Row[Any]]:
+    """Moves the jobs that run in these calls."""
+    # In the order of their ids, as everybody locks several who waits for them: else each could wait for the other.
+    connection.execute(select(jobs.c.id).where(_runs(calls)).order_by(jobs.c.id).with_for_update(of=jobs))
+    return connection.execute(update(jobs).where(_runs(calls)).values(**values).returning(*_MOVED)).all()
 
 
 def _end(connection: Connection, calls: ColumnElement[bool], outcome: str) -> None:

@@ -125,11 +125,11 @@ class WorkerStore:
         values = come_back(spent=is_spent, after=after, waits_for=Wait.RETRY)
         with self._database.writing() as connection:
             moved = _moved(connection, claim, **values, error=error_text(error))
-            if blames_downstream:
-                _lane_failed(connection, claim)
-            else:
-                _lane_answered(connection, claim)
             stands = _end_attempt(connection, claim, "error", call_seconds, won=bool(moved))
+            if not blames_downstream:
+                _lane_answered(connection, claim)
+            elif moved or not stands:  # else it has been told before
+                _lane_failed(connection, claim)
         count_ends(self._counts, moved)
         return stands
 
@@ -147,20 +147,9 @@ class WorkerStore:
         values = come_back(spent=False, after=after, waits_for=None)
         with self._database.writing() as connection:
             moved = _moved(connection, claim, **values, attempt=jobs.c.attempt - 1, error=error_text(error))
-            until = database_now(after)
-            rests = downstreams.c.paused_until > database_now()
-            connection.execute(
-                update(downstreams)
-                .where(downstreams.c.name == claim.downstream)
-                .values(
-                    # The calls that were open at the first refusal are refused too: that is one pause, not many.
-                    refusals=case((rests, downstreams.c.refusals), else_=downstreams.c.refusals + 1),
-                    paused_until=case(
-                        (and_(rests, downstreams.c.paused_until > until), downstreams.c.paused_until), else_=until
-                    ),
-                )
-            )
             stands = _end_attempt(connection, claim, "refused", call_seconds, won=bool(moved))
+            if moved or not stands:  # else it has been told before
+                _lane_refused(connection, claim, after)
         count_ends(self._counts, moved)
         return stands
 
@@ -193,6 +182,22 @@ def _lane_answered(connection: Connection, claim: Claim) -> None:
         connection.execute(
             update(downstreams).where(downstreams.c.name == claim.downstream).values(refusals=0, failures=0)
         )
+
+
+def _lane_refused(connection: Connection, claim: Claim, after: timedelta) -> None:
+    """The lane rests. The calls that were open at the first refusal are refused too: that is one pause, not many."""
+    until = database_now(after)
+    rests = downstreams.c.paused_until > database_now()
+    connection.execute(
+        update(downstreams)
+        .where(downstreams.c.name == claim.downstream)
+        .values(
+            refusals=case((rests, downstreams.c.refusals), else_=downstreams.c.refusals + 1),
+            paused_until=case(
+                (and_(rests, downstreams.c.paused_until > until), downstreams.c.paused_until), else_=until
+            ),
+        )
+    )
 
 
 def _lane_failed(connection: Connection, claim: Claim) -> None:

@@ -1,0 +1,38 @@
+"""The attempts that this process has in hand: those that its heartbeat renews, and no others."""
+
+import threading
+from collections import Counter
+from collections.abc import Iterator
+from collections.abc import Set as AbstractSet
+from contextlib import contextmanager
+from typing import TypeAlias
+
+Call: TypeAlias = tuple[str, int]
+"""A job's id and the fence of its release."""
+
+
+class OpenAttempts:
+    """Thread-safe. What is not among them is renewed by nobody: its lease runs out, and the sweep takes it back."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._hands: Counter[Call] = Counter()  # two messages of one release may meet here
+
+    @contextmanager
+    def holding(self, job_id: str, fence: int) -> Iterator[None]:
+        """Within it the attempt is in hand: from before its claim until the database has said what became of it."""
+        call = job_id, fence
+        with self._lock:
+            self._hands[call] += 1
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._hands[call] -= 1
+                if not self._hands[call]:
+                    del self._hands[call]
+
+    def all(self) -> AbstractSet[Call]:
+        """Those in hand at this moment."""
+        with self._lock:
+            return set(self._hands)
