@@ -53,6 +53,11 @@ class Settings(BaseSettings):
     operations: Annotated[tuple[str, ...], NoDecode] = Field(
         (), description="Further modules with Python operations, by comma; those in tasks/operations/ are always there."
     )
+    shared_environment: Annotated[tuple[str, ...], NoDecode] = Field(
+        (),
+        description="Further variables, by comma, for web server, steward and the worker of webhooks; workers of "
+        "operations have all.",
+    )
     database_url: str = Field("", description="SQLAlchemy URL; empty: SQLite in the data folder.")
     broker_url: str = Field(
         "",
@@ -127,7 +132,9 @@ class Settings(BaseSettings):
     def _read_rate(cls, value: object) -> object:
         return (Rate.parse(value) if value.strip() else None) if isinstance(value, str) else value
 
-    @field_validator("operations", "trusted_proxies", "cors_origins", "webhook_networks", mode="before")
+    @field_validator(
+        "operations", "shared_environment", "trusted_proxies", "cors_origins", "webhook_networks", mode="before"
+    )
     @classmethod
     def _split(cls, value: object) -> object:
         return tuple(name.strip() for name in value.split(",") if name.strip()) if isinstance(value, str) else value

@@ -33,7 +33,7 @@ def load_keyring(settings: Settings) -> Keyring:
 
 def _make(file: Path) -> None:
     """Of several processes at once one makes it, and nobody ever sees a part of it."""
-    file.parent.mkdir(parents=True, exist_ok=True)
+    file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     descriptor, name = tempfile.mkstemp(dir=file.parent, prefix=FILE_NAME)  # readable by its owner only
     try:
         with os.fdopen(descriptor, "wb") as unfinished:

@@ -1,7 +1,9 @@
 """`python -m embedded` (or `make run`): Tidegate with all that it needs, until Ctrl-C."""
 
+import os
 import signal
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 from alembic.util import CommandError
@@ -10,6 +12,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from config.garbage import spare_what_is_loaded
 from config.settings import Settings, settings
 from config.web_server import allow_files
+from embedded.data_folder import PRIVATE, make_private
 from embedded.output import Output
 from embedded.pid_files import only_supervisor, stop_leftovers
 from embedded.stack import address, check_ports, programs
@@ -25,9 +28,11 @@ def main() -> int:
     except ConfigurationError as error:
         print(error, file=sys.stderr)  # noqa: T201 - nothing else is there yet to say it
         return 2
+    os.umask(PRIVATE)  # of all that this and every child writes
     try:
+        notes = make_private(current.data.resolve())
         with only_supervisor(current.run_folder.resolve()):
-            return _run(current)
+            return _run(current, notes)
     except ConfigurationError as error:
         print(error, file=sys.stderr)  # noqa: T201 - nothing else runs that could say it
         return 1
@@ -35,9 +40,11 @@ def main() -> int:
         return 130
 
 
-def _run(current: Settings) -> int:
+def _run(current: Settings, notes: Sequence[str]) -> int:
     groups = programs(current)
     output = Output(names(groups))
+    for note in notes:
+        output.say(note)
     run_folder = current.run_folder.resolve()
     for name in stop_leftovers(run_folder, current.data.resolve()):
         output.say(f"stopped {name}, left behind by a supervisor that was killed")

@@ -1,4 +1,8 @@
-"""The embedded broker: a real Valkey or Redis server on loopback, from PATH or from the wheel."""
+"""The embedded broker: a real Valkey or Redis server on loopback, from PATH or from the wheel, behind a password.
+
+Loopback is everybody's on this machine, and whoever may speak to a broker may stop workers. The password is another one
+at each start; it stands in files and environments that only their owner reads, and on no command line.
+"""
 
 import re
 import secrets
@@ -61,13 +65,35 @@ def free_port() -> int:
     raise ConfigurationError(f"no free port for the broker between {_PORTS.start} and {_PORTS.stop}")
 
 
-def broker(server: Server, port: int, folder: Path, environment: Mapping[str, str], grace: timedelta) -> Program:
-    """The broker as a program. What it keeps may be wiped at any time: the database's rows are the truth."""
-    folder = folder / server.kind
+@dataclass(frozen=True, kw_only=True)
+class Place:
+    """Where the broker listens, and the password that it asks for."""
+
+    port: int
+    password: str
+
+    @property
+    def url(self) -> str:
+        """How Celery reaches it."""
+        return f"redis://:{self.password}@{HOST}:{self.port}/0"
+
+
+def free_place() -> Place:
+    """A free port and a new password."""
+    return Place(port=free_port(), password=secrets.token_hex(32))
+
+
+def broker(server: Server, place: Place, data: Path, environment: Mapping[str, str], grace: timedelta) -> Program:
+    """The broker as a program. What it keeps may be wiped at any time: the database's rows are the truth.
+
+    `run/broker.url` in the data folder is for the operator who wants to speak to it.
+    """
+    folder = data / "broker" / server.kind
+    password_file = folder / "password.conf"
     return Program(
         name="broker",
         arguments=(
-            *(server.path, "--bind", HOST, "--port", str(port), "--protected-mode", "yes"),
+            *(server.path, str(password_file), "--bind", HOST, "--port", str(place.port), "--protected-mode", "yes"),
             *("--dir", str(folder), "--appendonly", "yes", "--appendfsync", "everysec", "--save", ""),
             *("--maxmemory-policy", "noeviction", "--loglevel", "warning"),
             # Else it writes over its command line, by which a leftover is known.
@@ -75,14 +101,9 @@ def broker(server: Server, port: int, folder: Path, environment: Mapping[str, st
         ),
         environment=environment,
         grace=grace,
-        is_ready=lambda: _answers(port),
-        folder=folder,
+        is_ready=lambda: _answers(place.url),
+        files={password_file: f"requirepass {place.password}\n", data / "run" / "broker.url": f"{place.url}\n"},
     )
-
-
-def url(port: int) -> str:
-    """How Celery reaches it."""
-    return f"redis://{HOST}:{port}/0"
 
 
 def _version(path: str) -> tuple[int, int] | None:
@@ -97,9 +118,9 @@ def _version(path: str) -> tuple[int, int] | None:
     return (int(found[1]), int(found[2])) if found else None
 
 
-def _answers(port: int) -> bool:
+def _answers(url: str) -> bool:
     try:
-        with redis.Redis.from_url(url(port), socket_timeout=1, socket_connect_timeout=1) as client:
+        with redis.Redis.from_url(url, socket_timeout=1, socket_connect_timeout=1) as client:
             return bool(client.ping())
     except redis.RedisError:
         return False

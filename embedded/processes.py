@@ -5,12 +5,13 @@ import signal
 import subprocess
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
 from threading import Thread
 from typing import IO
 
+from embedded.data_folder import write_private
 from embedded.output import Output
 from embedded.pid_files import PidFile
 from tidegate import clock
@@ -33,7 +34,7 @@ class Program:
     environment: Mapping[str, str]
     grace: timedelta  # from SIGTERM to SIGKILL
     is_ready: Callable[[], bool] = _always
-    folder: Path | None = None  # made before each start, for it may have been wiped
+    files: Mapping[Path, str] = field(default_factory=dict)  # written before each start: they may have been wiped
 
 
 def restart_delay(deaths: int) -> timedelta:
@@ -69,8 +70,8 @@ class SupervisedProcess:
         """Starts it; a start that the system refuses counts as a death."""
         self._started_at = clock.monotonic()
         try:
-            if self.program.folder:
-                self.program.folder.mkdir(parents=True, exist_ok=True)
+            for path, text in self.program.files.items():
+                write_private(path, text)
             self._running = subprocess.Popen(  # noqa: S603 - the arguments are ours and no shell reads them
                 self.program.arguments,
                 env=self.program.environment,

@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from config import web_server
-from config.settings import Settings, environment
+from config.settings import Settings
 from embedded import broker
+from embedded.environments import Environments
 from embedded.processes import Program
 from tasks.pulse import pulse_file
 from tidegate import clock
@@ -27,15 +28,16 @@ Group = tuple[Program, ...]
 
 def programs(settings: Settings) -> tuple[Group, ...]:
     """The groups in the order of their start; they stop in the reverse one: work ends before what it needs."""
-    surroundings = _surroundings(settings)
+    decided = _decided(settings)
     first: Group = ()
-    if not settings.broker_url:
-        port = broker.free_port()
-        surroundings["TIDEGATE_BROKER_URL"] = broker.url(port)
-        folder = settings.data.resolve() / "broker"
-        first = (broker.broker(broker.find_server(), port, folder, surroundings, QUICK),)
-    middle = (_web(settings, surroundings), *((_sample(settings, surroundings),) if settings.sample_port else ()))
-    return (first, middle, _workers(settings, surroundings))
+    if settings.broker_url:
+        environments = Environments.of(settings, decided)
+    else:
+        place = broker.free_place()
+        environments = Environments.of(settings, {**decided, "TIDEGATE_BROKER_URL": place.url})
+        first = (broker.broker(broker.find_server(), place, settings.data.resolve(), environments.bare(), QUICK),)
+    sample = (_sample(settings, environments.bare()),) if settings.sample_port else ()
+    return (first, (_web(settings, environments.of_web()), *sample), _workers(settings, environments))
 
 
 def check_ports(settings: Settings) -> None:
@@ -51,31 +53,29 @@ def address(settings: Settings) -> str:
     return f"http://[{host}]:{settings.port}" if ":" in host else f"http://{host}:{settings.port}"
 
 
-def _surroundings(settings: Settings) -> dict[str, str]:
-    """The environment of every child: ours, with what was decided here said outright."""
-    # What a file held is said outright below, and both together would be refused.
-    said = {"TIDEGATE_DATABASE_URL_FILE"}
+def _decided(settings: Settings) -> dict[str, str]:
+    """What is said outright to every child, whatever our own environment says."""
     return {
-        **{name: value for name, value in environment().items() if name not in said},
         "TIDEGATE_DATA": str(settings.data.resolve()),
         "TIDEGATE_DATABASE_URL": settings.database,
+        "TIDEGATE_DATABASE_URL_FILE": "",  # what it held stands above, and both together would be refused
         "TIDEGATE_SAMPLE_PORT": str(settings.sample_port),
         "PYTHONUNBUFFERED": "1",
     }
 
 
-def _web(settings: Settings, surroundings: Mapping[str, str]) -> Program:
+def _web(settings: Settings, environment: Mapping[str, str]) -> Program:
     host = settings.host.strip("[]")
     return Program(
         name="web",
         arguments=web_server.command(settings, stop_seconds=1),
-        environment=surroundings,
+        environment=environment,
         grace=QUICK,
         is_ready=lambda: _health(host, settings.port) is not None,
     )
 
 
-def _sample(settings: Settings, surroundings: Mapping[str, str]) -> Program:
+def _sample(settings: Settings, environment: Mapping[str, str]) -> Program:
     return Program(
         name="sample",
         arguments=(
@@ -83,22 +83,22 @@ def _sample(settings: Settings, surroundings: Mapping[str, str]) -> Program:
             *("--rate", "20", "--concurrency", "4"),
             *("--log", str(settings.data.resolve() / "sample-arrivals.jsonl")),
         ),
-        environment=surroundings,
+        environment=environment,
         grace=QUICK,
     )
 
 
-def _workers(settings: Settings, surroundings: Mapping[str, str]) -> Group:
+def _workers(settings: Settings, environments: Environments) -> Group:
     grace = timedelta(seconds=settings.grace_seconds) + QUICK
     steward = Program(
         name="steward",
         arguments=(sys.executable, "-m", "tasks.steward"),
-        environment=surroundings,
+        environment=environments.of_steward(),
         grace=grace,
         is_ready=_beats_since_now(pulse_file(settings.run_folder.resolve(), "steward")),
     )
 
-    def worker(name: str, queue: str, pool: str, concurrency: int) -> Program:
+    def worker(name: str, queue: str, pool: str, concurrency: int, environment: Mapping[str, str]) -> Program:
         return Program(
             name=name,
             arguments=(
@@ -106,19 +106,20 @@ def _workers(settings: Settings, surroundings: Mapping[str, str]) -> Group:
                 *("--concurrency", str(concurrency), "-Q", queue, "-n", f"{name}@tidegate"),
                 *("--without-gossip", "--without-mingle", "--loglevel", settings.log_level),
             ),
-            environment=surroundings,
+            environment=environment,
             grace=grace,
             is_ready=lambda: queue in (_health(settings.host.strip("[]"), settings.port) or {}).get("workers", {}),
         )
 
+    everything = environments.of_operations()
     return (
         steward,
         *(
-            worker(f"io-{number}", "io", "threads", settings.io_concurrency)
+            worker(f"io-{number}", "io", "threads", settings.io_concurrency, everything)
             for number in range(1, settings.io_workers + 1)
         ),
-        worker("cpu-1", "cpu", "prefork", settings.cpu_concurrency),
-        worker("webhooks-1", WEBHOOKS, "threads", settings.webhook_concurrency),
+        worker("cpu-1", "cpu", "prefork", settings.cpu_concurrency, everything),
+        worker("webhooks-1", WEBHOOKS, "threads", settings.webhook_concurrency, environments.of_webhooks()),
     )
 
 

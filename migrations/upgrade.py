@@ -31,7 +31,7 @@ def upgrade(url: str, revision: str = "head") -> None:
     """
     backend = make_url(url)
     if backend.get_backend_name() == "sqlite" and backend.database:
-        Path(backend.database).parent.mkdir(parents=True, exist_ok=True)
+        Path(backend.database).parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     database = Database(url, pool_size=1)
     try:
         with database.writing() as connection:

@@ -43,5 +43,5 @@ class Pulse:
         try:
             os.utime(self._file)
         except FileNotFoundError:
-            self._file.parent.mkdir(parents=True, exist_ok=True)
+            self._file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             self._file.touch()

@@ -9,6 +9,7 @@ from tests.support.processes import REPOSITORY
 NOT_PASSED_ON = {
     "data",  # the image says it
     "operations_file",  # is mounted
+    "shared_environment",  # each service names its own
     "web_workers",  # --scale web=N
     "io_workers",  # --scale worker-io=N
     "worker_nice",  # between containers it means nothing
