@@ -1,6 +1,5 @@
 """Every setting with its type, default and meaning. `python -m config` shows them with their values."""
 
-import base64
 import ipaddress
 import os
 from collections.abc import Mapping
@@ -16,12 +15,12 @@ from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError
 
 from config.broker_url import check_bell_url, check_broker_url
+from config.key_files import keys_in
 from config.origins import check_origins
 from tidegate.durations import Duration, format_duration
 from tidegate.errors import ConfigurationError
 from tidegate.operations import MEGABYTE
 from tidegate.pacing import Rate
-from tidegate.signatures import KEY_BYTES
 
 PREFIX = "TIDEGATE_"
 ENV_FILE = ".env"
@@ -120,6 +119,11 @@ class Settings(BaseSettings):
         description="What webhook secrets are made from, the same in all processes: 32 bytes in base64; of several, by "
         "comma, the first makes new ones; empty: made once, in the data folder.",
     )
+    signing_key: SecretStr = Field(
+        SecretStr(""),
+        description="What the tickets in links to events are signed with, the same in all web servers: 32 bytes in "
+        "base64; of several, by comma, the first signs; empty: made once, in the data folder.",
+    )
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field(
         "INFO", description="Least severity that is logged."
     )
@@ -160,10 +164,10 @@ class Settings(BaseSettings):
     def _check_bell_url(cls, value: str) -> str:
         return check_bell_url(value)
 
-    @field_validator("webhook_key")
+    @field_validator("webhook_key", "signing_key")
     @classmethod
-    def _check_webhook_key(cls, value: SecretStr) -> SecretStr:
-        webhook_keys(value.get_secret_value())
+    def _check_keys(cls, value: SecretStr) -> SecretStr:
+        keys_in(value.get_secret_value())
         return value
 
     @field_validator("public_url")
@@ -204,22 +208,6 @@ class Settings(BaseSettings):
     def run_folder(self) -> Path:
         """Where the pid files lie."""
         return self.data / "run"
-
-
-def webhook_keys(text: str) -> list[bytes]:
-    """The keys in a value of TIDEGATE_WEBHOOK_KEY; raises ValueError for one that is none."""
-    keys = []
-    for each in filter(None, map(str.strip, text.split(","))):
-        try:
-            key = base64.b64decode(each, validate=True)
-        except ValueError:
-            key = b""
-        if len(key) != KEY_BYTES:
-            raise ValueError(
-                f"each key is {KEY_BYTES} bytes in base64; make one with: openssl rand -base64 {KEY_BYTES}"
-            )
-        keys.append(key)
-    return keys
 
 
 @cache

@@ -34,7 +34,7 @@ class Links:
     def of(self, job: Job) -> shapes.JobLinks:
         """All that can be done with the job."""
         url = self.base + job_path(job)
-        ticket = f"?ticket={self.signer.ticket(job.id)}" if self.signer else ""
+        ticket = f"?ticket={self.signer.ticket(job.id, job.deadline)}" if self.signer else ""
         return {
             "self": url,
             "result": f"{url}/result",

@@ -1,46 +1,40 @@
-"""API keys: made, shown once, stored as a hash, checked, revoked; and tickets, which stand for one at one job."""
+"""API keys: made, shown once, stored as a hash, checked, revoked."""
 
 import base64
 import hashlib
-import hmac
 import secrets
-import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
-from typing import Any, TypeVar
+from typing import Any
 
 import uuid_utils
 from sqlalchemy import ColumnElement, func, insert, or_, select, update
 
-from tidegate import clock
 from tidegate.database import Database
 from tidegate.database_time import database_now
 from tidegate.models import clients, keys
-from tidegate.tickets import Signer, Ticket
-
-Name = TypeVar("Name", bytes, str)
-"""A key's hash, or its id."""
+from tidegate.tickets import Signer
 
 _PREFIX = "tg_"
-_FRESH_SECONDS = 2.0
-_MOST_REMEMBERED = 10_000
 
 
 class Role(StrEnum):
-    """What a key may do: its client's own jobs, or everything."""
+    """What a key may do: its client's own jobs, everything, or read /metrics and nothing else."""
 
     CLIENT = "client"
     OPERATOR = "operator"
+    METRICS = "metrics"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Caller:
-    """Who is asking. `signer` makes tickets in the name of the key; None where no key was needed."""
+    """Who is asking. `signer` makes tickets in the name of the key; both None where no key was needed."""
 
     client_id: str
     role: Role
+    key_id: str | None = None
     signer: Signer | None = None
 
     @property
@@ -83,7 +77,7 @@ class KeyStore:
                     id=key_id,
                     client_id=client_id,
                     name=name,
-                    hash=_hash(secret),
+                    hash=digest_of(secret),
                     role=role,
                     created_at=database_now(),
                     expires_at=database_now(expires_in) if expires_in else None,
@@ -112,12 +106,11 @@ class KeyStore:
     def count(self) -> int:
         """How many keys are good now."""
         with self._database.reading() as connection:
-            return connection.execute(select(func.count()).select_from(keys).where(_is_good())).scalar_one()
+            return connection.execute(select(func.count()).select_from(keys).where(is_good())).scalar_one()
 
     def caller(self, digest: bytes) -> Caller | None:
         """Who has the good key of this hash."""
-        caller = self._caller(keys.c.hash == digest)
-        return caller if caller and caller.signer and hmac.compare_digest(caller.signer.secret, digest) else None
+        return self._caller(keys.c.hash == digest)
 
     def holder(self, key_id: str) -> Caller | None:
         """Who has the good key of this id."""
@@ -126,57 +119,18 @@ class KeyStore:
     def _caller(self, which: ColumnElement[bool]) -> Caller | None:
         with self._database.reading() as connection:
             row = connection.execute(
-                select(keys.c.id, keys.c.hash, keys.c.client_id, keys.c.role).where(which, _is_good())
+                select(keys.c.id, keys.c.client_id, keys.c.role).where(which, is_good())
             ).one_or_none()
-        if row is None:
-            return None
-        # The hash is secret enough: who can read it can read every job.
-        return Caller(client_id=row.client_id, role=Role(row.role), signer=Signer(key_id=row.id, secret=row.hash))
+        return Caller(client_id=row.client_id, role=Role(row.role), key_id=row.id) if row else None
 
 
-class Doorkeeper:
-    """Knows who has which key, from the database at most every 2 s a key. Remembers hashes, never secrets."""
-
-    def __init__(self, store: KeyStore) -> None:
-        self._store = store
-        self._known: dict[bytes | str, tuple[float, Caller | None]] = {}
-        self._lock = threading.Lock()
-
-    def caller(self, secret: str) -> Caller | None:
-        """Who has this key; None for one that is unknown, expired or revoked."""
-        return self._remembered(_hash(secret), self._store.caller)
-
-    def holder(self, text: str, job_id: str) -> Caller | None:
-        """In whose name this ticket for the job was made; None unless it and its key are good."""
-        return self._holder(text, lambda ticket, signer: ticket.is_good(signer, job_id))
-
-    def visitor(self, text: str) -> Caller | None:
-        """In whose name this session of the live page was begun; None unless it and its key are good."""
-        return self._holder(text, Ticket.is_session)
-
-    def _holder(self, text: str, is_good: Callable[[Ticket, Signer], bool]) -> Caller | None:
-        ticket = Ticket.read(text)
-        caller = self._remembered(ticket.key_id, self._store.holder) if ticket else None
-        return caller if ticket and caller and caller.signer and is_good(ticket, caller.signer) else None
-
-    def _remembered(self, name: Name, find: Callable[[Name], Caller | None]) -> Caller | None:
-        with self._lock:
-            at, caller = self._known.get(name, (float("-inf"), None))
-        if clock.monotonic() - at <= _FRESH_SECONDS:
-            return caller
-        caller = find(name)
-        with self._lock:
-            if len(self._known) >= _MOST_REMEMBERED:
-                self._known.clear()
-            self._known[name] = clock.monotonic(), caller
-        return caller
-
-
-def _hash(secret: str) -> bytes:
+def digest_of(secret: str) -> bytes:
+    """What is stored of a key or session. With 256 random bits there is nothing to search."""
     return hashlib.sha256(secret.encode("utf-8", "replace")).digest()
 
 
-def _is_good() -> Any:
+def is_good() -> Any:
+    """The condition of keys that are neither revoked nor expired."""
     return keys.c.revoked_at.is_(None) & or_(keys.c.expires_at.is_(None), keys.c.expires_at > database_now())
 
 

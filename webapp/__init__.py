@@ -14,18 +14,21 @@ from werkzeug.exceptions import BadRequest
 from config.origins import ANY
 from config.registry import load_registry
 from config.settings import Settings
+from config.signing_keys import signing_keys
 from config.webhook_keyring import load_keyring
 from tidegate.admission import Admission, Disk
 from tidegate.bell import Bell, bell_for
 from tidegate.client_limits import ClientLimit
 from tidegate.counts import CountWriter
 from tidegate.database import Database
+from tidegate.doorkeeper import Doorkeeper
 from tidegate.egress import Egress
 from tidegate.jobs import Jobs
-from tidegate.keys import Doorkeeper, KeyStore
+from tidegate.keys import KeyStore
 from tidegate.lanes import Lanes
 from tidegate.lookout import Lookout
 from tidegate.operations import Registry
+from tidegate.sessions import SessionStore
 from tidegate.store import Store
 from tidegate.webhook_door import WebhookDoor
 from tidegate.webhook_secrets import SecretStore
@@ -170,10 +173,14 @@ def _gateway(settings: Settings, turns: Turns, database: Database | None) -> Gat
         secrets=secrets,
         turns=turns,
         lookout=Lookout(store.callers, settings.bell, most=settings.held_requests),
-        doorkeeper=Doorkeeper(KeyStore(database)) if settings.auth == "keys" else None,
+        doorkeeper=_doorkeeper(settings, database) if settings.auth == "keys" else None,
         submit_limit=ClientLimit(settings.submit_limit) if settings.submit_limit else None,
         poll_limit=ClientLimit(settings.poll_limit) if settings.poll_limit else None,
     )
+
+
+def _doorkeeper(settings: Settings, database: Database) -> Doorkeeper:
+    return Doorkeeper(KeyStore(database), SessionStore(database), signing_keys(settings))
 
 
 def _exactly(origins: Sequence[str]) -> "list[str | re.Pattern[str]]":

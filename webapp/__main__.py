@@ -5,6 +5,7 @@ import sys
 from typing import NoReturn
 
 from config.settings import settings
+from config.signing_keys import signing_keys
 from config.web_server import allow_files, command
 from tidegate.errors import ConfigurationError
 
@@ -13,6 +14,8 @@ def main() -> NoReturn:
     """Becomes the server; ends with 2 when a setting is bad."""
     try:
         current = settings()
+        if current.auth == "keys":
+            signing_keys(current)  # made before there are several that would
     except ConfigurationError as error:
         print(error, file=sys.stderr)  # noqa: T201 - the log is not set up yet
         sys.exit(2)

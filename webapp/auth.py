@@ -3,8 +3,9 @@
 from flask import g, request
 from werkzeug.datastructures import Authorization
 
+from tidegate.doorkeeper import Doorkeeper
 from tidegate.errors import Forbidden, Unauthorized
-from tidegate.keys import Caller, Doorkeeper, Role
+from tidegate.keys import Caller, Role
 from tidegate.models import IMPLICIT_CLIENT
 from tidegate.tickets import Signer
 from webapp import gateway
@@ -30,6 +31,16 @@ def operator() -> Caller:
     return known
 
 
+def monitor() -> Caller:
+    """Who makes this request, with a key of an operator or one for metrics; as `operator` else."""
+    if gateway().doorkeeper is None:
+        return _EVERYONE
+    known = _who_has(request.authorization, gateway().doorkeeper)
+    if known.role is Role.CLIENT:
+        raise Forbidden("this needs an operator's key, or one for metrics")
+    return known
+
+
 def caller_with_ticket(job_id: str) -> Caller:
     """As `caller`, and a ticket for this job, in the query, does in place of a key."""
     doorkeeper, ticket = gateway().doorkeeper, request.args.get("ticket")
@@ -47,9 +58,16 @@ def signer() -> Signer | None:
 
 
 def caller_with(authorization: Authorization | None, doorkeeper: Doorkeeper | None) -> Caller:
-    """Who sends this; raises Unauthorized when it has no good key."""
+    """Who sends this; raises Unauthorized when it has no good key, and Forbidden when the key is for metrics alone."""
     if doorkeeper is None:
         return _EVERYONE
+    known = _who_has(authorization, doorkeeper)
+    if known.role is Role.METRICS:
+        raise Forbidden("this key reads /metrics and nothing else")
+    return known
+
+
+def _who_has(authorization: Authorization | None, doorkeeper: Doorkeeper) -> Caller:
     if authorization is None or authorization.type != "bearer" or not authorization.token:
         raise Unauthorized("send a key: Authorization: Bearer KEY")
     known = doorkeeper.caller(authorization.token)

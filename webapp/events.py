@@ -79,6 +79,8 @@ class _Events:
         self._watch = watch
         self._gateway = gateway()
         self._links = links_here()
+        self._caller = caller()
+        self._is_refused = False
 
     def __iter__(self) -> Iterator[bytes]:
         first = b"retry: %d\n" % random.randint(*_RETRY)  # noqa: S311 - to spread them, not to hide anything
@@ -93,13 +95,17 @@ class _Events:
                 now, _ = news
                 yield from self._told("state" if _stage(now) != _stage(job) else "progress", now)
                 job = now
-            elif not watch.is_over:
+            elif not watch.is_over and self._is_welcome():
                 yield HEARTBEAT
+            if self._is_refused:
+                return
 
     def _told(self, name: Literal["state", "progress"], job: Job, more: bytes = b"") -> Iterator[bytes]:
-        """One event; while the database can't be asked for the result, heartbeats before it."""
+        """One event; while the database can't be asked for the result, or for the key, heartbeats before it."""
         while True:
             try:
+                if not self._may_be_told():
+                    return
                 data = self._document(job)
             except UNREACHABLE:
                 yield HEARTBEAT
@@ -109,6 +115,19 @@ class _Events:
         # A result stands in the document as it came, with line ends of its own between its members.
         lines = b"".join(b"data: %s\n" % line for line in data.splitlines())
         yield b"%sevent: %s\nid: %d\n%s\n" % (more, name.encode(), job.version, lines)
+
+    def _may_be_told(self) -> bool:
+        """Whether the key that opened the stream is good still. Raises one of UNREACHABLE."""
+        doorkeeper = self._gateway.doorkeeper
+        self._is_refused = doorkeeper is not None and not doorkeeper.still_knows(self._caller)
+        return not self._is_refused
+
+    def _is_welcome(self) -> bool:
+        """As that; while nobody can say, the client may go on waiting."""
+        try:
+            return self._may_be_told()
+        except UNREACHABLE:
+            return True
 
     def _document(self, job: Job) -> bytes:
         jobs = self._gateway.jobs

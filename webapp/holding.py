@@ -1,9 +1,10 @@
 """Holds a request until its job is as the client waits for it, or its time is over."""
 
 from collections.abc import Callable
-from contextlib import AbstractContextManager, closing, nullcontext
+from contextlib import AbstractContextManager, closing, nullcontext, suppress
 
 from tidegate import clock
+from tidegate.errors import Unauthorized
 from tidegate.job import Job
 from tidegate.job_document import Links, job_path
 from tidegate.keys import Caller
@@ -26,7 +27,8 @@ def held(
     """The job as soon as `until` says yes to it, or as it is after so many seconds, with what it brought.
 
     None: there is no room to wait. `only_end`: nothing but an end is waited for. `meanwhile`: in which it waits, and
-    gives its turn to others if it has one; no connection of the database is held. Raises UnknownJob when it was erased.
+    gives its turn to others if it has one; no connection of the database is held. Raises UnknownJob when it was erased,
+    and Unauthorized when the key was revoked meanwhile.
     """
     watch = own.lookout.watch(job, only_end=only_end)
     if watch is None:
@@ -39,6 +41,8 @@ def held(
             if news is None:
                 break
             job, _ = news
+    if own.doorkeeper and not own.doorkeeper.still_knows(caller):
+        raise Unauthorized("the key was revoked or expired while the request waited")
     if news and is_whole(news):
         return news
     return own.jobs.get_with_result(job.id, client_id=caller.scope)
@@ -58,7 +62,10 @@ def answer_to_submit(
     `meanwhile` as for `held`."""
     found = None
     if wishes.wait:
-        found = held(own, caller, job, wishes.wait, lambda job: job.state.is_final, only_end=True, meanwhile=meanwhile)
+        with suppress(Unauthorized):  # the job is recorded all the same; of what became of it since nothing is told
+            found = held(
+                own, caller, job, wishes.wait, lambda job: job.state.is_final, only_end=True, meanwhile=meanwhile
+            )
     now, result = found or (job, None)
     if found and now.state.is_final:
         answer = answer_about(now, result, own.jobs, links, path=path)

@@ -12,7 +12,7 @@ from prometheus_client.registry import Collector
 
 from tidegate.database import UNREACHABLE
 from webapp import Gateway, gateway
-from webapp.auth import operator
+from webapp.auth import monitor
 from webapp.exposition import counted, database_up, nothing_yet, of_lanes, of_the_cluster
 
 log = logging.getLogger(__name__)
@@ -24,7 +24,7 @@ routes = Blueprint("metrics", __name__)
 def read() -> Response:
     """Prometheus metrics of the whole cluster, as text."""
     try:
-        operator()
+        monitor()
         families = _everything(gateway())
     except UNREACHABLE as error:
         # No more than /health/ready tells everybody; and an alert can tell it from a web server that is down.

@@ -34,5 +34,8 @@ keep broker_url "redis://:$(sed -n 's/^requirepass //p' "$folder/redis.conf")@re
 
 keep flower_auth "operator:$(password)"
 
+# Losing it ends the links to events that were told; to change it, put a new one before it, with a comma between.
+keep signing_key "$(head -c 32 /dev/urandom | base64)"
+
 # Losing it ends every webhook secret that was made from it.
 keep webhook_key "$(head -c 32 /dev/urandom | base64)"

@@ -1,19 +1,21 @@
 """The page where keys are on: who gets in, with what, for how long, and what they see."""
 
+import base64
+import hashlib
+import hmac
 import logging
 from collections.abc import Iterator
-from datetime import timedelta
 from pathlib import Path
 
 import pytest
+from sqlalchemy import select, text
 from werkzeug.test import TestResponse
 
 from tests.support.page import OWN, part_of, send, text_of
 from tests.support.web import Web, assert_is_problem
-from tidegate import clock, keys
 from tidegate.keys import KeyStore, Role
+from tidegate.models import sessions
 from tidegate.states import State
-from tidegate.tickets import SESSION_GOOD_FOR
 
 COOKIE = "tidegate_session"
 
@@ -154,26 +156,96 @@ def test_an_operator_sees_and_does_everything(door: Door) -> None:
 
 
 def test_a_session_ends_with_its_key(door: Door, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(keys, "_FRESH_SECONDS", -1.0)
+    monkeypatch.setattr("tidegate.doorkeeper.FRESH_SECONDS", -1.0)
     door.sign_in("shop")
     assert door.web.client.get("/").status_code == 200
     door.keys.revoke(door.key_ids["shop"])
     assert door.web.client.get("/", headers={"Accept": "text/html"}).status_code == 303
 
 
+def move_back(door: Door, hours: float) -> None:
+    """Lets every session have begun so much earlier."""
+    with door.web.database.single_write() as connection:
+        earlier = text("UPDATE sessions SET began_at = began_at - :by, ends_at = ends_at - :by")
+        connection.execute(earlier, {"by": int(hours * 3600 * 1_000_000)})
+
+
 def test_a_session_ends_after_twelve_hours(door: Door, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tidegate.doorkeeper.FRESH_SECONDS", -1.0)
     door.sign_in("shop")
-    later = clock.now() + SESSION_GOOD_FOR
-    monkeypatch.setattr(clock, "now", lambda: later - timedelta(seconds=5))
+    move_back(door, 11.99)
     assert door.web.client.get("/").status_code == 200
-    monkeypatch.setattr(clock, "now", lambda: later)
+    move_back(door, 0.02)
+    assert door.web.client.get("/", headers={"Accept": "text/html"}).status_code == 303
+    door.sign_in("shop")
+    with door.web.database.reading() as connection:
+        assert len(connection.execute(select(sessions)).all()) == 1, "what is over goes"
+
+
+def test_to_sign_out_ends_the_session_whoever_has_its_cookie(door: Door, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tidegate.doorkeeper.FRESH_SECONDS", -1.0)
+    door.sign_in("shop")
+    taken, other = str(door.cookie()), door.web.app.test_client()
+    other.set_cookie(COOKIE, taken)
+    assert other.get("/").status_code == 200
+    answer = send(door.web, "/sign-out")
+    assert (answer.status_code, answer.headers["Location"]) == (303, "./sign-in")
+    assert door.cookie() is None
+    assert other.get("/", headers={"Accept": "text/html"}).status_code == 303
+    assert send(door.web, "/sign-out").status_code == 303, "a second time does no harm"
+
+
+def test_to_sign_out_ends_one_session_at_once_and_no_other(door: Door) -> None:
+    """At once in this process, whatever it remembers."""
+    other = door.web.app.test_client()
+    door.sign_in("shop")
+    other.set_cookie(COOKIE, str(door.cookie()))
+    door.sign_in("shop")
+    still = door.web.app.test_client()
+    still.set_cookie(COOKIE, str(door.cookie()))
+    for browser in (other, still):
+        assert browser.get("/").status_code == 200
+    send(door.web, "/sign-out")
+    assert still.get("/", headers={"Accept": "text/html"}).status_code == 303
+    assert other.get("/").status_code == 200
+
+
+def test_from_a_copy_of_the_database_no_session_can_be_made(door: Door) -> None:
+    door.sign_in("ops")
+    with door.web.database.reading() as connection:
+        rows = [
+            *connection.execute(text("SELECT * FROM sessions")),
+            *connection.execute(text("SELECT * FROM keys")),
+        ]
+    values = [value for row in rows for value in row if value is not None]
+    assert str(door.cookie()) not in values
+    key_id, far = door.key_ids["ops"], 2**33
+    (digest,) = [row[3] for row in rows if row[0] == key_id]
+    message = f"a session of the page until {far}".encode()
+    before = base64.urlsafe_b64encode(hmac.digest(digest, message, hashlib.sha256)).decode().rstrip("=")
+    forged = [f"{key_id}.{far}.{before}"]
+    for value in values:
+        raw = value if isinstance(value, bytes) else str(value).encode()
+        forged += [base64.urlsafe_b64encode(raw).decode().rstrip("="), raw.hex()]
+    for cookie in forged:
+        door.web.client.set_cookie(COOKIE, cookie)
+        assert door.web.client.get("/", headers={"Accept": "text/html"}).status_code == 303
+
+
+def test_a_session_is_no_key_and_a_key_no_session(door: Door) -> None:
+    """Though both are remembered by their hashes."""
+    door.sign_in("shop")
+    assert door.web.client.get("/").status_code == 200
+    bearer = {"Authorization": f"Bearer {door.cookie()}"}
+    assert_is_problem(door.web.client.get("/v1/jobs", headers=bearer), 401, "unauthorized")
+    door.submit("shop")
+    door.web.client.set_cookie(COOKIE, door.secrets["shop"])
     assert door.web.client.get("/", headers={"Accept": "text/html"}).status_code == 303
 
 
-def test_to_sign_out_takes_the_cookie_back(door: Door) -> None:
-    door.sign_in("shop")
-    answer = send(door.web, "/sign-out")
-    assert (answer.status_code, answer.headers["Location"]) == (303, "./sign-in")
+def test_a_key_for_metrics_opens_no_session(door: Door) -> None:
+    _, door.secrets["prometheus"] = door.keys.create("prometheus", name="", role=Role.METRICS)
+    assert door.sign_in("prometheus").status_code == 403
     assert door.cookie() is None
 
 
@@ -191,13 +263,8 @@ def test_the_api_does_not_know_the_session_and_the_page_knows_no_ticket(door: Do
 
 def test_a_cookie_that_was_changed_is_none(door: Door) -> None:
     door.sign_in("shop")
-    key_id, good_until, signature = str(door.cookie()).split(".")
-    for forged in (
-        f"{key_id}.{int(good_until) + 1}.{signature}",
-        f"{door.key_ids['ops']}.{good_until}.{signature}",
-        f"{key_id}.{good_until}.{'A' * 43}",
-        "x",
-    ):
+    cookie = str(door.cookie())
+    for forged in (cookie[:-1], cookie + "A", cookie.swapcase(), "A" * 43, "x", "\0", "x" * 4000):
         door.web.client.set_cookie(COOKIE, forged)
         assert door.web.client.get("/", headers={"Accept": "text/html"}).status_code == 303
 

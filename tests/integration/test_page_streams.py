@@ -119,20 +119,49 @@ def test_the_page_of_a_final_job_with_nothing_to_tell_ends_at_once(one: Web) -> 
 
 
 def test_a_revoked_key_ends_the_stream(tmp_path: Path, sqlite_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tidegate.keys._FRESH_SECONDS", -1.0)
+    monkeypatch.setattr("tidegate.doorkeeper.FRESH_SECONDS", -1.0)
     monkeypatch.setattr(live, "_BEAT_SECONDS", 0.0)
     web = Web(tmp_path, sqlite_url, auth="keys")
     keys = KeyStore(web.database)
     key_id, secret = keys.create("shop", name="", role=Role.CLIENT, expires_in=timedelta(days=1))
-    web.client.post("/sign-in", data={"key": secret}, headers={"Origin": "http://localhost"})
-    cookie = web.client.get_cookie("tidegate_session")
-    assert cookie
-    stream = PageStream(web, cookie=cookie.value)
+    stream = PageStream(web, cookie=signed_in(web, secret))
     stream.next("parts")
     keys.revoke(key_id)
     assert stream.next("bye") == "session"
     assert stream.is_over()
     web.close()
+
+
+@pytest.mark.parametrize("how", ["revoked", "signed out"])
+def test_what_changed_after_the_session_ended_is_not_told(
+    tmp_path: Path, sqlite_url: str, monkeypatch: pytest.MonkeyPatch, how: str
+) -> None:
+    """Between two beats, too."""
+    monkeypatch.setattr("tidegate.doorkeeper.FRESH_SECONDS", -1.0)
+    web = Web(tmp_path, sqlite_url, auth="keys")
+    keys = KeyStore(web.database)
+    key_id, secret = keys.create("shop", name="", role=Role.CLIENT)
+    job_id = web.submit(headers={"Authorization": f"Bearer {secret}"}).get_json()["id"]
+    stream = PageStream(web, f"/jobs/{job_id}/live", cookie=signed_in(web, secret))
+    stream.next("parts")
+    if how == "revoked":
+        keys.revoke(key_id)
+    else:
+        web.client.post("/sign-out", headers={"Origin": "http://localhost"})
+    web.succeed(job_id, b'"hidden"', is_json=True)
+    rest = b"".join(stream._chunks).decode()
+    assert "event: bye\ndata: session" in rest
+    assert "event: parts" not in rest
+    assert "hidden" not in rest
+    web.close()
+
+
+def signed_in(web: Web, secret: str) -> str:
+    """The cookie of a new session."""
+    web.client.post("/sign-in", data={"key": secret}, headers={"Origin": "http://localhost"})
+    cookie = web.client.get_cookie("tidegate_session")
+    assert cookie
+    return str(cookie.value)
 
 
 def test_without_room_there_is_no_stream_but_still_a_page(tmp_path: Path, sqlite_url: str) -> None:

@@ -1,19 +1,24 @@
 """The ticket in `links.events`: a browser's EventSource can't send a key."""
 
+import base64
+import hashlib
+import hmac
 from collections.abc import Iterator
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
+from tests.support.waiting import wait_until
 from tests.support.web import Web, assert_is_problem
 from tidegate import clock
+from tidegate.errors import ConfigurationError
 from tidegate.keys import KeyStore, Role
-from tidegate.tickets import GOOD_FOR, Signer, Ticket
+from tidegate.tickets import AFTER_DEADLINE, Signer, Ticket
 
 JOB = "0199c5a0-7a5e-7cc0-8d9a-3f1c2b4d5e6f"
-SIGNER = Signer(key_id="0199c5a0-7a5e-7cc0-8d9a-000000000000", secret=b"x" * 32)
+SIGNER = Signer(key_id="0199c5a0-7a5e-7cc0-8d9a-000000000000", secrets=[b"x" * 32])
 
 
 class Keyed:
@@ -48,7 +53,7 @@ def test_with_the_link_alone_the_events_can_be_read(keyed: Keyed) -> None:
     answer = keyed.web.client.get(url)
     assert (answer.status_code, answer.content_type) == (200, "text/event-stream")
     assert b'"state":"queued"' in answer.data
-    assert b"/events?ticket=" in answer.data, "and each event has a new one"
+    assert b"/events?ticket=" in answer.data, "and each event has it"
     assert keyed.web.client.get(url.partition("?")[0], headers=keyed.headers).status_code == 200
 
 
@@ -96,20 +101,86 @@ def test_with_the_key_its_tickets_are_revoked(keyed: Keyed, monkeypatch: pytest.
     assert_is_problem(keyed.web.client.get(url), 401, "unauthorized")
 
 
-def test_a_ticket_is_good_for_five_minutes(monkeypatch: pytest.MonkeyPatch) -> None:
-    ticket = Ticket.read(SIGNER.ticket(JOB))
-    assert ticket is not None
-    assert ticket.is_good(SIGNER, JOB)
+def test_a_ticket_is_good_until_five_minutes_after_the_deadline(monkeypatch: pytest.MonkeyPatch) -> None:
     now = clock.now()
-    monkeypatch.setattr(clock, "now", lambda: now + GOOD_FOR - timedelta(seconds=5))
-    assert ticket.is_good(SIGNER, JOB)
-    monkeypatch.setattr(clock, "now", lambda: now + GOOD_FOR)
-    assert not ticket.is_good(SIGNER, JOB)
-    assert timedelta(minutes=5) == GOOD_FOR
+    deadline = now + timedelta(hours=3)
+    ticket = Ticket.read(SIGNER.ticket(JOB, deadline))
+    assert ticket is not None
+    assert SIGNER.knows(ticket, JOB)
+    monkeypatch.setattr(clock, "now", lambda: deadline + AFTER_DEADLINE - timedelta(seconds=5))
+    assert SIGNER.knows(ticket, JOB)
+    monkeypatch.setattr(clock, "now", lambda: deadline + AFTER_DEADLINE)
+    assert not SIGNER.knows(ticket, JOB)
+    assert timedelta(minutes=5) == AFTER_DEADLINE
+
+
+def test_a_ticket_does_not_renew_itself(keyed: Keyed) -> None:
+    """The documents that events carry have tickets, too."""
+    url = keyed.events_url()
+    event = keyed.web.client.get(url).get_data(as_text=True)
+    assert url.partition("ticket=")[2] in event
+    assert event.count("ticket=") == 1
+
+
+def test_a_ticket_ends_with_the_key_in_whose_name_it_was_made(keyed: Keyed, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tidegate.doorkeeper.FRESH_SECONDS", -1.0)
+    keyed.key_id, secret = keyed.keys.create("shop", name="", role=Role.CLIENT, expires_in=timedelta(seconds=2))
+    keyed.headers = {"Authorization": f"Bearer {secret}"}
+    url = keyed.events_url()
+    assert keyed.web.client.get(url).status_code == 200
+    wait_until(lambda: keyed.web.client.get(url).status_code == 401, description="the key expires")
+
+
+def test_from_a_copy_of_the_database_no_ticket_can_be_made(keyed: Keyed) -> None:
+    """The hash of the key is in it, and signed tickets once."""
+    path, _, ticket = keyed.events_url().partition("?ticket=")
+    key_id, good_until, _ = ticket.split(".")
+    job_id = path.split("/")[3]
+    with keyed.web.database.reading() as connection:
+        (digest,) = connection.exec_driver_sql("SELECT hash FROM keys").scalars()
+    for until in (good_until, str(2**33)):
+        before = f"events of {job_id} until {until}".encode()
+        old = base64.urlsafe_b64encode(hmac.digest(digest, before, hashlib.sha256)).decode().rstrip("=")
+        forged = Signer(key_id=key_id, secrets=[digest]).ticket(job_id, datetime.fromtimestamp(int(until) - 300, UTC))
+        for text in (f"{key_id}.{until}.{old}", forged):
+            assert Ticket.read(text) is not None
+            assert_is_problem(keyed.web.client.get(path, query_string={"ticket": text}), 401, "unauthorized")
+
+
+def test_a_ticket_is_of_one_key_though_all_are_signed_alike(keyed: Keyed) -> None:
+    url = keyed.events_url()
+    other, _ = keyed.keys.create("warehouse", name="", role=Role.OPERATOR)
+    assert_is_problem(keyed.web.client.get(url.replace(keyed.key_id, other)), 401, "unauthorized")
+
+
+def test_the_key_that_signs_can_be_given_and_changed(tmp_path: Path, sqlite_url: str) -> None:
+    old, new = (base64.b64encode(bytes([number]) * 32).decode() for number in (1, 2))
+    url = ""
+    for given, status in ((old, 200), (f"{new},{old}", 200), (new, 401)):
+        web = Web(tmp_path, sqlite_url, auth="keys", signing_key=given)
+        web.app.extensions["tidegate"].lookout.stop()
+        url = url or Keyed(web).events_url()
+        assert web.client.get(url).status_code == status
+        web.close()
+    assert not (tmp_path / "signing.key").exists()
+
+
+def test_without_one_it_is_made_once_and_only_its_owner_reads_it(tmp_path: Path, sqlite_url: str) -> None:
+    first, second = (Web(tmp_path, sqlite_url, auth="keys") for _ in range(2))
+    for web in (first, second):
+        web.app.extensions["tidegate"].lookout.stop()
+    url = Keyed(first).events_url()
+    assert second.client.get(url).status_code == 200, "two web servers of one machine"
+    assert (tmp_path / "signing.key").stat().st_mode & 0o077 == 0
+    (tmp_path / "signing.key").write_text("nonsense")
+    with pytest.raises(ConfigurationError, match=r"signing\.key"):
+        Web(tmp_path, sqlite_url, auth="keys")
+    first.close()
+    second.close()
 
 
 def test_a_ticket_shows_no_secret(keyed: Keyed) -> None:
-    ticket = SIGNER.ticket(JOB)
+    ticket = SIGNER.ticket(JOB, clock.now())
     assert "xxxx" not in ticket
     assert "xxxx" not in repr(SIGNER)
     assert keyed.secret not in keyed.events_url()

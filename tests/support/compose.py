@@ -20,7 +20,7 @@ from tests.support.waiting import wait_until
 PROJECT = "tidegate-test"
 IMAGE = "tidegate:test"
 IMAGES = ("python:3.13-slim", "postgres:17", "redis:8")
-SECRETS = ("postgres_password", "database_url", "redis.conf", "broker_url", "flower_auth", "webhook_key")
+SECRETS = ("postgres_password", "database_url", "redis.conf", "broker_url", "flower_auth", "webhook_key", "signing_key")
 _MINUTES = 60
 
 

@@ -1,6 +1,6 @@
 """The tables, with the constraints that make an impossible row impossible."""
 
-from tidegate.models.clients import IMPLICIT_CLIENT, clients, keys
+from tidegate.models.clients import IMPLICIT_CLIENT, clients, keys, sessions
 from tidegate.models.jobs import attempts, bodies, idempotency_keys, jobs
 from tidegate.models.lanes import downstreams, samples
 from tidegate.models.metadata import metadata
@@ -23,6 +23,7 @@ __all__ = [
     "metadata",
     "receivers",
     "samples",
+    "sessions",
     "stewards",
     "webhook_secrets",
     "workers",

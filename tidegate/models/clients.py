@@ -27,5 +27,14 @@ keys = Table(
     Column("created_at", Instant, nullable=False),
     Column("expires_at", Instant),
     Column("revoked_at", Instant),
-    CheckConstraint("role IN ('client', 'operator')", name="role"),
+    CheckConstraint("role IN ('client', 'operator', 'metrics')", name="role"),
+)
+
+sessions = Table(
+    "sessions",
+    metadata,
+    Column("hash", LargeBinary(32), primary_key=True),
+    Column("key_id", ForeignKey("keys.id", ondelete="CASCADE"), nullable=False, index=True),
+    Column("began_at", Instant, nullable=False),
+    Column("ends_at", Instant, nullable=False, index=True),
 )

@@ -147,6 +147,9 @@ class _Events:
                     beat_due = clock.monotonic() + _BEAT_SECONDS
                 parts = self._scene.parts()
                 if changed := {name: html for name, html in parts.items() if told.get(name) != html}:
+                    if not self._is_welcome():
+                        yield _event("bye", "session")
+                        return
                     yield _event("parts", orjson.dumps(changed, default=str).decode())
                     told = parts
                 if self._scene.is_over():
@@ -162,7 +165,7 @@ class _Events:
                 self.watch.next(LOOK_SECONDS)
 
     def _is_welcome(self) -> bool:
-        """Whether the session goes on: its key may have been revoked since."""
+        """Whether the session goes on: its key may have been revoked since, or its owner signed out."""
         doorkeeper = self._gateway.doorkeeper
         return doorkeeper is None or doorkeeper.visitor(self._cookie) is not None
 

@@ -1,7 +1,7 @@
 """Who looks at the page: by a session cookie where keys are on, else everyone is the one client and operator.
 
-A session is a ticket signed with the key's hash (`tidegate.tickets`): it ends with its key, after 12 hours, or with the
-browser. The API does not know the cookie, so nothing that a browser sends by itself moves anything there.
+A session (`tidegate.sessions`) ends with its key, after 12 hours, when somebody signs out, or with the browser. The API
+does not know the cookie, so nothing that a browser sends by itself moves anything there.
 """
 
 from urllib.parse import urlsplit
@@ -40,18 +40,19 @@ def operating() -> Caller:
 def begin(response: AnyResponse, key: str) -> bool:
     """Puts the cookie of a new session into the answer; False: the key is not good."""
     doorkeeper = gateway().doorkeeper
-    known = doorkeeper.caller(key) if doorkeeper and 0 < len(key) <= _LONGEST_KEY else None
-    if known is None or known.signer is None:
+    session = doorkeeper.begin_session(key) if doorkeeper and 0 < len(key) <= _LONGEST_KEY else None
+    if session is None:
         return False
     # No age: it goes with the browser, and is worth nothing after 12 hours wherever it is kept.
-    response.set_cookie(
-        COOKIE, known.signer.session(), path=_path(), secure=_is_secure(), httponly=True, samesite="Strict"
-    )
+    response.set_cookie(COOKIE, session, path=_path(), secure=_is_secure(), httponly=True, samesite="Strict")
     return True
 
 
 def end(response: AnyResponse) -> None:
-    """Takes the cookie back."""
+    """Ends the session, whoever has the cookie, and takes that back."""
+    doorkeeper, session = gateway().doorkeeper, request.cookies.get(COOKIE, "")
+    if doorkeeper and session:
+        doorkeeper.end_session(session)
     response.delete_cookie(COOKIE, path=_path(), secure=_is_secure(), httponly=True, samesite="Strict")
 
 

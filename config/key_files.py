@@ -1,0 +1,58 @@
+"""Keys that are not in the database: what a setting gives, else a file in the data folder, which the first that asks
+makes."""
+
+import base64
+import os
+import secrets
+import tempfile
+from contextlib import suppress
+from pathlib import Path
+
+from tidegate.errors import ConfigurationError
+from tidegate.signatures import KEY_BYTES
+
+
+def keys_in(text: str) -> list[bytes]:
+    """The keys in the value of a setting; raises ValueError for one that is none."""
+    keys = []
+    for each in filter(None, map(str.strip, text.split(","))):
+        try:
+            key = base64.b64decode(each, validate=True)
+        except ValueError:
+            key = b""
+        if len(key) != KEY_BYTES:
+            raise ValueError(
+                f"each key is {KEY_BYTES} bytes in base64; make one with: openssl rand -base64 {KEY_BYTES}"
+            )
+        keys.append(key)
+    return keys
+
+
+def keys_of(given: str, file: Path, *, purpose: str, loss: str) -> list[bytes]:
+    """Those of the setting's value, else of the file. `loss`: what is lost with it. Raises ConfigurationError."""
+    if keys := keys_in(given):
+        return keys
+    try:
+        if not file.exists():
+            _make(file)
+        keys = keys_in(file.read_text(encoding="ascii"))
+    except (OSError, ValueError) as error:
+        raise ConfigurationError(f"{file} can't be used as the key of {purpose}: {error}") from None
+    if not keys:
+        raise ConfigurationError(f"{file} is empty; put back the key that was there, or remove it and lose {loss}")
+    return keys
+
+
+def _make(file: Path) -> None:
+    """Of several processes at once one makes it, and nobody ever sees a part of it."""
+    file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    descriptor, name = tempfile.mkstemp(dir=file.parent, prefix=file.name)  # readable by its owner only
+    try:
+        with os.fdopen(descriptor, "wb") as unfinished:
+            unfinished.write(base64.b64encode(secrets.token_bytes(KEY_BYTES)) + b"\n")
+            unfinished.flush()
+            os.fsync(unfinished.fileno())
+        with suppress(FileExistsError):
+            os.link(name, file)
+    finally:
+        os.unlink(name)

@@ -1,0 +1,14 @@
+"""The keys that tickets are signed with: those of the setting, else one that lies in the data folder."""
+
+from collections.abc import Sequence
+
+from config.key_files import keys_of
+from config.settings import Settings
+
+FILE_NAME = "signing.key"
+
+
+def signing_keys(settings: Settings) -> Sequence[bytes]:
+    """Those of these settings, the one that signs first. Raises ConfigurationError."""
+    given = settings.signing_key.get_secret_value()
+    return keys_of(given, settings.data / FILE_NAME, purpose="tickets", loss="the links to events that were told")
