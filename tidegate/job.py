@@ -83,8 +83,8 @@ class Claim:
     """A job in the hands of one worker. Every write of the worker carries `fence`.
 
     `slot_due` and `deadline_due` are instants of this process's monotonic clock. `is_paced`: its lane has a
-    rate and an attempt is one call. `refusals`, `failures`: of its downstream, in a row, just now. `waited_seconds`:
-    since it could have run. `follows`: the call (job id and fence) on whose place it rides, and that must end first.
+    rate and an attempt is one call. `refusals`: of its downstream, in a row, just now. `waited_seconds`: since it could
+    have run. `follows`: the call (job id and fence) on whose place it rides, and that must end first.
     `may_be_followed`: its end is told to others. `input`: what the caller sent; None: the job was erased meanwhile.
     """
 
@@ -97,7 +97,6 @@ class Claim:
     losses: int
     is_paced: bool
     refusals: int
-    failures: int
     traceparent: str | None
     waited_seconds: float
     follows: tuple[str, int] | None = None
@@ -110,8 +109,3 @@ class Claim:
     def is_last(self) -> bool:
         """Whether no further attempt is left; those that were lost with their process do not count."""
         return self.attempt - self.losses >= self.max_attempts
-
-    @property
-    def lane_is_troubled(self) -> bool:
-        """Whether its downstream refused or failed last."""
-        return self.refusals > 0 or self.failures > 0

@@ -66,7 +66,6 @@ _ASKED = (
     _LANE.with_only_columns(downstreams.c.rates != "[]").scalar_subquery().label("is_paced"),
     _LANE.with_only_columns(downstreams.c.concurrency.is_not(None)).scalar_subquery().label("has_places"),
     _LANE.with_only_columns(downstreams.c.refusals).scalar_subquery().label("refusals"),
-    _LANE.with_only_columns(downstreams.c.failures).scalar_subquery().label("failures"),
 )
 
 
@@ -226,7 +225,6 @@ class ClaimStore:
             losses=row["losses"],
             is_paced=bool(row["is_paced"]) and not row["paced_by_calls"],
             refusals=row["refusals"] or 0,
-            failures=row["failures"] or 0,
             traceparent=row["traceparent"],
             follows=(row["follows_job"], row["follows_fence"]) if row["follows_job"] else None,
             may_be_followed=bool(row["has_places"]) and row["queue"] == Queue.IO,

@@ -12,6 +12,7 @@ from sqlalchemy import (
     bindparam,
     insert,
     literal,
+    or_,
     select,
     type_coerce,
     update,
@@ -21,7 +22,7 @@ from tidegate import clock
 from tidegate.database import Database
 from tidegate.database_time import Instant, database_now
 from tidegate.job import Claim
-from tidegate.models import attempts, bodies, jobs
+from tidegate.models import attempts, bodies, downstreams, jobs
 from tidegate.outcomes import Succeeded
 from tidegate.prepared import Prepared
 from tidegate.shared_statement import SharedStatement
@@ -32,12 +33,21 @@ from tidegate.store.moves import IN_TIME, NOW, ended
 _JOB, _FENCE = bindparam("the_job", type_=jobs.c.id.type), bindparam("the_fence", type_=jobs.c.fence.type)
 _SUCCEEDED = {**ended(State.SUCCEEDED), "percent": 100, "error": None}
 _RESULT = {name: bindparam(f"its_{name}", type_=bodies.c[name].type) for name in ("content_type", "is_json", "content")}
+_LANE_ANSWERED = {"refusals": 0, "failures": 0}
+_IS_TROUBLED = or_(downstreams.c.failures > 0, downstreams.c.refusals > 0)
+LANE_ANSWERED = Prepared(
+    update(downstreams).where(downstreams.c.name == bindparam("lane"), _IS_TROUBLED).values(_LANE_ANSWERED), bool
+)
+"""Ends a downstream's run of refusals and failures; without one nothing is written, nor locked. Asked of the row as it
+is at the answer: the claim may be older than the run."""
 _SUCCEED_ALONE = Prepared(
     update(jobs)
     .where(jobs.c.id == _JOB, jobs.c.state == State.RUNNING, jobs.c.fence == _FENCE, IN_TIME)
     .values(_SUCCEEDED)
-    .returning(jobs.c.id),
-    bool,
+    .returning(
+        select(downstreams.c.name).where(downstreams.c.name == jobs.c.downstream, _IS_TROUBLED).exists().label("ends")
+    ),
+    lambda row: bool(row["ends"]),
 )
 _KEEP_RESULT = Prepared(insert(bodies).values(job_id=_JOB, kind="result", **_RESULT), bool)
 
@@ -66,7 +76,7 @@ def _succeed_at_once() -> Any:
         .where(jobs.c.id == given.c.job, is_one_of(jobs.c.id, given.c.job))
         .where(jobs.c.state == State.RUNNING, jobs.c.fence == given.c.fence, IN_TIME)
         .values(_SUCCEEDED)
-        .returning(jobs.c.id, *(given.c[name] for name in kinds if name != "job"))
+        .returning(jobs.c.id, jobs.c.downstream, *(given.c[name] for name in kinds if name != "job"))
         .cte("won")
     )
     names = ["job_id", "kind", "content_type", "is_json", "content"]
@@ -78,7 +88,14 @@ def _succeed_at_once() -> Any:
         .values(_call_succeeded(won.c.call))
         .cte("attempt")
     )
-    return select(won.c.id, won.c.fence).add_cte(result, attempt)
+    # By name: two that end runs of several lanes do not wait for each other.
+    answered = (
+        update(downstreams)
+        .where(is_one_of(downstreams.c.name, won.c.downstream), _IS_TROUBLED)
+        .values(_LANE_ANSWERED)
+        .cte("answered")
+    )
+    return select(won.c.id, won.c.fence).add_cte(result, attempt, answered)
 
 
 _SUCCEED_AT_ONCE = Prepared(_succeed_at_once(), lambda row: (str(row["id"]), int(row["fence"])))
@@ -117,10 +134,13 @@ class Successes:
             "call": success.call,
             **{f"its_{name}": getattr(success.result, name) for name in _RESULT},
         }
-        if not self._database.ask(_SUCCEED_ALONE, values, within=connection):
+        ends_a_run = self._database.ask(_SUCCEED_ALONE, values, within=connection)
+        if ends_a_run is None:
             return False
         self._database.ask(_KEEP_RESULT, values, within=connection)
         self._database.ask(_END_CALL, values, within=connection)
+        if ends_a_run:
+            self._database.ask(LANE_ANSWERED, {"lane": success.claim.downstream}, within=connection)
         return True
 
     def _record_all(self, successes: Sequence[Success]) -> Sequence[bool]:

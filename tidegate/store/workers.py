@@ -38,7 +38,7 @@ from tidegate.store.moves import (
     forget_attempts,
     is_mine,
 )
-from tidegate.store.successes import Success, Successes
+from tidegate.store.successes import LANE_ANSWERED, Success, Successes
 
 # How long an open breaker rests, in seconds: so much longer after each failed probe.
 _BREAKER_STEP = 5
@@ -84,8 +84,7 @@ class WorkerStore:
         """Records the result, unless another won: the deadline, a newer claim. False: the result was dropped."""
         call_began = None if call_seconds is None else clock.monotonic() - call_seconds
         success = Success(claim=claim, result=result, call_began=call_began)
-        is_usual = not self._database.is_sqlite and not claim.lane_is_troubled
-        if is_usual and self._successes.record_at_once(success):
+        if not self._database.is_sqlite and self._successes.record_at_once(success):
             self._counts.add(FINISHED, claim.operation, State.SUCCEEDED)
             return True
 
@@ -93,7 +92,6 @@ class WorkerStore:
             """Whether the outcome stands, and whether that is new: it may have been offered before."""
             if not self._successes.record_within(connection, success):
                 return _end_attempt(connection, claim, "succeeded", call_seconds, won=False), False
-            _lane_answered(connection, claim)
             return True, True
 
         stands, has_moved = self._database.write_together(succeed)
@@ -106,7 +104,7 @@ class WorkerStore:
         values = {**ended(State.FAILED), "error": error_text(error)}
         with self._database.writing() as connection:
             moved = _moved(connection, claim, IN_TIME, **values)
-            _lane_answered(connection, claim)
+            self._lane_answered(connection, claim)
             stands = _end_attempt(connection, claim, "failed", call_seconds, won=bool(moved))
         count_ends(self._counts, moved)
         return stands
@@ -127,7 +125,7 @@ class WorkerStore:
             moved = _moved(connection, claim, **values, error=error_text(error))
             stands = _end_attempt(connection, claim, "error", call_seconds, won=bool(moved))
             if not blames_downstream:
-                _lane_answered(connection, claim)
+                self._lane_answered(connection, claim)
             elif moved or not stands:  # else it has been told before
                 _lane_failed(connection, claim)
         count_ends(self._counts, moved)
@@ -153,6 +151,10 @@ class WorkerStore:
         count_ends(self._counts, moved)
         return stands
 
+    def _lane_answered(self, connection: Connection, claim: Claim) -> None:
+        """Ends a run of refusals and failures, if there is one."""
+        self._database.ask(LANE_ANSWERED, {"lane": claim.downstream}, within=connection)
+
 
 def _moved(connection: Connection, claim: Claim, *guards: ColumnElement[bool], **values: Any) -> Sequence[Row[Any]]:
     """The one job that was moved, if it was."""
@@ -174,14 +176,6 @@ def _end_attempt(connection: Connection, claim: Claim, outcome: str, call_second
     if not won:
         forget_attempts(connection, [claim.job_id])
     return won
-
-
-def _lane_answered(connection: Connection, claim: Claim) -> None:
-    """Ends a run of refusals and failures. The claim saw whether there is one: the usual call writes nothing here."""
-    if claim.lane_is_troubled:
-        connection.execute(
-            update(downstreams).where(downstreams.c.name == claim.downstream).values(refusals=0, failures=0)
-        )
 
 
 def _lane_refused(connection: Connection, claim: Claim, after: timedelta) -> None:
