@@ -86,12 +86,19 @@ class Settings(BaseSettings):
     grace_seconds: int = Field(5, ge=0, le=600, description="How long a stopping worker may finish what it runs.")
     retention: Duration = Field(timedelta(days=7), description="How long final jobs are kept.")
     web_workers: Count = Field(1, description="Web server processes.")
-    web_threads: Count = Field(64, description="Requests side by side in one web process; a slow upload holds one.")
+    web_threads: Count = Field(64, description="Requests side by side in one web process.")
     held_requests: int = Field(
         512, ge=0, le=10_000, description="Long polls and event streams that one web process holds beside those."
     )
     hold_seconds: int = Field(
         20, ge=1, le=600, description="Longest silence: the cap of Prefer: wait, the heartbeat of event streams."
+    )
+    idle_seconds: int = Field(
+        10,
+        ge=1,
+        le=60,
+        description="How long a connection may send no whole request head; a proxy that keeps connections has to let "
+        "them go before.",
     )
     io_workers: Count = Field(1, description="Worker processes for operations that wait for the network.")
     io_concurrency: Count = Field(32, description="Attempts side by side in one io worker (threads).")

@@ -29,7 +29,7 @@ def target(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Target]:
             size=size,
         )
         return
-    stack = Gateway(tmp_path_factory.mktemp("gateway"), settings={"AUTH": "keys"})
+    stack = Gateway(tmp_path_factory.mktemp("gateway"), settings={"AUTH": "keys", "IDLE_SECONDS": "3"})
     try:
         stack.start()
         yield Target(
