@@ -14,6 +14,9 @@
     │   ├── DeliveryNotDue        its job has not ended
     │   ├── UnknownSecret         also one of another client
     │   ├── BodyTooLarge
+    │   ├── BodyTooSlow           it came too slowly, or stopped coming
+    │   ├── LengthRequired        a body without a Content-Length
+    │   ├── FieldsTooLarge        a head of more than 32 KB
     │   ├── InvalidQuery          a query parameter that can't be read
     │   ├── IdempotencyConflict   the key was used for another request
     │   ├── JobErased             the key's job was deleted
@@ -23,7 +26,9 @@
     │   ├── Forbidden             a good key that may not do this
     │   ├── UnknownHost           the request names another host than this gateway's
     │   ├── TooFast               this client submits or polls faster than its limit
+    │   │   └── TooManyBodies     this client sends more bodies at once than it may
     │   ├── NoRoom                as many requests are held as may be
+    │   │   └── Overloaded        as many requests are under way as may be
     │   ├── UnknownDownstream
     │   ├── CannotFinishInTime    the backlog ahead is longer than the job's timeout
     │   └── Unavailable           the database can't be reached, or has no room
@@ -117,6 +122,18 @@ class BodyTooLarge(Refusal):
     """The body is larger than the operation takes."""
 
 
+class BodyTooSlow(Refusal):
+    """The body came too slowly: each 64 KB, or what is left, has 10 s."""
+
+
+class LengthRequired(Refusal):
+    """The body has no Content-Length; a chunked upload goes through a proxy that buffers it."""
+
+
+class FieldsTooLarge(Refusal):
+    """The request's line and header fields have more than 32 KB together."""
+
+
 class InvalidQuery(Refusal):
     """A query parameter can't be read."""
 
@@ -157,10 +174,20 @@ class TooFast(Refusal):
         self.retry_after = retry_after
 
 
+class TooManyBodies(TooFast):
+    """This client sends more bodies at once than it may."""
+
+
 class NoRoom(Refusal):
     """This process holds as many requests as it may; poll instead, or try again after `Retry-After`."""
 
     retry_after = timedelta(seconds=5)
+
+
+class Overloaded(NoRoom):
+    """As many requests are under way in this process as it has threads for."""
+
+    retry_after = timedelta(seconds=1)
 
 
 class UnknownDownstream(Refusal):

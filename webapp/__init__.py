@@ -5,12 +5,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import cache
-from typing import cast
+from typing import TYPE_CHECKING, cast
 
 from flask import Flask, Response, current_app, request
 from flask_cors import CORS
 from werkzeug.exceptions import BadRequest
 
+from config import web_server
 from config.origins import ANY
 from config.registry import load_registry
 from config.settings import Settings
@@ -34,8 +35,13 @@ from tidegate.webhook_door import WebhookDoor
 from tidegate.webhook_secrets import SecretStore
 from webapp.turns import Turns
 
+if TYPE_CHECKING:
+    from webapp.request_body import BodyReader
+
 # Fewer than threads: most of those read a body or wait for their turn. Twice as many more are opened in need.
 _CONNECTIONS = 10
+# Bodies of the largest size that one client may send at once; each is twice in memory for a moment.
+_LARGE_BODIES = 4
 # A caller must have a 503 within 3 s of a database that says nothing.
 _PATIENCE = timedelta(seconds=2)
 
@@ -69,6 +75,7 @@ class Gateway:
     lanes: Lanes
     bell: Bell
     turns: Turns
+    bodies: "BodyReader"
     lookout: Lookout
     jobs: Jobs
     secrets: SecretStore
@@ -97,6 +104,8 @@ def create_app(settings: Settings, database: Database | None = None) -> Flask:
         operations,
         page,
         proxies,
+        request_body,
+        request_guard,
         short_way,
         submitting,
         webhook_secrets,
@@ -106,7 +115,8 @@ def create_app(settings: Settings, database: Database | None = None) -> Flask:
     app.url_map.merge_slashes = False  # a wrong path is a 404, never a redirect
     turns = Turns(app.wsgi_app, settings.web_threads)
     app.wsgi_app = turns  # type: ignore[method-assign]
-    app.extensions["tidegate"] = _gateway(settings, turns, database)
+    bodies = request_body.BodyReader(_LARGE_BODIES * settings.max_body)
+    app.extensions["tidegate"] = _gateway(settings, turns, bodies, database)
     errors.register(app)
     for module in (
         docs,
@@ -137,6 +147,8 @@ def create_app(settings: Settings, database: Database | None = None) -> Flask:
         app.wsgi_app = foreign_sites.ForeignSites(app.wsgi_app, settings, own)  # type: ignore[method-assign]
     if settings.trusted_proxies:
         app.wsgi_app = proxies.TrustedProxies(app.wsgi_app, settings.trusted_proxies)  # type: ignore[method-assign]
+    most, counts = web_server.requests_at_once(settings), app.extensions["tidegate"].store.counts
+    app.wsgi_app = request_guard.RequestGuard(app.wsgi_app, most, counts)  # type: ignore[method-assign]
     return app
 
 
@@ -145,7 +157,7 @@ def gateway() -> Gateway:
     return cast("Gateway", current_app.extensions["tidegate"])
 
 
-def _gateway(settings: Settings, turns: Turns, database: Database | None) -> Gateway:
+def _gateway(settings: Settings, turns: Turns, bodies: "BodyReader", database: Database | None) -> Gateway:
     database = database or Database(settings.database, pool_size=_CONNECTIONS, patience=_PATIENCE)
     registry = load_registry(settings)
     store = Store(database, retention=settings.retention)
@@ -172,6 +184,7 @@ def _gateway(settings: Settings, turns: Turns, database: Database | None) -> Gat
         ),
         secrets=secrets,
         turns=turns,
+        bodies=bodies,
         lookout=Lookout(store.callers, settings.bell, most=settings.held_requests),
         doorkeeper=_doorkeeper(settings, database) if settings.auth == "keys" else None,
         submit_limit=ClientLimit(settings.submit_limit) if settings.submit_limit else None,

@@ -33,9 +33,10 @@ def operator() -> Caller:
 
 def monitor() -> Caller:
     """Who makes this request, with a key of an operator or one for metrics; as `operator` else."""
-    if gateway().doorkeeper is None:
+    doorkeeper = gateway().doorkeeper
+    if doorkeeper is None:
         return _EVERYONE
-    known = _who_has(request.authorization, gateway().doorkeeper)
+    known = _who_has(request.authorization, doorkeeper)
     if known.role is Role.CLIENT:
         raise Forbidden("this needs an operator's key, or one for metrics")
     return known

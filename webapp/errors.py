@@ -32,6 +32,9 @@ REFUSALS: dict[type[errors.Refusal], tuple[int, str, str]] = {
     errors.DeliveryNotDue: (409, "delivery-not-due", "There is nothing to send yet"),
     errors.UnknownSecret: (404, "unknown-secret", "There is no such secret"),
     errors.BodyTooLarge: (413, "body-too-large", "The body is too large"),
+    errors.BodyTooSlow: (408, "body-too-slow", "The body came too slowly"),
+    errors.LengthRequired: (411, "length-required", "The body needs a Content-Length"),
+    errors.FieldsTooLarge: (431, "fields-too-large", "The request's head is too large"),
     errors.InvalidQuery: (400, "invalid-query", "A query parameter can't be used"),
     errors.IdempotencyConflict: (422, "idempotency-conflict", "The Idempotency-Key was used for another request"),
     errors.JobErased: (410, "job-erased", "The job was deleted"),
@@ -39,11 +42,13 @@ REFUSALS: dict[type[errors.Refusal], tuple[int, str, str]] = {
     errors.Forbidden: (403, "forbidden", "The key may not do this"),
     errors.UnknownHost: (421, "misdirected-request", "This host is not this gateway's"),
     errors.TooFast: (429, "too-fast", "Too many requests"),
+    errors.TooManyBodies: (429, "too-many-bodies", "Too many bodies at once"),
     errors.JobNotFinal: (409, "job-not-final", "The job still goes on"),
     errors.JobAlreadyFinal: (409, "job-already-final", "The job has already ended"),
     errors.UnknownDownstream: (404, "unknown-downstream", "There is no such downstream"),
     errors.CannotFinishInTime: (503, "cannot-finish-in-time", "The job could not be done before its deadline"),
     errors.NoRoom: (503, "no-room", "No more requests are held open just now"),
+    errors.Overloaded: (503, "overloaded", "Too many requests are under way"),
     errors.Unavailable: (503, "unavailable", "Nothing can be recorded just now"),
 }
 """Every refusal with its status, the end of its type URI, and its title. README documents each."""
@@ -111,13 +116,13 @@ def _refused(refusal: errors.Refusal) -> Response:
         case errors.Unauthorized():
             response.headers["WWW-Authenticate"] = 'Bearer realm="tidegate"'
         case errors.Unavailable() | errors.TooFast() | errors.CannotFinishInTime() | errors.NoRoom():
-            response.headers["Retry-After"] = _seconds(refusal.retry_after)
+            response.headers["Retry-After"] = seconds(refusal.retry_after)
         case _:
             pass
     return response
 
 
-def _seconds(duration: timedelta) -> str:
+def seconds(duration: timedelta) -> str:
     return str(max(1, math.ceil(duration.total_seconds())))
 
 
@@ -134,8 +139,7 @@ def _http_error(error: HTTPException) -> Response:
 
 def _too_large(_error: HTTPException) -> Response:
     """Flask's own for a Content-Length that is too large, told as ours is."""
-    most = (request.max_content_length or 0) - 1
-    return _refused(errors.BodyTooLarge(f"at most {most} bytes are taken here"))
+    return _refused(errors.BodyTooLarge(f"at most {request.max_content_length} bytes are taken here"))
 
 
 def _unreachable(error: Exception) -> Response:

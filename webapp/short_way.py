@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING
 
 from werkzeug.datastructures import Authorization, EnvironHeaders
 from werkzeug.http import parse_etags
-from werkzeug.wsgi import get_input_stream
 
 from tidegate.job_document import Links
 from tidegate.keys import Caller
@@ -25,7 +24,7 @@ from webapp.holding import answer_to_submit
 from webapp.job_answers import HTTP_STATUS, JobAnswer, answer_about, entity_tag
 from webapp.limits import COUNTED, Counted
 from webapp.preferences import preferences_in
-from webapp.submit_headers import check_whole, submission_of, traceparent_in
+from webapp.submit_headers import check_not_encoded, submission_of, traceparent_in
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
@@ -101,9 +100,9 @@ class ShortWay:
         own = self._own
         limit = own.submit_limit
         limits = _count(environ, Counted("submits", limit.ask(caller.client_id))) if limit else {}
-        content = get_input_stream(environ).read()
         headers = EnvironHeaders(environ)
-        check_whole(content, int(environ["CONTENT_LENGTH"]), headers)
+        check_not_encoded(headers)
+        content = own.bodies.read(environ, caller.client_id, int(environ["CONTENT_LENGTH"]))
         submission = submission_of(headers, content, operation, caller.client_id, links.base)
         with own.turns.taken():
             job = own.jobs.submit(submission)
@@ -124,7 +123,7 @@ def _polled(environ: "WSGIEnvironment") -> str | None:
 
 def _submitted(environ: "WSGIEnvironment", most: int) -> str | None:
     """The operation that a plain submit is for, of so many bytes at most."""
-    if environ["REQUEST_METHOD"] != "POST" or "HTTP_TRANSFER_ENCODING" in environ:
+    if environ["REQUEST_METHOD"] != "POST":
         return None
     length = environ.get("CONTENT_LENGTH", "")
     if not (length.isascii() and length.isdigit() and int(length) <= most):

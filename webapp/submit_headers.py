@@ -5,7 +5,6 @@ from datetime import UTC, datetime, timedelta
 
 from pydantic import AwareDatetime, TypeAdapter, ValidationError
 from werkzeug.datastructures import Headers
-from werkzeug.exceptions import ClientDisconnected
 from werkzeug.http import parse_date
 
 from tidegate.delivery import Webhook
@@ -36,11 +35,8 @@ def submission_of(headers: Headers, content: bytes, operation: str, client_id: s
     )
 
 
-def check_whole(content: bytes, length: int | None, headers: Headers) -> None:
-    """Raises ClientDisconnected for a body that was cut off, which must not become a job, and UnsupportedBody for one
-    that is encoded. `length`: what was announced; None: nothing."""
-    if length is not None and len(content) < length:
-        raise ClientDisconnected("the body ended before its Content-Length")
+def check_not_encoded(headers: Headers) -> None:
+    """Raises UnsupportedBody for a body that is encoded."""
     if headers.get("Content-Encoding", "identity").strip().lower() != "identity":
         raise UnsupportedBody("send the body without Content-Encoding: it is passed on as it is")
 

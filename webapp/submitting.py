@@ -8,7 +8,7 @@ from tidegate.submission import Submission
 from webapp import gateway
 from webapp.auth import caller
 from webapp.documents import absolute
-from webapp.submit_headers import check_whole, submission_of, traceparent_in, webhook_in
+from webapp.submit_headers import check_not_encoded, submission_of, traceparent_in, webhook_in
 
 SMALL_BODY = 16_384
 """The most that a body may have which is no job input."""
@@ -37,15 +37,24 @@ def bound_body() -> None:
     most = gateway().settings.max_body
     if request.endpoint not in JOB_INPUTS:
         most = min(most, SMALL_BODY)
-    # One more than is taken: a chunked body is cut off there without a word, and the one byte tells.
-    request.max_content_length = most + 1
+    request.max_content_length = most
 
 
 def whole_body() -> bytes:
-    """The request's body, whole: what was cut off on its way must not become a job."""
-    content = request.get_data(cache=False)
-    most = (request.max_content_length or 0) - 1
-    if len(content) > most:
+    """The request's body, whole: what was cut off on its way must not become a job. Asks for a key before it reads."""
+    client_id = caller().client_id
+    check_not_encoded(request.headers)
+    return read_body(client_id)
+
+
+def read_body(client_id: str) -> bytes:
+    """The request's body, whole, while others have its turn. `client_id`: whose body it is, or `STRANGER`.
+
+    Raises BodyTooLarge beforehand, BodyTooSlow, TooManyBodies, and ClientDisconnected for one that breaks off.
+    """
+    length, most = request.content_length or 0, request.max_content_length or 0
+    if length > most:
         raise BodyTooLarge(f"at most {most} bytes are taken here")
-    check_whole(content, request.content_length, request.headers)
-    return content
+    own = gateway()
+    with own.turns.given_up():
+        return own.bodies.read(request.environ, client_id, length)

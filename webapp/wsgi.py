@@ -3,10 +3,11 @@
 from config import logs, tracing
 from config.garbage import spare_what_is_loaded
 from config.settings import settings
-from webapp import create_app, gateway
+from webapp import create_app, gateway, granian_worker
 from webapp.stopping import when_asked_to_stop
 
 logs.configure(settings(), "web")
+granian_worker.tell_more()
 tracing.start("web")
 app = create_app(settings())
 with app.app_context():

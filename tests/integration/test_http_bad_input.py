@@ -193,10 +193,28 @@ def streamed(web: Web, operation: str, megabytes: int, **environ: object) -> Tes
     )
 
 
-def test_a_stream_over_the_limit_is_a_413_and_not_cut_off(web: Web) -> None:
-    assert_is_problem(streamed(web, "raw_echo", 21), 413, "body-too-large")
+@pytest.mark.parametrize("length", [{}, {"CONTENT_LENGTH": "1048576"}])
+@pytest.mark.parametrize("megabytes", [0, 1, 21])
+def test_a_stream_without_a_length_is_a_411_and_no_job(web: Web, megabytes: int, length: dict[str, str]) -> None:
+    assert_is_problem(streamed(web, "raw_echo", megabytes, **length), 411, "length-required")
     assert web.count() == 0
-    assert streamed(web, "raw_echo", 20).status_code == 202
+
+
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [
+        ("POST", "/v1/operations/echo/jobs/batch"),
+        ("POST", "/v1/jobs/cancel"),
+        ("PATCH", "/v1/downstreams/sample"),
+        ("POST", "/v1/webhook-secrets"),
+        ("POST", "/v1/deliveries/send"),
+        ("POST", "/sign-in"),
+        ("GET", "/v1/jobs"),
+    ],
+)
+def test_no_route_takes_a_body_without_a_length(web: Web, method: str, path: str) -> None:
+    answer = web.client.open(path, method=method, data=b"[]", headers={"Transfer-Encoding": "chunked"})
+    assert_is_problem(answer, 411, "length-required")
 
 
 def test_a_body_that_ends_before_its_content_length_is_a_400(web: Web) -> None:

@@ -21,9 +21,7 @@ HIDDEN = "what only its owner may see"
 class Keyed:
     """A gateway that needs keys, asks for them at once, and has a job of one."""
 
-    def __init__(
-        self, folder: Path, url: str, *, expires_in: timedelta | None = None, hold_seconds: int = 1
-    ) -> None:
+    def __init__(self, folder: Path, url: str, *, expires_in: timedelta | None = None, hold_seconds: int = 1) -> None:
         self.web = Web(folder, url, auth="keys", hold_seconds=hold_seconds)
         self.keys = KeyStore(self.web.database)
         self.key_id, secret = self.keys.create("shop", name="", role=Role.CLIENT, expires_in=expires_in)

@@ -10,6 +10,13 @@ from webapp.openapi.schemas import Node
 
 Tag = Literal["Jobs", "Operations", "Downstreams", "Many jobs", "Webhooks", "Health"]
 
+_OF_A_BODY = {
+    errors.BodyTooLarge,
+    errors.BodyTooSlow,
+    errors.LengthRequired,
+    errors.TooManyBodies,
+    errors.UnsupportedBody,
+}
 _IN_PATH = {"job_id", "secret_id", "downstream", "operation_name", "operation_of_batch"}
 
 
@@ -32,9 +39,9 @@ class Route:
 
     def problems(self, *, is_safe: bool, has_keys: bool, has_limit: bool) -> set[ProblemType]:
         """Every type of problem that this route answers with, but a wrong method."""
-        refusals = set(self.refusals)
+        refusals = {*self.refusals, errors.FieldsTooLarge, errors.Overloaded}
         if self.body:
-            refusals |= {errors.BodyTooLarge, errors.UnsupportedBody}
+            refusals |= _OF_A_BODY
         if has_keys and self.needs != "nothing":
             refusals |= {errors.Unauthorized, *([errors.Forbidden] if self.needs == "operator" else [])}
         if not has_keys:

@@ -14,7 +14,9 @@ from webapp.downstreams import Change, apply, read_change
 from webapp.limits import count
 from webapp.page.answers import page, see
 from webapp.page.blueprint import overview_parts, routes
+from webapp.page.forms import read_form
 from webapp.page.session import begin, check_origin, end, operating, visitor
+from webapp.request_body import STRANGER
 
 _JOB_PAGE = re.compile(r"jobs/[0-9a-f-]{36}")
 
@@ -36,9 +38,10 @@ def sign_in() -> AnyResponse:
 @routes.post("/sign-in")
 def signed_in() -> AnyResponse:
     """Begins a session with a good key."""
-    then = _next(request.form.get("next", ""))
+    form = read_form(STRANGER)
+    then = _next(form.get("next", ""))
     response = see(then)
-    if gateway().doorkeeper is None or begin(response, request.form.get("key", "").strip()):
+    if gateway().doorkeeper is None or begin(response, form.get("key", "").strip()):
         return response
     return page("sign_in", 403, next=then, is_refused=True)
 
@@ -85,10 +88,10 @@ def resume(name: str) -> AnyResponse:
 @routes.post("/lanes/<name>/rate")
 def rate(name: str) -> AnyResponse:
     """Changes the rate: one or several by comma, "unlimited", or back to the file's."""
-    operating()
-    text = request.form.get("rate", "").strip()
+    form = read_form(operating().client_id)
+    text = form.get("rate", "").strip()
     wanted = text if text == "unlimited" else [each.strip() for each in text.split(",")]
-    is_taken_back = "declared" in request.form
+    is_taken_back = "declared" in form
     return _change(name, read_change(orjson.dumps({"rate": None if is_taken_back else wanted})))
 
 

@@ -1,0 +1,20 @@
+"""Reads the forms of the page."""
+
+from collections.abc import Mapping
+from urllib.parse import parse_qsl
+
+from flask import request
+
+from webapp.submitting import read_body
+
+
+def read_form(client_id: str) -> Mapping[str, str]:
+    """The fields of this request's form; of one that comes twice the first. `client_id`: as `read_body` has it.
+
+    Not Flask's `request.form`, which waits for a slow client in its turn.
+    """
+    content = read_body(client_id)
+    if request.mimetype != "application/x-www-form-urlencoded":
+        return {}
+    pairs = parse_qsl(content.decode(errors="replace"), keep_blank_values=True)
+    return dict(reversed(pairs))

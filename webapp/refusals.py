@@ -1,0 +1,41 @@
+"""Refusals before Flask: problem documents as plain WSGI answers."""
+
+from dataclasses import dataclass
+from http import HTTPStatus
+from typing import TYPE_CHECKING
+
+import orjson
+
+from tidegate.errors import NoRoom, Refusal, TooFast
+from webapp import SECURITY_HEADERS
+from webapp.errors import REFUSALS, seconds
+from webapp.job_answers import PROBLEM, problem_document
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import WSGIEnvironment
+
+
+@dataclass(frozen=True, kw_only=True)
+class RefusalAnswer:
+    """What is answered. `name`: the end of the problem's type."""
+
+    status: int
+    name: str
+    headers: list[tuple[str, str]]
+    body: bytes
+
+    @property
+    def status_line(self) -> str:
+        """For start_response."""
+        return f"{self.status} {HTTPStatus(self.status).phrase.upper()}"
+
+
+def refusal_answer(refusal: Refusal, environ: "WSGIEnvironment") -> RefusalAnswer:
+    """The answer to this request."""
+    status, name, title = REFUSALS[type(refusal)]
+    document = problem_document(name, title, status, str(refusal), environ.get("PATH_INFO") or "/")
+    body = orjson.dumps(document)
+    headers = [*SECURITY_HEADERS.items(), ("Content-Type", PROBLEM), ("Content-Length", str(len(body)))]
+    if isinstance(refusal, TooFast | NoRoom):
+        headers.append(("Retry-After", seconds(refusal.retry_after)))
+    return RefusalAnswer(status=status, name=name, headers=headers, body=body)
