@@ -2,8 +2,7 @@
 
 import sys
 
-from sqlalchemy.engine import make_url
-
+from config.masking import masked_url
 from config.settings import PREFIX, Settings, as_text, settings
 from tidegate.errors import ConfigurationError
 
@@ -17,8 +16,7 @@ def main() -> int:
         return 2
     for name, field in Settings.model_fields.items():
         value = as_text(getattr(current, name))  # a secret as asterisks
-        if name.endswith("_url") and value:
-            value = make_url(value).render_as_string(hide_password=True)
+        value = masked_url(value)
         print(f"{PREFIX}{name.upper():<18} {value:<32} {field.description}")  # noqa: T201 - this is its output
     return 0
 

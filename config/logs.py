@@ -4,6 +4,7 @@ import json
 import logging
 import time
 
+from config.masking import masked
 from config.settings import Settings
 from tidegate import log_context
 
@@ -13,6 +14,10 @@ _SECONDS = "%Y-%m-%dT%H:%M:%S"
 
 class _UtcFormatter(logging.Formatter):
     converter = staticmethod(time.gmtime)
+
+    def format(self, record: logging.LogRecord) -> str:
+        """The line, and the traceback below it."""
+        return masked(super().format(record))
 
 
 class JsonFormatter(logging.Formatter):
@@ -33,12 +38,12 @@ class JsonFormatter(logging.Formatter):
             "process": self._process,
             "pid": record.process,
             "logger": record.name,
-            "message": record.getMessage(),
+            "message": masked(record.getMessage()),
             **_of_celery(record),
             **log_context.current(),
         }
         if record.exc_info:
-            line["exception"] = self.formatException(record.exc_info)
+            line["exception"] = masked(self.formatException(record.exc_info))
         return json.dumps(line, default=str)
 
 

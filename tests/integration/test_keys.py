@@ -357,3 +357,31 @@ def test_a_start_with_an_open_door_is_refused_and_says_what_to_do(tmp_path: Path
     assert "TIDEGATE_AUTH=keys" in said
     assert "webapp.keys create" in said
     assert "Traceback" not in said
+
+
+def test_a_key_for_metrics_reads_them_and_nothing_else(keyed: Web) -> None:
+    """Every route that there is, so that one that is added tomorrow is closed to it, too."""
+    headers = {"Authorization": f"Bearer {new_key(keyed, 'prometheus', Role.METRICS)}"}
+    answer = keyed.client.get("/metrics", headers=headers)
+    assert answer.status_code == 200
+    assert "tidegate_database_up 1.0" in answer.get_data(as_text=True)
+    open_to_all = {"health.live", "health.ready", "docs", "page", "metrics.read"}
+    asked = 0
+    for rule in keyed.app.url_map.iter_rules():
+        if {rule.endpoint, rule.endpoint.partition(".")[0]} & open_to_all:
+            continue
+        path = rule.rule
+        for name in rule.arguments:
+            path = path.replace(f"<uuid:{name}>", "0199c5a0-0000-7000-8000-000000000000").replace(f"<{name}>", "echo")
+        for method in (rule.methods or set()) - {"HEAD", "OPTIONS"}:
+            refused = keyed.client.open(path, method=method, headers=headers, json=1 if method == "POST" else None)
+            assert_is_problem(refused, 403, "forbidden")
+            asked += 1
+    assert asked > 20
+
+
+@pytest.mark.parametrize(("role", "status"), [(Role.OPERATOR, 200), (Role.METRICS, 200), (Role.CLIENT, 403)])
+def test_who_reads_metrics(keyed: Web, role: Role, status: int) -> None:
+    headers = {"Authorization": f"Bearer {new_key(keyed, role=role)}"}
+    assert keyed.client.get("/metrics", headers=headers).status_code == status
+    assert_is_problem(keyed.client.get("/metrics"), 401, "unauthorized")

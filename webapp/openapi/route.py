@@ -33,7 +33,7 @@ class Route:
     parameters: tuple[str, ...] = ()
     body: Node | None = None
     refusals: tuple[type[errors.Refusal], ...] = ()
-    needs: Literal["nothing", "client", "operator"] = "client"
+    needs: Literal["nothing", "client", "metrics", "operator"] = "client"
     counted: Literal["submits", "reads"] | None = None
     uses_database: bool = True
 
@@ -43,7 +43,7 @@ class Route:
         if self.body:
             refusals |= _OF_A_BODY
         if has_keys and self.needs != "nothing":
-            refusals |= {errors.Unauthorized, *([errors.Forbidden] if self.needs == "operator" else [])}
+            refusals |= {errors.Unauthorized, errors.Forbidden}
         if not has_keys:
             refusals |= {errors.UnknownHost, *([] if is_safe else [errors.Forbidden])}
         if has_limit:

@@ -254,7 +254,7 @@ ROUTES: dict[str, Route] = {
         refusals=(errors.UnknownSecret,),
     ),
     "metrics.read": Route(
-        id="readMetrics", tag="Health", answers=answers.exposition, needs="operator", uses_database=False
+        id="readMetrics", tag="Health", answers=answers.exposition, needs="metrics", uses_database=False
     ),
     "health.live": Route(
         id="isLive", tag="Health", answers=_document("It lives.", "Health"), needs="nothing", uses_database=False
