@@ -178,6 +178,10 @@ class Jobs:
         """Jobs without results, newest first."""
         return self.store.list(wanted)
 
+    def count(self, wanted: Filter, *, most: int) -> int:
+        """How many there are, whatever the filter's limit; counted up to `most`."""
+        return self.store.count(wanted, most=most)
+
     def waiting(self, job: Job) -> Waiting | None:
         """Why the job waits and how long it will; None for one that does not."""
         if job.state is not State.QUEUED:

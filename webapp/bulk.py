@@ -1,19 +1,21 @@
 """Cancel and retry of many jobs by what they are: an operator's tools for a bad day."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from typing import Annotated
+from uuid import UUID
 
 from flask import Blueprint, Response, request
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, TypeAdapter
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, TypeAdapter, model_validator
 
-from tidegate.errors import JobAlreadyFinal, Refusal, UnsupportedBody
-from tidegate.job import Job
+from tidegate.errors import InputFault, InvalidInput, UnsupportedBody
+from tidegate.many_jobs import Outcome, cancel_each, retry_each
 from tidegate.states import FINAL_STATES, OPEN_STATES, State
 from tidegate.store.listing import Filter
 from tidegate.typed_input import parse
 from webapp import gateway, shapes
 from webapp.auth import operator
 from webapp.documents import json_answer
+from webapp.errors import REFUSALS
 from webapp.numbers import WHOLE
 from webapp.queries import NAME_PATTERN
 from webapp.submitting import whole_body
@@ -21,20 +23,59 @@ from webapp.submitting import whole_body
 routes = Blueprint("bulk", __name__, url_prefix="/v1/jobs")
 
 MOST_JOBS = 1000
+MOST_COUNTED = 100_000
+RETRIED = FINAL_STATES - {State.SUCCEEDED}
+FILTERS = ("state", "operation", "downstream", "client", "client_id", "created_after", "created_before")
 _Name = Annotated[str, Field(pattern=NAME_PATTERN)]
+# What pydantic can't say: that a filter is needed, or `all`.
+_SOMETHING = {
+    "anyOf": [
+        *({"required": [name], "properties": {name: {"not": {"type": "null"}}}} for name in FILTERS),
+        {"required": ["all"], "properties": {"all": {"const": True}}},
+    ],
+    "not": {"required": ["client", "client_id"]},
+}
 
 
 class Selection(BaseModel):
-    """Which jobs. Without a state: those that can be cancelled or retried. `limit` of them at the most."""
+    """Which jobs: by filters that all hold, or `all`. Without a state: those that can be cancelled or retried. `limit`
+    of them at the most, those before `cursor`; `client_id` is an older name of `client`. `dry_run` only counts."""
 
-    model_config = ConfigDict(extra="forbid", strict=True)
+    model_config = ConfigDict(extra="forbid", strict=True, json_schema_extra=_SOMETHING)
 
     state: State | None = None
     operation: _Name | None = None
     downstream: _Name | None = None
+    client: _Name | None = None
     client_id: _Name | None = None
+    created_after: AwareDatetime | None = None
     created_before: AwareDatetime | None = None
+    all: bool = False
+    dry_run: bool = False
     limit: Annotated[int, Field(ge=1, le=MOST_JOBS), WHOLE] = MOST_JOBS
+    cursor: UUID | None = None
+
+    @model_validator(mode="after")
+    def _check(self) -> "Selection":
+        if {"client", "client_id"} <= self.model_fields_set:
+            raise ValueError("client and client_id are one thing; name it once")
+        return self
+
+    def filter(self, states: Collection[State], *, is_retry: bool) -> Filter:
+        """The jobs that are meant; raises InvalidInput when none are named."""
+        if not self.all and all(getattr(self, name) is None for name in FILTERS):
+            raise InvalidInput([InputFault("", 'name a filter, or say "all": true')])
+        return Filter(
+            states=(self.state,) if self.state else states,
+            operation=self.operation,
+            downstream=self.downstream,
+            client_id=self.client or self.client_id,
+            created_after=self.created_after,
+            created_before=self.created_before,
+            before_id=str(self.cursor) if self.cursor else None,
+            not_retried=is_retry,
+            limit=self.limit,
+        )
 
 
 _SELECTION = TypeAdapter(Selection)
@@ -42,40 +83,62 @@ _SELECTION = TypeAdapter(Selection)
 
 @routes.post("/cancel")
 def cancel() -> Response:
-    """Cancels those that are queued, asks those that run to stop. Call it again while `matched` is `limit`."""
-    found = _found(OPEN_STATES)
-    jobs = gateway().jobs
-    counts: shapes.CancelCounts = {"matched": len(found), "cancelled": 0, "asked_to_stop": 0, "already_final": 0}
-    for job in found:
-        try:
-            after = jobs.cancel(job.id, client_id=None)
-        except JobAlreadyFinal:
-            counts["already_final"] += 1
-        else:
-            counts["cancelled" if after.state is State.CANCELLED else "asked_to_stop"] += 1
+    """Cancels those that are queued, asks those that run to stop. `next` is the `cursor` for those that are left."""
+    selection = _selected()
+    wanted = selection.filter(OPEN_STATES, is_retry=False)
+    counts: shapes.CancelCounts = {
+        "dry_run": selection.dry_run,
+        "matched": 0,
+        "cancelled": 0,
+        "asked_to_stop": 0,
+        "already_final": 0,
+        "refusals": {},
+        "next": None,
+    }
+    if selection.dry_run:
+        counts["matched"] = gateway().jobs.count(wanted, most=MOST_COUNTED)
+        return json_answer(counts)
+    found = gateway().jobs.list(wanted)
+    outcome = cancel_each(gateway().jobs, found)
+    counts["matched"], counts["next"] = len(found), found[-1].id if len(found) == wanted.limit else None
+    counts["cancelled"], counts["asked_to_stop"] = outcome.done, outcome.asked
+    counts["refusals"] = by_reason(outcome)
+    counts["already_final"] = counts["refusals"].get("job-already-final", 0)
     return json_answer(counts)
 
 
 @routes.post("/retry")
 def retry() -> Response:
-    """Submits those that ended without a result again, each once. Call it again while `matched` is `limit`."""
-    counts: shapes.RetryCounts = {"matched": 0, "retried": 0, "refused": 0}
-    for job in _found(FINAL_STATES - {State.SUCCEEDED}, not_retried=True):
-        counts["matched"] += 1
-        try:
-            gateway().jobs.retry(job.id, client_id=None, idempotency_key=f"retry-of-{job.id}")
-        except Refusal:
-            counts["refused"] += 1
-        else:
-            counts["retried"] += 1
+    """Submits those that ended without a result again, each once. `next` is the `cursor` for those that are left."""
+    selection = _selected()
+    wanted = selection.filter(RETRIED, is_retry=True)
+    counts: shapes.RetryCounts = {
+        "dry_run": selection.dry_run,
+        "matched": 0,
+        "retried": 0,
+        "refused": 0,
+        "refusals": {},
+        "next": None,
+    }
+    if selection.dry_run:
+        counts["matched"] = gateway().jobs.count(wanted, most=MOST_COUNTED)
+        return json_answer(counts)
+    found = gateway().jobs.list(wanted)
+    outcome = retry_each(gateway().jobs, found)
+    counts["matched"], counts["next"] = len(found), found[-1].id if len(found) == wanted.limit else None
+    counts["retried"], counts["refused"] = outcome.done, outcome.refusals.total()
+    counts["refusals"] = by_reason(outcome)
     return json_answer(counts)
 
 
-def _found(states: Collection[State], *, not_retried: bool = False) -> list[Job]:
+def by_reason(outcome: Outcome) -> Mapping[str, int]:
+    """How many were refused, by the end of their problem's type."""
+    return {REFUSALS[kind][1]: number for kind, number in sorted(outcome.refusals.items(), key=lambda each: -each[1])}
+
+
+def _selected() -> Selection:
     operator()
     if request.mimetype != "application/json":
         raise UnsupportedBody("send the selection as application/json")
     selection: Selection = parse(_SELECTION, whole_body())
-    chosen = (selection.state,) if selection.state else states
-    wanted = Filter(**selection.model_dump(exclude={"state"}), states=chosen, not_retried=not_retried)
-    return list(gateway().jobs.list(wanted))
+    return selection

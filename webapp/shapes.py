@@ -82,21 +82,29 @@ class BatchAnswers(TypedDict):
 
 @exact
 class CancelCounts(TypedDict):
-    """What became of the jobs that were selected."""
+    """What became of the jobs that were selected. Of a dry run `matched` says how many there are, 100,000 at the most;
+    `refusals` are counted by the end of their problem's type."""
 
+    dry_run: bool
     matched: Count
     cancelled: Count
     asked_to_stop: Count
     already_final: Count
+    refusals: Mapping[str, Count]
+    next: JobId | None
 
 
 @exact
 class RetryCounts(TypedDict):
-    """What became of the jobs that were selected."""
+    """What became of the jobs that were selected. Of a dry run `matched` says how many there are, 100,000 at the most;
+    `refusals` are counted by the end of their problem's type."""
 
+    dry_run: bool
     matched: Count
     retried: Count
     refused: Count
+    refusals: Mapping[str, Count]
+    next: JobId | None
 
 
 @exact

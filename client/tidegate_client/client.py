@@ -13,6 +13,7 @@ from uuid import uuid4
 from tidegate_client.batch import MOST_JOBS, submit_all, submit_each
 from tidegate_client.errors import Refused, SomeRefused
 from tidegate_client.job import Job, snapshot_of
+from tidegate_client.many import Counts, act_on, selection_of
 from tidegate_client.snapshot import Snapshot, State
 from tidegate_client.transport import Transport, json_of
 
@@ -153,6 +154,16 @@ class Client:
                 return
             # Only its query: the link may lead through another address than ours, and the key stays with ours.
             query = dict(parse_qsl(urlsplit(page["next"]).query))
+
+    def cancel_jobs(self, *, all: bool = False, dry_run: bool = False, **filters: Any) -> Counts:  # noqa: A002 - as in the API
+        """Cancels every job that the filters mean: `state`, `operation`, `downstream`, `client`, and `created_after`
+        and `created_before`, aware instants; without a filter only with `all`. Needs an operator's key."""
+        return act_on(self._transport, "cancel", selection_of({**filters, "all": all, "dry_run": dry_run}))
+
+    def retry_jobs(self, *, all: bool = False, dry_run: bool = False, **filters: Any) -> Counts:  # noqa: A002 - as in the API
+        """Submits every job that ended without a result and that the filters mean again, each once; filters as for
+        `cancel_jobs`. Needs an operator's key."""
+        return act_on(self._transport, "retry", selection_of({**filters, "all": all, "dry_run": dry_run}))
 
     def operations(self) -> list[Mapping[str, Any]]:
         """What there is to submit to: name, input schema, timeout, retry policy, backlog, expected wait."""

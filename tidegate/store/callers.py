@@ -19,7 +19,7 @@ from tidegate.states import FINAL_STATES, State
 from tidegate.store import idempotency
 from tidegate.store.given_rows import MOST_ROWS
 from tidegate.store.idempotency import KeyUse, StoredKey
-from tidegate.store.listing import Filter, page
+from tidegate.store.listing import Filter, number, page
 from tidegate.store.moves import (
     ENDS,
     IN_TIME,
@@ -139,6 +139,11 @@ class CallerStore:
         with self._database.reading() as connection:
             found = [job_from(row) for row in connection.execute(page(wanted))]
         return [replace(job, state=State.EXPIRED, finished_at=job.deadline) if _is_late(job) else job for job in found]
+
+    def count(self, wanted: Filter, *, most: int) -> int:
+        """How many there are, counted up to `most`."""
+        with self._database.reading() as connection:
+            return connection.execute(number(wanted, most)).scalar_one()
 
     def body(self, job_id: str, kind: Literal["input", "result"]) -> StoredBody | None:
         """What the caller sent, or what the job brought if it succeeded."""

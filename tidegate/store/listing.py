@@ -4,7 +4,7 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import datetime
 
-from sqlalchemy import ColumnElement, and_, case, exists, select
+from sqlalchemy import ColumnElement, and_, case, exists, func, select
 from sqlalchemy.sql import Select
 
 from tidegate.database_time import database_now
@@ -23,6 +23,7 @@ class Filter:
     states: Collection[State] = ()
     operation: str | None = None
     downstream: str | None = None
+    created_after: datetime | None = None
     created_before: datetime | None = None
     before_id: str | None = None
     not_retried: bool = False
@@ -37,6 +38,15 @@ def shown_state() -> ColumnElement[str]:
 
 def page(wanted: Filter) -> Select[tuple[object, ...]]:
     """SELECT of the jobs, newest first."""
+    return select(*JOB_COLUMNS).where(*_conditions(wanted)).order_by(jobs.c.id.desc()).limit(wanted.limit)
+
+
+def number(wanted: Filter, most: int) -> Select[tuple[int]]:
+    """SELECT of how many there are, whatever the filter's limit; counted up to `most`."""
+    return select(func.count()).select_from(select(jobs.c.id).where(*_conditions(wanted)).limit(most).subquery())
+
+
+def _conditions(wanted: Filter) -> list[ColumnElement[bool]]:
     conditions: list[ColumnElement[bool]] = []
     if wanted.client_id is not None:
         conditions.append(jobs.c.client_id == wanted.client_id)
@@ -46,6 +56,8 @@ def page(wanted: Filter) -> Select[tuple[object, ...]]:
         conditions.append(jobs.c.operation == wanted.operation)
     if wanted.downstream is not None:
         conditions.append(jobs.c.downstream == wanted.downstream)
+    if wanted.created_after is not None:
+        conditions.append(jobs.c.created_at > wanted.created_after)
     if wanted.created_before is not None:
         conditions.append(jobs.c.created_at < wanted.created_before)
     if wanted.before_id is not None:
@@ -55,4 +67,4 @@ def page(wanted: Filter) -> Select[tuple[object, ...]]:
         conditions.append(~exists().where(retries.c.retry_of == jobs.c.id))
     if wanted.from_id is not None:
         conditions.append(jobs.c.id >= wanted.from_id)
-    return select(*JOB_COLUMNS).where(*conditions).order_by(jobs.c.id.desc()).limit(wanted.limit)
+    return conditions

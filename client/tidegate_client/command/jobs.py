@@ -12,6 +12,7 @@ import click
 from tidegate_client.command.exits import Exit, code_of_state
 from tidegate_client.command.following import deliver, follow
 from tidegate_client.command.inputs import OUTPUT, SECONDS, type_of
+from tidegate_client.command.many import MANY, is_many, on_many
 from tidegate_client.command.session import Session, reaches_gateway
 from tidegate_client.command.shown import card, rows, why_it_waits
 from tidegate_client.job import Job
@@ -121,28 +122,36 @@ def list_(session: Session, *, state: str | None, operation: str | None, limit: 
 
 
 @click.command()
-@click.argument("job_id")
+@click.argument("job_id", required=False)
+@MANY
 @reaches_gateway
-def cancel(session: Session, *, job_id: str) -> None:
-    """Calls a job off.
+def cancel(session: Session, *, job_id: str | None, **many: Any) -> Exit | None:
+    """Calls a job off, or many by what they are.
 
-    At once while it waits, at its next progress when it runs."""
+    At once while it waits, at its next progress when it runs. Many (operators): by the options, whose number is shown
+    first."""
+    if not job_id or is_many(many):
+        return on_many(session, "cancel", job_id, many)
     job = session.client.job(job_id).cancel()
     if session.is_json:
         session.document(job.seen.document)
     else:
         session.say("Cancelled." if job.state is State.CANCELLED else "It runs, and was asked to stop.")
+    return None
 
 
 @click.command()
-@click.argument("job_id")
+@click.argument("job_id", required=False)
 @click.option("-w", "--wait", is_flag=True, help="Wait for the result and write it to standard output.")
 @OUTPUT
+@MANY
 @reaches_gateway
-def retry(session: Session, *, job_id: str, wait: bool, output: Path | None) -> Exit:
-    """Submits a job that did not succeed again.
+def retry(session: Session, *, job_id: str | None, wait: bool, output: Path | None, **many: Any) -> Exit:
+    """Submits a job that did not succeed again, or many by what they are.
 
-    Writes the new one's id."""
+    Writes the new one's id. Many (operators): by the options, whose number is shown first."""
+    if not job_id or is_many(many):
+        return on_many(session, "retry", job_id, many)
     job = session.client.job(job_id).retry()
     if wait or output:
         return follow(session, job, output=output)

@@ -1,0 +1,137 @@
+"""Many jobs cancelled and retried by the Python client and by the command line: the number first, then the deed."""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from datetime import datetime
+from pathlib import Path
+
+import pytest
+
+from tests.support import sqlite
+from tests.support.processes import REPOSITORY
+from tests.support.web_server import WebServer
+from tidegate_client import Client, Refused
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[WebServer]:
+    """A web server beside which nothing runs, so that jobs stay queued."""
+    folder = tmp_path_factory.mktemp("web")
+    running = WebServer(folder, sqlite.fresh_database(folder))
+    running.start()
+    yield running
+    running.close()
+
+
+@pytest.fixture(autouse=True)
+def _nothing_is_queued(server: WebServer) -> None:
+    server.client.post("/v1/jobs/cancel", json={"all": True})
+
+
+def submit(server: WebServer, number: int) -> None:
+    """So many jobs."""
+    answer = server.client.post("/v1/operations/echo/jobs/batch", json=[{"input": 1}] * number)
+    assert answer.status_code == 202
+
+
+def queued(server: WebServer) -> int:
+    """How many wait."""
+    counted = server.client.post("/v1/jobs/cancel", json={"state": "queued", "dry_run": True})
+    return int(counted.json()["matched"])
+
+
+def tidegate(server: WebServer, *arguments: str, typed: str = "") -> subprocess.CompletedProcess[str]:
+    """Runs the command."""
+    kept = {"PATH": os.environ["PATH"], "PYTHONPATH": str(REPOSITORY / "client"), "TIDEGATE_URL": server.url}
+    return subprocess.run(
+        [sys.executable, "-m", "tidegate_client", *arguments],
+        env=kept, input=typed, capture_output=True, text=True, check=False, timeout=120,
+    )  # fmt: skip
+
+
+def test_the_client_reaches_all_of_them_in_several_requests(server: WebServer) -> None:
+    for number in (1000, 1000, 300):
+        submit(server, number)
+    with Client(server.url) as client:
+        assert client.cancel_jobs(operation="echo", dry_run=True).matched == 2300
+        assert queued(server) == 2300
+        counts = client.cancel_jobs(operation="echo")
+    assert (counts.matched, counts.done, counts.asked_to_stop, counts.refusals) == (2300, 2300, 0, {})
+    assert queued(server) == 0
+
+
+def test_the_client_retries_those_that_ended_and_tells_why_others_were_not(server: WebServer) -> None:
+    submit(server, 3)
+    with Client(server.url) as client:
+        before = datetime.now().astimezone()
+        client.cancel_jobs(all=True)
+        assert client.retry_jobs(state="queued").refusals == {}
+        counts = client.retry_jobs(state="cancelled", created_before=before)
+        assert counts.done == counts.matched >= 3
+        assert client.retry_jobs(state="queued", operation="echo").refusals == {"job-not-final": counts.done}
+
+
+def test_the_client_needs_a_filter_or_all(server: WebServer) -> None:
+    submit(server, 1)
+    with Client(server.url) as client:
+        with pytest.raises(Refused) as refused:
+            client.cancel_jobs()
+        assert refused.value.status == 422
+        with pytest.raises(Refused):
+            client.retry_jobs(stat="queued")
+        with pytest.raises(ValueError, match="time zone"):
+            client.cancel_jobs(created_after=datetime(2026, 11, 1))  # noqa: DTZ001 - that is the point
+    assert queued(server) == 1
+
+
+def test_the_command_shows_the_number_and_asks(server: WebServer) -> None:
+    submit(server, 3)
+    done = tidegate(server, "cancel", "--state", "queued", typed="n\n")
+    assert done.returncode == 1
+    assert "Cancel 3 jobs? [y/N]" in done.stderr
+    assert queued(server) == 3
+    assert tidegate(server, "cancel", "--state", "queued").returncode == 1, "nobody is there to say yes"
+    done = tidegate(server, "cancel", "--state", "queued", typed="y\n")
+    assert (done.returncode, done.stdout) == (0, "3 cancelled\n")
+    assert queued(server) == 0
+
+
+def test_with_yes_it_does_not_ask_and_a_dry_run_only_counts(server: WebServer) -> None:
+    submit(server, 2)
+    done = tidegate(server, "cancel", "--operation", "echo", "--dry-run")
+    assert (done.returncode, done.stdout) == (0, "2 jobs\n")
+    done = tidegate(server, "cancel", "--operation", "echo", "--dry-run", "--json")
+    assert json.loads(done.stdout) == {"matched": 2}
+    assert queued(server) == 2
+    done = tidegate(server, "cancel", "--all", "--yes", "--json")
+    assert json.loads(done.stdout) == {"matched": 2, "done": 2, "asked_to_stop": 0, "refusals": {}}
+    done = tidegate(server, "retry", "--created-after", "2999-01-01T00:00+00:00", "--yes")
+    assert (done.returncode, done.stdout) == (0, "0 jobs\n")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (["cancel"], "say which"),
+        (["retry", "--yes"], "say which"),
+        (["cancel", "0199c5a0-0000-7000-8000-000000000000", "--state", "queued"], "give one of them"),
+        (["cancel", "--state", "done"], "Invalid value"),
+        (["cancel", "--created-before", "yesterday"], "Invalid value"),
+    ],
+    ids=str,
+)
+def test_what_is_not_clear_is_not_done(server: WebServer, arguments: list[str], told: str, tmp_path: Path) -> None:
+    submit(server, 1)
+    done = tidegate(server, *arguments)
+    assert done.returncode == 2
+    assert told in done.stderr
+    assert queued(server) == 1
+
+
+def test_one_job_is_cancelled_as_before(server: WebServer) -> None:
+    job_id = server.submit()
+    assert tidegate(server, "cancel", job_id).returncode == 0
+    assert server.client.get(f"/v1/jobs/{job_id}").status_code == 410
