@@ -1,6 +1,9 @@
 # One image for every process of the stack; docker-compose.yml says which of them runs where.
 
-FROM python:3.13-slim AS build
+# As exact as a name can be; STACK_PYTHON_IMAGE in .env names another, or this one by its content.
+ARG STACK_PYTHON_IMAGE=python:3.13.15-slim-bookworm
+
+FROM ${STACK_PYTHON_IMAGE} AS build
 
 RUN python -m venv /opt/tidegate
 ENV PATH=/opt/tidegate/bin:$PATH
@@ -11,7 +14,7 @@ COPY client /build/client
 RUN pip install --no-cache-dir --disable-pip-version-check --no-deps /build/client
 
 
-FROM python:3.13-slim
+FROM ${STACK_PYTHON_IMAGE}
 
 # The proxy before the web containers.
 RUN apt-get update -q \

@@ -3,11 +3,12 @@
 VENV := .venv
 BIN := $(VENV)/bin
 UV := $(VENV)/uv/bin/uv
+SBOM := $(VENV)/sbom/bin/cyclonedx-py
 CANDIDATES := $(or $(PYTHON),python3.13 python3.12 python3.11 python3)
 SUITS := import ensurepip, sys, venv; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-stack lint format secrets metrics-key roll settings demo bench bench-pacing bench-backlog bench-waiting chaos requirements clean
+.PHONY: help run test test-stack lint format secrets metrics-key roll settings demo bench bench-pacing bench-backlog bench-waiting chaos requirements sbom clean
 
 help: ## Shows this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' Makefile
@@ -81,6 +82,12 @@ requirements: $(UV) ## Locks the requirements anew with their hashes, at the new
 	  { echo "-r requirements.txt"; echo "$$header"; beyond_runtime $$name.txt; } > ../requirements-$$name.txt; \
 	done
 
+sbom: $(SBOM) ## Lists the parts, packages and images with their exact versions, as CycloneDX in sbom.json
+	@PYTHONWARNINGS=ignore $(SBOM) requirements --output-reproducible --pyproject pyproject.toml \
+	  -o $(VENV)/packages.json requirements-stack.txt
+	@$(BIN)/python config/stack/sbom.py $(VENV)/packages.json > sbom.json
+	@echo "sbom.json lists $$(grep -c '"purl":' sbom.json) packages and images"
+
 clean: ## Removes the virtual environment and caches; the data folder stays
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis *.egg-info
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
@@ -98,6 +105,11 @@ $(BIN)/python:
 # What locks the requirements, in a place of its own: none of it is Tidegate's.
 $(UV): | $(BIN)/python
 	@$(BIN)/python -m venv $(VENV)/uv && $(VENV)/uv/bin/python -m pip install --quiet --disable-pip-version-check uv
+
+# What writes the list of parts, likewise.
+$(SBOM): | $(BIN)/python
+	@$(BIN)/python -m venv $(VENV)/sbom
+	@$(VENV)/sbom/bin/python -m pip install --quiet --disable-pip-version-check 'cyclonedx-bom>=7.5,<8'
 
 # The stamps: a second run installs nothing. The client is installed as it lies here; it brings the command `tidegate`.
 PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check

@@ -2,11 +2,13 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +21,13 @@ from tests.support.waiting import wait_until
 # One name: what an interrupted run left behind is removed by the next.
 PROJECT = "tidegate-test"
 IMAGE = "tidegate:test"
-IMAGES = ("python:3.13-slim", "postgres:17", "redis:8")
+# Variables that name the images of others, each with the series that the image's version belongs to: an engine that has
+# the series only, and reaches no registry, is good enough for these tests.
+SERIES = {
+    "STACK_PYTHON_IMAGE": "python:3.13-slim",
+    "STACK_POSTGRES_IMAGE": "postgres:17",
+    "STACK_REDIS_IMAGE": "redis:8",
+}
 SECRETS = ("postgres_password", "database_url", "redis.conf", "broker_url", "flower_auth", "webhook_key", "signing_key")
 _MINUTES = 60
 
@@ -29,15 +37,39 @@ def why_not() -> str | None:
     for command in (["docker", "info"], ["docker", "compose", "version"]):
         if fault := _fault(command, seconds=20):
             return fault
-    for image in IMAGES:
-        if _fault(["docker", "image", "inspect", image], seconds=20) and (
-            fault := _fault(["docker", "pull", "--quiet", image], seconds=5 * _MINUTES)
-        ):
+    for image in images().values():
+        if fault := _fault(["docker", "image", "inspect", image], seconds=20):
             return fault
-    probe = f"FROM {IMAGES[0]}\nRUN pip download --no-deps --no-cache-dir --quiet --dest /tmp wheel\n"
+    probe = (
+        f"FROM {images()['STACK_PYTHON_IMAGE']}\nRUN pip download --no-deps --no-cache-dir --quiet --dest /tmp wheel\n"
+    )
     if _fault(["docker", "build", "--quiet", f"--network={_build_network()}", "-"], seconds=3 * _MINUTES, stdin=probe):
         return "a build on it reaches no package index"
     return None
+
+
+@cache
+def images() -> dict[str, str]:
+    """The image behind each variable: the exact one, fetched where that is possible, else one of its series."""
+    return {
+        variable: os.environ.get(variable)
+        or next((name for name in (exact, SERIES[variable]) if _is_here(name)), exact)
+        for variable, exact in exact_images().items()
+    }
+
+
+def exact_images() -> dict[str, str]:
+    """The images by which the Dockerfile and docker-compose.yml say these variables."""
+    text = "".join((REPOSITORY / name).read_text() for name in ("Dockerfile", "docker-compose.yml"))
+    return {variable: re.findall(rf"{variable}(?::-|=)([^\s}}]+)", text)[0] for variable in SERIES}
+
+
+def _is_here(image: str) -> bool:
+    """Whether the engine has it, or could fetch it."""
+    return any(
+        _fault(command, seconds=5 * _MINUTES) is None
+        for command in (["docker", "image", "inspect", image], ["docker", "pull", "--quiet", image])
+    )
 
 
 def _build_network() -> str:
@@ -77,6 +109,7 @@ class Compose:
             "COMPOSE_PROJECT_NAME": PROJECT,
             "COMPOSE_DISABLE_ENV_FILE": "true",
             "STACK_IMAGE": IMAGE,
+            **images(),
             "STACK_SECRETS": str(self.secrets),
             "TIDEGATE_PORT": str(self.port),
             "FLOWER_PORT": str(self.flower_port),

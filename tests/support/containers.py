@@ -18,13 +18,13 @@ from docker.errors import DockerException, ImageNotFound, NotFound
 from pytest_celery import CeleryTestContainer, CeleryWorkerContainer, RedisContainer
 
 from tests.support import run
+from tests.support.compose import images
 from tests.support.nodes import STEWARD_COMMAND, STOP_SECONDS, worker_command
 from tests.support.processes import REPOSITORY, free_port
 from tests.support.valkey import Valkey
 from tests.support.waiting import wait_until
 
 IMAGE = os.environ.get("CELERY_IMAGE", "tidegate:test")
-REDIS_IMAGE = "redis:8"
 _READY_SECONDS = 60
 
 
@@ -181,7 +181,7 @@ class RedisNode(EngineContainer, RedisContainer):
 
     def __init__(self, port: int) -> None:
         options = ["--bind", "127.0.0.1", "--port", str(port)]
-        super().__init__(REDIS_IMAGE, RedisContainer.command(*options))
+        super().__init__(images()["STACK_REDIS_IMAGE"], RedisContainer.command(*options))
         self._port = port
 
     @property
