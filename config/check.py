@@ -1,25 +1,77 @@
-"""Checks an operations file without starting anything."""
+"""Checks all that is configured, before anything starts: `python -m config.check`, `tidegate check` and every start.
 
+One function finds every fault: of the settings, the operations file, the modules with Python operations, the
+environment that they need, and the keys in the data folder. What it passes, no process will stumble over.
+"""
+
+import argparse
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 
-from config.operations_file import read_operations_file, references
+from config.environment import environment
+from config.registry import Declared, read_declared
+from config.settings import Settings, read_with_faults
+from config.signing_keys import check_signing_keys
+from config.webhook_keyring import check_keyring
+from tidegate.declaration import place_of
 from tidegate.errors import ConfigurationError
-from tidegate.operations import MEGABYTE
 
 
-def check(path: Path) -> int:
-    """Says what is in the file: 0; or what is wrong in which line: 1."""
-    try:
-        operations, limits = read_operations_file(path, max_result=MEGABYTE)
-    except ConfigurationError as error:
-        print(error, file=sys.stderr)  # noqa: T201 - this is its output
-        return 1
-    needed = sorted({name for operation in operations for name in references(operation)})
+def find_faults(
+    *, with_secrets: bool, operations_file: Path | None = None
+) -> tuple[list[str], Settings | None, Declared | None]:
+    """Everything that is wrong, each a line: the place, what is wrong, what would do; and what was read.
+
+    `with_secrets`: as those see it who call downstreams. The others do not have what `${NAME}` refers to.
+    """
+    current, faults = read_with_faults()
+    if current is None:
+        return faults, None, None
+    if operations_file is not None:
+        current = current.model_copy(update={"operations_file": operations_file})
+    secrets: Mapping[str, str] | None = environment() if with_secrets else None
+    declared = read_declared(current, secrets)
+    faults += declared.faults
+    for check_key in (check_keyring, check_signing_keys):
+        try:
+            check_key(current)
+        except ConfigurationError as error:
+            faults += error.faults
+    return faults, current, declared
+
+
+def check(operations_file: Path | None = None, *, with_secrets: bool = True) -> int:
+    """Says what there is: 0; or what is wrong and where: 2."""
+    faults, current, declared = find_faults(with_secrets=with_secrets, operations_file=operations_file)
+    if faults or current is None or declared is None:
+        print("\n".join(faults), file=sys.stderr)  # noqa: T201 - this is its output
+        return 2
+    file, functions = declared.file, declared.functions
+    number = len(file.operations) + len(functions)
     lines = [
-        f"{path}: no fault in {len(operations)} operation(s) and {len(limits)} downstream(s)",
-        *(f"  {each.name}: {each.method} {each.url}, downstream {each.downstream}" for each in operations),
-        *([f"Workers need in their environment: {', '.join(needed)}"] if needed else []),
+        f"{file.name}: no fault in {number} operation(s) and {len(file.limits)} downstream(s)",
+        *(f"  {each.name}: {each.method} {each.url}, downstream {each.downstream}" for each in file.operations),
+        *(
+            f"  {each.name}: {place_of(each.function)}, queue {each.queue}, downstream {each.downstream}"
+            for each in functions
+        ),
+        *([f"Workers need in their environment: {', '.join(file.needs)}"] if file.needs else []),
     ]
     print("\n".join(lines))  # noqa: T201 - this is its output
     return 0
+
+
+def main() -> int:
+    """The command line."""
+    parser = argparse.ArgumentParser(prog="python -m config.check", description=__doc__.partition("\n")[0])
+    parser.add_argument("file", type=Path, nargs="?", help="operations file; left out: that of the settings")
+    parser.add_argument(
+        "--without-secrets", action="store_true", help="do not look for the values of ${NAME}, which workers have"
+    )
+    given = parser.parse_args()
+    return check(given.file, with_secrets=not given.without_secrets)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

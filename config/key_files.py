@@ -35,6 +35,19 @@ def keys_of(given: str, file: Path, *, purpose: str, loss: str) -> list[bytes]:
     try:
         if not file.exists():
             _make(file)
+    except OSError as error:
+        raise ConfigurationError(f"{file} can't be made as the key of {purpose}: {error.strerror}") from None
+    return _read(file, purpose=purpose, loss=loss)
+
+
+def check_keys(given: str, file: Path, *, purpose: str, loss: str) -> None:
+    """Raises ConfigurationError for a file that is there, is needed and can't be used. Makes none."""
+    if not keys_in(given) and file.exists():
+        _read(file, purpose=purpose, loss=loss)
+
+
+def _read(file: Path, *, purpose: str, loss: str) -> list[bytes]:
+    try:
         keys = keys_in(file.read_text(encoding="ascii"))
     except (OSError, ValueError) as error:
         raise ConfigurationError(f"{file} can't be used as the key of {purpose}: {error}") from None

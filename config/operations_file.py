@@ -1,128 +1,234 @@
 """Reads the operations file (TOML): HTTP operations and what each downstream can take. Messages name file and line."""
 
-import re
 import tomllib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import timedelta
+from difflib import get_close_matches
 from pathlib import Path
-from typing import Annotated, Literal
-from urllib.parse import urlsplit
+from typing import Annotated, Any, ClassVar, Literal, TypeVar
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, Strict, ValidationError
 
-from config.settings import value_of
-from config.toml_lines import as_fault, line_of
-from tidegate.durations import Duration
+from config.environment import place_of
+from config.references import Template, expander, parse_template
+from config.request_checks import header_name_fault, header_value_fault, url_fault
+from config.toml_lines import TomlLines, as_fault
+from tidegate.declaration import NAME, NAME_RULE, shown
+from tidegate.durations import Duration, format_duration
 from tidegate.errors import ConfigurationError
 from tidegate.http_operation import HttpOperation
 from tidegate.operations import MEGABYTE, Limits
 from tidegate.pacing import Rate
 from tidegate.retry import RetryPolicy
 
-Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_-]{0,62}$")]
-_REFERENCE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)(?::-([^}]*))?\}")
-_HEADER_NAME = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+", re.ASCII)
-# They frame the message, or carry what Tidegate itself promises.
-_RESERVED_HEADERS = frozenset(
-    {"host", "content-length", "transfer-encoding", "connection", "content-type", "idempotency-key"}
-)
+_ATTEMPT_TIMEOUT, _MAX_DELAY = timedelta(seconds=10), timedelta(seconds=30)
+_SETTING = "TIDEGATE_OPERATIONS_FILE"
+_EACH = {"downstreams": "downstream", "operations": "operation"}
 
 
-def _check_rate(rate: str) -> str:
-    Rate.parse(rate)
-    return rate
+def _check_rates(value: object) -> object:
+    """One rate or a list of them; pydantic would ask for a tuple."""
+    rates = [value] if isinstance(value, str) else value
+    if not isinstance(rates, list) or not all(isinstance(rate, str) for rate in rates):
+        raise ValueError('write a text such as "50/s", or a list of them')
+    for rate in rates:
+        Rate.parse(rate)
+    return rates
 
 
-def _check_url(url: str) -> str:
-    if not _REFERENCE.search(url) and not is_url(url):
-        raise ValueError("write an absolute http:// or https:// URL")
-    return url
+def _check_name(name: str) -> str:
+    if not NAME.fullmatch(name):
+        raise ValueError(f"{name!r} can't be a name: {NAME_RULE}")
+    return name
 
 
-def _check_headers(headers: dict[str, str]) -> dict[str, str]:
-    for name, value in headers.items():
-        if not _HEADER_NAME.fullmatch(name) or name.lower() in _RESERVED_HEADERS:
-            raise ValueError(f"{name!r} can't be set here")
-        if not value.isascii() or not value.isprintable() or value != value.strip():
-            raise ValueError(f"the value of {name!r} must be one line of ASCII, without spaces around it")
-    return headers
-
-
-def _as_list(value: object) -> object:
-    return [value] if isinstance(value, str) else value
+# A text that looks like a number, or a 1 for true, is a slip.
+Whole = Annotated[int, Strict()]
+Truth = Annotated[bool, Strict()]
 
 
 class _Table(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
+    stand_ins: ClassVar[Mapping[str, object]] = {}
 
 
 class _Retry(_Table):
-    attempts: int = Field(5, ge=1, le=100)
+    attempts: Whole = Field(5, ge=1, le=100)
     delay: Duration = timedelta(seconds=1)
-    max_delay: Duration = timedelta(seconds=30)
-    on: frozenset[Annotated[int, Field(ge=100, le=599)]] = RetryPolicy.on
+    max_delay: Duration | None = None
+    on: frozenset[Annotated[Whole, Field(ge=100, le=599)]] = RetryPolicy.on
 
 
 class _Downstream(_Table):
-    rate: Annotated[tuple[Annotated[str, AfterValidator(_check_rate)], ...], BeforeValidator(_as_list)] = ()
-    burst: int = Field(1, ge=1, le=100_000)
-    concurrency: int | None = Field(None, ge=1, le=100_000)
-    breaker: int = Field(10, ge=0, le=1_000_000)
+    rate: Annotated[tuple[str, ...], BeforeValidator(_check_rates)] = ()
+    burst: Whole = Field(1, ge=1, le=100_000)
+    concurrency: Whole | None = Field(None, ge=1, le=100_000)
+    breaker: Whole = Field(10, ge=0, le=1_000_000)
 
 
 class _Operation(_Table):
-    url: Annotated[str, AfterValidator(_check_url)]
-    downstream: Name | None = None
+    stand_ins: ClassVar[Mapping[str, object]] = {"url": "http://localhost/"}
+
+    url: str
+    downstream: Annotated[str, AfterValidator(_check_name)] | None = None
     method: Literal["GET", "POST", "PUT", "PATCH", "DELETE"] = "POST"
-    headers: Annotated[dict[str, str], AfterValidator(_check_headers)] = {}
+    headers: dict[str, str] = {}
     description: str = ""
     timeout: Duration = timedelta(minutes=2)
-    attempt_timeout: Duration = timedelta(seconds=10)
+    attempt_timeout: Duration | None = None
     retry: _Retry = _Retry()
-    max_body: int = Field(20 * MEGABYTE, ge=0)
-    admission: bool = True
+    max_body: Whole = Field(20 * MEGABYTE, ge=0)
+    admission: Truth = True
 
 
-class _File(_Table):
-    downstreams: dict[Name, _Downstream] = {}
-    operations: dict[Name, _Operation] = {}
+@dataclass(frozen=True, kw_only=True)
+class OperationsFile:
+    """What the file has, and everything that is wrong with it, each a line.
+
+    `needs`: what has to be in the environment of those who call downstreams. `downstreams`: the declared names.
+    """
+
+    name: str
+    lines: TomlLines | None = None
+    operations: tuple[HttpOperation, ...] = ()
+    limits: tuple[Limits, ...] = ()
+    downstreams: frozenset[str] = frozenset()
+    needs: tuple[str, ...] = ()
+    faults: tuple[str, ...] = ()
+
+    def place_of(self, operation: str) -> str:
+        """`config/operations.toml:9`, where the operation stands."""
+        return f"{self.name}:{self.lines.line_of(('operations', operation)) if self.lines else 1}"
 
 
 def read_operations_file(
-    path: Path, *, max_result: int, expand: Callable[[str], str] = str
-) -> tuple[list[HttpOperation], list[Limits]]:
-    """The file's operations and downstreams. `expand` puts secrets in, and only a worker's does.
-
-    Raises ConfigurationError with file and line for whatever can't be used.
-    """
+    path: Path, *, max_result: int, environment: Mapping[str, str] | None = None
+) -> OperationsFile:
+    """Reads the file. With an environment its values are put in at each call, and what they make of it is checked, too;
+    only those who call downstreams have it."""
+    name = shown(path)
     try:
-        text = path.read_text(encoding="utf-8")
+        # As some editors write it, with a byte order mark.
+        text = path.read_text(encoding="utf-8-sig").replace("\r\n", "\n")
     except OSError as error:
-        raise ConfigurationError(f"TIDEGATE_OPERATIONS_FILE: {path} can't be read: {error.strerror}") from None
+        return OperationsFile(name=name, faults=(f"{place_of(_SETTING)}: {name} can't be read: {error.strerror}",))
     except UnicodeDecodeError as error:
-        raise ConfigurationError(f"{path}: it is not UTF-8: {error}") from None
+        return OperationsFile(name=name, faults=(f"{name}: it is not UTF-8: {error}",))
     try:
-        file = _File.model_validate(tomllib.loads(text))
+        lines = TomlLines(text)
     except tomllib.TOMLDecodeError as error:
-        raise ConfigurationError(f"{path}:{as_fault(error, text)}") from None
-    except ValidationError as error:
-        faults = [
-            f"{path}:{line_of(text, fault['loc'])}: {'.'.join(map(str, fault['loc']))}: "
-            f"{fault['msg'].removeprefix('Value error, ')}"
-            for fault in error.errors()
-        ]
-        raise ConfigurationError("\n".join(faults)) from None
-    # A slip of the pen must not mean that there is no limit.
-    undeclared = [
-        f"{path}:{line_of(text, ('operations', name, 'downstream'))}: operations.{name}.downstream: "
-        f"{table.downstream!r} is declared nowhere; write [downstreams.{table.downstream}]"
-        for name, table in file.operations.items()
-        if table.downstream not in {None, name, *file.downstreams}
-    ]
-    if undeclared:
-        raise ConfigurationError("\n".join(undeclared))
-    operations = [
-        HttpOperation(
+        return OperationsFile(name=name, faults=(f"{name}:{as_fault(error, text)}",))
+    return _Reader(name, lines, max_result, environment).read()
+
+
+Table = TypeVar("Table", bound=_Table)
+
+
+class _Reader:
+    """Reads one file, and goes on after a fault."""
+
+    def __init__(self, name: str, lines: TomlLines, max_result: int, environment: Mapping[str, str] | None) -> None:
+        self._name = name
+        self._lines = lines
+        self._max_result = max_result
+        self._environment = environment
+        self._expand: Callable[[str], str] = str if environment is None else expander(environment)
+        self._needs: set[str] = set()
+        self._faults: list[tuple[int, str]] = []
+
+    def read(self) -> OperationsFile:
+        document = self._lines.document
+        for name in document.keys() - _EACH.keys():
+            self._tell((name,), f"there is no such table{_meant(name, _EACH)}")
+        downstreams = self._tables("downstreams", _Downstream)
+        operations = self._tables("operations", _Operation)
+        # One that is declared badly is declared all the same.
+        declared = document["downstreams"] if isinstance(document.get("downstreams"), dict) else {}
+        for name, table in operations.items():
+            self._check(name, table, declared)
+        return OperationsFile(
+            name=self._name,
+            lines=self._lines,
+            operations=tuple(self._operation(name, table) for name, table in operations.items()),
+            limits=tuple(_limits(name, table) for name, table in downstreams.items()),
+            downstreams=frozenset(declared),
+            needs=tuple(sorted(self._needs)),
+            faults=tuple(told for _, told in sorted(self._faults, key=lambda fault: fault[0])),
+        )
+
+    def _tell(self, location: Sequence[int | str], words: str) -> None:
+        line = self._lines.line_of(location)
+        told = f"{self._name}:{line}: {'.'.join(map(str, location))}: {words}"
+        self._faults.append((line, " ".join(told.split())))
+
+    def _tables(self, kind: str, model: type[Table]) -> dict[str, Table]:
+        tables = self._lines.document.get(kind, {})
+        if not isinstance(tables, dict):
+            self._tell((kind,), f"write [{kind}.name] for each {_EACH[kind]}")
+            return {}
+        read = {}
+        for name, table in tables.items():
+            if not NAME.fullmatch(name):
+                self._tell((kind, name), f"{name!r} can't be a name: {NAME_RULE}")
+            try:
+                read[name] = model.model_validate(table)
+            except ValidationError as error:
+                faults = error.errors()
+                for fault in faults:
+                    self._tell((kind, name, *fault["loc"]), _words(fault, model))
+                if isinstance(table, dict):  # what is good of it is looked at further
+                    bad = {fault["loc"][0] for fault in faults}
+                    good = {key: value for key, value in table.items() if key not in bad}
+                    read[name] = model.model_validate({**model.stand_ins, **good})
+        return read
+
+    def _check(self, name: str, table: _Operation, declared: Mapping[str, object]) -> None:
+        """What one value alone does not tell."""
+        at = ("operations", name)
+        # A slip of the pen must not mean that there is no limit.
+        if table.downstream not in {None, name, *declared}:
+            words = f"{table.downstream!r} is declared nowhere{_meant(str(table.downstream), declared)}"
+            self._tell((*at, "downstream"), f"{words}; write [downstreams.{table.downstream}]")
+        if table.attempt_timeout and table.attempt_timeout > table.timeout:
+            whole = format_duration(table.timeout)
+            self._tell((*at, "attempt_timeout"), f"it is longer than the timeout of the whole, {whole}")
+        if table.retry.max_delay and table.retry.delay > table.retry.max_delay:
+            self._tell(
+                (*at, "retry", "delay"), f"it is longer than max_delay, {format_duration(table.retry.max_delay)}"
+            )
+        self._check_text((*at, "url"), table.url, url_fault)
+        seen: dict[str, str] = {}
+        for header, value in table.headers.items():
+            here = (*at, "headers", header)
+            if reason := header_name_fault(header):
+                self._tell(here, reason)
+            elif seen.setdefault(header.lower(), header) != header:
+                self._tell(here, f"it stands there twice, as {seen[header.lower()]}, too")
+            self._check_text(here, value, header_value_fault)
+
+    def _check_text(self, location: Sequence[str], text: str, fault_of: Callable[[str], str | None]) -> None:
+        """A text with references: they, and what it becomes with their values, as far as those are known."""
+        try:
+            template = parse_template(text)
+        except ValueError as error:
+            self._tell(location, str(error))
+            return
+        self._needs |= {each.name for each in template.references if each.default is None}
+        if self._environment is None and template.references:
+            return
+        try:
+            expanded = template.expand(self._environment or {})
+        except ConfigurationError as error:
+            for fault in error.faults:
+                self._tell(location, fault)
+            return
+        if reason := fault_of(expanded):
+            self._tell(location, f"{_with_values(template)}{reason}")
+
+    def _operation(self, name: str, table: _Operation) -> HttpOperation:
+        retry = table.retry
+        return HttpOperation(
             name=name,
             url=table.url,
             method=table.method,
@@ -130,54 +236,44 @@ def read_operations_file(
             description=table.description,
             downstream=table.downstream or name,
             timeout=table.timeout,
-            attempt_timeout=table.attempt_timeout,
-            retry=RetryPolicy(**dict(table.retry)),
+            attempt_timeout=table.attempt_timeout or min(_ATTEMPT_TIMEOUT, table.timeout),
+            retry=RetryPolicy(
+                attempts=retry.attempts,
+                delay=retry.delay,
+                max_delay=retry.max_delay or max(_MAX_DELAY, retry.delay),
+                on=retry.on,
+            ),
             max_body=table.max_body,
-            max_result=max_result,
+            max_result=self._max_result,
             admission=table.admission,
-            expand=expand,
+            expand=self._expand,
         )
-        for name, table in file.operations.items()
-    ]
-    limits = [
-        Limits(
-            name=name, rates=table.rate, burst=table.burst, concurrency=table.concurrency, breaker_after=table.breaker
-        )
-        for name, table in file.downstreams.items()
-    ]
-    return operations, limits
 
 
-def references(operation: HttpOperation) -> list[str]:
-    """The names of the environment that its URL and headers need: those without a default."""
-    templates = (operation.url, *operation.headers.values())
-    return [name for text in templates for name, default in _REFERENCE.findall(text) if f"${{{name}:-" not in text]
+def _limits(name: str, table: _Downstream) -> Limits:
+    return Limits(
+        name=name, rates=table.rate, burst=table.burst, concurrency=table.concurrency, breaker_after=table.breaker
+    )
 
 
-def is_url(text: str) -> bool:
-    """Whether it is an absolute URL of HTTP that a request can be made with."""
-    try:
-        parts = urlsplit(text)
-        return parts.scheme in {"http", "https"} and bool(parts.hostname) and parts.port != 0 and " " not in text
-    except ValueError:
-        return False
+def _with_values(template: Template) -> str:
+    """Which values are part of what is wrong. Their text may be a secret and is not told."""
+    names = [f"${{{each.name}}}" for each in template.references]
+    return f"with the value of {' and '.join(names)} in it: " if names else ""
 
 
-def expander(environment: Mapping[str, str]) -> Callable[[str], str]:
-    """Puts the environment into a template: `${NAME}`, or `${NAME:-default}`. NAME_FILE may name a file with the value.
+def _words(fault: Any, model: type[_Table]) -> str:
+    if fault["type"] == "missing":
+        return "it is missing"
+    if fault["type"] == "extra_forbidden":
+        keys = list((_Retry if len(fault["loc"]) > 1 else model).model_fields)
+        meant = _meant(str(fault["loc"][-1]), keys)
+        return f"there is no such key{meant}" if meant else f"there is no such key; there are {', '.join(keys)}"
+    if fault["type"] == "model_type":
+        return "write a table"
+    return str(fault["msg"]).removeprefix("Value error, ")
 
-    What it returns raises ConfigurationError for a name without value or default; it never tells a value.
-    """
 
-    def replacement(reference: re.Match[str]) -> str:
-        # An empty value counts as none where there is a default, as in a shell and in compose.
-        value = value_of(reference[1], environment)
-        if reference[2] is not None:
-            value = value or reference[2]
-        if value is None:
-            raise ConfigurationError(
-                f"${{{reference[1]}}} is used in the operations file and not set in the environment"
-            )
-        return value
-
-    return lambda template: _REFERENCE.sub(replacement, template)
+def _meant(word: str, words: Iterator[str] | Sequence[str] | Mapping[str, object]) -> str:
+    close = get_close_matches(word, list(words), n=1)
+    return f" (did you mean {close[0]!r}?)" if close else ""

@@ -1,20 +1,20 @@
 """Every setting with its type, default and meaning. `python -m config` shows them with their values."""
 
 import ipaddress
-import os
 from collections.abc import Mapping
 from datetime import timedelta
+from difflib import get_close_matches
 from functools import cache
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from dotenv import dotenv_values
 from pydantic import AnyUrl, Field, InstanceOf, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 from sqlalchemy.engine import make_url
-from sqlalchemy.exc import ArgumentError
+from sqlalchemy.exc import ArgumentError, NoSuchModuleError
 
 from config.broker_url import check_bell_url, check_broker_url
+from config.environment import ENCODING, ENV_FILE, IN_A_FILE, environment, place_of, value_of
 from config.key_files import keys_in
 from config.origins import check_origins
 from tidegate.durations import Duration, format_duration
@@ -23,9 +23,6 @@ from tidegate.operations import MEGABYTE
 from tidegate.pacing import Rate
 
 PREFIX = "TIDEGATE_"
-ENV_FILE = ".env"
-# TIDEGATE_DATABASE_URL_FILE names a file with the value, as orchestrators hand out secrets.
-_IN_A_FILE = "_FILE"
 # Read by the client, which may share a shell or an .env file with the server.
 _CLIENT_SETTINGS = frozenset({"TIDEGATE_URL", "TIDEGATE_KEY"})
 
@@ -41,7 +38,9 @@ class Settings(BaseSettings):
     Where a value is a secret, TIDEGATE_<NAME>_FILE names a file that holds it (`read` does that).
     """
 
-    model_config = SettingsConfigDict(env_prefix=PREFIX, env_file=ENV_FILE, extra="ignore", frozen=True)
+    model_config = SettingsConfigDict(
+        env_prefix=PREFIX, env_file=ENV_FILE, env_file_encoding=ENCODING, extra="ignore", frozen=True
+    )
 
     host: str = Field("127.0.0.1", description="Address that the web server listens on.")
     port: Port = Field(8000, description="Port that the web server listens on.")
@@ -154,10 +153,11 @@ class Settings(BaseSettings):
     @classmethod
     def _check_database_url(cls, value: str) -> str:
         try:
-            backend = make_url(value).get_backend_name() if value else "sqlite"
-        except ArgumentError:
-            backend = "none"
-        if backend not in {"sqlite", "postgresql"}:
+            url = make_url(value or "sqlite://")
+            kind = (url.get_backend_name(), url.get_driver_name())
+        except (ArgumentError, NoSuchModuleError):
+            kind = ("none", "none")
+        if kind not in {("sqlite", "pysqlite"), ("postgresql", "psycopg")}:
             raise ValueError("write sqlite:////path/to/file.db or postgresql+psycopg://user:password@host/name")
         return value
 
@@ -225,45 +225,43 @@ def settings() -> Settings:
 
 def read() -> Settings:
     """Reads the settings anew; see `settings`."""
-    given = environment()
-    unknown = sorted(
-        name
-        for name in given
+    current, faults = read_with_faults()
+    if faults or current is None:
+        raise ConfigurationError(*faults)
+    return current
+
+
+def read_with_faults() -> tuple[Settings | None, list[str]]:
+    """The settings, bad ones by their defaults, None: nothing can be told of them; and each that is bad, in a line."""
+    try:
+        given = environment()
+        values = _from_files(given)
+    except ConfigurationError as error:
+        return None, list(error.faults)
+    faults = [
+        f"{place_of(name)}: no such setting; {_meant(name)}`python -m config` lists them"
+        for name in sorted(given)
         if name.startswith(PREFIX)
         and name not in _CLIENT_SETTINGS
         and not _is_setting(name)
-        and not _is_setting(name.removesuffix(_IN_A_FILE))
-    )
-    if unknown:
-        raise ConfigurationError(f"{', '.join(unknown)}: no such setting; `python -m config` lists them")
+        and not _is_setting(name.removesuffix(IN_A_FILE))
+    ]
     try:
-        return Settings(**_from_files(given))
+        return Settings(**values), faults
     except ValidationError as error:
-        faults = [f"{_name(fault['loc'])}: {fault['msg'].removeprefix('Value error, ')}" for fault in error.errors()]
-        raise ConfigurationError("; ".join(faults)) from None
-
-
-def environment() -> Mapping[str, str]:
-    """The whole environment over the file .env, for `${NAME}` in the operations file; only workers ask for it."""
-    from_file = {name: value for name, value in dotenv_values(ENV_FILE).items() if value is not None}
-    return {**from_file, **os.environ}  # noqa: TID251 - this file is the one reader
-
-
-def value_of(name: str, given: Mapping[str, str]) -> str | None:
-    """The value of a variable, or what stands in the file that <name>_FILE names; None: neither is set.
-
-    Raises ConfigurationError when the file can't be read, or when both are set: one of them would be out of date.
-    """
-    path = given.get(name + _IN_A_FILE)
-    if not path:
-        return given.get(name)
-    if given.get(name):
-        raise ConfigurationError(f"{name} and {name}{_IN_A_FILE} are both set; leave one of them out")
+        bad = {_name(fault["loc"]): fault["msg"].removeprefix("Value error, ") for fault in error.errors()}
+    faults += [f"{place_of(name)}: {words}" for name, words in bad.items()]
+    fields = Settings.model_fields
+    defaults = {name: field.default for name, field in fields.items() if PREFIX + name.upper() in bad}
     try:
-        return Path(path).read_text(encoding="utf-8").strip()
-    except (OSError, ValueError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "it is not text"
-        raise ConfigurationError(f"{name}{_IN_A_FILE}: {path} can't be read: {reason}") from None
+        return Settings(**{**values, **defaults}), faults
+    except ValidationError:  # of what several say together
+        return None, faults
+
+
+def _meant(name: str) -> str:
+    close = get_close_matches(name, [PREFIX + field.upper() for field in Settings.model_fields], n=1)
+    return f"did you mean {close[0]}? " if close else ""
 
 
 def as_text(value: object) -> str:
@@ -289,7 +287,7 @@ def _from_files(given: Mapping[str, str]) -> dict[str, Any]:
     return {
         field: value_of(name, given)
         for field, name in names.items()
-        if given.get(name + _IN_A_FILE) and not _is_setting(name + _IN_A_FILE)
+        if given.get(name + IN_A_FILE) and not _is_setting(name + IN_A_FILE)
     }
 
 

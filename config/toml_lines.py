@@ -2,32 +2,56 @@
 
 import re
 import tomllib
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 
-def line_of(text: str, location: tuple[int | str, ...]) -> int:
-    """The line of a value, found by its table's header and its key; the table's own when the key is nowhere."""
-    keys = [str(part) for part in location if not isinstance(part, int)]
-    lines = text.splitlines()
-    header = next(
-        (
-            number
-            for number, line in enumerate(lines)
-            if re.match(rf"\s*\[\s*{'.'.join(_quoted(key) for key in keys[:2])}\s*[\].]", line)
-        ),
-        None,
-    )
-    if header is None:
-        return 1
-    for number, line in enumerate(lines[header + 1 :], header + 1):
-        if line.lstrip().startswith("["):
-            break
-        if len(keys) > 2 and re.match(rf"\s*{_quoted(keys[2])}\s*[=.]", line):
-            return number + 1
-    return header + 1
+class TomlLines:
+    """Finds the line on which a value begins, in a text that is good TOML.
+
+    The parser tells no places, so it is asked about beginnings of the text: a value stands on the first line without
+    which it would not be there. So tables, inline tables, dotted keys and values over several lines need no rules here.
+    """
+
+    def __init__(self, text: str) -> None:
+        self._lines = text.split("\n")
+        self.document: Mapping[str, Any] = tomllib.loads(text)
+
+    def line_of(self, location: Sequence[int | str]) -> int:
+        """The line of what stands there; of a value that is missing, that of its table."""
+        location = location[: _depth(self.document, location)]
+        if not location:
+            return 1
+        low, high = 1, len(self._lines)
+        while low < high:
+            middle = (low + high) // 2
+            if self._is_within(location, middle):
+                high = middle
+            else:
+                low = middle + 1
+        return low
+
+    def _is_within(self, location: Sequence[int | str], end: int) -> bool:
+        """Whether it begins in the first `end` lines. Lines that break off within a value are read on to its end."""
+        for last in range(end, len(self._lines) + 1):
+            try:
+                beginning = tomllib.loads("\n".join(self._lines[:last]) + "\n")
+            except tomllib.TOMLDecodeError:
+                continue
+            return _depth(beginning, location) == len(location)
+        return True
 
 
-def _quoted(key: str) -> str:
-    return rf"\s*[\"']?{re.escape(key)}[\"']?\s*"
+def _depth(document: Any, location: Sequence[int | str]) -> int:
+    """How many steps of the location there are in the document."""
+    for depth, step in enumerate(location):
+        if isinstance(document, Mapping) and step in document:
+            document = document[str(step)]
+        elif isinstance(document, list) and isinstance(step, int) and step < len(document):
+            document = document[step]
+        else:
+            return depth
+    return len(location)
 
 
 def as_fault(error: tomllib.TOMLDecodeError, text: str) -> str:

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from config.settings import environment
+from config.environment import environment
 from tidegate import clock, tracing
 from tidegate.tracing import Kind, Span, Value
 

@@ -2,6 +2,7 @@
 
 import os
 import signal
+import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,6 +16,7 @@ from config.web_server import allow_files
 from embedded.data_folder import PRIVATE, make_private
 from embedded.output import Output
 from embedded.pid_files import only_supervisor, stop_leftovers
+from embedded.processes import BAD_CONFIGURATION, described
 from embedded.stack import address, check_ports, programs
 from embedded.supervisor import Supervisor, names
 from migrations.upgrade import upgrade
@@ -22,14 +24,12 @@ from tidegate.errors import ConfigurationError
 
 
 def main() -> int:
-    """Runs until it is stopped: 0. 1 when it can't run here now, 2 when a setting is bad."""
+    """Runs until it is stopped: 0. 1 when it can't run here now, 2 when what is configured is bad."""
     try:
+        if (code := _check()) != 0:
+            return code
         current = settings()
-    except ConfigurationError as error:
-        print(error, file=sys.stderr)  # noqa: T201 - nothing else is there yet to say it
-        return 2
-    os.umask(PRIVATE)  # of all that this and every child writes
-    try:
+        os.umask(PRIVATE)  # of all that this and every child writes
         notes = make_private(current.data.resolve())
         with only_supervisor(current.run_folder.resolve()):
             return _run(current, notes)
@@ -38,6 +38,21 @@ def main() -> int:
         return 1
     except KeyboardInterrupt:  # before the signal handlers stand, so nothing was started yet
         return 130
+
+
+def _check() -> int:
+    """`tidegate check`, before anything else is done: 0, or 2 when it has said what is bad.
+
+    In a process of its own, for it imports the operations' modules: they may be large, and may do anything.
+    """
+    checking = subprocess.run([sys.executable, "-m", "config.check"], stdout=subprocess.PIPE, check=False)
+    if checking.returncode == 0 and checking.stdout:
+        return 0
+    if checking.returncode != BAD_CONFIGURATION:
+        fate = described(checking.returncode)
+        how = "`python -m config.check` shows how far it came"
+        print(f"the check of what is configured ended with {fate}; {how}", file=sys.stderr)  # noqa: T201 - nothing else is there yet to say it
+    return BAD_CONFIGURATION
 
 
 def _run(current: Settings, notes: Sequence[str]) -> int:

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from pydantic import SecretStr
 
 from config.broker_url import REDIS, SQS, scheme_of
-from config.settings import PREFIX, Settings, environment
+from config.environment import IN_A_FILE, environment
+from config.settings import PREFIX, Settings
 
 # What any program on this machine may need.
 _SYSTEM = frozenset({"PATH", "HOME", "USER", "LOGNAME", "SHELL", "LANG", "LANGUAGE", "TZ", "TMPDIR", "TERM"})
@@ -15,7 +16,6 @@ _SYSTEM_PREFIXES = ("LC_", "LD_", "DYLD_", "PYTHON", "MALLOC_")
 _SERVICES = ("SSL_CERT_", "PG", "OTEL_")
 # For those who speak to SQS.
 _AWS = ("AWS_", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "http_proxy", "https_proxy", "no_proxy")
-_IN_A_FILE = "_FILE"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,7 +61,7 @@ class Environments:
 
     def _of_service(self) -> dict[str, str]:
         fields = {PREFIX + field.upper() for field in type(self.settings).model_fields}
-        names = {*_SYSTEM, *fields, *(name + _IN_A_FILE for name in fields), *self.settings.shared_environment}
+        names = {*_SYSTEM, *fields, *(name + IN_A_FILE for name in fields), *self.settings.shared_environment}
         return self._taken(names, (*_SYSTEM_PREFIXES, *_SERVICES))
 
     def _of_sqs(self) -> dict[str, str]:
@@ -79,7 +79,7 @@ class Environments:
 
 def _said(name: str, value: str) -> dict[str, str]:
     """A setting, said outright: left out, it would be read from the file .env again."""
-    return {PREFIX + name: value, PREFIX + name + _IN_A_FILE: ""}
+    return {PREFIX + name: value, PREFIX + name + IN_A_FILE: ""}
 
 
 def _without_password(url: str) -> str:

@@ -18,6 +18,8 @@ from tidegate import clock
 
 GOOD_LIFE = timedelta(seconds=60)
 LONGEST_DELAY = timedelta(seconds=30)
+BAD_CONFIGURATION = 2
+"""Exit code of a process that said what is wrong with what is configured. Another start would end the same way."""
 _LONGEST_LINE = 64 * 1024
 
 
@@ -50,6 +52,7 @@ class SupervisedProcess:
     def __init__(self, program: Program, run_folder: Path, output: Output) -> None:
         self.program = program
         self.deaths = 0  # since the last good life
+        self.is_given_up = False  # it is not started again
         self._output = output
         self._pid_file = PidFile(run_folder, program.name)
         self._running: subprocess.Popen[bytes] | None = None
@@ -89,6 +92,8 @@ class SupervisedProcess:
 
     def watch(self) -> None:
         """Sees whether it died, and starts it again when that is due. To be called a few times a second."""
+        if self.is_given_up:
+            return
         if self._running is None:
             if clock.monotonic() >= self._start_again_at:
                 self.start()
@@ -98,7 +103,10 @@ class SupervisedProcess:
             lived = clock.monotonic() - self._started_at
             if lived >= GOOD_LIFE.total_seconds():
                 self.deaths = 0
-            self._bury(f"died after {lived:.1f} s with {_describe(code)}")
+            if code == BAD_CONFIGURATION:
+                self._give_up()
+            else:
+                self._bury(f"died after {lived:.1f} s with {described(code)}")
 
     def terminate(self) -> None:
         """Asks it to stop. Only the process itself: it knows how to stop its own children in order."""
@@ -116,17 +124,29 @@ class SupervisedProcess:
             self._running = None
         self._pid_file.remove()
 
+    def _give_up(self) -> None:
+        self._end_group()
+        self._pid_file.remove()
+        self.is_given_up = True
+        self._output.complain(
+            f"{self.program.name} ended with exit code {BAD_CONFIGURATION}: its last lines say what is wrong with the "
+            "configuration; it is not started again"
+        )
+
     def _bury(self, fate: str) -> None:
-        if self._running is not None:
-            # granian's workers and celery's children outlive a parent that was killed, and hold its port and jobs.
-            self._kill_group(self._running)
-            self._running = None
+        self._end_group()
         self.deaths += 1
         delay = restart_delay(self.deaths)
         self._start_again_at = clock.monotonic() + delay.total_seconds()
         when = f"in {delay.total_seconds():.0f} s" if delay else "at once"
         repeated = f", {self.deaths} times in a row" if self.deaths > 1 else ""
         self._output.complain(f"{self.program.name} {fate}{repeated}; it is started again {when}")
+
+    def _end_group(self) -> None:
+        if self._running is not None:
+            # granian's workers and celery's children outlive a parent that was killed, and hold its port and jobs.
+            self._kill_group(self._running)
+            self._running = None
 
     def _kill_group(self, process: subprocess.Popen[bytes]) -> None:
         with suppress(ProcessLookupError, PermissionError):  # nobody is left; EPERM: only zombies, on macOS
@@ -141,7 +161,7 @@ class SupervisedProcess:
                 self._output.line(self.program.name, line.decode(errors="replace").rstrip("\r\n"))
 
 
-def _describe(code: int) -> str:
+def described(code: int) -> str:
     """A Popen return code in words: `exit code 3`, `signal SIGKILL`."""
     if code >= 0:
         return f"exit code {code}"

@@ -9,7 +9,6 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
-from config import web_server
 from config.settings import Settings
 from embedded import broker
 from embedded.environments import Environments
@@ -68,7 +67,8 @@ def _web(settings: Settings, environment: Mapping[str, str]) -> Program:
     host = settings.host.strip("[]")
     return Program(
         name="web",
-        arguments=web_server.command(settings, stop_seconds=1),
+        # Not the server itself: what was good at our own start may be bad at a later one of its.
+        arguments=(sys.executable, "-m", "webapp", "--stop-seconds", "1"),
         environment=environment,
         grace=QUICK,
         is_ready=lambda: _health(host, settings.port) is not None,

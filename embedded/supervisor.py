@@ -9,7 +9,7 @@ from datetime import timedelta
 from pathlib import Path
 
 from embedded.output import Output
-from embedded.processes import Program, SupervisedProcess
+from embedded.processes import BAD_CONFIGURATION, Program, SupervisedProcess
 from tidegate import clock
 
 START_LIMIT = timedelta(seconds=60)
@@ -37,10 +37,14 @@ class Supervisor:
     def run(self, welcome: str, limit: timedelta = START_LIMIT) -> int:
         """Starts everything, says `welcome` when it is ready and watches until a stop is requested.
 
-        Returns the exit code: 0 after an orderly stop, 1 when something was not ready within `limit`.
+        Returns the exit code: 0 after an orderly stop, 1 when something was not ready within `limit`, 2 when the start
+        found something configured badly. What finds that at a later start of its own, because a file was changed
+        meanwhile, is left as it is: the others go on as they were started, for their jobs and callers are worth more.
         """
         try:
             late = self.start(limit)
+            if any(process.is_given_up for process in late):
+                return BAD_CONFIGURATION
             if late:
                 for process in late:
                     self._output.complain(_why_late(process, limit))
@@ -97,6 +101,8 @@ class Supervisor:
         give_up_at = clock.monotonic() + limit.total_seconds()
         while not self._stop_requests and self._not_ready() and clock.monotonic() < give_up_at:
             self.watch_once()
+            if any(process.is_given_up for process in self.processes):
+                return
             clock.sleep(_TURN_SECONDS)
 
 

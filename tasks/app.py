@@ -1,9 +1,18 @@
 """The Celery app. `celery -A tasks.app worker -Q io` and `-Q cpu` are the workers."""
 
+import sys
+
 from celery import Celery
 
 from config.settings import settings
 from tasks.brokers import settings_for
+from tidegate.errors import ConfigurationError
+
+try:
+    settings()
+except ConfigurationError as error:  # Celery would show where it was raised, and end with another code
+    print(error, file=sys.stderr)  # noqa: T201 - the log is not set up yet
+    sys.exit(2)
 
 app = Celery("tidegate", include=["tasks.run", "tasks.worker"])
 app.conf.update(

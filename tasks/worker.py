@@ -16,7 +16,7 @@ from config import logs, tracing
 from config.garbage import spare_what_is_loaded
 from config.registry import load_registry_with_secrets
 from config.settings import settings
-from config.webhook_keyring import load_keyring
+from config.webhook_keyring import check_keyring, load_keyring
 from tasks.once import once
 from tasks.priority import give_way
 from tasks.pulse import Pulse
@@ -109,7 +109,9 @@ def _prepare(sender: str, options: Mapping[str, Any], **_: Any) -> None:
     try:
         current, name = settings(), sender.partition("@")[0]
         signals.setup_logging.connect(lambda **_: logs.configure(current, name), weak=False)
-        if options.get("queues") != [WEBHOOKS]:  # those who send webhooks need no downstream's secret
+        if options.get("queues") == [WEBHOOKS]:  # those who send webhooks need no downstream's secret
+            check_keyring(current)
+        else:
             registry()
     except ConfigurationError as error:
         print(error, file=sys.stderr)  # noqa: T201 - the log is not set up yet

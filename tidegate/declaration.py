@@ -39,6 +39,13 @@ class Signature:
     wants_attempt: bool
 
 
+@dataclass(frozen=True, kw_only=True)
+class Refused:
+    """Stands where a bad declaration would, where faults are collected."""
+
+    faults: tuple[str, ...]
+
+
 @contextmanager
 def faults_collected() -> Iterator[list[str]]:
     """Within it a bad declaration raises nothing: its faults go into this list, so that all of a module are told."""
@@ -50,7 +57,7 @@ def faults_collected() -> Iterator[list[str]]:
         _collected.reset(token)
 
 
-def refuse(function: object, name: object, faults: list[str]) -> None:
+def refuse(function: object, name: object, faults: list[str]) -> Refused:
     """Raises ConfigurationError, file and line of the function in front of each fault; or adds to what is collected."""
     shown_name = name if isinstance(name, str) and NAME.fullmatch(name) else repr(name)
     lines = [f"{place_of(function)}: operation {shown_name}: {fault}" for fault in faults]
@@ -58,6 +65,7 @@ def refuse(function: object, name: object, faults: list[str]) -> None:
     if collected is None:
         raise ConfigurationError(*lines)
     collected += lines
+    return Refused(faults=tuple(lines))
 
 
 def place_of(function: object) -> str:
@@ -240,4 +248,4 @@ def _listed(words: typing.Iterable[str]) -> str:
 
 def _meant(value: object, words: typing.Iterable[str]) -> str:
     close = get_close_matches(value, [str(word) for word in words], n=1) if isinstance(value, str) else []
-    return f"; did you mean {close[0]!r}?" if close else ""
+    return f" (did you mean {close[0]!r}?)" if close else ""

@@ -131,8 +131,8 @@ def operation(
         most = (20 * MEGABYTE if takes_raw else MEGABYTE) if max_body is None else max_body_of(max_body, faults)
         kind = queue_of(queue, faults)
         if signature is None or faults:
-            refuse(function, own_name, faults)
-            return cast("PythonOperation", function)  # only where faults are collected, and nothing will run
+            # It returns only where faults are collected, and nothing will run.
+            return cast("PythonOperation", refuse(function, own_name, faults))
         return PythonOperation(
             name=own_name,
             function=function,
@@ -152,9 +152,8 @@ def operation(
         )
 
     if function is not None:
-        # Types forbid it, and people who do not check them write it.
-        refuse(function, getattr(function, "__name__", ""), ["write @operation(), with parentheses"])  # type: ignore[unreachable]
-        return cast("Any", function)
+        how = ["write @operation(), with parentheses"]  # type: ignore[unreachable] # for those who check no types
+        return cast("Any", refuse(function, getattr(function, "__name__", ""), how))
     return make
 
 

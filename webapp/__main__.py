@@ -1,26 +1,31 @@
 """`python -m webapp`: the web server, as the settings say."""
 
+import argparse
 import os
 import sys
 from typing import NoReturn
 
+from config.check import find_faults
 from config.settings import settings
 from config.signing_keys import signing_keys
 from config.web_server import allow_files, command
-from tidegate.errors import ConfigurationError
 
 
 def main() -> NoReturn:
-    """Becomes the server; ends with 2 when a setting is bad."""
-    try:
-        current = settings()
-        if current.auth == "keys":
-            signing_keys(current)  # made before there are several that would
-    except ConfigurationError as error:
-        print(error, file=sys.stderr)  # noqa: T201 - the log is not set up yet
+    """Becomes the server; ends with 2 when what is configured is bad. The server itself would try again and again."""
+    parser = argparse.ArgumentParser(prog="python -m webapp", description="Starts the web server.")
+    parser.add_argument("--stop-seconds", type=int, help="how long it may finish its work; left out: as workers may")
+    given = parser.parse_args()
+    faults, _, _ = find_faults(with_secrets=False)
+    if faults:
+        print("\n".join(faults), file=sys.stderr)  # noqa: T201 - the log is not set up yet
         sys.exit(2)
+    current = settings()
+    if current.auth == "keys":
+        signing_keys(current)  # made before there are several that would
     allow_files(current)
-    os.execv(sys.executable, command(current, stop_seconds=max(1, current.grace_seconds)))  # noqa: S606 - the arguments are ours
+    stop_seconds = max(1, current.grace_seconds) if given.stop_seconds is None else given.stop_seconds
+    os.execv(sys.executable, command(current, stop_seconds=stop_seconds))  # noqa: S606 - the arguments are ours
 
 
 if __name__ == "__main__":

@@ -1,15 +1,22 @@
 """The application for a WSGI server; `python -m webapp` starts one with it."""
 
+import sys
+
 from config import logs, tracing
 from config.garbage import spare_what_is_loaded
 from config.settings import settings
+from tidegate.errors import ConfigurationError
 from webapp import create_app, gateway, granian_worker
 from webapp.stopping import when_asked_to_stop
 
-logs.configure(settings(), "web")
-granian_worker.tell_more()
-tracing.start("web")
-app = create_app(settings())
+try:
+    logs.configure(settings(), "web")
+    granian_worker.tell_more()
+    tracing.start("web")
+    app = create_app(settings())
+except ConfigurationError as error:  # it was good when the server started
+    print(error, file=sys.stderr)  # noqa: T201 - there may be no log yet
+    sys.exit(2)
 with app.app_context():
     own = gateway()
 

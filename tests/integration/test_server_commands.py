@@ -1,6 +1,7 @@
 """`tidegate keys`, `check` and `settings`: they work where the server is, and say so where it is not."""
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -46,10 +47,34 @@ def test_check_says_what_a_good_file_has(tmp_path: Path) -> None:
     file.write_text(
         '[operations.geocode]\nurl = "http://${HOST:-h}/"\nheaders = { Authorization = "Bearer ${GEOCODER_KEY}" }\n'
     )
-    done = tidegate("check", "operations.toml", folder=tmp_path)
+    done = tidegate("check", "operations.toml", folder=tmp_path, GEOCODER_KEY="hidden")
     assert done.returncode == 0, done.stderr
+    assert "operations.toml: no fault in 2 operation(s) and 0 downstream(s)" in done.stdout
     assert "geocode: POST http://${HOST:-h}/, downstream geocode" in done.stdout
+    assert re.search(r"  csv_profile: \S+/csv_profile.py:\d+, queue cpu, downstream csv_profile\n", done.stdout)
     assert done.stdout.rstrip().endswith("in their environment: GEOCODER_KEY")
+    assert "hidden" not in done.stdout
+
+    missing = tidegate("check", "operations.toml", folder=tmp_path)
+    assert (missing.returncode, missing.stdout) == (2, "")
+    assert missing.stderr.startswith(
+        "operations.toml:3: operations.geocode.headers.Authorization: ${GEOCODER_KEY} is not set in the environment"
+    )
+    assert tidegate("check", "operations.toml", "--without-secrets", folder=tmp_path).stdout == done.stdout
+
+
+def test_check_without_a_file_takes_that_of_the_settings(tmp_path: Path) -> None:
+    (tmp_path / "ours.toml").write_text('[operations.geocode]\nurl = "http://h/"\n')
+    (tmp_path / ".env").write_text("TIDEGATE_OPERATIONS_FILE=ours.toml\n")
+    assert tidegate("check", folder=tmp_path).stdout.startswith("ours.toml: no fault in 2 operation(s)")
+
+    (tmp_path / ".env").write_text("TIDEGATE_PORT=x\nTIDEGATE_OPERATIONS_FILE=theirs.toml\n")
+    done = tidegate("check", folder=tmp_path)
+    assert done.returncode == 2
+    assert [line.rpartition(": ")[0] for line in done.stderr.splitlines()] == [
+        ".env:1: TIDEGATE_PORT",
+        ".env:2: TIDEGATE_OPERATIONS_FILE: theirs.toml can't be read",
+    ]
 
 
 @pytest.mark.parametrize(
@@ -70,7 +95,7 @@ def test_check_says_what_a_good_file_has(tmp_path: Path) -> None:
 def test_check_names_file_and_line_of_each_fault(tmp_path: Path, text: str, told: str) -> None:
     (tmp_path / "operations.toml").write_text(text)
     done = tidegate("check", "operations.toml", folder=tmp_path)
-    assert (done.returncode, done.stdout) == (1, "")
+    assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr.startswith(told)
 
 

@@ -118,7 +118,7 @@ def test_what_is_left_out_has_its_default_and_what_is_zero_is_kept() -> None:
         ({"max_body": "1MB"}, "max_body: a number of bytes, not '1MB'"),
         ({"admission": "no"}, "admission: True or False, not 'no'"),
         ({"admission": 0}, "admission: True or False, not 0"),
-        ({"paced": "call"}, "paced: \"attempts\" and \"calls\", not 'call'; did you mean 'calls'?"),
+        ({"paced": "call"}, "paced: \"attempts\" and \"calls\", not 'call' (did you mean 'calls'?)"),
         ({"paced": "calls"}, "the function takes the attempt, too"),
     ],
 )

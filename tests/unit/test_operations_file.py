@@ -1,14 +1,12 @@
 """The operations file: what it means, and how each mistake in it is told."""
 
+from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from config.operations_file import expander, read_operations_file
-from config.registry import load_registry, load_registry_with_secrets
-from config.settings import Settings
+from config.operations_file import read_operations_file
 from tidegate.errors import ConfigurationError
 from tidegate.http_operation import HttpOperation
 from tidegate.operations import Limits
@@ -21,9 +19,13 @@ def file(tmp_path: Path) -> Path:
     return tmp_path / "operations.toml"
 
 
-def read(file: Path, text: str) -> tuple[list[HttpOperation], list[Limits]]:
+def read(file: Path, text: str) -> tuple[Sequence[HttpOperation], Sequence[Limits]]:
+    """What is in a file without a fault; raises ConfigurationError with all of them."""
     file.write_text(text)
-    return read_operations_file(file, max_result=1000)
+    found = read_operations_file(file, max_result=1000)
+    if found.faults:
+        raise ConfigurationError(*found.faults)
+    return found.operations, found.limits
 
 
 def test_an_operation_needs_only_a_url(file: Path) -> None:
@@ -38,7 +40,7 @@ def test_an_operation_needs_only_a_url(file: Path) -> None:
     )
     assert quote.retry.on == {408, 425, 429, 500, 502, 503, 504}
     assert quote.max_result == 1000
-    assert limits == []
+    assert limits == ()
 
 
 def test_the_example_of_the_contract_is_read(file: Path) -> None:
@@ -73,23 +75,54 @@ def test_the_example_of_the_contract_is_read(file: Path) -> None:
     [
         ('url = "ftp://host/"', "url", "http:// or https://"),
         ('url = "/relative"', "url", "http:// or https://"),
-        ('url = "http://host/a b"', "url", "http:// or https://"),
+        ('url = "http:///x"', "url", "there is no host"),
+        ('url = "http://host/a b"', "url", "%20 for a blank"),
+        ('url = "http://straße.example/"', "url", "as it stands in the DNS (xn--…)"),
+        ('url = "http://host/straße"', "url", "percent-encoded"),
+        ('url = "http://user:pw@host/"', "url", "no user or password"),
+        ('url = "http://host/#part"', "url", "no fragment"),
+        ('url = "http://host:70000/"', "url", "from 1 to 65535"),
+        ('url = "http://host/$x"', "url", "$x: write ${x} for its value, or $$ for a dollar sign"),
+        ('url = "http://host/${A-b}"', "url", "write ${A:-…}"),
         ("url = 5", "url", "string"),
         ('method = "FETCH"', "method", "GET"),
         ('timeout = "soon"', "timeout", "is not a duration"),
         ("timeout = 0", "timeout", "out of range"),
         ("timeout = true", "timeout", "duration"),
         ('attempt_timeout = "-1s"', "attempt_timeout", "is not a duration"),
+        ('attempt_timeout = "3m"', "attempt_timeout", "longer than the timeout of the whole, 2m"),
+        ("timeout = 2026-01-01", "timeout", "is not a duration"),
+        ('timeout = ["2m"]', "timeout", "is not a duration"),
+        ('retry = { delay = "1m", max_delay = "30s" }', "retry.delay", "longer than max_delay, 30s"),
+        ("retry = { attempts = true }", "retry.attempts", "integer"),
+        ("retry = 3", "retry", "write a table"),
         ("retry = { attempts = 0 }", "retry", "greater than or equal to 1"),
         ("retry = { on = [99] }", "retry", "100"),
-        ("retry = { tries = 1 }", "retry", "Extra inputs are not permitted"),
-        ('downstream = "Not A Name"', "downstream", "pattern"),
+        ("retry = { tries = 1 }", "retry.tries", "no such key; there are attempts, delay, max_delay, on"),
+        ("retry = { attempt = 1 }", "retry.attempt", "no such key (did you mean 'attempts'?)"),
+        ('downstream = "Not A Name"', "downstream", "can't be a name"),
+        ('downstream = ""', "downstream", "can't be a name"),
+        ('downstream = "${LANE}"', "downstream", "can't be a name"),
+        ('method = "get"', "method", "GET"),
+        ('admission = "yes"', "admission", "boolean"),
+        ("admission = 1", "admission", "boolean"),
+        ('max_body = "20"', "max_body", "integer"),
         ("max_body = -1", "max_body", "greater than or equal to 0"),
-        ('colour = "red"', "colour", "Extra inputs are not permitted"),
+        ('colour = "red"', "colour", "no such key; there are url, downstream, method"),
+        ('tiemout = "1m"', "tiemout", "no such key (did you mean 'timeout'?)"),
         ('headers = { "X Y" = "z" }', "headers", "can't be set here"),
         ('headers = { Host = "z" }', "headers", "can't be set here"),
         ('headers = { content-LENGTH = "1" }', "headers", "can't be set here"),
         ('headers = { Idempotency-Key = "1" }', "headers", "can't be set here"),
+        ('headers = { Transfer-Encoding = "chunked" }', "headers.Transfer-Encoding", "can't be set here"),
+        ('headers = { TE = "trailers" }', "headers.TE", "can't be set here"),
+        ('headers = { Expect = "100-continue" }', "headers.Expect", "can't be set here"),
+        ('headers = { "" = "z" }', "headers.", "no name of a header"),
+        ('headers = { X-A = "1", x-a = "2" }', "headers.x-a", "stands there twice, as X-A, too"),
+        ('headers = { X-A = "Bearer $B" }', "headers.X-A", "$B: write ${B}"),
+        ('headers = { X-A = "Bearer ${ B }" }', "headers.X-A", "without blanks"),
+        ('headers = { X-A = "${B:?no}" }', "headers.X-A", "write ${B}, which must have a value"),
+        ('headers = { X-A = "5 $" }', "headers.X-A", "write $$ for one"),
         ('headers = { X-A = "a\\r\\nX-B: b" }', "headers", "one line of ASCII"),
         ('headers = { X-A = "\\u0001" }', "headers", "one line of ASCII"),
         ('headers = { X-A = " a" }', "headers", "without spaces around it"),
@@ -113,11 +146,18 @@ def test_each_bad_value_is_told_with_file_and_line(file: Path, line: str, key: s
     [
         ('rate = "50/w"', "is not a rate"),
         ('rate = ["50/s", "0/d"]', "is not a rate"),
-        ("rate = 50", "tuple"),
+        ('rate = ""', "is not a rate"),
+        ('rate = "-1/s"', "is not a rate"),
+        ("rate = 50", 'write a text such as "50/s", or a list of them'),
+        ("rate = [50]", 'write a text such as "50/s", or a list of them'),
+        ("burst = true", "integer"),
+        ("burst = 2.0", "integer"),
+        ("breaker = -1", "greater than or equal to 0"),
         ("burst = 0", "greater than or equal to 1"),
         ("concurrency = 0", "greater than or equal to 1"),
         ('concurrency = "many"', "integer"),
-        ("limit = 5", "Extra inputs are not permitted"),
+        ("limit = 5", "no such key; there are rate, burst, concurrency, breaker"),
+        ("rates = 5", "no such key (did you mean 'rate'?)"),
     ],
 )
 def test_each_bad_limit_is_told_with_file_and_line(file: Path, line: str, told: str) -> None:
@@ -132,19 +172,72 @@ def test_every_bad_value_is_told_at_once(file: Path) -> None:
     with pytest.raises(ConfigurationError) as error:
         read(file, '[downstreams.a]\nburst = 0\n[operations.b]\nurl = "x"\n[operations.c]\n')
 
-    assert [line.partition(": ")[0] for line in str(error.value).splitlines()] == [
-        f"{file}:2",
-        f"{file}:4",
-        f"{file}:5",
+    assert [line.partition(": ")[0] for line in error.value.faults] == [f"{file}:2", f"{file}:4", f"{file}:5"]
+
+
+def test_what_is_good_of_a_bad_table_is_looked_at_further(file: Path) -> None:
+    with pytest.raises(ConfigurationError) as error:
+        read(
+            file,
+            """[operations.a]
+speed = 3
+url = "ftp://host/"
+downstream = "geocodr"
+headers = { Host = "x", X-A = "$B" }
+[downstreams.geocoder]
+burst = 0
+[operations.b]
+downstream = "geocoder"
+""",
+        )
+
+    assert [line.removeprefix(f"{file}:").split(": ")[:2] for line in error.value.faults] == [
+        ["2", "operations.a.speed"],
+        ["3", "operations.a.url"],
+        ["4", "operations.a.downstream"],
+        ["5", "operations.a.headers.Host"],
+        ["5", "operations.a.headers.X-A"],
+        ["7", "downstreams.geocoder.burst"],
+        ["8", "operations.b.url"],
     ]
+    assert "'geocodr' is declared nowhere (did you mean 'geocoder'?); write [downstreams.geocodr]" in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "place"),
+    [
+        ('operations.a.url = "http://h/"\noperations.a.speed = 3\n', "2: operations.a.speed"),
+        ('[operations]\n\na = { url = "http://h/", speed = 3 }\n', "3: operations.a.speed"),
+        ('[operations.a]\nurl = "http://h/"\n\n[operations.a.retry]\nattempts = 0\n', "5: operations.a.retry.attempts"),
+        ('[operations.a]\nurl = """\nhttp://h/"""\nspeed = """\n\n"""\n', "4: operations.a.speed"),
+        ('[downstreams.a]\n# rate = "0/s"\nrate = [\n  "1/s",\n  "0/s",\n]\n', "3: downstreams.a.rate"),
+        ('["operations" . "a"]\r\n"url" = "http://h/"\r\n"speed" = 3\r\n', "3: operations.a.speed"),
+        (
+            '[operations.b]\nurl = "http://h/"\n[operations.a]\n[operations.ab]\nurl = "http://h/"\n',
+            "3: operations.a.url",
+        ),
+    ],
+    ids=["dotted keys", "inline table", "table within", "several lines", "array", "quoted, CRLF", "missing"],
+)
+def test_the_line_is_that_of_the_value_however_it_is_written(file: Path, text: str, place: str) -> None:
+    with pytest.raises(ConfigurationError) as error:
+        read(file, text)
+
+    assert [line.startswith(f"{file}:{place}: ") for line in error.value.faults] == [True], error.value.faults
 
 
 @pytest.mark.parametrize(
     ("text", "told"),
     [
         ("[operations.quote", "end of document"),
-        ("[operation.quote]\n", "Extra inputs"),
-        ('["operations"."Bad Name"]\nurl = "http://h/"', "pattern"),
+        ("[operation.quote]\n", ":1: operation: there is no such table (did you mean 'operations'?)"),
+        ("\n[speed]\n", ":2: speed: there is no such table"),
+        ("operations = 5\n", ":1: operations: write [operations.name] for each operation"),
+        ("[operations]\nquote = 5\n", ":2: operations.quote: write a table"),
+        ('["operations"."Bad Name"]\nurl = "http://h/"', "can't be a name"),
+        ('[operations.""]\nurl = "http://h/"', "can't be a name"),
+        ('[operations."größe"]\nurl = "http://h/"', "can't be a name"),
+        (f"[operations.{'a' * 64}]\nurl = 'http://h/'", "can't be a name"),
         ("[operations.a]\nurl = 'http://h/'\n[operations.a]\n", ":3: "),
     ],
 )
@@ -158,103 +251,109 @@ def test_a_file_of_another_shape_is_refused_by_name(file: Path, text: str, told:
 def test_a_file_that_is_not_text_is_refused_by_name(file: Path) -> None:
     file.write_bytes(b"\xff\xfe")
 
-    with pytest.raises(ConfigurationError, match=f"{file}: it is not UTF-8"):
-        read_operations_file(file, max_result=1)
+    (fault,) = read_operations_file(file, max_result=1).faults
+    assert fault.startswith(f"{file}: it is not UTF-8")
+
+
+def test_a_byte_order_mark_is_passed_over(file: Path) -> None:
+    file.write_bytes(b"\xef\xbb\xbf" + MINIMAL.encode() + b"speed = 1\n")
+
+    (fault,) = read_operations_file(file, max_result=1).faults
+    assert fault.startswith(f"{file}:3: operations.quote.speed")
+
+
+def test_a_timeout_below_the_default_of_one_attempt_bounds_it(file: Path) -> None:
+    ((quote,), _) = read(file, f'{MINIMAL}timeout = "5s"\nretry = {{ delay = "1m" }}\n')
+
+    assert (quote.timeout, quote.attempt_timeout) == (timedelta(seconds=5), timedelta(seconds=5))
+    assert (quote.retry.delay, quote.retry.max_delay) == (timedelta(minutes=1), timedelta(minutes=1))
 
 
 def test_a_file_that_is_not_there_is_told_with_its_setting(tmp_path: Path) -> None:
     for missing in (tmp_path / "nowhere.toml", tmp_path):
-        with pytest.raises(ConfigurationError, match=f"TIDEGATE_OPERATIONS_FILE: {missing} can't be read"):
-            read_operations_file(missing, max_result=1)
+        (fault,) = read_operations_file(missing, max_result=1).faults
+        assert fault.startswith(f"TIDEGATE_OPERATIONS_FILE: {missing} can't be read")
+
+
+AUTHORIZATION = "3: operations.quote.headers.Authorization"
+SECRET = """\
+[operations.quote]
+url = "http://${SITE:-h}/"
+headers = { Authorization = "Bearer ${QUOTE_KEY}" }
+"""
+
+
+def faults_with(file: Path, environment: Mapping[str, str], text: str = SECRET) -> Sequence[str]:
+    file.write_text(text)
+    return read_operations_file(file, max_result=1000, environment=environment).faults
+
+
+def test_without_an_environment_references_stay_open(file: Path) -> None:
+    file.write_text(SECRET)
+    found = read_operations_file(file, max_result=1000)
+
+    assert (found.faults, found.needs) == ((), ("QUOTE_KEY",))
+    (quote,) = found.operations
+    assert quote.headers == {"Authorization": "Bearer ${QUOTE_KEY}"}
+
+
+def test_with_an_environment_its_values_are_put_in(file: Path) -> None:
+    file.write_text(SECRET)
+    (quote,) = read_operations_file(file, max_result=1000, environment={"QUOTE_KEY": "k", "SITE": "s"}).operations
+
+    assert (quote.expand(quote.url), quote.expand("Bearer ${QUOTE_KEY}$$")) == ("http://s/", "Bearer k$")
 
 
 @pytest.mark.parametrize(
-    ("template", "value"),
+    ("environment", "place", "told"),
     [
-        ("${KEY}", "secret"),
-        ("Bearer ${KEY}!", "Bearer secret!"),
-        ("${KEY}${KEY}", "secretsecret"),
-        ("${OTHER:-8001}", "8001"),
-        ("${OTHER:-}", ""),
-        ("${KEY:-default}", "secret"),
-        ("${EMPTY:-default}", "default"),
-        ("${EMPTY}", ""),
-        ("$KEY and $${KEY", "$KEY and $${KEY"),
-        ("${NESTED}", "${KEY}"),
+        ({}, AUTHORIZATION, "${QUOTE_KEY} is not set in the environment; set QUOTE_KEY"),
+        ({"QUOTE_KEY": ""}, AUTHORIZATION, "${QUOTE_KEY} is empty"),
+        (
+            {"QUOTE_KEY_FILE": "/nowhere/at/all"},
+            "3: operations.quote.headers.Authorization",
+            "/nowhere/at/all can't be",
+        ),
+        (
+            {"QUOTE_KEY": "hidden\r\nX: 1"},
+            "3: operations.quote.headers.Authorization",
+            "with the value of ${QUOTE_KEY}",
+        ),
+        ({"QUOTE_KEY": "hidden\n"}, AUTHORIZATION, "one line of ASCII"),
+        ({"QUOTE_KEY": "hiddén"}, AUTHORIZATION, "one line of ASCII"),
+        ({"QUOTE_KEY": "hid\ufeffden"}, AUTHORIZATION, "one line of ASCII"),
+        ({"QUOTE_KEY": "hid\0den"}, AUTHORIZATION, "one line of ASCII"),
+        ({"QUOTE_KEY": "hidden "}, AUTHORIZATION, "without spaces around it"),
+        ({"QUOTE_KEY": "k", "SITE": "hidden b"}, "2: operations.quote.url", "with the value of ${SITE} in it"),
+        ({"QUOTE_KEY": "k", "SITE": "u:hidden@h"}, "2: operations.quote.url", "no user or password"),
+        ({"QUOTE_KEY": "k", "SITE": "u:p#hidden"}, "2: operations.quote.url", "no fragment"),
+        ({"QUOTE_KEY": "k", "SITE": "h:hidden"}, "2: operations.quote.url", "from 1 to 65535"),
+        ({"QUOTE_KEY": "k", "SITE": "hiddenß"}, "2: operations.quote.url", "xn--"),
     ],
 )
-def test_names_in_a_template_are_replaced_once(template: str, value: str) -> None:
-    assert expander({"KEY": "secret", "EMPTY": "", "NESTED": "${KEY}"})(template) == value
-
-
-def test_a_missing_name_is_told_and_no_value_is() -> None:
-    with pytest.raises(ConfigurationError, match=r"\$\{MISSING\} is used") as error:
-        expander({"KEY": "secret"})("${KEY} ${MISSING}")
-
-    assert "secret" not in str(error.value)
-
-
-def test_a_value_may_stand_in_a_file_of_its_own(tmp_path: Path) -> None:
-    (tmp_path / "key").write_text("secret\n")
-
-    assert expander({"KEY_FILE": str(tmp_path / "key")})("Bearer ${KEY:-none}") == "Bearer secret"
-
-
-def registry_settings(file: Path, text: str, **values: Any) -> Settings:
-    file.write_text(text)
-    return Settings(operations_file=file, _env_file=None, **values)
-
-
-SECRET = '[operations.quote]\nurl = "http://${SITE:-h}/"\nheaders = { Authorization = "Bearer ${QUOTE_KEY}" }\n'
-
-
-def test_only_workers_need_the_secrets(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("QUOTE_KEY", raising=False)
-    current = registry_settings(file, SECRET)
-
-    assert "quote" in load_registry(current).operations
-    with pytest.raises(ConfigurationError, match=r"operation quote: \$\{QUOTE_KEY\}"):
-        load_registry_with_secrets(current)
-
-
-@pytest.mark.parametrize(
-    ("name", "value"),
-    [("QUOTE_KEY", "se\r\ncret"), ("QUOTE_KEY", "s\xe9cret"), ("SITE", "u:p#secret@h"), ("SITE", "a b")],
-)
-def test_a_secret_that_cannot_be_sent_stops_the_start_and_is_not_told(
-    file: Path, monkeypatch: pytest.MonkeyPatch, name: str, value: str
+def test_a_value_that_is_missing_or_cannot_be_sent_is_told_with_file_and_line_and_is_not_shown(
+    file: Path, environment: dict[str, str], place: str, told: str
 ) -> None:
-    monkeypatch.setenv("QUOTE_KEY", "fine")
-    monkeypatch.setenv(name, value)
+    (fault,) = faults_with(file, environment)
 
-    with pytest.raises(ConfigurationError, match="operation quote") as error:
-        load_registry_with_secrets(registry_settings(file, SECRET))
-
-    assert "cret" not in str(error.value)
-
-
-def test_python_operations_stand_beside_those_of_the_file(file: Path) -> None:
-    registry = load_registry(registry_settings(file, MINIMAL, operations="tests.support.operations"))
-
-    assert {"quote", "echo", "csv_profile"} <= set(registry.operations)
-    assert set(registry.downstreams) >= {"quote", "echo"}
+    assert fault.startswith(f"{file}:{place}: ")
+    assert told in fault
+    assert "hidden" not in fault
+    assert "hiddé" not in fault
+    assert "\n" not in fault
 
 
-def test_a_name_that_stands_in_a_file_and_in_a_module_is_refused(file: Path) -> None:
-    current = registry_settings(file, MINIMAL.replace("quote]", "echo]"), operations="tests.support.operations")
+def test_every_value_that_is_missing_is_told(file: Path) -> None:
+    text = SECRET.replace("Bearer ${QUOTE_KEY}", "${A} ${B:-${C}}")
 
-    with pytest.raises(ConfigurationError, match="two operations are named 'echo'"):
-        load_registry(current)
-
-
-def test_an_unknown_module_is_told_with_its_setting(file: Path) -> None:
-    with pytest.raises(ConfigurationError, match=r"TIDEGATE_OPERATIONS: there is no module no\.such"):
-        load_registry(registry_settings(file, MINIMAL, operations="no.such"))
+    assert [fault.partition("${")[2].partition("}")[0] for fault in faults_with(file, {}, text)] == ["A", "C"]
 
 
-def test_a_downstream_that_is_named_and_declared_nowhere_stops_the_start(tmp_path: Path) -> None:
-    path = tmp_path / "operations.toml"
-    path.write_text('[downstreams.geocoder]\nrate = "1/s"\n[operations.a]\ndownstream = "geocodr"\nurl = "http://a/"\n')
+def test_a_secret_with_a_byte_order_mark_is_what_stands_behind_it(file: Path, tmp_path: Path) -> None:
+    (tmp_path / "key").write_bytes(b"\xef\xbb\xbfsecret\r\n")
+    file.write_text(SECRET)
+    for environment in ({"QUOTE_KEY_FILE": str(tmp_path / "key")}, {"QUOTE_KEY": "\ufeffsecret"}):
+        found = read_operations_file(file, max_result=1000, environment=environment)
 
-    with pytest.raises(ConfigurationError, match=r"'geocodr' is declared nowhere; write \[downstreams.geocodr\]"):
-        load_registry(Settings(_env_file=None, operations_file=path))
+        assert found.faults == ()
+        assert found.operations[0].expand("Bearer ${QUOTE_KEY}") == "Bearer secret"

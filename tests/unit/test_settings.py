@@ -53,6 +53,10 @@ def test_without_an_environment_the_defaults_hold(tmp_path: Path) -> None:
         ("DATABASE_URL", "mysql://u:secret@host/db"),
         ("DATABASE_URL", "postgres://u:secret@host/db"),
         ("DATABASE_URL", "postgresql://u:secret@host:port/db"),
+        ("DATABASE_URL", "postgresql+psycopg2://u:secret@host/db"),
+        ("DATABASE_URL", "postgresql+asyncpg://u:secret@host/db"),
+        ("DATABASE_URL", "postgresql+nosuch://u:secret@host/db"),
+        ("DATABASE_URL", "sqlite+aiosqlite:////data/tidegate.db"),
         ("BROKER_URL", "localhost"),
         ("BROKER_URL", "http://u:secret@host"),
         ("BROKER_URL", "redis://"),
@@ -113,22 +117,72 @@ def test_every_bad_value_is_told_at_once(monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.setenv("TIDEGATE_PORT", "x")
     monkeypatch.setenv("TIDEGATE_RETENTION", "x")
 
-    with pytest.raises(ConfigurationError, match=r"TIDEGATE_PORT: .*; TIDEGATE_RETENTION: "):
+    monkeypatch.setenv("TIDEGATE_PROT", "1")
+
+    with pytest.raises(ConfigurationError) as error:
         read()
+
+    assert [fault.partition(":")[0] for fault in error.value.faults] == [
+        "TIDEGATE_PROT",
+        "TIDEGATE_PORT",
+        "TIDEGATE_RETENTION",
+    ]
 
 
 def test_a_misspelt_setting_is_told_and_not_passed_over(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TIDEGATE_PROT", "8001")
 
-    with pytest.raises(ConfigurationError, match=r"TIDEGATE_PROT: no such setting; `python -m config` lists them"):
+    with pytest.raises(ConfigurationError, match=r"TIDEGATE_PROT: .*; did you mean TIDEGATE_PORT\? `python"):
         read()
 
 
 def test_a_misspelt_setting_in_the_file_is_told_too(tmp_path: Path) -> None:
     (tmp_path / ".env").write_text("TIDEGATE_PROT=8001\n")
 
-    with pytest.raises(ConfigurationError, match="TIDEGATE_PROT"):
+    with pytest.raises(ConfigurationError, match=r"^\.env:1: TIDEGATE_PROT: no such setting"):
         read()
+
+
+def test_a_bad_value_is_told_where_it_comes_from(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / ".env").write_text("# ours\n\nTIDEGATE_PORT=x\nTIDEGATE_RETENTION=y\n")
+    monkeypatch.setenv("TIDEGATE_RETENTION", "z")
+
+    with pytest.raises(ConfigurationError) as error:
+        read()
+
+    assert [fault.partition(": ")[0] for fault in error.value.faults] == [".env:3", "TIDEGATE_RETENTION"]
+    assert "'z' is not a duration" in str(error.value)
+
+
+def test_a_line_that_would_be_passed_over_is_told(tmp_path: Path) -> None:
+    (tmp_path / ".env").write_text("TIDEGATE_PORT=8123\nGEOCODER_KEY: secret\n\nOTHER KEY=secret\n")
+
+    with pytest.raises(ConfigurationError) as error:
+        read()
+
+    assert error.value.faults == (".env:2: write NAME=value", ".env:4: write NAME=value")
+
+
+def test_a_file_that_is_no_text_is_told(tmp_path: Path) -> None:
+    (tmp_path / ".env").write_bytes(b"TIDEGATE_PORT=8123\n\xff\xfe\n")
+
+    with pytest.raises(ConfigurationError, match=r"^\.env: it can't be read"):
+        read()
+
+
+def test_a_byte_order_mark_before_the_first_line_is_passed_over(tmp_path: Path) -> None:
+    (tmp_path / ".env").write_bytes(b"\xef\xbb\xbfTIDEGATE_PORT=8123\nTIDEGATE_RETENTION=1h\n")
+
+    assert (read().port, read().retention) == (8123, timedelta(hours=1))
+
+
+def test_a_byte_order_mark_in_a_file_of_a_setting_is_passed_over(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "url").write_bytes(b"\xef\xbb\xbfredis://host/0\n")
+    monkeypatch.setenv("TIDEGATE_BROKER_URL_FILE", str(tmp_path / "url"))
+
+    assert read().broker_url == "redis://host/0"
 
 
 def test_the_settings_of_the_client_and_of_others_are_left_alone(

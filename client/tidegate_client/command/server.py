@@ -20,15 +20,17 @@ def keys(arguments: tuple[str, ...]) -> None:
 
 
 @click.command()
-@click.argument("file", type=click.Path(path_type=Path), default=Path("config/operations.toml"))
-def check(file: Path) -> None:
-    """Checks an operations file (server).
+@click.argument("file", type=click.Path(path_type=Path), required=False)
+@click.option("--without-secrets", is_flag=True, help="Do not look for the values of ${NAME}, which only workers have.")
+def check(file: Path | None, without_secrets: bool) -> None:
+    """Checks what is configured, as a start does (server).
 
-    Names file and line of each fault."""
+    Names file and line of each fault and ends with 2: settings, operations file (FILE, or that of the settings),
+    modules with Python operations, the environment that they need."""
     _find_server()
-    from config.check import check as faults_in  # noqa: PLC0415 - it is there only where the server is
+    from config.check import check as checked  # noqa: PLC0415 - it is there only where the server is
 
-    sys.exit(faults_in(file))
+    sys.exit(checked(file, with_secrets=not without_secrets))
 
 
 @click.command()

@@ -1,0 +1,111 @@
+"""Python operations: the modules that have them are imported, and what is wrong with one is told in a line."""
+
+import importlib
+import pkgutil
+import re
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from traceback import walk_tb
+from types import ModuleType
+
+from config.environment import place_of
+from tidegate.declaration import Refused, faults_collected, one_line, shown
+from tidegate.errors import ConfigurationError
+from tidegate.python_operation import PythonOperation
+
+# Imported by name: every face needs the operations, and the settings must not depend on a face.
+OWN_OPERATIONS = "tasks.operations"
+SETTING = "TIDEGATE_OPERATIONS"
+_MODULE = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*")
+
+
+def load_operations(modules: Sequence[str]) -> tuple[list[PythonOperation], list[str]]:
+    """The operations of tasks/operations/ and of these modules, each once; and the faults, each a line."""
+    operations: dict[int, PythonOperation] = {}
+    faults: list[str] = []
+    # A module that stands there twice is one.
+    for name in dict.fromkeys((*_own_modules(), *modules)):
+        module = _imported(name, faults)
+        if module is None:
+            continue
+        # One that was loaded before has what was refused then still standing in it.
+        refused = [value for value in vars(module).values() if isinstance(value, Refused)]
+        faults += [fault for each in refused for fault in each.faults]
+        found = list(_exported(module))
+        if not found and not refused:
+            faults.append(_nothing_found(module))
+        # What is imported from a module that is listed, too, is the same operation.
+        operations |= {id(each): each for each in found}
+    return list(operations.values()), list(dict.fromkeys(faults))
+
+
+def _own_modules() -> list[str]:
+    package = importlib.import_module(OWN_OPERATIONS)
+    names = [found.name for found in pkgutil.iter_modules(package.__path__) if not found.name.startswith("_")]
+    return [f"{OWN_OPERATIONS}.{name}" for name in names]
+
+
+def _imported(name: str, faults: list[str]) -> ModuleType | None:
+    """The module, whose bad declarations are faults; None, and why, when it can't be imported."""
+    if not _MODULE.fullmatch(name):
+        faults.append(
+            f"{place_of(SETTING)}: {name!r} is no name of a module; write it as in an import, such as acme.prices"
+        )
+        return None
+    with faults_collected() as declared:
+        try:
+            module = importlib.import_module(name)
+        except (Exception, SystemExit) as error:  # noqa: BLE001 - it is the user's code, which may raise anything
+            module = None
+            if not declared:  # else it follows from what is wrong there
+                faults += _why_not(name, error)
+    faults += declared
+    return module
+
+
+def _exported(module: ModuleType) -> Iterator[PythonOperation]:
+    """What the module declares, and what it imports to be found there: by `__all__`, or else by any public name."""
+    names = getattr(module, "__all__", None)
+    for name, value in list(vars(module).items()):
+        if not isinstance(value, PythonOperation):
+            continue
+        is_own = value.function.__module__ == module.__name__
+        is_public = name in names if names is not None else not name.startswith("_")
+        if is_own or is_public:
+            yield value
+
+
+def _nothing_found(module: ModuleType) -> str:
+    place = f"{shown(module.__file__)}:1: " if module.__file__ else ""
+    words = f"{place}{module.__name__} declares no operation: put @operation() on a function"
+    if module.__name__.startswith(OWN_OPERATIONS):
+        return f"{words}, or let the file's name begin with _"
+    submodules = [found.name for found in pkgutil.iter_modules(getattr(module, "__path__", []))]
+    if submodules:
+        words += (
+            f", import it into the package, or name the module that has it, such as {module.__name__}.{submodules[0]}"
+        )
+    return f"{words}; {SETTING} names it"
+
+
+def _why_not(name: str, error: BaseException) -> list[str]:
+    """Why a module can't be imported: the line of the user's code, and the exception."""
+    if isinstance(error, ConfigurationError):
+        return list(error.faults)
+    if isinstance(error, ModuleNotFoundError) and error.name and f"{name}.".startswith(f"{error.name}."):
+        folders = "the folder of the server, installed packages and PYTHONPATH"
+        return [f"{place_of(SETTING)}: there is no module {name}; it is looked for in {folders}"]
+    if isinstance(error, SyntaxError) and error.lineno and Path(error.filename or "").is_file():
+        return [f"{shown(str(error.filename))}:{error.lineno}: {type(error).__name__}: {error.msg}"]
+    frames = [
+        (frame.f_globals.get("__name__", ""), f"{shown(frame.f_code.co_filename)}:{line}")
+        for frame, line in walk_tb(error.__traceback__)
+        if not frame.f_code.co_filename.startswith("<frozen ") and frame.f_code.co_filename != __file__
+    ]
+    package = name.partition(".")[0]
+    own = [place for module, place in frames if module.partition(".")[0] == package]
+    # importlib's own file stands between, where a name is imported by hand.
+    others = [place for module, place in frames if module.partition(".")[0] != "importlib"]
+    place = own[-1] if own else name
+    deepest = f" (raised in {others[-1]})" if others and others[-1] != place else ""
+    return [f"{place}: {one_line(error)}{deepest}"]
