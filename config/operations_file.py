@@ -10,7 +10,7 @@ from typing import Annotated, Any, ClassVar, Literal, TypeVar
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, Strict, ValidationError
 
-from config.environment import place_of
+from config.environment import place_of, value_of
 from config.references import Template, expander, parse_template
 from config.request_checks import header_name_fault, header_value_fault, url_fault
 from config.toml_lines import TomlLines, as_fault
@@ -224,7 +224,12 @@ class _Reader:
                 self._tell(location, fault)
             return
         if reason := fault_of(expanded):
-            self._tell(location, f"{_with_values(template)}{reason}")
+            self._tell(location, f"{self._with_values(template)}{reason}")
+
+    def _with_values(self, template: Template) -> str:
+        """Which values are part of what is wrong. Their text may be a secret and is not told."""
+        names = [each.name for each in template.references if value_of(each.name, self._environment or {})]
+        return f"with the value of {' and '.join(f'${{{name}}}' for name in names)} in it: " if names else ""
 
     def _operation(self, name: str, table: _Operation) -> HttpOperation:
         retry = table.retry
@@ -254,12 +259,6 @@ def _limits(name: str, table: _Downstream) -> Limits:
     return Limits(
         name=name, rates=table.rate, burst=table.burst, concurrency=table.concurrency, breaker_after=table.breaker
     )
-
-
-def _with_values(template: Template) -> str:
-    """Which values are part of what is wrong. Their text may be a secret and is not told."""
-    names = [f"${{{each.name}}}" for each in template.references]
-    return f"with the value of {' and '.join(names)} in it: " if names else ""
 
 
 def _words(fault: Any, model: type[_Table]) -> str:

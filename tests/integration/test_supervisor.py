@@ -294,7 +294,7 @@ def test_a_port_that_will_not_do_is_named_on_one_line(setting: str, code: int, w
         start = subprocess.run(
             [sys.executable, "-m", "embedded"],
             cwd=REPOSITORY,
-            env={**os.environ, "TIDEGATE_DATA": str(tmp_path), "TIDEGATE_SAMPLE_PORT": "0", name: value},
+            env={**os.environ, "TIDEGATE_DATA": str(tmp_path), "TIDEGATE_SAMPLE_PORT": str(free_port()), name: value},
             capture_output=True,
             text=True,
             timeout=30,
@@ -304,3 +304,43 @@ def test_a_port_that_will_not_do_is_named_on_one_line(setting: str, code: int, w
     assert words in start.stderr
     assert start.stderr.count("\n") == 1
     assert start.stdout == ""
+
+
+BAD = "import sys; print('operations.toml:3: no such key'); sys.exit(2)"
+
+
+def test_what_ends_with_2_is_not_started_again_and_stops_the_start(stage: Callable[..., Stage]) -> None:
+    on = stage([program("broker")], [program("web", BAD, is_ready=lambda: False), program("sample")], [program("io-1")])
+
+    began = time.monotonic()
+    assert on.supervisor.run("welcome", limit=timedelta(seconds=60)) == 2
+
+    assert time.monotonic() - began < 30, "it does not wait for what will not come"
+    written = on.written.getvalue()
+    assert written.count("web      | operations.toml:3: no such key\n") == 1
+    assert written.count("web ended with exit code 2") == 1
+    assert "it is not started again" in written
+    assert "welcome" not in written
+    assert "io-1" not in written
+    assert list(on.folder.iterdir()) == [], "nothing is left of the others"
+
+
+def test_what_ends_with_2_when_all_run_is_said_once_and_the_others_go_on(
+    stage: Callable[..., Stage], tmp_path: Path
+) -> None:
+    bad = tmp_path / "bad"
+    code = f"import os, sys, time; os.path.exists({str(bad)!r}) and sys.exit(2); {SLEEP}"
+    on = stage([program("web")], [program("io-1", code), program("cpu-1")])
+    assert on.supervisor.start() == []
+    others = [on.pid("web"), on.pid("cpu-1")]
+
+    bad.touch()
+    on.kill("io-1")
+    on.watch_until(lambda: "io-1 ended with exit code 2" in on.written.getvalue(), "its end is told")
+    for _ in range(5):
+        on.supervisor.watch_once()
+
+    assert on.written.getvalue().count("io-1 ended with exit code 2") == 1
+    assert on.pid("io-1") is None
+    assert [on.pid("web"), on.pid("cpu-1")] == others
+    assert all(is_alive(pid) for pid in others)
