@@ -63,8 +63,9 @@ def test_the_image_is_built_on_no_other_than_the_one_that_is_named() -> None:
     ("secret", "holders"),
     [
         ("database_url", {"migrate", "web", "steward", "worker-io", "worker-cpu", "worker-webhooks", "flower"}),
-        ("broker_url", {"web", "steward", "worker-io", "worker-cpu", "worker-webhooks", "flower"}),
+        ("broker_url", {"migrate", "web", "steward", "worker-io", "worker-cpu", "worker-webhooks", "flower"}),
         ("webhook_key", {"web", "worker-webhooks"}),
+        ("signing_key", {"web"}),
         ("postgres_password", {"postgres"}),
         ("redis.conf", {"redis"}),
         ("flower_auth", {"flower"}),
