@@ -9,6 +9,7 @@ from config.check import find_faults
 from config.settings import settings
 from config.signing_keys import signing_keys
 from config.web_server import allow_files, command
+from tidegate.errors import ConfigurationError
 
 
 def main() -> NoReturn:
@@ -21,8 +22,12 @@ def main() -> NoReturn:
         print("\n".join(faults), file=sys.stderr)  # noqa: T201 - the log is not set up yet
         sys.exit(2)
     current = settings()
-    if current.auth == "keys":
-        signing_keys(current)  # made before there are several that would
+    try:
+        if current.auth == "keys":
+            signing_keys(current)  # made before there are several that would
+    except ConfigurationError as error:
+        print(error, file=sys.stderr)  # noqa: T201 - the log is not set up yet
+        sys.exit(2)
     allow_files(current)
     stop_seconds = max(1, current.grace_seconds) if given.stop_seconds is None else given.stop_seconds
     os.execv(sys.executable, command(current, stop_seconds=stop_seconds))  # noqa: S606 - the arguments are ours

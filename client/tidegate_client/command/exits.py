@@ -1,4 +1,28 @@
-"""Exit codes: 0 done, or the job succeeded; 1 the job failed; 2 wrong usage, or `check` found faults; 3 the job expired;
+"""Exit codes: what became of it, for scripts."""
+
+from enum import IntEnum
+
+from tidegate_client.errors import ConnectionFailed, JobEnded, NotDone, TidegateError, UnexpectedAnswer
+from tidegate_client.snapshot import State
+
+
+class Exit(IntEnum):
+    """Every code that the command ends with."""
+
+    DONE = 0
+    FAILED = 1
+    USAGE = 2
+    EXPIRED = 3
+    CANCELLED = 4
+    REFUSED = 5
+    UNREACHABLE = 6
+    NOT_DONE = 7
+    NOT_WRITTEN = 8
+    INTERRUPTED = 130
+
+
+MEANINGS = """\
+Exit codes: 0 done, or the job succeeded; 1 the job failed; 2 wrong usage, or `check` found faults; 3 the job expired;
 4 it was cancelled; 5 refused by the gateway; 6 the gateway can't be reached, or something else answers there;
 7 the job is not done yet; 8 it succeeded and its result could not be written; 130 interrupted, and the job goes on.
 """
