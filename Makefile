@@ -8,7 +8,7 @@ CANDIDATES := $(or $(PYTHON),python3.13 python3.12 python3.11 python3)
 SUITS := import ensurepip, sys, venv; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-stack lint format secrets metrics-key roll settings demo bench bench-pacing bench-backlog bench-waiting chaos requirements sbom clean
+.PHONY: help run test test-stack lint format secrets metrics-key roll settings demo bench bench-pacing bench-backlog bench-waiting chaos requirements sbom clean bench-price
 
 help: ## Shows this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' Makefile
@@ -59,6 +59,9 @@ bench-backlog: $(VENV)/.dev ## Measures a release and a poll with a thousand and
 
 bench-waiting: $(VENV)/.dev ## Measures what 1,000 held requests cost and how fast they are told
 	@$(BIN)/python -m benchmarks.waiting $(ARGS)
+
+bench-price: $(VENV)/.dev ## Measures what a job costs beside another revision; ARGS="--beside HEAD~1"
+	@$(BIN)/python -m benchmarks.price $(ARGS)
 
 chaos: $(VENV)/.dev ## Kills everything at random and counts what is lost; ARGS="--seed 1 --jobs 10000 --faults 100"
 	@$(BIN)/python -m benchmarks.chaos $(ARGS)
