@@ -1,7 +1,6 @@
 """How the web server is started: granian, with a thread for each request that is worked on, held, or sends its body."""
 
 import resource
-import sys
 from pathlib import Path
 
 from config.settings import Settings
@@ -19,10 +18,10 @@ _FILES_BESIDE_CONNECTIONS = 256
 _JSON_LOGS = Path(__file__).with_name("granian_json_logs.json")
 
 
-def command(settings: Settings, *, stop_seconds: int) -> tuple[str, ...]:
-    """The server's command line. `stop_seconds`: how long it may finish its work; what it only holds ends at once."""
+def arguments(settings: Settings, *, stop_seconds: int) -> tuple[str, ...]:
+    """Of the server's command. `stop_seconds`: how long it may finish its work; what it only holds ends at once."""
     return (
-        *(sys.executable, "-m", "granian", "--interface", "wsgi", "--no-ws"),
+        *("--interface", "wsgi", "--no-ws"),
         *("--host", settings.host.strip("[]"), "--port", str(settings.port)),
         *("--workers", str(settings.web_workers), "--respawn-failed-workers"),
         *("--blocking-threads", str(requests_at_once(settings) + SPARE_THREADS)),

@@ -1,4 +1,4 @@
-"""`python -m webapp`: the web server, as the settings say."""
+"""`python -m webapp`: checks what is configured, and becomes the web server."""
 
 import argparse
 import os
@@ -8,15 +8,14 @@ from typing import NoReturn
 from config.check import find_faults
 from config.settings import settings
 from config.signing_keys import signing_keys
-from config.web_server import allow_files, command
+from config.web_server import allow_files
 from tidegate.errors import ConfigurationError
+from webapp.worker_watch import SILENT_SECONDS
 
 
 def main() -> NoReturn:
     """Becomes the server; ends with 2 when what is configured is bad. The server itself would try again and again."""
-    parser = argparse.ArgumentParser(prog="python -m webapp", description="Starts the web server.")
-    parser.add_argument("--stop-seconds", type=int, help="how long it may finish its work; left out: as workers may")
-    given = parser.parse_args()
+    given = _options()
     faults, _, _ = find_faults(with_secrets=False)
     if faults:
         print("\n".join(faults), file=sys.stderr)  # noqa: T201 - the log is not set up yet
@@ -30,7 +29,21 @@ def main() -> NoReturn:
         sys.exit(2)
     allow_files(current)
     stop_seconds = max(1, current.grace_seconds) if given.stop_seconds is None else given.stop_seconds
-    os.execv(sys.executable, command(current, stop_seconds=stop_seconds))  # noqa: S606 - the arguments are ours
+    # A process of its own: workers are forked from it, and the check has loaded modules of others.
+    server = (sys.executable, "-m", "webapp.server", str(stop_seconds), str(given.replace_silent_after))
+    os.execv(sys.executable, server)  # noqa: S606 - the arguments are ours
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m webapp", description="Starts the web server.")
+    parser.add_argument("--stop-seconds", type=int, help="how long it may finish its work; left out: as workers may")
+    parser.add_argument(
+        "--replace-silent-after",
+        type=float,
+        default=SILENT_SECONDS,
+        help="seconds after which a worker that answers nothing is replaced",
+    )
+    return parser.parse_args()
 
 
 if __name__ == "__main__":

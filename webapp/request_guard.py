@@ -1,5 +1,6 @@
 """Stands in front of everything: answers probes whatever happens, and refuses what nothing behind it should see."""
 
+import os
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING
@@ -14,12 +15,14 @@ from webapp import SECURITY_HEADERS, shapes
 from webapp.granian_worker import HEAD_BYTES
 from webapp.job_answers import JSON
 from webapp.refusals import refusal_answer
+from webapp.worker_watch import PROBE
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
 
 # Longer than any program's; to take 32 KB of it apart is a tenth of a second's work.
 _LONGEST_ACCEPT = 1024
+_PROBE_IN_ENVIRON = "HTTP_" + PROBE.upper().replace("-", "_")
 _LIVE: shapes.Health = {"status": "live"}
 LIVE = orjson.dumps(_LIVE)
 
@@ -32,12 +35,15 @@ class RequestGuard:
         self._most = most
         self._counts = counts
         self._inside = 0
+        self._pid = str(os.getpid())
         self._lock = threading.Lock()
 
     def __call__(self, environ: "WSGIEnvironment", start_response: "StartResponse") -> Iterable[bytes]:
         """The application's answer, or one without it."""
         if _is_probe(environ):
-            start_response("200 OK", _LIVE_HEADERS)
+            # Only the main process asks which of its workers answers.
+            which = [(PROBE, self._pid)] if _PROBE_IN_ENVIRON in environ else []
+            start_response("200 OK", _LIVE_HEADERS + which)
             return [] if environ["REQUEST_METHOD"] == "HEAD" else [LIVE]
         if environ.get("HTTP_TRANSFER_ENCODING"):
             # granian gives a chunked body that broke off as if it had ended.

@@ -1,0 +1,26 @@
+"""The web server's main process: granian, and a watch over its workers. `python -m webapp` becomes it."""
+
+import sys
+
+from granian.cli import entrypoint
+
+from config import logs
+from config.settings import settings
+from config.web_server import arguments
+from webapp.worker_watch import WorkerWatch
+
+
+def main() -> None:
+    """Runs until it is stopped. Its arguments: for how many seconds requests may go on after the signal to stop, and
+    after how many seconds a worker that answers nothing is replaced."""
+    stop_seconds, silent_seconds = sys.argv[1:]
+    current = settings()
+    logs.configure(current, "web")
+    host = current.host.strip("[]")
+    WorkerWatch(host, current.port, workers=current.web_workers, silent_seconds=float(silent_seconds)).start()
+    sys.argv = ["granian", *arguments(current, stop_seconds=int(stop_seconds))]
+    entrypoint()
+
+
+if __name__ == "__main__":
+    main()
