@@ -1,12 +1,18 @@
 """The running stack behind a real nginx that has the settings of docs/behind-a-proxy.md."""
 
+import socket
+import ssl
+from collections import Counter
 from collections.abc import Iterator
+from pathlib import Path
 
 import httpx2
 import pytest
+import trustme
 
 from tests.support.gateway import Gateway
-from tests.support.nginx import TRUSTED, Nginx, why_not
+from tests.support.nginx import PAGE, TRUSTED, Nginx, serving_nginx, towards_the_internet, why_not
+from tests.support.processes import free_port
 from tests.support.waiting import wait_until
 
 if reason := why_not():
@@ -151,3 +157,72 @@ def test_events_come_through_the_proxy_as_they_happen(nginx: Nginx, client: http
         assert any("data: " in line for line in lines)
         assert client.get(links["self"]).status_code == 202, "told while it goes on, not when it is over"
         assert '"state":"succeeded"' in [line for line in lines if line.startswith("data: ")][-1]
+
+
+def test_a_chunked_upload_comes_whole_for_the_proxy_gives_it_a_length(nginx: Nginx, client: httpx2.Client) -> None:
+    pieces = [b'{"pieces": [', *(b"%d, " % number for number in range(1_000)), b"1]}"]
+    answer = client.post(
+        f"{nginx.trusted}/v1/operations/echo/jobs",
+        content=iter(pieces),
+        headers={"Content-Type": "application/json"},
+    )
+    assert answer.status_code == 202, answer.text
+    assert "Transfer-Encoding" in answer.request.headers
+    final = wait_until(
+        lambda: [found] if (found := client.get(answer.headers["Location"])).status_code != 202 else [],
+        description="it is done",
+    )[0]
+    assert len(final.json()["result"]["pieces"]) == 1_001
+
+
+def test_the_settings_towards_the_open_internet_hold_what_they_say(
+    behind: Gateway, tmp_path: Path, client: httpx2.Client
+) -> None:
+    """The page's second block, on a port of its own, with a certificate and a log in a folder of the test."""
+    tmp_path.chmod(0o755)
+    authority = trustme.CA()
+    certificate = authority.issue_cert("api.example.com")
+    certificate.cert_chain_pems[0].write_to_path(tmp_path / "api.crt")
+    certificate.private_key_pem.write_to_path(tmp_path / "api.key")
+    port = free_port()
+    block = towards_the_internet(PAGE.read_text())
+    for said, here in (
+        ("listen 443", f"listen 127.0.0.1:{port}"),
+        ("/etc/nginx/", f"{tmp_path}/"),
+        ("/var/log/nginx/", f"{tmp_path}/"),
+        ("http://127.0.0.1:8000/", f"{behind.url}/"),
+        ("rate=50r/s", "rate=1r/s"),  # no test is that quick
+        ("burst=100", "burst=10"),
+    ):
+        assert said in block
+        block = block.replace(said, here)
+    trusted = ssl.create_default_context()
+    authority.configure_trust(trusted)
+    with serving_nginx(tmp_path, block, port):
+        outside = Outside(trusted, port)
+        assert outside.get("/jobs/health/live?ticket=secret").startswith("HTTP/1.1 200")
+        assert outside.get("/jobs/health/live", "X-Large: " + "x" * 9_000).startswith("HTTP/1.1 400")
+        statuses = Counter(outside.get("/jobs/health/live").split()[1] for _ in range(30))
+        with pytest.raises(ssl.SSLError):
+            Outside(trusted, port, name="evil.example").get("/")
+    assert statuses.keys() == {"200", "429"}
+    logged = (tmp_path / "api.log").read_text()
+    assert '"GET /jobs/health/live" 200' in logged
+    assert "secret" not in logged
+
+
+class Outside:
+    """Somebody who asks by HTTPS, each time on a connection of its own."""
+
+    def __init__(self, context: ssl.SSLContext, port: int, name: str = "api.example.com") -> None:
+        self._context, self._port, self._name = context, port, name
+
+    def get(self, path: str, *fields: str) -> str:
+        """The whole answer."""
+        lines = [f"GET {path} HTTP/1.1", f"Host: {self._name}", "Connection: close", *fields, "", ""]
+        with (
+            socket.create_connection(("127.0.0.1", self._port), timeout=10) as plain,
+            self._context.wrap_socket(plain, server_hostname=self._name) as connection,
+        ):
+            connection.sendall("\r\n".join(lines).encode())
+            return b"".join(iter(lambda: connection.recv(65536), b"")).decode()

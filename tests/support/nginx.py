@@ -1,9 +1,12 @@
 """A real nginx with the settings of docs/behind-a-proxy.md, or with those of the stack."""
 
+import os
 import re
 import shutil
 import socket
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from tests.support.processes import REPOSITORY, ChildProcess, free_port, is_listening
@@ -14,7 +17,10 @@ STACK = REPOSITORY / "config" / "stack" / "nginx.conf"
 TRUSTED = "127.0.0.2"
 """From here the trusted nginx calls; everybody else on this machine is 127.0.0.1."""
 
+# Its workers as ourselves: somebody else could not write bodies to a folder of pytest's.
+_USER = "user root;" if os.geteuid() == 0 else ""
 _AROUND = """\
+{user}
 daemon off;
 pid {folder}/nginx.pid;
 error_log {folder}/error.log;
@@ -69,7 +75,7 @@ class Nginx:
             for text, port in ((upstream + trusted, trusted_port), (upstream + server, other_port))
         ]
         configuration = folder / "nginx.conf"
-        configuration.write_text(_AROUND.format(folder=folder, page="\n".join(servers)))
+        configuration.write_text(_AROUND.format(user=_USER, folder=folder, page="\n".join(servers)))
         self._process = ChildProcess(
             [find() or "", "-p", str(folder), "-c", str(configuration)], log=folder / "nginx.log"
         )
@@ -87,6 +93,23 @@ class Nginx:
         """For each request of this path, the status of each call that was made for it: "502" or "502, 502"."""
         lines = [line.partition(" ") for line in self._log.read_text().splitlines()]
         return [statuses for request, _, statuses in lines if request.endswith(path)]
+
+
+def towards_the_internet(page: str) -> str:
+    """The page's settings for what one address may do, which stand beside the others."""
+    found = re.search(r"```nginx\n(limit_req_zone .+?)```", page, re.DOTALL)
+    assert found, "docs/behind-a-proxy.md says nothing of limits"
+    return found[1]
+
+
+@contextmanager
+def serving_nginx(folder: Path, settings: str, port: int) -> Iterator[None]:
+    """An nginx with these lines in its http block, which listens on this port."""
+    configuration = folder / "nginx.conf"
+    configuration.write_text(_AROUND.format(user=_USER, folder=folder, page=settings))
+    with ChildProcess([find() or "", "-p", str(folder), "-c", str(configuration)], log=folder / "nginx.log"):
+        wait_until(lambda: is_listening(port), description="nginx listens")
+        yield
 
 
 def _page(gateway_port: int) -> tuple[str, str]:

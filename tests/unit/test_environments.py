@@ -20,6 +20,7 @@ FROM_SHELL = {
     "GITHUB_TOKEN": "token",
     "TIDEGATE_KEY": "tg_operator",
     "TIDEGATE_WEBHOOK_KEY": KEY,
+    "TIDEGATE_SIGNING_KEY": KEY,
     "JEMALLOC_CONF": "x",
 }
 
@@ -54,6 +55,7 @@ def test_what_operations_name_is_with_their_workers_alone(settings: Settings) ->
 def test_the_key_of_webhooks_is_with_those_who_make_or_use_secrets(settings: Settings) -> None:
     found = environments(settings)
     assert {name for name, each in found.items() if has(each, "TIDEGATE_WEBHOOK_KEY")} == {"web", "webhooks-1"}
+    assert {name for name, each in found.items() if has(each, "TIDEGATE_SIGNING_KEY")} == {"web"}
     # Else it would be read from the file .env, which all of them find.
     assert found["io-1"]["TIDEGATE_WEBHOOK_KEY"] == found["steward"]["TIDEGATE_WEBHOOK_KEY_FILE"] == ""
 
