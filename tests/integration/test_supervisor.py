@@ -297,7 +297,7 @@ def test_a_port_that_will_not_do_is_named_on_one_line(setting: str, code: int, w
             env={**os.environ, "TIDEGATE_DATA": str(tmp_path), "TIDEGATE_SAMPLE_PORT": str(free_port()), name: value},
             capture_output=True,
             text=True,
-            timeout=30,
+            timeout=60,
             check=False,
         )
     assert start.returncode == code, start.stderr
