@@ -14,12 +14,14 @@ def check_origins(origins: Sequence[str], *, has_keys: bool) -> None:
     for origin in origins:
         if origin != ANY and origin != (exact := _as_browsers_send_it(origin)):
             wanted = f"write {exact}" if exact else "write https://app.example.com, or * alone for all"
-            raise ValueError(f"{origin[:200]!r} is not an origin as browsers send it; {wanted}")
+            raise ValueError(f"TIDEGATE_CORS_ORIGINS: {origin[:200]!r} is not an origin as browsers send it; {wanted}")
     if ANY in origins:
         if len(origins) > 1:
-            raise ValueError("* is all origins; leave out the others")
+            raise ValueError("TIDEGATE_CORS_ORIGINS: * is all origins; leave out the others")
         if not has_keys:
-            raise ValueError("* lets every page of the web in while TIDEGATE_AUTH=off; name the origins, or need keys")
+            raise ValueError(
+                "TIDEGATE_CORS_ORIGINS: * lets every page of the web in with TIDEGATE_AUTH=off; name them, or need keys"
+            )
 
 
 def _as_browsers_send_it(origin: str) -> str:

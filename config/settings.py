@@ -8,7 +8,16 @@ from functools import cache
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import AnyUrl, Field, InstanceOf, SecretStr, ValidationError, field_validator, model_validator
+from pydantic import (
+    AnyUrl,
+    Field,
+    InstanceOf,
+    SecretStr,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError, NoSuchModuleError
@@ -28,7 +37,8 @@ _CLIENT_SETTINGS = frozenset({"TIDEGATE_URL", "TIDEGATE_KEY"})
 
 Port = Annotated[int, Field(ge=1, le=65535)]
 IPNetwork = ipaddress.IPv4Network | ipaddress.IPv6Network
-LimitRate = InstanceOf[Rate]
+Share = Annotated[int, Field(ge=1)] | None
+Limit = InstanceOf[Rate] | Literal["off"] | None
 Count = Annotated[int, Field(ge=1, le=1000)]
 
 
@@ -71,15 +81,18 @@ class Settings(BaseSettings):
         (), description="Networks of proxies whose Forwarded headers are believed, by comma."
     )
     cors_origins: Annotated[tuple[str, ...], NoDecode] = Field(
-        (),
-        description="Origins whose pages may call the API from a browser, by comma, such as https://app.example.com; "
-        "with keys also * for all.",
+        (), description="Origins whose pages may call the API, by comma, as https://app.example.com; with keys also *."
     )
     auth: Literal["off", "keys"] = Field(
         "off", description="off: everyone is the one client and operator, on loopback only. keys: API keys are needed."
     )
-    submit_limit: LimitRate | None = Field(None, description="Submits of one client, such as 100/s; empty: no limit.")
-    poll_limit: LimitRate | None = Field(None, description="Reads of one client, such as 100/s; empty: no limit.")
+    submit_limit: Limit = Field(
+        None, description="Submits of one client, as 100/s; empty: 12000/m with keys, else off."
+    )
+    poll_limit: Limit = Field(None, description="Reads of one client, as 100/s; empty: 30000/m with keys, else off.")
+    max_waiting_bytes: Share = Field(
+        None, description="Bytes of one client's inputs that wait; empty: 2 GB with keys, else no limit."
+    )
     max_backlog: int = Field(1_000_000, ge=1, description="Jobs of one client that may wait in one lane.")
     lease_seconds: int = Field(15, ge=2, le=3600, description="How long a worker that fell silent keeps its jobs.")
     grace_seconds: int = Field(5, ge=0, le=600, description="How long a stopping worker may finish what it runs.")
@@ -89,6 +102,7 @@ class Settings(BaseSettings):
     held_requests: int = Field(
         512, ge=0, le=10_000, description="Long polls and event streams that one web process holds beside those."
     )
+    held_per_client: Share = Field(None, description="Of those, one client's; empty: half with keys, else all.")
     hold_seconds: int = Field(
         20, ge=1, le=600, description="Longest silence: the cap of Prefer: wait, the heartbeat of event streams."
     )
@@ -102,10 +116,8 @@ class Settings(BaseSettings):
     io_workers: Count = Field(1, description="Worker processes for operations that wait for the network.")
     io_concurrency: Count = Field(32, description="Attempts side by side in one io worker (threads).")
     cpu_concurrency: Count = Field(2, description="Attempts side by side in the cpu worker (processes).")
-    worker_nice: int = Field(
+    worker_nice: Annotated[int, Field(ge=0, le=19)] = Field(
         0,
-        ge=0,
-        le=19,
         description="How far workers give way to the web server of the same machine, as Unix counts it; on a full one "
         "they then miss slots of paced lanes.",
     )
@@ -127,8 +139,7 @@ class Settings(BaseSettings):
     )
     signing_key: SecretStr = Field(
         SecretStr(""),
-        description="What the tickets in links to events are signed with, the same in all web servers: 32 bytes in "
-        "base64; of several, by comma, the first signs; empty: made once, in the data folder.",
+        description="What tickets for events are signed with, given like the key before; else made likewise.",
     )
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field(
         "INFO", description="Least severity that is logged."
@@ -137,10 +148,13 @@ class Settings(BaseSettings):
         "text", description="json: an object a line, with job id, attempt, downstream and trace id."
     )
 
-    @field_validator("submit_limit", "poll_limit", mode="before")
+    @field_validator("submit_limit", "poll_limit", "max_waiting_bytes", "held_per_client", mode="before")
     @classmethod
-    def _read_rate(cls, value: object) -> object:
-        return (Rate.parse(value) if value.strip() else None) if isinstance(value, str) else value
+    def _read_limit(cls, value: object, known: ValidationInfo) -> object:
+        if not isinstance(value, str) or value == "off":
+            return value
+        is_rate = (known.field_name or "").endswith("_limit")
+        return (Rate.parse(value) if is_rate else value) if value.strip() else None
 
     @field_validator(
         "operations", "shared_environment", "trusted_proxies", "cors_origins", "webhook_networks", mode="before"
@@ -185,15 +199,8 @@ class Settings(BaseSettings):
         return value.rstrip("/")
 
     @model_validator(mode="after")
-    def _check_origins(self) -> "Settings":
-        try:
-            check_origins(self.cors_origins, has_keys=self.auth == "keys")
-        except ValueError as error:
-            raise ValueError(f"TIDEGATE_CORS_ORIGINS: {error}") from None
-        return self
-
-    @model_validator(mode="after")
     def _check_open_door(self) -> "Settings":
+        check_origins(self.cors_origins, has_keys=self.auth == "keys")
         if self.auth == "off" and not _is_loopback(self.host):
             raise ValueError(
                 f"TIDEGATE_HOST={self.host} can be reached from elsewhere, and TIDEGATE_AUTH=off lets everyone in; "

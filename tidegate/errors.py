@@ -27,6 +27,7 @@
     │   ├── UnknownHost           the request names another host than this gateway's
     │   ├── TooFast               this client submits or polls faster than its limit
     │   │   └── TooManyBodies     this client sends more bodies at once than it may
+    │   ├── ShareUsed             this client has as much of something as one client may
     │   ├── NoRoom                as many requests are held as may be
     │   │   └── Overloaded        as many requests are under way as may be
     │   ├── UnknownDownstream
@@ -176,6 +177,14 @@ class TooFast(Refusal):
 
 class TooManyBodies(TooFast):
     """This client sends more bodies at once than it may."""
+
+
+class ShareUsed(Refusal):
+    """This client has as many held requests, or bytes that wait, as one client may."""
+
+    def __init__(self, message: str, retry_after: timedelta = timedelta(seconds=5)) -> None:
+        super().__init__(message)
+        self.retry_after = retry_after
 
 
 class NoRoom(Refusal):

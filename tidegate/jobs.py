@@ -38,6 +38,7 @@ from tidegate.store.listing import Filter
 from tidegate.store.reading import JobWithResult
 from tidegate.store.recording import NewJob
 from tidegate.submission import Submission, traced
+from tidegate.waiting_bytes import WaitingBytes
 from tidegate.webhook_door import WebhookDoor
 
 Answer = TypeVar("Answer")
@@ -54,6 +55,7 @@ class Jobs:
     bell: Bell
     deliveries: DeliveryStore
     webhook_door: WebhookDoor
+    waiting_bytes: WaitingBytes | None = None
 
     def submit(self, submission: Submission) -> Job:
         """Records a job. When this returns it is committed, and will reach a final state whatever dies.
@@ -118,6 +120,8 @@ class Jobs:
         if submission.webhook:
             self.webhook_door.check(submission.webhook, submission.client_id)
         self.admission.check(operation, client_id=submission.client_id, timeout=timeout, delay=delay, ahead=ahead)
+        if self.waiting_bytes:
+            self.waiting_bytes.take(submission.client_id, len(body.content))
         return NewJob(
             id=str(uuid_utils.uuid7()),
             client_id=submission.client_id,

@@ -6,12 +6,14 @@ second where nothing can be heard. Deadlines need neither: each watched job is l
 
 import logging
 import threading
+from collections import Counter
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 
 from tidegate import clock
 from tidegate.database import UNREACHABLE
 from tidegate.ear import ear_for
+from tidegate.errors import ShareUsed
 from tidegate.job import Job
 from tidegate.store.callers import CallerStore
 from tidegate.wake import CHANGES, has_pubsub, named_in
@@ -47,14 +49,16 @@ class _Watched:
 
 
 class Lookout:
-    """Watches jobs for at most `most` requests. Its threads start with the first of them."""
+    """Watches jobs for at most `most` requests, and for `most_each` of one client. Its threads start with the first."""
 
-    def __init__(self, store: CallerStore, bell_url: str, *, most: int) -> None:
+    def __init__(self, store: CallerStore, bell_url: str, *, most: int, most_each: int | None = None) -> None:
         self._store = store
         self._bell_url = bell_url
         self._look_seconds = SLOW_LOOK_SECONDS if has_pubsub(bell_url) else _DEAF_LOOK_SECONDS
         self._most = most
+        self._most_each = most if most_each is None else most_each
         self._count = 0
+        self._held: Counter[str] = Counter()  # by client
         self._watched: dict[str, _Watched] = {}
         self._watch_nothing: set[Watch] = set()
         self._asked: set[str] = set()
@@ -70,19 +74,18 @@ class Lookout:
         """How many requests are held."""
         return self._count
 
-    def watch(self, job: Job, *, only_end: bool = False) -> Watch | None:
-        """Watches a job from what the request has read of it on; None when there is no room.
+    def watch(self, job: Job, client_id: str, *, only_end: bool = False) -> Watch | None:
+        """Watches a job for a client from what the request has read of it on; None when there is no room.
 
-        While the process stops everybody gets a watch that is over.
+        Raises ShareUsed when the client has its share. While the process stops everybody gets a watch that is over.
         """
-        watch = Watch(job, self.forget, only_end=only_end)
+        watch = Watch(job, self.forget, client_id=client_id, only_end=only_end)
         with self._changed:
             if self._is_stopping:
                 watch.end()
                 return watch
-            if self._count >= self._most:
+            if not self._has_room(client_id):
                 return None
-            self._count += 1
             watched = self._watched.setdefault(job.id, _Watched(version=job.version, look_due=_due(job)))
             watched.watches.add(watch)
             watched.look_due = min(watched.look_due, clock.monotonic() + _FIRST_LOOK_SECONDS)
@@ -90,16 +93,15 @@ class Lookout:
             self._start_threads()
         return watch
 
-    def hold(self) -> Watch | None:
-        """Room for a request that waits for no job but for time to pass; None when there is none."""
-        watch = Watch(None, self.forget)
+    def hold(self, client_id: str) -> Watch | None:
+        """Room for a request that waits for no job but for time to pass; None when there is none. Raises ShareUsed."""
+        watch = Watch(None, self.forget, client_id=client_id)
         with self._changed:
             if self._is_stopping:
                 watch.end()
                 return watch
-            if self._count >= self._most:
+            if not self._has_room(client_id):
                 return None
-            self._count += 1
             self._watch_nothing.add(watch)
         return watch
 
@@ -108,13 +110,13 @@ class Lookout:
         with self._changed:
             if watch in self._watch_nothing:
                 self._watch_nothing.remove(watch)
-                self._count -= 1
+                self._gone(watch)
                 return
             watched = self._watched.get(watch.job_id)
             if watched is None or watch not in watched.watches:
                 return
             watched.watches.remove(watch)
-            self._count -= 1
+            self._gone(watch)
             if not watched.watches:
                 del self._watched[watch.job_id]
 
@@ -127,6 +129,7 @@ class Lookout:
             self._watched.clear()
             self._watch_nothing.clear()
             self._count = 0
+            self._held.clear()
             self._changed.notify_all()
         for watch in watches:
             watch.end()
@@ -137,6 +140,21 @@ class Lookout:
         for thread in (self._looker, self._listener):
             if thread is not None:
                 thread.join()
+
+    def _has_room(self, client_id: str) -> bool:
+        if self._count >= self._most:
+            return False
+        if self._held[client_id] >= self._most_each:
+            raise ShareUsed(f"{self._most_each} of your requests are held open, more are not")
+        self._count += 1
+        self._held[client_id] += 1
+        return True
+
+    def _gone(self, watch: Watch) -> None:
+        self._count -= 1
+        self._held[watch.client_id] -= 1
+        if not self._held[watch.client_id]:
+            del self._held[watch.client_id]
 
     def _start_threads(self) -> None:
         if self._looker is None:

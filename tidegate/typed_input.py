@@ -24,8 +24,7 @@ _MOST_OF_PLACES = 64_000_000
 
 def parse(params: TypeAdapter[Any], content: bytes) -> Any:
     """JSON of a declared shape; raises MalformedBody, or InvalidInput with the faults and their JSON pointers."""
-    if _NOT_JSON.search(content) and not is_json(content):
-        raise MalformedBody("NaN and Infinity are not JSON")
+    _check_numbers(content)
     _check_names(content)
     try:
         return params.validate_json(content)
@@ -33,9 +32,24 @@ def parse(params: TypeAdapter[Any], content: bytes) -> Any:
         found = _first_of(error)
         if any(fault["type"] == "json_invalid" for fault in found):
             raise MalformedBody(found[0]["msg"]) from None
-        document = from_json(content)
-        faults = [InputFault(_pointer(fault["loc"], document), _reason(fault["msg"])) for fault in found]
-        raise InvalidInput(faults, error.error_count()) from None
+        raise _invalid(found, error, from_json(content)) from None
+
+
+def read(content: bytes) -> Any:
+    """JSON of any shape; raises MalformedBody. For `check`, where something is to be looked at between."""
+    _check_numbers(content)
+    try:
+        return from_json(content)
+    except ValueError as error:
+        raise MalformedBody(f"Invalid JSON: {error}") from None
+
+
+def check(params: TypeAdapter[Any], document: Any) -> Any:
+    """What was read, as its declared shape; raises InvalidInput."""
+    try:
+        return params.validate_python(document)
+    except ValidationError as error:
+        raise _invalid(_first_of(error), error, document) from None
 
 
 def is_json(content: bytes) -> bool:
@@ -45,6 +59,16 @@ def is_json(content: bytes) -> bool:
     except orjson.JSONDecodeError:
         return False
     return True
+
+
+def _check_numbers(content: bytes) -> None:
+    if _NOT_JSON.search(content) and not is_json(content):
+        raise MalformedBody("NaN and Infinity are not JSON")
+
+
+def _invalid(found: list[Any], error: ValidationError, document: Any) -> InvalidInput:
+    faults = [InputFault(_pointer(fault["loc"], document), _reason(fault["msg"])) for fault in found]
+    return InvalidInput(faults, error.error_count())
 
 
 def _first_of(error: ValidationError) -> list[Any]:

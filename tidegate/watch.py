@@ -11,12 +11,15 @@ from tidegate.store.reading import JobWithResult
 class Watch:
     """Of one thread, which closes it, for there are only so many.
 
-    Of no job in particular it is told nothing, and is over when the process stops. `only_end`: it waits for nothing but
-    the job's end, and need not be told before, though it may.
+    Of no job in particular it is told nothing, and is over when the process stops. `client_id`: who holds it.
+    `only_end`: it waits for nothing but the job's end, and need not be told before, though it may.
     """
 
-    def __init__(self, job: Job | None, close: "Callable[[Watch], None]", *, only_end: bool = False) -> None:
+    def __init__(
+        self, job: Job | None, close: "Callable[[Watch], None]", *, client_id: str = "", only_end: bool = False
+    ) -> None:
         self.job_id = job.id if job else ""
+        self.client_id = client_id
         self.only_end = only_end
         self._close = close
         self._known = (job.version, job.state) if job else None

@@ -1,7 +1,7 @@
 """The HTTP face: `create_app()` and one module per resource. What it promises is the HTTP contract (README)."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import cache
@@ -15,6 +15,7 @@ from config import web_server
 from config.origins import ANY
 from config.registry import load_registry
 from config.settings import Settings
+from config.shares import shares
 from config.signing_keys import signing_keys
 from config.webhook_keyring import load_keyring
 from tidegate.admission import Admission, Disk
@@ -31,6 +32,8 @@ from tidegate.lookout import Lookout
 from tidegate.operations import Registry
 from tidegate.sessions import SessionStore
 from tidegate.store import Store
+from tidegate.store.input_bytes import InputByteStore
+from tidegate.waiting_bytes import WaitingBytes
 from tidegate.webhook_door import WebhookDoor
 from tidegate.webhook_secrets import SecretStore
 from webapp.turns import Turns
@@ -161,7 +164,7 @@ def _gateway(settings: Settings, turns: Turns, bodies: "BodyReader", database: D
     database = database or Database(settings.database, pool_size=_CONNECTIONS, patience=_PATIENCE)
     registry = load_registry(settings)
     store = Store(database, retention=settings.retention)
-    lanes, bell = Lanes(store), bell_for(settings.bell)
+    lanes, bell, share = Lanes(store), bell_for(settings.bell), shares(settings)
     secrets = SecretStore(database, cache(lambda: load_keyring(settings)))
     admission = Admission(
         lanes=lanes, max_backlog=settings.max_backlog, disk=Disk(settings.data) if database.is_sqlite else None
@@ -181,15 +184,27 @@ def _gateway(settings: Settings, turns: Turns, bodies: "BodyReader", database: D
             bell,
             store.deliveries,
             WebhookDoor(Egress(settings.webhook_networks), secrets),
+            _waiting_bytes(database, lanes, share.waiting_bytes),
         ),
         secrets=secrets,
         turns=turns,
         bodies=bodies,
-        lookout=Lookout(store.callers, settings.bell, most=settings.held_requests),
+        lookout=Lookout(store.callers, settings.bell, most=settings.held_requests, most_each=share.held),
         doorkeeper=_doorkeeper(settings, database) if settings.auth == "keys" else None,
-        submit_limit=ClientLimit(settings.submit_limit) if settings.submit_limit else None,
-        poll_limit=ClientLimit(settings.poll_limit) if settings.poll_limit else None,
+        submit_limit=ClientLimit(share.submits) if share.submits else None,
+        poll_limit=ClientLimit(share.reads) if share.reads else None,
     )
+
+
+def _waiting_bytes(database: Database, lanes: Lanes, most: int | None) -> WaitingBytes | None:
+    if most is None:
+        return None
+    inputs = InputByteStore(database)
+
+    def count() -> Mapping[str, int]:
+        return inputs.by_client(sum(view.sample.backlog for view in lanes.views().values() if view.sample))
+
+    return WaitingBytes(count, most)
 
 
 def _doorkeeper(settings: Settings, database: Database) -> Doorkeeper:

@@ -8,7 +8,6 @@ from typing import Annotated, Any
 import orjson
 from flask import Blueprint, Response, request
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
-from pydantic_core import from_json
 
 from tidegate.errors import (
     MOST_FAULTS,
@@ -24,7 +23,7 @@ from tidegate.job import Job
 from tidegate.job_document import job_path
 from tidegate.operations import Body
 from tidegate.submission import Submission
-from tidegate.typed_input import parse
+from tidegate.typed_input import check, read
 from webapp import gateway, shapes
 from webapp.auth import caller
 from webapp.documents import absolute, job_document, json_answer
@@ -32,14 +31,14 @@ from webapp.errors import count_refusal, refusal_document
 from webapp.limits import count
 from webapp.numbers import WHOLE
 from webapp.submit_headers import KEY_PATTERN
-from webapp.submitting import SMALL_BODY, traceparent, webhook, whole_body
+from webapp.submitting import traceparent, webhook, whole_body
 
 routes = Blueprint("batch", __name__, url_prefix="/v1")
 
 MOST_JOBS = 1000
 NDJSON = "application/x-ndjson"
 # Of one item, and beyond any that can be right.
-_MOST_MEMBERS = 100
+_MOST_MEMBERS = 20
 
 
 class Item(BaseModel):
@@ -125,18 +124,17 @@ def _submissions(operation: str, client_id: str) -> Iterator[Submission]:
 
 
 def _items(content: bytes) -> list[Item]:
-    """What is in the array; raises MalformedBody and InvalidInput. That no item has a million members is looked at
-    before pydantic does, which would make a fault of each."""
-    if len(content) > SMALL_BODY:
-        try:
-            given = from_json(content)
-        except ValueError:
-            given = None  # which is for pydantic to tell
-        for number, item in enumerate(given if isinstance(given, list) else []):
+    """What is in the array; raises MalformedBody and InvalidInput. How much is in it is looked at before pydantic does,
+    which would make a fault of each of a million items or members."""
+    given = read(content)
+    if isinstance(given, list):
+        if len(given) > MOST_JOBS:
+            raise InvalidInput([InputFault("", f"at most {MOST_JOBS} jobs are taken, not {len(given)}")])
+        for number, item in enumerate(given):
             if isinstance(item, dict) and len(item) > _MOST_MEMBERS:
                 allowed = ", ".join(Item.model_fields)
                 raise InvalidInput([InputFault(f"/{number}", f"a job has {allowed}, nothing else")])
-    items: list[Item] = parse(_ITEMS, content)
+    items: list[Item] = check(_ITEMS, given)
     return items
 
 

@@ -1,7 +1,7 @@
 """Cancel and retry of many jobs by what they are: an operator's tools for a bad day."""
 
 from collections.abc import Collection, Mapping
-from typing import Annotated
+from typing import Annotated, Any
 from uuid import UUID
 
 from flask import Blueprint, Response, request
@@ -28,7 +28,7 @@ RETRIED = FINAL_STATES - {State.SUCCEEDED}
 FILTERS = ("state", "operation", "downstream", "client", "client_id", "created_after", "created_before")
 _Name = Annotated[str, Field(pattern=NAME_PATTERN)]
 # What pydantic can't say: that a filter is needed, or `all`.
-_SOMETHING = {
+_SOMETHING: dict[str, Any] = {
     "anyOf": [
         *({"required": [name], "properties": {name: {"not": {"type": "null"}}}} for name in FILTERS),
         {"required": ["all"], "properties": {"all": {"const": True}}},

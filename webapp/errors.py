@@ -43,6 +43,7 @@ REFUSALS: dict[type[errors.Refusal], tuple[int, str, str]] = {
     errors.UnknownHost: (421, "misdirected-request", "This host is not this gateway's"),
     errors.TooFast: (429, "too-fast", "Too many requests"),
     errors.TooManyBodies: (429, "too-many-bodies", "Too many bodies at once"),
+    errors.ShareUsed: (429, "share-used", "This client has its share"),
     errors.JobNotFinal: (409, "job-not-final", "The job still goes on"),
     errors.JobAlreadyFinal: (409, "job-already-final", "The job has already ended"),
     errors.UnknownDownstream: (404, "unknown-downstream", "There is no such downstream"),
@@ -115,7 +116,9 @@ def _refused(refusal: errors.Refusal) -> Response:
     match refusal:
         case errors.Unauthorized():
             response.headers["WWW-Authenticate"] = 'Bearer realm="tidegate"'
-        case errors.Unavailable() | errors.TooFast() | errors.CannotFinishInTime() | errors.NoRoom():
+        case (
+            errors.Unavailable() | errors.TooFast() | errors.ShareUsed() | errors.CannotFinishInTime() | errors.NoRoom()
+        ):
             response.headers["Retry-After"] = seconds(refusal.retry_after)
         case _:
             pass

@@ -54,7 +54,7 @@ def stream(job: Job) -> Response:
         return _about(job, Response(content_type=EVENT_STREAM))
     watch = None
     if not job.state.is_final:
-        watch = gateway().lookout.watch(job)
+        watch = gateway().lookout.watch(job, caller().client_id)
         if watch is None:
             raise NoRoom("as many requests are held open as may be; poll, or try again later")
     response = Response(_Events(job, watch), content_type=EVENT_STREAM)

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager, closing, nullcontext, suppress
 
 from tidegate import clock
-from tidegate.errors import Unauthorized
+from tidegate.errors import ShareUsed, Unauthorized
 from tidegate.job import Job
 from tidegate.job_document import Links, job_path
 from tidegate.keys import Caller
@@ -26,11 +26,14 @@ def held(
 ) -> JobWithResult | None:
     """The job as soon as `until` says yes to it, or as it is after so many seconds, with what it brought.
 
-    None: there is no room to wait. `only_end`: nothing but an end is waited for. `meanwhile`: in which it waits, and
-    gives its turn to others if it has one; no connection of the database is held. Raises UnknownJob when it was erased,
-    and Unauthorized when the key was revoked meanwhile.
+    None: there is no room to wait, for this client or for anybody. `only_end`: nothing but an end is waited for.
+    `meanwhile`: in which it waits, and gives its turn to others if it has one; no connection of the database is held.
+    Raises UnknownJob when it was erased, and Unauthorized when the key was revoked meanwhile.
     """
-    watch = own.lookout.watch(job, only_end=only_end)
+    try:
+        watch = own.lookout.watch(job, caller.client_id, only_end=only_end)
+    except ShareUsed:
+        watch = None
     if watch is None:
         return None
     ends_at = clock.monotonic() + seconds

@@ -174,13 +174,13 @@ def test_who_waits_for_nothing_but_an_end_is_not_asked_about_at_a_beginning(stor
     job = store.callers.get(job_id, None)
     assert job
     lookout = Lookout(store.callers, "", most=2)
-    watch = lookout.watch(job, only_end=True)
+    watch = lookout.watch(job, "one", only_end=True)
     assert watch
     begun, changed = f"{job_id}:".encode(), job_id.encode()
 
     assert not lookout._concerned(begun)
     assert set(lookout._concerned(changed)) == set(lookout._concerned(b"")) == {job_id}
-    other = lookout.watch(job)
+    other = lookout.watch(job, "one")
     assert set(lookout._concerned(begun)) == {job_id}
     assert other
     lookout.close()

@@ -41,7 +41,7 @@ def page(wanted: Filter) -> Select[tuple[object, ...]]:
     return select(*JOB_COLUMNS).where(*_conditions(wanted)).order_by(jobs.c.id.desc()).limit(wanted.limit)
 
 
-def number(wanted: Filter, most: int) -> Select[tuple[int]]:
+def number(wanted: Filter, most: int) -> Select[int]:
     """SELECT of how many there are, whatever the filter's limit; counted up to `most`."""
     return select(func.count()).select_from(select(jobs.c.id).where(*_conditions(wanted)).limit(most).subquery())
 

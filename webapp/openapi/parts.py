@@ -4,6 +4,7 @@ from collections.abc import Iterable
 from typing import Any, get_args
 
 from config.settings import Settings
+from config.shares import shares
 from tidegate.operations import Operation
 from tidegate.states import State
 from tidegate.webhook_url import LONGEST
@@ -148,7 +149,8 @@ def headers(*names: str) -> Node:
 
 def limit_headers(settings: Settings, counted: str | None) -> Node:
     """Those of an answer that counts against a limit."""
-    limits = {"submits": settings.submit_limit, "reads": settings.poll_limit}
+    share = shares(settings)
+    limits = {"submits": share.submits, "reads": share.reads}
     return headers("RateLimit", "RateLimit-Policy") if counted and limits[counted] else {}
 
 

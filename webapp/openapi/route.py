@@ -44,6 +44,8 @@ class Route:
             refusals |= _OF_A_BODY
         if has_keys and self.needs != "nothing":
             refusals |= {errors.Unauthorized, errors.Forbidden}
+        if has_keys and refusals & {errors.NoRoom, errors.CannotFinishInTime}:  # what is held, and submits
+            refusals.add(errors.ShareUsed)
         if not has_keys:
             refusals |= {errors.UnknownHost, *([] if is_safe else [errors.Forbidden])}
         if has_limit:

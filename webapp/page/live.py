@@ -52,7 +52,7 @@ def overview_stream(known: Caller, overview: OverviewParts) -> Response:
     """The overview, each second at the most; raises NoRoom."""
     if request.method == "HEAD":
         return Response(content_type=EVENT_STREAM)
-    watch = _room(gateway().lookout.hold())
+    watch = _room(gateway().lookout.hold(known.client_id))
     return _answer(_Events(watch, _OverviewScene(watch, overview, known.scope)))
 
 
@@ -61,7 +61,8 @@ def job_stream(known: Caller, view: JobView) -> Response:
     if request.method == "HEAD":
         return Response(content_type=EVENT_STREAM)
     lookout = gateway().lookout
-    watch = _room(lookout.hold() if view.job.state.is_final else lookout.watch(view.job))
+    is_final = view.job.state.is_final
+    watch = _room(lookout.hold(known.client_id) if is_final else lookout.watch(view.job, known.client_id))
     return _answer(_Events(watch, _JobScene(watch, view, is_operator=known.scope is None)))
 
 

@@ -125,7 +125,7 @@ def list_(session: Session, *, state: str | None, operation: str | None, limit: 
 @click.argument("job_id", required=False)
 @MANY
 @reaches_gateway
-def cancel(session: Session, *, job_id: str | None, **many: Any) -> Exit | None:
+def cancel(session: Session, /, *, job_id: str | None, **many: Any) -> Exit | None:
     """Calls a job off, or many by what they are.
 
     At once while it waits, at its next progress when it runs. Many (operators): by the options, whose number is shown
@@ -146,7 +146,7 @@ def cancel(session: Session, *, job_id: str | None, **many: Any) -> Exit | None:
 @OUTPUT
 @MANY
 @reaches_gateway
-def retry(session: Session, *, job_id: str | None, wait: bool, output: Path | None, **many: Any) -> Exit:
+def retry(session: Session, /, *, job_id: str | None, wait: bool, output: Path | None, **many: Any) -> Exit:
     """Submits a job that did not succeed again, or many by what they are.
 
     Writes the new one's id. Many (operators): by the options, whose number is shown first."""
