@@ -37,7 +37,7 @@ from tidegate.prepared import Prepared
 from tidegate.shared_statement import SharedStatement
 from tidegate.states import State
 from tidegate.store.given_rows import MOST_ROWS, as_parameter, given_rows, is_one_of
-from tidegate.store.moves import IN_TIME, NOW, come_back, is_released, take_back_release, wait_briefly
+from tidegate.store.moves import IN_TIME, NOW, come_back, is_released, lock_rows, take_back_release, wait_briefly
 
 # A call may end this much after its attempt's timeout before its place is given away.
 PLACE_MARGIN = timedelta(seconds=2)
@@ -63,10 +63,12 @@ _ASKED = (
     type_coerce(jobs.c.slot_at, BigInteger).label("slot_at"),
     type_coerce(jobs.c.deadline, BigInteger).label("deadline"),
     NOW.label("now"),
-    _LANE.with_only_columns(downstreams.c.rates != "[]").scalar_subquery().label("is_paced"),
-    _LANE.with_only_columns(downstreams.c.concurrency.is_not(None)).scalar_subquery().label("has_places"),
-    _LANE.with_only_columns(downstreams.c.refusals).scalar_subquery().label("refusals"),
 )
+_ASKED_OF_LANE: Mapping[str, ColumnElement[Any]] = {
+    "is_paced": downstreams.c.rates != "[]",
+    "has_places": downstreams.c.concurrency.is_not(None),
+    "refusals": downstreams.c.refusals,
+}
 
 
 def _take_job(which: Mapping[str, ColumnElement[Any]]) -> ReturningUpdate[Any]:
@@ -85,7 +87,7 @@ def _take_job(which: Mapping[str, ColumnElement[Any]]) -> ReturningUpdate[Any]:
             total=None,
             note=None,
         )
-        .returning(*_ASKED, *(which[name].label(name) for name in ("worker", "pid") if name in which))
+        .returning(*_ASKED)
     )
 
 
@@ -105,7 +107,10 @@ def _place_held(
 # Names that no column of the table has: of those the UPDATE would make parameters of its own.
 _ALONE = {name: bindparam(f"the_{name}", type_=kind) for name, kind in _CLAIM.items()}
 _TAKE_JOB_ALONE: Prepared[Mapping[str, Any]] = Prepared(
-    _take_job({name: _ALONE[name] for name in ("job", "fence", "lease")}), dict
+    _take_job({name: _ALONE[name] for name in ("job", "fence", "lease")}).returning(
+        *(_LANE.with_only_columns(what).scalar_subquery().label(name) for name, what in _ASKED_OF_LANE.items())
+    ),
+    dict,
 )
 _INPUT_ALONE: Prepared[Mapping[str, Any]] = Prepared(
     select(bodies.c.content, bodies.c.content_type).where(bodies.c.job_id == _ALONE["job"], bodies.c.kind == "input"),
@@ -127,11 +132,14 @@ _TAKE_PLACE: Prepared[Mapping[str, Any]] = Prepared(
 )
 
 
-def _all_in_one(timeouts: Mapping[str, int]) -> Any:
-    """For PostgreSQL: jobs, places and inputs in one statement, and so in one round trip and one commit."""
+def _all_in_one(timeouts: Mapping[str, int], *, waits: bool) -> Any:
+    """For PostgreSQL: jobs, places and inputs in one statement, and so in one round trip and one commit. `waits`: for
+    who has a job's row; else that one is passed over."""
     wanted = given_rows(_CLAIM)
+    found = select(jobs.c.id).where(is_one_of(jobs.c.id, wanted.c.job))
+    ids = wanted.c.job if waits else lock_rows(found).cte("free").c.id
     take = _take_job({name: wanted.c[name] for name in _CLAIM})
-    job = take.where(is_one_of(jobs.c.id, wanted.c.job)).cte("job")
+    job = take.where(is_one_of(jobs.c.id, ids)).returning(wanted.c.worker, wanted.c.pid).cte("job")
     # A message may have waited for its worker beyond its slot: its call begins now and not then.
     begins_at = func.greatest(job.c.slot_at, job.c.now)
     timeout = case(timeouts, value=job.c.operation, else_=0) if timeouts else literal(0)
@@ -143,8 +151,12 @@ def _all_in_one(timeouts: Mapping[str, int]) -> Any:
         .cte("place")
     )
     its_input = and_(bodies.c.job_id == job.c.id, bodies.c.kind == "input", is_one_of(bodies.c.job_id, job.c.id))
-    columns = (*job.c, place.c.follows_job, place.c.follows_fence, bodies.c.content, bodies.c.content_type)
-    return select(*columns).select_from(job.outerjoin(place, place.c.job_id == job.c.id).outerjoin(bodies, its_input))
+    of_lane = (what.label(name) for name, what in _ASKED_OF_LANE.items())
+    columns = (*job.c, *of_lane, place.c.follows_job, place.c.follows_fence, bodies.c.content, bodies.c.content_type)
+    lane_and_place = job.join(downstreams, downstreams.c.name == job.c.downstream).outerjoin(
+        place, place.c.job_id == job.c.id
+    )
+    return select(*columns).select_from(lane_and_place.outerjoin(bodies, its_input))
 
 
 class ClaimStore:
@@ -154,6 +166,7 @@ class ClaimStore:
         self._database = database
         self._clock = DatabaseClock()
         self._shared: dict[tuple[tuple[str, int], ...], SharedStatement[_Values, _Row | None]] = {}
+        self._alone: dict[tuple[tuple[str, int], ...], Prepared[_Row]] = {}
 
     def take(
         self,
@@ -173,24 +186,37 @@ class ClaimStore:
         """
         timeouts = {name: timeout // MICROSECOND for name, timeout in attempt_timeouts.items()}
         values = {"job": job_id, "fence": fence, "worker": worker, "pid": pid, "lease": lease // MICROSECOND}
-        take = self._in_a_transaction if self._database.is_sqlite else self._at_once
-        row = take(values, timeouts)
+        row = self._in_a_transaction(values, timeouts) if self._database.is_sqlite else self._at_once(values, timeouts)
         if row is None:
             with self._database.writing() as connection:
-                take_back_release(connection, job_id, fence, outcome="dropped")
-            return None
-        return self._claim_of(row)
+                row = None if self._database.is_sqlite else self._waiting(connection, values, timeouts)
+                if row is None:
+                    take_back_release(connection, job_id, fence, outcome="dropped")
+        return self._claim_of(row) if row else None
 
     def _at_once(self, values: _Values, timeouts: Mapping[str, int]) -> _Row | None:
+        """With those of other threads; None: not taken, which may have many reasons. One is that somebody has its row,
+        for whom the others must not wait, too."""
         key = tuple(timeouts.items())
         if key not in self._shared:
-            statement: Prepared[_Row] = Prepared(_all_in_one(timeouts), dict)
+            statement: Prepared[_Row] = Prepared(_all_in_one(timeouts, waits=False), dict)
             self._shared[key] = SharedStatement(partial(self._take_all, statement), most=MOST_ROWS)
         return self._shared[key].run(values)
 
-    def _take_all(self, statement: Prepared[_Row], wanted: Sequence[_Values]) -> Sequence[_Row | None]:
+    def _waiting(self, connection: Connection, values: _Values, timeouts: Mapping[str, int]) -> _Row | None:
+        """By itself, in this transaction; it waits for who has the row."""
+        wait_briefly(connection)
+        key = tuple(timeouts.items())
+        if key not in self._alone:
+            self._alone[key] = Prepared(_all_in_one(timeouts, waits=True), dict)
+        (row,) = self._take_all(self._alone[key], [values], within=connection)
+        return row
+
+    def _take_all(
+        self, statement: Prepared[_Row], wanted: Sequence[_Values], *, within: Connection | None = None
+    ) -> Sequence[_Row | None]:
         asked_at = clock.monotonic()
-        rows = self._database.ask_all(statement, as_parameter(wanted))
+        rows = self._database.ask_all(statement, as_parameter(wanted), within=within)
         if rows:
             self._clock.seen(rows[0]["now"], asked_at=asked_at, answered_at=clock.monotonic())
         taken = {(row["id"], row["fence"]): row for row in rows}

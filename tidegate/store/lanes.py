@@ -18,8 +18,9 @@ from tidegate.store import pace as lane_pace
 from tidegate.store.choosing import Choice, chosen, released_at
 from tidegate.store.few import release_few
 from tidegate.store.letting_go import let_go
-from tidegate.store.moves import IS_WAITING, NOW, take_back_release
+from tidegate.store.moves import IS_WAITING, NOW
 from tidegate.store.places import Lane, Room, counted, has_place, is_kept_apart, lane_of
+from tidegate.store.taking_back import take_back
 from tidegate.store.waiting import first_waiting
 
 
@@ -117,5 +118,4 @@ class LaneStore:
     def take_back(self, released: Sequence[Released]) -> None:
         """Undoes releases whose messages were surely not sent; those that were claimed meanwhile stay."""
         with self._database.writing() as connection:
-            for job in released:
-                take_back_release(connection, job.job_id, job.fence, outcome="not sent")
+            take_back(self._database, connection, [(job.job_id, job.fence) for job in released], outcome="not sent")

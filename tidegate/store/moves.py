@@ -1,7 +1,7 @@
 """The moves of a job that several statements share, as values of an UPDATE, and reading a row."""
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import timedelta
 from typing import Any
 
@@ -18,6 +18,7 @@ from sqlalchemy import (
     literal,
     or_,
     select,
+    tuple_,
     type_coerce,
     update,
 )
@@ -28,6 +29,7 @@ from tidegate.database_time import database_now
 from tidegate.job import Claim, Job, Wait
 from tidegate.metrics import FINISHED
 from tidegate.models import attempts, jobs
+from tidegate.open_attempts import Call
 from tidegate.states import OPEN_STATES, State
 
 JOB_COLUMNS: tuple[KeyedColumnElement[Any], ...] = (
@@ -141,6 +143,12 @@ def lock_rows(statement: Any, *, of: Table | None = None) -> Any:
     On SQLite, whose writer is alone anyway, it is the SELECT that it was.
     """
     return statement.with_for_update(skip_locked=True, of=of)
+
+
+def is_among(calls: Collection[Call]) -> ColumnElement[bool]:
+    """Whether an attempt is one of these calls."""
+    which = tuple_(attempts.c.job_id, attempts.c.fence).in_([*calls])
+    return and_(attempts.c.job_id.in_([job_id for job_id, _ in calls]), which)  # the index goes by these
 
 
 def wait_briefly(connection: Connection) -> None:

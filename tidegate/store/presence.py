@@ -17,7 +17,6 @@ from sqlalchemy import (
     delete,
     func,
     select,
-    tuple_,
     type_coerce,
     update,
 )
@@ -35,7 +34,7 @@ from tidegate.operations import Queue
 from tidegate.outcomes import ErrorCode
 from tidegate.prepared import Prepared, there
 from tidegate.states import State
-from tidegate.store.moves import ENDS, NOW, come_back, count_ends, error_text, lock_rows
+from tidegate.store.moves import ENDS, NOW, come_back, count_ends, error_text, is_among, lock_rows
 
 MAX_LOSSES = 3
 _MOVED = (*ENDS, jobs.c.queue)
@@ -85,7 +84,7 @@ class PresenceStore:
         to be renewed soon.
         """
         until = database_now(lease)
-        are_mine = and_(_are(calls), _open_calls(worker))
+        are_mine = and_(is_among(calls), _open_calls(worker))
         run = select(jobs.c.id, jobs.c.fence).where(jobs.c.id.in_([job_id for job_id, _ in calls]), _runs(are_mine))
         open_calls = select(attempts.c.job_id, attempts.c.fence).where(are_mine)
         with self._database.writing() as connection:
@@ -94,7 +93,7 @@ class PresenceStore:
             connection.execute(update(jobs).where(still_run).values(lease_until=until))
             connection.execute(
                 update(attempts)
-                .where(_are(_calls(connection, lock_rows(open_calls))))
+                .where(is_among(_calls(connection, lock_rows(open_calls))))
                 .values(place_until=case((attempts.c.place_until < until, until), else_=attempts.c.place_until))
             )
             return _calls(connection, run) - renewed if renewed != calls else set()
@@ -171,12 +170,6 @@ def _runs(calls: ColumnElement[bool]) -> ColumnElement[bool]:
     """Whether a job runs in one of these calls, under the same fence."""
     own = select(attempts.c.job_id).where(attempts.c.job_id == jobs.c.id, attempts.c.fence == jobs.c.fence, calls)
     return and_(jobs.c.state == State.RUNNING, own.exists())
-
-
-def _are(calls: AbstractSet[Call]) -> ColumnElement[bool]:
-    """Whether an attempt is one of these calls."""
-    which = tuple_(attempts.c.job_id, attempts.c.fence).in_([*calls])
-    return and_(attempts.c.job_id.in_([job_id for job_id, _ in calls]), which)  # the index goes by these
 
 
 def _calls(connection: Connection, jobs_and_fences: Any) -> AbstractSet[Call]:

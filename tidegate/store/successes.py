@@ -28,7 +28,7 @@ from tidegate.prepared import Prepared
 from tidegate.shared_statement import SharedStatement
 from tidegate.states import State
 from tidegate.store.given_rows import MOST_ROWS, SMALL, as_bytes, as_parameter, as_text, given_rows, is_one_of
-from tidegate.store.moves import IN_TIME, NOW, ended
+from tidegate.store.moves import IN_TIME, NOW, ended, lock_rows
 
 _JOB, _FENCE = bindparam("the_job", type_=jobs.c.id.type), bindparam("the_fence", type_=jobs.c.fence.type)
 _SUCCEEDED = {**ended(State.SUCCEEDED), "percent": 100, "error": None}
@@ -71,9 +71,11 @@ def _succeed_at_once() -> Any:
     kinds = {"job": jobs.c.id.type, "fence": jobs.c.fence.type, "call": BigInteger(), "content": Text()}
     kinds |= {name: bodies.c[name].type for name in ("content_type", "is_json")}
     given = given_rows(kinds)
+    # One whose row somebody has is recorded by itself, and the others don't wait for it.
+    free = lock_rows(select(jobs.c.id).where(is_one_of(jobs.c.id, given.c.job))).cte("free")
     won = (
         update(jobs)
-        .where(jobs.c.id == given.c.job, is_one_of(jobs.c.id, given.c.job))
+        .where(jobs.c.id == given.c.job, is_one_of(jobs.c.id, free.c.id))
         .where(jobs.c.state == State.RUNNING, jobs.c.fence == given.c.fence, IN_TIME)
         .values(_SUCCEEDED)
         .returning(jobs.c.id, jobs.c.downstream, *(given.c[name] for name in kinds if name != "job"))

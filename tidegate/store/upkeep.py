@@ -24,13 +24,14 @@ from tidegate.store.moves import (
     count_ends,
     ended,
     forget_attempts,
+    is_among,
     is_released,
     lock_rows,
-    take_back_release,
 )
 from tidegate.store.places import is_lost
 from tidegate.store.presence import lost
 from tidegate.store.sending import IS_PENDING
+from tidegate.store.taking_back import take_back
 
 _FORGET_WORKERS_AFTER = timedelta(hours=1)
 
@@ -96,8 +97,9 @@ class UpkeepStore:
         With every worker busy the message just waits in the broker, and a second one would only be noise; the
         look is put off by another 5 s.
         """
+        stands = is_released(attempts.c.job_id, attempts.c.fence).label("stands")
         found = (
-            select(attempts.c.job_id, attempts.c.fence, attempts.c.queue)
+            select(attempts.c.job_id, attempts.c.fence, attempts.c.queue, stands)
             .join(jobs, jobs.c.id == attempts.c.job_id)
             .where(_PLACE_IS_OVER, attempts.c.claimed_at.is_(None))
             .limit(batch)
@@ -119,33 +121,24 @@ class UpkeepStore:
             )
             busy = {queue: int(count) for queue, count in connection.execute(claimed)}
             size = {queue: int(total) for queue, total in connection.execute(alive)}
-            taken_back = 0
-            for job_id, fence, queue in rows:
-                stands = connection.execute(select(jobs.c.id).where(is_released(job_id, fence))).one_or_none()
-                if stands and size.get(queue, 0) <= busy.get(queue, 0):
-                    connection.execute(
-                        update(attempts)
-                        .where(attempts.c.job_id == job_id, attempts.c.fence == fence)
-                        .values(place_until=database_now(CLAIM_WITHIN))
-                    )
-                else:
-                    take_back_release(connection, job_id, fence, outcome="unclaimed")
-                    taken_back += 1
-        return taken_back
+            has_free = {queue for queue, places in size.items() if places > busy.get(queue, 0)}
+            waiting = {(row.job_id, row.fence) for row in rows if row.stands and row.queue not in has_free}
+            if waiting:
+                look_again = update(attempts).where(is_among(waiting)).values(place_until=database_now(CLAIM_WITHIN))
+                connection.execute(look_again)
+            lost = [call for row in rows if (call := (row.job_id, row.fence)) not in waiting]
+            return take_back(self._database, connection, lost, outcome="unclaimed")
 
     def free_places(self, batch: int) -> int:
         """Ends attempts whose time is long over and whose process never said so."""
         over = select(attempts.c.job_id, attempts.c.fence).where(_PLACE_IS_OVER, attempts.c.claimed_at.is_not(None))
         with self._database.writing() as connection:
-            rows = connection.execute(lock_rows(over.limit(batch))).all()
-            for job_id, fence in rows:
-                connection.execute(
-                    update(attempts)
-                    .where(attempts.c.job_id == job_id, attempts.c.fence == fence)
-                    .values(ended_at=database_now(), outcome="lost")
-                )
-            forget_attempts(connection, [job_id for job_id, _ in rows])
-        return len(rows)
+            calls = [(row.job_id, row.fence) for row in connection.execute(lock_rows(over.limit(batch)))]
+            if calls:
+                ended_now = {"ended_at": database_now(), "outcome": "lost"}
+                connection.execute(update(attempts).where(is_among(calls)).values(ended_now))
+                forget_attempts(connection, [job_id for job_id, _ in calls])
+        return len(calls)
 
     def prune(self, batch: int, *, retention: timedelta) -> int:
         """Erases jobs that have been final for longer than `retention`, with all that belongs to them. One whose end
