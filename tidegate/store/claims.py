@@ -37,7 +37,16 @@ from tidegate.prepared import Prepared
 from tidegate.shared_statement import SharedStatement
 from tidegate.states import State
 from tidegate.store.given_rows import MOST_ROWS, as_parameter, given_rows, is_one_of
-from tidegate.store.moves import IN_TIME, NOW, come_back, is_released, lock_rows, take_back_release, wait_briefly
+from tidegate.store.moves import (
+    IN_TIME,
+    NOW,
+    come_back,
+    forget_attempts,
+    is_released,
+    lock_rows,
+    take_back_release,
+    wait_briefly,
+)
 
 # A call may end this much after its attempt's timeout before its place is given away.
 PLACE_MARGIN = timedelta(seconds=2)
@@ -285,4 +294,5 @@ class ClaimStore:
             ended = connection.execute(
                 update(attempts).where(own).values(ended_at=database_now(), outcome="handed back")
             )
+            forget_attempts(connection, [job_id])
         return ended.rowcount == 1

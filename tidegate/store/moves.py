@@ -134,6 +134,8 @@ def take_back_release(connection: Connection, job_id: str, fence: int, *, outcom
         )
         .values(ended_at=database_now(), outcome=outcome)
     )
+    if not won:
+        forget_attempts(connection, [job_id])
     return won
 
 
@@ -162,11 +164,13 @@ def wait_briefly(connection: Connection) -> None:
 
 
 def forget_attempts(connection: Connection, job_ids: Sequence[str]) -> None:
-    """Erases the ended attempts of these jobs where the job is erased. One whose call is still open keeps its place,
-    and goes when it ends."""
+    """Erases the attempts of these jobs where the job is erased: those that have ended, and those that nobody claimed,
+    for nobody can any more. One whose call is still open keeps its place, and goes when it ends."""
     if not job_ids:
         return
+    of_these = attempts.c.job_id.in_(job_ids)
+    # Waits for who ends one of them just now, and may still see the job: one of the two must see both ends.
+    connection.execute(select(attempts.c.job_id).where(of_these).with_for_update())
     has_job = select(jobs.c.id).where(jobs.c.id == attempts.c.job_id).exists()
-    connection.execute(
-        delete(attempts).where(attempts.c.job_id.in_(job_ids), attempts.c.ended_at.is_not(None), ~has_job)
-    )
+    is_over = or_(attempts.c.ended_at.is_not(None), attempts.c.claimed_at.is_(None))
+    connection.execute(delete(attempts).where(of_these, is_over, ~has_job))

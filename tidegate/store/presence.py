@@ -34,7 +34,7 @@ from tidegate.operations import Queue
 from tidegate.outcomes import ErrorCode
 from tidegate.prepared import Prepared, there
 from tidegate.states import State
-from tidegate.store.moves import ENDS, NOW, come_back, count_ends, error_text, is_among, lock_rows
+from tidegate.store.moves import ENDS, NOW, come_back, count_ends, error_text, forget_attempts, is_among, lock_rows
 
 MAX_LOSSES = 3
 _MOVED = (*ENDS, jobs.c.queue)
@@ -188,7 +188,8 @@ def _end(connection: Connection, calls: ColumnElement[bool], outcome: str) -> No
     runs = select(jobs.c.id).where(
         jobs.c.id == attempts.c.job_id, jobs.c.fence == attempts.c.fence, jobs.c.state == State.RUNNING
     )
-    connection.execute(update(attempts).where(calls, ~runs.exists()).values(ended_at=database_now(), outcome=outcome))
+    ended = update(attempts).where(calls, ~runs.exists()).values(ended_at=database_now(), outcome=outcome)
+    forget_attempts(connection, list(connection.execute(ended.returning(attempts.c.job_id)).scalars()))
 
 
 def lives(insert: Callable[[Table], Any], table: Table, *more: str) -> Any:

@@ -95,7 +95,7 @@ class UpkeepStore:
         """Takes back releases that nobody claimed in 5 s although a worker was free: their message was lost.
 
         With every worker busy the message just waits in the broker, and a second one would only be noise; the
-        look is put off by another 5 s.
+        look is put off by another 5 s. Of a job that was erased meanwhile nobody can claim the release.
         """
         stands = is_released(attempts.c.job_id, attempts.c.fence).label("stands")
         found = (
@@ -104,11 +104,13 @@ class UpkeepStore:
             .where(_PLACE_IS_OVER, attempts.c.claimed_at.is_(None))
             .limit(batch)
         )
+        has_job = select(jobs.c.id).where(jobs.c.id == attempts.c.job_id).exists()
+        erased = delete(attempts).where(_PLACE_IS_OVER, attempts.c.claimed_at.is_(None), ~has_job)
         with self._database.writing() as connection:
             # The jobs first and then their attempts, as a claim does: else each could wait for the other.
             rows = connection.execute(lock_rows(found, of=jobs)).all()
             if not rows:
-                return 0
+                return connection.execute(erased).rowcount
             claimed = (
                 select(attempts.c.queue, func.count())
                 .where(attempts.c.ended_at.is_(None), attempts.c.claimed_at.is_not(None), ~is_lost())
