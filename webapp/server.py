@@ -19,7 +19,7 @@ def main() -> None:
     host = current.host.strip("[]")
     WorkerWatch(host, current.port, workers=current.web_workers, silent_seconds=float(silent_seconds)).start()
     sys.argv = ["granian", *arguments(current, stop_seconds=int(stop_seconds))]
-    entrypoint()
+    entrypoint()  # type: ignore[no-untyped-call]
 
 
 if __name__ == "__main__":
