@@ -1,20 +1,32 @@
 """Whether a job is taken at all: one that could not be done in time, or for which there is no room, is refused."""
 
 import shutil
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 
 from tidegate import clock
-from tidegate.errors import CannotFinishInTime, Unavailable
+from tidegate.errors import CannotFinishInTime, Refusal, Unavailable
 from tidegate.forecast import LaneView, earliest_finish
 from tidegate.lanes import Lanes
 from tidegate.operations import Operation
+from tidegate.submitted import Submitted
 
 _BACKLOG_RETRY = timedelta(seconds=30)
 _DISK_RETRY = timedelta(minutes=1)
 _DISK_LOOK_SECONDS = 5.0
 _DISK_FULL = 0.9
+# A count is good enough while so many times what this process submitted since could still come,
+_MARGIN = 8
+# and after so long the largest bulk submit besides, which another process may have taken meanwhile.
+_YOUNG_SECONDS = 0.01
+_BULK = 1_000
+# And a count that found no room is good enough for so long, or so many times what it took.
+_REFUSED_FOR_SECONDS = 0.05
+_REFUSED_FOR_COUNTS = 4
 
 
 class Disk:
@@ -45,36 +57,114 @@ class Admission:
     max_backlog: int
     disk: Disk | None = None
 
-    def check(
-        self, operation: Operation, *, client_id: str, timeout: timedelta, delay: timedelta, ahead: int = 0
-    ) -> None:
-        """Raises Unavailable or CannotFinishInTime. `delay`: how far ahead the job may start at the earliest;
-        `ahead`: how many jobs of the same request go before it.
+    @contextmanager
+    def request(self, jobs: int) -> Iterator["Door"]:
+        """The door for one request, which asks for so many jobs. Those that it lets in count for every other request of
+        this process until the end of the block, by which they are recorded or will not be."""
+        door = Door(self, is_bulk=jobs > 1)
+        try:
+            yield door
+        finally:
+            door.close()
 
-        Advisory: it decides by the lanes' last sample and by what this process submitted since.
+
+class Door:
+    """Lets the jobs of one request in, or says why not, one after the other.
+
+    It decides by a count of the lane. That of half a second ago is good enough while a bulk submit of another process,
+    and eight times as many jobs as this process submitted since, could still come; else the lane is counted at once. A
+    request for many jobs counts it first.
+    """
+
+    def __init__(self, admission: Admission, *, is_bulk: bool) -> None:
+        self._rules = admission
+        self._lanes = admission.lanes
+        self._is_bulk = is_bulk
+        self._counted: set[str] = set()
+        self._let_in: Counter[tuple[str, str]] = Counter()  # by lane and client
+
+    def check(self, operation: Operation, *, client_id: str, timeout: timedelta, delay: timedelta) -> None:
+        """Raises Unavailable or CannotFinishInTime. `delay`: how far ahead the job may start at the earliest.
+
+        Exact but for what other processes are about to record this moment.
         """
-        if self.disk and self.disk.is_full():
+        if self._rules.disk and self._rules.disk.is_full():
             raise Unavailable("the data disk is 90 % full", _DISK_RETRY)
-        lane = self.lanes.view(operation.downstream)
-        if lane is None:
-            return
-        own = self.lanes.submitted_since_sample(operation.downstream, client_id) + ahead
-        if lane.backlog_of(client_id) + own >= self.max_backlog:
-            raise Unavailable(
-                f"{self.max_backlog} of your jobs wait for {operation.downstream}, more are not taken", _BACKLOG_RETRY
-            )
-        if operation.admission:
-            submitted = self.lanes.submitted_since_sample(operation.downstream) + ahead
-            self._check_time(operation, lane, timeout, delay, submitted)
+        wish = _Wish(operation=operation, client_id=client_id, timeout=timeout, delay=delay)
+        lane = operation.downstream
+        if self._is_bulk:
+            if lane not in self._counted:
+                self._lanes.counted(lane, anew=True)
+                self._counted.add(lane)
+            refusal = self._decide(wish)
+        else:
+            self._lanes.counted(lane)
+            refusal = self._decide_by_last_count(wish)
+        if refusal:
+            raise refusal
 
-    def _check_time(
-        self, operation: Operation, lane: LaneView, timeout: timedelta, delay: timedelta, submitted: int
-    ) -> None:
-        now = lane.downstream.seen_at
-        finish = earliest_finish(lane, now + delay, submitted)
-        if finish is not None and finish > now + timeout:
-            raise CannotFinishInTime(
-                f"{operation.downstream} is busy: it would not be done within its {timeout.total_seconds():g} seconds",
-                retry_after=finish - now - timeout,
-                earliest_finish=finish,
+    def close(self) -> None:
+        """What was let in is recorded, or will not be."""
+        for (lane, client_id), number in self._let_in.items():
+            with self._lanes.at_the_door(lane) as (_, uncounted):
+                uncounted.expected[client_id] -= number
+
+    def _decide_by_last_count(self, wish: "_Wish") -> Refusal | None:
+        """By another one, if that may decide otherwise."""
+        lane = wish.operation.downstream
+        age, took = self._lanes.last_count(lane)
+        if self._decide(wish, margin=_MARGIN, others=_BULK if age > _YOUNG_SECONDS else 0) is None:
+            return None
+        if age <= max(_REFUSED_FOR_SECONDS, _REFUSED_FOR_COUNTS * took):
+            with self._lanes.at_the_door(lane) as (view, uncounted):
+                refusal = self._refusal(wish, view, uncounted)
+            if refusal:
+                return refusal
+        self._lanes.counted(lane, anew=True)
+        return self._decide(wish)
+
+    def _decide(self, wish: "_Wish", *, margin: int = 0, others: int = 0) -> Refusal | None:
+        with self._lanes.at_the_door(wish.operation.downstream) as (lane, uncounted):
+            refusal = self._refusal(wish, lane, uncounted, margin, others)
+            if refusal is None:
+                uncounted.expected[wish.client_id] += 1
+                self._let_in[wish.operation.downstream, wish.client_id] += 1
+            return refusal
+
+    def _refusal(
+        self, wish: "_Wish", lane: LaneView | None, uncounted: Submitted, margin: int = 0, others: int = 0
+    ) -> Refusal | None:
+        """Why not; None: it may come in. `margin`: so many times what the count has not seen, and `others`, may come
+        beside it."""
+        if lane is None:
+            return None
+        expected = uncounted.expected.total()
+        beside = margin * (len(uncounted) + expected + 1) + others
+        own = uncounted.by_client[wish.client_id] + uncounted.expected[wish.client_id]
+        if lane.backlog_of(wish.client_id) + own + beside >= self._rules.max_backlog:
+            return Unavailable(
+                f"{self._rules.max_backlog} of your jobs wait for {wish.operation.downstream}, more are not taken",
+                _BACKLOG_RETRY,
             )
+        if not wish.operation.admission:
+            return None
+        now = lane.downstream.seen_at
+        finish = earliest_finish(lane, now + wish.delay, uncounted.before(now + wish.delay) + expected + beside)
+        if finish is None or finish <= now + wish.timeout:
+            return None
+        return CannotFinishInTime(
+            f"{wish.operation.downstream} is busy: "
+            f"it would not be done within its {wish.timeout.total_seconds():g} seconds",
+            retry_after=finish - now - wish.timeout,
+            earliest_finish=finish,
+        )
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Wish:
+    """One job that wants to be let in."""
+
+    operation: Operation
+    client_id: str
+    timeout: timedelta
+    delay: timedelta

@@ -4,6 +4,7 @@ Estimates, never promises; they are measured against what happened (benchmarks/p
 """
 
 import bisect
+import itertools
 import math
 import random
 from dataclasses import dataclass
@@ -11,7 +12,7 @@ from datetime import datetime, timedelta
 from functools import cached_property
 
 from tidegate import pacing
-from tidegate.clock import to_microseconds
+from tidegate.clock import MICROSECOND, to_microseconds
 from tidegate.job import Job, Wait
 from tidegate.states import State
 from tidegate.store.limits import Downstream, allowance_of
@@ -36,13 +37,11 @@ class Waiting:
 
 @dataclass(frozen=True, kw_only=True)
 class LaneView:
-    """A lane as the forecast sees it. `sample` None: never had a backlog. `worker_sizes`: by queue.
-    `released_before`: of `downstream.released`, those before the submits that no sample has counted."""
+    """A lane as the forecast sees it. `sample` None: nobody has counted it yet. `worker_sizes`: by queue."""
 
     downstream: Downstream
     sample: Sample | None = None
     worker_sizes: dict[str, int] | None = None
-    released_before: int | None = None
 
     @property
     def allowed_per_second(self) -> float | None:
@@ -83,12 +82,12 @@ class LaneView:
     def position_of(self, run_at: datetime, behind: int = 0) -> int:
         """How many jobs go before one of this run_at: by the sample's marks and those it is known to be `behind`
         since, less those released since."""
+        if self.sample is None:
+            return behind
+        released_since = max(0, self.downstream.released - self.sample.released)
         # Without marks nothing waited: what the sample counted was released before it could be marked.
-        if self.sample is None or not self.sample.marks:
-            before = self.downstream.released if self.released_before is None else self.released_before
-            return max(0, behind - (self.downstream.released - before))
-        released_since = self.downstream.released - self.sample.released
-        return max(0, round(self._rank(run_at, self.sample)) + behind - released_since)
+        rank = round(self._rank(run_at)) if self.sample.marks else 0
+        return max(0, rank + behind - released_since)
 
     def start_of(self, run_at: datetime, now: datetime, behind: int = 0) -> datetime | None:
         """When a job of this run_at will be released; None: can't be told. `behind` as in `position_of`."""
@@ -99,20 +98,52 @@ class LaneView:
         first = max(seen_at, self.downstream.next_slot_at, self.downstream.rests_until or seen_at)
         by_pace = first + timedelta(seconds=position / (self.per_second or 1.0))
         quotas = pacing.quota_wait(self._allowance, self.downstream.pace, now=to_microseconds(seen_at), behind=position)
-        return max(by_pace, seen_at + timedelta(microseconds=quotas), run_at, now)
+        behind_later_ones = self._start_behind_later_ones(run_at, behind) or by_pace
+        return max(by_pace, behind_later_ones, seen_at + timedelta(microseconds=quotas), run_at, now)
+
+    def _start_behind_later_ones(self, run_at: datetime, behind: int) -> datetime | None:
+        """When the jobs before it will be gone that may not run yet; None: there are none, or it can't be told."""
+        per_second = self.per_second
+        run_ats, _ = self._marks
+        after = bisect.bisect_left(run_ats, run_at)
+        if not per_second or not after or run_ats[after - 1] <= self.downstream.seen_at:
+            return None
+        return self._free_at_rank_0[after - 1] + timedelta(seconds=(self._rank(run_at) + behind) / per_second)
+
+    @cached_property
+    def _free_at_rank_0(self) -> list[datetime]:
+        """For each mark: the latest of its instant and those before it, each less the time that its rank takes."""
+        each = (
+            run_at - timedelta(seconds=before / (self.per_second or 1.0))
+            for run_at, before in zip(*self._marks, strict=True)
+        )
+        return list(itertools.accumulate(each, max))
 
     @cached_property
     def _allowance(self) -> pacing.Allowance:
         return allowance_of(self.downstream.limits.rates, self.downstream.limits.burst)
 
-    @staticmethod
-    def _rank(run_at: datetime, sample: Sample) -> float:
-        marks = [*sample.marks, (max(sample.taken_at, sample.marks[-1][0]), sample.backlog)]
-        after = bisect.bisect_right(marks, run_at, key=lambda mark: mark[0])
-        if after in (0, len(marks)):
-            return sample.backlog if after else 0
-        (left, before_left), (right, before_right) = marks[after - 1], marks[after]
-        return before_left + (run_at - left) / (right - left) * (before_right - before_left)
+    @cached_property
+    def _marks(self) -> tuple[list[datetime], list[int]]:
+        """The sample's, and all that waited at its end."""
+        sample = self.sample
+        if sample is None or not sample.marks:
+            return [], []
+        marks = [*sample.marks, (max(sample.taken_at, sample.marks[-1][0] + MICROSECOND), sample.backlog)]
+        return [run_at for run_at, _ in marks], [before for _, before in marks]
+
+    def _rank(self, run_at: datetime) -> float:
+        """How many of those that waited at the sample go before one of this run_at."""
+        run_ats, before = self._marks
+        after = bisect.bisect_right(run_ats, run_at)
+        if after in (0, len(run_ats)):
+            return before[-1] if after else 0
+        left, right = run_ats[after - 1], run_ats[after]
+        if left == run_at:
+            return before[after - 1]
+        # The one that is marked goes before it, too.
+        first = min(before[after - 1] + 1, before[after])
+        return first + (run_at - left) / (right - left) * (before[after] - first)
 
 
 def waiting_of(job: Job, lane: LaneView | None, behind: int = 0) -> Waiting | None:

@@ -3,7 +3,6 @@
 `client_id` None means an operator, who has every client's jobs.
 """
 
-from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import timedelta
@@ -11,7 +10,7 @@ from typing import TypeVar
 
 import uuid_utils
 
-from tidegate.admission import Admission
+from tidegate.admission import Admission, Door
 from tidegate.bell import Bell
 from tidegate.delivery import Webhook
 from tidegate.errors import (
@@ -68,15 +67,15 @@ class Jobs:
 
     def submit_all(self, submissions: Sequence[Submission]) -> list[Job]:
         """Records all or none, in one transaction; raises the first Refusal."""
-        with traced(submissions) as followed:
-            checked = self._checked(followed)
+        with traced(submissions) as followed, self.admission.request(len(submissions)) as door:
+            checked = self._checked(followed, door)
             _raise_first(checked)
             return _raise_first(self._counted(self._record(checked, check=_check_same)))
 
     def submit_each(self, submissions: Sequence[Submission]) -> list[Job | Refusal]:
         """Records those that are taken, in one transaction; in place of each other one, why not."""
-        with traced(submissions) as followed:
-            return self._counted(self._record(self._checked(followed)))
+        with traced(submissions) as followed, self.admission.request(len(submissions)) as door:
+            return self._counted(self._record(self._checked(followed, door)))
 
     def _counted(self, answers: list[Job | Refusal]) -> list[Job | Refusal]:
         for answer in answers:
@@ -84,27 +83,21 @@ class Jobs:
                 self.store.counts.add(SUBMITS, answer.operation, "replayed" if answer.is_replay else "recorded")
         return answers
 
-    def _checked(self, submissions: Sequence[Submission]) -> list[NewJob | Job | Refusal]:
+    def _checked(self, submissions: Sequence[Submission], door: Door) -> list[NewJob | Job | Refusal]:
         """For each what would be recorded; the job of a key that was used before; or why it is not taken."""
         known = self.store.keys(
             (each.client_id, each.idempotency_key) for each in submissions if each.idempotency_key is not None
         )
         checked: list[NewJob | Job | Refusal] = []
-        ahead: Counter[str] = Counter()  # of the same request, by lane
         for submission in submissions:
             try:
                 operation = self.registry.operation(submission.operation)
-                answer = self._replay(submission, known) or self._new_job(
-                    operation, submission, ahead=ahead[operation.downstream]
-                )
+                checked.append(self._replay(submission, known) or self._new_job(operation, submission, door))
             except Refusal as refusal:
                 checked.append(refusal)
-            else:
-                checked.append(answer)
-                ahead[operation.downstream] += isinstance(answer, NewJob)
         return checked
 
-    def _new_job(self, operation: Operation, submission: Submission, *, ahead: int) -> NewJob:
+    def _new_job(self, operation: Operation, submission: Submission, door: Door) -> NewJob:
         body, timeout = submission.body, submission.timeout or operation.timeout
         if len(body.content) > operation.max_body:
             raise BodyTooLarge(f"{operation.name} takes at most {operation.max_body} bytes, not {len(body.content)}")
@@ -113,13 +106,16 @@ class Jobs:
         if timeout > operation.timeout:
             limit = f"{operation.timeout.total_seconds():g} seconds"
             raise InvalidHeader(f"Job-Timeout: {operation.name} allows at most {limit}")
-        delay = submission.not_before - self.store.now() if submission.not_before else timedelta(0)
+        delay, not_before = timedelta(0), submission.not_before
+        if not_before:
+            now, turn = self.store.now_and_turn(operation.downstream, not_before)
+            delay, not_before = turn - now, turn if not_before > now else None
         if delay >= timeout:
             raise InvalidHeader("Job-Not-Before: it must lie before the deadline")
         operation.check(body)
         if submission.webhook:
             self.webhook_door.check(submission.webhook, submission.client_id)
-        self.admission.check(operation, client_id=submission.client_id, timeout=timeout, delay=delay, ahead=ahead)
+        door.check(operation, client_id=submission.client_id, timeout=timeout, delay=delay)
         if self.waiting_bytes:
             self.waiting_bytes.take(submission.client_id, len(body.content))
         return NewJob(
@@ -129,7 +125,7 @@ class Jobs:
             downstream=operation.downstream,
             queue=operation.queue,
             timeout=timeout,
-            not_before=submission.not_before if delay > timedelta(0) else None,
+            not_before=not_before,
             max_attempts=operation.retry.attempts,
             paced_by_calls=operation.paced_by_calls,
             traceparent=submission.traceparent,
@@ -146,9 +142,7 @@ class Jobs:
         """Inserts what is new; a job whose key another request was faster to use becomes that one's."""
         new = [each for each in checked if isinstance(each, NewJob)]
         inserted = self.store.insert(new, check)
-        for answer in inserted:
-            if isinstance(answer, Job):
-                self.lanes.submitted(answer)
+        self.lanes.submitted(*(answer for answer in inserted if isinstance(answer, Job)))
         recorded = iter(zip(new, inserted, strict=True))
         # A job that may not begin yet is for the steward to wait for, so that it has to look at them all.
         for lane in {"" if job.not_before else job.downstream for job in new}:
@@ -190,8 +184,8 @@ class Jobs:
         """Why the job waits and how long it will; None for one that does not."""
         if job.state is not State.QUEUED:
             return None
-        behind = self.lanes.submitted_before(job.downstream, job.created_at)
-        return waiting_of(job, self.lanes.view(job.downstream), behind)
+        lane = self.lanes.counted_for(job)
+        return waiting_of(job, lane, self.lanes.submitted_before(job.downstream, job.run_at))
 
     def retry_after_seconds(self, job: Job, waiting: Waiting | None) -> int:
         """Whole seconds until it is worth asking again."""

@@ -1,34 +1,53 @@
 """The lanes as callers see them: read from the database at most twice a second, whoever asks."""
 
-import bisect
 import threading
-from collections import Counter, defaultdict
-from dataclasses import replace
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
 from tidegate import clock
+from tidegate.clock import EPOCH
 from tidegate.database import UNREACHABLE
 from tidegate.forecast import LaneView
 from tidegate.job import Job
+from tidegate.operations import Limits
+from tidegate.shared_statement import SharedStatement
 from tidegate.store import Store
+from tidegate.store.backlog import SETTLED
+from tidegate.store.limits import Downstream
+from tidegate.store.samples import Sample
+from tidegate.submitted import Submitted
 
 _FRESH_SECONDS = 0.5
-_UNDER_WAY = timedelta(seconds=2)
+# A count is made again after so many times what it took, unless a decision hangs on it.
+_REST = 50
+_LONGEST_REST_SECONDS = 5.0
+# So many jobs are counted in a few milliseconds; more are counted on from what was known.
+_FEW = 2_000
+# What was cancelled of those that are not counted again is noticed after so long, where no steward samples.
+_ALL_ANEW = timedelta(seconds=30)
+_MOST_TOGETHER = 32
 
 
 class Lanes:
-    """A short-lived copy of all lanes, so that a poll or a submit costs no statement for its forecast.
+    """A short-lived copy of all lanes, so that hardly a poll or submit costs a statement for its forecast.
 
-    Between two looks it also notes what this process submitted, for the admission and the forecasts of a burst.
+    Of a lane to which jobs are submitted it also counts what waits, at most twice a second and when a decision hangs on
+    it, and notes what this process submits between two counts. `declared`: the limits of lanes that no steward has
+    declared yet.
     """
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: Store, declared: Mapping[str, Limits] | None = None) -> None:
         self._store = store
+        self._declared = declared or {}
         self._lock = threading.Lock()
         self._views: dict[str, LaneView] = {}
         self._read_at = float("-inf")
-        self._submitted: defaultdict[str, _Submitted] = defaultdict(_Submitted)
-        self._looks: dict[str, list[tuple[datetime, int]]] = {}  # (seen_at, released) of two seconds, rising
+        self._notes = threading.RLock()  # of what follows; held for microseconds
+        self._lanes: defaultdict[str, _Lane] = defaultdict(_Lane)
+        self._counting = SharedStatement(self._count_each, most=_MOST_TOGETHER)
 
     def view(self, downstream: str) -> LaneView | None:
         """The lane as it was half a second ago at most; None for a downstream that no steward has declared yet."""
@@ -52,74 +71,169 @@ class Lanes:
                     self._read_at = clock.monotonic()
             return self._views
 
+    def counted(self, downstream: str, *, anew: bool = False) -> LaneView | None:
+        """The lane with its backlog as it was a moment ago; `anew`: as it is after this call began. None as for `view`.
+
+        While the database can't be reached, as it was known last. What this process submitted since is for
+        `submitted_before`.
+        """
+        view, lane = self.view(downstream), self._lanes[downstream]
+        if not anew and clock.monotonic() < lane.due_at:
+            return view
+        try:
+            self._counting.run(downstream)
+        except UNREACHABLE:
+            lane.due_at = clock.monotonic() + _FRESH_SECONDS
+        return self._views.get(downstream)
+
+    def counted_for(self, job: Job) -> LaneView | None:
+        """The lane as it has to be known to tell this job's position; None: no steward has declared it yet."""
+        view = self.view(job.downstream)
+        if view and (view.sample is None or job.run_at > view.sample.taken_at - SETTLED):
+            view = self.counted(job.downstream)
+        return view
+
+    def last_count(self, downstream: str) -> tuple[float, float]:
+        """The seconds since the lane's last count began, and those that it took."""
+        lane = self._lanes[downstream]
+        return clock.monotonic() - lane.counted_at, lane.took
+
+    def submitted(self, *jobs: Job) -> None:
+        """Notes jobs that were recorded together, and that perhaps no count has seen yet."""
+        with self._notes:
+            for job in jobs:
+                self._lanes[job.downstream].submitted.add(job)
+            for name, created_at in {(job.downstream, job.created_at) for job in jobs}:
+                self._lanes[name].forget_seen(created_at)
+
+    def submitted_since(self, downstream: str) -> int:
+        """How many jobs this process submitted to the lane since it was counted."""
+        return len(self._lanes[downstream].submitted)
+
+    def submitted_before(self, downstream: str, run_at: datetime) -> int:
+        """How many of those may run before this instant."""
+        submitted = self._lanes[downstream].submitted
+        if not submitted:
+            return 0
+        with self._notes:
+            return submitted.before(run_at)
+
+    @contextmanager
+    def at_the_door(self, downstream: str) -> Iterator[tuple[LaneView | None, Submitted]]:
+        """The lane as it was counted last, and what that count has not seen. Until the end of the block no other thread
+        decides by them."""
+        with self._notes:
+            lane = self._lanes[downstream]
+            yield self._views.get(downstream) or self._as_declared(downstream, lane), lane.submitted
+
     def _are_fresh(self) -> bool:
         return clock.monotonic() - self._read_at <= _FRESH_SECONDS
-
-    def submitted(self, job: Job) -> None:
-        """Notes a job that no sample has counted yet."""
-        with self._lock:
-            self._submitted[job.downstream].add(job.created_at, job.client_id)
-
-    def submitted_since_sample(self, downstream: str, client_id: str | None = None) -> int:
-        """How many jobs this process submitted to the lane since its last sample; of one client, or of all."""
-        with self._lock:
-            submitted = self._submitted[downstream]
-            return submitted.by_client.total() if client_id is None else submitted.by_client[client_id]
-
-    def submitted_before(self, downstream: str, instant: datetime) -> int:
-        """How many of those were created before this instant."""
-        if not self._submitted[downstream].by_client:
-            return 0
-        with self._lock:
-            return self._submitted[downstream].before(instant)
 
     def _read(self) -> None:
         samples = {sample.downstream: sample for sample in self._store.samples.latest()}
         sizes = self._store.presence.sizes()
-        views = {
-            downstream.name: LaneView(downstream=downstream, sample=samples.get(downstream.name), worker_sizes=sizes)
-            for downstream in self._store.limits.downstreams()
-        }
-        for name, view in views.items():
-            counted_until, released_before = self._counted(view)
-            views[name] = replace(view, released_before=released_before)
-            self._submitted[name].forget_until(counted_until)
-        self._views = views
+        downstreams = self._store.limits.downstreams()
+        with self._notes:
+            for each in downstreams:
+                self._lanes[each.name].learn(samples.get(each.name))
+            self._views = {
+                each.name: LaneView(downstream=each, sample=self._lanes[each.name].known, worker_sizes=sizes)
+                for each in downstreams
+            }
         self._read_at = clock.monotonic()
 
-    def _counted(self, view: LaneView) -> tuple[datetime, int]:
-        """Until when what was submitted is known to wait or to be under way, and how many had been released then.
+    def _as_declared(self, name: str, lane: "_Lane") -> LaneView | None:
+        """A lane without a row."""
+        limits = self._declared.get(name)
+        if limits is None:
+            return None
+        now = lane.known.taken_at if lane.known else EPOCH
+        downstream = Downstream(
+            name=name,
+            limits=limits,
+            declared=limits,
+            changes={},
+            paused=False,
+            paused_until=None,
+            refusals=0,
+            failures=0,
+            released=0,
+            next_slot_at=now,
+            seen_at=now,
+        )
+        return LaneView(downstream=downstream, sample=lane.known)
 
-        An idle lane is not sampled again; what was submitted to it two seconds ago is certainly under way.
-        """
-        looks = self._looks.setdefault(view.downstream.name, [])
-        looks.append((view.downstream.seen_at, view.downstream.released))
-        while looks[0][0] < looks[-1][0] - _UNDER_WAY:
-            del looks[0]
-        sampled = (view.sample.taken_at, view.sample.released) if view.sample else looks[0]
-        return max(looks[0], sampled)
+    def _count_each(self, names: Sequence[str]) -> Sequence[None]:
+        for name in dict.fromkeys(names):
+            self._count(name)
+        return [None for _ in names]
+
+    def _count(self, name: str) -> None:
+        lane, view = self._lanes[name], self._views.get(name)
+        with self._notes:
+            known, newest = lane.to_count_from(), lane.submitted.newest
+        began = clock.monotonic()
+        count = self._store.samples.count(
+            name, known, settled_until=view.downstream.seen_at - SETTLED if view else EPOCH
+        )
+        with self._notes:
+            lane.counted(count, since=known, began=began, took=clock.monotonic() - began)
+            lane.submitted.forget_until(newest)
+            lane.forget_seen(EPOCH)
+            view = self._views.get(name)
+            if view:
+                downstream = replace(view.downstream, released=count.released, seen_at=count.taken_at)
+                self._views[name] = replace(view, downstream=downstream, sample=lane.known)
 
 
-class _Submitted:
-    """What was submitted to a lane since its last sample."""
+@dataclass
+class _Lane:
+    """What is known of one lane. `sample`: the steward's last; `known`: that, or our own count while it is young."""
 
-    def __init__(self) -> None:
-        self._jobs: list[tuple[datetime, str]] = []  # (created_at, client), rising
-        self.by_client: Counter[str] = Counter()
+    submitted: Submitted = field(default_factory=Submitted)
+    sample: Sample | None = None
+    known: Sample | None = None
+    all_seen_at: datetime = EPOCH
+    counted_at: float = float("-inf")
+    took: float = 0.0
+    due_at: float = float("-inf")
 
-    def add(self, created_at: datetime, client_id: str) -> None:
-        bisect.insort(self._jobs, (created_at, client_id))
-        self.by_client[client_id] += 1
+    def learn(self, sample: Sample | None) -> None:
+        """What the steward says now. Our own count is better, as long as it is young: it has missed nothing."""
+        self.sample = sample
+        if sample and self.known is not sample:
+            if self.known is None or (sample.taken_at > self.known.taken_at and clock.monotonic() >= self.due_at):
+                self.known = sample
+                self.submitted.forget_created_until(sample.taken_at)
+            else:
+                self.known = _with_figures_of(sample, self.known)
 
-    def before(self, instant: datetime) -> int:
-        return bisect.bisect_left(self._jobs, instant, key=_created_at)
+    def forget_seen(self, created_at: datetime) -> None:
+        """Of what was submitted, what the count saw while we did not know yet that it was recorded. `created_at`: of
+        the newest that matters."""
+        if self.known and self.submitted and created_at <= self.known.taken_at:
+            self.submitted.forget_seen({run_at for run_at, _ in self.known.marks})
 
-    def forget_until(self, instant: datetime) -> None:
-        """Those of that instant too."""
-        counted = bisect.bisect_right(self._jobs, instant, key=_created_at)
-        self.by_client -= Counter(client for _, client in self._jobs[:counted])
-        del self._jobs[:counted]
+    def to_count_from(self) -> Sample | None:
+        """The sample or count from which to count on; None: all that waits is to be counted."""
+        newest = max((each for each in (self.sample, self.known) if each), key=_taken_at, default=None)
+        if newest is None or newest.backlog + len(self.submitted) <= _FEW:
+            return None
+        origin = max(self.all_seen_at, self.sample.taken_at if self.sample else EPOCH)
+        return newest if newest.taken_at - origin < _ALL_ANEW else None
+
+    def counted(self, count: Sample, *, since: Sample | None, began: float, took: float) -> None:
+        """Our own count."""
+        self.known = _with_figures_of(self.sample, count) if self.sample else count
+        if since is None:
+            self.all_seen_at = count.taken_at
+        self.counted_at, self.took = began, took
+        self.due_at = began + min(max(_FRESH_SECONDS, _REST * took), _LONGEST_REST_SECONDS)
 
 
-def _created_at(job: tuple[datetime, str]) -> datetime:
-    return job[0]
+def _with_figures_of(sample: Sample, count: Sample) -> Sample:
+    return replace(count, held=sample.held, per_second=sample.per_second, held_mean=sample.held_mean)
+
+
+def _taken_at(sample: Sample) -> datetime:
+    return sample.taken_at

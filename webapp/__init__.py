@@ -164,7 +164,7 @@ def _gateway(settings: Settings, turns: Turns, bodies: "BodyReader", database: D
     database = database or Database(settings.database, pool_size=_CONNECTIONS, patience=_PATIENCE)
     registry = load_registry(settings)
     store = Store(database, retention=settings.retention)
-    lanes, bell, share = Lanes(store), bell_for(settings.bell), shares(settings)
+    lanes, bell, share = Lanes(store, registry.downstreams), bell_for(settings.bell), shares(settings)
     secrets = SecretStore(database, cache(lambda: load_keyring(settings)))
     admission = Admission(
         lanes=lanes, max_backlog=settings.max_backlog, disk=Disk(settings.data) if database.is_sqlite else None

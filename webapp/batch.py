@@ -27,7 +27,7 @@ from tidegate.typed_input import check, read
 from webapp import gateway, shapes
 from webapp.auth import caller
 from webapp.documents import absolute, job_document, json_answer
-from webapp.errors import count_refusal, refusal_document
+from webapp.errors import count_refusal, refusal_document, retry_after_seconds
 from webapp.limits import count
 from webapp.numbers import WHOLE
 from webapp.submit_headers import KEY_PATTERN
@@ -80,9 +80,17 @@ def _answer(answer: Job | Refusal) -> shapes.BatchAnswer:
     if isinstance(answer, Refusal):
         count_refusal(answer)
         problem = refusal_document(answer)
-        return {"status": problem["status"], "location": None, "job": None, "problem": problem}
-    document = job_document(answer, waiting=gateway().jobs.waiting(answer))
-    return {"status": 202, "location": absolute(job_path(answer)), "job": document, "problem": None}
+        later = retry_after_seconds(answer)
+        return {"status": problem["status"], "location": None, "job": None, "problem": problem, "retry_after": later}
+    own = gateway().jobs
+    waiting = own.waiting(answer)
+    return {
+        "status": 202,
+        "location": absolute(job_path(answer)),
+        "job": job_document(answer, waiting=waiting),
+        "problem": None,
+        "retry_after": None if answer.state.is_final else own.retry_after_seconds(answer, waiting),
+    }
 
 
 def _submit_all(submissions: Sequence[Submission]) -> Sequence[Job | Refusal]:

@@ -3,7 +3,6 @@
 import logging
 import math
 from collections.abc import Mapping
-from datetime import timedelta
 from typing import Any
 
 import orjson
@@ -116,17 +115,23 @@ def _refused(refusal: errors.Refusal) -> Response:
     match refusal:
         case errors.Unauthorized():
             response.headers["WWW-Authenticate"] = 'Bearer realm="tidegate"'
-        case (
-            errors.Unavailable() | errors.TooFast() | errors.ShareUsed() | errors.CannotFinishInTime() | errors.NoRoom()
-        ):
-            response.headers["Retry-After"] = seconds(refusal.retry_after)
         case _:
             pass
+    later = retry_after_seconds(refusal)
+    if later is not None:
+        response.headers["Retry-After"] = str(later)
     return response
 
 
-def seconds(duration: timedelta) -> str:
-    return str(max(1, math.ceil(duration.total_seconds())))
+def retry_after_seconds(refusal: errors.Refusal) -> int | None:
+    """Whole seconds after which the same may be taken; None: never."""
+    match refusal:
+        case (
+            errors.Unavailable() | errors.TooFast() | errors.ShareUsed() | errors.CannotFinishInTime() | errors.NoRoom()
+        ):
+            return max(1, math.ceil(refusal.retry_after.total_seconds()))
+        case _:
+            return None
 
 
 def _http_error(error: HTTPException) -> Response:

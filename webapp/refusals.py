@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING
 
 import orjson
 
-from tidegate.errors import NoRoom, Refusal, TooFast
+from tidegate.errors import Refusal
 from webapp import SECURITY_HEADERS
-from webapp.errors import REFUSALS, seconds
+from webapp.errors import REFUSALS, retry_after_seconds
 from webapp.job_answers import PROBLEM, problem_document
 
 if TYPE_CHECKING:
@@ -36,6 +36,7 @@ def refusal_answer(refusal: Refusal, environ: "WSGIEnvironment") -> RefusalAnswe
     document = problem_document(name, title, status, str(refusal), environ.get("PATH_INFO") or "/")
     body = orjson.dumps(document)
     headers = [*SECURITY_HEADERS.items(), ("Content-Type", PROBLEM), ("Content-Length", str(len(body)))]
-    if isinstance(refusal, TooFast | NoRoom):
-        headers.append(("Retry-After", seconds(refusal.retry_after)))
+    later = retry_after_seconds(refusal)
+    if later is not None:
+        headers.append(("Retry-After", str(later)))
     return RefusalAnswer(status=status, name=name, headers=headers, body=body)

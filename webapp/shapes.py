@@ -71,6 +71,8 @@ class BatchAnswer(TypedDict):
     location: Url | None
     job: Job | None
     problem: Problem | None
+    retry_after: Annotated[int, Field(ge=1)] | None
+    """As the header of a single answer: whole seconds until it is worth asking again; null: nothing more comes."""
 
 
 @exact

@@ -27,4 +27,4 @@ def test_what_was_submitted_since_the_sample_goes_before_only_while_it_waits(
 
     view = lanes.views(fresh=True)[LANE]
 
-    assert view.position_of(time_at(store), lanes.submitted_since_sample(LANE)) == position
+    assert view.position_of(time_at(store), lanes.submitted_since(LANE)) == position

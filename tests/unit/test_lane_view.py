@@ -13,7 +13,7 @@ LIMITS = Limits(name="lane", rates=("10/s",))
 NOW = EPOCH + timedelta(hours=1)
 
 
-def lane(sample: Sample, *, released: int = 0, released_before: int | None = None) -> LaneView:
+def lane(sample: Sample | None, *, released: int = 0) -> LaneView:
     downstream = Downstream(
         name="lane",
         limits=LIMITS,
@@ -27,7 +27,7 @@ def lane(sample: Sample, *, released: int = 0, released_before: int | None = Non
         next_slot_at=NOW,
         seen_at=NOW,
     )
-    return LaneView(downstream=downstream, sample=sample, released_before=released_before)
+    return LaneView(downstream=downstream, sample=sample)
 
 
 def empty(**more: Any) -> Sample:
@@ -45,12 +45,12 @@ def test_a_backlog_that_was_gone_before_its_marks_were_read_is_none() -> None:
 
 def test_what_was_submitted_and_released_since_is_not_waited_for() -> None:
     """Else a lane that keeps up would refuse a short job: it has no backlog and a speed measured on next to nothing."""
-    keeps_up = lane(empty(), released=1010, released_before=1000)
+    keeps_up = lane(empty(released=1000), released=1010)
     assert keeps_up.position_of(NOW, behind=10) == 0
     assert earliest_finish(keeps_up, NOW, 10) == NOW
 
 
 def test_a_burst_into_an_idle_lane_is_waited_for() -> None:
     """Whatever was released long before it."""
-    assert lane(empty(), released=1010, released_before=1000).position_of(NOW, behind=500) == 490
-    assert lane(empty(), released=1010).position_of(NOW, behind=500) == 500
+    assert lane(empty(released=1000), released=1010).position_of(NOW, behind=500) == 490
+    assert lane(None, released=1010).position_of(NOW, behind=500) == 500

@@ -8,6 +8,7 @@ from typing import Literal
 
 from sqlalchemy import ColumnElement, Connection, bindparam, case, delete, select, update
 
+from tidegate.clock import MICROSECOND
 from tidegate.counts import Counts
 from tidegate.database import Database
 from tidegate.database_time import database_now
@@ -24,6 +25,7 @@ from tidegate.store.moves import (
     ENDS,
     IN_TIME,
     IS_OPEN,
+    IS_WAITING,
     count_ends,
     ended,
     forget_attempts,
@@ -40,6 +42,8 @@ _BODY = Prepared(
     ),
     lambda row: StoredBody(**row),
 )
+# Job-Not-Before has whole seconds where it is an HTTP-date: so many jobs may be for one instant.
+_SAME_INSTANT = timedelta(seconds=1)
 
 
 class CallerStore:
@@ -57,6 +61,27 @@ class CallerStore:
         """The database's clock."""
         with self._database.reading() as connection:
             return connection.execute(select(database_now())).scalar_one()
+
+    def now_and_turn(self, downstream: str, not_before: datetime) -> tuple[datetime, datetime]:
+        """The database's clock, and when a job may run that must not run before this instant: behind those of its lane
+        that were submitted for the same one, a microsecond each, so that each has a place of its own in the order."""
+        with self._database.reading() as connection:
+            now, last = connection.execute(
+                select(
+                    database_now(),
+                    select(jobs.c.run_at)
+                    .where(
+                        jobs.c.downstream == downstream,
+                        IS_WAITING,
+                        jobs.c.run_at >= not_before,
+                        jobs.c.run_at < not_before + _SAME_INSTANT,
+                    )
+                    .order_by(jobs.c.run_at.desc())
+                    .limit(1)
+                    .scalar_subquery(),
+                )
+            ).one()
+        return now, not_before if last is None else last + MICROSECOND
 
     def keys(self, names: Iterable[tuple[str, str]]) -> dict[tuple[str, str], StoredKey]:
         """What these (client id, idempotency key) stand for, as far as they were used."""

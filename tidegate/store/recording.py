@@ -72,10 +72,9 @@ def _at_once() -> Any:
     asked |= {"content_type": bodies.c.content_type.type, "content": Text()}
     new = given_rows(asked)
     clock = select(NOW.label("now")).cte("clock")
-    in_order = clock.c.now + new.c.number
     instants = {
         "created_at": clock.c.now,
-        "run_at": func.coalesce(new.c.not_before, in_order),
+        "run_at": func.coalesce(new.c.not_before, clock.c.now) + new.c.number,
         "deadline": clock.c.now + new.c.timeout,
     }
     plain = {name: new.c[name] for name in _PLAIN}
@@ -185,7 +184,8 @@ def _all(_: Database, connection: Connection, new: Sequence[NewJob], now: dateti
 
 def _instants(job: NewJob, now: datetime, number: int) -> dict[str, datetime]:
     # A microsecond between jobs that are recorded together, so that each has a place of its own in the lane's order.
-    return {"created_at": now, "run_at": job.not_before or now + number * MICROSECOND, "deadline": now + job.timeout}
+    run_at = (job.not_before or now) + number * MICROSECOND
+    return {"created_at": now, "run_at": run_at, "deadline": now + job.timeout}
 
 
 def _values_of(job: NewJob) -> dict[str, Any]:

@@ -110,7 +110,7 @@ class Board:
             card_of(
                 view,
                 queues=sorted(queues[name]),
-                submitted=self._lanes.submitted_since_sample(name),
+                submitted=self._lanes.submitted_since(name),
                 client_id=client_id,
                 running=by_lane[name],
                 in_flight=shared.in_flight.get(name, 0),
