@@ -8,7 +8,7 @@ CANDIDATES := $(or $(PYTHON),python3.13 python3.12 python3.11 python3)
 SUITS := import ensurepip, sys, venv; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-stack lint format secrets metrics-key roll settings demo bench bench-pacing bench-backlog bench-waiting chaos requirements sbom clean bench-price
+.PHONY: help run test test-stack lint format secrets metrics-key roll settings demo bench bench-pacing bench-backlog bench-waiting bench-price bench-lanes chaos requirements sbom clean
 
 help: ## Shows this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' Makefile
@@ -62,6 +62,9 @@ bench-waiting: $(VENV)/.dev ## Measures what 1,000 held requests cost and how fa
 
 bench-price: $(VENV)/.dev ## Measures what a job costs beside another revision; ARGS="--beside HEAD~1"
 	@$(BIN)/python -m benchmarks.price $(ARGS)
+
+bench-lanes: $(VENV)/.dev ## Measures what many lanes, many stewards and long transactions cost; ARGS="--part held"
+	@$(BIN)/python -m benchmarks.lanes $(ARGS)
 
 chaos: $(VENV)/.dev ## Kills everything at random and counts what is lost; ARGS="--seed 1 --jobs 10000 --faults 100"
 	@$(BIN)/python -m benchmarks.chaos $(ARGS)
