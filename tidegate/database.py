@@ -6,24 +6,33 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from datetime import timedelta
 from typing import Any, TypeAlias, TypeVar
 
-from sqlalchemy import Connection, PoolProxiedConnection, event, select
+from sqlalchemy import Connection, PoolProxiedConnection, event
 from sqlalchemy.engine import make_url
-from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
-from tidegate.engines import EACH_ALONE, postgresql_engine, sqlite_engine
+from tidegate.engines import (
+    EACH_ALONE,
+    TAKES_LONG,
+    postgresql_engine,
+    sqlite_engine,
+    stopped_after,
+    takes_writes,
+)
 from tidegate.errors import DatabaseUnreachableError
 from tidegate.group_commit import GroupCommit
 from tidegate.patience import Breaker, Watchdog
 from tidegate.prepared import Asker, Prepared
 
-UNREACHABLE = (OperationalError, InterfaceError, PoolTimeoutError, DatabaseUnreachableError)
-"""What statements raise while the database can't be reached, is locked or full: another try may do."""
+UNREACHABLE = (DatabaseUnreachableError, PoolTimeoutError)
+"""What statements raise while the database can't be reached, is locked, full or read-only: another try may do. Which
+errors of a driver these are is said in `database_errors`."""
+
 
 T = TypeVar("T")
 Within: TypeAlias = Connection | PoolProxiedConnection
 """A connection with a transaction, which prepared statements can be a part of."""
 _BUSY_TIMEOUT = timedelta(seconds=10)
+_TRIES = 3
 
 
 class Database:
@@ -50,9 +59,10 @@ class Database:
         self.engine = (
             sqlite_engine(url, pool_size, busy_timeout.total_seconds())
             if self.is_sqlite
-            else postgresql_engine(url, pool_size)
+            else postgresql_engine(url, pool_size, patience)
         )
         self._single = self.engine.execution_options(**{EACH_ALONE: True})
+        self._long = self.engine.execution_options(**{TAKES_LONG: True, EACH_ALONE: self.is_sqlite})
         self._writer = threading.RLock() if self.is_sqlite else None
         self._group = GroupCommit(self.writing, self._writer) if self._writer else None
         impatient = patience is not None and not self.is_sqlite
@@ -83,7 +93,7 @@ class Database:
             pooled = within.connection if isinstance(within, Connection) else within
             return self._asker.ask_on(pooled, prepared, values)
         with self._guarded():
-            return self._asker.ask(prepared, values)
+            return _repeated(lambda: self._asker.ask(prepared, values))
 
     def tell(self, prepared: Prepared[T], values: Mapping[str, Any]) -> T | None:
         """As `ask`, of a statement that writes. On SQLite it waits for the write lock in its turn."""
@@ -130,22 +140,55 @@ class Database:
     def write_together(self, write: Callable[[Connection], T]) -> T:
         """Runs `write` in a transaction: what it returns is committed then, what it raises undoes what it did.
 
-        On SQLite threads that meet share the transaction, and `write` may be called again when another of them failed.
+        `write` may be called again: on SQLite, where threads that meet share the transaction, when another of them
+        failed; on PostgreSQL when it was in the way of another transaction.
         """
         if self._group:
             return self._group.run(write)
-        with self.writing() as connection:
-            return write(connection)
+
+        def run() -> T:
+            with self.writing() as connection:
+                return write(connection)
+
+        return _repeated(run)
+
+    def check_writable(self) -> None:
+        """Raises DatabaseUnreachableError when it takes no writes; nothing is written.
+
+        A server that became read-only goes on answering on connections that are open: they are dropped, for behind its
+        name there may be another by now.
+        """
+        with self._guarded(), self._single.connect() as connection, self._watched(_driver(connection)):
+            if not takes_writes(connection):
+                connection.invalidate()
+                self.engine.dispose()
+                raise DatabaseUnreachableError("the database is read-only")
+
+    @contextmanager
+    def long_reading(self, limit: timedelta) -> Iterator[Connection]:
+        """As `reading`, for a question that may take long: a list, a sample, a count. It has a time limit of its own,
+        at which the database stops it and DatabaseTooSlowError is raised; that says nothing of other questions."""
+        with self._guarded(), self._long.connect() as connection:
+            driver = _driver(connection)
+            with self._watched(driver, limit), stopped_after(connection, limit):
+                yield connection
 
     def _guarded(self) -> AbstractContextManager[None]:
         return self._breaker.guarding() if self._breaker else nullcontext()
 
-    def _watched(self, driver: object) -> AbstractContextManager[None]:
-        return self._watchdog.watching(driver) if self._watchdog else nullcontext()
+    def _watched(self, driver: object, more: timedelta = timedelta(0)) -> AbstractContextManager[None]:
+        return self._watchdog.watching(driver, more.total_seconds()) if self._watchdog else nullcontext()
 
     def _probe(self) -> None:
-        with self._single.connect() as connection, self._watched(_driver(connection)):
-            connection.execute(select(1))
+        """On a new connection of its own: those of the pool may all wait for something, or be lost."""
+        pool = self.engine.pool.recreate()
+        connection = pool.connect()
+        try:
+            with self._watched(connection.driver_connection):
+                connection.cursor().execute("SELECT 1")
+        finally:
+            connection.close()
+            pool.dispose()
 
     def close(self) -> None:
         """Closes every pooled connection."""
@@ -154,12 +197,32 @@ class Database:
         self.engine.dispose()
 
 
+@contextmanager
+def after_a_write() -> Iterator[None]:
+    """Within it a part of what was asked is done: when the database goes away then, nobody may say that nothing is."""
+    try:
+        yield
+    except UNREACHABLE as error:
+        raise DatabaseUnreachableError(str(error), may_be_done=True) from error
+
+
 def _driver(connection: Connection) -> object:
     return connection.connection.driver_connection
 
 
 def _is_lost_connection(error: Exception) -> bool:
-    """Whether the connection, and not the statement, failed."""
-    if isinstance(error, DBAPIError):
-        return error.connection_invalidated or error.statement is None
-    return isinstance(error, PoolTimeoutError)
+    """Whether a connection, and not what was asked, failed: only then may the whole database be out of reach."""
+    return isinstance(error, PoolTimeoutError) or (
+        isinstance(error, DatabaseUnreachableError) and error.connection_lost
+    )
+
+
+def _repeated(run: Callable[[], T]) -> T:
+    """What it returns; made again a few times while it is in the way of other transactions."""
+    for _ in range(_TRIES - 1):
+        try:
+            return run()
+        except DatabaseUnreachableError as error:
+            if not error.was_in_the_way:
+                raise
+    return run()

@@ -1,28 +1,34 @@
 """How each kind of database is connected to."""
 
 import sqlite3
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from datetime import timedelta
 
 import psycopg
 from sqlalchemy import Connection, Engine, ExceptionContext, create_engine, event
-from sqlalchemy.exc import OperationalError
 
 from tidegate import clock
+from tidegate.database_errors import is_read_only, translated
 from tidegate.errors import DatabaseUnreachableError
 
 EACH_ALONE = "tidegate_each_statement_alone"
 """Execution option of a connection on which no transaction is to be begun."""
 
+TAKES_LONG = "tidegate_takes_long"
+"""Execution option of a connection whose statements have a time limit of their own."""
+
 NOT_BY_INDEX = ("enable_seqscan", "enable_hashjoin", "enable_mergejoin", "jit")
 """Settings of PostgreSQL, off for us. All that we ask has an index to go by, and PostgreSQL does not know it: its
 statistics of a queue are of a time when other rows were there, and a plan that it keeps is of that time, too."""
-
-STOOD_STILL = "this process stood still and the database went on without it"
 
 _BUSY_LOOK_SECONDS = 0.001
 _CONNECT_TIMEOUT_SECONDS = 2
 _LONGEST_PAUSE_SECONDS = 5
 _FIRST_WITH_CLIENT_CHECKS = 140_000
+_DROP_SECONDS = 1.0
+_OF_PATIENCE = 0.9
+_STEPS_BETWEEN_LOOKS = 10_000
 
 
 def sqlite_engine(url: str, pool_size: int, busy_timeout_seconds: float) -> Engine:
@@ -48,6 +54,7 @@ def sqlite_engine(url: str, pool_size: int, busy_timeout_seconds: float) -> Engi
         if not connection.get_execution_options().get(EACH_ALONE):
             _begin(connection, busy_timeout_seconds)
 
+    event.listen(engine, "handle_error", _translated)
     return engine
 
 
@@ -68,7 +75,7 @@ def _begin(connection: Connection, timeout_seconds: float) -> None:
                 driver.execute("BEGIN IMMEDIATE")
             except sqlite3.OperationalError as error:
                 if error.sqlite_errorcode != sqlite3.SQLITE_BUSY or clock.monotonic() >= until:
-                    raise OperationalError("BEGIN IMMEDIATE", None, error) from error
+                    raise (translated(error, sql="BEGIN IMMEDIATE") or error) from error
             else:
                 return
             clock.sleep(_BUSY_LOOK_SECONDS)
@@ -76,16 +83,75 @@ def _begin(connection: Connection, timeout_seconds: float) -> None:
         driver.execute(f"PRAGMA busy_timeout = {int(1000 * timeout_seconds)}")
 
 
-def stood_still(error: BaseException) -> bool:
-    """Whether PostgreSQL ended a transaction that said nothing for too long. The driver counts that as an internal
-    error; it is a connection that was lost, and another try may do."""
-    return isinstance(error, psycopg.errors.IdleInTransactionSessionTimeout)
+class ReadOnly:
+    """When the pooled connections of a read-only server are to be dropped: they are alive, but behind the one name
+    there may be another server by now. Once a second at the most, or each refused write would cost a connection."""
+
+    def __init__(self) -> None:
+        self._dropped_at = float("-inf")
+
+    def drops(self, error: BaseException) -> bool:
+        """Whether this error is the one to drop them for."""
+        now = clock.monotonic()
+        if not is_read_only(error) or now - self._dropped_at < _DROP_SECONDS:
+            return False
+        self._dropped_at = now
+        return True
 
 
-def postgresql_engine(url: str, pool_size: int) -> Engine:
-    """No connection stays silent for ever, and none holds a lock while it stands still."""
+@contextmanager
+def stopped_after(connection: Connection, limit: timedelta) -> Iterator[None]:
+    """What is asked within it has so much time for each statement, and then the database stops it; on SQLite for all of
+    it. On PostgreSQL it is a transaction of its own: the limit ends with it, whoever has the session next."""
+    driver = connection.connection.driver_connection
+    if isinstance(driver, sqlite3.Connection):
+        until = clock.monotonic() + limit.total_seconds()
+        driver.set_progress_handler(lambda: clock.monotonic() >= until, _STEPS_BETWEEN_LOOKS)
+        try:
+            yield
+        finally:
+            driver.set_progress_handler(None, 0)
+    else:
+        with connection.begin():
+            connection.exec_driver_sql(f"SET LOCAL statement_timeout = {_milliseconds(limit)}")
+            yield
+
+
+def takes_writes(connection: Connection) -> bool:
+    """Whether the database takes writes, as far as it can be known without one."""
+    driver = connection.connection.driver_connection
+    if not isinstance(driver, sqlite3.Connection):
+        # "on" for a standby, too.
+        return bool(connection.exec_driver_sql("SELECT current_setting('transaction_read_only') = 'off'").scalar_one())
+    (patience,) = driver.execute("PRAGMA busy_timeout").fetchone()
+    driver.execute("PRAGMA busy_timeout = 0")
+    try:
+        driver.execute("BEGIN IMMEDIATE")
+        try:
+            driver.execute("PRAGMA user_version = 0")  # to begin is nothing: a file that is read-only is begun to read
+        finally:
+            driver.execute("ROLLBACK")
+    except sqlite3.OperationalError as error:
+        return error.sqlite_errorcode == sqlite3.SQLITE_BUSY  # somebody writes at this moment
+    finally:
+        driver.execute(f"PRAGMA busy_timeout = {patience}")
+    return True
+
+
+def _milliseconds(duration: timedelta) -> int:
+    return duration // timedelta(milliseconds=1)
+
+
+def postgresql_engine(url: str, pool_size: int, patience: timedelta | None = None) -> Engine:
+    """No connection stays silent for ever, and none holds a lock while it stands still.
+
+    `patience`: how long its user waits for an answer. A little before that the server stops a statement by itself: then
+    it is known that it was not done, and nobody waits for a lock in whose name nobody waits any more.
+    """
     # A process that stands still in the middle of a transaction must not hold its lane or job for long.
-    pause = f"idle_in_transaction_session_timeout={_LONGEST_PAUSE_SECONDS}s"
+    times = [f"idle_in_transaction_session_timeout={_LONGEST_PAUSE_SECONDS}s"]
+    if patience:
+        times.append(f"statement_timeout={_milliseconds(patience * _OF_PATIENCE)}")
     engine = create_engine(
         url,
         pool_size=pool_size,
@@ -99,7 +165,7 @@ def postgresql_engine(url: str, pool_size: int) -> Engine:
             "application_name": "tidegate",
             # The driver begins no transaction by itself: a statement that stands alone is one round trip.
             "autocommit": True,
-            "options": " ".join(f"-c {setting}" for setting in (pause, *(f"{name}=off" for name in NOT_BY_INDEX))),
+            "options": " ".join(f"-c {setting}" for setting in (*times, *(f"{name}=off" for name in NOT_BY_INDEX))),
             # A server whose machine is gone never says so: without these its callers would wait a quarter of an hour.
             "keepalives_idle": 10,
             "keepalives_interval": 5,
@@ -120,10 +186,25 @@ def postgresql_engine(url: str, pool_size: int) -> Engine:
         if not connection.get_execution_options().get(EACH_ALONE):
             connection.exec_driver_sql("BEGIN")
 
+    read_only = ReadOnly()
+
     @event.listens_for(engine, "handle_error")
-    def translate(context: ExceptionContext) -> None:
-        if stood_still(context.original_exception):
-            context.is_disconnect = True
-            raise DatabaseUnreachableError(STOOD_STILL)
+    def translate(context: ExceptionContext) -> BaseException | None:
+        error = _translated(context)
+        if isinstance(error, DatabaseUnreachableError):
+            context.is_disconnect = error.connection_lost or read_only.drops(context.original_exception)
+        return error
 
     return engine
+
+
+def _translated(context: ExceptionContext) -> BaseException | None:
+    options = context.connection.get_execution_options() if context.connection else {}
+    # Without a statement it was the COMMIT; without a connection there was nothing to send.
+    sql = None if context.connection is None else context.statement or "COMMIT"
+    return translated(
+        context.original_exception,
+        sql=sql,
+        commits=context.statement is None or bool(options.get(EACH_ALONE)),
+        takes_long=bool(options.get(TAKES_LONG)),
+    )

@@ -32,8 +32,10 @@
     │   │   └── Overloaded        as many requests are under way as may be
     │   ├── UnknownDownstream
     │   ├── CannotFinishInTime    the backlog ahead is longer than the job's timeout
+    │   ├── TooSlow               a list that takes the database too long
     │   └── Unavailable           the database can't be reached, or has no room
-    ├── DatabaseUnreachableError  the database did not answer a moment ago; raised without asking it again
+    ├── DatabaseUnreachableError  the database can't be reached, or can't do it just now; another try may do
+    ├── DatabaseTooSlowError      a list, sample or count took longer than it may; a narrower one may do
     └── OperationError            raised by an operation: the attempt failed, another may succeed
         └── PermanentError        raised by an operation: no further attempt will do better
 
@@ -212,16 +214,46 @@ class CannotFinishInTime(Refusal):
         self.earliest_finish = earliest_finish
 
 
+class TooSlow(Refusal):
+    """The database takes too long to answer this; a narrower filter may do."""
+
+    retry_after = timedelta(seconds=30)
+
+
 class Unavailable(Refusal):
     """The database can't take the request now; `retry_after` says when to try again."""
 
-    def __init__(self, message: str, retry_after: timedelta = timedelta(seconds=5)) -> None:
+    retry_after = timedelta(seconds=5)
+
+    def __init__(self, message: str, retry_after: timedelta = retry_after) -> None:
         super().__init__(message)
         self.retry_after = retry_after
 
 
 class DatabaseUnreachableError(TidegateError):
-    """The database did not answer a moment ago; raised without asking it again."""
+    """The database can't be reached, or is read-only, full, shutting down: another try may do.
+
+    `connection_lost`: the connection is of no more use, or there was none. `may_be_done`: what was asked may have been
+    done all the same, for its answer was lost; else it was not. `was_in_the_way`: of another transaction; the same may
+    do at once.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        connection_lost: bool = False,
+        may_be_done: bool = False,
+        was_in_the_way: bool = False,
+    ) -> None:
+        super().__init__(message)
+        self.connection_lost = connection_lost
+        self.may_be_done = may_be_done
+        self.was_in_the_way = was_in_the_way
+
+
+class DatabaseTooSlowError(TidegateError):
+    """A question with a time limit of its own took longer. The database answers others; a narrower question may do."""
 
 
 class OperationError(TidegateError):

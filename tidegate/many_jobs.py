@@ -2,8 +2,10 @@
 
 from collections import Counter
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 
+from tidegate.database import after_a_write
 from tidegate.errors import Refusal
 from tidegate.job import Job
 from tidegate.jobs import Jobs
@@ -25,7 +27,8 @@ def cancel_each(jobs: Jobs, found: Sequence[Job]) -> Outcome:
     refusals: Counter[type[Refusal]] = Counter()
     for job in found:
         try:
-            after = jobs.cancel(job.id, client_id=None)
+            with after_a_write() if done or asked else nullcontext():
+                after = jobs.cancel(job.id, client_id=None)
         except Refusal as refusal:  # it ended meanwhile, or was erased
             refusals[type(refusal)] += 1
         else:
@@ -40,7 +43,8 @@ def retry_each(jobs: Jobs, found: Sequence[Job]) -> Outcome:
     refusals: Counter[type[Refusal]] = Counter()
     for job in found:
         try:
-            jobs.retry(job.id, client_id=None, idempotency_key=f"retry-of-{job.id}")
+            with after_a_write() if done else nullcontext():
+                jobs.retry(job.id, client_id=None, idempotency_key=f"retry-of-{job.id}")
         except Refusal as refusal:
             refusals[type(refusal)] += 1
         else:

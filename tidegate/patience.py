@@ -18,6 +18,20 @@ _LOOK_SECONDS = 0.1
 _PROBE_SECONDS = 0.5
 
 
+class _Watched:
+    """A connection, and when its statement will have taken too long."""
+
+    __slots__ = ("driver", "due", "seconds")
+
+    def __init__(self, driver: psycopg.Connection, seconds: float) -> None:
+        self.driver = driver
+        self.seconds = seconds
+        self.touch()
+
+    def touch(self) -> None:
+        self.due = clock.monotonic() + self.seconds
+
+
 class Watchdog:
     """Cuts connections that have been at one thing for too long.
 
@@ -27,19 +41,19 @@ class Watchdog:
 
     def __init__(self, seconds: float) -> None:
         self._seconds = seconds
-        self._watched: dict[int, tuple[float, psycopg.Connection]] = {}
+        self._watched: dict[int, _Watched] = {}
         self._lock = threading.Lock()
         self._is_wanted = threading.Event()
         self._thread: threading.Thread | None = None
 
     @contextmanager
-    def watching(self, driver: object) -> Iterator[None]:
-        """Within it the driver's connection is cut when one statement takes too long; that then raises
-        OperationalError."""
+    def watching(self, driver: object, more_seconds: float = 0.0) -> Iterator[None]:
+        """Within it the driver's connection is cut when one statement takes too long, or so much longer; that then
+        raises OperationalError."""
         if not isinstance(driver, psycopg.Connection):
             raise TypeError(f"only psycopg connections can be watched, not {type(driver).__name__}")
         with self._lock:
-            self._watched[id(driver)] = clock.monotonic() + self._seconds, driver
+            self._watched[id(driver)] = _Watched(driver, self._seconds + more_seconds)
             if not self._is_wanted.is_set():
                 self._is_wanted.set()
             if self._thread is None or not self._thread.is_alive():
@@ -54,8 +68,9 @@ class Watchdog:
     def touch(self, driver: object) -> None:
         """The connection begins something new: it has its whole time again. Nothing for one that is not watched."""
         with self._lock:
-            if id(driver) in self._watched and isinstance(driver, psycopg.Connection):
-                self._watched[id(driver)] = clock.monotonic() + self._seconds, driver
+            watched = self._watched.get(id(driver))
+            if watched:
+                watched.touch()
 
     def _look(self) -> None:
         while True:
@@ -65,21 +80,26 @@ class Watchdog:
             with self._lock:
                 if not self._watched:
                     self._is_wanted.clear()
-                for key, (due, driver) in list(self._watched.items()):
-                    if now >= due:
+                for key, watched in list(self._watched.items()):
+                    if now >= watched.due:
                         del self._watched[key]
-                        _cut(driver)
+                        _cut(watched.driver)
 
 
 class Breaker:
-    """After a failure refuses at once, until a probe of its own thread finds the database back."""
+    """After a failure asks whether the database can still be reached; refuses at once while it can't.
 
-    def __init__(self, probe: Callable[[], None], is_unreachable: Callable[[Exception], bool]) -> None:
+    One statement that took too long, or one connection that was ended, says nothing about the others: a probe on a
+    connection of its own decides, and only when it fails, or has no answer soon, everybody is refused.
+    """
+
+    def __init__(self, probe: Callable[[], None], is_suspicious: Callable[[Exception], bool]) -> None:
         self._probe = probe
-        self._is_unreachable = is_unreachable
+        self._is_suspicious = is_suspicious
         self._is_open = False
         self._closed = threading.Event()
         self._prober: threading.Thread | None = None
+        self._answered: threading.Event | None = None
         self._lock = threading.Lock()
 
     @contextmanager
@@ -90,18 +110,31 @@ class Breaker:
         try:
             yield
         except Exception as error:
-            if self._is_unreachable(error):
-                self._open(error)
+            if self._is_suspicious(error):
+                self._suspect(error)
             raise
 
-    def _open(self, error: Exception) -> None:
+    def _suspect(self, error: Exception) -> None:
+        """Returns when it is known whether the database can be reached, or has been asked for long enough."""
         with self._lock:
             if self._is_open:
                 return
+            if self._answered is None:
+                self._answered = threading.Event()
+                self._prober = threading.Thread(
+                    target=self._look, args=(self._answered,), name="database-probe", daemon=True
+                )
+                self._prober.start()
+            answered = self._answered
+        if not answered.wait(_PROBE_SECONDS):
+            self._open(answered, error)
+
+    def _open(self, answered: threading.Event, error: Exception) -> None:
+        with self._lock:
+            if self._is_open or answered is not self._answered:
+                return
             self._is_open = True
         log.warning("the database can't be reached, refusing until it is back: %s", error)
-        self._prober = threading.Thread(target=self._wait, name="database-probe", daemon=True)
-        self._prober.start()
 
     def close(self) -> None:
         """Ends the probing."""
@@ -109,16 +142,22 @@ class Breaker:
         if self._prober is not None:
             self._prober.join()
 
-    def _wait(self) -> None:
-        while not self._closed.wait(_PROBE_SECONDS):
+    def _look(self, answered: threading.Event) -> None:
+        """Probes until the database answers; each failure opens."""
+        while not self._closed.is_set():
             try:
                 self._probe()
             except Exception as error:  # noqa: BLE001 - whatever it is, the database is not back
-                log.debug("the database is still away: %s", error)
+                self._open(answered, error)
+                answered.set()
+                self._closed.wait(_PROBE_SECONDS)
             else:
-                self._is_open = False
-                log.info("the database is back")
-                return
+                break
+        with self._lock:
+            was_open, self._is_open, self._answered = self._is_open, False, None
+        answered.set()
+        if was_open:
+            log.info("the database is back")
 
 
 def _cut(driver: psycopg.Connection) -> None:

@@ -14,7 +14,8 @@ from sqlalchemy.engine.interfaces import DBAPICursor
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.sql.compiler import SQLCompiler
 
-from tidegate.engines import STOOD_STILL, stood_still
+from tidegate.database_errors import translated
+from tidegate.engines import ReadOnly
 from tidegate.errors import DatabaseUnreachableError
 
 T = TypeVar("T")
@@ -53,11 +54,13 @@ class Asker:
         self._watching = watching
         self._driver_error: type[Exception] = engine.dialect.loaded_dbapi.Error
         self._compiled: dict[Prepared[Any], _Compiled[Any]] = {}
+        self._read_only = ReadOnly()
 
     def ask(self, prepared: Prepared[T], values: Mapping[str, Any]) -> list[T]:
-        """The rows as they are to be read. Raises what SQLAlchemy would raise."""
+        """The rows as they are to be read; committed. Raises what SQLAlchemy would raise."""
+        compiled = self._of(prepared)
         with self._connection() as pooled:
-            return self.ask_on(pooled, prepared, values)
+            return self._execute(pooled, compiled.sql, compiled.values(values), compiled.answers, commits=True)
 
     @contextmanager
     def transaction(self) -> Iterator[PoolProxiedConnection]:
@@ -69,11 +72,11 @@ class Asker:
             except BaseException:
                 self._end_badly(pooled)
                 raise
-            self._execute(pooled, "COMMIT", None, _nothing)
+            self._execute(pooled, "COMMIT", None, _nothing, commits=True)
 
     def ask_on(self, pooled: PoolProxiedConnection, prepared: Prepared[T], values: Mapping[str, Any]) -> list[T]:
-        """As `ask`, on a connection that is held already."""
-        compiled: _Compiled[T] = self._compiled.get(prepared) or self._compile(prepared)
+        """As `ask`, within a transaction on a connection that is held already."""
+        compiled = self._of(prepared)
         return self._execute(pooled, compiled.sql, compiled.values(values), compiled.answers)
 
     @contextmanager
@@ -81,20 +84,28 @@ class Asker:
         try:
             pooled = self._engine.raw_connection()
         except self._driver_error as error:
-            raise self._translated(error, None, is_lost=False) from error
+            raise translated(error) or self._wrapped(error, None, is_lost=False) from error
         try:
             with self._watching(pooled.driver_connection):
                 yield pooled
         finally:
             pooled.close()
 
-    def _execute(self, pooled: PoolProxiedConnection, sql: str, values: Any, read: Callable[[DBAPICursor], R]) -> R:
+    def _execute(
+        self,
+        pooled: PoolProxiedConnection,
+        sql: str,
+        values: Any,
+        read: Callable[[DBAPICursor], R],
+        *,
+        commits: bool = False,
+    ) -> R:
         cursor = pooled.cursor()
         try:
             cursor.execute(sql, values)
             return read(cursor)
         except self._driver_error as error:
-            raise self._failed(pooled, error, sql) from error
+            raise self._failed(pooled, error, sql, commits=commits) from error
         finally:
             cursor.close()
 
@@ -106,16 +117,15 @@ class Asker:
         except self._driver_error as error:
             pooled.invalidate(error)
 
-    def _failed(self, pooled: PoolProxiedConnection, error: Exception, sql: str) -> BaseException:
-        is_lost = self._engine.dialect.is_disconnect(error, pooled.dbapi_connection, None)  # type: ignore[arg-type] # it is one
-        if is_lost:
+    def _failed(self, pooled: PoolProxiedConnection, error: Exception, sql: str, *, commits: bool) -> BaseException:
+        known = translated(error, sql=sql, commits=commits)
+        is_lost = isinstance(known, DatabaseUnreachableError) and known.connection_lost
+        if is_lost or self._read_only.drops(error):
             pooled.invalidate(error)
             self._engine.dispose()  # the others in the pool are of the same server, and lost as well
-        return self._translated(error, sql, is_lost=is_lost)
+        return known or self._wrapped(error, sql, is_lost=is_lost)
 
-    def _translated(self, error: Exception, sql: str | None, *, is_lost: bool) -> BaseException:
-        if stood_still(error):
-            return DatabaseUnreachableError(STOOD_STILL)
+    def _wrapped(self, error: Exception, sql: str | None, *, is_lost: bool) -> BaseException:
         return DBAPIError.instance(
             sql,
             None,
@@ -126,9 +136,10 @@ class Asker:
             dialect=self._engine.dialect,
         )
 
-    def _compile(self, prepared: Prepared[T]) -> "_Compiled[T]":
-        compiled = _Compiled(prepared, self._engine.dialect)
-        self._compiled[prepared] = compiled
+    def _of(self, prepared: Prepared[T]) -> "_Compiled[T]":
+        compiled: _Compiled[T] | None = self._compiled.get(prepared)
+        if compiled is None:
+            compiled = self._compiled[prepared] = _Compiled(prepared, self._engine.dialect)
         return compiled
 
 

@@ -116,10 +116,14 @@ class Runner:
             won = until_answered(claim.job_id, lambda: self._recorder.record(claim, outcome, _seconds_since(began)))
         except Exception:
             # Not one of UNREACHABLE: the database will never take this outcome as it is. Without another the job
-            # would run until its deadline, for its worker lives.
+            # would run until its deadline, for its worker lives; if even that is refused, it is not for what it says.
             log.exception("job %s: its outcome could not be stored", claim.job_id)
             outcome = Failed(code=ErrorCode.OPERATION_ERROR, message="the outcome could not be stored")
-            won = until_answered(claim.job_id, lambda: self._recorder.record(claim, outcome, _seconds_since(began)))
+            won = until_answered(
+                claim.job_id,
+                lambda: self._recorder.record(claim, outcome, _seconds_since(began)),
+                whatever_it_says=True,
+            )
         # Somebody waits for these; nobody for what follows.
         self._bell.changed(claim.job_id)
         if isinstance(outcome, Succeeded | Failed):

@@ -4,6 +4,8 @@ import logging
 from collections.abc import Callable
 from typing import TypeVar
 
+from sqlalchemy.exc import DatabaseError
+
 from tidegate import clock
 from tidegate.database import UNREACHABLE
 
@@ -13,12 +15,17 @@ Answer = TypeVar("Answer")
 _AGAIN_SECONDS = (0.1, 0.5, 1.0, 2.0)
 
 
-def until_answered(job_id: str, ask: Callable[[], Answer]) -> Answer:
-    """What the database answers, however long that takes."""
+def until_answered(job_id: str, ask: Callable[[], Answer], *, whatever_it_says: bool = False) -> Answer:
+    """What the database answers, however long that takes.
+
+    `whatever_it_says`: it is asked on also when it refuses for other reasons (a right that was taken away, a table that
+    is being restored). What is asked must be such that it can't be the question's fault.
+    """
+    passing = (*UNREACHABLE, DatabaseError) if whatever_it_says else UNREACHABLE
     waits = iter(_AGAIN_SECONDS)
     while True:
         try:
             return ask()
-        except UNREACHABLE as error:
+        except passing as error:
             log.warning("job %s: the database can't be reached, trying on: %s", job_id, error)
             clock.sleep(next(waits, _AGAIN_SECONDS[-1]))

@@ -6,6 +6,7 @@ from uuid import UUID
 from flask import Blueprint, Response, request
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, TypeAdapter
 
+from tidegate.database import after_a_write
 from tidegate.delivery import Delivery, DeliveryState
 from tidegate.errors import DeliveryNotDue, UnknownDelivery, UnsupportedBody
 from tidegate.instants import instant
@@ -85,7 +86,8 @@ def send(job_id: UUID) -> Response:
     if _delivery(job_id).state is DeliveryState.WAITING:
         raise DeliveryNotDue("the job has not ended; its webhook is sent when it does")
     gateway().store.deliveries.send_one_again(str(job_id))
-    return _private(json_answer(_document(_delivery(job_id)), 202))
+    with after_a_write():
+        return _private(json_answer(_document(_delivery(job_id)), 202))
 
 
 @routes.post("/send")

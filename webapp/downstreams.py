@@ -14,6 +14,7 @@ from pydantic import (
     WrapValidator,
 )
 
+from tidegate.database import after_a_write
 from tidegate.errors import UnknownDownstream, UnsupportedBody
 from tidegate.forecast import LaneView
 from tidegate.instants import instant
@@ -103,7 +104,8 @@ def change(name: str) -> Response:
     if request.mimetype not in _MERGE_PATCH:
         raise UnsupportedBody(f"send a JSON merge patch as {' or '.join(sorted(_MERGE_PATCH))}")
     apply(name, read_change(whole_body()))
-    return _answer(name)
+    with after_a_write():
+        return _answer(name)
 
 
 def read_change(content: bytes) -> Change:

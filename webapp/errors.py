@@ -3,6 +3,7 @@
 import logging
 import math
 from collections.abc import Mapping
+from datetime import timedelta
 from typing import Any
 
 import orjson
@@ -18,6 +19,8 @@ from webapp.job_answers import PROBLEM, problem_document
 from webapp.shapes import Fault, Problem
 
 log = logging.getLogger(__name__)
+
+_SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
 
 REFUSALS: dict[type[errors.Refusal], tuple[int, str, str]] = {
     errors.UnknownOperation: (404, "unknown-operation", "There is no such operation"),
@@ -49,9 +52,11 @@ REFUSALS: dict[type[errors.Refusal], tuple[int, str, str]] = {
     errors.CannotFinishInTime: (503, "cannot-finish-in-time", "The job could not be done before its deadline"),
     errors.NoRoom: (503, "no-room", "No more requests are held open just now"),
     errors.Overloaded: (503, "overloaded", "Too many requests are under way"),
+    errors.TooSlow: (503, "too-slow", "The question takes too long"),
     errors.Unavailable: (503, "unavailable", "Nothing can be recorded just now"),
 }
 """Every refusal with its status, the end of its type URI, and its title. README documents each."""
+OUTCOME_UNKNOWN = ("outcome-unknown", "It is not known whether it was done")
 INTERNAL_ERROR = ("internal-error", "Something went wrong here")
 
 
@@ -73,6 +78,7 @@ def register(app: Flask) -> None:
     app.register_error_handler(413, _too_large)
     for kind in UNREACHABLE:
         app.register_error_handler(kind, _unreachable)
+    app.register_error_handler(errors.DatabaseTooSlowError, _too_slow)
     app.register_error_handler(Exception, _unexpected)
 
 
@@ -127,11 +133,20 @@ def retry_after_seconds(refusal: errors.Refusal) -> int | None:
     """Whole seconds after which the same may be taken; None: never."""
     match refusal:
         case (
-            errors.Unavailable() | errors.TooFast() | errors.ShareUsed() | errors.CannotFinishInTime() | errors.NoRoom()
+            errors.Unavailable()
+            | errors.TooFast()
+            | errors.ShareUsed()
+            | errors.CannotFinishInTime()
+            | errors.NoRoom()
+            | errors.TooSlow()
         ):
-            return max(1, math.ceil(refusal.retry_after.total_seconds()))
+            return _seconds(refusal.retry_after)
         case _:
             return None
+
+
+def _seconds(duration: timedelta) -> int:
+    return max(1, math.ceil(duration.total_seconds()))
 
 
 def _http_error(error: HTTPException) -> Response:
@@ -152,7 +167,32 @@ def _too_large(_error: HTTPException) -> Response:
 
 def _unreachable(error: Exception) -> Response:
     log.warning("%s %s: the database can't be reached: %s", request.method, request.path, error)
-    return _refused(errors.Unavailable("the database does not answer; nothing was recorded, try again"))
+    if request.method in _SAFE:
+        return _refused(errors.Unavailable("the database does not answer; try again"))
+    if not may_be_done(error):
+        return _refused(errors.Unavailable("the database can't take it just now; nothing was recorded, try again"))
+    _count(OUTCOME_UNKNOWN[0])
+    retry_after = str(_seconds(errors.Unavailable.retry_after))
+    return problem(*OUTCOME_UNKNOWN, 503, _how_to_find_out(), Retry_After=retry_after)
+
+
+def may_be_done(error: Exception) -> bool:
+    """Whether what was asked may be recorded although the database did not say so."""
+    return isinstance(error, errors.DatabaseUnreachableError) and error.may_be_done
+
+
+def _how_to_find_out() -> str:
+    lost = "the database went away before it answered: this may have been recorded, or not"
+    if request.method == "POST" and "Idempotency-Key" in request.headers:
+        return f"{lost}; repeat it under the same Idempotency-Key, which makes no second job"
+    if request.method == "POST" and not request.path.endswith("/cancel"):
+        return f"{lost}; look before you repeat it; under an Idempotency-Key a repeat makes no second job"
+    return f"{lost}; repeat it, which does no harm"
+
+
+def _too_slow(error: Exception) -> Response:
+    log.warning("%s %s: %s", request.method, request.path, error)
+    return _refused(errors.TooSlow("the database took too long to find this; ask for less, by a narrower filter"))
 
 
 def _unexpected(error: Exception) -> Response:

@@ -19,7 +19,9 @@ def live() -> Response:
 
 @routes.get("/ready")
 def ready() -> Response:
-    """200 when jobs can be accepted, 503 when not (the database). Says so when they are not dispatched."""
+    """200 when jobs can be accepted, 503 when not: the database does not answer, or takes no writes. Says so when they
+    are not dispatched."""
+    gateway().store.database.check_writable()
     workers = gateway().store.presence.sizes()
     broker = is_reachable(gateway().settings.broker_url)
     dispatching = broker is not False and bool(workers.keys() & set(Queue))

@@ -2,6 +2,7 @@
 
     TidegateError
     ├── Refused            the gateway did not take the request; nothing was recorded
+    │   └── OutcomeUnknown     or so it seems: it can't say whether it was done, however often it was tried
     ├── SomeRefused        of many jobs some were taken and some were not
     ├── NotDone            the time to wait is over and the job still goes on; also a TimeoutError
     ├── ConnectionFailed   the gateway could not be reached, however often it was tried; also a ConnectionError
@@ -69,6 +70,15 @@ class Refused(TidegateError):  # noqa: N818 - a refusal is an answer, and the gl
 
 PASSING = frozenset({408, 425, 429, 500, 502, 503, 504})
 """Statuses, said by the gateway or a proxy about a request and not about a job, that another try may not get."""
+
+
+class OutcomeUnknown(Refused):
+    """The gateway's database went away in the middle: what was asked may have been done, or may not.
+
+    The same again under the same idempotency key does no harm, and was tried for as long as the client is patient.
+    """
+
+    KIND = "outcome-unknown"
 
 
 class SomeRefused(TidegateError):  # noqa: N818 - as above

@@ -9,7 +9,7 @@ from typing import Any
 import httpx2
 
 from tidegate_client import clock
-from tidegate_client.errors import TYPE_PREFIX, ConnectionFailed, Refused, UnexpectedAnswer
+from tidegate_client.errors import TYPE_PREFIX, ConnectionFailed, OutcomeUnknown, Refused, UnexpectedAnswer
 
 VERSION = "0.1.0"
 PROBLEM = "application/problem+json"
@@ -117,7 +117,8 @@ def failure_of(response: httpx2.Response) -> Refused | UnexpectedAnswer:
     """What an answer of 300 and above means: the gateway's own problem document, or somebody else's words."""
     problem = problem_of(response)
     if problem is not None:
-        return Refused(problem, retry_after(response))
+        kind = OutcomeUnknown if problem["type"] == TYPE_PREFIX + OutcomeUnknown.KIND else Refused
+        return kind(problem, retry_after(response))
     target = response.headers.get("Location")
     words = f"a redirect to {target}" if target else " ".join(response.text[:200].split())
     return UnexpectedAnswer(str(response.url), response.status_code, words)

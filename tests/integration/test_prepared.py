@@ -85,7 +85,7 @@ def test_a_server_that_was_restarted_is_found_again_after_one_failure(postgresql
     with pytest.raises(UNREACHABLE) as raised:
         database.ask(JOB, {"the_job": job_id})
     other.close()
-    assert getattr(raised.value, "connection_invalidated", False)
+    assert getattr(raised.value, "connection_lost", False)
     for _ in range(5):
         assert database.ask(JOB, {"the_job": job_id})
     database.close()

@@ -11,7 +11,6 @@ from typing import Any
 import pytest
 from pydantic import JsonValue
 from sqlalchemy import make_url, text
-from sqlalchemy.exc import OperationalError
 
 from tests.support.jobs import (
     LANE,
@@ -27,6 +26,7 @@ from tests.support.proxy import Proxy
 from tests.support.waiting import wait_until
 from tidegate.bell import SilentBell
 from tidegate.database import Database
+from tidegate.errors import DatabaseUnreachableError
 from tidegate.handover import SilentHandover
 from tidegate.operations import Attempt, Registry
 from tidegate.prepared import Prepared
@@ -202,7 +202,7 @@ def test_a_claim_that_was_committed_unheard_is_handed_back(store: Store, monkeyp
         answer = ask_all(prepared, values, within=within)
         if armed and "worker" in values.get(PARAMETER, ""):
             armed.clear()
-            raise OperationalError("", None, driver.OperationalError("the answer never came"))
+            raise DatabaseUnreachableError("the answer never came", connection_lost=True, may_be_done=True)
         return answer
 
     if store.database.is_sqlite:

@@ -12,8 +12,8 @@ from typing import Self
 
 class Proxy:
     """Forwards a loopback port to another one. `slow()` hands everything on late, `stall()` accepts and swallows,
-    `cut()` ends what is open, `refuse()` closes the door; `forward()` makes all of it good again, for new connections.
-    """
+    `swallow_answers()` hands on what is asked and not what is answered, `cut()` ends what is open, `refuse()` closes
+    the door; `forward()` makes all of it good again, for new connections."""
 
     def __init__(self, target_port: int) -> None:
         self._target_port = target_port
@@ -21,13 +21,14 @@ class Proxy:
         self.port: int = self._listener.getsockname()[1]
         self._stalled = False
         self._delay_seconds = 0.0
+        self._unanswered: bytes | None = None
         self._closed = False
         self._sockets: set[socket.socket] = set()
         self._serve()
 
     def forward(self) -> None:
         """Works as a wire; stalled connections go on where they were."""
-        self._stalled = False
+        self._stalled, self._unanswered = False, None
         self._delay_seconds = 0.0
         if self._listener.fileno() == -1:
             self._listener = _listen(self.port)
@@ -40,6 +41,10 @@ class Proxy:
     def stall(self) -> None:
         """Accepts connections and bytes, and hands nothing on."""
         self._stalled = True
+
+    def swallow_answers(self, of: bytes) -> None:
+        """Hands on what is asked, and no answer on a connection on which these bytes were asked since."""
+        self._unanswered = of
 
     def refuse(self) -> None:
         """Ends what is open and accepts nothing more."""
@@ -90,6 +95,7 @@ class Proxy:
                     self._sockets -= {near, far}
 
     def _pump(self, near: socket.socket, far: socket.socket) -> None:
+        is_one_way = False
         while not self._closed:
             readable, _, _ = select.select([near, far], [], [], 0.05)
             if self._stalled:
@@ -103,6 +109,10 @@ class Proxy:
                     data += each.recv(left)
                 if self._delay_seconds:
                     time.sleep(self._delay_seconds)
+                if each is near and self._unanswered:
+                    is_one_way = is_one_way or self._unanswered in data
+                if each is far and is_one_way:
+                    continue
                 (far if each is near else near).sendall(data)
 
 

@@ -26,6 +26,7 @@ from tidegate.store.moves import (
     IN_TIME,
     IS_OPEN,
     IS_WAITING,
+    JOB_COLUMNS,
     count_ends,
     ended,
     forget_attempts,
@@ -204,10 +205,11 @@ class CallerStore:
                 update(jobs)
                 .where(jobs.c.id == job_id, *_of_client(client_id), IS_OPEN, IN_TIME, ~jobs.c.cancel_requested)
                 .values(**values, version=jobs.c.version + 1, cancel_requested=True)
-                .returning(*ENDS)
+                .returning(*JOB_COLUMNS)
             ).all()
         count_ends(self.counts, moved)
-        return self.get(job_id, client_id)
+        # Not read again: a database that goes away in between would leave the caller with a failure of what was done.
+        return job_from(moved[0]) if moved else self.get(job_id, client_id)
 
     def _find(self, job_ids: Collection[str]) -> dict[str, JobWithResult]:
         ids = [*job_ids]

@@ -7,7 +7,7 @@ from werkzeug.exceptions import BadRequest, HTTPException, MethodNotAllowed, Not
 
 from tidegate.errors import Refusal
 from tidegate.states import State
-from webapp.errors import INTERNAL_ERROR, REFUSALS, http_error_name
+from webapp.errors import INTERNAL_ERROR, OUTCOME_UNKNOWN, REFUSALS, http_error_name
 from webapp.job_answers import HTTP_STATUS, PROBLEM_TYPE_PREFIX, TITLES
 
 
@@ -59,8 +59,14 @@ METHOD_NOT_ALLOWED = _of_flask(MethodNotAllowed, "The path has other methods; `A
 INTERNAL = ProblemType(
     status=500, name=INTERNAL_ERROR[0], title=INTERNAL_ERROR[1], meaning="A fault of the gateway, which is logged."
 )
+UNKNOWN = ProblemType(
+    status=503,
+    name=OUTCOME_UNKNOWN[0],
+    title=OUTCOME_UNKNOWN[1],
+    meaning="The database went away before it answered: repeat the request, a submit under its Idempotency-Key.",
+)
 
 PROBLEM_TYPES = sorted(
-    {*REFUSED.values(), *JOB_ENDS.values(), BAD_REQUEST, NOT_FOUND, METHOD_NOT_ALLOWED, INTERNAL},
+    {*REFUSED.values(), *JOB_ENDS.values(), BAD_REQUEST, NOT_FOUND, METHOD_NOT_ALLOWED, INTERNAL, UNKNOWN},
     key=lambda problem: (problem.status, problem.name),
 )

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from tidegate import errors
-from webapp.openapi.problem_types import BAD_REQUEST, NOT_FOUND, REFUSED, ProblemType
+from webapp.openapi.problem_types import BAD_REQUEST, NOT_FOUND, REFUSED, UNKNOWN, ProblemType
 from webapp.openapi.schemas import Node
 
 Tag = Literal["Jobs", "Operations", "Downstreams", "Many jobs", "Webhooks", "Health"]
@@ -36,6 +36,7 @@ class Route:
     needs: Literal["nothing", "client", "metrics", "operator"] = "client"
     counted: Literal["submits", "reads"] | None = None
     uses_database: bool = True
+    writes: bool = False
 
     def problems(self, *, is_safe: bool, has_keys: bool, has_limit: bool) -> set[ProblemType]:
         """Every type of problem that this route answers with, but a wrong method."""
@@ -53,6 +54,8 @@ class Route:
         if self.uses_database:
             refusals.add(errors.Unavailable)
         found = {REFUSED[refusal] for refusal in refusals}
+        if self.writes:
+            found.add(UNKNOWN)
         if self.body:
             found.add(BAD_REQUEST)
         if _IN_PATH & {*self.parameters}:

@@ -86,7 +86,7 @@ ROUTES: dict[str, Route] = {
         tag="Jobs",
         answers=_jobs_listed,
         parameters=("state", "operation", "limit", "cursor"),
-        refusals=(errors.InvalidQuery,),
+        refusals=(errors.InvalidQuery, errors.TooSlow),
         counted="reads",
     ),
     "jobs.read": Route(
@@ -114,6 +114,7 @@ ROUTES: dict[str, Route] = {
         counted="reads",
     ),
     "jobs.cancel": Route(
+        writes=True,
         id="cancelJob",
         tag="Jobs",
         answers=_cancelled,
@@ -121,6 +122,7 @@ ROUTES: dict[str, Route] = {
         refusals=(errors.UnknownJob, errors.JobAlreadyFinal),
     ),
     "jobs.retry": Route(
+        writes=True,
         id="retryJob",
         tag="Jobs",
         answers=answers.submitted,
@@ -136,6 +138,7 @@ ROUTES: dict[str, Route] = {
         counted="submits",
     ),
     "jobs.delete": Route(
+        writes=True,
         id="deleteJob",
         tag="Jobs",
         answers=lambda: {"204": {"description": "The job and its result are gone."}},
@@ -155,6 +158,7 @@ ROUTES: dict[str, Route] = {
         refusals=(errors.UnknownOperation,),
     ),
     "batch.submit": Route(
+        writes=True,
         id="submitBatch",
         tag="Many jobs",
         answers=lambda: {"202": answers.json("What became of each.", "BatchAnswers", links=_FIRST_OF_BATCH)},
@@ -164,19 +168,21 @@ ROUTES: dict[str, Route] = {
         counted="submits",
     ),
     "bulk.cancel": Route(
+        writes=True,
         id="cancelJobs",
         tag="Many jobs",
         answers=_document("What became of them.", "CancelCounts"),
         body=json_body(ref("Selection")),
-        refusals=BAD_JSON,
+        refusals=(*BAD_JSON, errors.TooSlow),
         needs="operator",
     ),
     "bulk.retry": Route(
+        writes=True,
         id="retryJobs",
         tag="Many jobs",
         answers=_document("What became of them.", "RetryCounts"),
         body=json_body(ref("Selection")),
-        refusals=BAD_JSON,
+        refusals=(*BAD_JSON, errors.TooSlow),
         needs="operator",
     ),
     "downstreams.listing": Route(
@@ -194,6 +200,7 @@ ROUTES: dict[str, Route] = {
         needs="operator",
     ),
     "downstreams.change": Route(
+        writes=True,
         id="changeDownstream",
         tag="Downstreams",
         answers=_document("The downstream as it is now.", "Downstream"),
@@ -207,7 +214,7 @@ ROUTES: dict[str, Route] = {
         tag="Webhooks",
         answers=_deliveries_listed,
         parameters=("delivery_state", "event", "limit", "cursor"),
-        refusals=(errors.InvalidQuery,),
+        refusals=(errors.InvalidQuery, errors.TooSlow),
         counted="reads",
     ),
     "deliveries.read": Route(
@@ -219,6 +226,7 @@ ROUTES: dict[str, Route] = {
         counted="reads",
     ),
     "deliveries.send": Route(
+        writes=True,
         id="sendDelivery",
         tag="Webhooks",
         answers=lambda: {"202": answers.json("It is sent again.", "Delivery", "Cache-Control")},
@@ -226,6 +234,7 @@ ROUTES: dict[str, Route] = {
         refusals=(errors.UnknownDelivery, errors.DeliveryNotDue),
     ),
     "deliveries.send_many": Route(
+        writes=True,
         id="sendDeliveries",
         tag="Webhooks",
         answers=_document("They are sent again.", "SendCounts"),
@@ -238,6 +247,7 @@ ROUTES: dict[str, Route] = {
         answers=_document("The secrets, without their text.", "WebhookSecretList", links=_FIRST_SECRET),
     ),
     "webhook_secrets.rotate": Route(
+        writes=True,
         id="rotateWebhookSecret",
         tag="Webhooks",
         answers=lambda: {
@@ -247,6 +257,7 @@ ROUTES: dict[str, Route] = {
         refusals=BAD_JSON,
     ),
     "webhook_secrets.end": Route(
+        writes=True,
         id="endWebhookSecret",
         tag="Webhooks",
         answers=lambda: {"204": {"description": "It signs no more."}},

@@ -15,6 +15,7 @@ def submit_route(operation: Operation) -> Route:
     """The route of this operation's submit."""
     refusals = SUBMIT_REFUSALS if operation.input_schema() is None else SUBMIT_REFUSALS + BAD_JSON
     return Route(
+        writes=True,
         id=f"submit.{operation.name}",
         tag="Operations",
         answers=answers.submitted,

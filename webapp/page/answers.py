@@ -11,7 +11,7 @@ from tidegate import errors
 from tidegate.database import UNREACHABLE
 from tidegate.keys import Role
 from webapp import gateway
-from webapp.errors import INTERNAL_ERROR, REFUSALS
+from webapp.errors import INTERNAL_ERROR, REFUSALS, may_be_done
 from webapp.page.session import comes_from_elsewhere
 
 log = logging.getLogger(__name__)
@@ -63,6 +63,7 @@ def register(routes: Blueprint) -> None:
     routes.register_error_handler(HTTPException, _http_error)
     for kind in UNREACHABLE:
         routes.register_error_handler(kind, _unreachable)
+    routes.register_error_handler(errors.DatabaseTooSlowError, _too_slow)
     routes.register_error_handler(Exception, _unexpected)
 
 
@@ -90,10 +91,18 @@ def _http_error(error: HTTPException) -> Response:
 def _unreachable(error: Exception) -> Response:
     log.warning("%s %s: the database can't be reached: %s", request.method, request.path, error)
     detail = "Nothing is lost: jobs that were accepted go on when it is back, and so does this page."
+    if may_be_done(error):
+        detail = "What you asked for may be done, or not: look before you ask again."
     again = request.method == "GET"
     response = page("error", 503, title="The database does not answer", detail=detail, try_again=again)
     response.headers["Retry-After"] = "5"
     return response
+
+
+def _too_slow(error: Exception) -> Response:
+    log.warning("%s %s: %s", request.method, request.path, error)
+    _, _, title = REFUSALS[errors.TooSlow]
+    return page("error", 503, title=title, detail="The database took too long to find this. Ask for less.")
 
 
 def _unexpected(error: Exception) -> Response:

@@ -2,7 +2,7 @@
 
 from enum import IntEnum
 
-from tidegate_client.errors import ConnectionFailed, JobEnded, NotDone, TidegateError, UnexpectedAnswer
+from tidegate_client.errors import ConnectionFailed, JobEnded, NotDone, OutcomeUnknown, TidegateError, UnexpectedAnswer
 from tidegate_client.snapshot import State
 
 
@@ -23,8 +23,9 @@ class Exit(IntEnum):
 
 MEANINGS = """\
 Exit codes: 0 done, or the job succeeded; 1 the job failed; 2 wrong usage, or `check` found faults; 3 the job expired;
-4 it was cancelled; 5 refused by the gateway; 6 the gateway can't be reached, or something else answers there;
-7 the job is not done yet; 8 it succeeded and its result could not be written; 130 interrupted, and the job goes on.
+4 it was cancelled; 5 refused by the gateway; 6 the gateway can't be reached, can't say whether it was done, or
+something else answers there; 7 the job is not done yet; 8 it succeeded and its result could not be written; 130
+interrupted, and the job goes on.
 """
 
 _OF_STATE = {
@@ -49,7 +50,7 @@ def code_of_error(error: TidegateError) -> Exit:
             return code_of_state(error.job.state)
         case NotDone():
             return Exit.NOT_DONE
-        case ConnectionFailed() | UnexpectedAnswer():
+        case ConnectionFailed() | UnexpectedAnswer() | OutcomeUnknown():
             return Exit.UNREACHABLE
         case _:
             return Exit.REFUSED
