@@ -10,11 +10,11 @@ from typing import Annotated, Any, Literal
 
 from pydantic import (
     AnyUrl,
+    BeforeValidator,
     Field,
     InstanceOf,
     SecretStr,
     ValidationError,
-    ValidationInfo,
     field_validator,
     model_validator,
 )
@@ -37,7 +37,7 @@ _CLIENT_SETTINGS = frozenset({"TIDEGATE_URL", "TIDEGATE_KEY"})
 
 Port = Annotated[int, Field(ge=1, le=65535)]
 IPNetwork = ipaddress.IPv4Network | ipaddress.IPv6Network
-Share = Annotated[int, Field(ge=1)] | None
+Share = Annotated[Annotated[int, Field(ge=1)] | None, BeforeValidator(lambda value: value or None)]
 Limit = InstanceOf[Rate] | Literal["off"] | None
 Count = Annotated[int, Field(ge=1, le=1000)]
 
@@ -86,13 +86,9 @@ class Settings(BaseSettings):
     auth: Literal["off", "keys"] = Field(
         "off", description="off: everyone is the one client and operator, on loopback only. keys: API keys are needed."
     )
-    submit_limit: Limit = Field(
-        None, description="Submits of one client, as 100/s; empty: 12000/m with keys, else off."
-    )
-    poll_limit: Limit = Field(None, description="Reads of one client, as 100/s; empty: 30000/m with keys, else off.")
-    max_waiting_bytes: Share = Field(
-        None, description="Bytes of one client's inputs that wait; empty: 2 GB with keys, else no limit."
-    )
+    submit_limit: Limit = Field(None, description="Submits of one client, 100/s; empty: 12000/m with keys, else off.")
+    poll_limit: Limit = Field(None, description="Reads of one client, 100/s; empty: 30000/m with keys, else off.")
+    max_waiting_bytes: Share = Field(None, description="Bytes of one client's waiting inputs; empty: 2 GB with keys.")
     max_backlog: int = Field(1_000_000, ge=1, description="Jobs of one client that may wait in one lane.")
     lease_seconds: int = Field(15, ge=2, le=3600, description="How long a worker that fell silent keeps its jobs.")
     grace_seconds: int = Field(5, ge=0, le=600, description="How long a stopping worker may finish what it runs.")
@@ -148,13 +144,10 @@ class Settings(BaseSettings):
         "text", description="json: an object a line, with job id, attempt, downstream and trace id."
     )
 
-    @field_validator("submit_limit", "poll_limit", "max_waiting_bytes", "held_per_client", mode="before")
+    @field_validator("submit_limit", "poll_limit", mode="before")
     @classmethod
-    def _read_limit(cls, value: object, known: ValidationInfo) -> object:
-        if not isinstance(value, str) or value == "off":
-            return value
-        is_rate = (known.field_name or "").endswith("_limit")
-        return (Rate.parse(value) if is_rate else value) if value.strip() else None
+    def _read_rate(cls, value: object) -> object:
+        return Rate.parse(value) if isinstance(value, str) and value not in {"", "off"} else value or None
 
     @field_validator(
         "operations", "shared_environment", "trusted_proxies", "cors_origins", "webhook_networks", mode="before"
