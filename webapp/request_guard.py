@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 # Longer than any program's; to take 32 KB of it apart is a tenth of a second's work.
 _LONGEST_ACCEPT = 1024
 _PROBE_IN_ENVIRON = "HTTP_" + PROBE.upper().replace("-", "_")
+_LIVE_PATH = "/health/live"
 _LIVE: shapes.Health = {"status": "live"}
 LIVE = orjson.dumps(_LIVE)
 
@@ -40,7 +41,7 @@ class RequestGuard:
 
     def __call__(self, environ: "WSGIEnvironment", start_response: "StartResponse") -> Iterable[bytes]:
         """The application's answer, or one without it."""
-        if _is_probe(environ):
+        if environ["PATH_INFO"] == _LIVE_PATH and _is_probe(environ):
             # Only the main process asks which of its workers answers.
             which = [(PROBE, self._pid)] if _PROBE_IN_ENVIRON in environ else []
             start_response("200 OK", _LIVE_HEADERS + which)
@@ -48,22 +49,21 @@ class RequestGuard:
         if environ.get("HTTP_TRANSFER_ENCODING"):
             # granian gives a chunked body that broke off as if it had ended.
             return self._refuse(LengthRequired(_NO_LENGTH), environ, start_response)
-        if environ.get(HEAD_BYTES, 0) > LARGEST_HEAD:
-            return self._refuse(FieldsTooLarge(_TOO_LARGE), environ, start_response)
-        if len(environ.get("HTTP_ACCEPT", "")) > _LONGEST_ACCEPT:
-            environ["HTTP_ACCEPT"] = ""  # whoever wants anything gets what there is
+        size = environ.get(HEAD_BYTES, 0)
+        if size > _LONGEST_ACCEPT:
+            if size > LARGEST_HEAD:
+                return self._refuse(FieldsTooLarge(_TOO_LARGE), environ, start_response)
+            if len(environ.get("HTTP_ACCEPT", "")) > _LONGEST_ACCEPT:
+                environ["HTTP_ACCEPT"] = ""  # whoever wants anything gets what there is
         with self._lock:
-            is_full = self._inside >= self._most
-            self._inside += not is_full
-        if is_full:
+            has_room = self._inside < self._most
+            self._inside += has_room
+        if not has_room:
             return self._refuse(Overloaded(_FULL), environ, start_response)
-        return self._answer(environ, start_response)
-
-    def _answer(self, environ: "WSGIEnvironment", start_response: "StartResponse") -> Iterable[bytes]:
         is_list = True
         try:
             answer = self._app(environ, start_response)
-            is_list = isinstance(answer, list)
+            is_list = type(answer) is list
         finally:
             if is_list:
                 self._leave()
@@ -120,6 +120,5 @@ _FULL = "as many requests are under way here as may be"
 
 
 def _is_probe(environ: "WSGIEnvironment") -> bool:
-    """GET or HEAD of /health/live, but by a page of another site: what may read it is Flask's to say."""
-    is_read = environ["REQUEST_METHOD"] in {"GET", "HEAD"}
-    return environ["PATH_INFO"] == "/health/live" and is_read and "HTTP_ORIGIN" not in environ
+    """Whether it is GET or HEAD, and by no page of another site: what such a page may read is Flask's to say."""
+    return environ["REQUEST_METHOD"] in {"GET", "HEAD"} and "HTTP_ORIGIN" not in environ

@@ -149,6 +149,21 @@ def test_the_live_page_its_files_forms_and_stream_work_under_the_prefix(
     assert client.post(f"{nginx.trusted}/lanes/echo/pause", headers={"Origin": behind.url}).status_code == 403
 
 
+def test_a_chunked_upload_comes_through_whole_for_the_proxy_buffers_it(
+    nginx: Nginx, behind: Gateway, client: httpx2.Client
+) -> None:
+    url = "/v1/operations/raw_echo/jobs"
+    content = bytes(range(256)) * 32  # fits into its memory: the files of this nginx lie where its workers can't write
+    pieces = [content[start : start + 1000] for start in range(0, len(content), 1000)]
+    for base, status in ((behind.url, 411), (nginx.trusted, 202)):
+        answer = client.post(base + url, content=iter(pieces), headers={"Content-Type": "application/x-odd"})
+        assert answer.status_code == status, answer.text
+    result = behind.wait_final(answer.json()["links"]["self"].replace(nginx.trusted, behind.url)).json()["links"][
+        "result"
+    ]
+    assert client.get(result.replace(nginx.trusted, behind.url)).content == content
+
+
 def test_events_come_through_the_proxy_as_they_happen(nginx: Nginx, client: httpx2.Client) -> None:
     links = submit(client, nginx.trusted, "sleepy_io").json()["links"]
     assert links["events"].startswith(nginx.trusted)
