@@ -30,12 +30,11 @@ from tidegate.gate import SLOW_LOOK_SECONDS, Gate
 from tidegate.job import Released
 from tidegate.metrics import SWEPT, UNSENT
 from tidegate.store import Store
-from tidegate.sweep import PRUNE_BATCH, ClockWatch, sweep
+from tidegate.sweep import LONGEST_WAIT, PRUNE_BATCH, SWEEP_SECONDS, ClockWatch, sweep
 from tidegate.wake import DELIVERIES, rung_in
 
 log = logging.getLogger(__name__)
 
-SWEEP_SECONDS = 1.0
 PRUNE_SECONDS = 10.0
 # Nothing was old at the last look.
 SLOW_PRUNE_SECONDS = 60.0
@@ -59,8 +58,10 @@ class Steward:
         lease: timedelta,
         pulse: Pulse,
         vigil: Vigil,
+        longest_wait: timedelta = LONGEST_WAIT,
     ) -> None:
         self._store = store
+        self._longest_wait = longest_wait
         self._vigil = vigil
         self._bell = bell
         self._pulse = pulse
@@ -121,7 +122,8 @@ class Steward:
         swept = sweep(
             self._store.upkeep,
             retention=self._retention,
-            may_rescue=self._clock_watch.may_rescue,
+            watch=self._clock_watch,
+            longest_wait=self._longest_wait,
             prunes=prunes,
             outlook=outlook,
         )
@@ -193,6 +195,7 @@ def main() -> int:
         lease=timedelta(seconds=current.lease_seconds),
         pulse=Pulse(current.run_folder, "steward"),
         vigil=vigil,
+        longest_wait=max([LONGEST_WAIT, *(each.retry.max_delay for each in registry.operations.values())]),
     )
     while not stopped.is_set():
         try:

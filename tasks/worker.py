@@ -145,13 +145,15 @@ def _begin(sender: Any, **_: Any) -> None:
         os.kill(os.getpid(), signal.SIGTERM)
         return
     is_prefork = controller.pool_cls.__module__ == "celery.concurrency.prefork"
-    own = Store(Database(settings().database, pool_size=1, patience=_PATIENCE))
+    lease = timedelta(seconds=settings().lease_seconds)
+    # One beat that is never answered must leave time for another.
+    own = Store(Database(settings().database, pool_size=1, patience=min(_PATIENCE, lease / 2)))
     heartbeat = Heartbeat(
         own.presence,
         worker=WORKER_ID,
         queue=queues.pop(),
         size=controller.concurrency,
-        lease=timedelta(seconds=settings().lease_seconds),
+        lease=lease,
         children=(lambda: set(controller.pool.info["processes"])) if is_prefork else None,
         after_take_back=_tell_all,
         # No thread of its own, which a fork could catch inside the database's client library.

@@ -51,12 +51,16 @@ class Start:
                 return clock.monotonic()
             due = self._new_slot(claim)
         while due is not None:
-            clock.sleep(due - clock.monotonic())
-            if not claim.is_paced or clock.monotonic() - due <= LATE_SECONDS:
-                return max(due, clock.monotonic())
-            log.info(
-                "job %s: %.0f ms late for its slot, takes a new one", claim.job_id, 1e3 * (clock.monotonic() - due)
-            )
+            if due - clock.monotonic() > 2 * PATIENCE.total_seconds():
+                log.warning("job %s: its slot is of a clock that was set back", claim.job_id)
+                if not claim.is_paced:
+                    return clock.monotonic()
+            else:
+                clock.sleep(due - clock.monotonic())
+                if not claim.is_paced or clock.monotonic() - due <= LATE_SECONDS:
+                    return max(due, clock.monotonic())
+                late = 1e3 * (clock.monotonic() - due)
+                log.info("job %s: %.0f ms late for its slot, takes a new one", claim.job_id, late)
             due = self._new_slot(claim)
         return None
 

@@ -28,6 +28,7 @@ from tests.support.jobs import (
     release,
     row_of,
     submit,
+    time_at,
 )
 from tests.support.valkey import Valkey
 from tests.support.waiting import wait_until
@@ -109,6 +110,7 @@ def test_a_dead_call_and_its_follower_are_one_place(store: Store) -> None:
     assert (store.lanes.held(), release(store)) == ({LANE: 1}, [])
 
     change_attempts(store, first.job_id, place_until=database_now(-timedelta(seconds=1)))
+    assert store.upkeep.free_places(10, until=time_at(store)) == 1
     assert store.slots.turn(second) is Turn.NOW
     assert store.lanes.held() == {LANE: 1}
 

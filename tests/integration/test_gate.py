@@ -219,7 +219,7 @@ def test_an_attempt_that_no_longer_counts_gets_no_slot_and_spends_none(store: St
             pass_deadline(store, claimed.job_id)
         case "rescued":
             change_job(store, claimed.job_id, lease_until=database_now(-timedelta(seconds=1)))
-            store.upkeep.rescue(10)
+            store.upkeep.rescue(10, until=time_at(store))
     before = lane_row(store).pace
 
     assert not store.slots.take(claimed, within=timedelta(seconds=1)).counts

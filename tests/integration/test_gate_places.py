@@ -17,12 +17,14 @@ from tests.support.jobs import (
     release_one,
     row_of,
     submit,
+    time_at,
 )
 from tidegate.database_time import database_now
 from tidegate.gate import BATCH, HORIZON, Gate
 from tidegate.outcomes import Succeeded
 from tidegate.store import Store
 from tidegate.store.places import Room
+from tidegate.sweep import sweep
 
 pytestmark = pytest.mark.usefixtures("each_way")
 
@@ -54,7 +56,7 @@ def test_the_end_of_a_job_does_not_free_the_place_of_its_call(store: Store, end:
     submit(store)
     if end == "rescued":
         change_job(store, claimed.job_id, lease_until=database_now(-timedelta(seconds=1)))
-        store.upkeep.rescue(10)
+        store.upkeep.rescue(10, until=time_at(store))
     else:
         pass_deadline(store, claimed.job_id)
         store.upkeep.expire(10)
@@ -73,6 +75,9 @@ def test_a_place_whose_time_is_long_over_is_given_away(store: Store) -> None:
     submit(store)
 
     change_attempts(store, claimed.job_id, place_until=database_now(-timedelta(seconds=1)))
+    assert release(store) == [], "a clock alone says nothing"
+
+    sweep(store.upkeep, retention=timedelta(days=1))
 
     assert len(release(store)) == 1
 

@@ -17,6 +17,7 @@ from tests.support.jobs import (
     row_of,
     running,
     submit,
+    time_at,
 )
 from tidegate.job import Claim
 from tidegate.models import IMPLICIT_CLIENT
@@ -49,12 +50,12 @@ def refuse(store: Store, claimed: Claim) -> None:
 def lose_for_the_last_time(store: Store, claimed: Claim) -> None:
     change_job(store, claimed.job_id, losses=MAX_LOSSES - 1)
     lose_lease(store, claimed.job_id)
-    store.upkeep.rescue(10)
+    store.upkeep.rescue(10, until=time_at(store))
 
 
 def lose(store: Store, claimed: Claim) -> None:
     lose_lease(store, claimed.job_id)
-    store.upkeep.rescue(10)
+    store.upkeep.rescue(10, until=time_at(store))
 
 
 def stop_worker(store: Store, claimed: Claim) -> None:

@@ -52,7 +52,7 @@ def test_a_worker_that_lost_its_lease_cannot_write(store: Store) -> None:
     open_lane(store)
     lost = running(store)
     lose_lease(store, lost.job_id)
-    assert store.upkeep.rescue(10) == 1
+    assert store.upkeep.rescue(10, until=time_at(store)) == 1
     newer = claim(store, release_one(store), worker="worker-2")
     assert newer is not None
     before = row_of(store, lost.job_id)
@@ -71,7 +71,7 @@ def test_a_worker_whose_job_waits_again_cannot_write(store: Store, how: str) -> 
     open_lane(store)
     lost = running(store)
     lose_lease(store, lost.job_id)
-    store.upkeep.rescue(10)
+    store.upkeep.rescue(10, until=time_at(store))
 
     assert write_in_every_way(store, lost)[how] is False
     assert row_of(store, lost.job_id).state == "queued"

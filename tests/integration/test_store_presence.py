@@ -119,7 +119,7 @@ def test_a_heartbeat_does_not_revive_a_job_that_was_rescued_from_its_worker(stor
     open_lane(store)
     lost = running(store, worker="mine")
     change_job(store, lost.job_id, lease_until=database_now(-timedelta(seconds=1)))
-    store.upkeep.rescue(10)
+    store.upkeep.rescue(10, until=time_at(store))
     newer = claim(store, release_one(store), worker="other")
     assert newer is not None
     before = row_of(store, lost.job_id)

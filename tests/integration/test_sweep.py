@@ -6,6 +6,7 @@ from datetime import timedelta
 import pytest
 
 from tests.support.jobs import (
+    LANE,
     WORKER,
     attempts_of,
     change_attempts,
@@ -22,7 +23,6 @@ from tests.support.jobs import (
     submit,
     time_at,
 )
-from tidegate import clock
 from tidegate.database import Database
 from tidegate.database_time import database_now
 from tidegate.models import attempts, bodies, jobs, workers
@@ -35,8 +35,8 @@ RESULT = Succeeded(content=b"[1]", content_type="application/json", is_json=True
 OVERDUE = database_now(-timedelta(seconds=1))
 
 
-def swept(store: Store, *, may_rescue: bool = True) -> Swept:
-    return sweep(store.upkeep, retention=RETENTION, may_rescue=lambda _: may_rescue)
+def swept(store: Store, *, watch: ClockWatch | None = None) -> Swept:
+    return sweep(store.upkeep, retention=RETENTION, watch=watch)
 
 
 def nothing_but(**steps: int) -> Swept:
@@ -81,13 +81,15 @@ def test_a_lease_that_ran_out_is_rescued(store: Store) -> None:
     assert row_of(store, alive.job_id).state == "running"
 
 
-def test_while_the_clock_is_not_trusted_nothing_is_rescued(store: Store) -> None:
+def test_while_nothing_is_believed_nothing_is_rescued_and_no_place_freed(store: Store) -> None:
     open_lane(store)
     lost = running(store)
     lose_lease(store, lost.job_id)
+    change_attempts(store, lost.job_id, place_until=OVERDUE)
 
-    assert swept(store, may_rescue=False) == nothing_but()
+    assert swept(store, watch=ClockWatch(timedelta(seconds=10))) == nothing_but()
     assert row_of(store, lost.job_id).state == "running"
+    assert store.lanes.held() == {LANE: 1}
 
 
 def test_a_lost_message_is_made_good_when_a_worker_is_free(store: Store) -> None:
@@ -237,48 +239,3 @@ def test_two_sweeps_at_once_move_each_row_once(store: Store, database_url: str) 
     assert {row_of(store, claimed.job_id).losses for claimed in lost} == {1}
     for other in others:
         other.database.close()
-
-
-class Monotonic:
-    """A monotonic clock that a test moves."""
-
-    def __init__(self) -> None:
-        self.seconds = 1000.0
-
-    def __call__(self) -> float:
-        return self.seconds
-
-
-@pytest.mark.parametrize("jump", [3600.0, -3600.0])
-def test_after_a_jump_of_the_clock_leases_say_nothing_for_one_lease(
-    monkeypatch: pytest.MonkeyPatch, jump: float
-) -> None:
-    monotonic = Monotonic()
-    monkeypatch.setattr(clock, "monotonic", monotonic)
-    watch = ClockWatch(timedelta(seconds=10))
-    database = 5000.0
-    assert watch.may_rescue(database)
-
-    monotonic.seconds += 1
-    database += 1 + jump
-    assert not watch.may_rescue(database)
-
-    monotonic.seconds += 9.9
-    database += 9.9
-    assert not watch.may_rescue(database)
-
-    monotonic.seconds += 0.2
-    database += 0.2
-    assert watch.may_rescue(database)
-
-
-def test_a_steward_that_stood_still_did_not_see_a_jump(monkeypatch: pytest.MonkeyPatch) -> None:
-    monotonic = Monotonic()
-    monkeypatch.setattr(clock, "monotonic", monotonic)
-    watch = ClockWatch(timedelta(seconds=10))
-    assert watch.may_rescue(5000.0)
-
-    monotonic.seconds += 3600
-
-    assert watch.may_rescue(8600.0)
-    assert watch.may_rescue(8604.0), "less than half a lease is no jump"

@@ -54,10 +54,12 @@ class Room:
 
 
 def is_held(attempt: FromClause = attempts) -> Any:
-    """Whether an attempt is still out: a claimed one until it ended or its time is long over, an unclaimed one until
-    somebody took its release back. Then it has a place of its own, unless it follows one that is out, too."""
-    columns = attempt.c
-    return and_(columns.ended_at.is_(None), or_(columns.claimed_at.is_(None), columns.place_until > database_now()))
+    """Whether an attempt is still out. Then it has a place of its own, unless it follows one that is out, too.
+
+    Nobody reads from a clock alone that it is not: that its time is over is for the sweep to say, which knows whether
+    the clock can be believed.
+    """
+    return attempt.c.ended_at.is_(None)
 
 
 def follows_open_call() -> Any:

@@ -14,7 +14,7 @@ from tidegate.delivery import DeliveryState
 from tidegate.models import attempts, deliveries, jobs, workers
 from tidegate.prepared import Prepared, there
 from tidegate.states import State
-from tidegate.store import idempotency
+from tidegate.store import clock_step, idempotency
 from tidegate.store.letting_go import CLAIM_WITHIN
 from tidegate.store.moves import (
     ENDS,
@@ -27,6 +27,7 @@ from tidegate.store.moves import (
     is_among,
     is_released,
     lock_rows,
+    wait_briefly,
 )
 from tidegate.store.places import is_lost
 from tidegate.store.presence import lost
@@ -85,11 +86,21 @@ class UpkeepStore:
         late = select(jobs.c.id).where(_DEADLINE_IS_OVER).order_by(jobs.c.deadline).limit(batch)
         return self._update_jobs(late, and_(IS_OPEN, not_(IN_TIME)), ended(State.EXPIRED))
 
-    def rescue(self, batch: int) -> int:
-        """Takes back jobs whose worker let the lease run out. Their places stay held: the calls may still be open."""
-        expired = select(jobs.c.id).where(_LEASE_IS_OVER).order_by(jobs.c.lease_until)
-        ran_out = and_(jobs.c.state == State.RUNNING, jobs.c.lease_until <= database_now())
-        return self._update_jobs(expired.limit(batch), ran_out, lost())
+    def rescue(self, batch: int, *, until: datetime) -> int:
+        """Takes back jobs whose worker let the lease run out, `until` this instant, however late the statement is done.
+        Their places stay held: the calls may still be open."""
+        is_over = jobs.c.lease_until <= until
+        expired = select(jobs.c.id).where(is_over).order_by(jobs.c.lease_until)
+        return self._update_jobs(expired.limit(batch), and_(jobs.c.state == State.RUNNING, is_over), lost())
+
+    def put_right(self, *, lease: timedelta, longest_wait: timedelta, is_known: bool) -> int:
+        """Instants that a clock which was set back left ahead of it, and that nothing explains; how many rows.
+        `is_known`: that it was set back; else only if the rows say so."""
+        with self._database.writing() as connection:
+            wait_briefly(connection)
+            if not (is_known or clock_step.shows(connection)):
+                return 0
+            return clock_step.put_right(connection, lease=lease, longest_wait=longest_wait)
 
     def take_back_unclaimed(self, batch: int) -> int:
         """Takes back releases that nobody claimed in 5 s although a worker was free: their message was lost.
@@ -131,10 +142,12 @@ class UpkeepStore:
             lost = [call for row in rows if (call := (row.job_id, row.fence)) not in waiting]
             return take_back(self._database, connection, lost, outcome="unclaimed")
 
-    def free_places(self, batch: int) -> int:
-        """Ends attempts whose time is long over and whose process never said so."""
-        over = select(attempts.c.job_id, attempts.c.fence).where(_PLACE_IS_OVER, attempts.c.claimed_at.is_not(None))
+    def free_places(self, batch: int, *, until: datetime) -> int:
+        """Ends attempts whose time was long over `until` this instant, and whose process never said so."""
+        is_over = and_(attempts.c.ended_at.is_(None), attempts.c.place_until <= until)
+        over = select(attempts.c.job_id, attempts.c.fence).where(is_over, attempts.c.claimed_at.is_not(None))
         with self._database.writing() as connection:
+            wait_briefly(connection)
             calls = [(row.job_id, row.fence) for row in connection.execute(lock_rows(over.limit(batch)))]
             if calls:
                 ended_now = {"ended_at": database_now(), "outcome": "lost"}
@@ -169,7 +182,8 @@ class UpkeepStore:
             # SQLite does run it once.
             batch = select(batch.cte("batch").c.id)
         statement = update(jobs).where(jobs.c.id.in_(batch), still).values(**changes)
-        with self._database.single_write() as connection:
+        with self._database.writing() as connection:
+            wait_briefly(connection)
             moved = connection.execute(statement.returning(*ENDS)).all()
         count_ends(self._counts, moved)
         return len(moved)
