@@ -160,7 +160,8 @@ def test_more_than_32_kb_of_fields_are_a_431_whether_server_or_application_sees_
     before = recorded(gateway)
     status, answer = exchange(gateway, post("echo", JSON + fields), b"Content-Length: 3\r\n\r\n[1]")
     assert status == 431, answer
-    assert "urn:tidegate:problem:fields-too-large" in answer
+    # The server's own has no body: which of the two sees it first depends on how the bytes arrive.
+    assert "urn:tidegate:problem:fields-too-large" in answer or answer.endswith("\r\n\r\n")
     assert recorded(gateway) == before
 
 
@@ -172,13 +173,20 @@ def test_less_than_32_kb_of_fields_are_taken(gateway: Gateway) -> None:
 
 
 @pytest.mark.parametrize(
-    "host", [b"", b"Host:\r\n", b"Host: a b\r\n", b"Host: evil.example/x\r\n", b"Host: a\r\nHost: b\r\n"]
+    ("host", "expected"),
+    [
+        (b"", 400),
+        (b"Host:\r\n", 400),
+        (b"Host: a b\r\n", 421),
+        (b"Host: evil.example/x\r\n", 421),
+        (b"Host: a\r\nHost: b\r\n", 421),
+    ],
 )
-def test_without_one_host_there_is_no_job(gateway: Gateway, host: bytes) -> None:
+def test_without_one_host_that_is_ours_there_is_no_job(gateway: Gateway, host: bytes, expected: int) -> None:
     before = recorded(gateway)
     start = b"POST /v1/operations/echo/jobs HTTP/1.1\r\nConnection: close\r\n"
     status, answer = exchange(gateway, start, host, JSON, b"Content-Length: 3\r\n\r\n[1]")
-    assert status == 400
+    assert status == expected
     assert "Location" not in answer
     assert recorded(gateway) == before
 
