@@ -52,6 +52,7 @@ def measure(database: str, scale: Scale) -> Sequence[Figure]:
 
 def _median_ms(trip: Callable[[], None], trips: int) -> float:
     taken = []
+    trip()  # over a new connection if the last has rested for too long while the other side was measured
     for _ in range(trips):
         began = time.perf_counter()
         trip()
@@ -78,8 +79,15 @@ def _bare(connection: http.client.HTTPConnection) -> None:
 
 def _ask(connection: http.client.HTTPConnection, method: str, path: str, headers: dict[str, str]) -> tuple[int, bytes]:
     body = "{}" if method == "POST" else None
-    connection.request(method, path, body, {"Content-Type": "application/json", **headers})
-    answer = connection.getresponse()
+    for again in (True, False):
+        try:
+            connection.request(method, path, body, {"Content-Type": "application/json", **headers})
+            answer = connection.getresponse()
+            break
+        except (ConnectionError, http.client.HTTPException):
+            connection.close()
+            if not again:
+                raise
     return answer.status, answer.read()
 
 

@@ -24,6 +24,7 @@ _JOBS = "/v1/operations/nothing/jobs"
 _LANE = "/v1/downstreams/nothing"
 _ONE_NAME = {"steward": "scheduler"}  # one word, one thing: as it was called before
 _LONG_SECONDS = 120
+_LONGEST_REST_SECONDS = 5.0  # the server lets go of a connection that has rested for ten
 _ROUND_TRIPS = 4  # a job through an idle system costs about so many that are drained
 
 
@@ -44,6 +45,7 @@ class TreeStack:
             [sys.executable, "-P", "-c", code], log=folder / "stack.log", environment=environment
         )
         self._connection = http.client.HTTPConnection("127.0.0.1", self._port, timeout=60)
+        self._used_at = 0.0
 
     def start(self) -> None:
         """Returns when it answers and has run a job."""
@@ -131,6 +133,9 @@ class TreeStack:
     def _send(self, method: str, path: str, document: Any, headers: dict[str, str]) -> tuple[int, bytes]:
         content = None if document is None else json.dumps(document).encode()
         kinds = {"Content-Type": "application/json"} if content else {}
+        used_at, self._used_at = self._used_at, time.monotonic()
+        if self._used_at - used_at > _LONGEST_REST_SECONDS:
+            self._connection.close()  # and opened anew by what follows
         self._connection.request(method, path, content, {**kinds, **headers})
         answer = self._connection.getresponse()
         return answer.status, answer.read()
