@@ -32,7 +32,9 @@ def stalled_submit(target: Target, length: int, sent: bytes = b"[") -> bytes:
 
 
 def test_stalled_submits_of_one_client_stop_nobody_else(target: Target) -> None:
-    with under_attack(target) as bystander, connections(target, 600 * target.size, stalled_submit(target, 100)):
+    # Without keys the bystander is the same client, who may have 256 on their way.
+    count = 600 * target.size if target.key else 200
+    with under_attack(target) as bystander, connections(target, count, stalled_submit(target, 100)):
         bystander.watch(5)
 
 
