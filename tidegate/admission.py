@@ -1,12 +1,10 @@
 """Whether a job is taken at all: one that could not be done in time, or for which there is no room, is refused."""
 
 import shutil
-from collections import Counter
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
+from typing import Self, TypeAlias
 
 from tidegate import clock
 from tidegate.errors import CannotFinishInTime, Refusal, Unavailable
@@ -57,22 +55,17 @@ class Admission:
     max_backlog: int
     disk: Disk | None = None
 
-    @contextmanager
-    def request(self, jobs: int) -> Iterator["Door"]:
-        """The door for one request, which asks for so many jobs. Those that it lets in count for every other request of
-        this process until the end of the block, by which they are recorded or will not be."""
-        door = Door(self, is_bulk=jobs > 1)
-        try:
-            yield door
-        finally:
-            door.close()
+    def request(self, jobs: int) -> "Door":
+        """The door for one request, which asks for so many jobs."""
+        return Door(self, is_bulk=jobs > 1)
 
 
 class Door:
-    """Lets the jobs of one request in, or says why not, one after the other.
+    """Lets the jobs of one request in, or says why not, one after the other. Those that it lets in count for every
+    other request of this process until the end of the block, by which they are recorded or will not be.
 
-    It decides by a count of the lane. That of half a second ago is good enough while a bulk submit of another process,
-    and eight times as many jobs as this process submitted since, could still come; else the lane is counted at once. A
+    It decides by a count of the lane. That of a second ago is good enough while a bulk submit of another process, and
+    eight times as many jobs as this process submitted since, could still come; else the lane is counted at once. A
     request for many jobs counts it first.
     """
 
@@ -81,7 +74,15 @@ class Door:
         self._lanes = admission.lanes
         self._is_bulk = is_bulk
         self._counted: set[str] = set()
-        self._let_in: Counter[tuple[str, str]] = Counter()  # by lane and client
+        self._let_in: dict[tuple[str, str], int] = {}  # by lane and client
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        with self._lanes.deciding:
+            for (lane, client_id), number in self._let_in.items():
+                self._lanes.last_known(lane)[1].expect(client_id, -number)
 
     def check(self, operation: Operation, *, client_id: str, timeout: timedelta, delay: timedelta) -> None:
         """Raises Unavailable or CannotFinishInTime. `delay`: how far ahead the job may start at the earliest.
@@ -90,7 +91,7 @@ class Door:
         """
         if self._rules.disk and self._rules.disk.is_full():
             raise Unavailable("the data disk is 90 % full", _DISK_RETRY)
-        wish = _Wish(operation=operation, client_id=client_id, timeout=timeout, delay=delay)
+        wish = (operation, client_id, timeout, delay)
         lane = operation.downstream
         if self._is_bulk:
             if lane not in self._counted:
@@ -103,32 +104,29 @@ class Door:
         if refusal:
             raise refusal
 
-    def close(self) -> None:
-        """What was let in is recorded, or will not be."""
-        for (lane, client_id), number in self._let_in.items():
-            with self._lanes.at_the_door(lane) as (_, uncounted):
-                uncounted.expected[client_id] -= number
-
     def _decide_by_last_count(self, wish: "_Wish") -> Refusal | None:
         """By another one, if that may decide otherwise."""
-        lane = wish.operation.downstream
+        lane = wish[0].downstream
         age, took = self._lanes.last_count(lane)
         if self._decide(wish, margin=_MARGIN, others=_BULK if age > _YOUNG_SECONDS else 0) is None:
             return None
         if age <= max(_REFUSED_FOR_SECONDS, _REFUSED_FOR_COUNTS * took):
-            with self._lanes.at_the_door(lane) as (view, uncounted):
-                refusal = self._refusal(wish, view, uncounted)
+            with self._lanes.deciding:
+                refusal = self._refusal(wish, *self._lanes.last_known(lane))
             if refusal:
                 return refusal
         self._lanes.counted(lane, anew=True)
         return self._decide(wish)
 
     def _decide(self, wish: "_Wish", *, margin: int = 0, others: int = 0) -> Refusal | None:
-        with self._lanes.at_the_door(wish.operation.downstream) as (lane, uncounted):
+        operation, client_id, *_ = wish
+        with self._lanes.deciding:
+            lane, uncounted = self._lanes.last_known(operation.downstream)
             refusal = self._refusal(wish, lane, uncounted, margin, others)
             if refusal is None:
-                uncounted.expected[wish.client_id] += 1
-                self._let_in[wish.operation.downstream, wish.client_id] += 1
+                uncounted.expect(client_id, 1)
+                which = operation.downstream, client_id
+                self._let_in[which] = self._let_in.get(which, 0) + 1
             return refusal
 
     def _refusal(
@@ -138,33 +136,26 @@ class Door:
         beside it."""
         if lane is None:
             return None
-        expected = uncounted.expected.total()
-        beside = margin * (len(uncounted) + expected + 1) + others
-        own = uncounted.by_client[wish.client_id] + uncounted.expected[wish.client_id]
-        if lane.backlog_of(wish.client_id) + own + beside >= self._rules.max_backlog:
+        operation, client_id, timeout, delay = wish
+        beside = margin * (len(uncounted) + uncounted.expected + 1) + others
+        if lane.backlog_of(client_id) + uncounted.of_client(client_id) + beside >= self._rules.max_backlog:
             return Unavailable(
-                f"{self._rules.max_backlog} of your jobs wait for {wish.operation.downstream}, more are not taken",
+                f"{self._rules.max_backlog} of your jobs wait for {operation.downstream}, more are not taken",
                 _BACKLOG_RETRY,
             )
-        if not wish.operation.admission:
+        if not operation.admission:
             return None
         now = lane.downstream.seen_at
-        finish = earliest_finish(lane, now + wish.delay, uncounted.before(now + wish.delay) + expected + beside)
-        if finish is None or finish <= now + wish.timeout:
+        ahead = uncounted.before_next(now, delay) + uncounted.expected + beside
+        finish = earliest_finish(lane, now + delay, ahead)
+        if finish is None or finish <= now + timeout:
             return None
         return CannotFinishInTime(
-            f"{wish.operation.downstream} is busy: "
-            f"it would not be done within its {wish.timeout.total_seconds():g} seconds",
-            retry_after=finish - now - wish.timeout,
+            f"{operation.downstream} is busy: it would not be done within its {timeout.total_seconds():g} seconds",
+            retry_after=finish - now - timeout,
             earliest_finish=finish,
         )
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class _Wish:
-    """One job that wants to be let in."""
-
-    operation: Operation
-    client_id: str
-    timeout: timedelta
-    delay: timedelta
+_Wish: TypeAlias = tuple[Operation, str, timedelta, timedelta]
+"""One job that wants to be let in: operation, client, timeout, delay."""

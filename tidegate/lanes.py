@@ -2,8 +2,7 @@
 
 import threading
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
@@ -21,10 +20,11 @@ from tidegate.store.samples import Sample
 from tidegate.submitted import Submitted
 
 _FRESH_SECONDS = 0.5
-# A count is made again after so many times what it took, unless a decision hangs on it.
+# A count is made again after so long and so many times what it took, unless a decision hangs on it.
+_COUNT_SECONDS = 1.0
 _REST = 50
 _LONGEST_REST_SECONDS = 5.0
-# So many jobs are counted in a few milliseconds; more are counted on from what was known.
+# For a decision so many jobs are all counted, in a few milliseconds; else it is counted on from what was known.
 _FEW = 2_000
 # What was cancelled of those that are not counted again is noticed after so long, where no steward samples.
 _ALL_ANEW = timedelta(seconds=30)
@@ -34,7 +34,7 @@ _MOST_TOGETHER = 32
 class Lanes:
     """A short-lived copy of all lanes, so that hardly a poll or submit costs a statement for its forecast.
 
-    Of a lane to which jobs are submitted it also counts what waits, at most twice a second and when a decision hangs on
+    Of a lane to which jobs are submitted it also counts what waits, at most once a second and when a decision hangs on
     it, and notes what this process submits between two counts. `declared`: the limits of lanes that no steward has
     declared yet.
     """
@@ -45,7 +45,7 @@ class Lanes:
         self._lock = threading.Lock()
         self._views: dict[str, LaneView] = {}
         self._read_at = float("-inf")
-        self._notes = threading.RLock()  # of what follows; held for microseconds
+        self.deciding = threading.RLock()  # held for microseconds by who changes what follows or decides by it
         self._lanes: defaultdict[str, _Lane] = defaultdict(_Lane)
         self._counting = SharedStatement(self._count_each, most=_MOST_TOGETHER)
 
@@ -81,7 +81,7 @@ class Lanes:
         if not anew and clock.monotonic() < lane.due_at:
             return view
         try:
-            self._counting.run(downstream)
+            self._counting.run((downstream, anew))
         except UNREACHABLE:
             lane.due_at = clock.monotonic() + _FRESH_SECONDS
         return self._views.get(downstream)
@@ -100,7 +100,7 @@ class Lanes:
 
     def submitted(self, *jobs: Job) -> None:
         """Notes jobs that were recorded together, and that perhaps no count has seen yet."""
-        with self._notes:
+        with self.deciding:
             for job in jobs:
                 self._lanes[job.downstream].submitted.add(job)
             for name, created_at in {(job.downstream, job.created_at) for job in jobs}:
@@ -115,16 +115,13 @@ class Lanes:
         submitted = self._lanes[downstream].submitted
         if not submitted:
             return 0
-        with self._notes:
+        with self.deciding:
             return submitted.before(run_at)
 
-    @contextmanager
-    def at_the_door(self, downstream: str) -> Iterator[tuple[LaneView | None, Submitted]]:
-        """The lane as it was counted last, and what that count has not seen. Until the end of the block no other thread
-        decides by them."""
-        with self._notes:
-            lane = self._lanes[downstream]
-            yield self._views.get(downstream) or self._as_declared(downstream, lane), lane.submitted
+    def last_known(self, downstream: str) -> tuple[LaneView | None, Submitted]:
+        """The lane as it was counted last, and what that count has not seen; for who holds `deciding`."""
+        lane = self._lanes[downstream]
+        return self._views.get(downstream) or self._as_declared(downstream, lane), lane.submitted
 
     def _are_fresh(self) -> bool:
         return clock.monotonic() - self._read_at <= _FRESH_SECONDS
@@ -133,7 +130,7 @@ class Lanes:
         samples = {sample.downstream: sample for sample in self._store.samples.latest()}
         sizes = self._store.presence.sizes()
         downstreams = self._store.limits.downstreams()
-        with self._notes:
+        with self.deciding:
             for each in downstreams:
                 self._lanes[each.name].learn(samples.get(each.name))
             self._views = {
@@ -163,20 +160,20 @@ class Lanes:
         )
         return LaneView(downstream=downstream, sample=lane.known)
 
-    def _count_each(self, names: Sequence[str]) -> Sequence[None]:
-        for name in dict.fromkeys(names):
-            self._count(name)
-        return [None for _ in names]
+    def _count_each(self, wanted: Sequence[tuple[str, bool]]) -> Sequence[None]:
+        for name in dict.fromkeys(name for name, _ in wanted):
+            self._count(name, for_decision=(name, True) in wanted)
+        return [None for _ in wanted]
 
-    def _count(self, name: str) -> None:
+    def _count(self, name: str, *, for_decision: bool) -> None:
         lane, view = self._lanes[name], self._views.get(name)
-        with self._notes:
-            known, newest = lane.to_count_from(), lane.submitted.newest
+        with self.deciding:
+            known, newest = lane.to_count_from(for_decision=for_decision), lane.submitted.newest
         began = clock.monotonic()
         count = self._store.samples.count(
             name, known, settled_until=view.downstream.seen_at - SETTLED if view else EPOCH
         )
-        with self._notes:
+        with self.deciding:
             lane.counted(count, since=known, began=began, took=clock.monotonic() - began)
             lane.submitted.forget_until(newest)
             lane.forget_seen(EPOCH)
@@ -188,12 +185,13 @@ class Lanes:
 
 @dataclass
 class _Lane:
-    """What is known of one lane. `sample`: the steward's last; `known`: that, or our own count while it is young."""
+    """What is known of one lane. `sample`: the steward's last; `known`: that, or our own count while it is young.
+    `origin_at`: when all was counted by whom our own count goes on from."""
 
     submitted: Submitted = field(default_factory=Submitted)
     sample: Sample | None = None
     known: Sample | None = None
-    all_seen_at: datetime = EPOCH
+    origin_at: datetime = EPOCH
     counted_at: float = float("-inf")
     took: float = 0.0
     due_at: float = float("-inf")
@@ -214,26 +212,22 @@ class _Lane:
         if self.known and self.submitted and created_at <= self.known.taken_at:
             self.submitted.forget_seen({run_at for run_at, _ in self.known.marks})
 
-    def to_count_from(self) -> Sample | None:
+    def to_count_from(self, *, for_decision: bool) -> Sample | None:
         """The sample or count from which to count on; None: all that waits is to be counted."""
-        newest = max((each for each in (self.sample, self.known) if each), key=_taken_at, default=None)
-        if newest is None or newest.backlog + len(self.submitted) <= _FEW:
+        is_sampled = self.sample is not None and self.sample.taken_at > self.origin_at
+        newest = self.sample if is_sampled else self.known
+        if newest is None or (for_decision and newest.backlog + len(self.submitted) <= _FEW):
             return None
-        origin = max(self.all_seen_at, self.sample.taken_at if self.sample else EPOCH)
-        return newest if newest.taken_at - origin < _ALL_ANEW else None
+        return newest if is_sampled or newest.taken_at - self.origin_at < _ALL_ANEW else None
 
     def counted(self, count: Sample, *, since: Sample | None, began: float, took: float) -> None:
         """Our own count."""
+        if since is None or since is self.sample:
+            self.origin_at = (since or count).taken_at
         self.known = _with_figures_of(self.sample, count) if self.sample else count
-        if since is None:
-            self.all_seen_at = count.taken_at
         self.counted_at, self.took = began, took
-        self.due_at = began + min(max(_FRESH_SECONDS, _REST * took), _LONGEST_REST_SECONDS)
+        self.due_at = began + min(max(_COUNT_SECONDS, _REST * took), _LONGEST_REST_SECONDS)
 
 
 def _with_figures_of(sample: Sample, count: Sample) -> Sample:
     return replace(count, held=sample.held, per_second=sample.per_second, held_mean=sample.held_mean)
-
-
-def _taken_at(sample: Sample) -> datetime:
-    return sample.taken_at

@@ -15,7 +15,7 @@ from tidegate.database import Database
 from tidegate.database_time import database_now
 from tidegate.models import attempts, downstreams, jobs, samples
 from tidegate.prepared import Prepared
-from tidegate.store.backlog import SETTLED, stretches
+from tidegate.store.backlog import MOST_MARKS, SETTLED, stretches
 from tidegate.store.moves import IS_WAITING
 from tidegate.store.places import has_place
 
@@ -125,6 +125,7 @@ class SampleStore:
         released = parts[0].released
         gone = released - start.released if start else 0
         marks = [(at, max(0, rank - gone)) for at, rank in start.marks if at < since] if start else []
+        marks = marks[:: 1 + len(marks) // MOST_MARKS]
         by_client = Counter(start.by_client if start else {})
         number = max(0, before - gone)
         settled = number + sum(part.settled for part in parts)
