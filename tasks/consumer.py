@@ -1,6 +1,7 @@
 """Celery's consumer, patient in small steps: jobs must start within 2 s of the broker's return."""
 
 import logging
+from collections.abc import Callable
 from typing import Any
 
 from celery.worker.consumer import Consumer
@@ -16,6 +17,8 @@ class PatientConsumer(Consumer):
     """Asks for the broker at least once a second. Celery's own pause grows to 30 s, and no setting bounds it."""
 
     hub: Any
+    # Set once the worker has a heartbeat.
+    tell_whether_it_hears: Callable[..., None] | None = None
 
     class Blueprint(Consumer.Blueprint):  # type: ignore[misc,valid-type] # not in Celery's stubs
         """Celery's, without the 28 queues that it declares on RabbitMQ for delays: ours are rows."""
@@ -29,9 +32,17 @@ class PatientConsumer(Consumer):
         )
         return super().ensure_connected(conn)
 
+    def on_ready(self) -> None:
+        """Connected, also again, and about to take messages."""
+        super().on_ready()
+        if self.tell_whether_it_hears:
+            self.tell_whether_it_hears(hears=True)
+
     def on_connection_error_after_connected(self, exc: Exception) -> None:
         """As Celery does, and goes on where kombu 5.7 fails: with messages unacknowledged it asks a connection that
         it has just let go for its host, and the AttributeError would end the worker."""
+        if self.tell_whether_it_hears:
+            self.tell_whether_it_hears(hears=False)
         try:
             super().on_connection_error_after_connected(exc)
         except AttributeError as error:

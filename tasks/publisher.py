@@ -20,6 +20,7 @@ log = logging.getLogger(__name__)
 
 # Beyond slot and attempt timeout, before a computing child is killed: what claiming and recording take.
 _LIMIT_MARGIN_SECONDS = 1.0
+_EXPIRES_SECONDS = 3600
 
 
 def errors_of(connection: Connection) -> tuple[type[BaseException], ...]:
@@ -114,7 +115,15 @@ def _put(
         kwargsrepr="{}",
     )
     app.amqp.send_task_message(
-        producer, task.name, message, queue=queue, priority=None, confirm_timeout=CONFIRM_SECONDS
+        producer,
+        task.name,
+        message,
+        queue=queue,
+        priority=None,
+        confirm_timeout=CONFIRM_SECONDS,
+        # Where the broker drops them itself (RabbitMQ): nobody takes what has lain for so long, and its release is
+        # taken back as that of a lost message.
+        expiration=_EXPIRES_SECONDS,
     )
 
 

@@ -134,7 +134,7 @@ def _show_pulse(sender: str, **_: Any) -> None:
 
 @signals.worker_ready.connect
 def _begin(sender: Any, **_: Any) -> None:
-    """Tells the gate that this worker is there. Also called after a reconnect to the broker, then does nothing."""
+    """Tells the gate that this worker is there."""
     if _heartbeats:
         return
     controller = sender.controller
@@ -155,12 +155,13 @@ def _begin(sender: Any, **_: Any) -> None:
         size=controller.concurrency,
         lease=lease,
         children=(lambda: set(controller.pool.info["processes"])) if is_prefork else None,
-        after_take_back=_tell_all,
+        tell_all=_tell_all,
         # No thread of its own, which a fork could catch inside the database's client library.
         write_counts=CountWriter(own.counts, own.counted.add).turn,
         open_attempts=_open_attempts,
     )
     _heartbeats.append(heartbeat)
+    sender.tell_whether_it_hears = heartbeat.hears
     heartbeat.start()
     bell().ring()
     spare_what_is_loaded()

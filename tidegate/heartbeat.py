@@ -37,25 +37,27 @@ class Heartbeat:
         size: int,
         lease: timedelta,
         children: Callable[[], AbstractSet[int]] | None = None,
-        after_take_back: Callable[[], None],
+        tell_all: Callable[[], None],
         write_counts: Callable[[], object],
         open_attempts: OpenAttempts | None = None,
     ) -> None:
         """`children`: the ids of its processes, where those run the attempts; `open_attempts`: what its threads have in
-        hand, where they do."""
+        hand, where they do. `tell_all`: called when jobs were taken back, or places are there again."""
         self._presence = presence
         self._worker = worker
         self._queue = queue
         self._size = size
         self._lease = lease
         self._children = children
-        self._after_take_back = after_take_back
+        self._tell_all = tell_all
         self._write_counts = write_counts
         self._open_attempts = open_attempts or OpenAttempts()
         self._seen_children: AbstractSet[int] = frozenset()
         self._passed_over: AbstractSet[Call] = frozenset()
         self._beat_due = 0.0
         self._check_until = 0.0
+        self._hears, self._has_news, self._tells = True, False, False
+        self._woken = threading.Event()
         self._stopped = threading.Event()
         self._thread = threading.Thread(target=self._loop, name="heartbeat", daemon=True)
         # A fork while this thread is inside the database's client library would leave the child its locks held.
@@ -77,9 +79,18 @@ class Heartbeat:
         self._turn()
         self._thread.start()
 
+    def hears(self, *, hears: bool) -> None:
+        """Whether messages reach this worker. One that is deaf lives, and keeps what it has in hand, but has no places:
+        what were released for it would wait in vain. Returns at once; the next beat, which says so, follows."""
+        self._tells = hears and not self._hears
+        self._hears = hears
+        self._has_news = True
+        self._woken.set()
+
     def stop(self) -> int:
         """Ends the beats and gives every job that is left back to be run elsewhere; how many those were."""
         self._stopped.set()
+        self._woken.set()
         if self._thread.is_alive():
             self._thread.join(timeout=5)
         with self._in_database:
@@ -91,8 +102,10 @@ class Heartbeat:
         """Does what is due now; how many jobs were taken back from dead children."""
         taken_back = 0
         with self._in_database:
-            if clock.monotonic() >= self._beat_due:
-                has_calls = self._presence.seen(self._worker, queue=self._queue, size=self._size, until=self._lease)
+            if self._has_news or clock.monotonic() >= self._beat_due:
+                self._has_news, self._beat_due = False, 0.0  # due until it was taken
+                size = self._size if self._hears else 0
+                has_calls = self._presence.seen(self._worker, queue=self._queue, size=size, until=self._lease)
                 self._renew(self._in_hand() if has_calls else frozenset())
                 self._beat_due = clock.monotonic() + self._lease.total_seconds() / 3
                 self._check_until = max(self._check_until, clock.monotonic() + _LOOK_SECONDS)
@@ -103,7 +116,9 @@ class Heartbeat:
             self._write_counts()
         if taken_back:
             log.warning("a child process died; %d job(s) taken back", taken_back)
-            self._after_take_back()
+        if taken_back or self._tells:
+            self._tells = False
+            self._tell_all()
         return taken_back
 
     def _in_hand(self) -> AbstractSet[Call]:
@@ -126,7 +141,11 @@ class Heartbeat:
         return self._presence.child_died(self._worker, children(), claimed_until=until)
 
     def _loop(self) -> None:
-        while not self._stopped.wait(self._rest_seconds()):
+        while True:
+            self._woken.wait(self._rest_seconds())
+            self._woken.clear()
+            if self._stopped.is_set():
+                return
             self._turn()
 
     def _rest_seconds(self) -> float:

@@ -9,7 +9,18 @@ import pytest
 from sqlalchemy import select
 
 from tests.support import sqlite
-from tests.support.jobs import WORKER, change_attempts, change_job, open_lane, outcomes_of, row_of, running, time_at
+from tests.support.jobs import (
+    WORKER,
+    change_attempts,
+    change_job,
+    open_lane,
+    outcomes_of,
+    release,
+    row_of,
+    running,
+    submit,
+    time_at,
+)
 from tests.support.waiting import wait_until
 from tidegate.counts import CountWriter
 from tidegate.database import Database
@@ -47,7 +58,7 @@ def heartbeat_of(
         size=8,
         lease=lease,
         children=None if children is None else lambda: set(children),
-        after_take_back=(bells or Bells()).ring,
+        tell_all=(bells or Bells()).ring,
         write_counts=CountWriter(store.counts, store.counted.add).turn,
         open_attempts=open_attempts,
     )
@@ -106,6 +117,33 @@ def test_what_was_locked_at_a_beat_is_renewed_soon_after(postgresql_url: str) ->
 
     assert row_of(store, claimed.job_id).lease_until > time_at(store) + LEASE / 2
     store.database.close()
+
+
+def test_a_worker_that_no_message_reaches_has_no_places_and_keeps_its_jobs(store: Store) -> None:
+    open_lane(store)
+    claimed, open_attempts, bells = running(store, worker="mine"), OpenAttempts(), Bells()
+    store.presence.gone(WORKER)
+    heartbeat = heartbeat_of(store, open_attempts=open_attempts, bells=bells)
+    heartbeat.start()
+    submit(store)
+
+    with open_attempts.holding(claimed.job_id, claimed.fence):
+        heartbeat.hears(hears=False)
+        wait_until(lambda: store.presence.sizes() == {"io": 0}, description="it has no places", timeout_seconds=3)
+        assert release(store) == []
+        change_job(store, claimed.job_id, lease_until=database_now(timedelta(seconds=1)))
+        heartbeat.hears(hears=False)
+        soon = time_at(store) + LEASE / 2
+        wait_until(lambda: row_of(store, claimed.job_id).lease_until > soon, description="its job is renewed")
+
+        heartbeat.hears(hears=True)
+        wait_until(
+            lambda: store.presence.sizes() == {"io": 8}, description="it has its places again", timeout_seconds=3
+        )
+        wait_until(lambda: bells.rung == 1, description="who lets jobs go is told")
+        assert len(release(store)) == 1
+
+    heartbeat.stop()
 
 
 def test_between_two_beats_nothing_is_written(store: Store) -> None:
@@ -216,7 +254,7 @@ def test_a_turn_that_fails_is_not_the_last(store: Store, monkeypatch: pytest.Mon
         size=2,
         lease=LEASE,
         children=children,
-        after_take_back=Bells().ring,
+        tell_all=Bells().ring,
         write_counts=CountWriter(store.counts, store.counted.add).turn,
     )
     heartbeat.start()

@@ -65,7 +65,7 @@ class Worker:
             queue="io",
             size=8,
             lease=LEASE,
-            after_take_back=lambda: None,
+            tell_all=lambda: None,
             write_counts=lambda: None,
             open_attempts=open_attempts,
         )

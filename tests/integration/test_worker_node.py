@@ -8,6 +8,7 @@ from pytest_celery import CeleryTestSetup
 
 from tests.support.nodes import StewardNode, WorkerNode
 from tests.support.waiting import wait_until
+from tidegate.store import Store
 
 
 @pytest.fixture
@@ -61,6 +62,17 @@ def test_a_worker_and_a_steward_have_a_pulse_until_they_are_frozen(
         assert pulse.stat().st_mtime == last
         node.thaw()
         wait_until(lambda: pulse.stat().st_mtime > last, description="it beats again")  # noqa: B023 - called at once
+
+
+def test_a_worker_without_its_broker_has_no_places(celery_setup: CeleryTestSetup, store: Store) -> None:
+    """Nothing is released for one that hears nothing; when it hears again, it says so at once."""
+    wait_until(lambda: store.presence.sizes() == {"io": 8}, description="it has places")
+
+    celery_setup.broker.kill()
+    wait_until(lambda: store.presence.sizes() == {"io": 0}, description="it has none", timeout_seconds=5)
+    celery_setup.broker.restart()
+
+    wait_until(lambda: store.presence.sizes() == {"io": 8}, description="it has its places again", timeout_seconds=15)
 
 
 def test_a_worker_outlives_the_loss_of_its_broker(celery_setup: CeleryTestSetup) -> None:
