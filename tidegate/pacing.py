@@ -7,7 +7,7 @@ All or none: a slot is granted only where every rate has room.
 """
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 _PERIODS = {"s": 1_000_000, "m": 60_000_000, "h": 3_600_000_000, "d": 86_400_000_000}
@@ -72,23 +72,28 @@ class Pace:
     """What past calls leave free. All instants are microseconds of the database's clock.
 
     `free_at`: when the virtual schedule's next call is due. `used`: for each quota's period the calls that still
-    count, as (begin of the sixtieth, calls), oldest first.
+    count, as (begin of the sixtieth, calls), oldest first. `since`: from when on each of them is counted.
     """
 
     free_at: int = 0
     used: Mapping[int, tuple[tuple[int, int], ...]] = field(default_factory=dict)
+    since: Mapping[int, int] = field(default_factory=dict)
 
     def as_json(self) -> dict[str, object]:
         """For the downstream's row."""
-        return {"free_at": self.free_at, "used": {str(period): list(steps) for period, steps in self.used.items()}}
+        used = {str(period): list(steps) for period, steps in self.used.items()}
+        since = {"since": {str(period): at for period, at in self.since.items()}} if self.since else {}
+        return {"free_at": self.free_at, "used": used, **since}
 
     @classmethod
     def from_json(cls, stored: Mapping[str, object]) -> "Pace":
         """The inverse of `as_json`; an empty object is a pace without a past."""
-        free_at, used = stored.get("free_at", 0), stored.get("used", {})
+        free_at, used, since = stored.get("free_at", 0), stored.get("used", {}), stored.get("since", {})
         assert isinstance(free_at, int)  # noqa: S101 - our own row
         assert isinstance(used, Mapping)  # noqa: S101 - our own row
+        assert isinstance(since, Mapping)  # noqa: S101 - our own row
         return cls(
+            since={int(period): at for period, at in since.items()},
             free_at=free_at,
             used={int(period): tuple((begin, calls) for begin, calls in steps) for period, steps in used.items()},
         )
@@ -108,6 +113,23 @@ def take(allowance: Allowance, pace: Pace, *, now: int, wanted: int, horizon: in
         slots.append(slot)
         pace = _spend(allowance, pace, slot)
     return slots, pace
+
+
+def given_back(pace: Pace, calls: Iterable[tuple[int, int]]) -> Pace:
+    """The pace as if these calls, which surely were not made, had not been let go: quotas have them back.
+
+    Each is (its slot, when that was taken): one that was taken before a quota was counted is not among what it counts.
+    The rate that spaces the calls gives nothing back, for its instants are over.
+    """
+    used = dict(pace.used)
+    for slot, taken_at in calls:
+        for period, steps in used.items():
+            begin = slot - slot % _step(period)
+            counted = dict(steps)
+            if taken_at >= pace.since.get(period, taken_at + 1) and begin in counted:
+                counted[begin] -= 1
+                used[period] = tuple((each, number) for each, number in counted.items() if number)
+    return replace(pace, used=used)
 
 
 def next_slot(allowance: Allowance, pace: Pace, *, now: int) -> int:
@@ -147,7 +169,7 @@ def settle(allowance: Allowance, pace: Pace, *, now: int) -> Pace:
         used[quota.period] = tuple(
             step for step in steps if now < _counts_until(quota, step[0]) <= now + 2 * quota.period + _CLOCK_STEP
         )
-    return replace(pace, used=used)
+    return replace(pace, used=used, since={period: pace.since.get(period, now) for period in used})
 
 
 def changed(allowance: Allowance, pace: Pace, *, now: int) -> Pace:
@@ -166,7 +188,7 @@ def _spend(allowance: Allowance, pace: Pace, slot: int) -> Pace:
         pace = replace(pace, free_at=max(pace.free_at, slot) + allowance.pacing.interval)
     used = dict(pace.used)
     for quota in {quota.period: quota for quota in allowance.quotas}.values():  # a period is counted once
-        begin = slot - slot % _step(quota)
+        begin = slot - slot % _step(quota.period)
         steps = used.get(quota.period, ())
         if steps and steps[-1][0] >= begin:
             used[quota.period] = (*steps[:-1], (steps[-1][0], steps[-1][1] + 1))
@@ -186,9 +208,9 @@ def _room_at(quota: Rate, steps: Sequence[tuple[int, int]], at: int) -> int:
     return at
 
 
-def _step(quota: Rate) -> int:
-    return max(1, quota.period // _STEPS)
+def _step(period: int) -> int:
+    return max(1, period // _STEPS)
 
 
 def _counts_until(quota: Rate, begin: int) -> int:
-    return begin + _step(quota) + quota.period
+    return begin + _step(quota.period) + quota.period

@@ -44,9 +44,9 @@ from tidegate.store.moves import (
     forget_attempts,
     is_released,
     lock_rows,
-    take_back_release,
     wait_briefly,
 )
+from tidegate.store.taking_back import take_back_release
 
 # A call may end this much after its attempt's timeout before its place is given away.
 PLACE_MARGIN = timedelta(seconds=2)
@@ -200,7 +200,7 @@ class ClaimStore:
             with self._database.writing() as connection:
                 row = None if self._database.is_sqlite else self._waiting(connection, values, timeouts)
                 if row is None:
-                    take_back_release(connection, job_id, fence, outcome="dropped")
+                    take_back_release(self._database, connection, job_id, fence, outcome="dropped")
         return self._claim_of(row) if row else None
 
     def _at_once(self, values: _Values, timeouts: Mapping[str, int]) -> _Row | None:
@@ -288,7 +288,7 @@ class ClaimStore:
             # Waits for a claim that has the row; one that comes later finds its release taken back. What follows are
             # statements of their own, for they must see what that claim wrote.
             connection.execute(select(jobs.c.id).where(jobs.c.id == job_id).with_for_update())
-            if take_back_release(connection, job_id, fence, outcome="unclaimed"):
+            if take_back_release(self._database, connection, job_id, fence, outcome="unclaimed"):
                 return False
             connection.execute(update(jobs).where(runs, select(attempts.c.job_id).where(own).exists()).values(**values))
             ended = connection.execute(

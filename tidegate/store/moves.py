@@ -20,7 +20,6 @@ from sqlalchemy import (
     select,
     tuple_,
     type_coerce,
-    update,
 )
 from sqlalchemy.sql.elements import KeyedColumnElement
 
@@ -119,24 +118,6 @@ def is_mine(claim: Claim) -> ColumnElement[bool]:
 def is_released(job_id: str | ColumnElement[str], fence: int | ColumnElement[int]) -> ColumnElement[bool]:
     """Whether this release of the job still stands and nobody has claimed it."""
     return and_(jobs.c.id == job_id, jobs.c.state == State.QUEUED, jobs.c.fence == fence, jobs.c.slot_at.is_not(None))
-
-
-def take_back_release(connection: Connection, job_id: str, fence: int, *, outcome: str) -> bool:
-    """Makes a released, unclaimed job wait again and frees its place. False: this release no longer stands."""
-    won = connection.execute(update(jobs).where(is_released(job_id, fence)).values(slot_at=None)).rowcount == 1
-    connection.execute(
-        update(attempts)
-        .where(
-            attempts.c.job_id == job_id,
-            attempts.c.fence == fence,
-            attempts.c.claimed_at.is_(None),
-            attempts.c.ended_at.is_(None),
-        )
-        .values(ended_at=database_now(), outcome=outcome)
-    )
-    if not won:
-        forget_attempts(connection, [job_id])
-    return won
 
 
 def lock_rows(statement: Any, *, of: Table | None = None) -> Any:

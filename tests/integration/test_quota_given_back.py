@@ -1,0 +1,111 @@
+"""A call that was let go and surely not made is no part of a quota; one that may have been made is."""
+
+from collections.abc import Callable, Sequence
+from datetime import timedelta
+
+import pytest
+
+from tests.support.jobs import change_attempts, claim, lane_row, open_lane, release, submit
+from tidegate.database_time import database_now
+from tidegate.job import Released
+from tidegate.models import IMPLICIT_CLIENT
+from tidegate.pacing import Allowance, Pace, Rate, given_back, take
+from tidegate.store import Store
+from tidegate.sweep import sweep
+
+QUOTA = 5
+RATES = ("1000/s", f"{QUOTA}/d")
+OVER = database_now(-timedelta(seconds=1))
+
+
+def let_go(store: Store, number: int = QUOTA) -> Sequence[Released]:
+    """So many jobs of a lane with a quota of five a day, as far as they may go."""
+    for _ in range(number):
+        submit(store)
+    return release(store)
+
+
+def lose_messages(store: Store, released: Sequence[Released]) -> None:
+    for each in released:
+        change_attempts(store, each.job_id, place_until=OVER)
+    sweep(store.upkeep, retention=timedelta(days=1))
+
+
+def cancel(store: Store, released: Sequence[Released]) -> None:
+    for each in released:
+        store.callers.cancel(each.job_id, IMPLICIT_CLIENT)
+        assert claim(store, each) is None
+
+
+def give_claims_up(store: Store, released: Sequence[Released]) -> None:
+    for each in released:
+        assert not store.claims.disclaim(each.job_id, each.fence, worker="mine")
+
+
+@pytest.mark.parametrize(
+    "take_back", [lose_messages, cancel, give_claims_up, lambda store, released: store.lanes.take_back(released)]
+)
+def test_what_nobody_claimed_is_given_back_and_no_more(
+    store: Store, take_back: Callable[[Store, Sequence[Released]], None]
+) -> None:
+    open_lane(store, rates=RATES)
+    first = let_go(store)
+    assert len(first) == QUOTA
+    assert let_go(store) == []
+
+    take_back(store, first)
+    take_back(store, [])
+
+    second = release(store)
+    assert len(second) == QUOTA
+    assert all(claim(store, each) for each in second)
+    assert let_go(store) == []
+
+
+def test_what_was_claimed_is_not_given_back(store: Store) -> None:
+    open_lane(store, rates=RATES)
+    for each in let_go(store):
+        claimed = claim(store, each)
+        assert claimed is not None
+        store.lanes.take_back([each])
+        store.workers.hand_back(claimed, after=timedelta(0), outcome="stopped")
+
+    assert release(store) == []
+
+
+def test_a_release_of_before_the_quota_is_nothing_to_it(store: Store) -> None:
+    open_lane(store, rates=RATES[:1])
+    before = let_go(store, 3)
+    store.limits.change("lane", {"rates": list(RATES)}, paused=None)
+    after = let_go(store)
+    assert len(after) == QUOTA
+
+    store.lanes.take_back(before)
+
+    assert release(store) == []
+    store.lanes.take_back(after[:1])
+    assert len(release(store)) == 1
+
+
+def test_a_pace_of_an_earlier_version_counts_from_now_on() -> None:
+    """It does not say since when."""
+    allowance = Allowance(rates=(Rate(1000, 1_000_000), Rate(5, 86_400_000_000)))
+    day, now = 86_400_000_000, 10**15
+    earlier = Pace.from_json({"free_at": 0, "used": {str(day): [[now - now % (day // 60), 5]]}})
+
+    slots, pace = take(allowance, earlier, now=now, wanted=1, horizon=0)
+    assert slots == []
+    assert given_back(pace, [(now - 1, now - 1)]) == pace
+
+    assert take(allowance, given_back(pace, [(now, now)]), now=now, wanted=2, horizon=0)[0] == [now]
+    assert Pace.from_json(pace.as_json()) == pace
+
+
+def test_what_is_given_back_is_not_counted_as_released(store: Store) -> None:
+    """The count of releases only rises: who reads it takes differences."""
+    open_lane(store, rates=RATES)
+    first = let_go(store)
+
+    store.lanes.take_back(first)
+
+    assert lane_row(store).released == QUOTA
