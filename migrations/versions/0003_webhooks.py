@@ -10,6 +10,8 @@ A later migration that lets Alembic copy the table `jobs` on SQLite (batch mode)
 import sqlalchemy as sa
 from alembic import op
 
+from migrations.tables_in_use import add_column
+
 revision = "0003"
 down_revision = "0002"
 branch_labels = None
@@ -26,7 +28,7 @@ _HAS_ENDED = "NEW.has_webhook AND NEW.finished_at IS NOT NULL AND OLD.finished_a
 
 def upgrade() -> None:
     """Adds the tables, the mark on jobs, and the trigger."""
-    op.add_column("jobs", sa.Column("has_webhook", sa.Boolean(), server_default=sa.false(), nullable=False))
+    add_column("jobs", sa.Column("has_webhook", sa.Boolean(), server_default=sa.false(), nullable=False))
     op.create_table(
         "webhook_secrets",
         sa.Column("id", sa.String(length=40), nullable=False),

@@ -1,7 +1,6 @@
 """Which jobs were submitted again: a retry of many passes over those."""
 
-import sqlalchemy as sa
-from alembic import op
+from migrations.tables_in_use import create_index
 
 revision = "0004"
 down_revision = "0003"
@@ -11,11 +10,4 @@ depends_on = None
 
 def upgrade() -> None:
     """Adds an index of the jobs that are retries."""
-    op.create_index(
-        "ix_jobs_retry_of",
-        "jobs",
-        ["retry_of"],
-        unique=False,
-        postgresql_where=sa.text("retry_of IS NOT NULL"),
-        sqlite_where=sa.text("retry_of IS NOT NULL"),
-    )
+    create_index("ix_jobs_retry_of", "jobs", ["retry_of"], where="retry_of IS NOT NULL")

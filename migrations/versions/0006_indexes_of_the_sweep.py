@@ -1,7 +1,6 @@
 """The sweep's indexes say what only the sweep asks for, so that no plan takes them for the way to a job of known id."""
 
-import sqlalchemy as sa
-from alembic import op
+from migrations.tables_in_use import replace_index
 
 revision = "0006"
 down_revision = "0005"
@@ -10,13 +9,6 @@ depends_on = None
 
 
 def upgrade() -> None:
-    """Makes two small indexes anew: of open jobs by deadline, of running ones by lease.
-
-    Stewards of the version before find what they look for without them, more slowly.
-    """
-    for name, column, condition in (
-        ("ix_jobs_deadline", "deadline", sa.text("finished_at IS NULL")),
-        ("ix_jobs_lease", "lease_until", sa.text("lease_until IS NOT NULL")),
-    ):
-        op.drop_index(name, table_name="jobs")
-        op.create_index(name, "jobs", [column], unique=False, postgresql_where=condition, sqlite_where=condition)
+    """Makes two small indexes anew: of open jobs by deadline, of running ones by lease."""
+    replace_index("ix_jobs_deadline", "jobs", ["deadline"], where="finished_at IS NULL")
+    replace_index("ix_jobs_lease", "jobs", ["lease_until"], where="lease_until IS NOT NULL")

@@ -3,6 +3,8 @@
 import sqlalchemy as sa
 from alembic import op
 
+from migrations.tables_in_use import widen_check
+
 revision = "0007"
 down_revision = "0006"
 branch_labels = None
@@ -11,9 +13,7 @@ depends_on = None
 
 def upgrade() -> None:
     """Widens what the role of a key may be, and adds a small table."""
-    with op.batch_alter_table("keys") as keys:
-        keys.drop_constraint(op.f("ck_keys_role"), type_="check")
-        keys.create_check_constraint(op.f("ck_keys_role"), "role IN ('client', 'operator', 'metrics')")
+    widen_check("ck_keys_role", "keys", "role IN ('client', 'operator', 'metrics')")
     op.create_table(
         "sessions",
         sa.Column("hash", sa.LargeBinary(length=32), nullable=False),

@@ -1,7 +1,7 @@
 """The tables, with the constraints that make an impossible row impossible."""
 
 from tidegate.models.clients import IMPLICIT_CLIENT, clients, keys, sessions
-from tidegate.models.jobs import attempts, bodies, idempotency_keys, jobs
+from tidegate.models.jobs import UNSUCCESSFUL, attempts, bodies, idempotency_keys, jobs
 from tidegate.models.lanes import downstreams, samples
 from tidegate.models.metadata import metadata
 from tidegate.models.processes import counts, final_jobs, stewards, workers
@@ -9,6 +9,7 @@ from tidegate.models.webhooks import deliveries, delivery_attempts, receivers, w
 
 __all__ = [
     "IMPLICIT_CLIENT",
+    "UNSUCCESSFUL",
     "attempts",
     "bodies",
     "clients",

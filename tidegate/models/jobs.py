@@ -86,6 +86,24 @@ Index("ix_jobs_lease", jobs.c.lease_until, postgresql_where=_RUNNING, sqlite_whe
 Index("ix_jobs_client", jobs.c.client_id, jobs.c.id)
 _FINISHED = text("finished_at IS NOT NULL")
 Index("ix_jobs_finished", jobs.c.finished_at, postgresql_where=_FINISHED, sqlite_where=_FINISHED)
+UNSUCCESSFUL = "state IN ('cancelled', 'expired', 'failed')"
+"""For lists of those: where nearly all succeeded, the few others are looked for in vain. Both are small, and a job that
+succeeds is never in them."""
+Index(
+    "ix_jobs_unsuccessful",
+    jobs.c.state,
+    jobs.c.id,
+    postgresql_where=text(UNSUCCESSFUL),
+    sqlite_where=text(UNSUCCESSFUL),
+)
+Index(
+    "ix_jobs_unsuccessful_client",
+    jobs.c.client_id,
+    jobs.c.state,
+    jobs.c.id,
+    postgresql_where=text(UNSUCCESSFUL),
+    sqlite_where=text(UNSUCCESSFUL),
+)
 _IS_RETRY = text("retry_of IS NOT NULL")
 Index("ix_jobs_retry_of", jobs.c.retry_of, postgresql_where=_IS_RETRY, sqlite_where=_IS_RETRY)
 
