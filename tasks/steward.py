@@ -25,7 +25,7 @@ from tidegate.bell import Bell, bell_for
 from tidegate.counts import CountWriter
 from tidegate.database import UNREACHABLE, Database
 from tidegate.ear import Ear, ear_for
-from tidegate.errors import ConfigurationError
+from tidegate.errors import ConfigurationError, DatabaseTooSlowError
 from tidegate.gate import SLOW_LOOK_SECONDS, Gate
 from tidegate.job import Released
 from tidegate.metrics import SWEPT, UNSENT
@@ -38,9 +38,11 @@ log = logging.getLogger(__name__)
 PRUNE_SECONDS = 10.0
 # Nothing was old at the last look.
 SLOW_PRUNE_SECONDS = 60.0
+# A count that the database did not finish would not be quicker at once, and the database has others to serve.
+TOO_SLOW_SECONDS = 60.0
 _PING_SECONDS = 0.1
 _FOR_ALL = b""
-# Longer than the sampling of a backlog of a million jobs takes.
+# Longer than the sweep's largest batch takes. Samples and counts have limits of their own.
 _PATIENCE = timedelta(seconds=20)
 
 
@@ -164,6 +166,9 @@ def run(turn: Callable[[], float], wait: _Wait, stopped: threading.Event) -> Non
         except UNREACHABLE as error:
             log.warning("the database can't be reached: %s", error)
             seconds = SLOW_LOOK_SECONDS
+        except DatabaseTooSlowError as error:
+            log.warning("%s: %s; the next try is in a minute", threading.current_thread().name, error)
+            seconds = TOO_SLOW_SECONDS
         except Exception:
             log.exception("a turn of the steward failed")
             seconds = SLOW_LOOK_SECONDS

@@ -33,7 +33,7 @@ from tidegate.states import State
 from tidegate.store.callers import CallerStore
 from tidegate.store.deliveries import DeliveryStore
 from tidegate.store.idempotency import StoredKey
-from tidegate.store.listing import Filter
+from tidegate.store.listing import Filter, Page
 from tidegate.store.reading import JobWithResult
 from tidegate.store.recording import NewJob
 from tidegate.submission import Submission, traced
@@ -172,13 +172,17 @@ class Jobs:
             raise _unknown(job_id)
         return found
 
-    def list(self, wanted: Filter) -> Sequence[Job]:
-        """Jobs without results, newest first."""
+    def list(self, wanted: Filter) -> Page:
+        """A page of jobs without results, newest first."""
         return self.store.list(wanted)
 
     def count(self, wanted: Filter, *, most: int) -> int:
         """How many there are, whatever the filter's limit; counted up to `most`."""
         return self.store.count(wanted, most=most)
+
+    def list_all(self, wanted: Filter) -> Sequence[Job]:
+        """As many as the filter's limit says, newest first, however many pages that takes."""
+        return self.store.list_all(wanted)
 
     def waiting(self, job: Job) -> Waiting | None:
         """Why the job waits and how long it will; None for one that does not."""

@@ -98,7 +98,7 @@ def cancel() -> Response:
     if selection.dry_run:
         counts["matched"] = gateway().jobs.count(wanted, most=MOST_COUNTED)
         return json_answer(counts)
-    found = gateway().jobs.list(wanted)
+    found = gateway().jobs.list_all(wanted)
     outcome = cancel_each(gateway().jobs, found)
     counts["matched"], counts["next"] = len(found), found[-1].id if len(found) == wanted.limit else None
     counts["cancelled"], counts["asked_to_stop"] = outcome.done, outcome.asked
@@ -123,7 +123,7 @@ def retry() -> Response:
     if selection.dry_run:
         counts["matched"] = gateway().jobs.count(wanted, most=MOST_COUNTED)
         return json_answer(counts)
-    found = gateway().jobs.list(wanted)
+    found = gateway().jobs.list_all(wanted)
     outcome = retry_each(gateway().jobs, found)
     counts["matched"], counts["next"] = len(found), found[-1].id if len(found) == wanted.limit else None
     counts["retried"], counts["refused"] = outcome.done, outcome.refusals.total()

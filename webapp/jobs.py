@@ -33,11 +33,10 @@ def listing() -> Response:
     """The caller's jobs without results, newest first, a page at a time."""
     count(gateway().poll_limit, "reads")
     wanted = listing_filter(caller())
-    found = gateway().jobs.list(wanted)
-    page = found[: wanted.limit - 1]
+    page = gateway().jobs.list(wanted)
     document: shapes.JobList = {
-        "jobs": [job_document(job, waiting=gateway().jobs.waiting(job)) for job in page],
-        "next": absolute(next_page(page[-1].id)) if len(found) == wanted.limit else None,
+        "jobs": [job_document(job, waiting=gateway().jobs.waiting(job)) for job in page.jobs],
+        "next": absolute(next_page(page.before_id)) if page.before_id else None,
     }
     response = json_answer(document)
     response.headers["Cache-Control"] = "private, no-cache"

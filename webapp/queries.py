@@ -40,9 +40,9 @@ def read_query(model: type[Query]) -> Query:
 
 
 def listing_filter(caller: Caller) -> Filter:
-    """The filter of this request, for one job more than is asked for: whether there is a next page."""
+    """The filter of this request."""
     query = read_query(_Query)
-    wanted = Filter(states=(query.state,) if query.state else (), operation=query.operation, limit=query.limit + 1)
+    wanted = Filter(states=(query.state,) if query.state else (), operation=query.operation, limit=query.limit)
     return replace(wanted, client_id=caller.scope, before_id=str(query.cursor) if query.cursor else None)
 
 

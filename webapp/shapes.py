@@ -56,7 +56,7 @@ class JobProblem(Job):
 
 @exact
 class JobList(TypedDict):
-    """A page of jobs, newest first, without their results."""
+    """A page of jobs, newest first, without their results. It may be short, or empty, and still have a next one."""
 
     jobs: list[Job]
     next: Url | None

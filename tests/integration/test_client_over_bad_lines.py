@@ -11,7 +11,18 @@ from typing import Any
 import pytest
 
 from tests.support.http_server import HttpServer, respond, serving
-from tidegate_client import Client, ConnectionFailed, JobFailed, NotDone, Refused, SomeRefused, State, UnexpectedAnswer
+from tidegate_client import (
+    Client,
+    ConnectionFailed,
+    JobFailed,
+    NotDone,
+    OutcomeUnknown,
+    Refused,
+    SomeRefused,
+    State,
+    UnexpectedAnswer,
+)
+from tidegate_client.command.exits import Exit, code_of_error
 
 JOB_ID = "0199c5a0-0000-7000-8000-000000000001"
 Answer = Callable[[socket.socket], None]
@@ -118,9 +129,10 @@ def test_each_submit_has_a_key_of_its_own_unless_one_is_given(server: HttpServer
     [
         problem(429, "too-fast", Retry_After="1"),
         problem(503, "unavailable", Retry_After="1"),
+        problem(503, "outcome-unknown", Retry_After="1"),
         respond(503, b"<html>proxy", Retry_After="1"),
     ],
-    ids=["limit", "database", "proxy"],
+    ids=["limit", "database", "lost answer", "proxy"],
 )
 def test_what_is_refused_for_now_is_tried_again_and_not_before_retry_after(
     server: HttpServer, client: Client, busy: Answer
@@ -137,6 +149,14 @@ def test_a_retry_after_beyond_the_patience_is_told_at_once(server: HttpServer, c
         client.submit("quote", 1)
     assert (refused.value.status, refused.value.kind, refused.value.retry_after) == (429, "too-fast", 60)
     assert len(server.received) == 1
+
+
+def test_what_nobody_knows_is_told_apart_from_a_refusal(server: HttpServer, client: Client) -> None:
+    in_turn(server, problem(503, "outcome-unknown", Retry_After="60"))
+    with pytest.raises(OutcomeUnknown) as unknown:
+        client.submit("quote", 1)
+    assert (unknown.value.status, unknown.value.kind, unknown.value.is_passing) == (503, "outcome-unknown", True)
+    assert code_of_error(unknown.value) is Exit.UNREACHABLE
 
 
 def test_a_job_that_could_not_make_its_deadline_is_refused_without_another_try(

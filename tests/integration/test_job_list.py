@@ -1,15 +1,20 @@
 """The list of jobs: what is in it, a page at a time, each job in the state that a read would tell."""
 
+from datetime import timedelta
 from itertools import pairwise
+from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
 from sqlalchemy import insert
 
+from benchmarks.backlog.rows import fill
 from tests.support.web import Web, assert_is_problem
+from tidegate.database import Database
 from tidegate.database_time import database_now
 from tidegate.models import clients, jobs
 from tidegate.states import State
+from tidegate.store import listing
 
 
 def listed(web: Web, query: str = "") -> list[str]:
@@ -160,3 +165,128 @@ def test_everybody_is_operator_while_authentication_is_off_and_sees_all(web: Web
 def test_ids_that_follow_each_other_sort_by_time(web: Web) -> None:
     ids = [web.accepted() for _ in range(50)]
     assert all(earlier < later for earlier, later in pairwise(ids))
+
+
+# A list looks at so many rows and no more
+
+
+@pytest.fixture
+def short_sighted(web: Web, monkeypatch: pytest.MonkeyPatch) -> Web:
+    """Its lists look at four rows."""
+    monkeypatch.setattr(listing, "MOST_LOOKED_AT", 4)
+    return web
+
+
+def all_pages(web: Web, query: str) -> list[list[str]]:
+    """Ids, page by page."""
+    pages = []
+    url: str | None = f"/v1/jobs?{query}"
+    while url:
+        answer = web.client.get(url).get_json()
+        pages.append([job["id"] for job in answer["jobs"]])
+        url = answer["next"]
+    return pages
+
+
+def test_a_page_may_be_short_or_empty_and_still_have_a_next_one(short_sighted: Web) -> None:
+    web = short_sighted
+    wanted = [web.accepted("raw_echo"), web.accepted("raw_echo")]
+    for _ in range(9):
+        web.accepted()
+    wanted.append(web.accepted("raw_echo"))
+
+    pages = all_pages(web, "operation=raw_echo&limit=3")
+
+    assert [job_id for page in pages for job_id in page] == wanted[::-1]
+    assert [len(page) for page in pages] == [1, 0, 2, 0]
+
+
+@pytest.mark.parametrize("state", list(State))
+@pytest.mark.parametrize("limit", [1, 3, 50])
+def test_however_short_the_pages_every_job_of_a_state_comes_once(short_sighted: Web, state: State, limit: int) -> None:
+    web = short_sighted
+    expected = []
+    for each in [*State, *State, *State]:
+        job_id = web.job_in(each)
+        if each is state:
+            expected.append(job_id)
+    if state is State.EXPIRED:  # by its deadline, and nobody has seen it
+        late = web.accepted()
+        web.pass_deadline(late)
+        expected.append(late)
+
+    found = [job_id for page in all_pages(web, f"state={state}&limit={limit}") for job_id in page]
+
+    assert found == expected[::-1]
+
+
+def test_an_operator_reaches_all_that_he_means_however_far_back(short_sighted: Web) -> None:
+    web = short_sighted
+    meant = [web.accepted("raw_echo") for _ in range(5)]
+    for _ in range(12):
+        web.accepted()
+    for left in (3, 2, 0):
+        answer = web.client.post("/v1/jobs/cancel", json={"operation": "raw_echo", "limit": 3})
+        assert answer.get_json()["cancelled"] == left
+    assert {web.row(job_id).state for job_id in meant} == {"cancelled"}
+
+    again = web.client.post("/v1/jobs/retry", json={"operation": "raw_echo"}).get_json()
+    assert (again["matched"], again["retried"], again["refused"]) == (5, 5, 0)
+
+
+@pytest.mark.postgresql
+@pytest.mark.parametrize(
+    ("query", "most"),
+    [
+        ("state=failed", 50),
+        ("state=expired", 50),
+        ("state=cancelled&operation=echo", 50),
+        ("", 150),
+        ("state=running", 2 * 10_000),
+        ("operation=nothing", 2 * 10_000),
+    ],
+)
+def test_what_a_list_reads_does_not_grow_with_what_is_kept(
+    tmp_path: Path, postgresql_url: str, query: str, most: int
+) -> None:
+    web = Web(tmp_path, postgresql_url)
+    fill(web.database, queued=0, final=30_000)
+    before = rows_read(web)
+
+    answer = web.client.get(f"/v1/jobs?{query}")
+
+    assert answer.status_code == 200
+    assert rows_read(web) - before <= most + 50
+    web.close()
+
+
+def rows_read(web: Web) -> int:
+    """By all connections: rows by whole tables, and rows of jobs by their indexes."""
+    with web.database.reading() as connection:
+        for statement in ("SELECT pg_stat_force_next_flush()", "SELECT 1"):
+            connection.exec_driver_sql(statement)
+        return int(
+            connection.exec_driver_sql(
+                "SELECT coalesce(sum(seq_tup_read), 0) + coalesce(sum(idx_tup_fetch), 0) FROM pg_stat_user_tables"
+            ).scalar_one()
+        )
+
+
+@pytest.mark.postgresql
+def test_a_list_that_takes_too_long_says_so_and_nobody_else_notices(
+    tmp_path: Path, postgresql_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Here it waits for a lock; the database is as it was."""
+    monkeypatch.setattr(listing, "LIMIT", timedelta(milliseconds=200))
+    web = Web(tmp_path, postgresql_url)
+    with Database(postgresql_url).writing() as holder:
+        holder.exec_driver_sql("LOCK TABLE jobs IN ACCESS EXCLUSIVE MODE")
+        answer = web.client.get("/v1/jobs?state=failed")
+        document = assert_is_problem(answer, 503, "too-slow")
+        assert "narrower" in document["detail"]
+        assert int(answer.headers["Retry-After"]) >= 1
+        assert web.client.get("/?state=failed").status_code == 503
+        assert_is_problem(web.client.post("/v1/jobs/cancel", json={"operation": "echo"}), 503, "too-slow")
+        assert web.client.get("/health/ready").status_code == 200
+    assert web.client.get("/v1/jobs?state=failed").status_code == 200
+    web.close()

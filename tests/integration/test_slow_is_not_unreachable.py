@@ -1,5 +1,6 @@
 """One question that takes long is no outage: it has a time limit and an answer of its own, and nobody else notices."""
 
+import threading
 import time
 from collections.abc import Iterator
 from datetime import timedelta
@@ -7,10 +8,16 @@ from datetime import timedelta
 import pytest
 from sqlalchemy.engine import make_url
 
+from benchmarks.backlog.rows import fill
+from tasks import steward
+from tasks.sampler import Sampler
+from tasks.vigil import Vigil
+from tests.support.jobs import change_lane, open_lane, release, submit
 from tests.support.proxy import Proxy
 from tests.support.waiting import wait_until
 from tidegate.database import UNREACHABLE, Database
 from tidegate.errors import DatabaseTooSlowError, DatabaseUnreachableError
+from tidegate.store import Store, samples
 
 _PATIENCE = timedelta(seconds=0.6)
 _SLEEP = "SELECT pg_sleep(5)"
@@ -39,9 +46,8 @@ def test_a_statement_that_takes_too_long_is_stopped_by_the_server_and_shuts_nobo
 
 def test_a_connection_that_was_cut_shuts_nobody_out_while_the_database_answers_others(database: Database) -> None:
     """Behind a pooler that drops the server's own time limit, the watchdog cuts."""
-    with pytest.raises(UNREACHABLE) as raised, database.reading() as connection:  # noqa: PT012 - one session
-        connection.exec_driver_sql("SET statement_timeout = 0")
-        connection.exec_driver_sql(_SLEEP)
+    with pytest.raises(UNREACHABLE) as raised, database.reading() as connection:
+        connection.exec_driver_sql(f"SET statement_timeout = 0; {_SLEEP}")
     assert isinstance(raised.value, DatabaseUnreachableError)
     assert raised.value.connection_lost
     assert answers(database)
@@ -99,4 +105,37 @@ def test_a_long_question_has_more_time_than_others_and_then_an_error_of_its_own(
     with database.reading() as connection:
         limit = "0" if database.is_sqlite else connection.exec_driver_sql("SHOW statement_timeout").scalar_one()
     assert limit in {"0", "270ms"}, "who has the connection next has the usual one"
+    database.close()
+
+
+@pytest.mark.parametrize("kind", ["sqlite", "postgresql"])
+def test_a_sample_that_takes_too_long_stops_neither_the_gate_nor_the_next_sample(
+    request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, kind: str
+) -> None:
+    """They share a process, its connections and its breaker."""
+    monkeypatch.setattr(samples, "LIMIT", timedelta(milliseconds=5))
+    monkeypatch.setattr(steward, "TOO_SLOW_SECONDS", 0.01)
+    database = Database(request.getfixturevalue(f"{kind}_url"), pool_size=3, patience=timedelta(seconds=20))
+    store = Store(database)
+    open_lane(store, "deep")
+    change_lane(store, "deep", paused=True)
+    open_lane(store)
+    fill(database, queued=60_000, final=0)
+    stopped = threading.Event()
+    sampler = Sampler(store.samples, Vigil())
+    thread = threading.Thread(target=steward.run, args=(sampler.run_once, sampler.wait, stopped), name="sampler")
+    thread.start()
+    try:
+        wait_until(lambda: caplog.text.count("took longer than it may") >= 2, description="samples were stopped")
+        submit(store)
+        assert len(release(store)) == 1
+        monkeypatch.setattr(samples, "LIMIT", timedelta(seconds=30))
+        wait_until(
+            lambda: 60_000 in [sample.backlog for sample in store.samples.latest()],
+            description="it is sampled when there is time",
+        )
+    finally:
+        stopped.set()
+        thread.join()
+    assert "can't be reached" not in caplog.text
     database.close()

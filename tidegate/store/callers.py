@@ -1,7 +1,6 @@
 """What callers do to jobs: record, read, cancel, erase."""
 
 from collections.abc import Callable, Collection, Iterable, Sequence
-from dataclasses import replace
 from datetime import datetime, timedelta
 from functools import partial
 from typing import Literal
@@ -20,7 +19,7 @@ from tidegate.states import FINAL_STATES, State
 from tidegate.store import idempotency
 from tidegate.store.given_rows import MOST_ROWS
 from tidegate.store.idempotency import KeyUse, StoredKey
-from tidegate.store.listing import Filter, number, page
+from tidegate.store.listing import Filter, Page, all_of, number, page
 from tidegate.store.moves import (
     ENDS,
     IN_TIME,
@@ -160,16 +159,17 @@ class CallerStore:
             rows = connection.execute(select(jobs.c.id, jobs.c.version).where(jobs.c.id.in_(job_ids)))
             return {row.id: row.version for row in rows}
 
-    def list(self, wanted: Filter) -> list[Job]:
+    def list(self, wanted: Filter) -> Page:
         """A page of jobs, newest first, each in the state that `get` would tell."""
-        with self._database.reading() as connection:
-            found = [job_from(row) for row in connection.execute(page(wanted))]
-        return [replace(job, state=State.EXPIRED, finished_at=job.deadline) if _is_late(job) else job for job in found]
+        return page(self._database, wanted)
+
+    def list_all(self, wanted: Filter) -> Sequence[Job]:
+        """As many as the filter's limit says, newest first."""
+        return all_of(self._database, wanted)
 
     def count(self, wanted: Filter, *, most: int) -> int:
         """How many there are, counted up to `most`."""
-        with self._database.reading() as connection:
-            return connection.execute(number(wanted, most)).scalar_one()
+        return number(self._database, wanted, most)
 
     def body(self, job_id: str, kind: Literal["input", "result"]) -> StoredBody | None:
         """What the caller sent, or what the job brought if it succeeded."""

@@ -12,6 +12,7 @@ from tidegate.database import Database
 from tidegate.database_time import database_now
 from tidegate.delivery import Delivery, DeliveryAttempt, DeliveryState, Webhook, receiver_of
 from tidegate.models import deliveries, delivery_attempts
+from tidegate.store.listing import LIMIT
 from tidegate.webhook_url import parse
 
 _ENDED = (DeliveryState.DELIVERED, DeliveryState.FAILED)
@@ -45,9 +46,9 @@ class DeliveryStore:
         return found[0] if found else None
 
     def list(self, wanted: DeliveryFilter) -> list[Delivery]:
-        """A page, newest job first."""
+        """A page, newest job first. Raises DatabaseTooSlowError."""
         page = _SELECT.where(*_conditions(wanted)).order_by(deliveries.c.job_id.desc()).limit(wanted.limit)
-        with self._database.reading() as connection:
+        with self._database.long_reading(LIMIT) as connection:
             return _with_attempts(connection, connection.execute(page).all())
 
     def send_again(self, wanted: DeliveryFilter) -> int:

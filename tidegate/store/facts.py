@@ -31,6 +31,7 @@ from tidegate.store.sending import IS_PENDING
 
 MOST_DELIVERIES = 10_000
 """Webhooks that are yet to be sent are counted up to here."""
+_COUNT_LIMIT = timedelta(minutes=1)
 _FORGET_STEWARDS_AFTER = timedelta(hours=1)
 # Literals: SQLite sees only of one that it fits the condition of a partial index.
 _IS_DUE = (jobs.c.state == literal_column(f"'{State.QUEUED.value}'"), jobs.c.slot_at.is_(None))
@@ -85,7 +86,7 @@ class FactStore:
 
     def count_final(self) -> None:
         """Counts the final jobs that are kept; that costs more the more there are. Forgets stewards long gone."""
-        with self._database.reading() as connection:
+        with self._database.long_reading(_COUNT_LIMIT) as connection:
             rows = connection.execute(
                 select(jobs.c.state, func.count()).where(jobs.c.finished_at.is_not(None)).group_by(jobs.c.state)
             )

@@ -14,7 +14,6 @@ from tidegate.clock import EPOCH, from_microseconds, to_microseconds
 from tidegate.database import Database
 from tidegate.database_time import database_now
 from tidegate.models import attempts, downstreams, jobs, samples
-from tidegate.prepared import Prepared
 from tidegate.store.backlog import MOST_MARKS, SETTLED, stretches
 from tidegate.store.moves import IS_WAITING
 from tidegate.store.places import has_place
@@ -23,12 +22,13 @@ MARKS = 50
 # Weight of the newest look in the smoothed figures: half of what they say is from the last five or so.
 _NEWEST = 0.15
 _SHORTEST = timedelta(seconds=0.8)
-_BY_CLIENT = Prepared(
-    select(jobs.c.downstream, jobs.c.client_id, func.count().label("number"))
+_BY_CLIENT = (
+    select(jobs.c.downstream, jobs.c.client_id, func.count())
     .where(IS_WAITING)
-    .group_by(jobs.c.downstream, jobs.c.client_id),
-    lambda row: (str(row["downstream"]), str(row["client_id"]), int(row["number"])),
+    .group_by(jobs.c.downstream, jobs.c.client_id)
 )
+LIMIT = timedelta(minutes=1)
+"""How long the database may count. It is the only one whose time grows with the backlog, and nobody waits for it."""
 
 Mark: TypeAlias = tuple[datetime, int]
 
@@ -61,15 +61,17 @@ class SampleStore:
     def take(self) -> int:
         """Samples the lanes with a backlog, and once more when it is gone; the number of jobs that wait.
 
-        Its cost grows with the backlog, and no other statement's does. Two stewards sample in turns.
+        Its cost grows with the backlog, and no other statement's does. Two stewards sample in turns. Raises
+        DatabaseTooSlowError.
         """
         by_client: dict[str, dict[str, int]] = {}
-        for downstream, client_id, count in self._database.ask_all(_BY_CLIENT, {}):
-            by_client.setdefault(downstream, {})[client_id] = count
+        with self._database.long_reading(LIMIT) as connection:
+            for downstream, client_id, count in connection.execute(_BY_CLIENT):
+                by_client.setdefault(downstream, {})[client_id] = count
         backlogs = {downstream: sum(counts.values()) for downstream, counts in by_client.items()}
         if not backlogs and not self._had_backlog:
             return 0
-        with self._database.reading() as connection:
+        with self._database.long_reading(LIMIT) as connection:
             places = select(attempts.c.downstream, func.count()).where(has_place())
             held = _counts(connection, places.group_by(attempts.c.downstream))
             lanes = connection.execute(
@@ -155,7 +157,7 @@ class SampleStore:
         every = max(1, backlog // MARKS)
         is_first_after = and_(lane.c.run_at >= settled_until, or_(lane.c.last.is_(None), lane.c.last < settled_until))
         released = select(downstreams.c.released).where(downstreams.c.name == name).scalar_subquery()
-        with self._database.reading() as connection:
+        with self._database.long_reading(LIMIT) as connection:
             rows = connection.execute(
                 select(lane.c.run_at, lane.c.rank - 1, released)
                 .where(or_((lane.c.rank - 1) % every == 0, lane.c.rank == backlog, is_first_after))

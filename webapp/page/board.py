@@ -102,7 +102,7 @@ class Board:
             )
         running = self._store.overview.running(client_id, most=_MOST_RUNNING)
         by_lane = Counter(job.downstream for job in running)
-        recent = self._jobs.list(Filter(client_id=client_id, limit=RECENT + 1))
+        recent = self._jobs.list(Filter(client_id=client_id, limit=RECENT))
         queues = defaultdict(set)
         for operation in self._registry.operations.values():
             queues[operation.downstream].add(operation.queue.value)
@@ -124,8 +124,8 @@ class Board:
             lanes=cards,
             workers=next((view.worker_sizes or {} for view in views.values()), {}),
             running=running,
-            recent=self.rows(recent[:RECENT]),
-            has_more=len(recent) > RECENT,
+            recent=self.rows(recent.jobs),
+            has_more=recent.before_id is not None,
         )
 
     def _shared_look(self) -> _Lanes:

@@ -10,7 +10,7 @@ from werkzeug.wrappers import Response as AnyResponse
 from tidegate.errors import InvalidQuery, UnknownJob
 from tidegate.job import Job
 from tidegate.states import State
-from tidegate.store.listing import Filter
+from tidegate.store.listing import Filter, Page
 from webapp import gateway
 from webapp.limits import count
 from webapp.page.answers import page, secured, see
@@ -33,13 +33,13 @@ def overview() -> AnyResponse:
     if (found := _UUID.search(sought.lower())) and _is_there(found[0], known.scope):
         return see(f"jobs/{UUID(found[0])}")
     is_listing, wanted = _wanted(sought, known.scope)
-    jobs = gateway().jobs.list(wanted) if is_listing and wanted else []
+    found = gateway().jobs.list(wanted) if is_listing and wanted else Page(jobs=(), before_id=None)
     return page(
         "overview",
         parts=overview_parts().now(known.scope),
         is_listing=is_listing,
-        rows=overview_parts().board.rows(jobs[:RECENT]),
-        older=_older(jobs[RECENT - 1].id) if len(jobs) > RECENT else None,
+        rows=overview_parts().board.rows(found.jobs),
+        older=_older(found.before_id) if found.before_id else None,
         sought=sought,
         chosen={name: request.args.get(name, "") for name in ("state", "operation")},
         operations=sorted(gateway().registry.operations),
@@ -116,7 +116,7 @@ def _wanted(sought: str, client_id: str | None) -> tuple[bool, Filter | None]:
         operation=operation or None,
         from_id=first,
         before_id=cursor or last,
-        limit=RECENT + 1,
+        limit=RECENT,
     )
 
 
