@@ -27,6 +27,7 @@ class Watch:
         self._is_erased = False
         self._is_over = False
         self._told = threading.Event()
+        self._lock = threading.Lock()  # it is told of what there is: a wake without news would end a wait early
 
     def next(self, seconds: float) -> JobWithResult | None:
         """The job as soon as it is another than it was, with what it brought; versions in between may have been passed
@@ -37,12 +38,13 @@ class Watch:
         """
         if not self._told.wait(max(0.0, seconds)):
             return None
-        if not self._is_over:
-            self._told.clear()
-        if self._is_erased:
-            raise UnknownJob(f"there is no job {self.job_id}")
-        news, self._news = self._news, None
-        return news
+        with self._lock:
+            if not self._is_over:
+                self._told.clear()
+            if self._is_erased:
+                raise UnknownJob(f"there is no job {self.job_id}")
+            news, self._news = self._news, None
+            return news
 
     @property
     def is_over(self) -> bool:
@@ -55,16 +57,18 @@ class Watch:
 
     def tell(self, found: JobWithResult | None) -> None:
         """For the lookout: the job as it is now, if that is news; None: it was erased."""
-        if found is None:
-            self._is_erased = True
-        else:
-            now = found[0].version, found[0].state
-            if now == self._known or (self._known and now[0] < self._known[0]):
-                return
-            self._known, self._news = now, found
-        self._told.set()
+        with self._lock:
+            if found is None:
+                self._is_erased = True
+            else:
+                now = found[0].version, found[0].state
+                if now == self._known or (self._known and now[0] < self._known[0]):
+                    return
+                self._known, self._news = now, found
+            self._told.set()
 
     def end(self) -> None:
         """For the lookout: the process stops."""
-        self._is_over = True
-        self._told.set()
+        with self._lock:
+            self._is_over = True
+            self._told.set()

@@ -1,11 +1,14 @@
 """A job over HTTP: submitted, read in every state, its raw result, called off. On both databases."""
 
+import json
 from datetime import datetime, timedelta
 from pathlib import Path
+from typing import Any
 from uuid import UUID
 
 import pytest
-from werkzeug.test import TestResponse
+from werkzeug.test import EnvironBuilder, TestResponse, run_wsgi_app
+from werkzeug.wrappers import Response
 
 from tests.support.waiting import wait_until
 from tests.support.web import Web, assert_is_problem
@@ -66,6 +69,27 @@ def test_the_body_is_kept_byte_for_byte_with_its_content_type(web: Web) -> None:
     body = web.store.workers.input_of(job_id)
     assert body is not None
     assert (body.content, body.content_type) == (content, 'application/x-odd; q="ü"')
+
+
+@pytest.mark.parametrize("host", ["xn--bcher-kva.example", "xn--bcher-kva.example:8443", "xn--zz--", "TIDE.example"])
+@pytest.mark.parametrize("accept", ["application/json", "text/html"])
+def test_links_under_any_host_are_uris(web: Web, host: str, accept: str) -> None:
+    """On the short way and on Flask's. Of the third name no other spelling can be made."""
+
+    def answered(path: str, **asked: Any) -> Response:
+        """Past Werkzeug's client, which can't say the third one."""
+        environ = {**EnvironBuilder(path, **asked).get_environ(), "HTTP_HOST": host, "HTTP_ACCEPT": accept}
+        return Response(*run_wsgi_app(web.app, environ))
+
+    location = answered("/v1/operations/echo/jobs", method="POST", json=1).headers["Location"]
+    assert location.startswith(f"http://{host}/v1/jobs/")
+    links = json.loads(answered(location.removeprefix(f"http://{host}")).get_data())["links"]
+    assert all(link.isascii() and link.startswith(f"http://{host}/") for link in links.values() if link)
+
+
+def test_a_prefix_that_is_not_ascii_is_percent_encoded(web: Web) -> None:
+    answer = web.client.post("/v1/operations/echo/jobs", json=1, environ_overrides={"SCRIPT_NAME": "/f\xc3\xbcr"})
+    assert answer.headers["Location"].startswith("http://localhost/f%C3%BCr/v1/jobs/")
 
 
 def test_links_stand_under_the_public_url_when_there_is_one(tmp_path: Path, database_url: str) -> None:

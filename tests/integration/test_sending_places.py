@@ -188,6 +188,20 @@ def test_two_stewards_share_the_places(store: Store, database_url: str) -> None:
     assert sum(released) + len(store.sending.release()) == 4
 
 
+def test_a_job_whose_end_nobody_tells_is_erased_when_it_would_have_been_given_up(
+    store: Store, receiver: HttpServer, secret: str
+) -> None:
+    """No worker sends webhooks, so that none says that it is over."""
+    job_id = ended_job(store, receiver.url)
+    change_job(store, job_id, created_at=database_now(-LONG_AGO), finished_at=database_now(-LONG_AGO))
+    hour = timedelta(hours=1)
+    for began, erased in ((timedelta(hours=23), 0), (timedelta(hours=24, minutes=30), 0), (timedelta(hours=26), 1)):
+        with store.database.single_write() as connection:
+            connection.execute(deliveries.update().values(began_at=database_now(-began)))
+        assert store.upkeep.prune(100, retention=hour) == erased
+    assert count_of(store, deliveries) == 0
+
+
 def test_a_job_is_kept_until_its_end_was_told(store: Store, receiver: HttpServer, secret: str) -> None:
     job_id = ended_job(store, receiver.url)
     change_job(store, job_id, created_at=database_now(-LONG_AGO), finished_at=database_now(-LONG_AGO))

@@ -1,5 +1,6 @@
 """What no message will put right: each step of the sweep, alone and two sweeps side by side."""
 
+import time
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 
@@ -23,11 +24,13 @@ from tests.support.jobs import (
     submit,
     time_at,
 )
+from tests.support.statements import asked
 from tidegate.database import Database
 from tidegate.database_time import database_now
 from tidegate.models import attempts, bodies, jobs, workers
+from tidegate.operations import Body
 from tidegate.outcomes import Succeeded
-from tidegate.store import Store
+from tidegate.store import Store, upkeep
 from tidegate.sweep import BATCH, PRUNE_BATCH, ClockWatch, Swept, sweep
 
 RETENTION = timedelta(days=7)
@@ -196,6 +199,24 @@ def test_old_jobs_are_erased_with_all_that_belongs_to_them(store: Store) -> None
 
     assert (count_of(store, jobs), count_of(store, bodies), count_of(store, attempts)) == (2, 3, 1)
     assert row_of(store, young.job_id).state == "succeeded"
+
+
+@pytest.mark.parametrize(("seconds", "erased"), [(10.0, 9), (0.0, 2)], ids=["in time", "no time is left"])
+def test_large_bodies_are_erased_in_transactions_of_so_many_bytes(
+    store: Store, monkeypatch: pytest.MonkeyPatch, seconds: float, erased: int
+) -> None:
+    """SQLite has one writer, and others want their turn; in the end all are erased whatever their size."""
+    monkeypatch.setattr(upkeep, "PRUNE_BYTES", 100_000)
+    monkeypatch.setattr(upkeep, "_PRUNE_SECONDS", seconds)
+    open_lane(store)
+    for size in (40_000, 40_000, 40_000, 300_000, 40_000, 40_000, 10, 10, 10):
+        job_id = submit(store, body=Body(content=b"x" * size))
+        store.callers.cancel(job_id, None)
+        change_job(store, job_id, finished_at=database_now(-RETENTION - timedelta(seconds=9)))
+        time.sleep(0.002)  # so that they have ended one after the other
+    with asked(store.database) as cost:
+        assert store.upkeep.prune(100, retention=RETENTION) == erased
+    assert cost.transactions == (4 if erased == 9 else 1)
 
 
 def test_workers_that_were_long_not_seen_are_forgotten(store: Store) -> None:

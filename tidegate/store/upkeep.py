@@ -1,5 +1,6 @@
 """The sweep's statements. Each is guarded by itself, so any number of sweeps may run side by side."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -7,11 +8,12 @@ from typing import Any
 from sqlalchemy import ColumnElement, and_, delete, func, not_, select, update
 from sqlalchemy.sql import Select
 
+from tidegate import clock
 from tidegate.counts import Counts
 from tidegate.database import Database
 from tidegate.database_time import database_now, statement_now
-from tidegate.delivery import DeliveryState
-from tidegate.models import attempts, deliveries, jobs, workers
+from tidegate.delivery import GIVE_UP_AFTER, DeliveryState
+from tidegate.models import attempts, bodies, deliveries, jobs, workers
 from tidegate.prepared import Prepared, there
 from tidegate.states import State
 from tidegate.store import clock_step, idempotency
@@ -34,7 +36,12 @@ from tidegate.store.presence import lost
 from tidegate.store.sending import IS_PENDING
 from tidegate.store.taking_back import take_back
 
+PRUNE_BYTES = 8 * 1024**2
+"""Of bodies, erased in one transaction: SQLite has one writer, and to give a gigabyte back takes it seconds."""
 _FORGET_WORKERS_AFTER = timedelta(hours=1)
+_LATE = timedelta(hours=1)
+# It is the gate's process, too.
+_PRUNE_SECONDS = 0.25
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -156,24 +163,43 @@ class UpkeepStore:
         return len(calls)
 
     def prune(self, batch: int, *, retention: timedelta) -> int:
-        """Erases jobs that have been final for longer than `retention`, with all that belongs to them. One whose end
-        is still to be told waits for that, a day at the most."""
+        """Erases jobs that have been final for longer than `retention`, with all that belongs to them.
+
+        In transactions of `PRUNE_BYTES` of bodies at the most, or of one job, for a quarter of a second. One whose end
+        is still to be told waits for that: as long as it may be tried, and an hour for who is late; where no worker
+        sends webhooks nobody else would say that it is over.
+        """
+        ends_at = clock.monotonic() + _PRUNE_SECONDS
+        erased, are_more = 0, True
+        while are_more:
+            some, are_more = self._prune_some(batch - erased, retention)
+            erased += some
+            are_more = are_more and clock.monotonic() < ends_at
+        return erased
+
+    def _prune_some(self, most: int, retention: timedelta) -> tuple[int, bool]:
+        """How many were erased, and whether others were left for their size."""
         untold = select(deliveries.c.job_id).where(
-            deliveries.c.job_id == jobs.c.id, deliveries.c.state == DeliveryState.PENDING
+            deliveries.c.job_id == jobs.c.id,
+            deliveries.c.state == DeliveryState.PENDING,
+            deliveries.c.began_at > statement_now(-GIVE_UP_AFTER - _LATE),
         )
+        # Of a long body the databases know the length without reading it.
+        size = select(func.sum(func.length(bodies.c.content))).where(bodies.c.job_id == jobs.c.id).scalar_subquery()
         old = (
-            select(jobs.c.id)
+            select(jobs.c.id, size.label("size"))
             .where(jobs.c.finished_at <= statement_now(-retention), ~(jobs.c.has_webhook & untold.exists()))
             .order_by(jobs.c.finished_at)
         )
         with self._database.writing() as connection:
-            ids = list(connection.execute(lock_rows(old.limit(batch))).scalars())
+            found = connection.execute(lock_rows(old.limit(most), of=jobs)).all()
+            ids = _within(PRUNE_BYTES, {row.id: int(row.size or 0) for row in found})
             idempotency.prune(connection, ids)
             connection.execute(delete(workers).where(workers.c.seen_until <= statement_now(-_FORGET_WORKERS_AFTER)))
             if ids:
                 connection.execute(delete(jobs).where(jobs.c.id.in_(ids)))
             forget_attempts(connection, ids)
-        return len(ids)
+        return len(ids), len(ids) < len(found)
 
     def _update_jobs(self, found: Select[tuple[str]], still: ColumnElement[bool], changes: dict[str, Any]) -> int:
         batch = lock_rows(found)
@@ -187,3 +213,14 @@ class UpkeepStore:
             moved = connection.execute(statement.returning(*ENDS)).all()
         count_ends(self._counts, moved)
         return len(moved)
+
+
+def _within(most: int, sizes: Mapping[str, int]) -> list[str]:
+    """The first of these that have no more bytes together; one at least."""
+    total, ids = 0, []
+    for job_id, size in sizes.items():
+        total += size
+        if ids and total > most:
+            break
+        ids.append(job_id)
+    return ids
