@@ -217,7 +217,8 @@ class UpkeepStore:
 
 def _within(most: int, sizes: Mapping[str, int]) -> list[str]:
     """The first of these that have no more bytes together; one at least."""
-    total, ids = 0, []
+    total = 0
+    ids: list[str] = []
     for job_id, size in sizes.items():
         total += size
         if ids and total > most:

@@ -33,13 +33,13 @@ def overview() -> AnyResponse:
     if (found := _UUID.search(sought.lower())) and _is_there(found[0], known.scope):
         return see(f"jobs/{UUID(found[0])}")
     is_listing, wanted = _wanted(sought, known.scope)
-    found = gateway().jobs.list(wanted) if is_listing and wanted else Page(jobs=(), before_id=None)
+    listed = gateway().jobs.list(wanted) if is_listing and wanted else Page(jobs=(), before_id=None)
     return page(
         "overview",
         parts=overview_parts().now(known.scope),
         is_listing=is_listing,
-        rows=overview_parts().board.rows(found.jobs),
-        older=_older(found.before_id) if found.before_id else None,
+        rows=overview_parts().board.rows(listed.jobs),
+        older=_older(listed.before_id) if listed.before_id else None,
         sought=sought,
         chosen={name: request.args.get(name, "") for name in ("state", "operation")},
         operations=sorted(gateway().registry.operations),
