@@ -126,7 +126,10 @@ def apply(name: str, wanted: Change) -> None:
 
 
 def _answer(name: str) -> Response:
-    lane = gateway().lanes.views(fresh=True).get(name)
+    lanes = gateway().lanes
+    if name not in lanes.views(fresh=True):
+        raise _unknown(name)
+    lane = lanes.counted(name, anew=True)
     if lane is None:
         raise _unknown(name)
     return json_answer(_document(lane, gateway().store.lanes.held().get(name, 0)))

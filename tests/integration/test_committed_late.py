@@ -8,7 +8,7 @@ from datetime import timedelta
 
 import psycopg
 import pytest
-from sqlalchemy import make_url, text
+from sqlalchemy import event, make_url, text
 
 from tests.support import run
 from tests.support.jobs import (
@@ -49,13 +49,20 @@ def made(params: dict[str, object]) -> int:
     return len(params)
 
 
+def _without_time_limit(connection: psycopg.Connection, _record: object) -> None:
+    connection.execute("SET statement_timeout = 0")
+
+
 class Cluster:
     """A `store` that waits as long as it takes, and an `impatient` one that gives up after 0.4 s, as workers do after
-    ten. `holder`: a session that holds locks."""
+    ten; the server does not stop its statements before that, as behind a pooler. `holder`: a session that holds locks.
+    """
 
     def __init__(self, url: str) -> None:
         self.store = Store(Database(url))
-        self.impatient = Store(Database(url, pool_size=20, patience=PATIENCE))
+        impatient = Database(url, pool_size=20, patience=PATIENCE)
+        event.listen(impatient.engine, "connect", _without_time_limit)
+        self.impatient = Store(impatient)
         at = make_url(url)
         self.holder = psycopg.connect(host=at.host, port=at.port, user=at.username, dbname=at.database)
         open_lane(self.store, size=50, concurrency=_TOGETHER)

@@ -34,7 +34,7 @@ _RETURNED = (
 def take_back_release(database: Database, within: Connection, job_id: str, fence: int, *, outcome: str) -> bool:
     """Of one release, in this transaction; waits for who has its job. False: it no longer stood."""
     values = {"the_job": job_id, "the_fence": fence, "its_outcome": outcome}
-    won = bool(database.ask(_WAIT_AGAIN, values, within=within))
+    won = database.ask(_WAIT_AGAIN, values, within=within) is not None
     ended = database.ask_all(_END, values, within=within)
     _give_back(database, within, ended)
     if not won:

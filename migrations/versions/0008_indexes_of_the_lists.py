@@ -2,7 +2,7 @@
 
 from migrations.tables_in_use import create_index
 
-revision = "0009"
+revision = "0008"
 down_revision = "0007"
 branch_labels = None
 depends_on = None
