@@ -2,6 +2,7 @@
 committed, when their connection is cut. Whatever comes of them, no job ends in nobody's hands and no place is lost.
 """
 
+import gc
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
@@ -34,6 +35,8 @@ from tidegate.runner import Runner
 from tidegate.store import Store
 from tidegate.sweep import sweep
 from tidegate.until_answered import until_answered
+
+pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 
 PATIENCE = timedelta(seconds=0.4)
 _TOGETHER = 8
@@ -109,6 +112,7 @@ class Cluster:
         self.holder.close()
         self.impatient.database.close()
         self.store.database.close()
+        gc.collect()  # those that were out when the pool was given up are closed by their end, which psycopg complains of
 
 
 @pytest.fixture
