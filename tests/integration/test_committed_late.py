@@ -112,7 +112,8 @@ class Cluster:
         self.holder.close()
         self.impatient.database.close()
         self.store.database.close()
-        gc.collect()  # those that were out when the pool was given up are closed by their end, which psycopg complains of
+        # Those that were out when the pool was given up are closed by their end, which psycopg complains of.
+        gc.collect()
 
 
 @pytest.fixture
