@@ -1,5 +1,6 @@
 """Cancel and retry of many jobs by what they are, for operators. (That it is only for them: test_keys.)"""
 
+from collections.abc import Sequence
 from datetime import timedelta
 from typing import Any
 
@@ -244,14 +245,14 @@ def test_jobs_that_are_refused_are_told_by_their_reasons(web: Web) -> None:
 
 def test_a_job_that_is_erased_meanwhile_does_not_stop_the_others(web: Web, monkeypatch: pytest.MonkeyPatch) -> None:
     erased, kept = web.job_in(State.CANCELLED), web.accepted()
-    listed = CallerStore.list
+    listed = CallerStore.list_all
 
-    def then_erase(store: CallerStore, wanted: Filter) -> list[Job]:
+    def then_erase(store: CallerStore, wanted: Filter) -> Sequence[Job]:
         found = listed(store, wanted)
         web.client.delete(f"/v1/jobs/{erased}")
         return found
 
-    monkeypatch.setattr(CallerStore, "list", then_erase)
+    monkeypatch.setattr(CallerStore, "list_all", then_erase)
     counts = act(web, "cancel", state="cancelled", operation="echo")
     assert counts["refusals"] == {"unknown-job": 1}
     assert web.row(kept).state == "queued"
