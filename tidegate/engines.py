@@ -205,6 +205,7 @@ def _translated(context: ExceptionContext) -> BaseException | None:
     return translated(
         context.original_exception,
         sql=sql,
-        commits=context.statement is None or bool(options.get(EACH_ALONE)),
+        # What takes long is a question: nothing is done by the end of its transaction.
+        commits=(context.statement is None or bool(options.get(EACH_ALONE))) and not options.get(TAKES_LONG),
         takes_long=bool(options.get(TAKES_LONG)),
     )

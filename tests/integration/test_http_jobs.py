@@ -12,6 +12,7 @@ from werkzeug.wrappers import Response
 
 from tests.support.waiting import wait_until
 from tests.support.web import Web, assert_is_problem
+from tidegate.keys import KeyStore, Role
 from tidegate.operations import Progress
 from tidegate.outcomes import Succeeded
 from tidegate.states import FINAL_STATES, State
@@ -73,18 +74,22 @@ def test_the_body_is_kept_byte_for_byte_with_its_content_type(web: Web) -> None:
 
 @pytest.mark.parametrize("host", ["xn--bcher-kva.example", "xn--bcher-kva.example:8443", "xn--zz--", "TIDE.example"])
 @pytest.mark.parametrize("accept", ["application/json", "text/html"])
-def test_links_under_any_host_are_uris(web: Web, host: str, accept: str) -> None:
-    """On the short way and on Flask's. Of the third name no other spelling can be made."""
+def test_links_under_any_host_are_uris(tmp_path: Path, database_url: str, host: str, accept: str) -> None:
+    """On the short way and on Flask's; with keys, for without them other names are refused. Of the third name no other
+    spelling can be made."""
+    web = Web(tmp_path, database_url, auth="keys")
+    _, secret = KeyStore(web.database).create("one", name="k", role=Role.CLIENT)
 
     def answered(path: str, **asked: Any) -> Response:
         """Past Werkzeug's client, which can't say the third one."""
-        environ = {**EnvironBuilder(path, **asked).get_environ(), "HTTP_HOST": host, "HTTP_ACCEPT": accept}
-        return Response(*run_wsgi_app(web.app, environ))
+        headers = {"HTTP_HOST": host, "HTTP_ACCEPT": accept, "HTTP_AUTHORIZATION": f"Bearer {secret}"}
+        return Response(*run_wsgi_app(web.app, {**EnvironBuilder(path, **asked).get_environ(), **headers}))
 
     location = answered("/v1/operations/echo/jobs", method="POST", json=1).headers["Location"]
     assert location.startswith(f"http://{host}/v1/jobs/")
     links = json.loads(answered(location.removeprefix(f"http://{host}")).get_data())["links"]
     assert all(link.isascii() and link.startswith(f"http://{host}/") for link in links.values() if link)
+    web.close()
 
 
 def test_a_prefix_that_is_not_ascii_is_percent_encoded(web: Web) -> None:

@@ -54,8 +54,8 @@ def lossy(tmp_path: Path, postgresql_url: str) -> Iterator[Lossy]:
 
 
 Ask = Callable[[], TestResponse]
-Write = tuple[bytes, Ask, Callable[[], bool]]
-"""What is said to the database at last, the request, and whether it was done."""
+Write = tuple[bytes | tuple[bytes, bytes], Ask, Callable[[], bool]]
+"""What is said to the database at last, after what if that is needed; the request; and whether it was done."""
 
 
 def submit(lossy: Lossy) -> Write:
@@ -102,7 +102,8 @@ def retry(lossy: Lossy) -> Write:
 def retry_many(lossy: Lossy) -> Write:
     lossy.other.job_in(State.CANCELLED)
     ask = {"operation": "echo"}
-    return b"COMMIT", lambda: lossy.client.post("/v1/jobs/retry", json=ask), lambda: lossy.other.count() == 2
+    last = b"COMMIT", b"INSERT INTO jobs"  # for the list of those that are meant ends with one, too
+    return last, lambda: lossy.client.post("/v1/jobs/retry", json=ask), lambda: lossy.other.count() == 2
 
 
 def delete(lossy: Lossy) -> Write:
@@ -158,7 +159,7 @@ def secrets(lossy: Lossy) -> list[tuple[str, object]]:
 )
 def test_a_write_whose_answer_was_lost_is_told_as_that(lossy: Lossy, write: Callable[[Lossy], Write]) -> None:
     last, ask, is_done = write(lossy)
-    lossy.proxy.swallow_answers(of=last)
+    lossy.proxy.swallow_answers(*((last,) if isinstance(last, bytes) else last))
 
     answer = ask()
 
@@ -170,8 +171,8 @@ def test_a_write_whose_answer_was_lost_is_told_as_that(lossy: Lossy, write: Call
 
 
 def test_under_its_key_a_repeat_makes_no_second_job(lossy: Lossy) -> None:
-    last, ask, is_done = submit_under_a_key(lossy)
-    lossy.proxy.swallow_answers(of=last)
+    _, ask, is_done = submit_under_a_key(lossy)
+    lossy.proxy.swallow_answers(of=b"COMMIT")
     assert "under the same Idempotency-Key" in assert_is_problem(ask(), 503, "outcome-unknown")["detail"]
     wait_until(is_done, description="it was done all the same")
 
@@ -198,6 +199,14 @@ def test_a_read_whose_answer_was_lost_is_only_unavailable(lossy: Lossy) -> None:
     lossy.proxy.swallow_answers(of=b"FROM jobs")
     document = assert_is_problem(lossy.client.get(f"/v1/jobs/{job_id}"), 503, "unavailable")
     assert "recorded" not in document["detail"]
+
+
+def test_a_question_before_the_first_write_leaves_nothing_unknown(lossy: Lossy) -> None:
+    """Also at the end of the transaction in which it had its time limit."""
+    _, ask, _ = retry_many(lossy)
+    lossy.proxy.swallow_answers(of=b"COMMIT")
+    assert "nothing was recorded" in assert_is_problem(ask(), 503, "unavailable")["detail"]
+    assert lossy.other.count() == 1
 
 
 @pytest.mark.parametrize("write", [submit, submit_many])

@@ -21,7 +21,7 @@ class Proxy:
         self.port: int = self._listener.getsockname()[1]
         self._stalled = False
         self._delay_seconds = 0.0
-        self._unanswered: bytes | None = None
+        self._unanswered: tuple[bytes, bytes] | None = None
         self._closed = False
         self._sockets: set[socket.socket] = set()
         self._serve()
@@ -42,9 +42,9 @@ class Proxy:
         """Accepts connections and bytes, and hands nothing on."""
         self._stalled = True
 
-    def swallow_answers(self, of: bytes) -> None:
-        """Hands on what is asked, and no answer on a connection on which these bytes were asked since."""
-        self._unanswered = of
+    def swallow_answers(self, of: bytes, after: bytes = b"") -> None:
+        """Hands on what is asked, and no answer on a connection on which these bytes were asked, `after` others."""
+        self._unanswered = after, of
 
     def refuse(self) -> None:
         """Ends what is open and accepts nothing more."""
@@ -95,7 +95,7 @@ class Proxy:
                     self._sockets -= {near, far}
 
     def _pump(self, near: socket.socket, far: socket.socket) -> None:
-        is_one_way = False
+        has_begun = is_one_way = False
         while not self._closed:
             readable, _, _ = select.select([near, far], [], [], 0.05)
             if self._stalled:
@@ -110,7 +110,9 @@ class Proxy:
                 if self._delay_seconds:
                     time.sleep(self._delay_seconds)
                 if each is near and self._unanswered:
-                    is_one_way = is_one_way or self._unanswered in data
+                    after, of = self._unanswered
+                    has_begun = has_begun or after in data
+                    is_one_way = is_one_way or (has_begun and of in data)
                 if each is far and is_one_way:
                     continue
                 (far if each is near else near).sendall(data)
