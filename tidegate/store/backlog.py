@@ -21,7 +21,7 @@ from tidegate.store.moves import IS_WAITING, NOW
 
 MOST_ROWS = 20_000
 """Of one statement: it must be over long before a caller's patience is."""
-MOST_MARKS = 1_000
+MOST_MARKS = 250
 SETTLED = timedelta(seconds=2)
 """What was submitted so long ago is committed and can be seen, also a thousand jobs in one transaction."""
 _FIRST_ID = str(UUID(int=0))
@@ -72,9 +72,10 @@ def _stretch(array: Any, pair: Any, record: Any) -> Select[Any]:
         .order_by(*order)
         .limit(MOST_ROWS)
         .cte("here")
+        .prefix_with("MATERIALIZED")  # read once, by all of what follows
     )
-    all_here = select(func.count()).select_from(here)
-    number = all_here.scalar_subquery()
+    counts = select(func.count().label("number")).select_from(here).cte("counts").prefix_with("MATERIALIZED")
+    number = select(counts.c.number).scalar_subquery()
     every = case((number <= MOST_MARKS, 1), else_=number // MOST_MARKS)
     is_last = here.c.before == number - 1
     marks = select(array(pair(type_coerce(here.c.run_at, BigInteger), here.c.before)))
@@ -90,7 +91,11 @@ def _stretch(array: Any, pair: Any, record: Any) -> Select[Any]:
             select(downstreams.c.released).where(downstreams.c.name == bindparam("lane")).scalar_subquery(), 0
         ).label("released"),
         number.label("number"),
-        all_here.where(here.c.run_at < _instant("settled_until")).scalar_subquery().label("settled"),
+        select(func.count())
+        .select_from(here)
+        .where(here.c.run_at < _instant("settled_until"))
+        .scalar_subquery()
+        .label("settled"),
         cast(marks.where((here.c.before % every == 0) | is_last).scalar_subquery(), Text).label("marks"),
         cast(select(record(new.c.client_id, new.c.number)).scalar_subquery(), Text).label("by_client"),
         select(here.c.id).where(is_last).scalar_subquery().label("last_id"),
