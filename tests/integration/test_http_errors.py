@@ -239,7 +239,8 @@ def test_without_its_database_every_answer_is_a_quick_503(lost: Web) -> None:
 
 def test_a_database_that_takes_connections_and_never_answers_is_a_503_within_seconds(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent:
-        web = Web(tmp_path, f"postgresql+psycopg://user@127.0.0.1:{silent.getsockname()[1]}/tidegate")
+        url = f"postgresql+psycopg://user@127.0.0.1:{silent.getsockname()[1]}/tidegate"
+        web = Web(tmp_path, url, patience=timedelta(seconds=2))  # the web server's
         began = time.monotonic()
         assert_is_problem(web.submit(), 503, "unavailable")
         assert time.monotonic() - began < 5

@@ -296,8 +296,8 @@ def test_a_job_that_is_erased_while_its_submit_waits_is_flasks_to_tell(sides: Si
     gateway = sides.web.app.extensions["tidegate"]
     watch = gateway.lookout.watch
 
-    def erased(job: Job, *, only_end: bool = False) -> Watch | None:
-        watching: Watch | None = watch(job, only_end=only_end)
+    def erased(job: Job, client_id: str, *, only_end: bool = False) -> Watch | None:
+        watching: Watch | None = watch(job, client_id, only_end=only_end)
         if watching:
             watching.tell(None)
         return watching

@@ -41,7 +41,15 @@ attempt_timeout = "5s"
 class Web:
     """The application over one database. Nothing runs beside it: a job moves only when a test moves it."""
 
-    def __init__(self, folder: Path, database_url: str, *, operations_toml: str = OPERATIONS, **settings: Any) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        database_url: str,
+        *,
+        operations_toml: str = OPERATIONS,
+        patience: timedelta | None = None,
+        **settings: Any,
+    ) -> None:
         operations_file = folder / "operations.toml"
         operations_file.write_text(operations_toml)
         self.settings = Settings(
@@ -54,7 +62,7 @@ class Web:
                 **settings,
             },
         )
-        self.database = Database(database_url)
+        self.database = Database(database_url, patience=patience)
         self.store = Store(self.database)
         self.app: Flask = create_app(self.settings, self.database)
         self.client = self.app.test_client()
