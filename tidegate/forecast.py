@@ -37,10 +37,12 @@ class Waiting:
 
 @dataclass(frozen=True, kw_only=True)
 class LaneView:
-    """A lane as the forecast sees it. `sample` None: nobody has counted it yet. `worker_sizes`: by queue."""
+    """A lane as the forecast sees it. `sample` None: nobody has counted it yet; `sampled_at`: when a steward did last.
+    `worker_sizes`: by queue."""
 
     downstream: Downstream
     sample: Sample | None = None
+    sampled_at: datetime | None = None
     worker_sizes: dict[str, int] | None = None
 
     @property

@@ -134,7 +134,12 @@ class Lanes:
             for each in downstreams:
                 self._lanes[each.name].learn(samples.get(each.name))
             self._views = {
-                each.name: LaneView(downstream=each, sample=self._lanes[each.name].known, worker_sizes=sizes)
+                each.name: LaneView(
+                    downstream=each,
+                    sample=self._lanes[each.name].known,
+                    sampled_at=samples[each.name].taken_at if each.name in samples else None,
+                    worker_sizes=sizes,
+                )
                 for each in downstreams
             }
         self._read_at = clock.monotonic()

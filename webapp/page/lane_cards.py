@@ -83,7 +83,7 @@ def card_of(
     is_overdue: bool,
 ) -> LaneCard:
     """The card of a lane. `submitted`: since its sample; `client_id` None: for an operator."""
-    downstream, sample = view.downstream, view.sample
+    downstream = view.downstream
     waiting = _backlog(view, submitted) if client_id is None else view.backlog_of(client_id)
     empty_at = view.start_of(downstream.seen_at, downstream.seen_at, submitted)
     mood = _mood(view, queues, waiting=waiting, in_flight=in_flight)
@@ -95,9 +95,7 @@ def card_of(
         changed=tuple(name for name in LIMITS if name in downstream.changes),
         declared=downstream.declared.rates,
     )
-    stale_for = downstream.seen_at - (
-        sample.taken_at if sample else datetime.min.replace(tzinfo=downstream.seen_at.tzinfo)
-    )
+    stale_for = downstream.seen_at - (view.sampled_at or datetime.min.replace(tzinfo=downstream.seen_at.tzinfo))
     return LaneCard(
         name=downstream.name,
         mood=mood,
