@@ -1,9 +1,11 @@
 """Shows every setting: name, value, meaning. Secrets are hidden."""
 
 import sys
+from datetime import timedelta
 
 from config.masking import masked_url
-from config.settings import PREFIX, Settings, as_text, settings
+from config.settings import PREFIX, Settings, settings
+from tidegate.durations import format_duration
 from tidegate.errors import ConfigurationError
 
 
@@ -15,10 +17,22 @@ def main() -> int:
         print(error, file=sys.stderr)  # noqa: T201 - this is its output
         return 2
     for name, field in Settings.model_fields.items():
-        value = as_text(getattr(current, name))  # a secret as asterisks
-        value = masked_url(value)
+        value = masked_url(as_text(getattr(current, name)))  # a secret as asterisks
         print(f"{PREFIX}{name.upper():<18} {value:<32} {field.description}")  # noqa: T201 - this is its output
     return 0
+
+
+def as_text(value: object) -> str:
+    """A setting's value as one would write it."""
+    match value:
+        case None:
+            return ""
+        case tuple():
+            return ",".join(map(str, value))
+        case timedelta():
+            return format_duration(value)
+        case _:
+            return str(value)
 
 
 if __name__ == "__main__":

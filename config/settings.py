@@ -26,7 +26,7 @@ from config.broker_url import check_bell_url, check_broker_url
 from config.environment import ENCODING, ENV_FILE, IN_A_FILE, environment, place_of, value_of
 from config.key_files import keys_in
 from config.origins import check_origins
-from tidegate.durations import Duration, format_duration
+from tidegate.durations import Duration
 from tidegate.errors import ConfigurationError
 from tidegate.operations import MEGABYTE
 from tidegate.pacing import Rate
@@ -262,19 +262,6 @@ def read_with_faults() -> tuple[Settings | None, list[str]]:
 def _meant(name: str) -> str:
     close = get_close_matches(name, [PREFIX + field.upper() for field in Settings.model_fields], n=1)
     return f"did you mean {close[0]}? " if close else ""
-
-
-def as_text(value: object) -> str:
-    """A setting's value as one would write it."""
-    match value:
-        case None:
-            return ""
-        case tuple():
-            return ",".join(map(str, value))
-        case timedelta():
-            return format_duration(value)
-        case _:
-            return str(value)
 
 
 def _is_setting(name: str) -> bool:

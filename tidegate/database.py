@@ -21,7 +21,7 @@ from tidegate.engines import (
 from tidegate.errors import DatabaseUnreachableError
 from tidegate.group_commit import GroupCommit
 from tidegate.patience import Breaker, Watchdog
-from tidegate.prepared import Asker, Prepared
+from tidegate.prepared import Asker, Prepared, replace_pooled
 
 UNREACHABLE = (DatabaseUnreachableError, PoolTimeoutError)
 """What statements raise while the database can't be reached, is locked, full or read-only: another try may do. Which
@@ -160,8 +160,8 @@ class Database:
         """
         with self._guarded(), self._single.connect() as connection, self._watched(_driver(connection)):
             if not takes_writes(connection):
+                replace_pooled(self.engine, connection.connection)
                 connection.invalidate()
-                self.engine.dispose()
                 raise DatabaseUnreachableError("the database is read-only")
 
     @contextmanager

@@ -46,6 +46,12 @@ def there(answer: T | None) -> T:
     return answer
 
 
+def replace_pooled(engine: Engine, lost: PoolProxiedConnection) -> None:
+    """Has each connection that is as old as a lost one replaced when it is taken from the pool: they are of the same
+    server. SQLAlchemy's own connections do it so; `Engine.dispose` would leave those that are out to nobody."""
+    engine.pool._invalidate(lost, _checkin=False)  # noqa: SLF001
+
+
 class Asker:
     """Runs prepared statements on connections of an engine's pool. `watching`: what is to be around each."""
 
@@ -121,8 +127,8 @@ class Asker:
         known = translated(error, sql=sql, commits=commits)
         is_lost = isinstance(known, DatabaseUnreachableError) and known.connection_lost
         if is_lost or self._read_only.drops(error):
+            replace_pooled(self._engine, pooled)
             pooled.invalidate(error)
-            self._engine.dispose()  # the others in the pool are of the same server, and lost as well
         return known or self._wrapped(error, sql, is_lost=is_lost)
 
     def _wrapped(self, error: Exception, sql: str | None, *, is_lost: bool) -> BaseException:

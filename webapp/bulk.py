@@ -1,6 +1,7 @@
 """Cancel and retry of many jobs by what they are: an operator's tools for a bad day."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Annotated, Any
 from uuid import UUID
 
@@ -8,6 +9,8 @@ from flask import Blueprint, Response, request
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, TypeAdapter, model_validator
 
 from tidegate.errors import InputFault, InvalidInput, UnsupportedBody
+from tidegate.job import Job
+from tidegate.jobs import Jobs
 from tidegate.many_jobs import Outcome, cancel_each, retry_each
 from tidegate.states import FINAL_STATES, OPEN_STATES, State
 from tidegate.store.listing import Filter
@@ -84,51 +87,55 @@ _SELECTION = TypeAdapter(Selection)
 @routes.post("/cancel")
 def cancel() -> Response:
     """Cancels those that are queued, asks those that run to stop. `next` is the `cursor` for those that are left."""
-    selection = _selected()
-    wanted = selection.filter(OPEN_STATES, is_retry=False)
+    done = _each(cancel_each, of=OPEN_STATES, is_retry=False)
     counts: shapes.CancelCounts = {
-        "dry_run": selection.dry_run,
-        "matched": 0,
-        "cancelled": 0,
-        "asked_to_stop": 0,
-        "already_final": 0,
-        "refusals": {},
-        "next": None,
+        **done.counts,
+        "cancelled": done.outcome.done,
+        "asked_to_stop": done.outcome.asked,
+        "already_final": done.counts["refusals"].get("job-already-final", 0),
     }
-    if selection.dry_run:
-        counts["matched"] = gateway().jobs.count(wanted, most=MOST_COUNTED)
-        return json_answer(counts)
-    found = gateway().jobs.list_all(wanted)
-    outcome = cancel_each(gateway().jobs, found)
-    counts["matched"], counts["next"] = len(found), found[-1].id if len(found) == wanted.limit else None
-    counts["cancelled"], counts["asked_to_stop"] = outcome.done, outcome.asked
-    counts["refusals"] = by_reason(outcome)
-    counts["already_final"] = counts["refusals"].get("job-already-final", 0)
     return json_answer(counts)
 
 
 @routes.post("/retry")
 def retry() -> Response:
     """Submits those that ended without a result again, each once. `next` is the `cursor` for those that are left."""
-    selection = _selected()
-    wanted = selection.filter(RETRIED, is_retry=True)
+    done = _each(retry_each, of=RETRIED, is_retry=True)
     counts: shapes.RetryCounts = {
-        "dry_run": selection.dry_run,
-        "matched": 0,
-        "retried": 0,
-        "refused": 0,
-        "refusals": {},
-        "next": None,
+        **done.counts,
+        "retried": done.outcome.done,
+        "refused": done.outcome.refusals.total(),
     }
-    if selection.dry_run:
-        counts["matched"] = gateway().jobs.count(wanted, most=MOST_COUNTED)
-        return json_answer(counts)
-    found = gateway().jobs.list_all(wanted)
-    outcome = retry_each(gateway().jobs, found)
-    counts["matched"], counts["next"] = len(found), found[-1].id if len(found) == wanted.limit else None
-    counts["retried"], counts["refused"] = outcome.done, outcome.refusals.total()
-    counts["refusals"] = by_reason(outcome)
     return json_answer(counts)
+
+
+@dataclass(frozen=True)
+class _Done:
+    """What became of the selected jobs, and the part of the answer that cancel and retry have in common."""
+
+    outcome: Outcome
+    counts: shapes.BulkCounts
+
+
+def _each(act: Callable[[Jobs, Sequence[Job]], Outcome], *, of: Collection[State], is_retry: bool) -> _Done:
+    """Reads the selection and does it to each of its jobs; a dry run only counts them."""
+    selection = _selected()
+    wanted = selection.filter(of, is_retry=is_retry)
+    outcome, following = Outcome(), None
+    if selection.dry_run:
+        matched = gateway().jobs.count(wanted, most=MOST_COUNTED)
+    else:
+        found = gateway().jobs.list_all(wanted)
+        outcome, matched = act(gateway().jobs, found), len(found)
+        following = found[-1].id if matched == wanted.limit else None
+    refusals = by_reason(outcome)
+    counts: shapes.BulkCounts = {
+        "dry_run": selection.dry_run,
+        "matched": matched,
+        "refusals": refusals,
+        "next": following,
+    }
+    return _Done(outcome, counts)
 
 
 def by_reason(outcome: Outcome) -> Mapping[str, int]:

@@ -127,9 +127,7 @@ def apply(name: str, wanted: Change) -> None:
 
 def _answer(name: str) -> Response:
     lanes = gateway().lanes
-    if name not in lanes.views(fresh=True):
-        raise _unknown(name)
-    lane = lanes.counted(name, anew=True)
+    lane = lanes.counted(name, anew=True) if name in lanes.views(fresh=True) else None
     if lane is None:
         raise _unknown(name)
     return json_answer(_document(lane, gateway().store.lanes.held().get(name, 0)))

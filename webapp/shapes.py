@@ -82,31 +82,32 @@ class BatchAnswers(TypedDict):
     jobs: list[BatchAnswer]
 
 
-@exact
-class CancelCounts(TypedDict):
-    """What became of the jobs that were selected. Of a dry run `matched` says how many there are, 100,000 at the most;
-    `refusals` are counted by the end of their problem's type."""
+class BulkCounts(TypedDict):
+    """What cancel and retry of many jobs both answer."""
 
     dry_run: bool
     matched: Count
+    refusals: Mapping[str, Count]
+    next: JobId | None
+
+
+@exact
+class CancelCounts(BulkCounts):
+    """What became of the jobs that were selected. Of a dry run `matched` says how many there are, 100,000 at the most;
+    `refusals` are counted by the end of their problem's type."""
+
     cancelled: Count
     asked_to_stop: Count
     already_final: Count
-    refusals: Mapping[str, Count]
-    next: JobId | None
 
 
 @exact
-class RetryCounts(TypedDict):
+class RetryCounts(BulkCounts):
     """What became of the jobs that were selected. Of a dry run `matched` says how many there are, 100,000 at the most;
     `refusals` are counted by the end of their problem's type."""
 
-    dry_run: bool
-    matched: Count
     retried: Count
     refused: Count
-    refusals: Mapping[str, Count]
-    next: JobId | None
 
 
 @exact

@@ -36,8 +36,6 @@ from tidegate.store import Store
 from tidegate.sweep import sweep
 from tidegate.until_answered import until_answered
 
-pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
-
 PATIENCE = timedelta(seconds=0.4)
 _TOGETHER = 8
 _WAITING = (

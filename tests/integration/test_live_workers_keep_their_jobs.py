@@ -37,9 +37,6 @@ from tidegate.open_attempts import OpenAttempts
 from tidegate.store import Store
 from tidegate.sweep import ClockWatch, sweep
 
-# Of connections that were out when their pool was given up psycopg complains at their end.
-pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
-
 LEASE = timedelta(seconds=2)
 LONGER = 3.5
 _JOBS = 5

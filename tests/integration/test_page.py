@@ -194,6 +194,8 @@ def test_lists_are_a_window_with_a_way_to_older_jobs(web: Web) -> None:
 def test_ten_thousand_jobs_cost_no_statement_and_no_row_more(on_sqlite: Web) -> None:
     def cost() -> tuple[int, int]:
         look_anew(on_sqlite)
+        for lane in on_sqlite.app.extensions["tidegate"].lanes._lanes.values():
+            lane.due_at = float("-inf")  # its count, which is made once a second, is due
         with asked(on_sqlite.database) as seen:
             page = on_sqlite.client.get("/")
         return len(seen.statements), page.get_data(as_text=True).count("<tr id=")
@@ -205,9 +207,7 @@ def test_ten_thousand_jobs_cost_no_statement_and_no_row_more(on_sqlite: Web) -> 
     plan = _plan_of_running(on_sqlite.database)
     for _ in range(10):
         submit_many(on_sqlite.store, 1000, lane="echo")
-    statements, rows = cost()
-    assert statements - before[0] in {-1, 0, 1}, "but for the count of a lane, which is made once a second"
-    assert rows == before[1]
+    assert cost() == before
     assert "ix_jobs_lease" in plan
 
 
