@@ -2,7 +2,7 @@
 
 import shutil
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Self, TypeAlias
 
@@ -60,6 +60,14 @@ class Admission:
         return Door(self, is_bulk=jobs > 1)
 
 
+@dataclass(frozen=True, kw_only=True)
+class Later:
+    """A job that may not start before `run_at`, as asked for at `now`; both by the database's clock."""
+
+    now: datetime
+    run_at: datetime
+
+
 class Door:
     """Lets the jobs of one request in, or says why not, one after the other. Those that it lets in count for every
     other request of this process until the end of the block, by which they are recorded or will not be.
@@ -84,14 +92,14 @@ class Door:
             for (lane, client_id), number in self._let_in.items():
                 self._lanes.last_known(lane)[1].expect(client_id, -number)
 
-    def check(self, operation: Operation, *, client_id: str, timeout: timedelta, delay: timedelta) -> None:
-        """Raises Unavailable or CannotFinishInTime. `delay`: how far ahead the job may start at the earliest.
+    def check(self, operation: Operation, *, client_id: str, timeout: timedelta, later: Later | None) -> None:
+        """Raises Unavailable or CannotFinishInTime. `later`: when the job may start at the earliest; None: at once.
 
         Exact but for what other processes are about to record this moment.
         """
         if self._rules.disk and self._rules.disk.is_full():
             raise Unavailable("the data disk is 90 % full", _DISK_RETRY)
-        wish = (operation, client_id, timeout, delay)
+        wish = (operation, client_id, timeout, later)
         lane = operation.downstream
         if self._is_bulk:
             if lane not in self._counted:
@@ -136,7 +144,7 @@ class Door:
         beside it."""
         if lane is None:
             return None
-        operation, client_id, timeout, delay = wish
+        operation, client_id, timeout, later = wish
         beside = margin * (len(uncounted) + uncounted.expected + 1) + others
         if lane.backlog_of(client_id) + uncounted.of_client(client_id) + beside >= self._rules.max_backlog:
             return Unavailable(
@@ -145,9 +153,10 @@ class Door:
             )
         if not operation.admission:
             return None
-        now = lane.downstream.seen_at
-        ahead = uncounted.before_next(now, delay) + uncounted.expected + beside
-        finish = earliest_finish(lane, now + delay, ahead)
+        # An instant that was asked for is compared with the instants of others, so it is not told by the older look.
+        now = later.now if later else lane.downstream.seen_at
+        before = uncounted.before(later.run_at) if later else uncounted.before_next(now)
+        finish = earliest_finish(lane, later.run_at if later else now, before + uncounted.expected + beside)
         if finish is None or finish <= now + timeout:
             return None
         return CannotFinishInTime(
@@ -157,5 +166,5 @@ class Door:
         )
 
 
-_Wish: TypeAlias = tuple[Operation, str, timedelta, timedelta]
-"""One job that wants to be let in: operation, client, timeout, delay."""
+_Wish: TypeAlias = tuple[Operation, str, timedelta, Later | None]
+"""One job that wants to be let in: operation, client, timeout, when."""

@@ -5,12 +5,12 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import timedelta
+from datetime import datetime
 from typing import TypeVar
 
 import uuid_utils
 
-from tidegate.admission import Admission, Door
+from tidegate.admission import Admission, Door, Later
 from tidegate.bell import Bell
 from tidegate.delivery import Webhook
 from tidegate.errors import (
@@ -106,16 +106,13 @@ class Jobs:
         if timeout > operation.timeout:
             limit = f"{operation.timeout.total_seconds():g} seconds"
             raise InvalidHeader(f"Job-Timeout: {operation.name} allows at most {limit}")
-        delay, not_before = timedelta(0), submission.not_before
-        if not_before:
-            now, turn = self.store.now_and_turn(operation.downstream, not_before)
-            delay, not_before = turn - now, turn if not_before > now else None
-        if delay >= timeout:
+        later = self._later(operation, submission.not_before) if submission.not_before else None
+        if later and later.run_at - later.now >= timeout:
             raise InvalidHeader("Job-Not-Before: it must lie before the deadline")
         operation.check(body)
         if submission.webhook:
             self.webhook_door.check(submission.webhook, submission.client_id)
-        door.check(operation, client_id=submission.client_id, timeout=timeout, delay=delay)
+        door.check(operation, client_id=submission.client_id, timeout=timeout, later=later)
         if self.waiting_bytes:
             self.waiting_bytes.take(submission.client_id, len(body.content))
         return NewJob(
@@ -125,7 +122,7 @@ class Jobs:
             downstream=operation.downstream,
             queue=operation.queue,
             timeout=timeout,
-            not_before=not_before,
+            not_before=later.run_at if later else None,
             max_attempts=operation.retry.attempts,
             paced_by_calls=operation.paced_by_calls,
             traceparent=submission.traceparent,
@@ -135,6 +132,11 @@ class Jobs:
             fingerprint=submission.fingerprint if submission.idempotency_key else None,
             body=body,
         )
+
+    def _later(self, operation: Operation, not_before: datetime) -> Later | None:
+        """Its turn among those of the same instant; None: that is over, so it may run at once."""
+        now, turn = self.store.now_and_turn(operation.downstream, not_before)
+        return Later(now=now, run_at=turn) if not_before > now else None
 
     def _record(
         self, checked: Sequence[NewJob | Job | Refusal], check: Callable[[NewJob, StoredKey], None] | None = None

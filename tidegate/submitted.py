@@ -60,10 +60,10 @@ class Submitted:
         """How many of them may run before this instant."""
         return bisect.bisect_left(self._jobs, run_at, key=itemgetter(0))
 
-    def before_next(self, now: datetime, delay: timedelta) -> int:
-        """How many of them may run before one that is submitted now and may run so much later. `now`: no later than it
-        is; what was submitted since is before it all the same."""
-        return self.before(max(now, self._latest) + delay)
+    def before_next(self, now: datetime) -> int:
+        """How many of them may run before one that is submitted now and may run at once. `now`: no later than it is;
+        what was submitted since is before it all the same."""
+        return self.before(max(now, self._latest))
 
     @property
     def newest(self) -> int:

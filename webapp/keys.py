@@ -11,7 +11,7 @@ from sqlalchemy.exc import DBAPIError
 from config.settings import settings
 from tidegate.database import Database
 from tidegate.durations import parse_duration
-from tidegate.errors import ConfigurationError
+from tidegate.errors import ConfigurationError, DatabaseUnreachableError
 from tidegate.keys import KeyStore, Role
 
 NAME_LENGTH = 100
@@ -71,8 +71,8 @@ def _open() -> Iterator[KeyStore]:
         sys.exit(2)
     try:
         yield KeyStore(database)
-    except DBAPIError as error:
-        click.echo(f"The database can't be used: {error.orig}", err=True)
+    except (DBAPIError, DatabaseUnreachableError) as error:
+        click.echo(f"The database can't be used: {error.orig if isinstance(error, DBAPIError) else error}", err=True)
         click.echo("A new one gets its tables by: python -m migrations.upgrade", err=True)
         sys.exit(1)
     finally:

@@ -86,6 +86,7 @@ def sampled(web: Web) -> None:
     with web.database.single_write() as connection:
         connection.exec_driver_sql("UPDATE samples SET taken_at = taken_at - 1000000")
     web.store.samples.take()
+    web.let_counts_be_due()
     look(web)
 
 

@@ -194,8 +194,7 @@ def test_lists_are_a_window_with_a_way_to_older_jobs(web: Web) -> None:
 def test_ten_thousand_jobs_cost_no_statement_and_no_row_more(on_sqlite: Web) -> None:
     def cost() -> tuple[int, int]:
         look_anew(on_sqlite)
-        for lane in on_sqlite.app.extensions["tidegate"].lanes._lanes.values():
-            lane.due_at = float("-inf")  # its count, which is made once a second, is due
+        on_sqlite.let_counts_be_due()
         with asked(on_sqlite.database) as seen:
             page = on_sqlite.client.get("/")
         return len(seen.statements), page.get_data(as_text=True).count("<tr id=")

@@ -100,6 +100,11 @@ class Web:
                 self.store.presence.seen(f"{queue}-1", queue=queue, size=100, until=LEASE)
             self._is_declared = True
 
+    def let_counts_be_due(self) -> None:
+        """As if a second had passed since the lanes were counted: the next who asks has them counted again."""
+        for lane in self.app.extensions["tidegate"].lanes._lanes.values():
+            lane.due_at = float("-inf")
+
     def claim(self, job_id: str) -> Claim:
         """Releases the job, as the steward does, and claims it, as a worker does."""
         self.declare()
