@@ -74,7 +74,7 @@ def test_the_service_comes_by_its_profile_and_is_as_hardened_as_the_others() -> 
     compose = yaml.safe_load((REPOSITORY / "docker-compose.yml").read_text())
     service = compose["services"]["prometheus"]
     assert service["profiles"] == ["prometheus"]
-    assert re.fullmatch(r"prom/prometheus:v3\.\d+\.\d+", service["image"])
+    assert re.fullmatch(r"\$\{STACK_PROMETHEUS_IMAGE:-prom/prometheus:v3\.\d+\.\d+\}", service["image"])
     assert service["ports"] == ["${PROMETHEUS_HOST:-127.0.0.1}:${PROMETHEUS_PORT:-9090}:9090"]
     for name in ("read_only", "cap_drop", "security_opt", "restart", "logging"):
         assert service[name] == compose["x-hardened"][name]

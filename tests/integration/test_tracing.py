@@ -12,6 +12,7 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from opentelemetry.trace import SpanKind
 
+from config.registry import load_registry_with_secrets
 from config.tracing import OtelTracer
 from tests.support.http_server import HttpServer, respond, serving
 from tests.support.processes import REPOSITORY
@@ -25,6 +26,7 @@ from tidegate.runner import Runner
 
 TRACE, CALLER = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
 TRACEPARENT = f"00-{TRACE}-{CALLER}-01"
+SECRET = "k3y-of-the-downstream"
 OPERATIONS = """\
 [operations.call]
 url = "{url}/price?key=${{SECRET}}"
@@ -59,8 +61,11 @@ def downstream() -> Iterator[HttpServer]:
 
 
 @pytest.fixture
-def calling(tmp_path: Path, database_url: str, downstream: HttpServer) -> Iterator[Web]:
+def calling(
+    tmp_path: Path, database_url: str, downstream: HttpServer, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Web]:
     """A face with that operation."""
+    monkeypatch.setenv("SECRET", SECRET)
     face = Web(
         tmp_path,
         database_url,
@@ -75,7 +80,7 @@ def calling(tmp_path: Path, database_url: str, downstream: HttpServer) -> Iterat
 
 def run_all(web: Web) -> None:
     """What steward and worker do with what waits."""
-    registry = web.app.extensions["tidegate"].registry
+    registry = load_registry_with_secrets(web.settings)
     web.store.limits.declare(registry.downstreams.values())
     web.store.presence.seen("io-1", queue="io", size=100, until=LEASE)
     runner = Runner(
@@ -147,7 +152,7 @@ def test_what_fails_is_told_and_no_secret_with_it(
         "attempt",
         "submit",
     ]
-    assert "SECRET" not in "".join(span.to_json() for span in spans.get_finished_spans())
+    assert SECRET not in "".join(span.to_json() for span in spans.get_finished_spans())
 
 
 def test_a_client_that_does_not_sample_is_not_sampled(
