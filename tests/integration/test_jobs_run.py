@@ -216,12 +216,14 @@ def test_while_the_broker_is_dead_jobs_are_taken_and_they_run_when_it_is_back(
     face: Web, steward: StewardNode, io_worker: WorkerNode, broker: Valkey
 ) -> None:
     wait_for_state(face, face.accepted(), "succeeded")
+    io_worker.freeze()  # else it would say that it lost its broker, and nothing would be released to it
     broker.kill()
     began = time.monotonic()
     # Of the first the steward can't know whether its message was sent: the broker died under an open connection.
     first = face.accepted()
     assert time.monotonic() - began < 1
     wait_until(lambda: "uncertain whether 1 message" in steward.logs(), description="the steward noticed")
+    io_worker.thaw()
     others = [face.accepted() for _ in range(5)]
     expiring = face.accepted("echo", b"1", Job_Timeout="1")
     wait_until(lambda: face.row(expiring).state == "expired", description="the sweep goes on", timeout_seconds=6)

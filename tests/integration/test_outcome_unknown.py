@@ -23,7 +23,7 @@ from tidegate.models import downstreams, webhook_secrets
 from tidegate.states import State
 from webapp import create_app
 
-_PATIENCE = timedelta(seconds=0.6)
+_PATIENCE = timedelta(seconds=1)
 
 
 class Lossy:
