@@ -1,5 +1,6 @@
 """The list of jobs: what is in it, a page at a time, each job in the state that a read would tell."""
 
+from contextlib import closing
 from datetime import timedelta
 from itertools import pairwise
 from pathlib import Path
@@ -279,7 +280,7 @@ def test_a_list_that_takes_too_long_says_so_and_nobody_else_notices(
     """Here it waits for a lock; the database is as it was."""
     monkeypatch.setattr(listing, "LIMIT", timedelta(milliseconds=200))
     web = Web(tmp_path, postgresql_url)
-    with Database(postgresql_url).writing() as holder:
+    with closing(Database(postgresql_url)) as other, other.writing() as holder:
         holder.exec_driver_sql("LOCK TABLE jobs IN ACCESS EXCLUSIVE MODE")
         answer = web.client.get("/v1/jobs?state=failed")
         document = assert_is_problem(answer, 503, "too-slow")

@@ -4,6 +4,7 @@ import logging
 import sqlite3
 import threading
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import closing
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -173,7 +174,7 @@ def test_an_outcome_survives_the_loss_of_every_connection(postgresql_url: str) -
             )
             own = connection.execute(text("SELECT pg_backend_pid()")).scalar_one()
         # The pool gives this one out again, so it must be dead as well.
-        with Database(postgresql_url, pool_size=1).reading() as other:
+        with closing(Database(postgresql_url, pool_size=1)) as another, another.reading() as other:
             other.execute(text("SELECT pg_terminate_backend(:pid)"), {"pid": own})
             other.detach()
         return 1
