@@ -19,8 +19,8 @@ from benchmarks.speed.command import TITLES, Scale
 from benchmarks.speed.figure import Figure, in_turns
 from benchmarks.yardsticks.worker import QUEUE, nothing
 from tests.support.waiting import wait_until
-from tidegate.database_time import database_now
-from tidegate.models import jobs
+from tidegate.database.schema import jobs
+from tidegate.database.time import database_now
 
 _BATCH = 1000
 _MOST_STATEMENTS = 4

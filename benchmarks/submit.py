@@ -15,7 +15,7 @@ from benchmarks.speed.command import POSTGRESQL, TITLES, Scale
 from benchmarks.speed.figure import Figure, in_turns
 from benchmarks.speed.load import Answers, Request, put_on, submits
 from benchmarks.yardsticks import rows
-from tidegate.models import jobs
+from tidegate.database.schema import jobs
 
 _OURS = f"/v1/operations/{NOTHING}/jobs"
 _REACH_P99 = {True: 25.0, False: 100.0}

@@ -5,8 +5,8 @@ from datetime import timedelta
 
 from config.masking import masked_url
 from config.settings import PREFIX, Settings, settings
-from tidegate.durations import format_duration
 from tidegate.errors import ConfigurationError
+from tidegate.timeformat import format_duration
 
 
 def main() -> int:

@@ -14,8 +14,8 @@ from config.registry import Declared, read_declared
 from config.settings import Settings, read_with_faults
 from config.signing_keys import check_signing_keys
 from config.webhook_keyring import check_keyring
-from tidegate.declaration import place_of
 from tidegate.errors import ConfigurationError
+from tidegate.operations.declaration import place_of
 
 
 def find_faults(

@@ -9,7 +9,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from tidegate.errors import ConfigurationError
-from tidegate.signatures import KEY_BYTES
+from tidegate.webhooks.signing import KEY_BYTES
 
 
 def keys_in(text: str) -> list[bytes]:

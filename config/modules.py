@@ -9,9 +9,9 @@ from traceback import walk_tb
 from types import ModuleType
 
 from config.environment import place_of
-from tidegate.declaration import Refused, faults_collected, one_line, shown
 from tidegate.errors import ConfigurationError
-from tidegate.python_operation import PythonOperation
+from tidegate.operations.declaration import Refused, faults_collected, one_line, shown
+from tidegate.operations.python_operation import PythonOperation
 
 # Imported by name: every face needs the operations, and the settings must not depend on a face.
 OWN_OPERATIONS = "tasks.operations"

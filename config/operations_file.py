@@ -14,13 +14,13 @@ from config.environment import place_of, value_of
 from config.references import Template, expander, parse_template
 from config.request_checks import header_name_fault, header_value_fault, url_fault
 from config.toml_lines import TomlLines, as_fault
-from tidegate.declaration import NAME, NAME_RULE, shown
-from tidegate.durations import Duration, format_duration
 from tidegate.errors import ConfigurationError
-from tidegate.http_operation import HttpOperation
-from tidegate.operations import MEGABYTE, Limits
-from tidegate.pacing import Rate
-from tidegate.retry import RetryPolicy
+from tidegate.operations.declaration import NAME, NAME_RULE, shown
+from tidegate.operations.http_operation import HttpOperation
+from tidegate.operations.operation import MEGABYTE, Limits
+from tidegate.operations.retry import RetryPolicy
+from tidegate.rate_limit import Rate
+from tidegate.timeformat import Duration, format_duration
 
 _ATTEMPT_TIMEOUT, _MAX_DELAY = timedelta(seconds=10), timedelta(seconds=30)
 _SETTING = "TIDEGATE_OPERATIONS_FILE"

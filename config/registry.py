@@ -8,10 +8,10 @@ from config.environment import environment
 from config.modules import load_operations
 from config.operations_file import OperationsFile, read_operations_file
 from config.settings import Settings
-from tidegate.declaration import place_of
 from tidegate.errors import ConfigurationError
-from tidegate.operations import Registry
-from tidegate.python_operation import PythonOperation
+from tidegate.operations.declaration import place_of
+from tidegate.operations.operation import Registry
+from tidegate.operations.python_operation import PythonOperation
 
 
 @dataclass(frozen=True, kw_only=True)

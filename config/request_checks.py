@@ -2,7 +2,7 @@
 
 import re
 
-from tidegate.http_url import parse_url
+from tidegate.operations.http_url import parse_url
 
 _HEADER_NAME = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+", re.ASCII)
 # They frame the message or belong to one connection, or carry what Tidegate itself promises.

@@ -26,10 +26,10 @@ from config.broker_url import check_bell_url, check_broker_url
 from config.environment import ENCODING, ENV_FILE, IN_A_FILE, environment, place_of, value_of
 from config.key_files import keys_in
 from config.origins import check_origins
-from tidegate.durations import Duration
 from tidegate.errors import ConfigurationError
-from tidegate.operations import MEGABYTE
-from tidegate.pacing import Rate
+from tidegate.operations.operation import MEGABYTE
+from tidegate.rate_limit import Rate
+from tidegate.timeformat import Duration
 
 PREFIX = "TIDEGATE_"
 # Read by the client, which may share a shell or an .env file with the server.

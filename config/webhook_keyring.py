@@ -2,7 +2,7 @@
 
 from config.key_files import check_keys, keys_of
 from config.settings import Settings
-from tidegate.signatures import Keyring
+from tidegate.webhooks.signing import Keyring
 
 FILE_NAME = "webhook.key"
 

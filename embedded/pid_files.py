@@ -15,7 +15,7 @@ from tidegate.errors import ConfigurationError
 
 SUPERVISOR = "supervisor"
 # Some part of the command line of each of ours: a pid in a stale file may be somebody else's by now.
-MARKS = ("webapp", "tasks.steward", "tasks.app", "demo.downstream", "--maxmemory-policy")
+MARKS = ("webapp", "tasks.scheduler", "tasks.steward", "tasks.app", "demo.downstream", "--maxmemory-policy")
 LEFTOVER_GRACE = timedelta(seconds=3)
 
 

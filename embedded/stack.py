@@ -13,10 +13,10 @@ from config.settings import Settings
 from embedded import broker
 from embedded.environments import Environments
 from embedded.processes import Program
-from tasks.pulse import pulse_file
+from tasks.health_file import pulse_file
 from tidegate import clock
-from tidegate.delivery import QUEUE as WEBHOOKS
 from tidegate.errors import ConfigurationError
+from tidegate.webhooks.delivery import QUEUE as WEBHOOKS
 
 # A worker hands back what still runs when TIDEGATE_GRACE_SECONDS are over, and needs a moment for it; the others have
 # nothing to finish. With the default, workers, web and broker take at most 6.5 + 1.5 + 1.5 s: less than 10.
@@ -92,7 +92,7 @@ def _workers(settings: Settings, environments: Environments) -> Group:
     grace = timedelta(seconds=settings.grace_seconds) + QUICK
     steward = Program(
         name="steward",
-        arguments=(sys.executable, "-m", "tasks.steward"),
+        arguments=(sys.executable, "-m", "tasks.scheduler"),
         environment=environments.of_steward(),
         grace=grace,
         is_ready=_beats_since_now(pulse_file(settings.run_folder.resolve(), "steward")),

@@ -2,7 +2,7 @@
 
 from alembic import context
 
-from tidegate.models import metadata
+from tidegate.database.schema import metadata
 
 context.configure(
     connection=context.config.attributes["connection"],

@@ -18,8 +18,8 @@ from config import logs
 from config.settings import settings
 from migrations import tables_in_use
 from tidegate import clock
-from tidegate.database import UNREACHABLE, Database
-from tidegate.engines import NOT_BY_INDEX
+from tidegate.database.connection import UNREACHABLE, Database
+from tidegate.database.engines import NOT_BY_INDEX
 from tidegate.errors import ConfigurationError, DatabaseUnreachableError
 
 log = logging.getLogger(__name__)

@@ -5,7 +5,7 @@ import sys
 from celery import Celery
 
 from config.settings import settings
-from tasks.brokers import settings_for
+from tasks.brokers.options import settings_for
 from tidegate.errors import ConfigurationError
 
 try:
@@ -14,7 +14,7 @@ except ConfigurationError as error:  # Celery would show where it was raised, an
     print(error, file=sys.stderr)  # noqa: T201 - the log is not set up yet
     sys.exit(2)
 
-app = Celery("tidegate", include=["tasks.run", "tasks.worker"])
+app = Celery("tidegate", include=["tasks.run", "tasks.worker.process"])
 app.conf.update(
     # Results are rows; a second store would double the writes and could disagree.
     result_backend=None,
@@ -32,7 +32,7 @@ app.conf.update(
     broker_connection_retry_on_startup=True,
     broker_connection_max_retries=None,  # a worker waits for its broker for ever
     worker_cancel_long_running_tasks_on_connection_loss=False,
-    worker_consumer="tasks.consumer:PatientConsumer",
+    worker_consumer="tasks.worker.consumer:PatientConsumer",
     # A child that is not up in time ends its whole worker, and Celery's 4 s are little on a busy machine.
     worker_proc_alive_timeout=60,
     worker_hijack_root_logger=False,

@@ -1,7 +1,7 @@
 """The two Celery tasks: each names a row and the release it belongs to. Everything else is in the row."""
 
 from tasks.app import app
-from tasks.worker import runner, sender
+from tasks.worker.process import runner, sender
 
 
 @app.task(name="tasks.run.run_job")

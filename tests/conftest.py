@@ -11,8 +11,8 @@ import pytest
 
 from tests.support import postgresql, run, sqlite
 from tests.support.valkey import Valkey
-from tidegate.database import Database
-from tidegate.store import Store
+from tidegate.database.connection import Database
+from tidegate.stores import Store
 
 _TIERS = {
     "unit": "nothing is started; milliseconds",

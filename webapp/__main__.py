@@ -10,7 +10,7 @@ from config.settings import settings
 from config.signing_keys import signing_keys
 from config.web_server import allow_files
 from tidegate.errors import ConfigurationError
-from webapp.worker_watch import SILENT_SECONDS
+from webapp.serving.worker_watch import SILENT_SECONDS
 
 
 def main() -> NoReturn:

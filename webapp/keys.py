@@ -9,10 +9,10 @@ import click
 from sqlalchemy.exc import DBAPIError
 
 from config.settings import settings
-from tidegate.database import Database
-from tidegate.durations import parse_duration
+from tidegate.access.keys import KeyStore, Role
+from tidegate.database.connection import Database
 from tidegate.errors import ConfigurationError, DatabaseUnreachableError
-from tidegate.keys import KeyStore, Role
+from tidegate.timeformat import parse_duration
 
 NAME_LENGTH = 100
 

@@ -7,7 +7,7 @@ from granian.cli import entrypoint
 from config import logs
 from config.settings import settings
 from config.web_server import arguments
-from webapp.worker_watch import WorkerWatch
+from webapp.serving.worker_watch import WorkerWatch
 
 
 def main() -> None:

@@ -6,8 +6,10 @@ from config import logs, tracing
 from config.garbage import spare_what_is_loaded
 from config.settings import settings
 from tidegate.errors import ConfigurationError
-from webapp import create_app, gateway, granian_worker
-from webapp.stopping import when_asked_to_stop
+from webapp.app import create_app
+from webapp.context import gateway
+from webapp.serving import granian_worker
+from webapp.serving.shutdown import when_asked_to_stop
 
 try:
     logs.configure(settings(), "web")

@@ -11,22 +11,22 @@ from psycopg.pq import TransactionStatus
 from sqlalchemy import event
 
 from benchmarks.backlog.rows import LANE, fill, job_id
-from tidegate.admission import Admission
-from tidegate.bell import SilentBell
-from tidegate.database import Database
-from tidegate.egress import Egress
-from tidegate.forecast import retry_after_seconds, waiting_of
-from tidegate.gate import Gate
-from tidegate.jobs import Jobs
-from tidegate.lanes import Lanes
-from tidegate.models import IMPLICIT_CLIENT
-from tidegate.operations import Body, Limits, Queue, Registry
-from tidegate.outcomes import Succeeded
-from tidegate.python_operation import operation
-from tidegate.store import Store
-from tidegate.submission import Submission
-from tidegate.webhook_door import WebhookDoor
-from tidegate.webhook_secrets import SecretStore
+from tidegate.database.connection import Database
+from tidegate.database.schema import IMPLICIT_CLIENT
+from tidegate.dispatch.forecast import retry_after_seconds, waiting_of
+from tidegate.dispatch.gate import Gate
+from tidegate.dispatch.lane_cache import Lanes
+from tidegate.gateway import Jobs
+from tidegate.intake.admission import Admission
+from tidegate.intake.submission import Submission
+from tidegate.notify.notifier import SilentBell
+from tidegate.operations.operation import Body, Limits, Queue, Registry
+from tidegate.operations.outcome import Succeeded
+from tidegate.operations.python_operation import operation
+from tidegate.stores import Store
+from tidegate.webhooks.checks import WebhookDoor
+from tidegate.webhooks.egress import Egress
+from tidegate.webhooks.secrets import SecretStore
 
 _WORKER = "io-1"
 _LEASE = timedelta(hours=1)

@@ -9,9 +9,9 @@ from pathlib import Path
 from sqlalchemy import BigInteger, select, text, type_coerce
 
 from tests.support import postgresql, sqlite
-from tidegate.database import Database
-from tidegate.database_time import database_now
-from tidegate.models import IMPLICIT_CLIENT
+from tidegate.database.connection import Database
+from tidegate.database.schema import IMPLICIT_CLIENT
+from tidegate.database.time import database_now
 
 LANE = "deep"
 # Job ids that say their number, so that any can be asked for.

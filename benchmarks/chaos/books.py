@@ -13,8 +13,8 @@ from benchmarks.chaos.faults import Struck
 from benchmarks.chaos.load import Accepted, Load
 from benchmarks.chaos.stack import RATE_PER_SECOND, WORKERS, Stack
 from benchmarks.pacing.arrivals import Arrival, doubles, most_within, read_log
-from tidegate.database import Database
-from tidegate.models import attempts, jobs
+from tidegate.database.connection import Database
+from tidegate.database.schema import attempts, jobs
 from tidegate.states import FINAL_STATES
 
 

@@ -7,10 +7,10 @@ from sqlalchemy import Table, func, select
 
 from tests.support.waiting import wait_until
 from tidegate.clock import to_microseconds
-from tidegate.database import UNREACHABLE, Database
-from tidegate.database_time import database_now
-from tidegate.models import attempts, downstreams, jobs, stewards, workers
-from tidegate.pacing import Pace
+from tidegate.database.connection import UNREACHABLE, Database
+from tidegate.database.schema import attempts, downstreams, jobs, stewards, workers
+from tidegate.database.time import database_now
+from tidegate.rate_limit import Pace
 from tidegate.states import FINAL_STATES
 
 Violations = dict[str, list[str]]

@@ -4,8 +4,8 @@ import time
 
 from pydantic import BaseModel, Field
 
-from tidegate.operations import Attempt, Queue
-from tidegate.python_operation import operation
+from tidegate.operations.operation import Attempt, Queue
+from tidegate.operations.python_operation import operation
 
 _STEP_SECONDS = 0.05
 

@@ -91,8 +91,8 @@ class Stack:
         listen = downstream_arguments(self.downstream_port, self.log)
         self.downstream = python_process(folder, "downstream", listen, {})
         self._add(WEB, "webapp")
-        self._add("steward-1", "tasks.steward")
-        self._add("steward-2", "tasks.steward", wired=True)
+        self._add("steward-1", "tasks.scheduler")
+        self._add("steward-2", "tasks.scheduler", wired=True)
         self._add("io-1", *worker_arguments("tasks.app", "io-1", "io"), wired=True)
         for name in ("io-2", "io-3"):
             self._add(name, *worker_arguments("tasks.app", name, "io"), wired_to_broker=True)

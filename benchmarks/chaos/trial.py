@@ -17,7 +17,7 @@ from benchmarks.chaos.faults import Hand, Kind, Struck, await_whole, plan
 from benchmarks.chaos.load import Accepted, Load
 from benchmarks.chaos.stack import DATABASE, LEASE_SECONDS, STEWARDS, WEB, WORKERS, running
 from tests.support.waiting import wait_until
-from tidegate.database import UNREACHABLE, Database
+from tidegate.database.connection import UNREACHABLE, Database
 
 _HEALED_WITHIN_SECONDS = 120
 _NONE_ACCEPTED_SECONDS = 120

@@ -12,11 +12,11 @@ from benchmarks.backlog.rows import fresh
 from benchmarks.lanes.figures import Line, in_turns
 from tests.support.jobs import submit, submit_many
 from tests.support.statements import asked
-from tidegate.database import Database
-from tidegate.gate import Gate
-from tidegate.operations import Limits
-from tidegate.store import Store
-from tidegate.wake import Rung
+from tidegate.database.connection import Database
+from tidegate.dispatch.gate import Gate
+from tidegate.notify.messages import Rung
+from tidegate.operations.operation import Limits
+from tidegate.stores import Store
 
 _IDLE = "idle"
 _RATE = 10

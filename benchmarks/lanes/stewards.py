@@ -12,11 +12,11 @@ from benchmarks.backlog.rows import fresh
 from benchmarks.lanes.figures import Line
 from tests.support.jobs import LANE, submit
 from tests.support.statements import asked
-from tidegate.database import Database
-from tidegate.gate import Gate
-from tidegate.operations import Limits
-from tidegate.store import Store
-from tidegate.wake import Rung
+from tidegate.database.connection import Database
+from tidegate.dispatch.gate import Gate
+from tidegate.notify.messages import Rung
+from tidegate.operations.operation import Limits
+from tidegate.stores import Store
 
 _AGAIN = 4
 

@@ -9,11 +9,11 @@ from sqlalchemy import insert
 from benchmarks.backlog.rows import fresh
 from benchmarks.lanes.figures import Line, in_turns
 from tidegate import clock
-from tidegate.database import Database
-from tidegate.lanes import Lanes
-from tidegate.models import downstreams, samples
-from tidegate.operations import Limits
-from tidegate.store import Store
+from tidegate.database.connection import Database
+from tidegate.database.schema import downstreams, samples
+from tidegate.dispatch.lane_cache import Lanes
+from tidegate.operations.operation import Limits
+from tidegate.stores import Store
 
 _CLIENTS = 10
 _MARKS = 50

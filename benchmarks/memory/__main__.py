@@ -19,7 +19,7 @@ from benchmarks.chaos.load import Caller
 from benchmarks.chaos.stack import Stack, running
 from tests.support import run as test_run
 from tests.support.waiting import wait_until
-from tidegate.database import Database
+from tidegate.database.connection import Database
 
 _CALLERS = 4
 # Submits wait while this many jobs are open: what a deep backlog costs is another question.

@@ -11,8 +11,8 @@ from sqlalchemy import BigInteger, select, type_coerce
 from benchmarks.pacing.arrivals import median, quantile, read_log
 from benchmarks.pacing.stack import Stack, running
 from tests.support.waiting import wait_until
-from tidegate.database import Database
-from tidegate.models import jobs
+from tidegate.database.connection import Database
+from tidegate.database.schema import jobs
 
 _OPERATIONS = """
 [downstreams.trickle]

@@ -10,8 +10,8 @@ from sqlalchemy import BigInteger, func, select, type_coerce
 
 from benchmarks.pacing.arrivals import Arrival, Span, doubles, length, most_within, overlap, read_log, union, without
 from benchmarks.pacing.scenarios import LANE, Run, Scenario
-from tidegate.database import Database
-from tidegate.models import attempts, jobs
+from tidegate.database.connection import Database
+from tidegate.database.schema import attempts, jobs
 from tidegate.states import FINAL_STATES
 
 # A released job's call starts at most the gate's horizon later, and up to 20 ms after its slot.

@@ -14,8 +14,8 @@ from benchmarks.pacing.arrivals import median, quantile
 from benchmarks.pacing.figures import await_end
 from benchmarks.pacing.scenarios import LANE, Run, Scenario
 from benchmarks.pacing.stack import Answer, running
-from tidegate.database import Database
-from tidegate.models import jobs
+from tidegate.database.connection import Database
+from tidegate.database.schema import jobs
 
 # Every so-manyth job is polled by a client that obeys Retry-After, and as many at instants of our choice.
 _EVERY = 20

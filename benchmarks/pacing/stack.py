@@ -95,7 +95,7 @@ class Stack:
 
         self.downstream = process("downstream", downstream_arguments(self.downstream_port, self.log))
         self.steward, *self.spare_stewards = (
-            process("steward" if number == 1 else f"steward-{number}", ("tasks.steward",))
+            process("steward" if number == 1 else f"steward-{number}", ("tasks.scheduler",))
             for number in range(1, shape.stewards + 1)
         )
         self.web = process(

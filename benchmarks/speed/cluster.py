@@ -18,7 +18,7 @@ from tests.support import run
 from tests.support.processes import ChildProcess, free_port, is_listening
 from tests.support.valkey import Valkey
 from tests.support.waiting import wait_until
-from tidegate.database import Database
+from tidegate.database.connection import Database
 
 NOTHING = "nothing"
 CALL = "call"

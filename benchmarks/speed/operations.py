@@ -2,8 +2,8 @@
 
 from pydantic import BaseModel
 
-from tidegate.operations import Queue
-from tidegate.python_operation import operation
+from tidegate.operations.operation import Queue
+from tidegate.operations.python_operation import operation
 
 
 class Numbered(BaseModel):

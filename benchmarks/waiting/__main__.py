@@ -24,10 +24,10 @@ from tests.support import postgresql, sqlite
 from tests.support import run as test_run
 from tests.support.valkey import Valkey
 from tests.support.web_server import WebServer
-from tidegate.bell import RedisBell
-from tidegate.database import Database
-from tidegate.models import jobs
-from tidegate.store import Store
+from tidegate.database.connection import Database
+from tidegate.database.schema import jobs
+from tidegate.notify.notifier import RedisBell
+from tidegate.stores import Store
 
 _SUBMITTERS = 8
 _KILLED = 500

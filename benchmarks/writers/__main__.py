@@ -11,7 +11,7 @@ from pathlib import Path
 
 from sqlalchemy import text
 
-from tidegate.database import Database
+from tidegate.database.connection import Database
 
 PROCESSES = 5
 SECONDS = 4.0

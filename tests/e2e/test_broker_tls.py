@@ -11,14 +11,14 @@ from kombu.exceptions import OperationalError
 from redis.exceptions import RedisError
 
 from config.broker_url import check_broker_url
-from tasks.brokers import settings_for
+from tasks.brokers.options import settings_for
 from tests.support import rabbitmq, run
 from tests.support.gateway import Gateway
 from tests.support.rabbitmq import RabbitMQ
 from tests.support.tls import Certificates, TlsProxy
 from tests.support.valkey import Valkey
 from tests.support.waiting import wait_until
-from tidegate.wake import connect, has_pubsub
+from tidegate.notify.messages import connect, has_pubsub
 
 # Of which a busy machine spends most on starting RabbitMQ.
 pytestmark = pytest.mark.timeout(300)

@@ -12,7 +12,7 @@ import pytest
 from celery import Celery
 
 from benchmarks.pacing.arrivals import most_within
-from tasks.brokers import settings_for
+from tasks.brokers.options import settings_for
 from tests.support import rabbitmq, run
 from tests.support.gateway import Gateway
 from tests.support.rabbitmq import RabbitMQ

@@ -21,9 +21,9 @@ from tests.support.jobs import submit_many
 from tests.support.proxy import Proxy
 from tests.support.waiting import wait_until
 from tests.support.web_server import WebServer
-from tidegate.database import Database
-from tidegate.keys import KeyStore, Role
-from tidegate.store import Store
+from tidegate.access.keys import KeyStore, Role
+from tidegate.database.connection import Database
+from tidegate.stores import Store
 
 DESK = {"width": 1280, "height": 900}
 PHONE = {"width": 390, "height": 844}

@@ -21,8 +21,8 @@ from tests.support.nodes import RedisProcess, StewardNode, StewardProcess, Worke
 from tests.support.valkey import Valkey
 from tests.support.web import Web
 from tests.support.webhooks import make_secret
-from tidegate.store import Store
-from tidegate.store.lanes import LaneStore
+from tidegate.dispatch.store import LaneStore
+from tidegate.stores import Store
 
 StartWorker = Callable[..., WorkerNode]
 

@@ -12,13 +12,13 @@ from sqlalchemy import insert, update
 from tests.support.http_server import HttpServer, respond, serving
 from tests.support.jobs import know_call_seconds
 from tests.support.web import LEASE, Web, assert_is_problem
-from tidegate.bell import SilentBell
-from tidegate.database_time import database_now
-from tidegate.forecast import retry_after_seconds
-from tidegate.gate import Gate
-from tidegate.handover import SilentHandover
-from tidegate.models import clients, downstreams, jobs
-from tidegate.runner import Runner
+from tidegate.database.schema import clients, downstreams, jobs
+from tidegate.database.time import database_now
+from tidegate.dispatch.forecast import retry_after_seconds
+from tidegate.dispatch.gate import Gate
+from tidegate.execution.handoff import SilentHandover
+from tidegate.execution.runner import Runner
+from tidegate.notify.notifier import SilentBell
 
 
 class Usage(NamedTuple):

@@ -14,11 +14,12 @@ from sqlalchemy import BigInteger, insert, select, text, type_coerce, update
 
 from tests.support.statements import asked
 from tests.support.web import LEASE, Web, assert_is_problem
-from tidegate import admission, lanes
-from tidegate.database_time import database_now
-from tidegate.gate import Gate
-from tidegate.models import IMPLICIT_CLIENT, clients, jobs, samples
-from tidegate.store.backlog import MOST_ROWS
+from tidegate.database.schema import IMPLICIT_CLIENT, clients, jobs, samples
+from tidegate.database.time import database_now
+from tidegate.dispatch import lane_cache
+from tidegate.dispatch.backlog import MOST_ROWS
+from tidegate.dispatch.gate import Gate
+from tidegate.intake import admission
 
 OPERATIONS = """\
 [downstreams.call]
@@ -404,9 +405,9 @@ def test_a_lane_far_from_its_bound_is_counted_twice_a_second_at_most(
     make: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (web,) = make("rate = '1000/s'", "timeout = '10m'")
-    monkeypatch.setattr(lanes, "_FRESH_SECONDS", float("inf"))
-    monkeypatch.setattr(lanes, "_COUNT_SECONDS", float("inf"))
-    monkeypatch.setattr(lanes, "_LONGEST_REST_SECONDS", float("inf"))
+    monkeypatch.setattr(lane_cache, "_FRESH_SECONDS", float("inf"))
+    monkeypatch.setattr(lane_cache, "_COUNT_SECONDS", float("inf"))
+    monkeypatch.setattr(lane_cache, "_LONGEST_REST_SECONDS", float("inf"))
     web.accepted("call")
     with asked(web.database) as cost:
         ids = [web.accepted("call") for _ in range(100)]
@@ -418,9 +419,9 @@ def test_a_lane_far_from_its_bound_is_counted_twice_a_second_at_most(
 
 def test_a_lane_near_its_bound_costs_one_more_statement_a_submit(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     (web,) = make("rate = '1/s'", "timeout = '60s'")
-    monkeypatch.setattr(lanes, "_FRESH_SECONDS", float("inf"))
-    monkeypatch.setattr(lanes, "_COUNT_SECONDS", float("inf"))
-    monkeypatch.setattr(lanes, "_LONGEST_REST_SECONDS", float("inf"))
+    monkeypatch.setattr(lane_cache, "_FRESH_SECONDS", float("inf"))
+    monkeypatch.setattr(lane_cache, "_COUNT_SECONDS", float("inf"))
+    monkeypatch.setattr(lane_cache, "_LONGEST_REST_SECONDS", float("inf"))
     with asked(web.database) as cost:
         statuses = [web.submit("call").status_code for _ in range(80)]
     counts = [statement for statement in cost.statements if "row_number" in statement]

@@ -8,8 +8,8 @@ from sqlalchemy import func, select
 from werkzeug.test import TestResponse
 
 from tests.support.web import Web, assert_is_problem
-from tidegate.models import idempotency_keys, jobs
-from tidegate.operations import Body, Limits
+from tidegate.database.schema import idempotency_keys, jobs
+from tidegate.operations.operation import Body, Limits
 
 URL = "/v1/operations/echo/jobs/batch"
 ALL_OR_NONE = f"{URL}?all_or_none=true"

@@ -8,12 +8,12 @@ import pytest
 from sqlalchemy import insert, update
 
 from tests.support.web import Web, assert_is_problem
-from tidegate.database_time import database_now
-from tidegate.job import Job
-from tidegate.models import IMPLICIT_CLIENT, clients, jobs
+from tidegate.database.schema import IMPLICIT_CLIENT, clients, jobs
+from tidegate.database.time import database_now
+from tidegate.jobs.job import Job
+from tidegate.jobs.reads import Filter
+from tidegate.jobs.store import CallerStore
 from tidegate.states import State
-from tidegate.store.callers import CallerStore
-from tidegate.store.listing import Filter
 
 
 def act(web: Web, action: str, **selection: Any) -> dict[str, Any]:

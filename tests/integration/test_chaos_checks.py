@@ -17,11 +17,20 @@ from benchmarks.chaos.checks import (
     left_behind,
 )
 from tests.support.jobs import LANE, claim, open_lane, release_one, running, submit
-from tidegate.database_time import database_now
-from tidegate.delivery import Webhook
-from tidegate.models import attempts, bodies, deliveries, downstreams, idempotency_keys, jobs, stewards, workers
-from tidegate.outcomes import Succeeded
-from tidegate.store import Store
+from tidegate.database.schema import (
+    attempts,
+    bodies,
+    deliveries,
+    downstreams,
+    idempotency_keys,
+    jobs,
+    stewards,
+    workers,
+)
+from tidegate.database.time import database_now
+from tidegate.operations.outcome import Succeeded
+from tidegate.stores import Store
+from tidegate.webhooks.delivery import Webhook
 
 RESULT = Succeeded(content=b"1", content_type="application/json", is_json=True)
 HOUR_IN_MICROSECONDS = 3_600_000_000

@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 
 from tests.support.processes import REPOSITORY, free_port
-from tidegate.signatures import KEY_BYTES
+from tidegate.webhooks.signing import KEY_BYTES
 
 GOOD = '[operations.quote]\nurl = "http://127.0.0.1/"\n'
 MODULE = """\
-from tidegate.python_operation import operation
+from tidegate.operations.python_operation import operation
 
 
 @operation({options})
@@ -25,7 +25,7 @@ PROGRAMS = {
     "make run": ("embedded",),
     "io worker": (*WORKER, "io"),
     "web": ("webapp",),
-    "steward": ("tasks.steward",),
+    "steward": ("tasks.scheduler",),
 }
 WITH_SECRETS = ("check", "make run", "io worker")
 

@@ -12,9 +12,9 @@ from werkzeug.test import TestResponse
 
 from tests.support.web import Web, assert_is_problem
 from tidegate import clock
-from tidegate.client_limits import ClientLimit
-from tidegate.keys import KeyStore, Role
-from tidegate.pacing import Rate
+from tidegate.access.client_limits import ClientLimit
+from tidegate.access.keys import KeyStore, Role
+from tidegate.rate_limit import Rate
 from tidegate.states import FINAL_STATES, State
 
 POLICY = re.compile(r'"(submits|reads)";q=(\d+);w=(\d+)')

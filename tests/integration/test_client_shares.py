@@ -13,12 +13,11 @@ from config.settings import Settings
 from config.shares import shares
 from tests.support.waiting import wait_until
 from tests.support.web import Web, assert_is_problem
-from tidegate import waiting_bytes
+from tidegate.access.keys import KeyStore, Role
 from tidegate.errors import ShareUsed
-from tidegate.keys import KeyStore, Role
-from tidegate.store import input_bytes
-from tidegate.store.input_bytes import InputByteStore
-from tidegate.waiting_bytes import WaitingBytes
+from tidegate.intake import input_bytes, waiting_bytes
+from tidegate.intake.input_bytes import InputByteStore
+from tidegate.intake.waiting_bytes import WaitingBytes
 
 
 class Shared:

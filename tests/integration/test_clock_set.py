@@ -26,10 +26,10 @@ from tests.support.jobs import (
 from tests.support.operations import echo
 from tests.support.running import runner_of
 from tidegate import clock
-from tidegate.database_time import database_now
-from tidegate.operations import Body
-from tidegate.store import Store
-from tidegate.sweep import ClockWatch, sweep
+from tidegate.database.time import database_now
+from tidegate.maintenance.sweep import ClockWatch, sweep
+from tidegate.operations.operation import Body
+from tidegate.stores import Store
 
 LEASE = timedelta(seconds=2)
 HOUR = timedelta(hours=1)

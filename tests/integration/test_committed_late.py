@@ -26,15 +26,15 @@ from tests.support.jobs import (
 from tests.support.postgresql import LOOPBACK, Server
 from tests.support.running import runner_of
 from tests.support.waiting import wait_until
-from tidegate.database import UNREACHABLE, Database
-from tidegate.database_time import database_now
-from tidegate.job import Released
-from tidegate.outcomes import Succeeded
-from tidegate.python_operation import operation
-from tidegate.runner import Runner
-from tidegate.store import Store
-from tidegate.sweep import sweep
-from tidegate.until_answered import until_answered
+from tidegate.database.connection import UNREACHABLE, Database
+from tidegate.database.retrying import until_answered
+from tidegate.database.time import database_now
+from tidegate.execution.runner import Runner
+from tidegate.jobs.job import Released
+from tidegate.maintenance.sweep import sweep
+from tidegate.operations.outcome import Succeeded
+from tidegate.operations.python_operation import operation
+from tidegate.stores import Store
 
 PATIENCE = timedelta(seconds=0.4)
 _TOGETHER = 8

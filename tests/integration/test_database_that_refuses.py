@@ -20,9 +20,9 @@ from tests.support.jobs import attempts_of, change_lane, lane_row, open_lane, ou
 from tests.support.running import run_one
 from tests.support.waiting import wait_until
 from tests.support.web import Web, assert_is_problem
-from tidegate.database import UNREACHABLE, Database
-from tidegate.models import downstreams, jobs
-from tidegate.store import Store
+from tidegate.database.connection import UNREACHABLE, Database
+from tidegate.database.schema import downstreams, jobs
+from tidegate.stores import Store
 
 REFUSALS = {
     "read-only": "25006",

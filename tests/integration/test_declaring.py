@@ -6,10 +6,10 @@ from contextlib import suppress
 import pytest
 from sqlalchemy import delete, insert, select
 
-from tidegate.database import Database
-from tidegate.models import downstreams
-from tidegate.operations import Limits
-from tidegate.store import Store
+from tidegate.database.connection import Database
+from tidegate.database.schema import downstreams
+from tidegate.operations.operation import Limits
+from tidegate.stores import Store
 
 DECLARED = Limits(name="lane", rates=("5/s",), concurrency=2)
 _BLOCKED_SECONDS = 0.3

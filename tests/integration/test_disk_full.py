@@ -14,7 +14,7 @@ from tests.support import sqlite
 from tests.support.nodes import StewardNode, WorkerNode
 from tests.support.waiting import wait_until
 from tests.support.web import Web, assert_is_problem
-from tidegate.models import bodies
+from tidegate.database.schema import bodies
 
 StartWorker = Callable[..., WorkerNode]
 # SQLite's log grows to 4 MB before it is emptied into the database.

@@ -11,7 +11,7 @@ import pytest
 from config.operations_file import read_operations_file
 from tests.support.processes import REPOSITORY
 from tests.support.web import Web
-from tidegate.operations import Queue
+from tidegate.operations.operation import Queue
 
 PAGES = [REPOSITORY / "README.md", *sorted((REPOSITORY / "docs").glob("*.md"))]
 

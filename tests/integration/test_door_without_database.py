@@ -13,7 +13,7 @@ from werkzeug.test import TestResponse
 from config.settings import Settings
 from tests.support.proxy import Proxy
 from tests.support.waiting import wait_until
-from webapp import create_app
+from webapp.app import create_app
 
 
 @pytest.fixture

@@ -11,11 +11,11 @@ from werkzeug.test import TestResponse
 from tests.support.jobs import know_call_seconds
 from tests.support.waiting import wait_until
 from tests.support.web import LEASE, Web, assert_is_problem
-from tidegate.database_time import database_now
-from tidegate.gate import Gate
-from tidegate.models import downstreams
-from tidegate.operations import Limits
-from webapp import create_app
+from tidegate.database.schema import downstreams
+from tidegate.database.time import database_now
+from tidegate.dispatch.gate import Gate
+from tidegate.operations.operation import Limits
+from webapp.app import create_app
 
 FILE = {"rate": ["20/s", "10000/d"], "burst": 2, "concurrency": 4, "breaker": 10}
 

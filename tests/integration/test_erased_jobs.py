@@ -20,13 +20,13 @@ from tests.support.jobs import (
     submit,
     time_at,
 )
-from tidegate.database import Database
-from tidegate.database_time import database_now
-from tidegate.job import Claim
-from tidegate.models import IMPLICIT_CLIENT, attempts, jobs
-from tidegate.outcomes import Succeeded
-from tidegate.store import Store
-from tidegate.sweep import sweep
+from tidegate.database.connection import Database
+from tidegate.database.schema import IMPLICIT_CLIENT, attempts, jobs
+from tidegate.database.time import database_now
+from tidegate.jobs.job import Claim
+from tidegate.maintenance.sweep import sweep
+from tidegate.operations.outcome import Succeeded
+from tidegate.stores import Store
 
 OVER = database_now(-timedelta(seconds=1))
 NOTHING = timedelta(0)

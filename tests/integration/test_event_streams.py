@@ -13,10 +13,10 @@ from werkzeug.test import TestResponse
 from tests.support.proxy import Proxy
 from tests.support.waiting import wait_until
 from tests.support.web import LEASE, Web, assert_is_problem
-from tidegate.database import Database
-from tidegate.operations import Progress
+from tidegate.database.connection import Database
+from tidegate.operations.operation import Progress
 from tidegate.states import FINAL_STATES, State
-from tidegate.store import Store
+from tidegate.stores import Store
 
 UNKNOWN = "0199c5a0-0000-7000-8000-000000000000"
 

@@ -7,9 +7,9 @@ import pytest
 
 from tests.support.jobs import LANE, change_lane, claim, lane_row, open_lane, release, submit_many
 from tests.support.statements import asked
-from tidegate.job import Claim
-from tidegate.outcomes import Succeeded
-from tidegate.store import Store
+from tidegate.jobs.job import Claim
+from tidegate.operations.outcome import Succeeded
+from tidegate.stores import Store
 
 _OPEN = 60
 _RESULT = Succeeded(content=b"1", content_type="application/json", is_json=True)

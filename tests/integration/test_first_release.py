@@ -10,7 +10,7 @@ from sqlalchemy import Inspector, inspect, select, text
 from migrations.upgrade import upgrade
 from tests.support import first_release
 from tests.support.web import Web
-from tidegate.database import Database
+from tidegate.database.connection import Database
 
 
 @pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.postgresql)])

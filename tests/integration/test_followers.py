@@ -32,19 +32,19 @@ from tests.support.jobs import (
 )
 from tests.support.valkey import Valkey
 from tests.support.waiting import wait_until
-from tidegate.bell import SilentBell
-from tidegate.database_time import database_now
-from tidegate.gate import Gate
-from tidegate.handover import Handover, RedisHandover, SilentHandover
-from tidegate.job import Claim
-from tidegate.models import attempts, jobs, samples, workers
-from tidegate.operations import Queue, Registry
-from tidegate.outcomes import Succeeded
-from tidegate.python_operation import operation
-from tidegate.runner import Runner
+from tidegate.database.schema import attempts, jobs, samples, workers
+from tidegate.database.time import database_now
+from tidegate.dispatch.gate import Gate
+from tidegate.execution.handoff import Handover, RedisHandover, SilentHandover
+from tidegate.execution.runner import Runner
+from tidegate.execution.slots import Turn
+from tidegate.jobs.job import Claim
+from tidegate.notify.notifier import SilentBell
+from tidegate.operations.operation import Queue, Registry
+from tidegate.operations.outcome import Succeeded
+from tidegate.operations.python_operation import operation
 from tidegate.states import FINAL_STATES
-from tidegate.store import Store
-from tidegate.store.slots import Turn
+from tidegate.stores import Store
 
 pytestmark = pytest.mark.usefixtures("each_way")
 

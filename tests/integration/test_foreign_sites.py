@@ -12,9 +12,9 @@ from werkzeug.test import TestResponse
 from tests.support.page import OWN
 from tests.support.web import Web, assert_is_problem
 from tests.support.web_server import WebServer
-from tidegate.keys import KeyStore, Role
+from tidegate.access.keys import KeyStore, Role
 from tidegate.states import State
-from webapp.request_guard import LIVE
+from webapp.serving.request_guard import LIVE
 
 EVIL = "evil.example"
 FROM_ELSEWHERE = [

@@ -10,9 +10,9 @@ from sqlalchemy import update
 
 from tests.support.jobs import LANE, open_lane, release, submit
 from tests.support.waiting import wait_until
-from tidegate.database import UNREACHABLE, Database
-from tidegate.models import downstreams
-from tidegate.store import Store
+from tidegate.database.connection import UNREACHABLE, Database
+from tidegate.database.schema import downstreams
+from tidegate.stores import Store
 
 
 @pytest.fixture

@@ -23,12 +23,12 @@ from tests.support.jobs import (
     submit,
     time_at,
 )
-from tidegate.database import Database
-from tidegate.database_time import database_now
-from tidegate.gate import HORIZON, SLOW_LOOK_SECONDS, UNTOLD_SLOW_SECONDS, Gate
-from tidegate.job import Released
-from tidegate.models import attempts
-from tidegate.store import Store
+from tidegate.database.connection import Database
+from tidegate.database.schema import attempts
+from tidegate.database.time import database_now
+from tidegate.dispatch.gate import HORIZON, SLOW_LOOK_SECONDS, UNTOLD_SLOW_SECONDS, Gate
+from tidegate.jobs.job import Released
+from tidegate.stores import Store
 
 pytestmark = pytest.mark.usefixtures("each_way")
 

@@ -24,14 +24,14 @@ from tests.support.jobs import (
     submit,
 )
 from tests.support.statements import asked
-from tidegate.database import Database
-from tidegate.gate import HORIZON, Gate, room_in
-from tidegate.job import Released
-from tidegate.models import attempts, jobs
+from tidegate.database.connection import Database
+from tidegate.database.schema import attempts, jobs
+from tidegate.dispatch.gate import HORIZON, Gate, room_in
+from tidegate.dispatch.places import Lane, Room
+from tidegate.jobs.job import Released
+from tidegate.notify.messages import Rung
 from tidegate.states import State
-from tidegate.store import Store
-from tidegate.store.places import Lane, Room
-from tidegate.wake import Rung
+from tidegate.stores import Store
 
 _FOR_LANE = Rung(lanes={LANE})
 

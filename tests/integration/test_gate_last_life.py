@@ -7,9 +7,9 @@ it waits, or it dies while they do.
 import pytest
 
 from tests.support.jobs import change_job, claim, open_lane, release, release_one, submit
-from tidegate.outcomes import Succeeded
-from tidegate.store import Store
-from tidegate.store.presence import MAX_LOSSES
+from tidegate.execution.workers import MAX_LOSSES
+from tidegate.operations.outcome import Succeeded
+from tidegate.stores import Store
 
 pytestmark = pytest.mark.usefixtures("each_way")
 

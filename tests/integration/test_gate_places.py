@@ -19,12 +19,12 @@ from tests.support.jobs import (
     submit,
     time_at,
 )
-from tidegate.database_time import database_now
-from tidegate.gate import BATCH, HORIZON, Gate
-from tidegate.outcomes import Succeeded
-from tidegate.store import Store
-from tidegate.store.places import Room
-from tidegate.sweep import sweep
+from tidegate.database.time import database_now
+from tidegate.dispatch.gate import BATCH, HORIZON, Gate
+from tidegate.dispatch.places import Room
+from tidegate.maintenance.sweep import sweep
+from tidegate.operations.outcome import Succeeded
+from tidegate.stores import Store
 
 pytestmark = pytest.mark.usefixtures("each_way")
 

@@ -4,12 +4,12 @@ from datetime import timedelta
 
 from tests.support.jobs import LANE, claim, open_lane, submit
 from tests.support.statements import asked
-from tidegate.gate import SLOW_LOOK_SECONDS, Gate
-from tidegate.job import Claim
-from tidegate.models import jobs
-from tidegate.outcomes import Succeeded
-from tidegate.store import Store
-from tidegate.wake import Rung, rung_in
+from tidegate.database.schema import jobs
+from tidegate.dispatch.gate import SLOW_LOOK_SECONDS, Gate
+from tidegate.jobs.job import Claim
+from tidegate.notify.messages import Rung, rung_in
+from tidegate.operations.outcome import Succeeded
+from tidegate.stores import Store
 
 _FOR_LANE = Rung(lanes={LANE})
 _FREED = Rung(lanes=set(), freed=True)

@@ -12,9 +12,9 @@ import pytest
 from sqlalchemy import Connection, event, insert, select
 
 from tests.support.waiting import wait_until
-from tidegate.database import UNREACHABLE, Database
-from tidegate.database_time import database_now
-from tidegate.models import clients
+from tidegate.database.connection import UNREACHABLE, Database
+from tidegate.database.schema import clients
+from tidegate.database.time import database_now
 
 WRITERS = 10
 

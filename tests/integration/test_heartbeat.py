@@ -22,13 +22,13 @@ from tests.support.jobs import (
     time_at,
 )
 from tests.support.waiting import wait_until
-from tidegate.counts import CountWriter
-from tidegate.database import Database
-from tidegate.database_time import database_now
-from tidegate.heartbeat import Heartbeat
-from tidegate.models import jobs
-from tidegate.open_attempts import OpenAttempts
-from tidegate.store import PresenceStore, Store
+from tidegate.database.connection import Database
+from tidegate.database.schema import jobs
+from tidegate.database.time import database_now
+from tidegate.execution.heartbeat import Heartbeat
+from tidegate.execution.open_attempts import OpenAttempts
+from tidegate.metrics.counters import CountWriter
+from tidegate.stores import PresenceStore, Store
 
 LEASE = timedelta(seconds=15)
 

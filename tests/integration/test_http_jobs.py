@@ -12,9 +12,9 @@ from werkzeug.wrappers import Response
 
 from tests.support.waiting import wait_until
 from tests.support.web import Web, assert_is_problem
-from tidegate.keys import KeyStore, Role
-from tidegate.operations import Progress
-from tidegate.outcomes import Succeeded
+from tidegate.access.keys import KeyStore, Role
+from tidegate.operations.operation import Progress
+from tidegate.operations.outcome import Succeeded
 from tidegate.states import FINAL_STATES, State
 
 STATUS = {

@@ -14,10 +14,10 @@ import pytest
 from tests.support.http_server import HttpServer, drip, respond, serving
 from tests.support.processes import free_port
 from tidegate import clock
-from tidegate.http_operation import ERROR_BODY_BYTES, HttpOperation, read_retry_after
-from tidegate.operations import Attempt, Body
-from tidegate.outcomes import ErrorCode, Failed, Outcome, Refused, Succeeded, TryAgain
-from tidegate.retry import RetryPolicy
+from tidegate.operations.http_operation import ERROR_BODY_BYTES, HttpOperation, read_retry_after
+from tidegate.operations.operation import Attempt, Body
+from tidegate.operations.outcome import ErrorCode, Failed, Outcome, Refused, Succeeded, TryAgain
+from tidegate.operations.retry import RetryPolicy
 
 JOB_ID = "01890000-0000-7000-8000-000000000001"
 

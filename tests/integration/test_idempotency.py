@@ -12,11 +12,11 @@ from sqlalchemy import func, select, update
 from werkzeug.test import TestResponse
 
 from tests.support.web import Web, assert_is_problem
-from tidegate import admission
-from tidegate.database_time import database_now
-from tidegate.models import idempotency_keys
+from tidegate.database.schema import idempotency_keys
+from tidegate.database.time import database_now
+from tidegate.intake import admission
 from tidegate.states import State
-from webapp import create_app
+from webapp.app import create_app
 
 TOGETHER = 20
 KEY = {"Idempotency-Key": "order-17"}

@@ -21,13 +21,13 @@ from tests.support.jobs import (
 )
 from tests.support.statements import asked
 from tests.support.webhooks import delivery_of, to
-from tidegate.database_time import database_now
-from tidegate.job import Claim
-from tidegate.models import IMPLICIT_CLIENT
-from tidegate.outcomes import Succeeded
+from tidegate.database.schema import IMPLICIT_CLIENT
+from tidegate.database.time import database_now
+from tidegate.jobs.job import Claim
+from tidegate.maintenance.sweep import sweep
+from tidegate.operations.outcome import Succeeded
 from tidegate.states import State
-from tidegate.store import Store
-from tidegate.sweep import sweep
+from tidegate.stores import Store
 
 HOOK = to("https://hooks.example/end")
 RESULT = Succeeded(content=b"1", content_type="application/json", is_json=True)

@@ -9,11 +9,11 @@ import pytest
 
 from tests.support.http_server import HttpServer, serving
 from tests.support.web import LEASE, Web, assert_is_problem
-from tidegate.bell import SilentBell
-from tidegate.gate import Gate
-from tidegate.handover import SilentHandover
-from tidegate.operations import Progress
-from tidegate.runner import Runner
+from tidegate.dispatch.gate import Gate
+from tidegate.execution.handoff import SilentHandover
+from tidegate.execution.runner import Runner
+from tidegate.notify.notifier import SilentBell
+from tidegate.operations.operation import Progress
 from tidegate.states import FINAL_STATES, State
 
 TRACE = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"

@@ -11,11 +11,11 @@ from sqlalchemy import insert
 
 from benchmarks.backlog.rows import fill
 from tests.support.web import Web, assert_is_problem
-from tidegate.database import Database
-from tidegate.database_time import database_now
-from tidegate.models import clients, jobs
+from tidegate.database.connection import Database
+from tidegate.database.schema import clients, jobs
+from tidegate.database.time import database_now
+from tidegate.jobs import reads
 from tidegate.states import State
-from tidegate.store import listing
 
 
 def listed(web: Web, query: str = "") -> list[str]:
@@ -174,7 +174,7 @@ def test_ids_that_follow_each_other_sort_by_time(web: Web) -> None:
 @pytest.fixture
 def short_sighted(web: Web, monkeypatch: pytest.MonkeyPatch) -> Web:
     """Its lists look at four rows."""
-    monkeypatch.setattr(listing, "MOST_LOOKED_AT", 4)
+    monkeypatch.setattr(reads, "MOST_LOOKED_AT", 4)
     return web
 
 
@@ -278,7 +278,7 @@ def test_a_list_that_takes_too_long_says_so_and_nobody_else_notices(
     tmp_path: Path, postgresql_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Here it waits for a lock; the database is as it was."""
-    monkeypatch.setattr(listing, "LIMIT", timedelta(milliseconds=200))
+    monkeypatch.setattr(reads, "LIMIT", timedelta(milliseconds=200))
     web = Web(tmp_path, postgresql_url)
     with closing(Database(postgresql_url)) as other, other.writing() as holder:
         holder.exec_driver_sql("LOCK TABLE jobs IN ACCESS EXCLUSIVE MODE")

@@ -6,8 +6,8 @@ import pytest
 from sqlalchemy import func, select, update
 
 from tests.support.web import Web, assert_is_problem
-from tidegate.models import attempts, bodies, jobs
-from tidegate.operations import Body
+from tidegate.database.schema import attempts, bodies, jobs
+from tidegate.operations.operation import Body
 from tidegate.states import FINAL_STATES, State
 
 UNKNOWN = "0199c5a0-0000-7000-8000-000000000000"

@@ -19,8 +19,8 @@ from tests.support.nodes import StewardNode, WorkerNode
 from tests.support.valkey import Valkey
 from tests.support.waiting import wait_until
 from tests.support.web import Web
-from tidegate.models import attempts, jobs
-from tidegate.store.letting_go import CLAIM_WITHIN
+from tidegate.database.schema import attempts, jobs
+from tidegate.dispatch.release import CLAIM_WITHIN
 
 StartWorker = Callable[..., WorkerNode]
 

@@ -3,9 +3,9 @@
 import pytest
 
 from tests.support.jobs import LANE, open_lane, release, submit, time_at
-from tidegate.lanes import Lanes
-from tidegate.models import IMPLICIT_CLIENT
-from tidegate.store import Store
+from tidegate.database.schema import IMPLICIT_CLIENT
+from tidegate.dispatch.lane_cache import Lanes
+from tidegate.stores import Store
 
 
 @pytest.mark.parametrize(("released", "position"), [(False, 10), (True, 0)], ids=["they wait", "they went"])

@@ -16,26 +16,26 @@ import psycopg
 import pytest
 from sqlalchemy import func, make_url, select
 
-from tasks.publisher import Publisher
-from tasks.pulse import Pulse
-from tasks.steward import Steward
-from tasks.steward import run as run_turns
-from tasks.vigil import Vigil
+from tasks.health_file import Pulse
+from tasks.scheduler.look import Vigil
+from tasks.scheduler.process import Steward
+from tasks.scheduler.process import run as run_turns
+from tasks.scheduler.publisher import Publisher
 from tests.support import run
 from tests.support.jobs import LANE, change_job, claim, open_lane, release, running, submit_many
 from tests.support.postgresql import LOOPBACK, Server
 from tests.support.proxy import Proxy
 from tests.support.waiting import wait_until
 from tidegate import clock
-from tidegate.bell import SilentBell
-from tidegate.database import Database
-from tidegate.database_time import database_now
-from tidegate.heartbeat import Heartbeat
-from tidegate.job import Released
-from tidegate.models import jobs
-from tidegate.open_attempts import OpenAttempts
-from tidegate.store import Store
-from tidegate.sweep import ClockWatch, sweep
+from tidegate.database.connection import Database
+from tidegate.database.schema import jobs
+from tidegate.database.time import database_now
+from tidegate.execution.heartbeat import Heartbeat
+from tidegate.execution.open_attempts import OpenAttempts
+from tidegate.jobs.job import Released
+from tidegate.maintenance.sweep import ClockWatch, sweep
+from tidegate.notify.notifier import SilentBell
+from tidegate.stores import Store
 
 LEASE = timedelta(seconds=2)
 LONGER = 3.5

@@ -20,12 +20,12 @@ from tests.support.jobs import (
     time_at,
 )
 from tests.support.statements import asked
-from tidegate.database import Database
-from tidegate.database_time import database_now
-from tidegate.job import Claim
-from tidegate.models import attempts, jobs
-from tidegate.outcomes import Succeeded
-from tidegate.store import Store
+from tidegate.database.connection import Database
+from tidegate.database.schema import attempts, jobs
+from tidegate.database.time import database_now
+from tidegate.jobs.job import Claim
+from tidegate.operations.outcome import Succeeded
+from tidegate.stores import Store
 
 _TOGETHER = 8
 # Less than a lock is waited for before it is tried again.

@@ -15,7 +15,7 @@ from werkzeug.test import TestResponse
 
 from tests.support.waiting import wait_until
 from tests.support.web import LEASE, Web, assert_is_problem
-from tidegate.operations import Progress
+from tidegate.operations.operation import Progress
 from tidegate.states import State
 
 LONG = "wait=15"

@@ -11,13 +11,13 @@ from sqlalchemy import insert, text
 from tests.support.jobs import LANE, submit
 from tests.support.statements import Asked, asked
 from tidegate import clock
-from tidegate.database import Database
-from tidegate.gate import Gate
-from tidegate.lanes import Lanes
-from tidegate.models import IMPLICIT_CLIENT, downstreams, samples
-from tidegate.operations import Limits
-from tidegate.store import Store
-from tidegate.wake import Rung
+from tidegate.database.connection import Database
+from tidegate.database.schema import IMPLICIT_CLIENT, downstreams, samples
+from tidegate.dispatch.gate import Gate
+from tidegate.dispatch.lane_cache import Lanes
+from tidegate.notify.messages import Rung
+from tidegate.operations.operation import Limits
+from tidegate.stores import Store
 
 _HELD = 40
 _STEWARDS = 10

@@ -2,7 +2,7 @@
 
 from kombu import Connection, Consumer, Queue
 
-from tasks.brokers import settings_for
+from tasks.brokers.options import settings_for
 from tests.support.valkey import Valkey
 
 QUEUE = Queue("io")

@@ -10,7 +10,7 @@ from pydantic import JsonValue
 from sqlalchemy import insert, text
 from sqlalchemy.engine import make_url
 
-from tasks.census import Census, Presence
+from tasks.scheduler.census import Census, Presence
 from tests.support.http_server import HttpServer, respond
 from tests.support.jobs import (
     LANE,
@@ -31,19 +31,19 @@ from tests.support.statements import asked
 from tests.support.web import Web
 from tests.support.webhooks import ended_job, open_senders, send_due
 from tidegate import clock
-from tidegate.counts import CountWriter
-from tidegate.database import Database
-from tidegate.database_time import database_now
-from tidegate.delivery import OUTCOMES
+from tidegate.database.connection import Database
+from tidegate.database.schema import counts, jobs
+from tidegate.database.time import database_now
 from tidegate.errors import PermanentError
-from tidegate.metrics import CALLS, FAMILIES
-from tidegate.models import counts, jobs
-from tidegate.operations import Attempt
-from tidegate.python_operation import operation
+from tidegate.maintenance.cluster_facts import _COUNTED, _OLDEST_DUE
+from tidegate.maintenance.sweep import sweep
+from tidegate.metrics.counters import CountWriter
+from tidegate.metrics.families import CALLS, FAMILIES
+from tidegate.operations.operation import Attempt
+from tidegate.operations.python_operation import operation
 from tidegate.states import State
-from tidegate.store import Store
-from tidegate.store.facts import _COUNTED, _OLDEST_DUE
-from tidegate.sweep import sweep
+from tidegate.stores import Store
+from tidegate.webhooks.delivery import OUTCOMES
 
 RETENTION = timedelta(days=1)
 

@@ -13,8 +13,8 @@ from sqlalchemy import inspect, text
 from migrations.upgrade import ADVISORY_LOCK, upgrade
 from tests.support.processes import REPOSITORY, ChildProcess, free_port
 from tests.support.waiting import wait_until
-from tidegate.database import Database
-from tidegate.models import IMPLICIT_CLIENT, metadata
+from tidegate.database.connection import Database
+from tidegate.database.schema import IMPLICIT_CLIENT, metadata
 
 
 def test_the_newest_schema_is_that_of_the_models(database: Database) -> None:

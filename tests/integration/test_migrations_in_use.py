@@ -17,7 +17,7 @@ from sqlalchemy import make_url
 from migrations import tables_in_use
 from migrations.upgrade import upgrade
 from tests.support.processes import REPOSITORY
-from tidegate.database import Database
+from tidegate.database.connection import Database
 
 VERSIONS = sorted((REPOSITORY / "migrations" / "versions").glob("[0-9]*.py"))
 # A statement of a migration waits so long for its lock, and all who come later with it; the rest is this machine.

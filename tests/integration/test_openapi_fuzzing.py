@@ -11,7 +11,7 @@ import pytest
 
 from tests.support.fuzzing import faults_of
 from tests.support.web import Web
-from tidegate.keys import KeyStore, Role
+from tidegate.access.keys import KeyStore, Role
 
 EVERY_STATUS = {200, 202, 204, 400, 404, 405, 409, 410, 415, 422, 502, 504}
 """What must have been seen for the run to mean anything."""

@@ -18,10 +18,10 @@ from tests.support.proxy import Proxy
 from tests.support.waiting import wait_until
 from tests.support.web import Web, assert_is_problem
 from tests.support.webhooks import make_secret
-from tidegate.database import Database
-from tidegate.models import downstreams, webhook_secrets
+from tidegate.database.connection import Database
+from tidegate.database.schema import downstreams, webhook_secrets
 from tidegate.states import State
-from webapp import create_app
+from webapp.app import create_app
 
 _PATIENCE = timedelta(seconds=1)
 

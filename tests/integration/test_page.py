@@ -12,12 +12,12 @@ from tests.support.jobs import submit_many
 from tests.support.page import OWN, part_of, read, send, text_of
 from tests.support.statements import asked
 from tests.support.web import Web
-from tidegate.database import Database
-from tidegate.database_time import database_now
-from tidegate.models import jobs
-from tidegate.operations import Progress
+from tidegate.database.connection import Database
+from tidegate.database.schema import jobs
+from tidegate.database.time import database_now
+from tidegate.operations.operation import Progress
 from tidegate.states import State
-from tidegate.store import Store
+from tidegate.stores import Store
 
 UNKNOWN = "0199c5a0-0000-7000-8000-000000000000"
 TICKS = {

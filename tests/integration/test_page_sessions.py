@@ -13,8 +13,8 @@ from werkzeug.test import TestResponse
 
 from tests.support.page import OWN, part_of, send, text_of
 from tests.support.web import Web, assert_is_problem
-from tidegate.keys import KeyStore, Role
-from tidegate.models import sessions
+from tidegate.access.keys import KeyStore, Role
+from tidegate.database.schema import sessions
 from tidegate.states import State
 
 COOKIE = "tidegate_session"
@@ -156,7 +156,7 @@ def test_an_operator_sees_and_does_everything(door: Door) -> None:
 
 
 def test_a_session_ends_with_its_key(door: Door, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tidegate.doorkeeper.FRESH_SECONDS", -1.0)
+    monkeypatch.setattr("tidegate.access.authenticator.FRESH_SECONDS", -1.0)
     door.sign_in("shop")
     assert door.web.client.get("/").status_code == 200
     door.keys.revoke(door.key_ids["shop"])
@@ -171,7 +171,7 @@ def move_back(door: Door, hours: float) -> None:
 
 
 def test_a_session_ends_after_twelve_hours(door: Door, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tidegate.doorkeeper.FRESH_SECONDS", -1.0)
+    monkeypatch.setattr("tidegate.access.authenticator.FRESH_SECONDS", -1.0)
     door.sign_in("shop")
     move_back(door, 11.99)
     assert door.web.client.get("/").status_code == 200
@@ -183,7 +183,7 @@ def test_a_session_ends_after_twelve_hours(door: Door, monkeypatch: pytest.Monke
 
 
 def test_to_sign_out_ends_the_session_whoever_has_its_cookie(door: Door, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tidegate.doorkeeper.FRESH_SECONDS", -1.0)
+    monkeypatch.setattr("tidegate.access.authenticator.FRESH_SECONDS", -1.0)
     door.sign_in("shop")
     taken, other = str(door.cookie()), door.web.app.test_client()
     other.set_cookie(COOKIE, taken)

@@ -13,8 +13,8 @@ from tests.support.proxy import Proxy
 from tests.support.statements import asked
 from tests.support.waiting import wait_until
 from tests.support.web import LEASE, Web
-from tidegate.keys import KeyStore, Role
-from tidegate.operations import Progress
+from tidegate.access.keys import KeyStore, Role
+from tidegate.operations.operation import Progress
 from webapp.page import live
 
 BROWSERS = 50
@@ -119,7 +119,7 @@ def test_the_page_of_a_final_job_with_nothing_to_tell_ends_at_once(one: Web) -> 
 
 
 def test_a_revoked_key_ends_the_stream(tmp_path: Path, sqlite_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tidegate.doorkeeper.FRESH_SECONDS", -1.0)
+    monkeypatch.setattr("tidegate.access.authenticator.FRESH_SECONDS", -1.0)
     monkeypatch.setattr(live, "_BEAT_SECONDS", 0.0)
     web = Web(tmp_path, sqlite_url, auth="keys")
     keys = KeyStore(web.database)
@@ -137,7 +137,7 @@ def test_what_changed_after_the_session_ended_is_not_told(
     tmp_path: Path, sqlite_url: str, monkeypatch: pytest.MonkeyPatch, how: str
 ) -> None:
     """Between two beats, too."""
-    monkeypatch.setattr("tidegate.doorkeeper.FRESH_SECONDS", -1.0)
+    monkeypatch.setattr("tidegate.access.authenticator.FRESH_SECONDS", -1.0)
     web = Web(tmp_path, sqlite_url, auth="keys")
     keys = KeyStore(web.database)
     key_id, secret = keys.create("shop", name="", role=Role.CLIENT)

@@ -7,8 +7,9 @@ from datetime import timedelta
 import pytest
 from sqlalchemy import select
 
-from tidegate import clock, patience
-from tidegate.database import Database
+from tidegate import clock
+from tidegate.database import circuit_breaker
+from tidegate.database.connection import Database
 
 _RESTING_SECONDS = 0.6
 
@@ -26,9 +27,9 @@ def test_a_watchdog_without_anything_to_watch_rests(database: Database, monkeypa
     sleep = clock.sleep
     # Threads that other tests left behind sleep, too.
     monkeypatch.setattr(
-        patience.clock,
+        circuit_breaker.clock,
         "sleep",
-        lambda seconds: (looks.append(seconds) if seconds == patience._LOOK_SECONDS else None, sleep(seconds)),
+        lambda seconds: (looks.append(seconds) if seconds == circuit_breaker._LOOK_SECONDS else None, sleep(seconds)),
     )
 
     for _ in range(2):

@@ -10,13 +10,13 @@ from sqlalchemy import text
 
 from tests.support import pgbouncer
 from tests.support.jobs import LANE, claim, submit
-from tidegate.database import Database
-from tidegate.engines import NOT_BY_INDEX
-from tidegate.gate import Gate
-from tidegate.operations import Limits
-from tidegate.outcomes import Succeeded
+from tidegate.database.connection import Database
+from tidegate.database.engines import NOT_BY_INDEX
+from tidegate.dispatch.gate import Gate
+from tidegate.operations.operation import Limits
+from tidegate.operations.outcome import Succeeded
 from tidegate.states import State
-from tidegate.store import Store
+from tidegate.stores import Store
 
 _PROCESSES = 4
 _JOBS = 100

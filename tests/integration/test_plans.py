@@ -11,12 +11,12 @@ from sqlalchemy import text
 from tests.support.jobs import LANE, WORKER, change_lane, open_lane, release, submit, submit_many
 from tests.support.operations import echo
 from tests.support.running import runner_of
-from tidegate.database import Database
-from tidegate.operations import Body
-from tidegate.runner import Runner
-from tidegate.store import Store
-from tidegate.store.followers import followed
-from tidegate.sweep import sweep
+from tidegate.database.connection import Database
+from tidegate.dispatch.prefetch import followed
+from tidegate.execution.runner import Runner
+from tidegate.maintenance.sweep import sweep
+from tidegate.operations.operation import Body
+from tidegate.stores import Store
 
 pytestmark = pytest.mark.usefixtures("each_way")
 

@@ -10,10 +10,10 @@ from sqlalchemy.exc import OperationalError, ProgrammingError
 
 from tests.support import postgresql
 from tests.support.jobs import open_lane, row_of, submit
-from tidegate.database import UNREACHABLE, Database
-from tidegate.models import downstreams, jobs
-from tidegate.prepared import Prepared
-from tidegate.store import Store
+from tidegate.database.connection import UNREACHABLE, Database
+from tidegate.database.schema import downstreams, jobs
+from tidegate.database.statement import Prepared
+from tidegate.stores import Store
 
 JOB = Prepared(
     select(jobs.c.id, jobs.c.created_at, jobs.c.has_webhook, jobs.c.note).where(

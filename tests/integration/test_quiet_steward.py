@@ -9,21 +9,21 @@ from typing import Any, cast
 
 import pytest
 
-from tasks.courier import Courier
-from tasks.publisher import Publisher
-from tasks.pulse import Pulse
-from tasks.sampler import Sampler
-from tasks.steward import Steward
-from tasks.vigil import Vigil
+from tasks.health_file import Pulse
+from tasks.scheduler.courier import Courier
+from tasks.scheduler.look import Vigil
+from tasks.scheduler.process import Steward
+from tasks.scheduler.publisher import Publisher
+from tasks.scheduler.sampler import Sampler
 from tests.support.jobs import LANE, open_lane, release_one, submit
 from tests.support.statements import asked
 from tests.support.valkey import Valkey
 from tests.support.webhooks import ended_job, open_senders
-from tidegate.bell import SilentBell
-from tidegate.delivery import ReleasedDelivery
-from tidegate.ear import Ear
-from tidegate.job import Released
-from tidegate.store import Store
+from tidegate.jobs.job import Released
+from tidegate.notify.listener import Ear
+from tidegate.notify.notifier import SilentBell
+from tidegate.stores import Store
+from tidegate.webhooks.delivery import ReleasedDelivery
 
 
 class Sent:

@@ -6,12 +6,12 @@ from datetime import timedelta
 import pytest
 
 from tests.support.jobs import change_attempts, claim, lane_row, open_lane, release, submit
-from tidegate.database_time import database_now
-from tidegate.job import Released
-from tidegate.models import IMPLICIT_CLIENT
-from tidegate.pacing import Allowance, Pace, Rate, given_back, take
-from tidegate.store import Store
-from tidegate.sweep import sweep
+from tidegate.database.schema import IMPLICIT_CLIENT
+from tidegate.database.time import database_now
+from tidegate.jobs.job import Released
+from tidegate.maintenance.sweep import sweep
+from tidegate.rate_limit import Allowance, Pace, Rate, given_back, take
+from tidegate.stores import Store
 
 QUOTA = 5
 RATES = ("1000/s", f"{QUOTA}/d")

@@ -14,7 +14,7 @@ from tests.support.valkey import Valkey
 from tests.support.waiting import wait_until
 from tests.support.web import Web
 from tidegate import clock
-from tidegate.models import attempts
+from tidegate.database.schema import attempts
 
 StartWorker = Callable[..., WorkerNode]
 # What a busy machine may add to each time.

@@ -10,7 +10,7 @@ from werkzeug.test import Client
 
 from tests.support.waiting import wait_until
 from tests.support.web import Web, assert_is_problem
-from webapp.request_guard import RequestGuard
+from webapp.serving.request_guard import RequestGuard
 
 MOST = 3
 

@@ -12,7 +12,7 @@ from werkzeug.test import TestResponse
 from tests.support.proxy import Proxy
 from tests.support.waiting import wait_until
 from tests.support.web import Web, assert_is_problem
-from tidegate.keys import KeyStore, Role
+from tidegate.access.keys import KeyStore, Role
 
 RESULT = b'"what only its owner may see"'
 HIDDEN = "what only its owner may see"
@@ -42,7 +42,7 @@ class Keyed:
 @pytest.fixture
 def keyed(tmp_path: Path, database_url: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Keyed]:
     """Nothing of a key is remembered."""
-    monkeypatch.setattr("tidegate.doorkeeper.FRESH_SECONDS", -1.0)
+    monkeypatch.setattr("tidegate.access.authenticator.FRESH_SECONDS", -1.0)
     made = Keyed(tmp_path, database_url)
     yield made
     made.web.close()
@@ -83,7 +83,7 @@ def test_a_long_poll_is_answered_with_a_401(tmp_path: Path, sqlite_url: str, kno
     keyed = Keyed(tmp_path, sqlite_url, hold_seconds=20)
     lookout = keyed.web.app.extensions["tidegate"].lookout
     with ThreadPoolExecutor(1) as pool, pytest.MonkeyPatch.context() as patch:
-        patch.setattr("tidegate.doorkeeper.FRESH_SECONDS", -1.0)
+        patch.setattr("tidegate.access.authenticator.FRESH_SECONDS", -1.0)
         held = pool.submit(keyed.get, f"/v1/jobs/{keyed.job_id}", Prefer="wait=20", **known)
         wait_until(lambda: lookout.count == 1 or held.done(), description="it is held")
         keyed.keys.revoke(keyed.key_id)
@@ -97,7 +97,7 @@ def test_a_long_poll_is_answered_with_a_401(tmp_path: Path, sqlite_url: str, kno
 def test_a_submit_that_waits_is_told_that_it_was_recorded_and_no_more(
     tmp_path: Path, sqlite_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("tidegate.doorkeeper.FRESH_SECONDS", -1.0)
+    monkeypatch.setattr("tidegate.access.authenticator.FRESH_SECONDS", -1.0)
     keyed = Keyed(tmp_path, sqlite_url, hold_seconds=20)
     own = keyed.web.app.extensions["tidegate"]
     for more in ({}, {"Origin": "https://shop.example"}):  # past Flask, and by Flask
@@ -119,7 +119,7 @@ def test_a_submit_that_waits_is_told_that_it_was_recorded_and_no_more(
 def test_a_key_that_expires_ends_what_is_held_for_it(
     tmp_path: Path, sqlite_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("tidegate.doorkeeper.FRESH_SECONDS", -1.0)
+    monkeypatch.setattr("tidegate.access.authenticator.FRESH_SECONDS", -1.0)
     keyed = Keyed(tmp_path, sqlite_url, expires_in=timedelta(seconds=3))
     chunks = iter(keyed.get(f"/v1/jobs/{keyed.job_id}/events").response)
     assert b"queued" in bytes(next(chunks))
@@ -131,7 +131,7 @@ def test_a_key_that_expires_ends_what_is_held_for_it(
 def test_while_the_database_is_away_nothing_is_told_and_nobody_is_sent_away(
     tmp_path: Path, postgresql_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("tidegate.doorkeeper.FRESH_SECONDS", -1.0)
+    monkeypatch.setattr("tidegate.access.authenticator.FRESH_SECONDS", -1.0)
     with Proxy(make_url(postgresql_url).port or 5432) as proxy:
         url = make_url(postgresql_url).set(host="127.0.0.1", port=proxy.port).render_as_string(hide_password=False)
         keyed = Keyed(tmp_path, url)

@@ -19,13 +19,13 @@ from tests.support.jobs import (
     submit,
 )
 from tests.support.running import run_one, run_operation, runner_of
-from tidegate import runner
+from tidegate.database.schema import IMPLICIT_CLIENT
 from tidegate.errors import AttemptStopped, PermanentError
-from tidegate.models import IMPLICIT_CLIENT
-from tidegate.operations import Attempt, Body
-from tidegate.python_operation import operation
-from tidegate.retry import RetryPolicy
-from tidegate.store import Store
+from tidegate.execution import runner
+from tidegate.operations.operation import Attempt, Body
+from tidegate.operations.python_operation import operation
+from tidegate.operations.retry import RetryPolicy
+from tidegate.stores import Store
 
 SOON = RetryPolicy(attempts=3, delay=timedelta(seconds=40), max_delay=timedelta(seconds=60))
 

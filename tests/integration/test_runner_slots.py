@@ -21,14 +21,14 @@ from tests.support.jobs import (
     time_at,
 )
 from tests.support.running import run_one, run_operation, runner_of
-from tidegate.database_time import database_now
-from tidegate.http_operation import HttpOperation
-from tidegate.operations import Attempt, Body, Operation, Registry
-from tidegate.outcomes import Outcome, Refused
-from tidegate.python_operation import operation
-from tidegate.recorder import Recorder
-from tidegate.retry import RetryPolicy
-from tidegate.store import Store
+from tidegate.database.time import database_now
+from tidegate.execution.outcome_recorder import Recorder
+from tidegate.operations.http_operation import HttpOperation
+from tidegate.operations.operation import Attempt, Body, Operation, Registry
+from tidegate.operations.outcome import Outcome, Refused
+from tidegate.operations.python_operation import operation
+from tidegate.operations.retry import RetryPolicy
+from tidegate.stores import Store
 
 
 def refusing(retry_after: timedelta | None) -> Operation:

@@ -25,16 +25,16 @@ from tests.support.jobs import (
 )
 from tests.support.proxy import Proxy
 from tests.support.waiting import wait_until
-from tidegate.bell import SilentBell
-from tidegate.database import Database
+from tidegate.database.connection import Database
+from tidegate.database.json_rows import PARAMETER
+from tidegate.database.statement import Prepared
 from tidegate.errors import DatabaseUnreachableError
-from tidegate.handover import SilentHandover
-from tidegate.operations import Attempt, Registry
-from tidegate.prepared import Prepared
-from tidegate.python_operation import operation
-from tidegate.runner import Runner
-from tidegate.store import Store
-from tidegate.store.given_rows import PARAMETER
+from tidegate.execution.handoff import SilentHandover
+from tidegate.execution.runner import Runner
+from tidegate.notify.notifier import SilentBell
+from tidegate.operations.operation import Attempt, Registry
+from tidegate.operations.python_operation import operation
+from tidegate.stores import Store
 
 
 def run_one(store: Store, function: Any) -> str:

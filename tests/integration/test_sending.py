@@ -23,9 +23,9 @@ from tests.support.webhooks import (
     to,
     verified,
 )
-from tidegate.database_time import database_now
-from tidegate.models import IMPLICIT_CLIENT
-from tidegate.store import Store
+from tidegate.database.schema import IMPLICIT_CLIENT
+from tidegate.database.time import database_now
+from tidegate.stores import Store
 
 LONG_AGO = timedelta(hours=25)
 

@@ -19,9 +19,9 @@ from tests.support.webhooks import (
     send_due,
     verified,
 )
-from tidegate import webhooks
-from tidegate.egress import Egress
-from tidegate.store import Store
+from tidegate.stores import Store
+from tidegate.webhooks import sender
+from tidegate.webhooks.egress import Egress
 
 
 def test_a_name_that_leads_inside_is_refused(store: Store, receiver: HttpServer, secret: str) -> None:
@@ -121,9 +121,9 @@ def authority(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[trust
     made = trustme.CA()
     made.cert_pem.write_to_path(tmp_path / "ca.pem")
     monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "ca.pem"))
-    webhooks._tls.cache_clear()
+    sender._tls.cache_clear()
     yield made
-    webhooks._tls.cache_clear()
+    sender._tls.cache_clear()
 
 
 @pytest.mark.parametrize(("name", "is_taken"), [("127.0.0.1", True), ("other.example", False)])

@@ -20,11 +20,12 @@ from tests.support.webhooks import (
     sender_of,
     wake_receivers,
 )
-from tidegate import clock, webhooks
-from tidegate.database import Database
-from tidegate.database_time import database_now
-from tidegate.models import IMPLICIT_CLIENT, deliveries, delivery_attempts, receivers
-from tidegate.store import Store
+from tidegate import clock
+from tidegate.database.connection import Database
+from tidegate.database.schema import IMPLICIT_CLIENT, deliveries, delivery_attempts, receivers
+from tidegate.database.time import database_now
+from tidegate.stores import Store
+from tidegate.webhooks import sender
 
 LONG_AGO = timedelta(hours=25)
 
@@ -72,7 +73,7 @@ def test_a_worker_that_stood_still_changes_nothing(store: Store, receiver: HttpS
     assert frozen
     make_due(store, job_id)
     send_due(store)
-    late = webhooks.Sent(seconds=60, status=500)
+    late = sender.Sent(seconds=60, status=500)
     assert not store.sending.record(frozen, late, again_after=timedelta(0), rest=None)
     assert delivery_of(store, job_id).state == "delivered"
     assert [each.status for each in attempts_at(store, job_id)] == [500, 200], "what it saw is told all the same"

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from tests.support.processes import REPOSITORY
-from tidegate.database import Database
-from tidegate.keys import KeyStore
+from tidegate.access.keys import KeyStore
+from tidegate.database.connection import Database
 
 
 def tidegate(*arguments: str, folder: Path = REPOSITORY, **environment: str) -> subprocess.CompletedProcess[str]:

@@ -20,13 +20,13 @@ from tests.support.jobs import (
     submit,
 )
 from tests.support.waiting import wait_until
-from tidegate.database import Database
-from tidegate.job import Claim
-from tidegate.operations import Body
-from tidegate.outcomes import Succeeded
+from tidegate.database.connection import Database
+from tidegate.execution.successes import Success
+from tidegate.jobs.job import Claim
+from tidegate.operations.operation import Body
+from tidegate.operations.outcome import Succeeded
 from tidegate.states import State
-from tidegate.store import Store
-from tidegate.store.successes import Success
+from tidegate.stores import Store
 
 T = TypeVar("T")
 LIMIT_SECONDS = 20
@@ -92,7 +92,7 @@ def test_claims_that_meet_each_have_their_job_and_input(store: Store) -> None:
 
     with pytest.MonkeyPatch.context() as patch:
         # What becomes of those without a job is not the statement that is looked at.
-        patch.setattr("tidegate.store.claims.take_back_release", lambda *_, **__: False)
+        patch.setattr("tidegate.execution.claims.take_back_release", lambda *_, **__: False)
         answers = meet(
             store.database,
             lambda: next(iter(store.claims._shared.values())),

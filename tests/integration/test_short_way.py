@@ -9,12 +9,12 @@ import pytest
 from werkzeug.test import TestResponse
 
 from tests.support.web import Web
-from tidegate import lanes
-from tidegate.job import Job
-from tidegate.keys import KeyStore, Role
+from tidegate.access.keys import KeyStore, Role
+from tidegate.dispatch import lane_cache
+from tidegate.jobs.job import Job
+from tidegate.notify.subscription import Watch
 from tidegate.states import FINAL_STATES, State
-from tidegate.watch import Watch
-from webapp.short_way import ShortWay
+from webapp.serving.fast_path import ShortWay
 
 TICKET = "ticket="
 SUBMIT = "/v1/operations/echo/jobs"
@@ -53,7 +53,7 @@ class Sides:
 @pytest.fixture(autouse=True)
 def still(monkeypatch: pytest.MonkeyPatch) -> None:
     """What two looks at the same job may differ in stands still: the lanes' sample and the jitter of Retry-After."""
-    monkeypatch.setattr(lanes, "_FRESH_SECONDS", float("inf"))
+    monkeypatch.setattr(lane_cache, "_FRESH_SECONDS", float("inf"))
     monkeypatch.setattr("random.random", lambda: 0.5)
 
 

@@ -15,7 +15,7 @@ from tests.support.nodes import StewardNode, WorkerNode
 from tests.support.valkey import Valkey
 from tests.support.waiting import wait_until
 from tests.support.web import Web
-from tidegate.database import Database
+from tidegate.database.connection import Database
 
 StartWorker = Callable[..., WorkerNode]
 SLACK_SECONDS = 5

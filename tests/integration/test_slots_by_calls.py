@@ -8,16 +8,16 @@ from datetime import timedelta
 import pytest
 
 from tests.support.jobs import LEASE, attempts_of, open_lane, row_of
-from tidegate.bell import SilentBell
+from tidegate.database.schema import IMPLICIT_CLIENT
+from tidegate.dispatch.gate import Gate
 from tidegate.errors import AttemptStopped
-from tidegate.gate import Gate
-from tidegate.handover import SilentHandover
-from tidegate.models import IMPLICIT_CLIENT
-from tidegate.operations import Attempt, Body, Registry
-from tidegate.python_operation import PythonOperation, operation
-from tidegate.runner import Runner
-from tidegate.store import Store
-from tidegate.store.recording import NewJob
+from tidegate.execution.handoff import SilentHandover
+from tidegate.execution.runner import Runner
+from tidegate.intake.record import NewJob
+from tidegate.notify.notifier import SilentBell
+from tidegate.operations.operation import Attempt, Body, Registry
+from tidegate.operations.python_operation import PythonOperation, operation
+from tidegate.stores import Store
 
 CALLS = 4
 EVERY = 0.05
@@ -139,7 +139,7 @@ def test_a_cancel_is_seen_while_a_slot_far_away_is_waited_for(
     store: Store, caller: Caller, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # On a machine that stands still for 20 ms the first slot would be missed, and the next is an hour away.
-    monkeypatch.setattr("tidegate.start.LATE_SECONDS", 10)
+    monkeypatch.setattr("tidegate.execution.slot_wait.LATE_SECONDS", 10)
     open_lane(store, "site", rates=("1/h",), burst=1)
     job_id = submit(store)
     (released,) = Gate(store.lanes).run_once().released

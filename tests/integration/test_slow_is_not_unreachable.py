@@ -9,15 +9,16 @@ import pytest
 from sqlalchemy.engine import make_url
 
 from benchmarks.backlog.rows import fill
-from tasks import steward
-from tasks.sampler import Sampler
-from tasks.vigil import Vigil
+from tasks.scheduler import process
+from tasks.scheduler.look import Vigil
+from tasks.scheduler.sampler import Sampler
 from tests.support.jobs import change_lane, open_lane, release, submit
 from tests.support.proxy import Proxy
 from tests.support.waiting import wait_until
-from tidegate.database import UNREACHABLE, Database
+from tidegate.database.connection import UNREACHABLE, Database
+from tidegate.dispatch import samples
 from tidegate.errors import DatabaseTooSlowError, DatabaseUnreachableError
-from tidegate.store import Store, samples
+from tidegate.stores import Store
 
 _PATIENCE = timedelta(seconds=0.6)
 _SLEEP = "SELECT pg_sleep(5)"
@@ -114,7 +115,7 @@ def test_a_sample_that_takes_too_long_stops_neither_the_gate_nor_the_next_sample
 ) -> None:
     """They share a process, its connections and its breaker."""
     monkeypatch.setattr(samples, "LIMIT", timedelta(milliseconds=5))
-    monkeypatch.setattr(steward, "TOO_SLOW_SECONDS", 0.01)
+    monkeypatch.setattr(process, "TOO_SLOW_SECONDS", 0.01)
     database = Database(request.getfixturevalue(f"{kind}_url"), pool_size=3, patience=timedelta(seconds=20))
     store = Store(database)
     open_lane(store, "deep")
@@ -123,7 +124,7 @@ def test_a_sample_that_takes_too_long_stops_neither_the_gate_nor_the_next_sample
     fill(database, queued=60_000, final=0)
     stopped = threading.Event()
     sampler = Sampler(store.samples, Vigil())
-    thread = threading.Thread(target=steward.run, args=(sampler.run_once, sampler.wait, stopped), name="sampler")
+    thread = threading.Thread(target=process.run, args=(sampler.run_once, sampler.wait, stopped), name="sampler")
     thread.start()
     try:
         wait_until(lambda: caplog.text.count("took longer than it may") >= 2, description="samples were stopped")

@@ -27,16 +27,16 @@ from tests.support.jobs import (
     row_of,
     submit,
 )
-from tidegate.database import Database
-from tidegate.database_time import database_now
-from tidegate.job import Claim, Released
-from tidegate.metrics import FINISHED
-from tidegate.models import IMPLICIT_CLIENT
-from tidegate.operations import Progress
-from tidegate.outcomes import Succeeded
+from tidegate.database.connection import Database
+from tidegate.database.schema import IMPLICIT_CLIENT
+from tidegate.database.time import database_now
+from tidegate.jobs.job import Claim, Released
+from tidegate.maintenance.sweep import sweep
+from tidegate.metrics.families import FINISHED
+from tidegate.operations.operation import Progress
+from tidegate.operations.outcome import Succeeded
 from tidegate.states import MOVES, State
-from tidegate.store import Store
-from tidegate.sweep import sweep
+from tidegate.stores import Store
 
 CONCURRENCY = 3
 ERROR = {"code": "operation_error", "message": "no"}

@@ -12,14 +12,14 @@ from tests.support.operations import echo
 from tests.support.running import runner_of
 from tests.support.statements import Asked, asked
 from tests.support.web import Web
-from tidegate import lanes
-from tidegate.database import Database
-from tidegate.gate import Gate
-from tidegate.operations import Body
+from tidegate.database.connection import Database
+from tidegate.dispatch import lane_cache
+from tidegate.dispatch.gate import Gate
+from tidegate.maintenance.sweep import sweep
+from tidegate.notify.messages import Rung
+from tidegate.operations.operation import Body
 from tidegate.states import State
-from tidegate.store import Store
-from tidegate.sweep import sweep
-from tidegate.wake import Rung
+from tidegate.stores import Store
 
 _TOGETHER = 10
 
@@ -27,7 +27,7 @@ _TOGETHER = 10
 @pytest.fixture
 def web(web: Web, monkeypatch: pytest.MonkeyPatch) -> Web:
     """The face, which has just read its lanes: it does so twice a second at most, and then never again."""
-    monkeypatch.setattr(lanes, "_FRESH_SECONDS", float("inf"))
+    monkeypatch.setattr(lane_cache, "_FRESH_SECONDS", float("inf"))
     web.accepted()
     return web
 

@@ -26,12 +26,12 @@ from tests.support.jobs import (
     submit,
     time_at,
 )
-from tidegate.database import Database
-from tidegate.database_time import database_now
-from tidegate.models import IMPLICIT_CLIENT, attempts, jobs
-from tidegate.outcomes import Succeeded
+from tidegate.database.connection import Database
+from tidegate.database.schema import IMPLICIT_CLIENT, attempts, jobs
+from tidegate.database.time import database_now
+from tidegate.operations.outcome import Succeeded
 from tidegate.states import State
-from tidegate.store import Store
+from tidegate.stores import Store
 
 RESULT = Succeeded(content=b"[1]", content_type="application/json", is_json=True)
 

@@ -19,10 +19,10 @@ from tests.support.jobs import (
     submit,
     time_at,
 )
-from tidegate.job import Claim
-from tidegate.models import IMPLICIT_CLIENT
-from tidegate.store import Store
-from tidegate.store.presence import MAX_LOSSES
+from tidegate.database.schema import IMPLICIT_CLIENT
+from tidegate.execution.workers import MAX_LOSSES
+from tidegate.jobs.job import Claim
+from tidegate.stores import Store
 
 ERROR = {"code": "operation_error", "message": "no"}
 

@@ -18,13 +18,13 @@ from tests.support.jobs import (
     running,
     time_at,
 )
-from tidegate.database_time import database_now
-from tidegate.job import Claim
-from tidegate.models import IMPLICIT_CLIENT
-from tidegate.operations import Progress
-from tidegate.outcomes import Succeeded
+from tidegate.database.schema import IMPLICIT_CLIENT
+from tidegate.database.time import database_now
+from tidegate.jobs.job import Claim
+from tidegate.operations.operation import Progress
+from tidegate.operations.outcome import Succeeded
 from tidegate.states import State
-from tidegate.store import Store
+from tidegate.stores import Store
 
 RESULT = Succeeded(content=b"[1]", content_type="application/json", is_json=True)
 ERROR = {"code": "operation_error", "message": "no"}

@@ -21,12 +21,12 @@ from tests.support.jobs import (
     submit,
     time_at,
 )
-from tidegate.database_time import database_now
-from tidegate.job import Claim
-from tidegate.models import workers
-from tidegate.open_attempts import Call
-from tidegate.operations import Progress
-from tidegate.store import Store
+from tidegate.database.schema import workers
+from tidegate.database.time import database_now
+from tidegate.execution.open_attempts import Call
+from tidegate.jobs.job import Claim
+from tidegate.operations.operation import Progress
+from tidegate.stores import Store
 
 SETTLED = database_now(-timedelta(seconds=2))
 

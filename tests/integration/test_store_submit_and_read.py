@@ -18,11 +18,11 @@ from tests.support.jobs import (
     running,
     submit,
 )
-from tidegate.models import IMPLICIT_CLIENT
-from tidegate.operations import Body
-from tidegate.outcomes import Succeeded
+from tidegate.database.schema import IMPLICIT_CLIENT
+from tidegate.operations.operation import Body
+from tidegate.operations.outcome import Succeeded
 from tidegate.states import State
-from tidegate.store import Store
+from tidegate.stores import Store
 
 RESULT = Succeeded(content=b"[1]", content_type="application/json", is_json=True)
 

@@ -6,9 +6,9 @@ from datetime import timedelta
 import pytest
 
 from tests.support.jobs import lane_row, open_lane, outcomes_of, row_of, running, time_at
-from tidegate.job import Claim
-from tidegate.outcomes import Succeeded
-from tidegate.store import Store, WorkerStore
+from tidegate.jobs.job import Claim
+from tidegate.operations.outcome import Succeeded
+from tidegate.stores import Store, WorkerStore
 
 Write = Callable[[WorkerStore, Claim], bool]
 RESULT = Succeeded(content=b"[1]", content_type="application/json", is_json=True)

@@ -235,8 +235,8 @@ def test_a_second_supervisor_on_the_same_folder_is_refused_and_told_the_pid(tmp_
 @pytest.mark.parametrize(
     ("command_line", "data", "is_stopped"),
     [
-        pytest.param("tasks.steward", "ours", True, id="ours"),
-        pytest.param("tasks.steward", "another", False, id="of another data folder"),
+        pytest.param("tasks.scheduler", "ours", True, id="ours"),
+        pytest.param("tasks.scheduler", "another", False, id="of another data folder"),
         pytest.param("an editor", "ours", False, id="somebody else's, with a pid that was ours"),
     ],
 )

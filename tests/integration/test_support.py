@@ -13,8 +13,8 @@ from tests.support import guardian
 from tests.support.attack import Target, under_attack
 from tests.support.http_server import HttpServer
 from tests.support.processes import ChildProcess
-from tidegate.database import Database
-from tidegate.models import jobs
+from tidegate.database.connection import Database
+from tidegate.database.schema import jobs
 
 
 def test_the_guardian_ends_what_a_killed_run_left_behind(tmp_path: Path) -> None:

@@ -25,13 +25,13 @@ from tests.support.jobs import (
     time_at,
 )
 from tests.support.statements import asked
-from tidegate.database import Database
-from tidegate.database_time import database_now
-from tidegate.models import attempts, bodies, jobs, workers
-from tidegate.operations import Body
-from tidegate.outcomes import Succeeded
-from tidegate.store import Store, upkeep
-from tidegate.sweep import BATCH, PRUNE_BATCH, ClockWatch, Swept, sweep
+from tidegate.database.connection import Database
+from tidegate.database.schema import attempts, bodies, jobs, workers
+from tidegate.database.time import database_now
+from tidegate.maintenance.sweep import BATCH, PRUNE_BATCH, ClockWatch, Swept, sweep
+from tidegate.operations.operation import Body
+from tidegate.operations.outcome import Succeeded
+from tidegate.stores import Store
 
 RETENTION = timedelta(days=7)
 RESULT = Succeeded(content=b"[1]", content_type="application/json", is_json=True)
@@ -206,8 +206,8 @@ def test_large_bodies_are_erased_in_transactions_of_so_many_bytes(
     store: Store, monkeypatch: pytest.MonkeyPatch, seconds: float, erased: int
 ) -> None:
     """SQLite has one writer, and others want their turn; in the end all are erased whatever their size."""
-    monkeypatch.setattr(upkeep, "PRUNE_BYTES", 100_000)
-    monkeypatch.setattr(upkeep, "_PRUNE_SECONDS", seconds)
+    monkeypatch.setattr(store, "PRUNE_BYTES", 100_000)
+    monkeypatch.setattr(store, "_PRUNE_SECONDS", seconds)
     open_lane(store)
     for size in (40_000, 40_000, 40_000, 300_000, 40_000, 40_000, 10, 10, 10):
         job_id = submit(store, body=Body(content=b"x" * size))

@@ -13,9 +13,9 @@ import pytest
 from tests.support.waiting import wait_until
 from tests.support.web import Web, assert_is_problem
 from tidegate import clock
+from tidegate.access.keys import KeyStore, Role
+from tidegate.access.tickets import AFTER_DEADLINE, Signer, Ticket
 from tidegate.errors import ConfigurationError
-from tidegate.keys import KeyStore, Role
-from tidegate.tickets import AFTER_DEADLINE, Signer, Ticket
 
 JOB = "0199c5a0-7a5e-7cc0-8d9a-3f1c2b4d5e6f"
 SIGNER = Signer(key_id="0199c5a0-7a5e-7cc0-8d9a-000000000000", secrets=[b"x" * 32])
@@ -123,7 +123,7 @@ def test_a_ticket_does_not_renew_itself(keyed: Keyed) -> None:
 
 
 def test_a_ticket_ends_with_the_key_in_whose_name_it_was_made(keyed: Keyed, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tidegate.doorkeeper.FRESH_SECONDS", -1.0)
+    monkeypatch.setattr("tidegate.access.authenticator.FRESH_SECONDS", -1.0)
     keyed.key_id, secret = keyed.keys.create("shop", name="", role=Role.CLIENT, expires_in=timedelta(seconds=2))
     keyed.headers = {"Authorization": f"Bearer {secret}"}
     url = keyed.events_url()

@@ -19,10 +19,10 @@ from tests.support.processes import REPOSITORY
 from tests.support.web import LEASE, Web
 from tests.support.webhooks import make_secret, open_senders, send_due
 from tidegate import tracing
-from tidegate.bell import SilentBell
-from tidegate.gate import Gate
-from tidegate.handover import SilentHandover
-from tidegate.runner import Runner
+from tidegate.dispatch.gate import Gate
+from tidegate.execution.handoff import SilentHandover
+from tidegate.execution.runner import Runner
+from tidegate.notify.notifier import SilentBell
 
 TRACE, CALLER = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
 TRACEPARENT = f"00-{TRACE}-{CALLER}-01"

@@ -7,11 +7,11 @@ from tests.support.jobs import open_lane, submit
 from tests.support.processes import ChildProcess
 from tests.support.valkey import Valkey, server_binary
 from tests.support.waiting import wait_until
-from tidegate.bell import RedisBell, SilentBell, bell_for
-from tidegate.ear import Ear, ear_for
-from tidegate.lookout import Lookout
-from tidegate.store import Store
-from tidegate.wake import CHANGES, CHANNEL, is_reachable, named_in
+from tidegate.notify.listener import Ear, ear_for
+from tidegate.notify.messages import CHANGES, CHANNEL, is_reachable, named_in
+from tidegate.notify.notifier import RedisBell, SilentBell, bell_for
+from tidegate.notify.watcher import Lookout
+from tidegate.stores import Store
 
 
 def listening_ear(broker: Valkey, channel: str = CHANNEL) -> Ear:

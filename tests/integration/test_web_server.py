@@ -15,11 +15,11 @@ from httpx_sse import ServerSentEvent
 from tests.support.valkey import Valkey
 from tests.support.waiting import wait_until
 from tests.support.web_server import WebServer, document, told
-from tidegate.bell import Bell, RedisBell
-from tidegate.database import Database
-from tidegate.models import jobs
-from tidegate.store import Store
-from tidegate.wake import CHANGES
+from tidegate.database.connection import Database
+from tidegate.database.schema import jobs
+from tidegate.notify.messages import CHANGES
+from tidegate.notify.notifier import Bell, RedisBell
+from tidegate.stores import Store
 
 StartServer = Callable[..., WebServer]
 # Longer than a test waits for the end: then nothing was killed for being late. (What granian's log says of that is not

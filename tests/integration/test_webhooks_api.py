@@ -13,13 +13,13 @@ from config.webhook_keyring import load_keyring
 from tests.support.http_server import HttpServer, respond
 from tests.support.web import Web, assert_is_problem
 from tests.support.webhooks import delivery_of, make_due, open_senders
-from tidegate.bell import SilentBell
-from tidegate.database import Database
-from tidegate.egress import Egress
+from tidegate.access.keys import KeyStore, Role
+from tidegate.database.connection import Database
 from tidegate.errors import ConfigurationError
-from tidegate.keys import KeyStore, Role
+from tidegate.notify.notifier import SilentBell
 from tidegate.states import State
-from tidegate.webhooks import Sender
+from tidegate.webhooks.egress import Egress
+from tidegate.webhooks.sender import Sender
 
 HOOK = "https://hooks.example/end"
 NETWORKS = "127.0.0.0/8"

@@ -15,8 +15,8 @@ from tests.support.jobs import submit
 from tests.support.processes import REPOSITORY, ChildProcess, free_port
 from tests.support.waiting import wait_until
 from tests.support.webhooks import delivery_of, send_due, to
-from tidegate.models import IMPLICIT_CLIENT
-from tidegate.store import Store
+from tidegate.database.schema import IMPLICIT_CLIENT
+from tidegate.stores import Store
 
 RECEIVER, VERIFY = re.findall(r"```python\n(.*?)```", (REPOSITORY / "docs" / "webhooks.md").read_text(), re.DOTALL)
 

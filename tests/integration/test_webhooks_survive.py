@@ -20,10 +20,10 @@ from tests.support.nodes import StewardNode
 from tests.support.valkey import Valkey
 from tests.support.waiting import wait_until
 from tests.support.webhooks import attempts_at, delivery_of, to, verified
-from tidegate.database_time import database_now
-from tidegate.models import IMPLICIT_CLIENT, deliveries
-from tidegate.store import Store
-from tidegate.webhook_secrets import SecretStore
+from tidegate.database.schema import IMPLICIT_CLIENT, deliveries
+from tidegate.database.time import database_now
+from tidegate.stores import Store
+from tidegate.webhooks.secrets import SecretStore
 
 # Long enough for a loaded machine; what is waited for takes a lease, 12 s, at the most.
 PATIENCE = 60

@@ -8,7 +8,7 @@ from pytest_celery import CeleryTestSetup
 
 from tests.support.nodes import StewardNode, WorkerNode
 from tests.support.waiting import wait_until
-from tidegate.store import Store
+from tidegate.stores import Store
 
 
 @pytest.fixture

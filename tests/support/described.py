@@ -7,7 +7,7 @@ from typing import Any
 
 from config.settings import Settings
 from tests.support.processes import REPOSITORY
-from webapp import create_app
+from webapp.app import create_app
 
 FILE = REPOSITORY / "docs" / "openapi.json"
 

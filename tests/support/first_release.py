@@ -12,7 +12,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from migrations.upgrade import upgrade
-from tidegate.database import Database
+from tidegate.database.connection import Database
 
 FIRST = "0001"
 SECRET = "tg_of_the_first_release"

@@ -12,9 +12,9 @@ from schemathesis.config import SchemathesisConfig
 from schemathesis.engine import events, from_schema
 
 from tests.support.web import LEASE, Web
-from tidegate.gate import Gate
-from tidegate.models import IMPLICIT_CLIENT
-from tidegate.outcomes import Succeeded
+from tidegate.database.schema import IMPLICIT_CLIENT
+from tidegate.dispatch.gate import Gate
+from tidegate.operations.outcome import Succeeded
 
 _ENDS = ["expired", "succeeded", "failed", "running", "cancelled", "succeeded as bytes"]
 # What a schema can't tell of a request: that an instant lies ahead, that a batch's inputs are its operation's.

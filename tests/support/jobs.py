@@ -7,14 +7,14 @@ from typing import Any
 import uuid_utils
 from sqlalchemy import Row, delete, func, insert, select, update
 
-from tidegate.database_time import database_now
-from tidegate.delivery import Webhook
-from tidegate.gate import Gate
-from tidegate.job import Claim, Released
-from tidegate.models import IMPLICIT_CLIENT, attempts, bodies, downstreams, jobs, samples
-from tidegate.operations import Body, Limits
-from tidegate.store import Store
-from tidegate.store.recording import NewJob
+from tidegate.database.schema import IMPLICIT_CLIENT, attempts, bodies, downstreams, jobs, samples
+from tidegate.database.time import database_now
+from tidegate.dispatch.gate import Gate
+from tidegate.intake.record import NewJob
+from tidegate.jobs.job import Claim, Released
+from tidegate.operations.operation import Body, Limits
+from tidegate.stores import Store
+from tidegate.webhooks.delivery import Webhook
 
 LANE = "lane"
 WORKER = "worker-1"

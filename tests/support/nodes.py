@@ -27,7 +27,7 @@ def worker_command(queue: str, *, name: str, concurrency: int) -> list[str]:
     return [*command, "--loglevel", "INFO", "--without-gossip", "--without-mingle"]
 
 
-STEWARD_COMMAND = ["-m", "tasks.steward"]
+STEWARD_COMMAND = ["-m", "tasks.scheduler"]
 
 
 class ProcessContainer:

@@ -10,9 +10,9 @@ from typing import Any
 from pydantic import BaseModel, Field, JsonValue
 
 from tidegate.errors import PermanentError
-from tidegate.operations import Attempt, Body, Queue
-from tidegate.python_operation import operation
-from tidegate.retry import RetryPolicy
+from tidegate.operations.operation import Attempt, Body, Queue
+from tidegate.operations.python_operation import operation
+from tidegate.operations.retry import RetryPolicy
 
 _REPORT_SECONDS = 0.05
 

@@ -4,12 +4,12 @@ from collections.abc import Callable
 from typing import Any
 
 from tests.support.jobs import LANE, LEASE, open_lane, release_one, submit
-from tidegate.bell import SilentBell
-from tidegate.handover import SilentHandover
-from tidegate.operations import Operation, Registry
-from tidegate.python_operation import operation
-from tidegate.runner import Runner
-from tidegate.store import Store
+from tidegate.execution.handoff import SilentHandover
+from tidegate.execution.runner import Runner
+from tidegate.notify.notifier import SilentBell
+from tidegate.operations.operation import Operation, Registry
+from tidegate.operations.python_operation import operation
+from tidegate.stores import Store
 
 
 def runner_of(store: Store, *operations: Operation, max_result: int = 10_000) -> Runner:

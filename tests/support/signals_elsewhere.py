@@ -7,7 +7,7 @@ import multiprocessing
 import signal
 import threading
 
-from tidegate.python_operation import operation
+from tidegate.operations.python_operation import operation
 
 if multiprocessing.parent_process():  # in a process of the server, and not in the check before it
     # This one still takes them; threads that are started later are as the main one is.

@@ -7,7 +7,7 @@ from typing import Any
 
 from sqlalchemy import Connection, PoolProxiedConnection, event
 
-from tidegate.database import Database
+from tidegate.database.connection import Database
 
 # How a transaction of SQLite's begins here, and what goes before and after that.
 _CONTROL = ("BEGIN", "PRAGMA busy_timeout")

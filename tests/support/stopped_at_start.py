@@ -5,7 +5,7 @@ import os
 import select
 import signal
 
-from tidegate.python_operation import operation
+from tidegate.operations.python_operation import operation
 
 _LONGEST_SECONDS = 30
 

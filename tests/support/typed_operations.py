@@ -4,9 +4,9 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from tidegate.operations import Queue
-from tidegate.python_operation import operation
-from webapp.numbers import WHOLE
+from tidegate.operations.operation import Queue
+from tidegate.operations.python_operation import operation
+from webapp.http.numbers import WHOLE
 
 
 class Card(BaseModel):

@@ -10,15 +10,15 @@ from sqlalchemy import update
 from werkzeug.test import TestResponse
 
 from config.settings import Settings
-from tidegate.database import Database
-from tidegate.database_time import database_now
-from tidegate.gate import Gate
-from tidegate.job import Claim
-from tidegate.models import jobs
-from tidegate.outcomes import Succeeded
+from tidegate.database.connection import Database
+from tidegate.database.schema import jobs
+from tidegate.database.time import database_now
+from tidegate.dispatch.gate import Gate
+from tidegate.jobs.job import Claim
+from tidegate.operations.outcome import Succeeded
 from tidegate.states import State
-from tidegate.store import Store
-from webapp import create_app
+from tidegate.stores import Store
+from webapp.app import create_app
 
 LEASE = timedelta(seconds=60)
 

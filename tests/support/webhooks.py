@@ -12,16 +12,16 @@ from standardwebhooks import Webhook as Verifier
 
 from tests.support.http_server import Received
 from tests.support.jobs import open_lane, running
-from tidegate.bell import SilentBell
-from tidegate.database_time import database_now
-from tidegate.delivery import QUEUE, Webhook
-from tidegate.egress import Egress
-from tidegate.models import IMPLICIT_CLIENT, deliveries, delivery_attempts, receivers
-from tidegate.outcomes import Succeeded
-from tidegate.signatures import Keyring
-from tidegate.store import Store
-from tidegate.webhook_secrets import SecretStore
-from tidegate.webhooks import Sender
+from tidegate.database.schema import IMPLICIT_CLIENT, deliveries, delivery_attempts, receivers
+from tidegate.database.time import database_now
+from tidegate.notify.notifier import SilentBell
+from tidegate.operations.outcome import Succeeded
+from tidegate.stores import Store
+from tidegate.webhooks.delivery import QUEUE, Webhook
+from tidegate.webhooks.egress import Egress
+from tidegate.webhooks.secrets import SecretStore
+from tidegate.webhooks.sender import Sender
+from tidegate.webhooks.signing import Keyring
 
 KEYS = Keyring([b"k" * 32])
 LOOPBACK = Egress([ip_network("127.0.0.0/8")])

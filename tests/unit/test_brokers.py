@@ -8,8 +8,8 @@ from amqp.exceptions import MessageNacked
 from celery import Celery
 from kombu import Connection
 
-from tasks.brokers import settings_for
-from tasks.publisher import errors_of
+from tasks.brokers.options import settings_for
+from tasks.scheduler.publisher import errors_of
 
 
 def connection_to(url: str) -> Connection:

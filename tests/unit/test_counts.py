@@ -5,10 +5,10 @@ import threading
 import pytest
 
 from tests.support.waiting import wait_until
-from tidegate import counts as module
-from tidegate.counts import Counts, CountWriter, Key
 from tidegate.errors import DatabaseUnreachableError
-from tidegate.metrics import ATTEMPT_SECONDS, CALLS, FAMILIES, SLOT_WAIT
+from tidegate.metrics import counters as module
+from tidegate.metrics.counters import Counts, CountWriter, Key
+from tidegate.metrics.families import ATTEMPT_SECONDS, CALLS, FAMILIES, SLOT_WAIT
 
 
 def test_a_count_is_taken_once() -> None:

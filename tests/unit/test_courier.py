@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from tidegate.courier import Receiver, choose
-from tidegate.delivery import GIVE_UP_AFTER, DeliveryClaim, Sent
-from tidegate.webhooks import next_try, rest_after
+from tidegate.fairness import Receiver, choose
+from tidegate.webhooks.delivery import GIVE_UP_AFTER, DeliveryClaim, Sent
+from tidegate.webhooks.sender import next_try, rest_after
 
 
 def receiver(name: str, *, due_at: int | None = 0, in_flight: int = 0, good: bool = True) -> Receiver:

@@ -20,8 +20,8 @@ from hypothesis import strategies as st
 from tasks.operations._column_profile import MISSING, Column, ColumnType
 from tasks.operations.csv_profile import MAX_COLUMNS, csv_profile
 from tidegate.errors import AttemptStopped, UnsupportedBody
-from tidegate.operations import Attempt, Body, Progress
-from tidegate.outcomes import Failed, Succeeded
+from tidegate.operations.operation import Attempt, Body, Progress
+from tidegate.operations.outcome import Failed, Succeeded
 
 MEGABYTE = 1024 * 1024
 INTEGERS = st.integers(-(10**18) + 1, 10**18 - 1).map(str)

@@ -5,7 +5,7 @@ import sqlite3
 import psycopg
 import pytest
 
-from tidegate.database_errors import translated
+from tidegate.database.driver_errors import translated
 from tidegate.errors import DatabaseTooSlowError, DatabaseUnreachableError
 
 _INSERT = "INSERT INTO jobs VALUES (1)"

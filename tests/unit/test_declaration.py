@@ -10,11 +10,11 @@ from typing import Annotated, Any
 import pytest
 from pydantic import BaseModel
 
-from tidegate.declaration import faults_collected
 from tidegate.errors import ConfigurationError
-from tidegate.operations import Attempt, Body, Queue
-from tidegate.python_operation import PythonOperation, operation
-from tidegate.retry import RetryPolicy
+from tidegate.operations.declaration import faults_collected
+from tidegate.operations.operation import Attempt, Body, Queue
+from tidegate.operations.python_operation import PythonOperation, operation
+from tidegate.operations.retry import RetryPolicy
 
 HERE = Path(__file__).relative_to(Path.cwd())
 

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import TypeAdapter, ValidationError
 
-from tidegate.durations import Duration, format_duration, parse_duration
+from tidegate.timeformat import Duration, format_duration, parse_duration
 
 
 @pytest.mark.parametrize(

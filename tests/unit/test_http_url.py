@@ -2,7 +2,7 @@
 
 import pytest
 
-from tidegate.http_url import parse_url
+from tidegate.operations.http_url import parse_url
 
 
 @pytest.mark.parametrize(

@@ -4,10 +4,10 @@ from datetime import timedelta
 from typing import Any
 
 from tidegate.clock import EPOCH
-from tidegate.forecast import LaneView, earliest_finish
-from tidegate.operations import Limits
-from tidegate.store.limits import Downstream
-from tidegate.store.samples import Sample
+from tidegate.dispatch.forecast import LaneView, earliest_finish
+from tidegate.dispatch.limits import Downstream
+from tidegate.dispatch.samples import Sample
+from tidegate.operations.operation import Limits
 
 LIMITS = Limits(name="lane", rates=("10/s",))
 NOW = EPOCH + timedelta(hours=1)

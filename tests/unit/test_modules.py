@@ -15,7 +15,7 @@ from tidegate.errors import ConfigurationError
 OWN = {"csv_profile"}
 MINIMAL = '[operations.quote]\nurl = "http://127.0.0.1/quote"\n'
 OPERATION = """\
-from tidegate.python_operation import operation
+from tidegate.operations.python_operation import operation
 
 
 @operation({options})
@@ -150,7 +150,7 @@ def test_a_module_that_is_not_there_is_told_with_its_setting(write: Write, name:
         ("def f():\n    raise ValueError('a\\nb')\n\nf()\n", 2, "ValueError: a b"),
         ("import sys\nsys.exit('bye')\n", 2, "SystemExit: bye"),
         ("import json\njson.loads('{')\n", 2, "JSONDecodeError: Expecting property name"),
-        ("from tidegate.operations import Attmpt\n", 1, "ImportError: cannot import name 'Attmpt'"),
+        ("from tidegate.operations.operation import Attmpt\n", 1, "ImportError: cannot import name 'Attmpt'"),
         (operation_text("f", "rety=3"), 4, "TypeError: operation() got an unexpected keyword argument 'rety'"),
         ("exec('1 +')\n", 1, "SyntaxError: invalid syntax"),
         ("assert False\n", 1, "AssertionError"),
@@ -184,7 +184,7 @@ def test_a_syntax_error_deeper_down_is_told_where_it_is(write: Write) -> None:
 
 def test_every_bad_declaration_of_every_module_is_told(write: Write) -> None:
     one, two, three = '@operation(queue="gpu")', '@operation(timeout="soon", max_body=-1)', "@operation()"
-    start = "from tidegate.python_operation import operation\n"
+    start = "from tidegate.operations.python_operation import operation\n"
     acme = write(
         "acme.py",
         f"{start}\n{one}\ndef one(params: int) -> int: ...\n\n{two}\ndef two(params: int) -> int: ...\n"

@@ -5,14 +5,10 @@ from dataclasses import dataclass
 import pytest
 from pydantic import BaseModel, Field, JsonValue
 
-from tidegate.errors import (
-    InvalidInput,
-    MalformedBody,
-    UnsupportedBody,
-)
-from tidegate.operations import Attempt, Body, Progress
-from tidegate.outcomes import Outcome, Succeeded
-from tidegate.python_operation import PythonOperation, operation
+from tidegate.errors import InvalidInput, MalformedBody, UnsupportedBody
+from tidegate.operations.operation import Attempt, Body, Progress
+from tidegate.operations.outcome import Outcome, Succeeded
+from tidegate.operations.python_operation import PythonOperation, operation
 
 
 class Address(BaseModel):

@@ -6,12 +6,10 @@ from typing import Any
 import pytest
 from pydantic import JsonValue
 
-from tidegate.errors import (
-    PermanentError,
-)
-from tidegate.operations import Attempt, Body, Progress
-from tidegate.outcomes import ErrorCode, Failed, Outcome, Succeeded
-from tidegate.python_operation import PythonOperation, operation
+from tidegate.errors import PermanentError
+from tidegate.operations.operation import Attempt, Body, Progress
+from tidegate.operations.outcome import ErrorCode, Failed, Outcome, Succeeded
+from tidegate.operations.python_operation import PythonOperation, operation
 
 
 def make_attempt(reported: list[Progress] | None = None, seconds_left: float = 10) -> Attempt:

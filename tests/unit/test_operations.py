@@ -3,12 +3,9 @@
 import pytest
 from pydantic import BaseModel, Field, JsonValue
 
-from tidegate.errors import (
-    ConfigurationError,
-    UnknownOperation,
-)
-from tidegate.operations import Limits, Registry
-from tidegate.python_operation import operation
+from tidegate.errors import ConfigurationError, UnknownOperation
+from tidegate.operations.operation import Limits, Registry
+from tidegate.operations.python_operation import operation
 
 
 class Address(BaseModel):

@@ -8,8 +8,8 @@ import pytest
 
 from config.operations_file import read_operations_file
 from tidegate.errors import ConfigurationError
-from tidegate.http_operation import HttpOperation
-from tidegate.operations import Limits
+from tidegate.operations.http_operation import HttpOperation
+from tidegate.operations.operation import Limits
 
 MINIMAL = '[operations.quote]\nurl = "http://127.0.0.1/quote"\n'
 

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import assume, example, given
 from hypothesis import strategies as st
 
-from tidegate.pacing import Allowance, Pace, Rate, changed, next_slot, take
+from tidegate.rate_limit import Allowance, Pace, Rate, changed, next_slot, take
 
 SECOND = 1_000_000
 START = 1_700_000_000 * SECOND

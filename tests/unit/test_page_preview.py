@@ -2,7 +2,7 @@
 
 import pytest
 
-from tidegate.store.timeline import Head
+from tidegate.jobs.history import Head
 from webapp.page.preview import HEAD_BYTES, Preview, preview_of
 
 

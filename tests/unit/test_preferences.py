@@ -6,8 +6,8 @@ import pytest
 from flask import Flask
 
 from config.settings import Settings
-from webapp import create_app
-from webapp.preferences import Preferences, preferences
+from webapp.app import create_app
+from webapp.http.preferences import Preferences, preferences
 
 
 @pytest.fixture(scope="module")

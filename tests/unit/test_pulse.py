@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tasks.pulse import Pulse
+from tasks.health_file import Pulse
 from tidegate import clock
 
 

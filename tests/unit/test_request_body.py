@@ -10,8 +10,8 @@ from werkzeug.exceptions import ClientDisconnected
 from tests.support.waiting import wait_until
 from tidegate import clock
 from tidegate.errors import BodyTooSlow, TooManyBodies
-from webapp import request_body
-from webapp.request_body import PIECE, PIECE_SECONDS, STRANGER, BodyReader
+from webapp.serving import request_body
+from webapp.serving.request_body import PIECE, PIECE_SECONDS, STRANGER, BodyReader
 
 
 class Upload:

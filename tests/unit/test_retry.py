@@ -6,7 +6,7 @@ from random import Random
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tidegate.retry import RetryPolicy
+from tidegate.operations.retry import RetryPolicy
 
 DURATIONS = st.timedeltas(min_value=timedelta(0), max_value=timedelta(days=3650))
 

@@ -7,8 +7,8 @@ from concurrent.futures import Future, ThreadPoolExecutor
 import pytest
 
 from tests.support.waiting import wait_until
+from tidegate.database.batching import SharedStatement
 from tidegate.errors import DatabaseUnreachableError
-from tidegate.shared_statement import SharedStatement
 
 LIMIT_SECONDS = 10
 

@@ -7,7 +7,7 @@ import time
 import pytest
 from standardwebhooks import Webhook, WebhookVerificationError
 
-from tidegate.signatures import Keyring, key_id_of, shown, sign
+from tidegate.webhooks.signing import Keyring, key_id_of, shown, sign
 
 BODY = '{"type":"job.succeeded","data":{"note":"später"}}'.encode()
 

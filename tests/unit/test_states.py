@@ -9,10 +9,10 @@ from sqlalchemy import CheckConstraint, insert
 from sqlalchemy.exc import IntegrityError
 
 from migrations.upgrade import upgrade
-from tidegate.database import Database
-from tidegate.database_time import database_now
-from tidegate.job import Wait
-from tidegate.models import jobs
+from tidegate.database.connection import Database
+from tidegate.database.schema import jobs
+from tidegate.database.time import database_now
+from tidegate.jobs.job import Wait
 from tidegate.states import FINAL_STATES, MOVES, OPEN_STATES, State
 
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 
-from tidegate.tempo import BURST_SECONDS, GATHER_SECONDS, Tempo
+from tidegate.notify.notifier import BURST_SECONDS, GATHER_SECONDS, Tempo
 
 
 def rests(rings: Iterable[tuple[float, int]]) -> list[float]:

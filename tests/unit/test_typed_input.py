@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict, TypeAdapter, field_validator
 
 from tests.support.processes import REPOSITORY
 from tidegate.errors import MOST_FAULTS, InvalidInput, MalformedBody
-from tidegate.typed_input import parse
+from tidegate.operations.typed_input import parse
 
 
 class Part(BaseModel):
@@ -32,7 +32,7 @@ IN_A_PROCESS = """
 import resource, sys, time
 from pydantic import BaseModel, ConfigDict, TypeAdapter
 from tidegate.errors import InvalidInput
-from tidegate.typed_input import parse
+from tidegate.operations.typed_input import parse
 
 class Part(BaseModel):
     model_config = ConfigDict(extra="forbid")

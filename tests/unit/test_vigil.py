@@ -6,9 +6,9 @@ from datetime import UTC, datetime
 
 import pytest
 
-from tasks import vigil as module
-from tasks.vigil import Vigil
-from tidegate.store.upkeep import Outlook
+from tasks.scheduler import look as module
+from tasks.scheduler.look import Vigil
+from tidegate.maintenance.store import Outlook
 
 
 def outlook(*, jobs_wait: bool = False, webhooks_wait: bool = False) -> Outlook:

@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 
 from tidegate import clock
-from tidegate.job import Job
+from tidegate.jobs.job import Job
+from tidegate.notify.subscription import Watch
 from tidegate.states import State
-from tidegate.watch import Watch
 
 
 def job(version: int) -> Job:

@@ -4,8 +4,8 @@ from ipaddress import ip_address, ip_network
 
 import pytest
 
-from tidegate.egress import Egress
-from tidegate.webhook_url import check, parse
+from tidegate.webhooks.egress import Egress
+from tidegate.webhooks.url import check, parse
 
 PUBLIC = Egress()
 LOOPBACK = Egress([ip_network("127.0.0.0/8"), ip_network("::1/128")])

@@ -10,7 +10,7 @@ import re
 from flask import Flask
 from werkzeug.routing import Rule
 
-from webapp import Gateway
+from webapp.context import Gateway
 from webapp.openapi.answers import Problems, either
 from webapp.openapi.parts import HEADERS, PARAMETERS, limit_headers, operation_name, parameter
 from webapp.openapi.problem_types import METHOD_NOT_ALLOWED

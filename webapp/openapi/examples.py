@@ -2,11 +2,11 @@
 
 from datetime import UTC, datetime, timedelta
 
-from tidegate.forecast import Waiting
-from tidegate.job import Job, Wait
+from tidegate.dispatch.forecast import Waiting
+from tidegate.jobs.job import Job, Wait
 from tidegate.states import State
-from webapp.documents import job_document
-from webapp.job_answers import PROBLEM
+from webapp.http.answers import PROBLEM
+from webapp.http.documents import job_document
 from webapp.openapi.problem_types import JOB_ENDS, ProblemType
 from webapp.openapi.schemas import Node
 

@@ -5,13 +5,13 @@ from typing import Any, get_args
 
 from config.settings import Settings
 from config.shares import shares
-from tidegate.operations import Operation
+from tidegate.operations.operation import Operation
 from tidegate.states import State
-from tidegate.webhook_url import LONGEST
-from webapp.deliveries import Event
+from tidegate.webhooks.url import LONGEST
+from webapp.http.queries import MOST_JOBS
+from webapp.http.submit_headers import KEY_PATTERN
 from webapp.openapi.schemas import Node, ref
-from webapp.queries import MOST_JOBS
-from webapp.submit_headers import KEY_PATTERN
+from webapp.resources.deliveries import Event
 
 EVENTS = get_args(Event)
 _STATES = [state.value for state in State]

@@ -7,9 +7,10 @@ from typing import Any, TypeAlias
 from pydantic import TypeAdapter
 from pydantic.json_schema import GenerateJsonSchema
 
-from tidegate.operations import Operation
-from webapp import batch, bulk, deliveries, downstreams, lane_shapes, shapes, webhook_secrets, webhook_shapes
+from tidegate.operations.operation import Operation
+from webapp.http import lane_shapes, shapes, webhook_shapes
 from webapp.openapi.problem_types import JOB_ENDS, PROBLEM_TYPES
+from webapp.resources import batch, bulk, deliveries, downstreams, webhook_secrets
 
 Node: TypeAlias = dict[str, Any]
 """A part of the description, which is JSON."""

@@ -1,7 +1,7 @@
 """One path for each operation: what it takes, and what it answers."""
 
-from tidegate.operations import Operation
-from tidegate.python_operation import JSON
+from tidegate.operations.operation import Operation
+from tidegate.operations.python_operation import JSON
 from webapp.openapi import answers
 from webapp.openapi.parts import job_timeout, parameter
 from webapp.openapi.route import Route, json_body

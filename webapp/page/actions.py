@@ -9,14 +9,14 @@ from flask import request
 from werkzeug.wrappers import Response as AnyResponse
 
 from tidegate.errors import JobAlreadyFinal
-from webapp import gateway
-from webapp.downstreams import Change, apply, read_change
-from webapp.limits import count
+from webapp.context import gateway
+from webapp.http.rate_limits import count
 from webapp.page.answers import page, see
 from webapp.page.blueprint import overview_parts, routes
 from webapp.page.forms import read_form
 from webapp.page.session import begin, check_origin, end, operating, visitor
-from webapp.request_body import STRANGER
+from webapp.resources.downstreams import Change, apply, read_change
+from webapp.serving.request_body import STRANGER
 
 _JOB_PAGE = re.compile(r"jobs/[0-9a-f-]{36}")
 

@@ -8,10 +8,10 @@ from werkzeug.exceptions import HTTPException
 from werkzeug.wrappers import Response as AnyResponse
 
 from tidegate import errors
-from tidegate.database import UNREACHABLE
-from tidegate.keys import Role
-from webapp import gateway
-from webapp.errors import INTERNAL_ERROR, REFUSALS, may_be_done
+from tidegate.access.keys import Role
+from tidegate.database.connection import UNREACHABLE
+from webapp.context import gateway
+from webapp.http.problems import INTERNAL_ERROR, REFUSALS, may_be_done
 from webapp.page.session import comes_from_elsewhere
 
 log = logging.getLogger(__name__)

@@ -4,7 +4,7 @@ from typing import Any, cast
 
 from flask import Blueprint, current_app
 
-from tidegate.instants import instant
+from tidegate.timeformat import instant
 from webapp.page import answers, words
 from webapp.page.board import Board
 from webapp.page.parts import OverviewParts

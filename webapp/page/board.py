@@ -7,13 +7,13 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from tidegate import clock
-from tidegate.forecast import Waiting
-from tidegate.job import Job
-from tidegate.jobs import Jobs
-from tidegate.lanes import Lanes
-from tidegate.operations import Registry
-from tidegate.store import Store
-from tidegate.store.listing import Filter
+from tidegate.dispatch.forecast import Waiting
+from tidegate.dispatch.lane_cache import Lanes
+from tidegate.gateway import Jobs
+from tidegate.jobs.job import Job
+from tidegate.jobs.reads import Filter
+from tidegate.operations.operation import Registry
+from tidegate.stores import Store
 from webapp.page.lane_cards import STALE_AFTER, LaneCard, card_of
 from webapp.page.plot import SPAN, Reading
 

@@ -5,12 +5,12 @@ from typing import Self
 
 from jinja2 import Environment
 
-from tidegate.delivery import Delivery, DeliveryState
-from tidegate.forecast import Waiting
-from tidegate.job import Job
+from tidegate.dispatch.forecast import Waiting
+from tidegate.jobs.history import Timeline
+from tidegate.jobs.job import Job
 from tidegate.states import State
-from tidegate.store.timeline import Timeline
-from webapp import Gateway
+from tidegate.webhooks.delivery import Delivery, DeliveryState
+from webapp.context import Gateway
 from webapp.page.parts import Parts, written
 from webapp.page.preview import HEAD_BYTES, preview_of
 from webapp.page.timeline import entries_of

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
 
-from tidegate.forecast import LaneView
-from tidegate.store.limits import LIMITS
+from tidegate.dispatch.forecast import LaneView
+from tidegate.dispatch.limits import LIMITS
 from webapp.page.plot import Plot, Reading, plot_of, used_per_second
 
 

@@ -13,16 +13,16 @@ import orjson
 from flask import Response, current_app, request
 
 from tidegate import clock
-from tidegate.database import UNREACHABLE
+from tidegate.access.keys import Caller
+from tidegate.database.connection import UNREACHABLE
 from tidegate.errors import NoRoom, UnknownJob
-from tidegate.keys import Caller
-from tidegate.watch import Watch
-from webapp import gateway
-from webapp.events import EVENT_STREAM
+from tidegate.notify.subscription import Watch
+from webapp.context import gateway
 from webapp.page.board import LOOK_SECONDS
 from webapp.page.job_view import JobView
 from webapp.page.parts import OverviewParts, Parts
 from webapp.page.session import COOKIE
+from webapp.resources.events import EVENT_STREAM
 
 # How long a browser waits before it connects again, in milliseconds: of many another time each.
 _RETRY = (1000, 3000)

@@ -6,7 +6,7 @@ import unicodedata
 from dataclasses import dataclass
 from email.message import Message
 
-from tidegate.store.timeline import Head
+from tidegate.jobs.history import Head
 from webapp.page.words import size
 
 HEAD_BYTES = 4096

@@ -9,10 +9,10 @@ from urllib.parse import urlsplit
 from flask import g, request
 from werkzeug.wrappers import Response as AnyResponse
 
+from tidegate.access.keys import Caller, Role
 from tidegate.errors import Forbidden, Unauthorized
-from tidegate.keys import Caller, Role
-from webapp import gateway
-from webapp.auth import caller
+from webapp.context import gateway
+from webapp.http.auth import caller
 
 COOKIE = "tidegate_session"
 _LONGEST_KEY = 200

@@ -7,11 +7,11 @@ from enum import StrEnum
 from typing import Any
 from urllib.parse import urlsplit
 
-from tidegate.delivery import Delivery, DeliveryAttempt, DeliveryState
-from tidegate.forecast import Waiting
-from tidegate.job import Job, Wait
+from tidegate.dispatch.forecast import Waiting
+from tidegate.jobs.history import Release, Timeline
+from tidegate.jobs.job import Job, Wait
 from tidegate.states import State
-from tidegate.store.timeline import Release, Timeline
+from tidegate.webhooks.delivery import Delivery, DeliveryAttempt, DeliveryState
 from webapp.page.words import STATES, WAITS, duration
 
 # What is shorter was no wait but the way through gate and broker.

@@ -8,11 +8,11 @@ from flask import Response, current_app, request
 from werkzeug.wrappers import Response as AnyResponse
 
 from tidegate.errors import InvalidQuery, UnknownJob
-from tidegate.job import Job
+from tidegate.jobs.job import Job
+from tidegate.jobs.reads import Filter, Page
 from tidegate.states import State
-from tidegate.store.listing import Filter, Page
-from webapp import gateway
-from webapp.limits import count
+from webapp.context import gateway
+from webapp.http.rate_limits import count
 from webapp.page.answers import page, secured, see
 from webapp.page.blueprint import overview_parts, routes
 from webapp.page.board import RECENT

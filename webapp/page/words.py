@@ -2,7 +2,7 @@
 
 from datetime import datetime, timedelta
 
-from tidegate.job import Job, Wait
+from tidegate.jobs.job import Job, Wait
 from tidegate.states import State
 
 STATES = {

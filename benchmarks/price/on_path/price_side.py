@@ -20,12 +20,12 @@ from sqlalchemy import event
 from sqlalchemy.engine import Engine
 
 from config.settings import Settings
-from webapp import create_app
+from webapp.app import create_app
 
 try:
-    from tidegate.gate import Gate
-    from tidegate.operations import Limits
-    from tidegate.outcomes import Succeeded
+    from tidegate.dispatch.gate import Gate
+    from tidegate.operations.operation import Limits
+    from tidegate.operations.outcome import Succeeded
 except ImportError as error:
     print(f"left out, release and run: {error}", file=sys.stderr)
     Gate = None  # type: ignore[assignment,misc] # this tree calls it otherwise

@@ -1,0 +1,1 @@
+"""What Celery has to know about each kind of broker."""

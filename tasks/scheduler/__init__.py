@@ -1,0 +1,1 @@
+"""The scheduler: the process that runs gate, sweep, samples and courier."""

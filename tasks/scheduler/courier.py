@@ -1,0 +1,63 @@
+"""The courier: a thread of the steward that lets deliveries go and publishes them. It shares nothing with the gate."""
+
+import logging
+import threading
+
+from tasks.scheduler.look import Vigil
+from tasks.scheduler.publisher import NotSent, Publisher
+from tidegate import clock
+from tidegate.notify.listener import Ear
+from tidegate.stores import SendingStore
+
+log = logging.getLogger(__name__)
+
+LOOK_SECONDS = 0.25
+# When nothing was to be sent for a while.
+SLOW_LOOK_SECONDS = 1.0
+_QUIET_SECONDS = 10.0
+_AFTER_FAILURE_SECONDS = 1.0
+_UPKEEP_SECONDS = 60.0
+_BATCH = 500
+# With thousands of receivers one look is long: the database is left alone for nine tenths of the time.
+_REST_FACTOR = 9
+
+
+class Courier:
+    """Any number is safe. Without an `ear` it looks by itself."""
+
+    def __init__(self, store: SendingStore, publisher: Publisher, vigil: Vigil, ear: Ear | None) -> None:
+        self._store = store
+        self._publisher = publisher
+        self._vigil = vigil
+        self._ear = ear
+        self._upkeep_due = 0.0
+        self._quiet_from = 0.0
+
+    def run_once(self) -> float:
+        """One look; the seconds after which the next is due unless woken."""
+        started = clock.monotonic()
+        if started >= self._upkeep_due:
+            given_up = self._store.give_up(_BATCH)
+            if given_up:
+                log.warning("%d webhook(s) given up: their receivers were silent for a day", given_up)
+            self._upkeep_due = started + (0.0 if given_up == _BATCH else _UPKEEP_SECONDS)
+        released = self._store.release()
+        if released:
+            self._quiet_from = started + _QUIET_SECONDS
+            try:
+                self._publisher.send_deliveries(released)
+            except NotSent as error:
+                log.warning("the broker is away, %d delivery(ies) taken back: %s", len(error.unsent), error)
+                self._store.take_back(error.unsent)
+                return _AFTER_FAILURE_SECONDS
+        look = LOOK_SECONDS if started < self._quiet_from else SLOW_LOOK_SECONDS
+        return max(look, _REST_FACTOR * (clock.monotonic() - started))
+
+    def wait(self, seconds: float, stopped: threading.Event) -> None:
+        """Until the next look is due, or a place came free; when it is quiet and no webhook waits, until one does."""
+        if clock.monotonic() >= self._quiet_from and not self._vigil.webhooks.is_set():
+            self._vigil.wait(self._vigil.webhooks, _UPKEEP_SECONDS)
+        elif self._ear:
+            self._ear.wait(seconds)
+        else:
+            stopped.wait(seconds)

@@ -1,0 +1,234 @@
+"""The steward: a process that runs gate, sweep and courier. `python -m tasks.steward`; any number is safe."""
+
+import logging
+import signal
+import sys
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+from datetime import timedelta
+from typing import TypeAlias
+
+from config import logs
+from config import tracing as spans
+from config.garbage import spare_what_is_loaded
+from config.registry import load_registry
+from config.settings import settings
+from tasks.health_file import Pulse
+from tasks.scheduler.census import Census, Presence
+from tasks.scheduler.courier import Courier
+from tasks.scheduler.look import Vigil
+from tasks.scheduler.publisher import NotSent, Publisher
+from tasks.scheduler.sampler import Sampler
+from tidegate import clock, tracing
+from tidegate.database.connection import UNREACHABLE, Database
+from tidegate.dispatch.gate import SLOW_LOOK_SECONDS, Gate
+from tidegate.errors import ConfigurationError, DatabaseTooSlowError
+from tidegate.jobs.job import Released
+from tidegate.maintenance.sweep import LONGEST_WAIT, PRUNE_BATCH, SWEEP_SECONDS, ClockWatch, sweep
+from tidegate.metrics.counters import CountWriter
+from tidegate.metrics.families import SWEPT, UNSENT
+from tidegate.notify.listener import Ear, ear_for
+from tidegate.notify.messages import DELIVERIES, rung_in
+from tidegate.notify.notifier import Bell, bell_for
+from tidegate.stores import Store
+
+log = logging.getLogger(__name__)
+
+PRUNE_SECONDS = 10.0
+# Nothing was old at the last look.
+SLOW_PRUNE_SECONDS = 60.0
+# A count that the database did not finish would not be quicker at once, and the database has others to serve.
+TOO_SLOW_SECONDS = 60.0
+_PING_SECONDS = 0.1
+_FOR_ALL = b""
+# Longer than the sweep's largest batch takes. Samples and counts have limits of their own.
+_PATIENCE = timedelta(seconds=20)
+
+
+class Steward:
+    """Releases what may go, publishes it, and sweeps once a second."""
+
+    def __init__(
+        self,
+        store: Store,
+        publisher: Publisher,
+        bell: Bell,
+        ear: Ear | None,
+        *,
+        retention: timedelta,
+        lease: timedelta,
+        pulse: Pulse,
+        vigil: Vigil,
+        longest_wait: timedelta = LONGEST_WAIT,
+    ) -> None:
+        self._store = store
+        self._longest_wait = longest_wait
+        self._vigil = vigil
+        self._bell = bell
+        self._pulse = pulse
+        self._presence = Presence(store.facts)
+        self._ear = ear
+        self._rings = [_FOR_ALL]
+        self._gate = Gate(store.lanes, lambda: ear is not None and ear.is_listening)
+        self._publisher = publisher
+        self._retention = retention
+        self._clock_watch = ClockWatch(lease)
+        self._sweep_due = self._prune_due = 0.0
+        self._broker_is_up = True
+
+    def run_once(self) -> float:
+        """One turn; the seconds after which the next is due unless woken. One without the database has no pulse."""
+        seconds = self._turn()
+        self._pulse.beat()
+        return seconds
+
+    def wait(self, seconds: float, stopped: threading.Event) -> None:
+        """Until the next turn is due, or something is rung for."""
+        if self._ear is None:
+            stopped.wait(seconds)
+        elif messages := self._ear.hear(seconds):
+            self._rings += messages
+
+    def _turn(self) -> float:
+        if clock.monotonic() >= self._sweep_due:
+            self._look_after()
+        if not self._broker_is_up and not self._find_broker():
+            self._rings = [_FOR_ALL]
+            return _PING_SECONDS
+        rings, self._rings = self._rings, []
+        turn = self._gate.run_once(rung_in(rings))
+        if turn.released:
+            try:
+                self._broker_is_up = self._publisher.send(turn.released)
+            except NotSent as error:
+                log.warning("the broker is away, %d release(s) taken back: %s", len(error.unsent), error)
+                self._store.lanes.take_back(error.unsent)
+                for job in error.unsent:
+                    self._store.counts.add(UNSENT, job.queue)
+                self._broker_is_up = False
+                return _PING_SECONDS
+            if tracing.is_on():
+                _trace(turn.released)
+        return min(turn.look_again_seconds, max(0.0, self._sweep_due - clock.monotonic()))
+
+    def end(self) -> None:
+        """It turns no more."""
+        self._presence.end()
+
+    def _look_after(self) -> None:
+        self._presence.beat()
+        prunes = clock.monotonic() >= self._prune_due
+        outlook = self._store.upkeep.look()
+        self._vigil.saw(outlook)
+        swept = sweep(
+            self._store.upkeep,
+            retention=self._retention,
+            watch=self._clock_watch,
+            longest_wait=self._longest_wait,
+            prunes=prunes,
+            outlook=outlook,
+        )
+        if prunes and swept.pruned < PRUNE_BATCH:
+            self._prune_due = clock.monotonic() + (PRUNE_SECONDS if swept.pruned else SLOW_PRUNE_SECONDS)
+        if swept.total:
+            self._rings.append(_FOR_ALL)
+            log.info("swept: %s", swept)
+            for action, number in asdict(swept).items():
+                self._store.counts.add(SWEPT, action, by=number)
+        if swept.expired or swept.rescued:
+            self._bell.changed()
+        self._sweep_due = clock.monotonic() + (0.0 if swept.is_full else SWEEP_SECONDS)
+        if not (outlook.jobs_wait or swept.total):
+            self._gate.nothing_waits()
+
+    def _find_broker(self) -> bool:
+        self._broker_is_up = self._publisher.is_up()
+        if self._broker_is_up:
+            log.info("the broker is back")
+        return self._broker_is_up
+
+
+def _trace(released: Sequence[Released]) -> None:
+    for job in released:
+        what = {"job.id": job.job_id, "operation": job.operation, "queue": job.queue}
+        tracing.happened("release", parent=job.traceparent, seconds=job.waited.total_seconds(), **what)
+
+
+_Wait: TypeAlias = Callable[[float, threading.Event], object]
+
+
+def run(turn: Callable[[], float], wait: _Wait, stopped: threading.Event) -> None:
+    """Turns until stopped. What a turn raises is logged, and the next one is tried a second later."""
+    while not stopped.is_set():
+        try:
+            seconds = turn()
+        except UNREACHABLE as error:
+            log.warning("the database can't be reached: %s", error)
+            seconds = SLOW_LOOK_SECONDS
+        except DatabaseTooSlowError as error:
+            log.warning("%s: %s; the next try is in a minute", threading.current_thread().name, error)
+            seconds = TOO_SLOW_SECONDS
+        except Exception:
+            log.exception("a turn of the steward failed")
+            seconds = SLOW_LOOK_SECONDS
+        if seconds > 0:
+            wait(seconds, stopped)
+
+
+def main() -> int:
+    """Runs until SIGTERM or SIGINT."""
+    try:
+        current = settings()
+        registry = load_registry(current)
+    except ConfigurationError as error:
+        print(error, file=sys.stderr)  # noqa: T201 - the log is not set up yet
+        return 2
+    logs.configure(current, "steward")
+    spans.start("steward")
+    stopped = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stopped.set())
+    store = Store(Database(current.database, pool_size=3, patience=_PATIENCE))
+    vigil = Vigil()
+    steward = Steward(
+        store,
+        Publisher(registry),
+        bell_for(current.bell),
+        ear_for(current.bell),
+        retention=current.retention,
+        lease=timedelta(seconds=current.lease_seconds),
+        pulse=Pulse(current.run_folder, "steward"),
+        vigil=vigil,
+        longest_wait=max([LONGEST_WAIT, *(each.retry.max_delay for each in registry.operations.values())]),
+    )
+    while not stopped.is_set():
+        try:
+            store.limits.declare(registry.downstreams.values())
+            break
+        except UNREACHABLE as error:
+            log.warning("the database can't be reached: %s", error)
+            stopped.wait(SLOW_LOOK_SECONDS)
+    log.info("steward of %d downstream(s)", len(registry.downstreams))
+    sampler = Sampler(store.samples, vigil)
+    census = Census(store.facts)
+    courier = Courier(store.sending, Publisher(registry), vigil, ear_for(current.bell, DELIVERIES))
+    beside: dict[str, tuple[Callable[[], float], _Wait]] = {
+        "sampler": (sampler.run_once, sampler.wait),
+        "census": (census.run_once, lambda seconds, stopped: stopped.wait(seconds)),
+        "courier": (courier.run_once, courier.wait),
+    }
+    for name, (turn, wait) in beside.items():
+        threading.Thread(target=run, args=(turn, wait, stopped), name=name, daemon=True).start()
+    writer = CountWriter(store.counts, store.counted.add)
+    writer.start()
+    spare_what_is_loaded()
+    run(steward.run_once, steward.wait, stopped)
+    log.info("steward stops")
+    try:
+        steward.end()
+    except UNREACHABLE as error:
+        log.warning("the database can't be reached: %s", error)
+    writer.stop()
+    spans.stop()
+    return 0

@@ -1,0 +1,156 @@
+"""Sends released jobs to the broker, in batches, and knows which were surely not sent."""
+
+import logging
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
+
+from celery import Task, uuid
+from kombu import Connection
+from kombu.exceptions import BatchPublishError, OperationalError  # type: ignore[attr-defined] # new in kombu 5.7
+
+from tasks.app import app
+from tasks.brokers.options import CONFIRM_SECONDS
+from tasks.run import run_job, send_delivery
+from tidegate import clock
+from tidegate.jobs.job import Released
+from tidegate.operations.operation import Queue, Registry
+from tidegate.webhooks.delivery import QUEUE, ReleasedDelivery
+
+log = logging.getLogger(__name__)
+
+# Beyond slot and attempt timeout, before a computing child is killed: what claiming and recording take.
+_LIMIT_MARGIN_SECONDS = 1.0
+_EXPIRES_SECONDS = 3600
+
+
+def errors_of(connection: Connection) -> tuple[type[BaseException], ...]:
+    """What a broker that can't be reached, or refuses a message, raises."""
+    return (
+        OSError,
+        OperationalError,
+        *connection.connection_errors,
+        *connection.channel_errors,
+        *connection.recoverable_connection_errors,  # of RabbitMQ's, a message that it does not take
+        *connection.recoverable_channel_errors,
+    )
+
+
+_UNREACHABLE = errors_of(app.connection_for_write())
+Sent = TypeVar("Sent", Released, ReleasedDelivery)
+
+
+class NotSent(Exception):  # noqa: N818 - says what is so
+    """These did surely not reach the broker."""
+
+    def __init__(self, reason: str, unsent: Sequence[Any]) -> None:
+        super().__init__(reason)
+        self.unsent = unsent
+
+
+class Publisher:
+    """Publishes over one connection that is opened anew after a failure."""
+
+    def __init__(self, registry: Registry) -> None:
+        self._registry = registry
+
+    def is_up(self) -> bool:
+        """Whether the broker answers now; costs one short connection."""
+        try:
+            with app.connection_for_write() as connection:
+                connection.default_channel  # noqa: B018 - opening it asks the broker for an answer
+        except _UNREACHABLE as error:
+            log.debug("the broker does not answer: %s", error)
+            return False
+        return True
+
+    def send(self, released: Sequence[Released]) -> bool:
+        """Publishes a message a job. Raises NotSent with those that surely did not go out; False: none of them is sure.
+
+        For the others nothing is undone: a job whose message was lost is taken back by the sweep, and of messages sent
+        twice the second finds its release claimed.
+        """
+
+        def publish(producer: Any, job: Released) -> None:
+            _put(producer, run_job, job, queue=job.queue, task_id=job.job_id, time_limit=self._time_limit(job))
+
+        return _in_one_batch(publish, released)
+
+    def send_deliveries(self, released: Sequence[ReleasedDelivery]) -> bool:
+        """As `send`; what was lost is due again when its lease has run out."""
+
+        def publish(producer: Any, each: ReleasedDelivery) -> None:
+            _put(producer, send_delivery, each, queue=QUEUE, task_id=uuid())
+
+        return _in_one_batch(publish, released)
+
+    def _time_limit(self, job: Released) -> float | None:
+        """Seconds after which Celery kills the process of a computing attempt; threads can't be killed."""
+        operation = self._registry.operations.get(job.operation)
+        if job.queue != Queue.CPU or operation is None:
+            return None
+        left = (job.deadline - clock.now()).total_seconds()
+        return min(operation.attempt_timeout.total_seconds(), max(left, 0.0)) + _LIMIT_MARGIN_SECONDS
+
+
+def _put(
+    producer: Any,
+    task: "Task[..., None]",
+    released: Released | ReleasedDelivery,
+    *,
+    queue: str,
+    task_id: str,
+    time_limit: float | None = None,
+) -> None:
+    """As `task.apply_async` would, without what that looks up first and what never differs here: a third of it."""
+    message = app.amqp.create_task_message(
+        task_id,
+        task.name,
+        (released.job_id, released.fence),
+        {},
+        time_limit=time_limit,
+        ignore_result=True,
+        create_sent_event=app.conf.task_send_sent_event,
+        # As Celery would write them for Flower, which takes it a tenth of the whole publishing.
+        argsrepr=f"({released.job_id!r}, {released.fence})",
+        kwargsrepr="{}",
+    )
+    app.amqp.send_task_message(
+        producer,
+        task.name,
+        message,
+        queue=queue,
+        priority=None,
+        confirm_timeout=CONFIRM_SECONDS,
+        # Where the broker drops them itself (RabbitMQ): nobody takes what has lain for so long, and its release is
+        # taken back as that of a lost message.
+        expiration=_EXPIRES_SECONDS,
+    )
+
+
+def _in_one_batch(publish: Callable[[Any, Sent], None], released: Sequence[Sent]) -> bool:
+    """To Redis all goes out at once at the end, to the others one after the other."""
+    begun = 0
+    try:
+        with app.producer_pool.acquire(block=True) as producer:
+            producer.channel  # noqa: B018 - opens the connection: what fails here has sent nothing
+            is_batch = producer.supports_batch_publish  # type: ignore[attr-defined] # new in kombu 5.7
+            try:
+                with producer.batch():  # type: ignore[attr-defined] # new in kombu 5.7
+                    for each in released:
+                        begun += not is_batch
+                        publish(producer, each)
+            except _UNREACHABLE:
+                if not is_batch and producer.connection:
+                    # An answer that comes late would be taken for that to the next message.
+                    producer.connection.collect()
+                raise
+    except BatchPublishError as error:
+        log.warning("uncertain whether %d message(s) were sent, the sweep will see: %s", len(released), error)
+        return False
+    except _UNREACHABLE as error:
+        if begun:
+            log.warning("uncertain whether 1 message was sent, the sweep will see: %s", error)
+        if begun == len(released):
+            return False
+        raise NotSent(str(error), released[begun:]) from error
+    return True

@@ -1,0 +1,240 @@
+"""What a worker process has beside Celery: its runner, its heartbeat, and how it stops."""
+
+import logging
+import os
+import signal
+import sys
+import threading
+import uuid
+from collections.abc import Mapping
+from datetime import timedelta
+from typing import Any
+
+from celery import signals
+
+from config import logs, tracing
+from config.garbage import spare_what_is_loaded
+from config.registry import load_registry_with_secrets
+from config.settings import settings
+from config.webhook_keyring import check_keyring, load_keyring
+from tasks.health_file import Pulse
+from tasks.once import once
+from tasks.worker.priority import give_way
+from tidegate import clock
+from tidegate.database.connection import UNREACHABLE, Database
+from tidegate.errors import ConfigurationError
+from tidegate.execution.handoff import handover_for
+from tidegate.execution.heartbeat import Heartbeat
+from tidegate.execution.open_attempts import OpenAttempts
+from tidegate.execution.runner import Runner
+from tidegate.metrics.counters import CountWriter
+from tidegate.notify.messages import DELIVERIES
+from tidegate.notify.notifier import Bell, bell_for
+from tidegate.operations.operation import Queue, Registry
+from tidegate.stores import Store
+from tidegate.webhooks.delivery import QUEUE as WEBHOOKS
+from tidegate.webhooks.egress import Egress
+from tidegate.webhooks.secrets import SecretStore
+from tidegate.webhooks.sender import Sender
+
+log = logging.getLogger(__name__)
+
+# Made before any fork: children claim in the name of their parent, which renews the leases of all of them.
+WORKER_ID = uuid.uuid4().hex
+_open_attempts = OpenAttempts()
+_heartbeats: list[Heartbeat] = []
+_handlers: list[Any] = []
+_writers: list[CountWriter] = []
+_CONNECTIONS_BESIDE_ATTEMPTS = 2
+# A connection that a network lost without a word is given up after this, and the statement is made again.
+_PATIENCE = timedelta(seconds=10)
+
+
+@once
+def registry() -> Registry:
+    """The operations, with secrets: loaded once, before any fork."""
+    return load_registry_with_secrets(settings())
+
+
+@once
+def bell() -> Bell:
+    """This process's bell."""
+    return bell_for(settings().bell)
+
+
+@once
+def runner() -> Runner:
+    """This process's runner. Made on first use, so that a forked child has connections of its own."""
+    current = settings()
+    return Runner(
+        _store(current.io_concurrency),
+        registry(),
+        worker=WORKER_ID,
+        lease=timedelta(seconds=current.lease_seconds),
+        max_result=current.max_result,
+        bell=bell(),
+        handover=handover_for(current.bell),
+        open_attempts=_open_attempts,
+    )
+
+
+@once
+def sender() -> Sender:
+    """This process's sender of webhooks, which knows nothing of operations and their secrets."""
+    current = settings()
+    store = _store(current.webhook_concurrency)
+    return Sender(
+        store.sending,
+        SecretStore(store.database, once(lambda: load_keyring(current))),
+        Egress(current.webhook_networks),
+        timeout=current.webhook_timeout,
+        bell=bell_for(current.bell, DELIVERIES),
+    )
+
+
+def _store(attempts: int) -> Store:
+    """For so many attempts side by side; what this process counts is written from now on."""
+    tracing.start("worker")
+    pool_size = attempts + _CONNECTIONS_BESIDE_ATTEMPTS
+    store = Store(Database(settings().database, pool_size=pool_size, patience=_PATIENCE))
+    writer = CountWriter(store.counts, store.counted.add)
+    writer.start()
+    _writers.append(writer)
+    return store
+
+
+@signals.celeryd_init.connect
+def _prepare(sender: str, options: Mapping[str, Any], **_: Any) -> None:
+    """Before anything else: logs by our format, and a bad setting stops the start by its name."""
+    try:
+        current, name = settings(), sender.partition("@")[0]
+        signals.setup_logging.connect(lambda **_: logs.configure(current, name), weak=False)
+        if options.get("queues") == [WEBHOOKS]:  # those who send webhooks need no downstream's secret
+            check_keyring(current)
+        else:
+            registry()
+    except ConfigurationError as error:
+        print(error, file=sys.stderr)  # noqa: T201 - the log is not set up yet
+        sys.exit(2)
+    give_way(current.worker_nice)  # the children, too, as with what follows
+    spare_what_is_loaded()
+
+
+@signals.celeryd_init.connect
+def _show_pulse(sender: str, **_: Any) -> None:
+    """Celery's consumer turns (it sends this signal every 2 s while it is connected) and the database hears us."""
+    pulse = Pulse(settings().run_folder, sender.partition("@")[0])
+
+    def beat(**_: Any) -> None:
+        if any(heartbeat.is_heard for heartbeat in _heartbeats):
+            pulse.beat()
+
+    signals.heartbeat_sent.connect(beat, weak=False)
+
+
+@signals.worker_ready.connect
+def _begin(sender: Any, **_: Any) -> None:
+    """Tells the gate that this worker is there."""
+    if _heartbeats:
+        return
+    controller = sender.controller
+    queues = set(controller.app.amqp.queues.consume_from)
+    known = [*Queue, WEBHOOKS]
+    if len(queues) != 1 or not queues <= set(known):
+        log.error("start a worker with exactly one of -Q %s, not %s", ", -Q ".join(known), ", ".join(sorted(queues)))
+        os.kill(os.getpid(), signal.SIGTERM)
+        return
+    is_prefork = controller.pool_cls.__module__ == "celery.concurrency.prefork"
+    lease = timedelta(seconds=settings().lease_seconds)
+    # One beat that is never answered must leave time for another.
+    own = Store(Database(settings().database, pool_size=1, patience=min(_PATIENCE, lease / 2)))
+    heartbeat = Heartbeat(
+        own.presence,
+        worker=WORKER_ID,
+        queue=queues.pop(),
+        size=controller.concurrency,
+        lease=lease,
+        children=(lambda: set(controller.pool.info["processes"])) if is_prefork else None,
+        tell_all=_tell_all,
+        # No thread of its own, which a fork could catch inside the database's client library.
+        write_counts=CountWriter(own.counts, own.counted.add).turn,
+        open_attempts=_open_attempts,
+    )
+    _heartbeats.append(heartbeat)
+    sender.tell_whether_it_hears = heartbeat.hears
+    heartbeat.start()
+    bell().ring()
+    spare_what_is_loaded()
+
+
+def _tell_all() -> None:
+    """Jobs were taken from attempts: the steward may release them, and who watches them sees them queued."""
+    bell().ring()
+    bell().changed()
+
+
+@signals.worker_process_init.connect
+def _begin_child(**_: Any) -> None:
+    """A forked child connects now and not at its first job."""
+    runner()
+    signals.task_prerun.connect(_die_of_sigterm, weak=False)
+    signals.task_postrun.connect(_exit_on_sigterm, weak=False)
+    spare_what_is_loaded()
+
+
+def _die_of_sigterm(**_: Any) -> None:
+    """During a job SIGTERM ends the child at once. It is how billiard begins a hard limit, and its handler would raise
+    SystemExit inside the operation: an attempt that was ended would count as one that failed."""
+    _handlers.append(signal.signal(signal.SIGTERM, signal.SIG_DFL))
+
+
+def _exit_on_sigterm(**_: Any) -> None:
+    """Between jobs billiard's handler stands again: it gives the queue's lock back."""
+    signal.signal(signal.SIGTERM, _handlers.pop())
+
+
+@signals.worker_process_shutdown.connect
+def _end_child(**_: Any) -> None:
+    """A child's last two seconds of counts."""
+    _stop_writers()
+
+
+@signals.worker_shutting_down.connect
+def _stop(**_: Any) -> None:
+    """The first SIGTERM: Celery takes no more work; what still runs after the grace is handed back."""
+    threading.Thread(target=_stop_after_grace, name="grace", daemon=True).start()
+
+
+def _stop_after_grace() -> None:
+    clock.sleep(settings().grace_seconds)
+    log.warning("grace is over, what still runs is handed back")
+    _hand_back()
+    _stop_writers()
+    # Threads can't be ended from outside, and Celery would wait for them; children end with their group's leader.
+    os.killpg(0, signal.SIGKILL) if os.getpgrp() == os.getpid() else os._exit(0)
+
+
+@signals.worker_shutdown.connect
+def _end(**_: Any) -> None:
+    """Everything has ended within the grace."""
+    _hand_back()
+    _stop_writers()
+
+
+def _stop_writers() -> None:
+    while _writers:
+        _writers.pop().stop()
+    tracing.stop()
+
+
+def _hand_back() -> None:
+    while _heartbeats:
+        try:
+            handed_back = _heartbeats.pop().stop()
+        except UNREACHABLE as error:
+            log.warning("the database can't be reached, leases will run out instead: %s", error)
+            return
+        if handed_back:
+            log.warning("%d job(s) handed back to run elsewhere", handed_back)
+            _tell_all()
+            clock.sleep(0.05)  # the bell rings from a thread

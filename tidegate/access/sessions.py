@@ -1,0 +1,52 @@
+"""Sessions of the live page: who signed in with which key, for 12 hours at the most.
+
+The browser has 256 random bits, the database their hash: a copy of it opens no session, and a row says until when there
+is one, whatever a cookie says. A session ends with its key, when its time is over, or when somebody signs out.
+"""
+
+import base64
+import secrets
+from datetime import timedelta
+
+from sqlalchemy import delete, insert, select
+
+from tidegate.access.keys import Caller, Role, digest_of, is_good
+from tidegate.database.connection import Database
+from tidegate.database.schema import keys, sessions
+from tidegate.database.time import database_now
+
+GOOD_FOR = timedelta(hours=12)
+
+
+class SessionStore:
+    """The sessions in the database."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def begin(self, key_id: str) -> str:
+        """A new session; what the browser is to show. Those whose time is over go."""
+        text = base64.urlsafe_b64encode(secrets.token_bytes(32)).decode().rstrip("=")
+        with self._database.writing() as connection:
+            connection.execute(delete(sessions).where(sessions.c.ends_at <= database_now()))
+            connection.execute(
+                insert(sessions).values(
+                    hash=digest_of(text), key_id=key_id, began_at=database_now(), ends_at=database_now(GOOD_FOR)
+                )
+            )
+        return text
+
+    def find(self, digest: bytes) -> Caller | None:
+        """Whose session has this hash; None unless it goes on and its key is good."""
+        with self._database.reading() as connection:
+            row = connection.execute(
+                select(keys.c.id, keys.c.client_id, keys.c.role)
+                .join(sessions, sessions.c.key_id == keys.c.id)
+                .where(sessions.c.hash == digest, sessions.c.ends_at > database_now(), is_good())
+            ).one_or_none()
+        return Caller(client_id=row.client_id, role=Role(row.role), key_id=row.id) if row else None
+
+    def end(self, digest: bytes) -> None:
+        """Ends the session of this hash, if there is one."""
+        with self._database.single_write() as connection:
+            connection.execute(delete(sessions).where(sessions.c.hash == digest))

@@ -1,0 +1,52 @@
+"""Cancel and retry of all jobs of a kind: one after the other, and what is refused of them is counted."""
+
+from collections import Counter
+from collections.abc import Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass, field
+
+from tidegate.database.connection import after_a_write
+from tidegate.errors import Refusal
+from tidegate.gateway import Jobs
+from tidegate.jobs.job import Job
+from tidegate.states import State
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outcome:
+    """What became of the jobs. `done`: cancelled, or submitted again; `asked`: to stop."""
+
+    done: int = 0
+    asked: int = 0
+    refusals: Counter[type[Refusal]] = field(default_factory=Counter)
+
+
+def cancel_each(jobs: Jobs, found: Sequence[Job]) -> Outcome:
+    """Cancels those that are queued, asks those that run to stop; as an operator."""
+    done = asked = 0
+    refusals: Counter[type[Refusal]] = Counter()
+    for job in found:
+        try:
+            with after_a_write() if done or asked else nullcontext():
+                after = jobs.cancel(job.id, client_id=None)
+        except Refusal as refusal:  # it ended meanwhile, or was erased
+            refusals[type(refusal)] += 1
+        else:
+            done += after.state is State.CANCELLED
+            asked += after.state is not State.CANCELLED
+    return Outcome(done=done, asked=asked, refusals=refusals)
+
+
+def retry_each(jobs: Jobs, found: Sequence[Job]) -> Outcome:
+    """Submits each again, once however often it is asked for; as an operator."""
+    done = 0
+    refusals: Counter[type[Refusal]] = Counter()
+    for job in found:
+        try:
+            with after_a_write() if done else nullcontext():
+                jobs.retry(job.id, client_id=None, idempotency_key=f"retry-of-{job.id}")
+        except Refusal as refusal:
+            refusals[type(refusal)] += 1
+        else:
+            done += 1
+    return Outcome(done=done, refusals=refusals)

@@ -1,0 +1,1 @@
+"""How statements reach the database, and what happens when it is slow or away."""

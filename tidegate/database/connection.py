@@ -1,0 +1,228 @@
+"""Connections to the database, and the two kinds of transaction. PostgreSQL and SQLite alike."""
+
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from datetime import timedelta
+from typing import Any, TypeAlias, TypeVar
+
+from sqlalchemy import Connection, PoolProxiedConnection, event
+from sqlalchemy.engine import make_url
+from sqlalchemy.exc import TimeoutError as PoolTimeoutError
+
+from tidegate.database.circuit_breaker import Breaker, Watchdog
+from tidegate.database.engines import (
+    EACH_ALONE,
+    TAKES_LONG,
+    postgresql_engine,
+    sqlite_engine,
+    stopped_after,
+    takes_writes,
+)
+from tidegate.database.group_commit import GroupCommit
+from tidegate.database.statement import Asker, Prepared, replace_pooled
+from tidegate.errors import DatabaseUnreachableError
+
+UNREACHABLE = (DatabaseUnreachableError, PoolTimeoutError)
+"""What statements raise while the database can't be reached, is locked, full or read-only: another try may do. Which
+errors of a driver these are is said in `database_errors`."""
+
+
+T = TypeVar("T")
+Within: TypeAlias = Connection | PoolProxiedConnection
+"""A connection with a transaction, which prepared statements can be a part of."""
+_BUSY_TIMEOUT = timedelta(seconds=10)
+_TRIES = 3
+
+
+class Database:
+    """An engine with the transactions that Tidegate uses.
+
+    SQLite has one writer at a time. A writer that waits inside SQLite polls and may starve, so the threads of
+    a process queue for a lock of ours first, and only processes meet at SQLite's own.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        pool_size: int = 10,
+        patience: timedelta | None = None,
+        busy_timeout: timedelta = _BUSY_TIMEOUT,
+    ) -> None:
+        """`busy_timeout`: how long a writer waits for SQLite's lock before it is refused.
+
+        `patience`: for callers who must have an answer. A PostgreSQL server that says nothing for so long is given up,
+        and then refused at once until it is back. Without it a statement waits as long as it takes.
+        """
+        self.is_sqlite = make_url(url).get_backend_name() == "sqlite"
+        self.engine = (
+            sqlite_engine(url, pool_size, busy_timeout.total_seconds())
+            if self.is_sqlite
+            else postgresql_engine(url, pool_size, patience)
+        )
+        self._single = self.engine.execution_options(**{EACH_ALONE: True})
+        self._long = self.engine.execution_options(**{TAKES_LONG: True, EACH_ALONE: self.is_sqlite})
+        self._writer = threading.RLock() if self.is_sqlite else None
+        self._group = GroupCommit(self.writing, self._writer) if self._writer else None
+        impatient = patience is not None and not self.is_sqlite
+        self._watchdog = Watchdog(patience.total_seconds()) if patience and impatient else None
+        if self._watchdog:
+            watchdog = self._watchdog
+            touch = lambda connection, *_: watchdog.touch(_driver(connection))  # noqa: E731 - for events of two signatures
+            event.listen(self.engine, "before_cursor_execute", touch)
+            event.listen(self.engine, "commit", touch)
+        self._asker = Asker(self.engine, self._watched)
+        self._breaker = Breaker(self._probe, _is_lost_connection) if impatient else None
+
+    @contextmanager
+    def reading(self) -> Iterator[Connection]:
+        """A connection for single SELECTs, each its own snapshot."""
+        with self._guarded(), self._single.connect() as connection, self._watched(_driver(connection)):
+            yield connection
+
+    def ask(self, prepared: Prepared[T], values: Mapping[str, Any], *, within: Within | None = None) -> T | None:
+        """Runs one prepared statement, by itself or within a transaction, and returns its row as it is to be read;
+        None: there is none. Raises what any other statement would raise.
+        """
+        return next(iter(self.ask_all(prepared, values, within=within)), None)
+
+    def ask_all(self, prepared: Prepared[T], values: Mapping[str, Any], *, within: Within | None = None) -> list[T]:
+        """As `ask`, of a statement that may have several rows."""
+        if within is not None:
+            pooled = within.connection if isinstance(within, Connection) else within
+            return self._asker.ask_on(pooled, prepared, values)
+        with self._guarded():
+            return _repeated(lambda: self._asker.ask(prepared, values))
+
+    def tell(self, prepared: Prepared[T], values: Mapping[str, Any]) -> T | None:
+        """As `ask`, of a statement that writes. On SQLite it waits for the write lock in its turn."""
+        if not self.is_sqlite:
+            return self.ask(prepared, values)
+        with self.writing() as connection:
+            return self.ask(prepared, values, within=connection)
+
+    @contextmanager
+    def writing(self) -> Iterator[Connection]:
+        """One transaction that may write: committed at the end, rolled back on an exception.
+
+        On SQLite it has the write lock from its beginning (BEGIN IMMEDIATE): a transaction that reads first and
+        asks for the lock later fails at once when another writer was faster, whatever the busy timeout.
+        """
+        with (
+            self._guarded(),
+            self._writer or nullcontext(),
+            self.engine.connect() as connection,
+            self._watched(_driver(connection)),
+            connection.begin(),
+        ):
+            yield connection
+
+    @contextmanager
+    def asking(self) -> Iterator[PoolProxiedConnection]:
+        """As `writing`, for a transaction of prepared statements alone: `ask` them `within` it."""
+        if self.is_sqlite:
+            with self.writing() as connection:
+                yield connection.connection
+        else:
+            with self._guarded(), self._asker.transaction() as pooled:
+                yield pooled
+
+    @contextmanager
+    def single_write(self) -> Iterator[Connection]:
+        """A connection for one write, or several that need not be one transaction: half the round trips of `writing`.
+
+        On SQLite, where round trips cost nothing, they are one.
+        """
+        with self.writing() if self.is_sqlite else self.reading() as connection:
+            yield connection
+
+    def write_together(self, write: Callable[[Connection], T]) -> T:
+        """Runs `write` in a transaction: what it returns is committed then, what it raises undoes what it did.
+
+        `write` may be called again: on SQLite, where threads that meet share the transaction, when another of them
+        failed; on PostgreSQL when it was in the way of another transaction.
+        """
+        if self._group:
+            return self._group.run(write)
+
+        def run() -> T:
+            with self.writing() as connection:
+                return write(connection)
+
+        return _repeated(run)
+
+    def check_writable(self) -> None:
+        """Raises DatabaseUnreachableError when it takes no writes; nothing is written.
+
+        A server that became read-only goes on answering on connections that are open: they are dropped, for behind its
+        name there may be another by now.
+        """
+        with self._guarded(), self._single.connect() as connection, self._watched(_driver(connection)):
+            if not takes_writes(connection):
+                replace_pooled(self.engine, connection.connection)
+                connection.invalidate()
+                raise DatabaseUnreachableError("the database is read-only")
+
+    @contextmanager
+    def long_reading(self, limit: timedelta) -> Iterator[Connection]:
+        """As `reading`, for a question that may take long: a list, a sample, a count. It has a time limit of its own,
+        at which the database stops it and DatabaseTooSlowError is raised; that says nothing of other questions."""
+        with self._guarded(), self._long.connect() as connection:
+            driver = _driver(connection)
+            with self._watched(driver, limit), stopped_after(connection, limit):
+                yield connection
+
+    def _guarded(self) -> AbstractContextManager[None]:
+        return self._breaker.guarding() if self._breaker else nullcontext()
+
+    def _watched(self, driver: object, more: timedelta = timedelta(0)) -> AbstractContextManager[None]:
+        return self._watchdog.watching(driver, more.total_seconds()) if self._watchdog else nullcontext()
+
+    def _probe(self) -> None:
+        """On a new connection of its own: those of the pool may all wait for something, or be lost."""
+        pool = self.engine.pool.recreate()
+        connection = pool.connect()
+        try:
+            with self._watched(connection.driver_connection):
+                connection.cursor().execute("SELECT 1")
+        finally:
+            connection.close()
+            pool.dispose()
+
+    def close(self) -> None:
+        """Closes every pooled connection."""
+        if self._breaker:
+            self._breaker.close()
+        self.engine.dispose()
+
+
+@contextmanager
+def after_a_write() -> Iterator[None]:
+    """Within it a part of what was asked is done: when the database goes away then, nobody may say that nothing is."""
+    try:
+        yield
+    except UNREACHABLE as error:
+        raise DatabaseUnreachableError(str(error), may_be_done=True) from error
+
+
+def _driver(connection: Connection) -> object:
+    return connection.connection.driver_connection
+
+
+def _is_lost_connection(error: Exception) -> bool:
+    """Whether a connection, and not what was asked, failed: only then may the whole database be out of reach."""
+    return isinstance(error, PoolTimeoutError) or (
+        isinstance(error, DatabaseUnreachableError) and error.connection_lost
+    )
+
+
+def _repeated(run: Callable[[], T]) -> T:
+    """What it returns; made again a few times while it is in the way of other transactions."""
+    for _ in range(_TRIES - 1):
+        try:
+            return run()
+        except DatabaseUnreachableError as error:
+            if not error.was_in_the_way:
+                raise
+    return run()

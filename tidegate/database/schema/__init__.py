@@ -1,0 +1,31 @@
+"""The tables, with the constraints that make an impossible row impossible."""
+
+from tidegate.database.schema.clients import IMPLICIT_CLIENT, clients, keys, sessions
+from tidegate.database.schema.jobs import UNSUCCESSFUL, attempts, bodies, idempotency_keys, jobs
+from tidegate.database.schema.lanes import downstreams, samples
+from tidegate.database.schema.metadata import metadata
+from tidegate.database.schema.processes import counts, final_jobs, stewards, workers
+from tidegate.database.schema.webhooks import deliveries, delivery_attempts, receivers, webhook_secrets
+
+__all__ = [
+    "IMPLICIT_CLIENT",
+    "UNSUCCESSFUL",
+    "attempts",
+    "bodies",
+    "clients",
+    "counts",
+    "deliveries",
+    "delivery_attempts",
+    "downstreams",
+    "final_jobs",
+    "idempotency_keys",
+    "jobs",
+    "keys",
+    "metadata",
+    "receivers",
+    "samples",
+    "sessions",
+    "stewards",
+    "webhook_secrets",
+    "workers",
+]

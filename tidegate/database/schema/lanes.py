@@ -1,0 +1,55 @@
+"""Downstreams, and what their lanes looked like last."""
+
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    CheckConstraint,
+    Column,
+    Float,
+    ForeignKey,
+    Integer,
+    String,
+    Table,
+    Text,
+    false,
+)
+
+from tidegate.database.schema.metadata import metadata
+from tidegate.database.time import Instant
+
+downstreams = Table(
+    "downstreams",
+    metadata,
+    Column("name", String(100), primary_key=True),
+    # What holds now: what the file declares, overlaid by what an operator changed.
+    Column("rates", Text, nullable=False),  # JSON list of "50/s"; empty: no limit
+    Column("burst", Integer, nullable=False),
+    Column("concurrency", Integer),  # null: no limit
+    Column("breaker_after", Integer, nullable=False),  # failures in a row; 0: no breaker
+    Column("declared", Text, nullable=False),  # JSON object: the file's values of these four
+    Column("changes", Text, nullable=False, server_default="{}"),  # JSON object: the operator's
+    Column("pace", Text, nullable=False),  # JSON of pacing.Pace: what the past calls leave free
+    Column("released", BigInteger, nullable=False, server_default="0"),  # jobs ever
+    Column("paused", Boolean, nullable=False, server_default=false()),  # by an operator
+    Column("paused_until", Instant),  # because the downstream asked for it
+    Column(
+        "refusals", Integer, nullable=False, server_default="0"
+    ),  # pauses in a row, without any other answer between
+    Column("failures", Integer, nullable=False, server_default="0"),  # in a row; at `breaker_after` the breaker is open
+    CheckConstraint("burst >= 1", name="burst"),
+    CheckConstraint("concurrency IS NULL OR concurrency >= 1", name="concurrency"),
+)
+
+samples = Table(
+    "samples",
+    metadata,
+    Column("downstream", ForeignKey("downstreams.name", ondelete="CASCADE"), primary_key=True),
+    Column("taken_at", Instant, nullable=False),
+    Column("backlog", Integer, nullable=False),  # queued and not released
+    Column("by_client", Text, nullable=False),  # JSON object: backlog by client
+    Column("marks", Text, nullable=False),  # JSON list of (run_at, jobs before it), rising: positions without counting
+    Column("held", Integer, nullable=False),  # places taken
+    Column("released", BigInteger, nullable=False),  # jobs.released of the lane then
+    Column("per_second", Float, nullable=False),  # releases, smoothed, while there was a backlog
+    Column("held_mean", Float, nullable=False),  # places, smoothed likewise
+)

@@ -1,0 +1,40 @@
+"""Which processes live, and what all of them have counted together."""
+
+from sqlalchemy import BigInteger, Column, Float, Integer, String, Table
+
+from tidegate.database.schema.metadata import metadata
+from tidegate.database.time import Instant
+
+workers = Table(
+    "workers",
+    metadata,
+    Column("id", String(40), primary_key=True),
+    Column("queue", String(20), nullable=False),
+    Column("size", Integer, nullable=False),  # attempts that it runs side by side
+    Column("seen_until", Instant, nullable=False),
+)
+
+stewards = Table(
+    "stewards",
+    metadata,
+    Column("id", String(40), primary_key=True),
+    Column("seen_until", Instant, nullable=False),
+)
+
+# What all processes have counted together; see counts.py.
+counts = Table(
+    "counts",
+    metadata,
+    Column("series", String(60), primary_key=True),
+    Column("labels", String(400), primary_key=True),  # JSON list of their values
+    Column("value", Float, nullable=False),
+)
+
+# How many final jobs are kept, counted by a steward once a minute.
+final_jobs = Table(
+    "final_jobs",
+    metadata,
+    Column("state", String(10), primary_key=True),
+    Column("number", BigInteger, nullable=False),
+    Column("counted_at", Instant, nullable=False),
+)

@@ -1,0 +1,208 @@
+"""Statements that are asked so often that building and wrapping them costs more than the database needs to answer.
+
+A `Prepared` is written in SQLAlchemy's language like any other statement, compiled once for each kind of database, and
+then given to the driver as it is. `Database.ask` runs it; what that saves stands in ARCHITECTURE.
+"""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
+from typing import Any, Generic, TypeVar
+
+from sqlalchemy import BindParameter, Dialect, Engine, PoolProxiedConnection, SelectBase, UpdateBase
+from sqlalchemy.engine.interfaces import DBAPICursor
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.sql.compiler import SQLCompiler
+
+from tidegate.database.driver_errors import translated
+from tidegate.database.engines import ReadOnly
+from tidegate.errors import DatabaseUnreachableError
+
+T = TypeVar("T")
+R = TypeVar("R")
+_Convert = Callable[[Any], Any]
+
+
+@dataclass(frozen=True, eq=False)
+class Prepared(Generic[T]):
+    """One statement. `read` gets the columns of each of its rows by name, as SQLAlchemy would give them.
+
+    By itself, it also commits by itself. `on_sqlite`: how it is said there, where SQLAlchemy does not know itself.
+    """
+
+    statement: SelectBase | UpdateBase
+    read: Callable[[Mapping[str, Any]], T]
+    on_sqlite: SelectBase | UpdateBase | None = None
+
+    def on(self, dialect: Dialect) -> SelectBase | UpdateBase:
+        """The statement for this kind of database."""
+        return self.statement if self.on_sqlite is None or dialect.name != "sqlite" else self.on_sqlite
+
+
+def there(answer: T | None) -> T:
+    """The row of a statement that always has one; LookupError when it had none."""
+    if answer is None:
+        raise LookupError("the database did what it was asked and said nothing")
+    return answer
+
+
+def replace_pooled(engine: Engine, lost: PoolProxiedConnection) -> None:
+    """Has each connection that is as old as a lost one replaced when it is taken from the pool: they are of the same
+    server. SQLAlchemy's own connections do it so; `Engine.dispose` would leave those that are out to nobody."""
+    engine.pool._invalidate(lost, _checkin=False)  # noqa: SLF001
+
+
+class Asker:
+    """Runs prepared statements on connections of an engine's pool. `watching`: what is to be around each."""
+
+    def __init__(self, engine: Engine, watching: Callable[[object], AbstractContextManager[None]]) -> None:
+        self._engine = engine
+        self._watching = watching
+        self._driver_error: type[Exception] = engine.dialect.loaded_dbapi.Error
+        self._compiled: dict[Prepared[Any], _Compiled[Any]] = {}
+        self._read_only = ReadOnly()
+
+    def ask(self, prepared: Prepared[T], values: Mapping[str, Any]) -> list[T]:
+        """The rows as they are to be read; committed. Raises what SQLAlchemy would raise."""
+        compiled = self._of(prepared)
+        with self._connection() as pooled:
+            return self._execute(pooled, compiled.sql, compiled.values(values), compiled.answers, commits=True)
+
+    @contextmanager
+    def transaction(self) -> Iterator[PoolProxiedConnection]:
+        """A connection of PostgreSQL's in a transaction that is committed at the end, rolled back on an exception."""
+        with self._connection() as pooled:
+            self._execute(pooled, "BEGIN", None, _nothing)
+            try:
+                yield pooled
+            except BaseException:
+                self._end_badly(pooled)
+                raise
+            self._execute(pooled, "COMMIT", None, _nothing, commits=True)
+
+    def ask_on(self, pooled: PoolProxiedConnection, prepared: Prepared[T], values: Mapping[str, Any]) -> list[T]:
+        """As `ask`, within a transaction on a connection that is held already."""
+        compiled = self._of(prepared)
+        return self._execute(pooled, compiled.sql, compiled.values(values), compiled.answers)
+
+    @contextmanager
+    def _connection(self) -> Iterator[PoolProxiedConnection]:
+        try:
+            pooled = self._engine.raw_connection()
+        except self._driver_error as error:
+            raise translated(error) or self._wrapped(error, None, is_lost=False) from error
+        try:
+            with self._watching(pooled.driver_connection):
+                yield pooled
+        finally:
+            pooled.close()
+
+    def _execute(
+        self,
+        pooled: PoolProxiedConnection,
+        sql: str,
+        values: Any,
+        read: Callable[[DBAPICursor], R],
+        *,
+        commits: bool = False,
+    ) -> R:
+        cursor = pooled.cursor()
+        try:
+            cursor.execute(sql, values)
+            return read(cursor)
+        except self._driver_error as error:
+            raise self._failed(pooled, error, sql, commits=commits) from error
+        finally:
+            cursor.close()
+
+    def _end_badly(self, pooled: PoolProxiedConnection) -> None:
+        """What went wrong is what is told; a connection that can't roll back is of no more use."""
+        try:
+            if pooled.is_valid:
+                pooled.rollback()
+        except self._driver_error as error:
+            pooled.invalidate(error)
+
+    def _failed(self, pooled: PoolProxiedConnection, error: Exception, sql: str, *, commits: bool) -> BaseException:
+        known = translated(error, sql=sql, commits=commits)
+        is_lost = isinstance(known, DatabaseUnreachableError) and known.connection_lost
+        if is_lost or self._read_only.drops(error):
+            replace_pooled(self._engine, pooled)
+            pooled.invalidate(error)
+        return known or self._wrapped(error, sql, is_lost=is_lost)
+
+    def _wrapped(self, error: Exception, sql: str | None, *, is_lost: bool) -> BaseException:
+        return DBAPIError.instance(
+            sql,
+            None,
+            error,
+            self._driver_error,
+            hide_parameters=True,
+            connection_invalidated=is_lost,
+            dialect=self._engine.dialect,
+        )
+
+    def _of(self, prepared: Prepared[T]) -> "_Compiled[T]":
+        compiled: _Compiled[T] | None = self._compiled.get(prepared)
+        if compiled is None:
+            compiled = self._compiled[prepared] = _Compiled(prepared, self._engine.dialect)
+        return compiled
+
+
+class _Compiled(Generic[T]):
+    """A prepared statement for one kind of database."""
+
+    def __init__(self, prepared: Prepared[T], dialect: Dialect) -> None:
+        statement = prepared.on(dialect)
+        compiled = _with_literals(statement, dialect)
+        self._read = prepared.read
+        self.sql = str(compiled)
+        self._constants = dict(compiled.params)
+        self._order: Sequence[str] | None = compiled.positiontup
+        binds = {name: bind.type.dialect_impl(dialect) for bind, name in compiled.bind_names.items()}
+        self._binds = _only({name: kind.bind_processor(dialect) for name, kind in binds.items()})
+        columns = statement.exported_columns
+        self._names = [str(column.key) for column in columns]
+        results = {str(column.key): column.type.dialect_impl(dialect) for column in columns}
+        self._results = _only({name: kind.result_processor(dialect, None) for name, kind in results.items()})
+
+    def values(self, given: Mapping[str, Any]) -> Any:
+        """What goes to the driver beside the SQL."""
+        values = {**self._constants, **given}
+        for name, convert in self._binds.items():
+            values[name] = convert(values[name])
+        return values if self._order is None else tuple(values[name] for name in self._order)
+
+    def answers(self, cursor: DBAPICursor) -> list[T]:
+        """The rows that the cursor has, as they are to be read."""
+        return [self._answer(row) for row in cursor.fetchall()] if self._names else []
+
+    def _answer(self, row: Sequence[Any]) -> T:
+        values = dict(zip(self._names, row, strict=True))
+        for name, convert in self._results.items():
+            values[name] = convert(values[name])
+        return self._read(values)
+
+
+def _with_literals(statement: SelectBase | UpdateBase, dialect: Dialect) -> SQLCompiler:
+    """The statement with only those parameters that are given each time.
+
+    As a parameter a constant is not known when PostgreSQL makes a plan that serves every call. Then no partial index
+    fits ("state = 'queued'"), such a plan looks dear, and each call is planned anew, which takes longer than to run it.
+    """
+
+    class Compiler(dialect.statement_compiler):  # type: ignore[misc,name-defined] # each dialect has its own
+        def visit_bindparam(self, bindparam: BindParameter[Any], **kw: Any) -> str:
+            if bindparam.value is not None:
+                kw["literal_binds"] = True
+            return str(super().visit_bindparam(bindparam, **kw))
+
+    return Compiler(dialect, statement)
+
+
+def _nothing(_: DBAPICursor) -> None:
+    """Of a statement that has no rows."""
+
+
+def _only(converts: Mapping[str, _Convert | None]) -> dict[str, _Convert]:
+    return {name: convert for name, convert in converts.items() if convert}

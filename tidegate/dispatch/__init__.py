@@ -1,0 +1,1 @@
+"""Which jobs may go now, and when the others will."""

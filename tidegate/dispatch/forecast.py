@@ -1,0 +1,216 @@
+"""When a job will start and finish, as far as that can be told: from a lane's sample and what its downstream allows.
+
+Estimates, never promises; they are measured against what happened (benchmarks/pacing).
+"""
+
+import bisect
+import itertools
+import math
+import random
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from functools import cached_property
+
+from tidegate import rate_limit
+from tidegate.clock import MICROSECOND, to_microseconds
+from tidegate.dispatch.limits import Downstream, allowance_of
+from tidegate.dispatch.samples import Sample
+from tidegate.jobs.job import Job, Wait
+from tidegate.states import State
+
+SOONEST_POLL = timedelta(seconds=1)
+LATEST_POLL = timedelta(seconds=60)
+_JITTER = 0.1
+# A lane whose places are this full on average is held back by them and not by its rate.
+_FULL = 0.9
+
+
+@dataclass(frozen=True, kw_only=True)
+class Waiting:
+    """Why a job does not run yet, how many go before it, and when it will; None: can't be told."""
+
+    reason: Wait
+    position: int | None = None
+    estimated_start: datetime | None = None
+    estimated_finish: datetime | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class LaneView:
+    """A lane as the forecast sees it. `sample` None: nobody has counted it yet; `sampled_at`: when a steward did last.
+    `worker_sizes`: by queue."""
+
+    downstream: Downstream
+    sample: Sample | None = None
+    sampled_at: datetime | None = None
+    worker_sizes: dict[str, int] | None = None
+
+    @property
+    def allowed_per_second(self) -> float | None:
+        """What the rate that spaces the calls allows; None: no limit. Quotas: see `start_of`."""
+        pacing_rate = self._allowance.pacing
+        return 1e6 * pacing_rate.calls / pacing_rate.period if pacing_rate else None
+
+    @property
+    def is_full(self) -> bool:
+        """Whether places, and not the rate, hold the lane back."""
+        concurrency = self.downstream.limits.concurrency
+        if self.allowed_per_second is None:
+            return True
+        if self.sample is None or concurrency is None:
+            return False
+        return self.sample.held_mean >= _FULL * concurrency
+
+    @property
+    def per_second(self) -> float | None:
+        """At which speed the backlog goes down; None: can't be told."""
+        measured = self.sample.per_second if self.sample and self.sample.per_second > 0 else None
+        allowed = self.allowed_per_second
+        if allowed is None or (self.is_full and measured is not None):
+            return measured if allowed is None or measured is None else min(measured, allowed)
+        return allowed
+
+    @property
+    def run_time(self) -> timedelta:
+        """How long an attempt takes: Little's law on the smoothed figures; nothing while they are not known."""
+        if self.sample is None or self.sample.per_second <= 0:
+            return timedelta(0)
+        return timedelta(seconds=self.sample.held_mean / self.sample.per_second)
+
+    def backlog_of(self, client_id: str) -> int:
+        """How many jobs of the client waited at the sample."""
+        return self.sample.by_client.get(client_id, 0) if self.sample else 0
+
+    def position_of(self, run_at: datetime, behind: int = 0) -> int:
+        """How many jobs go before one of this run_at: by the sample's marks and those it is known to be `behind`
+        since, less those released since."""
+        if self.sample is None:
+            return behind
+        released_since = max(0, self.downstream.released - self.sample.released)
+        # Without marks nothing waited: what the sample counted was released before it could be marked.
+        rank = round(self._rank(run_at)) if self.sample.marks else 0
+        return max(0, rank + behind - released_since)
+
+    def start_of(self, run_at: datetime, now: datetime, behind: int = 0) -> datetime | None:
+        """When a job of this run_at will be released; None: can't be told. `behind` as in `position_of`."""
+        position = self.position_of(run_at, behind)
+        if self.downstream.paused or (position and self.per_second is None):
+            return None
+        seen_at = self.downstream.seen_at
+        first = max(seen_at, self.downstream.next_slot_at, self.downstream.rests_until or seen_at)
+        by_pace = first + timedelta(seconds=position / (self.per_second or 1.0))
+        quotas = rate_limit.quota_wait(
+            self._allowance, self.downstream.pace, now=to_microseconds(seen_at), behind=position
+        )
+        behind_later_ones = self._start_behind_later_ones(run_at, behind) or by_pace
+        return max(by_pace, behind_later_ones, seen_at + timedelta(microseconds=quotas), run_at, now)
+
+    def _start_behind_later_ones(self, run_at: datetime, behind: int) -> datetime | None:
+        """When the jobs before it will be gone that may not run yet; None: there are none, or it can't be told."""
+        per_second = self.per_second
+        run_ats, _ = self._marks
+        after = bisect.bisect_left(run_ats, run_at)
+        if not per_second or not after or run_ats[after - 1] <= self.downstream.seen_at:
+            return None
+        return self._free_at_rank_0[after - 1] + timedelta(seconds=(self._rank(run_at) + behind) / per_second)
+
+    @cached_property
+    def _free_at_rank_0(self) -> list[datetime]:
+        """For each mark: the latest of its instant and those before it, each less the time that its rank takes."""
+        each = (
+            run_at - timedelta(seconds=before / (self.per_second or 1.0))
+            for run_at, before in zip(*self._marks, strict=True)
+        )
+        return list(itertools.accumulate(each, max))
+
+    @cached_property
+    def _allowance(self) -> rate_limit.Allowance:
+        return allowance_of(self.downstream.limits.rates, self.downstream.limits.burst)
+
+    @cached_property
+    def _marks(self) -> tuple[list[datetime], list[int]]:
+        """The sample's, and all that waited at its end."""
+        sample = self.sample
+        if sample is None or not sample.marks:
+            return [], []
+        marks = [*sample.marks, (max(sample.taken_at, sample.marks[-1][0] + MICROSECOND), sample.backlog)]
+        return [run_at for run_at, _ in marks], [before for _, before in marks]
+
+    def _rank(self, run_at: datetime) -> float:
+        """How many of those that waited at the sample go before one of this run_at."""
+        run_ats, before = self._marks
+        after = bisect.bisect_right(run_ats, run_at)
+        if after in (0, len(run_ats)):
+            return before[-1] if after else 0
+        left, right = run_ats[after - 1], run_ats[after]
+        if left == run_at:
+            return before[after - 1]
+        # The one that is marked goes before it, too.
+        first = min(before[after - 1] + 1, before[after])
+        return first + (run_at - left) / (right - left) * (before[after] - first)
+
+
+def waiting_of(job: Job, lane: LaneView | None, behind: int = 0) -> Waiting | None:
+    """Why the job waits; None for one that does not. `behind`: so many came before it since the lane's sample."""
+    if job.state is not State.QUEUED:
+        return None
+    reason = _reason(job, lane)
+    if lane is None or reason is Wait.DISPATCH:
+        return Waiting(reason=reason)
+    start = lane.start_of(job.run_at, job.seen_at, behind) if reason is not Wait.NO_WORKER else None
+    return Waiting(
+        reason=reason,
+        position=lane.position_of(job.run_at, behind),
+        estimated_start=start,
+        estimated_finish=start + lane.run_time if start else None,
+    )
+
+
+def retry_after_seconds(
+    job: Job, waiting: Waiting | None, lane: LaneView | None, *, chance: float | None = None
+) -> int:
+    """Whole seconds until it is worth asking again: from the expected finish, up to 10 % later so that callers who
+    came together do not come back together; at least 1, at most 60 and what is left to the deadline."""
+    if waiting is None:
+        expected = _run_time_left(job, lane)
+    elif waiting.estimated_finish is not None:
+        expected = waiting.estimated_finish - job.seen_at
+    else:
+        expected = max(job.run_at - job.seen_at, job.seen_at - job.created_at)
+    expected *= 1 + _JITTER * (random.random() if chance is None else chance)  # noqa: S311 - nothing secret
+    left = job.deadline - job.seen_at
+    return max(1, math.ceil(min(max(expected, SOONEST_POLL), LATEST_POLL, left) / timedelta(seconds=1)))
+
+
+def earliest_finish(lane: LaneView, now: datetime, submitted_since_sample: int) -> datetime | None:
+    """When a job that is submitted now would finish; None: can't be told, and then nothing is refused."""
+    start = lane.start_of(now, now, behind=submitted_since_sample)
+    return start + lane.run_time if start else None
+
+
+def _run_time_left(job: Job, lane: LaneView | None) -> timedelta:
+    """A running job's: from its progress, else from what attempts of its lane take, else as long again as it took."""
+    elapsed = job.seen_at - (job.started_at or job.created_at)
+    if job.percent:
+        return elapsed * (100 - job.percent) / job.percent
+    usual = lane.run_time if lane else timedelta(0)
+    return usual - elapsed if usual > elapsed else elapsed
+
+
+def _reason(job: Job, lane: LaneView | None) -> Wait:
+    if job.slot_at is not None:
+        return Wait.DISPATCH
+    if job.waits_for is Wait.RETRY and job.run_at > job.seen_at:
+        return Wait.RETRY
+    return _reason_of_lane(job.queue, lane) if lane else Wait.DISPATCH
+
+
+def _reason_of_lane(queue: str, lane: LaneView) -> Wait:
+    reasons = (
+        (lane.downstream.paused, Wait.PAUSED),
+        (lane.downstream.is_broken, Wait.BREAKER),
+        (lane.downstream.rests_until is not None, Wait.PAUSED),
+        (lane.worker_sizes is not None and not lane.worker_sizes.get(queue), Wait.NO_WORKER),
+        (lane.is_full, Wait.CONCURRENCY),
+    )
+    return next((reason for holds, reason in reasons if holds), Wait.PACE)

@@ -1,0 +1,238 @@
+"""The lanes as callers see them: read from the database at most twice a second, whoever asks."""
+
+import threading
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
+
+from tidegate import clock
+from tidegate.clock import EPOCH
+from tidegate.database.batching import SharedStatement
+from tidegate.database.connection import UNREACHABLE
+from tidegate.dispatch.backlog import SETTLED
+from tidegate.dispatch.forecast import LaneView
+from tidegate.dispatch.limits import Downstream
+from tidegate.dispatch.samples import Sample
+from tidegate.dispatch.submitted import Submitted
+from tidegate.jobs.job import Job
+from tidegate.operations.operation import Limits
+from tidegate.stores import Store
+
+_FRESH_SECONDS = 0.5
+# A count is made again after so long and so many times what it took, unless a decision hangs on it.
+_COUNT_SECONDS = 1.0
+_REST = 50
+_LONGEST_REST_SECONDS = 5.0
+# For a decision so many jobs are all counted, in a few milliseconds; else it is counted on from what was known.
+_FEW = 2_000
+# What was cancelled of those that are not counted again is noticed after so long, where no steward samples.
+_ALL_ANEW = timedelta(seconds=30)
+_MOST_TOGETHER = 32
+
+
+class Lanes:
+    """A short-lived copy of all lanes, so that hardly a poll or submit costs a statement for its forecast.
+
+    Of a lane to which jobs are submitted it also counts what waits, at most once a second and when a decision hangs on
+    it, and notes what this process submits between two counts. `declared`: the limits of lanes that no steward has
+    declared yet.
+    """
+
+    def __init__(self, store: Store, declared: Mapping[str, Limits] | None = None) -> None:
+        self._store = store
+        self._declared = declared or {}
+        self._lock = threading.Lock()
+        self._views: dict[str, LaneView] = {}
+        self._read_at = float("-inf")
+        self.deciding = threading.RLock()  # held for microseconds by who changes what follows or decides by it
+        self._lanes: defaultdict[str, _Lane] = defaultdict(_Lane)
+        self._counting = SharedStatement(self._count_each, most=_MOST_TOGETHER)
+
+    def view(self, downstream: str) -> LaneView | None:
+        """The lane as it was half a second ago at most; None for a downstream that no steward has declared yet."""
+        return self.views().get(downstream)
+
+    def views(self, *, fresh: bool = False) -> dict[str, LaneView]:
+        """Every lane by name; `fresh` reads them now.
+
+        While the database can't be reached, only a `fresh` look raises; others get what was last seen: a forecast
+        must not turn the answer to a submit that is committed into a refusal.
+        """
+        if not fresh and self._are_fresh():
+            return self._views  # without the lock, for which polls would queue
+        with self._lock:
+            if fresh or not self._are_fresh():
+                try:
+                    self._read()
+                except UNREACHABLE:
+                    if fresh:
+                        raise
+                    self._read_at = clock.monotonic()
+            return self._views
+
+    def counted(self, downstream: str, *, anew: bool = False) -> LaneView | None:
+        """The lane with its backlog as it was a moment ago; `anew`: as it is after this call began. None as for `view`.
+
+        While the database can't be reached, as it was known last. What this process submitted since is for
+        `submitted_before`.
+        """
+        view, lane = self.view(downstream), self._lanes[downstream]
+        if not anew and clock.monotonic() < lane.due_at:
+            return view
+        try:
+            self._counting.run((downstream, anew))
+        except UNREACHABLE:
+            lane.due_at = clock.monotonic() + _FRESH_SECONDS
+        return self._views.get(downstream)
+
+    def counted_for(self, job: Job) -> LaneView | None:
+        """The lane as it has to be known to tell this job's position; None: no steward has declared it yet."""
+        view = self.view(job.downstream)
+        if view and (view.sample is None or job.run_at > view.sample.taken_at - SETTLED):
+            view = self.counted(job.downstream)
+        return view
+
+    def last_count(self, downstream: str) -> tuple[float, float]:
+        """The seconds since the lane's last count began, and those that it took."""
+        lane = self._lanes[downstream]
+        return clock.monotonic() - lane.counted_at, lane.took
+
+    def submitted(self, *jobs: Job) -> None:
+        """Notes jobs that were recorded together, and that perhaps no count has seen yet."""
+        with self.deciding:
+            for job in jobs:
+                self._lanes[job.downstream].submitted.add(job)
+            for name, created_at in {(job.downstream, job.created_at) for job in jobs}:
+                self._lanes[name].forget_seen(created_at)
+
+    def submitted_since(self, downstream: str) -> int:
+        """How many jobs this process submitted to the lane since it was counted."""
+        return len(self._lanes[downstream].submitted)
+
+    def submitted_before(self, downstream: str, run_at: datetime) -> int:
+        """How many of those may run before this instant."""
+        submitted = self._lanes[downstream].submitted
+        if not submitted:
+            return 0
+        with self.deciding:
+            return submitted.before(run_at)
+
+    def last_known(self, downstream: str) -> tuple[LaneView | None, Submitted]:
+        """The lane as it was counted last, and what that count has not seen; for who holds `deciding`."""
+        lane = self._lanes[downstream]
+        return self._views.get(downstream) or self._as_declared(downstream, lane), lane.submitted
+
+    def _are_fresh(self) -> bool:
+        return clock.monotonic() - self._read_at <= _FRESH_SECONDS
+
+    def _read(self) -> None:
+        samples = {sample.downstream: sample for sample in self._store.samples.latest()}
+        sizes = self._store.presence.sizes()
+        downstreams = self._store.limits.downstreams()
+        with self.deciding:
+            for each in downstreams:
+                self._lanes[each.name].learn(samples.get(each.name))
+            self._views = {
+                each.name: LaneView(
+                    downstream=each,
+                    sample=self._lanes[each.name].known,
+                    sampled_at=samples[each.name].taken_at if each.name in samples else None,
+                    worker_sizes=sizes,
+                )
+                for each in downstreams
+            }
+        self._read_at = clock.monotonic()
+
+    def _as_declared(self, name: str, lane: "_Lane") -> LaneView | None:
+        """A lane without a row."""
+        limits = self._declared.get(name)
+        if limits is None:
+            return None
+        now = lane.known.taken_at if lane.known else EPOCH
+        downstream = Downstream(
+            name=name,
+            limits=limits,
+            declared=limits,
+            changes={},
+            paused=False,
+            paused_until=None,
+            refusals=0,
+            failures=0,
+            released=0,
+            next_slot_at=now,
+            seen_at=now,
+        )
+        return LaneView(downstream=downstream, sample=lane.known)
+
+    def _count_each(self, wanted: Sequence[tuple[str, bool]]) -> Sequence[None]:
+        for name in dict.fromkeys(name for name, _ in wanted):
+            self._count(name, for_decision=(name, True) in wanted)
+        return [None for _ in wanted]
+
+    def _count(self, name: str, *, for_decision: bool) -> None:
+        lane, view = self._lanes[name], self._views.get(name)
+        with self.deciding:
+            known, newest = lane.to_count_from(for_decision=for_decision), lane.submitted.newest
+        began = clock.monotonic()
+        count = self._store.samples.count(
+            name, known, settled_until=view.downstream.seen_at - SETTLED if view else EPOCH
+        )
+        with self.deciding:
+            lane.counted(count, since=known, began=began, took=clock.monotonic() - began)
+            lane.submitted.forget_until(newest)
+            lane.forget_seen(EPOCH)
+            view = self._views.get(name)
+            if view:
+                downstream = replace(view.downstream, released=count.released, seen_at=count.taken_at)
+                self._views[name] = replace(view, downstream=downstream, sample=lane.known)
+
+
+@dataclass
+class _Lane:
+    """What is known of one lane. `sample`: the steward's last; `known`: that, or our own count while it is young.
+    `origin_at`: when all was counted by whom our own count goes on from."""
+
+    submitted: Submitted = field(default_factory=Submitted)
+    sample: Sample | None = None
+    known: Sample | None = None
+    origin_at: datetime = EPOCH
+    counted_at: float = float("-inf")
+    took: float = 0.0
+    due_at: float = float("-inf")
+
+    def learn(self, sample: Sample | None) -> None:
+        """What the steward says now. Our own count is better, as long as it is young: it has missed nothing."""
+        self.sample = sample
+        if sample and self.known is not sample:
+            if self.known is None or (sample.taken_at > self.known.taken_at and clock.monotonic() >= self.due_at):
+                self.known = sample
+                self.submitted.forget_created_until(sample.taken_at)
+            else:
+                self.known = _with_figures_of(sample, self.known)
+
+    def forget_seen(self, created_at: datetime) -> None:
+        """Of what was submitted, what the count saw while we did not know yet that it was recorded. `created_at`: of
+        the newest that matters."""
+        if self.known and self.submitted and created_at <= self.known.taken_at:
+            self.submitted.forget_seen({run_at for run_at, _ in self.known.marks})
+
+    def to_count_from(self, *, for_decision: bool) -> Sample | None:
+        """The sample or count from which to count on; None: all that waits is to be counted."""
+        is_sampled = self.sample is not None and self.sample.taken_at > self.origin_at
+        newest = self.sample if is_sampled else self.known
+        if newest is None or (for_decision and newest.backlog + len(self.submitted) <= _FEW):
+            return None
+        return newest if is_sampled or newest.taken_at - self.origin_at < _ALL_ANEW else None
+
+    def counted(self, count: Sample, *, since: Sample | None, began: float, took: float) -> None:
+        """Our own count."""
+        if since is None or since is self.sample:
+            self.origin_at = (since or count).taken_at
+        self.known = _with_figures_of(self.sample, count) if self.sample else count
+        self.counted_at, self.took = began, took
+        self.due_at = began + min(max(_COUNT_SECONDS, _REST * took), _LONGEST_REST_SECONDS)
+
+
+def _with_figures_of(sample: Sample, count: Sample) -> Sample:
+    return replace(count, held=sample.held, per_second=sample.per_second, held_mean=sample.held_mean)

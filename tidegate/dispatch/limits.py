@@ -1,0 +1,170 @@
+"""What each downstream may get: the file's declaration, an operator's changes, and what holds of both."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+import orjson
+from sqlalchemy import Connection, select, update
+from sqlalchemy.dialects.postgresql import insert as postgresql_insert
+from sqlalchemy.dialects.sqlite import insert as sqlite_insert
+
+from tidegate import rate_limit
+from tidegate.clock import from_microseconds, to_microseconds
+from tidegate.database.connection import Database
+from tidegate.database.schema import downstreams
+from tidegate.database.time import database_now
+from tidegate.jobs.transitions import NOW
+from tidegate.operations.operation import Limits
+
+LIMITS = ("rates", "burst", "concurrency", "breaker_after")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Downstream:
+    """A downstream's row. `limits` holds now: `declared`, overlaid by `changes`. `released`: jobs ever.
+    `next_slot_at`: when the next call may start. `seen_at`: the database's clock."""
+
+    name: str
+    limits: Limits
+    declared: Limits
+    changes: Mapping[str, Any]
+    paused: bool
+    paused_until: datetime | None
+    refusals: int
+    failures: int
+    released: int
+    next_slot_at: datetime
+    seen_at: datetime
+    pace: rate_limit.Pace = field(default_factory=rate_limit.Pace)
+
+    @property
+    def is_broken(self) -> bool:
+        """Whether its breaker is open: it gets nothing, then one call at a time, until one succeeds."""
+        return 0 < self.limits.breaker_after <= self.failures
+
+    @property
+    def rests_until(self) -> datetime | None:
+        """Until when nothing goes out because of the downstream's own answers; None: not resting."""
+        return self.paused_until if self.paused_until and self.paused_until > self.seen_at else None
+
+
+class LimitStore:
+    """Statements about limits. Every change is made under the lock of the downstream's row."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def declare(self, declared: Iterable[Limits]) -> None:
+        """Makes the rows follow the file. What an operator changed stays changed; the pace of a row goes on.
+
+        Stewards that start together may do it side by side.
+        """
+        insert = sqlite_insert if self._database.is_sqlite else postgresql_insert
+        for limits in declared:
+            values = {name: getattr(limits, name) for name in LIMITS}
+            text = orjson.dumps(values).decode()
+            with self._database.writing() as connection:
+                connection.execute(
+                    insert(downstreams)
+                    .values(name=limits.name, declared=text, pace="{}", **_stored(values))
+                    .on_conflict_do_nothing()
+                )
+                row = self._lock(connection, limits.name)
+                if row.declared != text:
+                    self._write(connection, row, declared=values, changes=orjson.loads(row.changes))
+
+    def change(self, name: str, changes: Mapping[str, Any], *, paused: bool | None) -> bool:
+        """An operator's change: of the limits, where None takes an earlier change back, and of the pause.
+
+        In force for the whole cluster with the next release. False: there is no such downstream.
+        """
+        with self._database.writing() as connection:
+            row = self._lock(connection, name)
+            if row is None:
+                return False
+            merged = {**orjson.loads(row.changes), **changes}
+            kept = {limit: value for limit, value in merged.items() if value is not None}
+            self._write(connection, row, declared=orjson.loads(row.declared), changes=kept)
+            if paused is not None:
+                # To resume also ends a rest that the downstream asked for, and closes the breaker: the operator knows.
+                resumed = {} if paused else {"paused_until": None, "failures": 0, "refusals": 0}
+                connection.execute(
+                    update(downstreams).where(downstreams.c.name == name).values(paused=paused, **resumed)
+                )
+        return True
+
+    def downstreams(self) -> list[Downstream]:
+        """Every downstream, by name."""
+        with self._database.reading() as connection:
+            rows = connection.execute(
+                select(downstreams, database_now().label("seen_at")).order_by(downstreams.c.name)
+            ).all()
+        return [_downstream(row) for row in rows]
+
+    def _lock(self, connection: Connection, name: str) -> Any:
+        return connection.execute(select(downstreams).where(downstreams.c.name == name).with_for_update()).one_or_none()
+
+    def _write(
+        self, connection: Connection, row: Any, *, declared: Mapping[str, Any], changes: Mapping[str, Any]
+    ) -> None:
+        values = {**declared, **_effective(changes)}
+        now = connection.execute(select(NOW)).scalar_one()
+        pace = rate_limit.Pace.from_json(orjson.loads(row.pace))
+        if (list(values["rates"]), values["burst"]) != (orjson.loads(row.rates), row.burst):
+            pace = rate_limit.changed(allowance_of(values["rates"], values["burst"]), pace, now=now)
+        connection.execute(
+            update(downstreams)
+            .where(downstreams.c.name == row.name)
+            .values(
+                **_stored(values),
+                declared=orjson.dumps(declared).decode(),
+                changes=orjson.dumps(changes).decode(),
+                pace=orjson.dumps(pace.as_json()).decode(),
+            )
+        )
+
+
+UNLIMITED = "unlimited"
+"""In `changes`: the operator lifted this limit, where None would mean that there is no change."""
+
+
+def allowance_of(rates: Iterable[str], burst: int) -> rate_limit.Allowance:
+    """The pacing's form of a row's rates."""
+    return rate_limit.Allowance(rates=tuple(rate_limit.Rate.parse(rate) for rate in rates), burst=burst)
+
+
+def _effective(changes: Mapping[str, Any]) -> dict[str, Any]:
+    return {limit: None if value == UNLIMITED else value for limit, value in changes.items()}
+
+
+def _stored(values: Mapping[str, Any]) -> dict[str, Any]:
+    return {**values, "rates": orjson.dumps(values["rates"]).decode()}
+
+
+def _downstream(row: Any) -> Downstream:
+    declared = orjson.loads(row.declared)
+    allowance = allowance_of(orjson.loads(row.rates), row.burst)
+    pace = rate_limit.Pace.from_json(orjson.loads(row.pace))
+    next_slot = rate_limit.next_slot(allowance, pace, now=to_microseconds(row.seen_at))
+    return Downstream(
+        name=row.name,
+        limits=Limits(
+            name=row.name,
+            rates=tuple(orjson.loads(row.rates)),
+            burst=row.burst,
+            concurrency=row.concurrency,
+            breaker_after=row.breaker_after,
+        ),
+        declared=Limits(**{**declared, "name": row.name, "rates": tuple(declared["rates"])}),
+        changes=orjson.loads(row.changes),
+        paused=row.paused,
+        paused_until=row.paused_until,
+        refusals=row.refusals,
+        failures=row.failures,
+        released=row.released,
+        next_slot_at=from_microseconds(next_slot),
+        seen_at=row.seen_at,
+        pace=pace,
+    )

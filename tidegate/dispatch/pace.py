@@ -1,0 +1,92 @@
+"""A downstream's row, mostly under its lock: what the gate and a claimed job read of it, and the pace they leave."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import orjson
+from sqlalchemy import (
+    BigInteger,
+    ColumnClause,
+    ColumnElement,
+    Update,
+    bindparam,
+    literal_column,
+    select,
+    type_coerce,
+    update,
+)
+from sqlalchemy.types import NullType
+
+from tidegate import rate_limit
+from tidegate.database.connection import Database, Within
+from tidegate.database.schema import downstreams, samples
+from tidegate.database.statement import Prepared
+from tidegate.dispatch.limits import allowance_of
+from tidegate.jobs.transitions import lock_rows
+
+
+@dataclass(frozen=True, kw_only=True)
+class LaneRow:
+    """What is read of it. Instants in microseconds; `call_seconds`: how long a place is taken by one call, by Little's
+    law."""
+
+    name: str
+    allowance: rate_limit.Allowance
+    pace: rate_limit.Pace
+    concurrency: int | None
+    breaker_after: int
+    failures: int
+    refusals: int
+    paused: bool
+    paused_until: int
+    call_seconds: float | None
+
+
+def lane_row(columns: Mapping[str, Any]) -> LaneRow:
+    """The row of these columns, which are `ROW`'s."""
+    row = dict(columns)
+    allowance = allowance_of(orjson.loads(row.pop("rates")), row.pop("burst"))
+    pace = rate_limit.Pace.from_json(orjson.loads(row.pop("pace")))
+    return LaneRow(allowance=allowance, pace=pace, **{**row, "paused_until": row["paused_until"] or 0})
+
+
+ROW = select(
+    *(downstreams.c[name] for name in ("name", "rates", "burst", "pace", "concurrency", "breaker_after")),
+    *(downstreams.c[name] for name in ("failures", "refusals", "paused")),
+    type_coerce(downstreams.c.paused_until, BigInteger).label("paused_until"),
+    # A float as the driver gives it; SQLAlchemy would take it for a decimal that is to be converted.
+    select(type_coerce(samples.c.held_mean / samples.c.per_second, NullType()))
+    .where(samples.c.downstream == downstreams.c.name, samples.c.per_second > 0)
+    .scalar_subquery()
+    .label("call_seconds"),
+).where(downstreams.c.name == bindparam("lane"))
+VERSION: ColumnClause[Any] = literal_column("downstreams.xmin")
+"""Of the row, on PostgreSQL: the transaction that wrote it last."""
+_WAITING = Prepared(ROW.with_for_update(of=downstreams), lane_row)
+_PASSING_OVER = Prepared(lock_rows(ROW, of=downstreams), lane_row)
+
+
+def locked(database: Database, within: Within, name: str, *, wait: bool) -> LaneRow | None:
+    """The row, and its lock until the transaction ends. `wait` False: None while another transaction has it."""
+    return database.ask(_WAITING if wait else _PASSING_OVER, {"lane": name}, within=within)
+
+
+_RELEASED = bindparam("its_released", type_=BigInteger)
+
+
+def keep_pace(released: ColumnElement[int] = _RELEASED) -> Update:
+    """Writes what the calls so far leave free, and how many more jobs were let go. `kept_pace` has its values."""
+    return (
+        update(downstreams)
+        .where(downstreams.c.name == bindparam("lane"))
+        .values(pace=bindparam("its_pace", type_=downstreams.c.pace.type), released=downstreams.c.released + released)
+    )
+
+
+def kept_pace(name: str, pace: rate_limit.Pace, *, released: int = 0) -> dict[str, Any]:
+    """What `keep_pace` is given."""
+    return {"lane": name, "its_pace": orjson.dumps(pace.as_json()).decode(), "its_released": released}
+
+
+KEEP_PACE = Prepared(keep_pace(), bool)

@@ -1,0 +1,196 @@
+"""The places of every downstream and queue: how many are taken, how many there are."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, NamedTuple
+
+from sqlalchemy import FromClause, and_, case, func, literal, or_, select, tuple_, union_all
+
+from tidegate import rate_limit
+from tidegate.database.connection import Database, Within
+from tidegate.database.schema import attempts, jobs, workers
+from tidegate.database.statement import Prepared
+from tidegate.database.time import database_now
+from tidegate.dispatch.pace import LaneRow
+from tidegate.execution.workers import MAX_LOSSES
+from tidegate.jobs.transitions import NOW
+from tidegate.operations.operation import Queue
+
+_LAST_LIFE = MAX_LOSSES - 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class Lane:
+    """A downstream's row, with what is out at this moment. Instants in microseconds.
+
+    `held`: its places taken; a follower has none of its own. `out`: by queue, what waits for the live workers or runs
+    on them; a dead worker's call may still be open at the downstream, but takes nothing from a queue. `out_by_queue`:
+    of all lanes. `sizes`: of the live workers, by queue. `call_seconds`: how long a place is taken by one call, as far
+    as that is known. `is_troubled`: its downstream failed or refused last.
+    """
+
+    name: str
+    allowance: rate_limit.Allowance
+    pace: rate_limit.Pace
+    concurrency: int | None
+    is_broken: bool
+    is_troubled: bool
+    call_seconds: float | None
+    now: int
+    held: int
+    out: dict[str, int]
+    out_by_queue: dict[str, int]
+    sizes: dict[str, int]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Room:
+    """How many more jobs of a lane may be let go: by queue, onto places that are free, queues without any left out;
+    and how many of the threads of the queue `io` would idle all the same, so that followers may have them."""
+
+    by_queue: Mapping[str, int]
+    idle_threads: int = 0
+
+
+def is_held(attempt: FromClause = attempts) -> Any:
+    """Whether an attempt is still out. Then it has a place of its own, unless it follows one that is out, too.
+
+    Nobody reads from a clock alone that it is not: that its time is over is for the sweep to say, which knows whether
+    the clock can be believed.
+    """
+    return attempt.c.ended_at.is_(None)
+
+
+def follows_open_call() -> Any:
+    """Whether an attempt waits on the place of another: the two of them are one place. For a single attempt."""
+    before = attempts.alias("before")
+    return (
+        select(before.c.job_id)
+        .where(before.c.job_id == attempts.c.follows_job, before.c.fence == attempts.c.follows_fence, is_held(before))
+        .exists()
+    )
+
+
+def is_among_followers() -> Any:
+    """As `follows_open_call`, where many attempts are asked about: what is out is read once, and each looked up there.
+
+    A subquery for each would go by whichever index the statistics make look small. Of a time when nothing was out, that
+    is the one of all that is out: the square of it.
+    """
+    before = attempts.alias("before")
+    is_out = select(before.c.job_id, before.c.fence).where(is_held(before))
+    followed = tuple_(attempts.c.follows_job, attempts.c.follows_fence)
+    # Beside another condition it stays a lookup in a hash table. Alone, PostgreSQL would make a join of it, by index.
+    return and_(attempts.c.follows_job.is_not(None), followed.in_(is_out))
+
+
+def has_place() -> Any:
+    """Whether an attempt takes one of its downstream's places."""
+    return and_(is_held(), ~is_among_followers())
+
+
+def is_lost() -> Any:
+    """Whether an attempt was claimed by a worker that has fallen silent since: nothing says that it ever ends."""
+    alive = select(workers.c.id).where(workers.c.seen_until > database_now())
+    return and_(attempts.c.claimed_at.is_not(None), attempts.c.worker.not_in(alive))
+
+
+def may_kill_no_other() -> Any:
+    """Whether a job can be let go without taking another one with it to the end.
+
+    A job that one more death would fail is kept apart from others like it, for one of them kills its process. With
+    a process for each job, or with lives to spare, there is no danger.
+    """
+    other = jobs.alias("other")
+    is_out = (
+        select(attempts.c.job_id)
+        .join(other, and_(other.c.id == attempts.c.job_id, other.c.fence == attempts.c.fence))
+        .where(
+            attempts.c.ended_at.is_(None),
+            attempts.c.queue == jobs.c.queue,
+            other.c.losses >= _LAST_LIFE,
+            other.c.slot_at.is_not(None),
+        )
+        .exists()
+    )
+    return or_(jobs.c.losses < _LAST_LIFE, jobs.c.queue == Queue.CPU, ~is_out)
+
+
+class WaitingJob(NamedTuple):
+    """What the gate reads of a job that may be let go: columns of `jobs`."""
+
+    id: str
+    fence: int
+    queue: str
+    operation: str
+    run_at: datetime
+    deadline: datetime
+    paced_by_calls: bool
+    losses: int
+    traceparent: str | None
+
+
+def is_kept_apart(job: WaitingJob) -> bool:
+    """Whether only one such job of a queue may be let go; see `may_kill_no_other` for those that are out already."""
+    return job.losses >= _LAST_LIFE and job.queue != Queue.CPU
+
+
+def counts() -> Any:
+    """What is out, the sizes of the live workers, and the clock, in one statement."""
+    out = func.sum(case((~is_lost(), 1), else_=0))
+    own = func.sum(case((is_among_followers(), 0), else_=1))
+    held = select(*_named(literal("held"), attempts.c.downstream, attempts.c.queue, own, out))
+    sizes = select(*_named(literal("size"), literal(""), workers.c.queue, func.sum(workers.c.size), literal(0)))
+    return union_all(
+        held.where(is_held()).group_by(attempts.c.downstream, attempts.c.queue),
+        sizes.where(workers.c.seen_until > database_now()).group_by(workers.c.queue),
+        select(*_named(literal("now"), literal(""), literal(""), NOW, literal(0))),
+    )
+
+
+def _named(*columns: Any) -> Sequence[Any]:
+    return [column.label(name) for name, column in zip(Count._fields, columns, strict=True)]
+
+
+class Count(NamedTuple):
+    """A row of `counts`. `held`: what a downstream has out in a queue; `size`: of a queue's live workers; `now`: the
+    clock. The last two have their number in `own`."""
+
+    kind: str
+    downstream: str
+    queue: str
+    own: int
+    out: int
+
+
+# Sums are decimals in PostgreSQL.
+_COUNTS = Prepared(counts(), lambda row: Count(**{**row, "own": int(row["own"]), "out": int(row["out"])}))
+
+
+def counted(database: Database, within: Within) -> Sequence[Count]:
+    """What is out at this moment."""
+    return database.ask_all(_COUNTS, {}, within=within)
+
+
+def lane_of(row: LaneRow, counts: Sequence[Count]) -> Lane:
+    """The lane of a row of `downstreams`, with what was counted then, or later under its lock: a clock read before may
+    be older than the last slot taken."""
+    places = [(downstream, queue, own, out) for kind, downstream, queue, own, out in counts if kind == "held"]
+    out_by_queue: dict[str, int] = {}
+    for _, queue, _, count in places:
+        out_by_queue[queue] = out_by_queue.get(queue, 0) + count
+    return Lane(
+        name=row.name,
+        allowance=row.allowance,
+        pace=row.pace,
+        concurrency=row.concurrency,
+        is_broken=0 < row.breaker_after <= row.failures,
+        is_troubled=row.failures > 0 or row.refusals > 0,
+        call_seconds=row.call_seconds,
+        now=next(now for kind, _, _, now, _ in counts if kind == "now"),
+        held=sum(count for downstream, _, count, _ in places if downstream == row.name),
+        out={queue: count for downstream, queue, _, count in places if downstream == row.name},
+        out_by_queue=out_by_queue,
+        sizes={queue: size for kind, _, queue, size, _ in counts if kind == "size"},
+    )

@@ -1,0 +1,73 @@
+"""Followers: jobs released ahead, each on the place of a call that is still open. It calls when that call has ended.
+
+Between two calls of one place lie recording, release, message and claim: some 25 ms, a fifth of a call of 100 ms. A
+follower has all of that behind it when its turn comes.
+"""
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+from sqlalchemy import Integer, bindparam, select
+
+from tidegate.database.connection import Database, Within
+from tidegate.database.schema import attempts
+from tidegate.database.statement import Prepared
+from tidegate.dispatch.places import Lane, is_among_followers, is_held, is_lost
+from tidegate.operations.operation import Queue
+
+# With calls that take longer, the gap between two of them is small, and a thread would wait for it for long.
+_QUICK_SECONDS = 0.5
+
+
+class Call(NamedTuple):
+    """A call of a released job, by the fence of its release."""
+
+    job_id: str
+    fence: int
+
+
+def most(lane: Lane, idle_threads: int, *, released: int) -> int:
+    """How many followers a lane may have, with so many jobs just released: none while a place is free, or while the
+    concurrency was lowered below what is out, and only for threads that would idle."""
+    if lane.concurrency is None or lane.held + released != lane.concurrency or lane.is_troubled:
+        return 0
+    if lane.call_seconds is not None and lane.call_seconds > _QUICK_SECONDS:
+        return 0
+    return max(0, idle_threads - released)
+
+
+def followed(database: Database, within: Within, name: str, limit: int) -> Sequence[Call]:
+    """The open calls of a lane that nobody follows yet, the oldest first.
+
+    One has one follower ever: if that gave up waiting, the call takes too long to be followed.
+    """
+    return database.ask_all(_FOLLOWED, {"lane": name, "most": limit}, within=within)
+
+
+def _followed() -> Any:
+    follower = attempts.alias("follower")
+    # Its first follower and not whether there is one: of an EXISTS PostgreSQL would make a join, which may go through
+    # all followers for each call.
+    its_follower = (
+        select(follower.c.job_id)
+        .where(follower.c.follows_job == attempts.c.job_id, follower.c.follows_fence == attempts.c.fence)
+        .limit(1)
+        .scalar_subquery()
+    )
+    return (
+        select(attempts.c.job_id, attempts.c.fence)
+        .where(
+            attempts.c.downstream == bindparam("lane"),
+            # A child process of the queue cpu can't be told to hurry, nor tell.
+            attempts.c.queue == Queue.IO,
+            is_held(attempts),
+            ~is_lost(),
+            ~is_among_followers(),
+            its_follower.is_(None),
+        )
+        .order_by(attempts.c.released_at)
+        .limit(bindparam("most", type_=Integer))
+    )
+
+
+_FOLLOWED = Prepared(_followed(), lambda row: Call(**row))

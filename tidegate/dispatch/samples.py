@@ -1,0 +1,224 @@
+"""What the lanes look like: sampled once a second by the steward, and counted on from there by whoever must know."""
+
+from collections import Counter
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any, TypeAlias
+
+import orjson
+from sqlalchemy import Connection, Row, Select, and_, func, or_, select
+from sqlalchemy.dialects.postgresql import insert as postgresql_insert
+from sqlalchemy.dialects.sqlite import insert as sqlite_insert
+
+from tidegate.clock import EPOCH, from_microseconds, to_microseconds
+from tidegate.database.connection import Database
+from tidegate.database.schema import attempts, downstreams, jobs, samples
+from tidegate.database.time import database_now
+from tidegate.dispatch.backlog import MOST_MARKS, SETTLED, stretches
+from tidegate.dispatch.places import has_place
+from tidegate.jobs.transitions import IS_WAITING
+
+MARKS = 50
+# Weight of the newest look in the smoothed figures: half of what they say is from the last five or so.
+_NEWEST = 0.15
+_SHORTEST = timedelta(seconds=0.8)
+_BY_CLIENT = (
+    select(jobs.c.downstream, jobs.c.client_id, func.count())
+    .where(IS_WAITING)
+    .group_by(jobs.c.downstream, jobs.c.client_id)
+)
+LIMIT = timedelta(minutes=1)
+"""How long the database may count. It is the only one whose time grows with the backlog, and nobody waits for it."""
+
+Mark: TypeAlias = tuple[datetime, int]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sample:
+    """One look at a lane. `marks`: (run_at, jobs queued before it), rising. `per_second`: releases while there was a
+    backlog, smoothed; `held_mean`: places taken meanwhile. Zero: not known yet. `settled`: an instant before which all
+    that could run was sure to be seen, and how many those were; None: count them all."""
+
+    downstream: str
+    taken_at: datetime
+    backlog: int
+    by_client: dict[str, int]
+    marks: tuple[Mark, ...]
+    held: int = 0
+    released: int
+    per_second: float = 0.0
+    held_mean: float = 0.0
+    settled: Mark | None = None
+
+
+class SampleStore:
+    """Statements of the sampler, and of the forecasts that read its work."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._had_backlog = True
+
+    def take(self) -> int:
+        """Samples the lanes with a backlog, and once more when it is gone; the number of jobs that wait.
+
+        Its cost grows with the backlog, and no other statement's does. Two stewards sample in turns. Raises
+        DatabaseTooSlowError.
+        """
+        by_client: dict[str, dict[str, int]] = {}
+        with self._database.long_reading(LIMIT) as connection:
+            for downstream, client_id, count in connection.execute(_BY_CLIENT):
+                by_client.setdefault(downstream, {})[client_id] = count
+        backlogs = {downstream: sum(counts.values()) for downstream, counts in by_client.items()}
+        if not backlogs and not self._had_backlog:
+            return 0
+        with self._database.long_reading(LIMIT) as connection:
+            places = select(attempts.c.downstream, func.count()).where(has_place())
+            held = _counts(connection, places.group_by(attempts.c.downstream))
+            lanes = connection.execute(
+                select(downstreams.c.name, downstreams.c.released, database_now().label("now"))
+            ).all()
+        before = {sample.downstream: sample for sample in self.latest()}
+        for lane in lanes:
+            last, backlog = before.get(lane.name), backlogs.get(lane.name, 0)
+            if last and (lane.now - last.taken_at < _SHORTEST or not (backlog or last.backlog)):
+                continue
+            per_second, held_mean = _smoothed(
+                last, lane.now, lane.released, held.get(lane.name, 0), is_busy=backlog > 0
+            )
+            marks, released = self._marks(lane.name, backlog, lane.now - SETTLED)
+            self._keep(
+                Sample(
+                    downstream=lane.name,
+                    taken_at=lane.now,
+                    backlog=backlog,
+                    by_client=by_client.get(lane.name, {}),
+                    marks=marks,
+                    held=held.get(lane.name, 0),
+                    released=lane.released if released is None else released,
+                    per_second=per_second,
+                    held_mean=held_mean,
+                )
+            )
+        self._had_backlog = bool(backlogs)
+        return sum(backlogs.values())
+
+    def latest(self) -> list[Sample]:
+        """The last sample of every lane."""
+        with self._database.reading() as connection:
+            rows = connection.execute(select(samples)).all()
+        return [_sample(row) for row in rows]
+
+    def count(self, name: str, known: Sample | None, *, settled_until: datetime) -> Sample:
+        """The lane as it is now: what was settled at the `known` sample, less what was released since, and all that may
+        run later. What could run before `settled_until` is settled now.
+
+        Its cost grows with what is new. Of the settled ones it does not see which were cancelled; a sample does.
+        """
+        since, before = (known and known.settled) or (EPOCH, 0)
+        start = None if since == EPOCH else known
+        until = max(settled_until, since)
+        parts = stretches(
+            self._database,
+            name,
+            since=since,
+            settled_until=until,
+            created_after=start.taken_at if start else EPOCH,
+        )
+        released = parts[0].released
+        gone = released - start.released if start else 0
+        marks = [(at, max(0, rank - gone)) for at, rank in start.marks if at < since] if start else []
+        marks = marks[:: 1 + len(marks) // MOST_MARKS]
+        by_client = Counter(start.by_client if start else {})
+        number = max(0, before - gone)
+        settled = number + sum(part.settled for part in parts)
+        for part in parts:
+            marks += [(at, number + rank) for at, rank in part.marks]
+            by_client.update(part.by_client)
+            number += part.number
+        return Sample(
+            downstream=name,
+            taken_at=parts[-1].now,
+            backlog=number,
+            by_client=dict(by_client),
+            marks=tuple(sorted([*marks, (until, settled)])) if number else (),
+            released=released,
+            settled=(until, settled),
+        )
+
+    def _marks(self, name: str, backlog: int, settled_until: datetime) -> tuple[tuple[Mark, ...], int | None]:
+        """Every so-manyth job's run_at with its rank, about MARKS of them, and the last one's; between them
+        `settled_until`, with the number of those before it. And how many jobs had been released by then, if known."""
+        if not backlog:
+            return (), None
+        order = (jobs.c.run_at, jobs.c.id)
+        rank = func.row_number().over(order_by=order).label("rank")
+        last = func.lag(jobs.c.run_at, type_=jobs.c.run_at.type).over(order_by=order).label("last")
+        lane = select(jobs.c.run_at, rank, last).where(jobs.c.downstream == name, IS_WAITING).subquery()
+        every = max(1, backlog // MARKS)
+        is_first_after = and_(lane.c.run_at >= settled_until, or_(lane.c.last.is_(None), lane.c.last < settled_until))
+        released = select(downstreams.c.released).where(downstreams.c.name == name).scalar_subquery()
+        with self._database.long_reading(LIMIT) as connection:
+            rows = connection.execute(
+                select(lane.c.run_at, lane.c.rank - 1, released)
+                .where(or_((lane.c.rank - 1) % every == 0, lane.c.rank == backlog, is_first_after))
+                .order_by(lane.c.rank)
+            ).all()
+        marks = [(run_at, before) for run_at, before, _ in rows]
+        settled = next((before for run_at, before in marks if run_at >= settled_until), None)
+        if settled is None:
+            settled = max(backlog, marks[-1][1] + 1) if marks else 0
+        return tuple(sorted([*marks, (settled_until, settled)])), rows[0][2] if rows else None
+
+    def _keep(self, sample: Sample) -> None:
+        insert = sqlite_insert if self._database.is_sqlite else postgresql_insert
+        values: dict[str, Any] = {
+            "taken_at": sample.taken_at,
+            "backlog": sample.backlog,
+            "by_client": orjson.dumps(sample.by_client).decode(),
+            "marks": orjson.dumps([(to_microseconds(at), before) for at, before in sample.marks]).decode(),
+            "held": sample.held,
+            "released": sample.released,
+            "per_second": sample.per_second,
+            "held_mean": sample.held_mean,
+        }
+        statement = insert(samples).values(downstream=sample.downstream, **values)
+        with self._database.single_write() as connection:
+            connection.execute(statement.on_conflict_do_update(index_elements=[samples.c.downstream], set_=values))
+
+
+def _sample(row: Row[Any]) -> Sample:
+    marks = tuple((from_microseconds(run_at), before) for run_at, before in orjson.loads(row.marks))
+    until = row.taken_at - SETTLED
+    return Sample(
+        downstream=row.downstream,
+        taken_at=row.taken_at,
+        backlog=row.backlog,
+        by_client=orjson.loads(row.by_client),
+        marks=marks,
+        held=row.held,
+        released=row.released,
+        per_second=row.per_second,
+        held_mean=row.held_mean,
+        settled=(until, 0) if not row.backlog else next((mark for mark in marks if mark[0] == until), None),
+    )
+
+
+def _smoothed(
+    before: Sample | None, taken_at: datetime, released: int, held: int, *, is_busy: bool
+) -> tuple[float, float]:
+    """Releases a second and places taken, of the time in which something waited."""
+    if before is None:
+        return 0.0, 0.0
+    seconds = (taken_at - before.taken_at) / timedelta(seconds=1)
+    if not (is_busy and before.backlog) or seconds <= 0 or seconds > 60:
+        return before.per_second, before.held_mean
+    speed = (released - before.released) / seconds
+    if before.per_second == 0:
+        return speed, float(held)
+    return before.per_second + _NEWEST * (speed - before.per_second), before.held_mean + _NEWEST * (
+        held - before.held_mean
+    )
+
+
+def _counts(connection: Connection, statement: Select[str, int]) -> dict[str, int]:
+    return dict(connection.execute(statement).all())

@@ -1,0 +1,91 @@
+"""What this process submitted to a lane since the lane was counted last, and what is about to be recorded."""
+
+import bisect
+from collections import Counter
+from collections.abc import Collection
+from datetime import datetime, timedelta
+from operator import itemgetter
+from typing import NamedTuple
+
+from tidegate.clock import EPOCH, MICROSECOND
+from tidegate.jobs.job import Job
+
+# Jobs that are recorded together may run a microsecond after each other.
+_TOGETHER = timedelta(milliseconds=10)
+
+
+class _Noted(NamedTuple):
+    run_at: datetime
+    number: int
+    created_at: datetime
+    client_id: str
+
+
+class Submitted:
+    """Jobs that no count has seen yet, in the order in which they may run. Not safe for threads: its owner has a lock.
+
+    `expected`: how many jobs were let in and are not recorded yet. A count that begins now may miss them, and no other
+    request may take their room.
+    """
+
+    def __init__(self) -> None:
+        self._jobs: list[_Noted] = []
+        self._number = 0
+        self._by_client: Counter[str] = Counter()
+        self._expected_of: Counter[str] = Counter()
+        self.expected = 0
+        self._latest = EPOCH
+
+    def __len__(self) -> int:
+        return len(self._jobs)
+
+    def add(self, job: Job) -> None:
+        """Notes a job that is recorded."""
+        self._number += 1
+        bisect.insort(self._jobs, _Noted(job.run_at, self._number, job.created_at, job.client_id))
+        self._by_client[job.client_id] += 1
+        if job.run_at - job.created_at < _TOGETHER:
+            self._latest = max(self._latest, job.run_at + MICROSECOND)
+
+    def expect(self, client_id: str, number: int) -> None:
+        """So many jobs of this client were let in; a negative number: are recorded, or will not be."""
+        self._expected_of[client_id] += number
+        self.expected += number
+
+    def of_client(self, client_id: str) -> int:
+        """How many of the client, with those that are expected."""
+        return self._by_client[client_id] + self._expected_of[client_id]
+
+    def before(self, run_at: datetime) -> int:
+        """How many of them may run before this instant."""
+        return bisect.bisect_left(self._jobs, run_at, key=itemgetter(0))
+
+    def before_next(self, now: datetime) -> int:
+        """How many of them may run before one that is submitted now and may run at once. `now`: no later than it is;
+        what was submitted since is before it all the same."""
+        return self.before(max(now, self._latest))
+
+    @property
+    def newest(self) -> int:
+        """The number of the last that was noted."""
+        return self._number
+
+    def forget_until(self, number: int) -> None:
+        """Those that were noted up to this one: a count that began afterwards has seen them."""
+        self._keep([noted for noted in self._jobs if noted.number > number])
+
+    def forget_seen(self, run_ats: Collection[datetime]) -> None:
+        """Those that were recorded together with one that may run at one of these instants, where a count has seen
+        it. No two jobs of a lane that one statement recorded may run at the same microsecond."""
+        seen = {noted.created_at for noted in self._jobs if noted.run_at in run_ats}
+        if seen:
+            self._keep([noted for noted in self._jobs if noted.created_at not in seen])
+
+    def forget_created_until(self, instant: datetime) -> None:
+        """Those that a sample of this instant has seen."""
+        if self._jobs:
+            self._keep([noted for noted in self._jobs if noted.created_at > instant])
+
+    def _keep(self, kept: list[_Noted]) -> None:
+        self._jobs = kept
+        self._by_client = Counter(noted.client_id for noted in kept)

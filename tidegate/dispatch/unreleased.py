@@ -1,0 +1,119 @@
+"""Undoes releases that nobody has claimed: their jobs wait again, their places are free, and quotas have their calls
+back. That no such call was made is sure: in the same transaction the claim becomes impossible.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import orjson
+from sqlalchemy import BigInteger, Connection, and_, bindparam, select, type_coerce, update
+
+from tidegate import rate_limit
+from tidegate.database.connection import Database
+from tidegate.database.json_rows import as_parameter, given_rows, is_one_of
+from tidegate.database.schema import attempts, downstreams, jobs
+from tidegate.database.statement import Prepared
+from tidegate.database.time import database_now
+from tidegate.dispatch import pace
+from tidegate.execution.open_attempts import Call
+from tidegate.jobs.transitions import forget_attempts, is_released, lock_rows
+
+_OUTCOME = bindparam("its_outcome", type_=attempts.c.outcome.type)
+_IS_UNCLAIMED = and_(attempts.c.claimed_at.is_(None), attempts.c.ended_at.is_(None))
+_ENDED = {"ended_at": database_now(), "outcome": _OUTCOME}
+_RETURNED = (
+    attempts.c.downstream,
+    type_coerce(attempts.c.slot_at, BigInteger).label("slot_at"),
+    type_coerce(attempts.c.released_at, BigInteger).label("released_at"),
+    attempts.c.follows_job,
+    # Only where an attempt is one call is a slot taken at its release; for a follower never.
+    select(jobs.c.paced_by_calls).where(jobs.c.id == attempts.c.job_id).scalar_subquery().label("paced_by_calls"),
+)
+
+
+def take_back_release(database: Database, within: Connection, job_id: str, fence: int, *, outcome: str) -> bool:
+    """Of one release, in this transaction; waits for who has its job. False: it no longer stood."""
+    values = {"the_job": job_id, "the_fence": fence, "its_outcome": outcome}
+    won = database.ask(_WAIT_AGAIN, values, within=within) is not None
+    ended = database.ask_all(_END, values, within=within)
+    _give_back(database, within, ended)
+    if not won:
+        forget_attempts(within, [job_id])
+    return won
+
+
+def take_back(database: Database, within: Connection, releases: Sequence[Call], *, outcome: str) -> int:
+    """In this transaction; how many places came free. On PostgreSQL one statement, however many they are.
+
+    Passes over those whose job somebody else has: they are being claimed, or ended.
+    """
+    if not releases:
+        return 0
+    ended = (_each if database.is_sqlite else _all)(database, within, releases, outcome)
+    _give_back(database, within, ended)
+    return len(ended)
+
+
+def _give_back(database: Database, within: Connection, ended: Sequence[Mapping[str, Any]]) -> None:
+    """After the jobs, as everybody who locks a lane behind a job does; one lane after the other, by name."""
+    calls: dict[str, list[tuple[int, int]]] = {}
+    for each in ended:
+        if each["follows_job"] is None and each["paced_by_calls"] is not None and not each["paced_by_calls"]:
+            calls.setdefault(each["downstream"], []).append((each["slot_at"], each["released_at"]))
+    if not calls:
+        return
+    rates = within.execute(select(downstreams.c.name, downstreams.c.rates).where(downstreams.c.name.in_([*calls])))
+    for name in sorted(row.name for row in rates if len(orjson.loads(row.rates)) > 1):
+        if lane := pace.locked(database, within, name, wait=True):
+            kept = pace.kept_pace(name, rate_limit.given_back(lane.pace, calls[name]))
+            database.ask(pace.KEEP_PACE, kept, within=within)
+
+
+def _each(database: Database, within: Connection, releases: Sequence[Call], outcome: str) -> Sequence[Any]:
+    """Where a statement costs no round trip."""
+    ended: list[Any] = []
+    for job_id, fence in releases:
+        values = {"the_job": job_id, "the_fence": fence, "its_outcome": outcome}
+        database.ask(_WAIT_AGAIN, values, within=within)
+        ended += database.ask_all(_END, values, within=within)
+    return ended
+
+
+def _all(database: Database, within: Connection, releases: Sequence[Call], outcome: str) -> Sequence[Any]:
+    """Where it does."""
+    rows = ({"job": job_id, "fence": fence} for job_id, fence in releases)
+    return database.ask_all(_TAKE_BACK, {**as_parameter(rows), "its_outcome": outcome}, within=within)
+
+
+def _take_back() -> Any:
+    given = given_rows({"job": jobs.c.id.type, "fence": jobs.c.fence.type})
+    free = lock_rows(select(jobs.c.id).where(is_one_of(jobs.c.id, given.c.job))).cte("free")
+    moved = (
+        update(jobs)
+        .where(is_released(given.c.job, given.c.fence), is_one_of(jobs.c.id, free.c.id))
+        .values(slot_at=None)
+        .cte("moved")
+    )
+    return (
+        update(attempts)
+        # By way of `free` the jobs are locked first, as a claim does it: else each could wait for the other.
+        .where(attempts.c.job_id == given.c.job, attempts.c.fence == given.c.fence, _IS_UNCLAIMED)
+        .where(is_one_of(attempts.c.job_id, free.c.id))
+        .values(_ENDED)
+        .returning(*_RETURNED)
+        .add_cte(moved)
+    )
+
+
+_JOB, _FENCE = bindparam("the_job", type_=jobs.c.id.type), bindparam("the_fence", type_=jobs.c.fence.type)
+_WAIT_AGAIN = Prepared(
+    update(jobs).where(is_released(_JOB, _FENCE)).values(slot_at=None).returning(jobs.c.id), lambda _: True
+)
+_END = Prepared(
+    update(attempts)
+    .where(attempts.c.job_id == _JOB, attempts.c.fence == _FENCE, _IS_UNCLAIMED)
+    .values(_ENDED)
+    .returning(*_RETURNED),
+    dict,
+)
+_TAKE_BACK = Prepared(_take_back(), dict)

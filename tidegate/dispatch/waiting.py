@@ -1,0 +1,55 @@
+"""The jobs of a lane that may be let go, first come first."""
+
+from collections.abc import Mapping, Sequence
+from itertools import cycle
+from typing import Any
+
+from sqlalchemy import Integer, bindparam, select
+
+from tidegate.database.connection import Database, Within
+from tidegate.database.schema import jobs
+from tidegate.database.statement import Prepared
+from tidegate.database.time import statement_now
+from tidegate.dispatch.places import WaitingJob, may_kill_no_other
+from tidegate.dispatch.plan import that_fit
+from tidegate.jobs.transitions import IN_TIME, IS_WAITING, lock_rows
+from tidegate.operations.operation import Queue
+
+# Fewer are filled up with one of them.
+_QUEUES = [f"one_queue_{number}" for number, _ in enumerate(Queue)]
+
+
+def waiting_first(*columns: Any) -> Any:
+    """These columns of the jobs of a `lane` that may go, at `most` so many; `of_queues` has the other values."""
+    return (
+        select(*columns)
+        .where(
+            jobs.c.downstream == bindparam("lane"),
+            IS_WAITING,
+            jobs.c.run_at <= statement_now(),
+            jobs.c.queue.in_([bindparam(name) for name in _QUEUES]),
+            IN_TIME,
+            may_kill_no_other(),
+        )
+        .order_by(jobs.c.run_at, jobs.c.id)
+        .limit(bindparam("most", type_=Integer))
+    )
+
+
+def of_queues(queues: Sequence[str]) -> dict[str, str]:
+    """Values for `waiting_first`: the queues whose jobs may go, at least one."""
+    return dict(zip(_QUEUES, cycle(queues), strict=False))
+
+
+_FIRST = Prepared(
+    lock_rows(waiting_first(*(jobs.c[name] for name in WaitingJob._fields))), lambda row: WaitingJob(**row)
+)
+
+
+def first_waiting(database: Database, within: Within, name: str, rooms: Mapping[str, int]) -> Sequence[WaitingJob]:
+    """Those for whom there is room, locked in this transaction; `rooms` by queue."""
+    left = {str(queue): rooms[queue] for queue in Queue if queue in rooms}  # the queue of webhooks has workers, too
+    if not left:
+        return []
+    wanted = {"lane": name, **of_queues([*left]), "most": max(left.values())}
+    return that_fit(database.ask_all(_FIRST, wanted, within=within), left)

@@ -1,0 +1,167 @@
+"""Tells a follower, in whatever worker it waits, that the call on whose place it rides has ended.
+
+Only a hint that saves time: it may be lost, and then the follower finds out from the rows. It is sent after the call
+has ended and names it, so that a follower that hears it may begin, whoever else is late or dead.
+"""
+
+import logging
+import queue
+import threading
+from collections import OrderedDict
+from typing import Protocol
+
+import redis
+
+from tidegate import clock
+from tidegate.notify.messages import connect, has_pubsub
+
+log = logging.getLogger(__name__)
+
+CHANNEL = "tidegate:ended"
+Call = tuple[str, int]
+"""Job id and fence of an attempt."""
+
+_REMEMBERED = 4096
+_LOOK_SECONDS = 0.02
+_SLOW_LOOK_SECONDS = 0.2
+_AFTER_FAILURE_SECONDS = 1.0
+_ALARM = "alarm"
+_ALARMED_SECONDS = 10.0
+
+
+class Handover(Protocol):
+    """How calls that ended are told."""
+
+    def tell(self, ended: Call) -> None:
+        """Says that this call has ended. Returns at once and never fails."""
+        ...
+
+    def wait(self, call: Call, seconds: float) -> bool:
+        """Waits for the end of a call, at most so long; whether it was told, also before."""
+        ...
+
+    def alarm(self) -> None:
+        """Says that a downstream refused or failed: for a while followers look into the rows before they call, so that
+        none calls one that rests. Returns at once and never fails."""
+        ...
+
+    def is_alarmed(self) -> bool:
+        """Whether an alarm was heard lately."""
+        ...
+
+    def look_seconds(self) -> float:
+        """How often one that waits should look into the rows."""
+        ...
+
+
+class SilentHandover:
+    """For brokers without pub/sub: followers look into the rows."""
+
+    def tell(self, ended: Call) -> None:
+        """Does nothing."""
+
+    def wait(self, call: Call, seconds: float) -> bool:  # noqa: ARG002 - the protocol's
+        """Waits for nothing."""
+        clock.sleep(seconds)
+        return False
+
+    def alarm(self) -> None:
+        """Does nothing."""
+
+    def is_alarmed(self) -> bool:
+        """Always: whoever is told nothing must look."""
+        return True
+
+    def look_seconds(self) -> float:
+        """Often, for there is no other way."""
+        return _LOOK_SECONDS
+
+
+class RedisHandover:
+    """Over Redis pub/sub, with one thread that tells and one that listens, started at the first need of each."""
+
+    def __init__(self, url: str) -> None:
+        self._redis = connect(url)
+        self._outbox: queue.SimpleQueue[str] = queue.SimpleQueue()
+        self._ended: OrderedDict[Call, None] = OrderedDict()
+        self._heard = threading.Condition()
+        self._is_subscribed = False
+        self._alarmed_until = 0.0
+        self._start = threading.Lock()
+        self._threads: dict[str, threading.Thread] = {}
+
+    def tell(self, ended: Call) -> None:
+        """Says that this call has ended. Returns at once and never fails."""
+        job_id, fence = ended
+        self._publish(f"{job_id}:{fence}")
+
+    def alarm(self) -> None:
+        """Says that a downstream refused or failed. Returns at once and never fails."""
+        self._publish(_ALARM)
+
+    def is_alarmed(self) -> bool:
+        """Whether an alarm was heard lately, or could not be heard."""
+        return not self._is_subscribed or clock.monotonic() < self._alarmed_until
+
+    def wait(self, call: Call, seconds: float) -> bool:
+        """Waits for the end of a call, at most so long; whether it was told, also before."""
+        self._keep_running("handover-listen", self._listen)
+        with self._heard:
+            return self._heard.wait_for(lambda: call in self._ended, timeout=seconds)
+
+    def look_seconds(self) -> float:
+        """Seldom, while Redis is there."""
+        return _SLOW_LOOK_SECONDS if self._is_subscribed else _LOOK_SECONDS
+
+    def _publish(self, message: str) -> None:
+        self._outbox.put(message)
+        self._keep_running("handover-tell", self._send)
+
+    def _keep_running(self, name: str, target: object) -> None:
+        if name not in self._threads:
+            with self._start:
+                if name not in self._threads:
+                    thread = threading.Thread(target=target, name=name, daemon=True)  # type: ignore[arg-type]
+                    self._threads[name] = thread
+                    thread.start()
+
+    def _send(self) -> None:
+        while True:
+            message = self._outbox.get()
+            try:
+                self._redis.publish(CHANNEL, message)
+            except (redis.RedisError, OSError) as error:
+                log.warning("could not tell followers, they look into the rows: %s", error)
+                clock.sleep(_AFTER_FAILURE_SECONDS)
+
+    def _listen(self) -> None:
+        while True:
+            try:
+                subscription = self._redis.pubsub(ignore_subscribe_messages=True)  # type: ignore[no-untyped-call]
+                subscription.subscribe(CHANNEL)
+                self._is_subscribed = True
+                while True:
+                    message = subscription.get_message(timeout=_AFTER_FAILURE_SECONDS)
+                    if message:
+                        self._hear(message["data"].decode())
+            except (redis.RedisError, OSError, ValueError) as error:
+                if self._is_subscribed:
+                    log.warning("Redis is away, followers look into the rows: %s", error)
+                self._is_subscribed = False
+                clock.sleep(_AFTER_FAILURE_SECONDS)
+
+    def _hear(self, message: str) -> None:
+        if message == _ALARM:
+            self._alarmed_until = clock.monotonic() + _ALARMED_SECONDS
+            return
+        job_id, _, fence = message.rpartition(":")
+        with self._heard:
+            self._ended[job_id, int(fence)] = None
+            if len(self._ended) > _REMEMBERED:
+                self._ended.popitem(last=False)
+            self._heard.notify_all()
+
+
+def handover_for(broker_url: str) -> Handover:
+    """The one that fits the broker."""
+    return RedisHandover(broker_url) if has_pubsub(broker_url) else SilentHandover()

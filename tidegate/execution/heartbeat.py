@@ -1,0 +1,163 @@
+"""Says that a worker lives, renews the leases of its jobs, and takes back at once what its dead children held."""
+
+import logging
+import os
+import threading
+from collections.abc import Callable
+from collections.abc import Set as AbstractSet
+from datetime import timedelta
+
+from tidegate import clock
+from tidegate.database.connection import UNREACHABLE
+from tidegate.execution.open_attempts import Call, OpenAttempts
+from tidegate.execution.workers import PresenceStore
+
+log = logging.getLogger(__name__)
+
+_LOOK_SECONDS = 0.5
+# A child that claimed a moment ago may not be listed yet.
+_SETTLED = timedelta(seconds=1)
+# After a child appeared or vanished its jobs are looked for so long.
+_SUSPICIOUS_SECONDS = 3.0
+
+
+class Heartbeat:
+    """One thread for all jobs of a worker, in its main process.
+
+    A child process is alive as long as its parent sees it, whatever it computes: renewing is the parent's, so
+    that a child stuck in C code does not lose its job to a rescue that would run it twice.
+    """
+
+    def __init__(
+        self,
+        presence: PresenceStore,
+        *,
+        worker: str,
+        queue: str,
+        size: int,
+        lease: timedelta,
+        children: Callable[[], AbstractSet[int]] | None = None,
+        tell_all: Callable[[], None],
+        write_counts: Callable[[], object],
+        open_attempts: OpenAttempts | None = None,
+    ) -> None:
+        """`children`: the ids of its processes, where those run the attempts; `open_attempts`: what its threads have in
+        hand, where they do. `tell_all`: called when jobs were taken back, or places are there again."""
+        self._presence = presence
+        self._worker = worker
+        self._queue = queue
+        self._size = size
+        self._lease = lease
+        self._children = children
+        self._tell_all = tell_all
+        self._write_counts = write_counts
+        self._open_attempts = open_attempts or OpenAttempts()
+        self._seen_children: AbstractSet[int] = frozenset()
+        self._passed_over: AbstractSet[Call] = frozenset()
+        self._beat_due = 0.0
+        self._check_until = 0.0
+        self._hears, self._has_news, self._tells = True, False, False
+        self._woken = threading.Event()
+        self._stopped = threading.Event()
+        self._thread = threading.Thread(target=self._loop, name="heartbeat", daemon=True)
+        # A fork while this thread is inside the database's client library would leave the child its locks held.
+        self._in_database = threading.Lock()
+        os.register_at_fork(
+            before=self._in_database.acquire,
+            after_in_parent=self._in_database.release,
+            after_in_child=self._in_database.release,
+        )
+
+    @property
+    def is_heard(self) -> bool:
+        """Whether the database took a beat within the last lease."""
+        return clock.monotonic() < self._beat_due + self._lease.total_seconds() * 2 / 3
+
+    def start(self) -> None:
+        """Beats once, so that the gate knows of this worker at once, and goes on in a thread, also when the database
+        is away just now."""
+        self._turn()
+        self._thread.start()
+
+    def hears(self, *, hears: bool) -> None:
+        """Whether messages reach this worker. One that is deaf lives, and keeps what it has in hand, but has no places:
+        what were released for it would wait in vain. Returns at once; the next beat, which says so, follows."""
+        self._tells = hears and not self._hears
+        self._hears = hears
+        self._has_news = True
+        self._woken.set()
+
+    def stop(self) -> int:
+        """Ends the beats and gives every job that is left back to be run elsewhere; how many those were."""
+        self._stopped.set()
+        self._woken.set()
+        if self._thread.is_alive():
+            self._thread.join(timeout=5)
+        with self._in_database:
+            handed_back = self._presence.gone(self._worker)
+            self._write_counts()
+        return handed_back
+
+    def run_once(self) -> int:
+        """Does what is due now; how many jobs were taken back from dead children."""
+        taken_back = 0
+        with self._in_database:
+            if self._has_news or clock.monotonic() >= self._beat_due:
+                self._has_news, self._beat_due = False, 0.0  # due until it was taken
+                size = self._size if self._hears else 0
+                has_calls = self._presence.seen(self._worker, queue=self._queue, size=size, until=self._lease)
+                self._renew(self._in_hand() if has_calls else frozenset())
+                self._beat_due = clock.monotonic() + self._lease.total_seconds() / 3
+                self._check_until = max(self._check_until, clock.monotonic() + _LOOK_SECONDS)
+            elif self._passed_over:
+                self._renew(self._passed_over & self._in_hand())
+            if self._children is not None:
+                taken_back = self._look_at(self._children)
+            self._write_counts()
+        if taken_back:
+            log.warning("a child process died; %d job(s) taken back", taken_back)
+        if taken_back or self._tells:
+            self._tells = False
+            self._tell_all()
+        return taken_back
+
+    def _in_hand(self) -> AbstractSet[Call]:
+        """What this worker works on. A claim that was given up and committed later all the same is not among it:
+        nobody works on that."""
+        if self._children is None:
+            return self._open_attempts.all()
+        return self._presence.calls_of(self._worker, self._children())
+
+    def _renew(self, calls: AbstractSet[Call]) -> None:
+        self._passed_over = self._presence.renew(self._worker, calls, lease=self._lease) if calls else frozenset()
+
+    def _look_at(self, children: Callable[[], AbstractSet[int]]) -> int:
+        if (alive := children()) != self._seen_children:
+            self._seen_children = alive
+            self._check_until = clock.monotonic() + _SUSPICIOUS_SECONDS
+        if clock.monotonic() > self._check_until:
+            return 0
+        until = self._presence.now() - _SETTLED  # read before they are listed
+        return self._presence.child_died(self._worker, children(), claimed_until=until)
+
+    def _loop(self) -> None:
+        while True:
+            self._woken.wait(self._rest_seconds())
+            self._woken.clear()
+            if self._stopped.is_set():
+                return
+            self._turn()
+
+    def _rest_seconds(self) -> float:
+        """Without children there is nothing to do between two beats; one that failed is tried again soon."""
+        left = self._beat_due - clock.monotonic()
+        is_quiet = self._children is None and not self._passed_over
+        return left if is_quiet and left > 0 else _LOOK_SECONDS
+
+    def _turn(self) -> None:
+        try:
+            self.run_once()
+        except UNREACHABLE as error:
+            log.warning("heartbeat: the database can't be reached: %s", error)
+        except Exception:  # without its heartbeat the worker would lose every job that it runs
+            log.exception("a turn of the heartbeat failed")

@@ -1,0 +1,60 @@
+"""What becomes of a job by the outcome of an attempt."""
+
+from datetime import timedelta
+from typing import Any
+
+from tidegate.jobs.job import Claim
+from tidegate.operations.operation import Registry
+from tidegate.operations.outcome import ErrorCode, Failed, HandedBack, Outcome, Refused, Succeeded, TryAgain
+from tidegate.stores import WorkerStore
+
+_MAX_PAUSE = timedelta(minutes=5)
+
+
+class Recorder:
+    """Ends jobs, or gives them back to the queue until a later time."""
+
+    def __init__(self, store: WorkerStore, registry: Registry) -> None:
+        self._store = store
+        self._registry = registry
+
+    def record(self, claim: Claim, outcome: Outcome, call_seconds: float | None) -> bool:
+        """Whether the claim still stood: else another result stands. `call_seconds` None: there was no call."""
+        match outcome:
+            case Succeeded():
+                return self._store.succeed(claim, outcome, call_seconds=call_seconds)
+            case Failed():
+                return self._store.fail(claim, _error(outcome), call_seconds=call_seconds)
+            case TryAgain():
+                return self._try_again(claim, outcome, call_seconds)
+            case Refused():
+                after = min(outcome.retry_after or _backoff(claim.refusals), _MAX_PAUSE)
+                error = {"code": ErrorCode.DOWNSTREAM_ERROR, "message": outcome.message}
+                return self._store.refused(claim, error, after=after, call_seconds=call_seconds)
+            case HandedBack():
+                return self._store.hand_back(claim, after=outcome.after, outcome=outcome.reason)
+
+    def _try_again(self, claim: Claim, outcome: TryAgain, call_seconds: float | None) -> bool:
+        operation = self._registry.operation(claim.operation)
+        error = _error(outcome)
+        if claim.is_last and operation.retry.attempts > 1:
+            error = {**error, "code": ErrorCode.ATTEMPTS_EXHAUSTED}
+        after = max(operation.retry.delay_after(claim.attempt - claim.losses), outcome.retry_after or timedelta(0))
+        return self._store.try_again(
+            claim,
+            error,
+            after=after,
+            is_spent=claim.is_last,
+            blames_downstream=outcome.code is ErrorCode.DOWNSTREAM_ERROR,
+            call_seconds=call_seconds,
+        )
+
+
+def _backoff(refusals: int) -> timedelta:
+    """How long a lane rests after so many refusals in a row that named no time."""
+    seconds: int = 2 ** min(refusals, 6)
+    return timedelta(seconds=seconds)
+
+
+def _error(outcome: Failed | TryAgain) -> dict[str, Any]:
+    return {"code": outcome.code, "message": outcome.message, **outcome.detail}

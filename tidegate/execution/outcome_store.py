@@ -1,0 +1,213 @@
+"""What a worker does to the job in its hands. Every write carries the fence of its claim."""
+
+from collections.abc import Mapping, Sequence
+from datetime import timedelta
+from typing import Any
+
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    Row,
+    and_,
+    case,
+    func,
+    select,
+    true,
+    type_coerce,
+    update,
+)
+
+from tidegate import clock
+from tidegate.database.connection import Database
+from tidegate.database.schema import attempts, bodies, downstreams, jobs
+from tidegate.database.time import Instant, database_now
+from tidegate.execution.successes import LANE_ANSWERED, Success, Successes
+from tidegate.jobs.job import Claim, Wait
+from tidegate.jobs.transitions import (
+    ENDS,
+    IN_TIME,
+    NOW,
+    come_back,
+    count_ends,
+    ended,
+    error_text,
+    forget_attempts,
+    is_mine,
+)
+from tidegate.metrics.counters import Counts
+from tidegate.metrics.families import FINISHED
+from tidegate.operations.operation import Body, Progress
+from tidegate.operations.outcome import Succeeded
+from tidegate.states import State
+
+# How long an open breaker rests, in seconds: so much longer after each failed probe.
+_BREAKER_STEP = 5
+_BREAKER_LONGEST = 60
+
+
+class WorkerStore:
+    """Statements of the runner and of the heartbeat."""
+
+    def __init__(self, database: Database, counts: Counts) -> None:
+        self._database = database
+        self._counts = counts
+        self._successes = Successes(database)
+
+    def input_of(self, job_id: str) -> Body | None:
+        """What the caller sent; None when the job was erased meanwhile."""
+        with self._database.reading() as connection:
+            row = connection.execute(
+                select(bodies.c.content, bodies.c.content_type).where(
+                    bodies.c.job_id == job_id, bodies.c.kind == "input"
+                )
+            ).one_or_none()
+        return Body(content=row.content, content_type=row.content_type) if row else None
+
+    def progress(self, claim: Claim, progress: Progress, *, lease: timedelta) -> bool:
+        """Writes how far the attempt is and renews its lease. False: it no longer counts and must stop."""
+        with self._database.single_write() as connection:
+            result = connection.execute(
+                update(jobs)
+                .where(is_mine(claim), IN_TIME, ~jobs.c.cancel_requested)
+                .values(
+                    percent=case((jobs.c.percent < progress.percent, progress.percent), else_=jobs.c.percent),
+                    done=progress.done,
+                    total=progress.total,
+                    note=progress.note,
+                    version=jobs.c.version + 1,
+                    lease_until=database_now(lease),
+                )
+            )
+        return result.rowcount == 1
+
+    def succeed(self, claim: Claim, result: Succeeded, *, call_seconds: float | None) -> bool:
+        """Records the result, unless another won: the deadline, a newer claim. False: the result was dropped."""
+        call_began = None if call_seconds is None else clock.monotonic() - call_seconds
+        success = Success(claim=claim, result=result, call_began=call_began)
+        if not self._database.is_sqlite and self._successes.record_at_once(success):
+            self._counts.add(FINISHED, claim.operation, State.SUCCEEDED)
+            return True
+
+        def succeed(connection: Connection) -> tuple[bool, bool]:
+            """Whether the outcome stands, and whether that is new: it may have been offered before."""
+            if not self._successes.record_within(connection, success):
+                return _end_attempt(connection, claim, "succeeded", call_seconds, won=False), False
+            return True, True
+
+        stands, has_moved = self._database.write_together(succeed)
+        if has_moved:
+            self._counts.add(FINISHED, claim.operation, State.SUCCEEDED)
+        return stands
+
+    def fail(self, claim: Claim, error: Mapping[str, Any], *, call_seconds: float | None) -> bool:
+        """Records the final error, unless another won. False: it was dropped."""
+        values = {**ended(State.FAILED), "error": error_text(error)}
+        with self._database.writing() as connection:
+            moved = _moved(connection, claim, IN_TIME, **values)
+            self._lane_answered(connection, claim)
+            stands = _end_attempt(connection, claim, "failed", call_seconds, won=bool(moved))
+        count_ends(self._counts, moved)
+        return stands
+
+    def try_again(
+        self,
+        claim: Claim,
+        error: Mapping[str, Any],
+        *,
+        after: timedelta,
+        is_spent: bool,
+        blames_downstream: bool,
+        call_seconds: float | None,
+    ) -> bool:
+        """Records a failed attempt; the order of fate decides what becomes of the job. False: it was not ours."""
+        values = come_back(spent=is_spent, after=after, waits_for=Wait.RETRY)
+        with self._database.writing() as connection:
+            moved = _moved(connection, claim, **values, error=error_text(error))
+            stands = _end_attempt(connection, claim, "error", call_seconds, won=bool(moved))
+            if not blames_downstream:
+                self._lane_answered(connection, claim)
+            elif moved or not stands:  # else it has been told before
+                _lane_failed(connection, claim)
+        count_ends(self._counts, moved)
+        return stands
+
+    def hand_back(self, claim: Claim, *, after: timedelta, outcome: str) -> bool:
+        """Gives the job back as if this attempt had never been. False: it was not ours any more."""
+        values = come_back(spent=False, after=after, waits_for=None)
+        with self._database.writing() as connection:
+            moved = _moved(connection, claim, **values, attempt=jobs.c.attempt - 1)
+            stands = _end_attempt(connection, claim, outcome, None, won=bool(moved))
+        count_ends(self._counts, moved)
+        return stands
+
+    def refused(self, claim: Claim, error: Mapping[str, Any], *, after: timedelta, call_seconds: float | None) -> bool:
+        """The downstream had no capacity: its lane rests for the whole cluster, once; the attempt is given back."""
+        values = come_back(spent=False, after=after, waits_for=None)
+        with self._database.writing() as connection:
+            moved = _moved(connection, claim, **values, attempt=jobs.c.attempt - 1, error=error_text(error))
+            stands = _end_attempt(connection, claim, "refused", call_seconds, won=bool(moved))
+            if moved or not stands:  # else it has been told before
+                _lane_refused(connection, claim, after)
+        count_ends(self._counts, moved)
+        return stands
+
+    def _lane_answered(self, connection: Connection, claim: Claim) -> None:
+        """Ends a run of refusals and failures, if there is one."""
+        self._database.ask(LANE_ANSWERED, {"lane": claim.downstream}, within=connection)
+
+
+def _moved(connection: Connection, claim: Claim, *guards: ColumnElement[bool], **values: Any) -> Sequence[Row[Any]]:
+    """The one job that was moved, if it was."""
+    return connection.execute(update(jobs).where(is_mine(claim), *guards).values(**values).returning(*ENDS)).all()
+
+
+def _end_attempt(connection: Connection, claim: Claim, outcome: str, call_seconds: float | None, *, won: bool) -> bool:
+    """Says how the attempt ended and frees its place; whether that outcome stands.
+
+    An answer that was lost on its way back makes a worker offer its outcome again: then it stands already.
+    """
+    own = and_(attempts.c.job_id == claim.job_id, attempts.c.fence == claim.fence)
+    if not won and connection.execute(select(attempts.c.outcome).where(own)).scalar_one_or_none() == outcome:
+        return True
+    started = {} if call_seconds is None else {"call_started_at": database_now(-timedelta(seconds=call_seconds))}
+    connection.execute(
+        update(attempts).where(own).values(ended_at=database_now(), outcome=outcome if won else "late", **started)
+    )
+    if not won:
+        forget_attempts(connection, [claim.job_id])
+    return won
+
+
+def _lane_refused(connection: Connection, claim: Claim, after: timedelta) -> None:
+    """The lane rests. The calls that were open at the first refusal are refused too: that is one pause, not many."""
+    until = database_now(after)
+    rests = downstreams.c.paused_until > database_now()
+    connection.execute(
+        update(downstreams)
+        .where(downstreams.c.name == claim.downstream)
+        .values(
+            refusals=case((rests, downstreams.c.refusals), else_=downstreams.c.refusals + 1),
+            paused_until=case(
+                (and_(rests, downstreams.c.paused_until > until), downstreams.c.paused_until), else_=until
+            ),
+        )
+    )
+
+
+def _lane_failed(connection: Connection, claim: Claim) -> None:
+    """One more failure in a row; at `breaker_after` the lane rests, each failed probe makes it rest longer."""
+    rests = downstreams.c.paused_until > database_now()
+    failures = case((rests, downstreams.c.failures), else_=downstreams.c.failures + 1)
+    probes = failures - downstreams.c.breaker_after + 1
+    seconds = case((probes * _BREAKER_STEP > _BREAKER_LONGEST, _BREAKER_LONGEST), else_=probes * _BREAKER_STEP)
+    opens = and_(downstreams.c.breaker_after > 0, probes >= 1, func.coalesce(~rests, true()))
+    connection.execute(
+        update(downstreams)
+        .where(downstreams.c.name == claim.downstream)
+        .values(
+            failures=failures,
+            paused_until=case(
+                (opens, type_coerce(NOW + seconds * 1_000_000, Instant())), else_=downstreams.c.paused_until
+            ),
+        )
+    )

@@ -1,0 +1,46 @@
+"""Writes an attempt's progress a few times a second, and stops an attempt that no longer counts."""
+
+import logging
+from collections.abc import Callable
+
+from tidegate import clock
+from tidegate.database.connection import UNREACHABLE
+from tidegate.errors import AttemptStopped
+from tidegate.operations.operation import Progress
+from tidegate.operations.outcome import ErrorCode, TryAgain
+
+log = logging.getLogger(__name__)
+
+REPORT_EVERY_SECONDS = 0.25
+
+
+class Reporter:
+    """Of one attempt, whose time `ends` then. `write`: whether the attempt still counts."""
+
+    def __init__(self, write: Callable[[Progress], bool], ends: float) -> None:
+        self._write = write
+        self.ends = ends
+        self._next_write = 0.0
+        self.timed_out: TryAgain | None = None
+
+    def check_time(self) -> None:
+        """Stops the attempt when its time is over; that is a failed attempt, where any other stop is none."""
+        if clock.monotonic() >= self.ends:
+            self.timed_out = TryAgain(
+                code=ErrorCode.OPERATION_ERROR, message="the attempt took longer than its timeout"
+            )
+            raise AttemptStopped("timed out")
+
+    def report(self, progress: Progress) -> None:
+        self.check_time()
+        now = clock.monotonic()
+        if now < self._next_write:
+            return
+        self._next_write = now + REPORT_EVERY_SECONDS
+        try:
+            counts = self._write(progress)
+        except UNREACHABLE as error:
+            log.warning("progress not written, the database can't be reached: %s", error)
+            return
+        if not counts:
+            raise AttemptStopped("stopped")

@@ -1,0 +1,246 @@
+"""One attempt at one job: claim it, wait for its slot, run its operation, record how it ended."""
+
+import logging
+import os
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from datetime import timedelta
+
+from tidegate import clock, tracing
+from tidegate.database.connection import UNREACHABLE
+from tidegate.database.retrying import until_answered
+from tidegate.errors import AttemptStopped, UnknownOperation
+from tidegate.execution.handoff import Handover
+from tidegate.execution.open_attempts import OpenAttempts
+from tidegate.execution.outcome_recorder import Recorder
+from tidegate.execution.progress import Reporter
+from tidegate.execution.slot_wait import Start
+from tidegate.jobs.job import Claim
+from tidegate.log_context import about, trace_id
+from tidegate.metrics.families import ATTEMPT_SECONDS, ATTEMPTS, CALLS, LATE, QUEUE_WAIT, SLOT_WAIT
+from tidegate.notify.notifier import Bell
+from tidegate.operations.operation import Attempt, Body, Operation, Progress, Registry
+from tidegate.operations.outcome import ErrorCode, Failed, HandedBack, Outcome, Refused, Succeeded, TryAgain
+from tidegate.stores import Store
+from tidegate.tracing import Span
+
+log = logging.getLogger(__name__)
+
+_UNKNOWN_AGAIN = timedelta(seconds=5)
+_WORDS: dict[type[Outcome], str] = {
+    Succeeded: "succeeded",
+    Failed: "failed",
+    TryAgain: "error",
+    Refused: "refused",
+    HandedBack: "handed_back",
+}
+
+
+class Runner:
+    """Runs what messages name. A message is only a hint: the claim decides whether there is anything to do.
+
+    Once claimed, a job is not let go before the database has said what became of it: while it can't be reached,
+    the outcome is offered again and again, until it is taken or the claim turns out to be another's. So long it is one
+    of `open_attempts`, which the heartbeat renews.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        registry: Registry,
+        *,
+        worker: str,
+        lease: timedelta,
+        max_result: int,
+        bell: Bell,
+        handover: Handover,
+        open_attempts: OpenAttempts | None = None,
+    ) -> None:
+        self._store = store
+        self._counts = store.counts
+        self._registry = registry
+        self._worker = worker
+        self._lease = lease
+        self._max_result = max_result
+        self._bell = bell
+        self._handover = handover
+        self._open_attempts = open_attempts or OpenAttempts()
+        self._start = Start(store.slots, handover)
+        self._recorder = Recorder(store.workers, registry)
+        self._attempt_timeouts = {name: operation.attempt_timeout for name, operation in registry.operations.items()}
+
+    def run(self, job_id: str, fence: int) -> bool:
+        """Makes one attempt; False when this release no longer stands and nothing was done."""
+        with about(job_id=job_id), self._open_attempts.holding(job_id, fence):
+            claim = self._claim(job_id, fence)
+            if claim is None:
+                return False
+            trace = trace_id(claim.traceparent)
+            with about(attempt=claim.attempt, operation=claim.operation, downstream=claim.downstream, trace_id=trace):
+                self._carry_out(claim)
+        return True
+
+    def _claim(self, job_id: str, fence: int) -> Claim | None:
+        try:
+            claim = self._store.claims.take(
+                job_id,
+                fence,
+                worker=self._worker,
+                pid=os.getpid(),
+                lease=self._lease,
+                attempt_timeouts=self._attempt_timeouts,
+            )
+        except UNREACHABLE as error:
+            # It may have been committed all the same, or wait in the server and be committed yet.
+            log.warning("job %s: the database can't be reached, not claimed: %s", job_id, error)
+            until_answered(job_id, lambda: self._store.claims.disclaim(job_id, fence, worker=self._worker))
+            self._bell.ring()  # it is due again
+            return None
+        if claim is None:
+            log.info("job %s: release %d no longer stands", job_id, fence)
+            self._bell.ring()
+        return claim
+
+    def _carry_out(self, claim: Claim) -> None:
+        self._bell.began(claim.job_id)
+        self._counts.observe(QUEUE_WAIT, claim.waited_seconds, claim.downstream)
+        with _traced(claim) as (traced, span):
+            outcome, began = self._attempt(traced)
+            span.note("tidegate.outcome", _WORDS[type(outcome)])
+            if not isinstance(outcome, Succeeded | HandedBack):
+                span.fail(outcome.message)
+        call_seconds = _seconds_since(began)
+        try:
+            won = until_answered(claim.job_id, lambda: self._recorder.record(claim, outcome, _seconds_since(began)))
+        except Exception:
+            # Not one of UNREACHABLE: the database will never take this outcome as it is. Without another the job
+            # would run until its deadline, for its worker lives; if even that is refused, it is not for what it says.
+            log.exception("job %s: its outcome could not be stored", claim.job_id)
+            outcome = Failed(code=ErrorCode.OPERATION_ERROR, message="the outcome could not be stored")
+            won = until_answered(
+                claim.job_id,
+                lambda: self._recorder.record(claim, outcome, _seconds_since(began)),
+                whatever_it_says=True,
+            )
+        # Somebody waits for these; nobody for what follows.
+        self._bell.changed(claim.job_id)
+        if isinstance(outcome, Succeeded | Failed):
+            self._bell.freed()
+        else:
+            self._bell.ring()  # it is due again, by and by
+        clock.give_way()  # to the bell, which would ring when this thread next waits for something
+        self._count(claim, outcome, call_seconds, won=won)
+        log.log(
+            logging.INFO if won else logging.WARNING,
+            "job %s: attempt %d of %s %s%s",
+            claim.job_id,
+            claim.attempt,
+            claim.operation,
+            _told(outcome),
+            "" if won else "; too late, another result stands",
+        )
+
+    def _attempt(self, claim: Claim) -> tuple[Outcome, float | None]:
+        """The outcome, and when the call began, by the monotonic clock (None: it did not)."""
+        try:
+            operation = self._registry.operation(claim.operation)
+        except UnknownOperation as error:
+            # During a rolling upgrade another worker may know it; if none ever does, the deadline ends the job.
+            log.warning("job %s: %s", claim.job_id, error)
+            return HandedBack(reason="unknown here", after=_UNKNOWN_AGAIN), None
+        if claim.input is None:
+            return HandedBack(reason="erased"), None
+        claimed = clock.monotonic()
+        if not self._start.reach_turn(claim):
+            return HandedBack(reason="no place"), None
+        slot_due = self._start.reach_slot(claim)
+        if slot_due is None:
+            return HandedBack(reason="no slot"), None
+        started = clock.monotonic()
+        self._counts.observe(SLOT_WAIT, started - claimed, claim.downstream)
+        if not operation.paced_by_calls:
+            self._counts.add(CALLS, claim.downstream)
+        ends = min(slot_due + operation.attempt_timeout.total_seconds(), claim.deadline_due)
+        outcome = self._run(claim, operation, claim.input, ends)
+        if claim.may_be_followed:
+            self._hand_over(claim, outcome)
+        return outcome, started
+
+    def _hand_over(self, claim: Claim, outcome: Outcome) -> None:
+        match outcome:
+            case Succeeded() | Failed():
+                self._handover.tell((claim.job_id, claim.fence))
+            case Refused() | TryAgain():  # who follows this call reads its turn in the rows
+                self._handover.alarm()
+
+    def _run(self, claim: Claim, operation: Operation, body: Body, ends: float) -> Outcome:
+        reporter = Reporter(lambda progress: self._progress(claim, progress), ends)
+        attempt = Attempt(
+            job_id=claim.job_id,
+            number=claim.attempt,
+            report=reporter.report,
+            seconds_left=lambda: ends - clock.monotonic(),
+            take_slot=lambda: self._take_slot(claim, reporter, ends),
+            headers={"traceparent": claim.traceparent} if claim.traceparent else {},
+        )
+        try:
+            outcome = operation.run(body, attempt)
+        except AttemptStopped:
+            return reporter.timed_out or HandedBack(reason="stopped")
+        except (Exception, SystemExit) as error:  # whatever an operation raises is a failed attempt
+            log.exception("job %s: %s raised", claim.job_id, claim.operation)
+            return TryAgain(code=ErrorCode.OPERATION_ERROR, message=_described(error))
+        if isinstance(outcome, Succeeded) and len(outcome.content) > self._max_result:
+            size = f"{len(outcome.content)} bytes, and {self._max_result} is the most"
+            return Failed(code=ErrorCode.OPERATION_ERROR, message=f"the result is too large: {size}")
+        return outcome
+
+    def _take_slot(self, claim: Claim, reporter: Reporter, ends: float) -> None:
+        self._start.take_slot(claim, reporter.check_time, ends)
+        self._counts.add(CALLS, claim.downstream)
+
+    def _count(self, claim: Claim, outcome: Outcome, call_seconds: float | None, *, won: bool) -> None:
+        what = claim.operation, claim.downstream
+        self._counts.add(ATTEMPTS, *what, _WORDS[type(outcome)])
+        if call_seconds is not None:
+            self._counts.observe(ATTEMPT_SECONDS, call_seconds, *what)
+        if not won and not isinstance(outcome, HandedBack):
+            self._counts.add(LATE, *what)
+
+    def _progress(self, claim: Claim, progress: Progress) -> bool:
+        counts = self._store.workers.progress(claim, progress, lease=self._lease)
+        if counts:
+            self._bell.changed(claim.job_id)
+        return counts
+
+
+@contextmanager
+def _traced(claim: Claim) -> Iterator[tuple[Claim, Span]]:
+    """In a span of the job's trace, of which the operation is told."""
+    what = {"job.id": claim.job_id, "operation": claim.operation, "downstream": claim.downstream}
+    with tracing.span("attempt", parent=claim.traceparent, kind="consumer", attempt=claim.attempt, **what) as span:
+        yield (replace(claim, traceparent=span.traceparent) if tracing.is_on() else claim), span
+
+
+def _seconds_since(began: float | None) -> float | None:
+    return None if began is None else clock.monotonic() - began
+
+
+def _described(error: BaseException) -> str:
+    # By traceback, which knows what to say of an error whose own text can't be made.
+    text = "".join(traceback.format_exception_only(error)).strip()
+    return text[:1000].encode("utf-8", "replace").decode()
+
+
+def _told(outcome: Outcome) -> str:
+    match outcome:
+        case Succeeded():
+            return f"succeeded ({len(outcome.content)} bytes)"
+        case Failed() | TryAgain():
+            return f"failed: {outcome.message}"
+        case Refused():
+            return f"was refused: {outcome.message}"
+        case HandedBack():
+            return f"handed back: {outcome.reason}"

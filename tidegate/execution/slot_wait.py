@@ -1,0 +1,82 @@
+"""When a claimed job's call may begin: a follower's turn first, then the slot."""
+
+import logging
+from collections.abc import Callable
+from datetime import timedelta
+
+from tidegate import clock
+from tidegate.database.retrying import until_answered
+from tidegate.errors import AttemptStopped
+from tidegate.execution.handoff import Handover
+from tidegate.execution.slots import Turn
+from tidegate.jobs.job import Claim
+from tidegate.stores import SlotStore
+
+log = logging.getLogger(__name__)
+
+# A call that would start later than this after its slot takes a new one: no stall ever turns into a burst.
+LATE_SECONDS = 0.02
+# A new slot, or a turn, further away is not waited for in a thread that others need.
+PATIENCE = timedelta(seconds=1)
+
+
+class Start:
+    """Waits in the thread of an attempt."""
+
+    def __init__(self, slots: SlotStore, handover: Handover) -> None:
+        self._slots = slots
+        self._handover = handover
+
+    def reach_turn(self, claim: Claim) -> bool:
+        """A follower waits until the call before it has ended. False: that takes too long, or the lane rests."""
+        if claim.follows is None:
+            return True
+        until = clock.monotonic() + PATIENCE.total_seconds()
+        while (left := until - clock.monotonic()) > 0:
+            has_ended = self._handover.wait(claim.follows, min(left, self._handover.look_seconds()))
+            if has_ended and not self._handover.is_alarmed():
+                return clock.monotonic() < claim.deadline_due
+            turn = until_answered(claim.job_id, lambda: self._slots.turn(claim))
+            if turn is Turn.NEVER:
+                return False
+            if turn is Turn.NOW or has_ended:
+                return True
+        return False
+
+    def reach_slot(self, claim: Claim) -> float | None:
+        """Waits for the slot; one that was missed is replaced. None: the next is too far to wait for."""
+        due: float | None = claim.slot_due
+        if claim.follows:  # when its turn would come nobody knew, so that it has no slot yet
+            if not claim.is_paced:
+                return clock.monotonic()
+            due = self._new_slot(claim)
+        while due is not None:
+            if due - clock.monotonic() > 2 * PATIENCE.total_seconds():
+                log.warning("job %s: its slot is of a clock that was set back", claim.job_id)
+                if not claim.is_paced:
+                    return clock.monotonic()
+            else:
+                clock.sleep(due - clock.monotonic())
+                if not claim.is_paced or clock.monotonic() - due <= LATE_SECONDS:
+                    return max(due, clock.monotonic())
+                late = 1e3 * (clock.monotonic() - due)
+                log.info("job %s: %.0f ms late for its slot, takes a new one", claim.job_id, late)
+            due = self._new_slot(claim)
+        return None
+
+    def _new_slot(self, claim: Claim) -> float | None:
+        return until_answered(claim.job_id, lambda: self._slots.take(claim, within=PATIENCE)).due
+
+    def take_slot(self, claim: Claim, check_time: Callable[[], None], ends: float) -> None:
+        """For attempt.slot(): waits for a slot, at most until the attempt `ends`; `check_time` raises then."""
+        while True:
+            offer = until_answered(claim.job_id, lambda: self._slots.take(claim, within=PATIENCE))
+            if not offer.counts:
+                raise AttemptStopped("stopped")
+            check_time()
+            if offer.due is None:
+                clock.sleep(min(offer.wait_seconds, PATIENCE.total_seconds(), ends - clock.monotonic()))
+                continue
+            clock.sleep(offer.due - clock.monotonic())
+            if clock.monotonic() - offer.due <= LATE_SECONDS:
+                return

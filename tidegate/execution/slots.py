@@ -1,0 +1,109 @@
+"""When a claimed job may call: a slot in place of one that it missed, or the turn of a follower."""
+
+from dataclasses import dataclass
+from datetime import timedelta
+from enum import Enum, auto
+from typing import Any
+
+from sqlalchemy import BigInteger, Connection, and_, case, func, or_, select, type_coerce, update
+
+from tidegate import clock, rate_limit
+from tidegate.clock import MICROSECOND, from_microseconds
+from tidegate.database.connection import Database
+from tidegate.database.schema import attempts, downstreams, jobs
+from tidegate.database.time import Instant
+from tidegate.dispatch import pace as lane_pace
+from tidegate.dispatch.places import follows_open_call
+from tidegate.jobs.job import Claim
+from tidegate.jobs.transitions import IN_TIME, NOW, is_mine
+
+_PAUSED_LOOK_SECONDS = 0.5
+
+
+@dataclass(frozen=True, kw_only=True)
+class Offer:
+    """A slot at `due` of this process's monotonic clock; or none, and how long until another may be had.
+
+    `counts` False: the attempt no longer counts and must stop.
+    """
+
+    due: float | None = None
+    wait_seconds: float = 0.0
+    counts: bool = True
+
+
+class Turn(Enum):
+    """Whether a follower may call."""
+
+    NOW = auto()
+    LATER = auto()
+    """The call on whose place it rides is still open."""
+    NEVER = auto()
+    """Its lane rests, or the attempt no longer counts."""
+
+
+class SlotStore:
+    """Statements of a worker about the instant of a call."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def take(self, claim: Claim, *, within: timedelta) -> Offer:
+        """A slot for one call of a claimed job: in place of one that it missed, or for its next call.
+
+        So the calls of workers that stood still do not fall together afterwards. A lane that is paused, and an
+        attempt that no longer counts, get none.
+        """
+        with self._database.writing() as connection:
+            lane = lane_pace.locked(self._database, connection, claim.downstream, wait=True)
+            if lane is None or connection.execute(select(jobs.c.id).where(_counts(claim))).one_or_none() is None:
+                return Offer(counts=False)
+            now, at = _now(connection), clock.monotonic()
+            if lane.paused or lane.paused_until > now:
+                return Offer(wait_seconds=max((lane.paused_until - now) / 1e6, _PAUSED_LOOK_SECONDS))
+            slots, pace = rate_limit.take(lane.allowance, lane.pace, now=now, wanted=1, horizon=within // MICROSECOND)
+            if not slots:
+                return Offer(wait_seconds=(rate_limit.next_slot(lane.allowance, pace, now=now) - now) / 1e6)
+            kept = lane_pace.kept_pace(claim.downstream, pace)
+            self._database.ask(lane_pace.KEEP_PACE, kept, within=connection)
+            connection.execute(
+                update(attempts)
+                .where(attempts.c.job_id == claim.job_id, attempts.c.fence == claim.fence)
+                .values(slot_at=from_microseconds(slots[0]), **(_ends_later(slots[0]) if claim.is_paced else {}))
+            )
+        return Offer(due=at + (slots[0] - now) / 1e6)
+
+    def turn(self, claim: Claim) -> Turn:
+        """Whether a follower may call, by the rows: what is asked when nobody told."""
+        rests = or_(downstreams.c.paused, func.coalesce(type_coerce(downstreams.c.paused_until, BigInteger), 0) > NOW)
+        statement = (
+            select(rests.label("rests"), follows_open_call().label("waits"))
+            .select_from(jobs)
+            .join(downstreams, downstreams.c.name == jobs.c.downstream)
+            .join(attempts, and_(attempts.c.job_id == jobs.c.id, attempts.c.fence == jobs.c.fence))
+            .where(_counts(claim))
+        )
+        with self._database.reading() as connection:
+            row = connection.execute(statement).one_or_none()
+        if row is None or row.rests:
+            return Turn.NEVER
+        return Turn.LATER if row.waits else Turn.NOW
+
+
+def _counts(claim: Claim) -> Any:
+    return and_(is_mine(claim), IN_TIME, ~jobs.c.cancel_requested)
+
+
+def _ends_later(slot: int) -> dict[str, Any]:
+    """Values of an attempt that begins at this slot in place of its own: it has its whole time from there."""
+    claimed_late = attempts.c.claimed_at > attempts.c.slot_at
+    moved_by = slot - type_coerce(case((claimed_late, attempts.c.claimed_at), else_=attempts.c.slot_at), BigInteger)
+    return {
+        column.name: type_coerce(type_coerce(column, BigInteger) + moved_by, Instant())
+        for column in (attempts.c.ends_at, attempts.c.place_until)
+    }
+
+
+def _now(connection: Connection) -> int:
+    now: int = connection.execute(select(NOW)).scalar_one()
+    return now

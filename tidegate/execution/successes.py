@@ -1,0 +1,169 @@
+"""Recording that a job succeeded: job, result and attempt, as cheaply as each database allows."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import (
+    BigInteger,
+    ColumnElement,
+    Connection,
+    Text,
+    bindparam,
+    insert,
+    literal,
+    or_,
+    select,
+    type_coerce,
+    update,
+)
+
+from tidegate import clock
+from tidegate.database.batching import SharedStatement
+from tidegate.database.connection import Database
+from tidegate.database.json_rows import (
+    MOST_ROWS,
+    SMALL,
+    as_bytes,
+    as_parameter,
+    as_text,
+    given_rows,
+    is_one_of,
+)
+from tidegate.database.schema import attempts, bodies, downstreams, jobs
+from tidegate.database.statement import Prepared
+from tidegate.database.time import Instant, database_now
+from tidegate.jobs.job import Claim
+from tidegate.jobs.transitions import IN_TIME, NOW, ended, lock_rows
+from tidegate.operations.outcome import Succeeded
+from tidegate.states import State
+
+_JOB, _FENCE = bindparam("the_job", type_=jobs.c.id.type), bindparam("the_fence", type_=jobs.c.fence.type)
+_SUCCEEDED = {**ended(State.SUCCEEDED), "percent": 100, "error": None}
+_RESULT = {name: bindparam(f"its_{name}", type_=bodies.c[name].type) for name in ("content_type", "is_json", "content")}
+_LANE_ANSWERED = {"refusals": 0, "failures": 0}
+_IS_TROUBLED = or_(downstreams.c.failures > 0, downstreams.c.refusals > 0)
+LANE_ANSWERED = Prepared(
+    update(downstreams).where(downstreams.c.name == bindparam("lane"), _IS_TROUBLED).values(_LANE_ANSWERED), bool
+)
+"""Ends a downstream's run of refusals and failures; without one nothing is written, nor locked. Asked of the row as it
+is at the answer: the claim may be older than the run."""
+_SUCCEED_ALONE = Prepared(
+    update(jobs)
+    .where(jobs.c.id == _JOB, jobs.c.state == State.RUNNING, jobs.c.fence == _FENCE, IN_TIME)
+    .values(_SUCCEEDED)
+    .returning(
+        select(downstreams.c.name).where(downstreams.c.name == jobs.c.downstream, _IS_TROUBLED).exists().label("ends")
+    ),
+    lambda row: bool(row["ends"]),
+)
+_KEEP_RESULT = Prepared(insert(bodies).values(job_id=_JOB, kind="result", **_RESULT), bool)
+
+
+def _call_succeeded(call: ColumnElement[int]) -> dict[str, Any]:
+    """Values of an attempt that brought a result; `call`: how long it took, in microseconds."""
+    call_started_at = type_coerce(NOW - call, Instant())
+    return {"ended_at": database_now(), "outcome": "succeeded", "call_started_at": call_started_at}
+
+
+_END_CALL = Prepared(
+    update(attempts)
+    .where(attempts.c.job_id == _JOB, attempts.c.fence == _FENCE)
+    .values(_call_succeeded(bindparam("call", type_=BigInteger))),
+    bool,
+)
+
+
+def _succeed_at_once() -> Any:
+    """For PostgreSQL: the usual end of jobs in one statement, and so in one round trip and one commit."""
+    kinds = {"job": jobs.c.id.type, "fence": jobs.c.fence.type, "call": BigInteger(), "content": Text()}
+    kinds |= {name: bodies.c[name].type for name in ("content_type", "is_json")}
+    given = given_rows(kinds)
+    # One whose row somebody has is recorded by itself, and the others don't wait for it.
+    free = lock_rows(select(jobs.c.id).where(is_one_of(jobs.c.id, given.c.job))).cte("free")
+    won = (
+        update(jobs)
+        .where(jobs.c.id == given.c.job, is_one_of(jobs.c.id, free.c.id))
+        .where(jobs.c.state == State.RUNNING, jobs.c.fence == given.c.fence, IN_TIME)
+        .values(_SUCCEEDED)
+        .returning(jobs.c.id, jobs.c.downstream, *(given.c[name] for name in kinds if name != "job"))
+        .cte("won")
+    )
+    names = ["job_id", "kind", "content_type", "is_json", "content"]
+    columns = (won.c.id, literal("result"), won.c.content_type, won.c.is_json, as_bytes(won.c.content))
+    result = insert(bodies).from_select(names, select(*columns)).cte("result")
+    attempt = (
+        update(attempts)
+        .where(attempts.c.job_id == won.c.id, attempts.c.fence == won.c.fence, is_one_of(attempts.c.job_id, won.c.id))
+        .values(_call_succeeded(won.c.call))
+        .cte("attempt")
+    )
+    # By name: two that end runs of several lanes do not wait for each other.
+    answered = (
+        update(downstreams)
+        .where(is_one_of(downstreams.c.name, won.c.downstream), _IS_TROUBLED)
+        .values(_LANE_ANSWERED)
+        .cte("answered")
+    )
+    return select(won.c.id, won.c.fence).add_cte(result, attempt, answered)
+
+
+_SUCCEED_AT_ONCE = Prepared(_succeed_at_once(), lambda row: (str(row["id"]), int(row["fence"])))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Success:
+    """A result that is to be recorded; `call_began`: by the monotonic clock, None where there was no call."""
+
+    claim: Claim
+    result: Succeeded
+    call_began: float | None
+
+    @property
+    def call(self) -> int:
+        """How long ago the call began, in microseconds: to be read when the statement is made."""
+        return 0 if self.call_began is None else round((clock.monotonic() - self.call_began) * 1e6)
+
+
+class Successes:
+    """What records them. Both ways write only under the claim's fence, before the deadline."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._shared = SharedStatement(self._record_all, most=MOST_ROWS)
+
+    def record_at_once(self, success: Success) -> bool:
+        """On PostgreSQL, with those of other threads; False: it was not recorded, which may have many reasons."""
+        return len(success.result.content) <= SMALL and self._shared.run(success)
+
+    def record_within(self, connection: Connection, success: Success) -> bool:
+        """In this transaction; False: the job is no longer this claim's, or its deadline has passed."""
+        values = {
+            "the_job": success.claim.job_id,
+            "the_fence": success.claim.fence,
+            "call": success.call,
+            **{f"its_{name}": getattr(success.result, name) for name in _RESULT},
+        }
+        ends_a_run = self._database.ask(_SUCCEED_ALONE, values, within=connection)
+        if ends_a_run is None:
+            return False
+        self._database.ask(_KEEP_RESULT, values, within=connection)
+        self._database.ask(_END_CALL, values, within=connection)
+        if ends_a_run:
+            self._database.ask(LANE_ANSWERED, {"lane": success.claim.downstream}, within=connection)
+        return True
+
+    def _record_all(self, successes: Sequence[Success]) -> Sequence[bool]:
+        rows = (
+            {
+                "job": success.claim.job_id,
+                "fence": success.claim.fence,
+                "call": success.call,
+                "content_type": success.result.content_type,
+                "is_json": success.result.is_json,
+                "content": as_text(success.result.content),
+            }
+            for success in successes
+        )
+        won = set(self._database.ask_all(_SUCCEED_AT_ONCE, as_parameter(rows)))
+        return [(success.claim.job_id, success.claim.fence) in won for success in successes]

@@ -1,0 +1,225 @@
+"""Which workers live, and what becomes of the jobs of one that does not: the statements of the heartbeat."""
+
+from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Set as AbstractSet
+from datetime import datetime, timedelta
+from typing import Any
+
+from sqlalchemy import (
+    BigInteger,
+    ColumnElement,
+    Connection,
+    Row,
+    Table,
+    and_,
+    bindparam,
+    case,
+    delete,
+    func,
+    select,
+    type_coerce,
+    update,
+)
+from sqlalchemy.dialects.postgresql import insert as postgresql_insert
+from sqlalchemy.dialects.sqlite import insert as sqlite_insert
+
+from tidegate.clock import MICROSECOND
+from tidegate.database.connection import Database
+from tidegate.database.schema import attempts, jobs, workers
+from tidegate.database.statement import Prepared, there
+from tidegate.database.time import Instant, database_now
+from tidegate.execution.open_attempts import Call
+from tidegate.jobs.transitions import (
+    ENDS,
+    NOW,
+    come_back,
+    count_ends,
+    error_text,
+    forget_attempts,
+    is_among,
+    lock_rows,
+)
+from tidegate.metrics.counters import Counts
+from tidegate.metrics.families import TAKEN_BACK
+from tidegate.operations.operation import Queue
+from tidegate.operations.outcome import ErrorCode
+from tidegate.states import State
+
+MAX_LOSSES = 3
+_MOVED = (*ENDS, jobs.c.queue)
+LOST = error_text(
+    {
+        "code": ErrorCode.ATTEMPTS_EXHAUSTED,
+        "message": f"the process that ran it died {MAX_LOSSES} times; it is not tried again",
+    }
+)
+TIMED_OUT = error_text({"code": ErrorCode.OPERATION_ERROR, "message": "the attempt was ended by its hard time limit"})
+
+
+class PresenceStore:
+    """Statements of a worker process about itself and its children."""
+
+    def __init__(self, database: Database, counts: Counts) -> None:
+        self._database = database
+        self._counts = counts
+
+    def seen(self, worker: str, *, queue: str, size: int, until: timedelta) -> bool:
+        """Says that this worker lives and how many attempts it runs side by side; whether it has calls in hand, which
+        are to be renewed."""
+        values = {"the_id": worker, "its_queue": queue, "its_size": size, "lasts": until // MICROSECOND}
+        return there(self._database.tell(_SEEN, values))
+
+    def sizes(self) -> dict[str, int]:
+        """How many attempts the live workers run side by side, by queue."""
+        with self._database.reading() as connection:
+            rows = connection.execute(
+                select(workers.c.queue, func.sum(workers.c.size))
+                .where(workers.c.seen_until > database_now())
+                .group_by(workers.c.queue)
+            )
+            return {queue: int(size) for queue, size in rows}
+
+    def calls_of(self, worker: str, pids: Collection[int]) -> AbstractSet[Call]:
+        """The calls that these child processes of the worker have in hand, as far as they were claimed."""
+        with self._database.reading() as connection:
+            of_children = and_(_open_calls(worker), attempts.c.worker_pid.in_(pids))
+            return _calls(connection, select(attempts.c.job_id, attempts.c.fence).where(of_children))
+
+    def renew(self, worker: str, calls: AbstractSet[Call], *, lease: timedelta) -> AbstractSet[Call]:
+        """Renews what this worker has in hand: the leases of these jobs, and the places of their calls, also of those
+        whose job has ended meanwhile, for they are still open.
+
+        Waits for nobody: what is locked is most likely ending just now. Returns those that run and were passed over,
+        to be renewed soon.
+        """
+        until = database_now(lease)
+        are_mine = and_(is_among(calls), _open_calls(worker))
+        run = select(jobs.c.id, jobs.c.fence).where(jobs.c.id.in_([job_id for job_id, _ in calls]), _runs(are_mine))
+        open_calls = select(attempts.c.job_id, attempts.c.fence).where(are_mine)
+        with self._database.writing() as connection:
+            renewed = _calls(connection, lock_rows(run, of=jobs))
+            still_run = jobs.c.id.in_([job_id for job_id, _ in renewed])
+            connection.execute(update(jobs).where(still_run).values(lease_until=until))
+            connection.execute(
+                update(attempts)
+                .where(is_among(_calls(connection, lock_rows(open_calls))))
+                .values(place_until=case((attempts.c.place_until < until, until), else_=attempts.c.place_until))
+            )
+            return _calls(connection, run) - renewed if renewed != calls else set()
+
+    def gone(self, worker: str) -> int:
+        """The worker stops: its remaining jobs go back to be run elsewhere at once. How many those were."""
+        open_calls = _open_calls(worker)
+        values = {**come_back(spent=False, after=timedelta(0), waits_for=None), "attempt": jobs.c.attempt - 1}
+        with self._database.writing() as connection:
+            moved = _move(connection, open_calls, values)
+            _end(connection, open_calls, "handed back")
+            connection.execute(delete(workers).where(workers.c.id == worker))
+        self._count(moved, "handed back")
+        return len(moved)
+
+    def now(self) -> datetime:
+        """The database's clock."""
+        with self._database.reading() as connection:
+            return connection.execute(select(database_now())).scalar_one()
+
+    def child_died(self, worker: str, live_pids: Collection[int], *, claimed_until: datetime) -> int:
+        """Takes back at once what dead child processes held; how many jobs those were.
+
+        `claimed_until`: an instant of the database's clock before `live_pids` were listed. Who claimed later may have
+        been born later, and this statement may be long on its way. An attempt past its time limit was ended by us and
+        counts as failed; any other death counts as a loss.
+        """
+        dead = and_(
+            attempts.c.ended_at.is_(None),
+            attempts.c.worker == worker,
+            attempts.c.worker_pid.not_in(live_pids),
+            attempts.c.claimed_at <= claimed_until,
+        )
+        timed_out = and_(dead, attempts.c.ends_at <= database_now())
+        is_last = jobs.c.attempt - jobs.c.losses >= jobs.c.max_attempts
+        failed = {**come_back(spent=is_last, after=timedelta(0), waits_for=None), "error": TIMED_OUT}
+        with self._database.writing() as connection:
+            ended = _move(connection, timed_out, failed)
+            _end(connection, timed_out, "timed out")
+            died = _move(connection, dead, lost())
+            _end(connection, dead, "lost")
+        self._count(ended, "timed out")
+        self._count(died, "lost")
+        return len(ended) + len(died)
+
+    def _count(self, moved: Sequence[Row[Any]], reason: str) -> None:
+        for row in moved:
+            self._counts.add(TAKEN_BACK, row.queue, reason)
+        count_ends(self._counts, moved)
+
+
+def lost() -> dict[str, Any]:
+    """Values of the move out of an attempt whose process died.
+
+    The job runs next in a child process of its own, if there is a worker with such: whatever it did to its process,
+    it does not do it to its neighbours again.
+    """
+    has_children = (
+        select(workers.c.id).where(workers.c.queue == Queue.CPU, workers.c.seen_until > database_now()).exists()
+    )
+    return {
+        **come_back(spent=jobs.c.losses + 1 >= MAX_LOSSES, after=timedelta(0), waits_for=None),
+        "losses": jobs.c.losses + 1,
+        "error": LOST,
+        "queue": case((has_children, Queue.CPU.value), else_=jobs.c.queue),
+    }
+
+
+def _open_calls(worker: str | ColumnElement[str]) -> ColumnElement[bool]:
+    return and_(attempts.c.ended_at.is_(None), attempts.c.worker == worker)
+
+
+def _runs(calls: ColumnElement[bool]) -> ColumnElement[bool]:
+    """Whether a job runs in one of these calls, under the same fence."""
+    own = select(attempts.c.job_id).where(attempts.c.job_id == jobs.c.id, attempts.c.fence == jobs.c.fence, calls)
+    return and_(jobs.c.state == State.RUNNING, own.exists())
+
+
+def _calls(connection: Connection, jobs_and_fences: Any) -> AbstractSet[Call]:
+    return {(job_id, fence) for job_id, fence in connection.execute(jobs_and_fences)}
+
+
+def _move(connection: Connection, calls: ColumnElement[bool], values: Mapping[str, Any]) -> Sequence[Row[Any]]:
+    """Moves the jobs that run in these calls."""
+    # In the order of their ids, as everybody locks several who waits for them: else each could wait for the other.
+    connection.execute(select(jobs.c.id).where(_runs(calls)).order_by(jobs.c.id).with_for_update(of=jobs))
+    return connection.execute(update(jobs).where(_runs(calls)).values(**values).returning(*_MOVED)).all()
+
+
+def _end(connection: Connection, calls: ColumnElement[bool], outcome: str) -> None:
+    """Ends the calls whose job no longer runs in them: one that was claimed since the jobs were moved goes on."""
+    runs = select(jobs.c.id).where(
+        jobs.c.id == attempts.c.job_id, jobs.c.fence == attempts.c.fence, jobs.c.state == State.RUNNING
+    )
+    ended = update(attempts).where(calls, ~runs.exists()).values(ended_at=database_now(), outcome=outcome)
+    forget_attempts(connection, list(connection.execute(ended.returning(attempts.c.job_id)).scalars()))
+
+
+def lives(insert: Callable[[Table], Any], table: Table, *more: str) -> Any:
+    """Who has the id `the_id` lives for so many microseconds more (`lasts`); `more` columns are given as `its_…`."""
+    its = {name: bindparam(f"its_{name}", type_=table.c[name].type) for name in more}
+    until = type_coerce(NOW + bindparam("lasts", type_=BigInteger), Instant())
+    new = insert(table).values(id=bindparam("the_id", type_=table.c.id.type), seen_until=until, **its)
+    kept = {name: new.excluded[name] for name in ("seen_until", *more)}
+    return new.on_conflict_do_update(index_elements=[table.c.id], set_=kept)
+
+
+_HAS_CALLS = (
+    select(attempts.c.job_id)
+    .where(_open_calls(bindparam("the_id", type_=workers.c.id.type)))
+    .exists()
+    .label("has_calls")
+)
+
+
+def _seen(insert: Callable[[Table], Any]) -> Any:
+    return lives(insert, workers, "queue", "size").returning(_HAS_CALLS)
+
+
+_SEEN = Prepared(_seen(postgresql_insert), lambda row: bool(row["has_calls"]), on_sqlite=_seen(sqlite_insert))

@@ -1,0 +1,299 @@
+"""What a caller may do: submit, get, list, cancel, retry, delete. Decides nothing about HTTP.
+
+`client_id` None means an operator, who has every client's jobs.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+from typing import TypeVar
+
+import uuid_utils
+
+from tidegate.dispatch.forecast import Waiting, retry_after_seconds, waiting_of
+from tidegate.dispatch.lane_cache import Lanes
+from tidegate.errors import (
+    BodyTooLarge,
+    IdempotencyConflict,
+    InvalidHeader,
+    JobAlreadyFinal,
+    JobErased,
+    JobNotFinal,
+    Refusal,
+    UnknownJob,
+    UnsupportedBody,
+)
+from tidegate.intake.admission import Admission, Door, Later
+from tidegate.intake.idempotency import StoredKey
+from tidegate.intake.record import NewJob
+from tidegate.intake.submission import Submission, traced
+from tidegate.intake.waiting_bytes import WaitingBytes
+from tidegate.jobs.job import Job, StoredBody
+from tidegate.jobs.reads import Filter, JobWithResult, Page
+from tidegate.jobs.store import CallerStore
+from tidegate.metrics.families import SUBMITS
+from tidegate.notify.notifier import Bell
+from tidegate.operations.operation import CONTENT_TYPE_LENGTH, Operation, Registry
+from tidegate.states import State
+from tidegate.webhooks.checks import WebhookDoor
+from tidegate.webhooks.delivery import Webhook
+from tidegate.webhooks.store import DeliveryStore
+
+Answer = TypeVar("Answer")
+
+
+@dataclass(frozen=True)
+class Jobs:
+    """The gateway as its callers see it."""
+
+    store: CallerStore
+    registry: Registry
+    lanes: Lanes
+    admission: Admission
+    bell: Bell
+    deliveries: DeliveryStore
+    webhook_door: WebhookDoor
+    waiting_bytes: WaitingBytes | None = None
+
+    def submit(self, submission: Submission) -> Job:
+        """Records a job. When this returns it is committed, and will reach a final state whatever dies.
+
+        Under an idempotency key that was used before, the job of then. Of requests that come together under one
+        key the first records, the others get its job. Raises a Refusal when it is not taken; then nothing was
+        recorded and no key is used up.
+        """
+        return self.submit_all([submission])[0]
+
+    def submit_all(self, submissions: Sequence[Submission]) -> list[Job]:
+        """Records all or none, in one transaction; raises the first Refusal."""
+        with traced(submissions) as followed, self.admission.request(len(submissions)) as door:
+            checked = self._checked(followed, door)
+            _raise_first(checked)
+            return _raise_first(self._counted(self._record(checked, check=_check_same)))
+
+    def submit_each(self, submissions: Sequence[Submission]) -> list[Job | Refusal]:
+        """Records those that are taken, in one transaction; in place of each other one, why not."""
+        with traced(submissions) as followed, self.admission.request(len(submissions)) as door:
+            return self._counted(self._record(self._checked(followed, door)))
+
+    def _counted(self, answers: list[Job | Refusal]) -> list[Job | Refusal]:
+        for answer in answers:
+            if isinstance(answer, Job):
+                self.store.counts.add(SUBMITS, answer.operation, "replayed" if answer.is_replay else "recorded")
+        return answers
+
+    def _checked(self, submissions: Sequence[Submission], door: Door) -> list[NewJob | Job | Refusal]:
+        """For each what would be recorded; the job of a key that was used before; or why it is not taken."""
+        known = self.store.keys(
+            (each.client_id, each.idempotency_key) for each in submissions if each.idempotency_key is not None
+        )
+        checked: list[NewJob | Job | Refusal] = []
+        for submission in submissions:
+            try:
+                operation = self.registry.operation(submission.operation)
+                checked.append(self._replay(submission, known) or self._new_job(operation, submission, door))
+            except Refusal as refusal:
+                checked.append(refusal)
+        return checked
+
+    def _new_job(self, operation: Operation, submission: Submission, door: Door) -> NewJob:
+        body, timeout = submission.body, submission.timeout or operation.timeout
+        if len(body.content) > operation.max_body:
+            raise BodyTooLarge(f"{operation.name} takes at most {operation.max_body} bytes, not {len(body.content)}")
+        if len(body.content_type) > CONTENT_TYPE_LENGTH:
+            raise UnsupportedBody(f"a content type has at most {CONTENT_TYPE_LENGTH} characters")
+        if timeout > operation.timeout:
+            limit = f"{operation.timeout.total_seconds():g} seconds"
+            raise InvalidHeader(f"Job-Timeout: {operation.name} allows at most {limit}")
+        later = self._later(operation, submission.not_before) if submission.not_before else None
+        if later and later.run_at - later.now >= timeout:
+            raise InvalidHeader("Job-Not-Before: it must lie before the deadline")
+        operation.check(body)
+        if submission.webhook:
+            self.webhook_door.check(submission.webhook, submission.client_id)
+        door.check(operation, client_id=submission.client_id, timeout=timeout, later=later)
+        if self.waiting_bytes:
+            self.waiting_bytes.take(submission.client_id, len(body.content))
+        return NewJob(
+            id=str(uuid_utils.uuid7()),
+            client_id=submission.client_id,
+            operation=operation.name,
+            downstream=operation.downstream,
+            queue=operation.queue,
+            timeout=timeout,
+            not_before=later.run_at if later else None,
+            max_attempts=operation.retry.attempts,
+            paced_by_calls=operation.paced_by_calls,
+            traceparent=submission.traceparent,
+            retry_of=submission.retry_of,
+            webhook=submission.webhook,
+            idempotency_key=submission.idempotency_key,
+            fingerprint=submission.fingerprint if submission.idempotency_key else None,
+            body=body,
+        )
+
+    def _later(self, operation: Operation, not_before: datetime) -> Later | None:
+        """Its turn among those of the same instant; None: that is over, so it may run at once."""
+        now, turn = self.store.now_and_turn(operation.downstream, not_before)
+        return Later(now=now, run_at=turn) if not_before > now else None
+
+    def _record(
+        self, checked: Sequence[NewJob | Job | Refusal], check: Callable[[NewJob, StoredKey], None] | None = None
+    ) -> list[Job | Refusal]:
+        """Inserts what is new; a job whose key another request was faster to use becomes that one's."""
+        new = [each for each in checked if isinstance(each, NewJob)]
+        inserted = self.store.insert(new, check)
+        self.lanes.submitted(*(answer for answer in inserted if isinstance(answer, Job)))
+        recorded = iter(zip(new, inserted, strict=True))
+        # A job that may not begin yet is for the steward to wait for, so that it has to look at them all.
+        for lane in {"" if job.not_before else job.downstream for job in new}:
+            self.bell.ring(lane)
+        return [self._recorded(*next(recorded)) if isinstance(each, NewJob) else each for each in checked]
+
+    def _recorded(self, new: NewJob, answer: Job | StoredKey) -> Job | Refusal:
+        if isinstance(answer, Job):
+            return answer
+        try:
+            _check_same(new, answer)
+            return self._job_of(answer, new.client_id)
+        except Refusal as refusal:
+            return refusal
+
+    def get(self, job_id: str, *, client_id: str | None) -> Job:
+        """The job as it is now, its deadline applied to the second; raises UnknownJob."""
+        job = self.store.get(job_id, client_id)
+        if job is None:
+            raise _unknown(job_id)
+        return job
+
+    def get_with_result(self, job_id: str, *, client_id: str | None) -> JobWithResult:
+        """As `get`, with what the job brought, as it stands in the job's document."""
+        found = self.store.get_with_result(job_id, client_id)
+        if found is None:
+            raise _unknown(job_id)
+        return found
+
+    def list(self, wanted: Filter) -> Page:
+        """A page of jobs without results, newest first."""
+        return self.store.list(wanted)
+
+    def count(self, wanted: Filter, *, most: int) -> int:
+        """How many there are, whatever the filter's limit; counted up to `most`."""
+        return self.store.count(wanted, most=most)
+
+    def list_all(self, wanted: Filter) -> Sequence[Job]:
+        """As many as the filter's limit says, newest first, however many pages that takes."""
+        return self.store.list_all(wanted)
+
+    def waiting(self, job: Job) -> Waiting | None:
+        """Why the job waits and how long it will; None for one that does not."""
+        if job.state is not State.QUEUED:
+            return None
+        lane = self.lanes.counted_for(job)
+        return waiting_of(job, lane, self.lanes.submitted_before(job.downstream, job.run_at))
+
+    def retry_after_seconds(self, job: Job, waiting: Waiting | None) -> int:
+        """Whole seconds until it is worth asking again."""
+        return retry_after_seconds(job, waiting, self.lanes.view(job.downstream))
+
+    def result(self, job: Job) -> StoredBody | None:
+        """What the job brought; None unless it succeeded."""
+        return self.store.body(job.id, "result") if job.state is State.SUCCEEDED else None
+
+    def cancel(self, job_id: str, *, client_id: str | None) -> Job:
+        """Cancels a queued job at once, asks a running one to stop.
+
+        Returns the job after that: cancelled, or still running with the request noted. Raises UnknownJob, and
+        JobAlreadyFinal for one that had ended in another way.
+        """
+        job = self.store.cancel(job_id, client_id)
+        if job is None:
+            raise _unknown(job_id)
+        self.bell.changed(job.id)
+        if job.state.is_final and job.state is not State.CANCELLED:
+            raise JobAlreadyFinal(f"the job is already {job.state}")
+        return job
+
+    def retry(self, job_id: str, *, client_id: str | None, idempotency_key: str | None = None) -> Job:
+        """Submits a final job that did not succeed again: a new job with a new deadline, the same timeout
+        and webhook.
+
+        Raises UnknownJob, JobNotFinal, JobAlreadyFinal for one that succeeded, and what `submit` raises.
+        """
+        job = self.get(job_id, client_id=client_id)
+        if not job.state.is_final:
+            raise JobNotFinal(f"the job is still {job.state}")
+        if job.state is State.SUCCEEDED:
+            raise JobAlreadyFinal("the job succeeded")
+        body = self.store.body(job.id, "input")
+        if body is None:
+            raise _unknown(job_id)
+        operation = self.registry.operation(job.operation)
+        return self.submit(
+            Submission(
+                operation=job.operation,
+                body=body,
+                client_id=job.client_id,
+                timeout=min(job.deadline - job.created_at, operation.timeout),
+                idempotency_key=idempotency_key,
+                traceparent=job.traceparent,
+                retry_of=job.id,
+                webhook=self._webhook_of(job),
+            )
+        )
+
+    def delete(self, job_id: str, *, client_id: str | None) -> None:
+        """Erases a final job and its result; its idempotency key answers JobErased from then on.
+
+        Raises UnknownJob, and JobNotFinal for one that still goes on.
+        """
+        if not self.store.delete(job_id, client_id):
+            job = self.get(job_id, client_id=client_id)
+            raise JobNotFinal(f"the job is still {job.state}; cancel it first")
+        self.bell.changed(job_id)
+
+    def _webhook_of(self, job: Job) -> Webhook | None:
+        """Where the job's end was to be told: a new try is told there too."""
+        delivery = self.deliveries.get(job.id, None) if job.has_webhook else None
+        if delivery is None:
+            return None
+        return Webhook(url=delivery.url, base_url=delivery.base_url)
+
+    def _replay(self, submission: Submission, known: Mapping[tuple[str, str], StoredKey]) -> Job | None:
+        if submission.idempotency_key is None:
+            return None
+        key = known.get((submission.client_id, submission.idempotency_key))
+        if key is None:
+            return None
+        _check_same(submission, key)
+        return self._job_of(key, submission.client_id)
+
+    def _job_of(self, key: StoredKey, client_id: str) -> Job:
+        job = self.store.get(key.job_id, client_id) if key.job_id else None
+        if job is None:
+            raise _erased()
+        return replace(job, is_replay=True)
+
+
+def _check_same(request: Submission | NewJob, key: StoredKey) -> None:
+    if key.fingerprint != request.fingerprint:
+        raise IdempotencyConflict("this Idempotency-Key was used for another request")
+    if key.job_id is None:
+        raise _erased()
+
+
+def _erased() -> JobErased:
+    return JobErased("the job of this Idempotency-Key was deleted")
+
+
+def _raise_first(answers: Sequence[Answer | Refusal]) -> list[Answer]:
+    taken: list[Answer] = []
+    for answer in answers:
+        if isinstance(answer, Refusal):
+            raise answer
+        taken.append(answer)
+    return taken
+
+
+def _unknown(job_id: str) -> UnknownJob:
+    return UnknownJob(f"there is no job {job_id}")

@@ -1,0 +1,1 @@
+"""Taking a job in, once: limits, the record, and its idempotency key."""

@@ -1,0 +1,170 @@
+"""Whether a job is taken at all: one that could not be done in time, or for which there is no room, is refused."""
+
+import shutil
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Self, TypeAlias
+
+from tidegate import clock
+from tidegate.dispatch.forecast import LaneView, earliest_finish
+from tidegate.dispatch.lane_cache import Lanes
+from tidegate.dispatch.submitted import Submitted
+from tidegate.errors import CannotFinishInTime, Refusal, Unavailable
+from tidegate.operations.operation import Operation
+
+_BACKLOG_RETRY = timedelta(seconds=30)
+_DISK_RETRY = timedelta(minutes=1)
+_DISK_LOOK_SECONDS = 5.0
+_DISK_FULL = 0.9
+# A count is good enough while so many times what this process submitted since could still come,
+_MARGIN = 8
+# and after so long the largest bulk submit besides, which another process may have taken meanwhile.
+_YOUNG_SECONDS = 0.01
+_BULK = 1_000
+# And a count that found no room is good enough for so long, or so many times what it took.
+_REFUSED_FOR_SECONDS = 0.05
+_REFUSED_FOR_COUNTS = 4
+
+
+class Disk:
+    """The disk of the data folder, looked at every few seconds."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._looked_at = float("-inf")
+        self._is_full = False
+
+    def is_full(self) -> bool:
+        """Whether 90 % of it are used: the database needs the rest to bring accepted jobs to their end."""
+        if clock.monotonic() - self._looked_at > _DISK_LOOK_SECONDS:
+            try:
+                usage = shutil.disk_usage(self._folder)
+            except OSError:
+                return False  # no such folder yet: the database will say what is wrong
+            self._is_full = usage.used / usage.total >= _DISK_FULL
+            self._looked_at = clock.monotonic()
+        return self._is_full
+
+
+@dataclass(frozen=True, kw_only=True)
+class Admission:
+    """The rules of the door. `max_backlog`: jobs that wait, for one client in one lane. `disk` None: not ours."""
+
+    lanes: Lanes
+    max_backlog: int
+    disk: Disk | None = None
+
+    def request(self, jobs: int) -> "Door":
+        """The door for one request, which asks for so many jobs."""
+        return Door(self, is_bulk=jobs > 1)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Later:
+    """A job that may not start before `run_at`, as asked for at `now`; both by the database's clock."""
+
+    now: datetime
+    run_at: datetime
+
+
+class Door:
+    """Lets the jobs of one request in, or says why not, one after the other. Those that it lets in count for every
+    other request of this process until the end of the block, by which they are recorded or will not be.
+
+    It decides by a count of the lane. That of a second ago is good enough while a bulk submit of another process, and
+    eight times as many jobs as this process submitted since, could still come; else the lane is counted at once. A
+    request for many jobs counts it first.
+    """
+
+    def __init__(self, admission: Admission, *, is_bulk: bool) -> None:
+        self._rules = admission
+        self._lanes = admission.lanes
+        self._is_bulk = is_bulk
+        self._counted: set[str] = set()
+        self._let_in: dict[tuple[str, str], int] = {}  # by lane and client
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        with self._lanes.deciding:
+            for (lane, client_id), number in self._let_in.items():
+                self._lanes.last_known(lane)[1].expect(client_id, -number)
+
+    def check(self, operation: Operation, *, client_id: str, timeout: timedelta, later: Later | None) -> None:
+        """Raises Unavailable or CannotFinishInTime. `later`: when the job may start at the earliest; None: at once.
+
+        Exact but for what other processes are about to record this moment.
+        """
+        if self._rules.disk and self._rules.disk.is_full():
+            raise Unavailable("the data disk is 90 % full", _DISK_RETRY)
+        wish = (operation, client_id, timeout, later)
+        lane = operation.downstream
+        if self._is_bulk:
+            if lane not in self._counted:
+                self._lanes.counted(lane, anew=True)
+                self._counted.add(lane)
+            refusal = self._decide(wish)
+        else:
+            self._lanes.counted(lane)
+            refusal = self._decide_by_last_count(wish)
+        if refusal:
+            raise refusal
+
+    def _decide_by_last_count(self, wish: "_Wish") -> Refusal | None:
+        """By another one, if that may decide otherwise."""
+        lane = wish[0].downstream
+        age, took = self._lanes.last_count(lane)
+        if self._decide(wish, margin=_MARGIN, others=_BULK if age > _YOUNG_SECONDS else 0) is None:
+            return None
+        if age <= max(_REFUSED_FOR_SECONDS, _REFUSED_FOR_COUNTS * took):
+            with self._lanes.deciding:
+                refusal = self._refusal(wish, *self._lanes.last_known(lane))
+            if refusal:
+                return refusal
+        self._lanes.counted(lane, anew=True)
+        return self._decide(wish)
+
+    def _decide(self, wish: "_Wish", *, margin: int = 0, others: int = 0) -> Refusal | None:
+        operation, client_id, *_ = wish
+        with self._lanes.deciding:
+            lane, uncounted = self._lanes.last_known(operation.downstream)
+            refusal = self._refusal(wish, lane, uncounted, margin, others)
+            if refusal is None:
+                uncounted.expect(client_id, 1)
+                which = operation.downstream, client_id
+                self._let_in[which] = self._let_in.get(which, 0) + 1
+            return refusal
+
+    def _refusal(
+        self, wish: "_Wish", lane: LaneView | None, uncounted: Submitted, margin: int = 0, others: int = 0
+    ) -> Refusal | None:
+        """Why not; None: it may come in. `margin`: so many times what the count has not seen, and `others`, may come
+        beside it."""
+        if lane is None:
+            return None
+        operation, client_id, timeout, later = wish
+        beside = margin * (len(uncounted) + uncounted.expected + 1) + others
+        if lane.backlog_of(client_id) + uncounted.of_client(client_id) + beside >= self._rules.max_backlog:
+            return Unavailable(
+                f"{self._rules.max_backlog} of your jobs wait for {operation.downstream}, more are not taken",
+                _BACKLOG_RETRY,
+            )
+        if not operation.admission:
+            return None
+        # An instant that was asked for is compared with the instants of others, so it is not told by the older look.
+        now = later.now if later else lane.downstream.seen_at
+        before = uncounted.before(later.run_at) if later else uncounted.before_next(now)
+        finish = earliest_finish(lane, later.run_at if later else now, before + uncounted.expected + beside)
+        if finish is None or finish <= now + timeout:
+            return None
+        return CannotFinishInTime(
+            f"{operation.downstream} is busy: it would not be done within its {timeout.total_seconds():g} seconds",
+            retry_after=finish - now - timeout,
+            earliest_finish=finish,
+        )
+
+
+_Wish: TypeAlias = tuple[Operation, str, timedelta, Later | None]
+"""One job that wants to be let in: operation, client, timeout, when."""

@@ -1,0 +1,197 @@
+"""Recording new jobs: many in a transaction, or one, as most submits are, in a single statement."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any, cast
+
+from sqlalchemy import (
+    BigInteger,
+    Connection,
+    Integer,
+    Text,
+    bindparam,
+    false,
+    func,
+    insert,
+    literal,
+    select,
+    true,
+)
+
+from tidegate.clock import MICROSECOND, to_microseconds
+from tidegate.database.connection import Database
+from tidegate.database.json_rows import SMALL, as_bytes, as_parameter, as_text, given_rows
+from tidegate.database.schema import bodies, jobs
+from tidegate.database.statement import Prepared, there
+from tidegate.database.time import database_now
+from tidegate.jobs.job import Job
+from tidegate.jobs.transitions import JOB_COLUMNS, NOW, job_from, job_of
+from tidegate.operations.operation import Body
+from tidegate.webhooks.delivery import Webhook
+from tidegate.webhooks.store import record_webhooks
+
+
+@dataclass(frozen=True, kw_only=True)
+class NewJob:
+    """What a submit records."""
+
+    id: str
+    client_id: str
+    operation: str
+    downstream: str
+    queue: str
+    timeout: timedelta
+    not_before: datetime | None = None
+    max_attempts: int
+    paced_by_calls: bool = False
+    traceparent: str | None = None
+    retry_of: str | None = None
+    idempotency_key: str | None = None
+    fingerprint: bytes | None = None
+    webhook: Webhook | None = None
+    body: Body
+
+
+_PLAIN = (
+    *("id", "client_id", "operation", "downstream", "queue"),
+    *("max_attempts", "paced_by_calls", "traceparent", "retry_of"),
+)
+_INSTANTS = ("created_at", "run_at", "deadline")
+_ITS = {name: bindparam(f"its_{name}", type_=jobs.c[name].type) for name in (*_PLAIN, *_INSTANTS, "has_webhook")}
+_INPUT = {name: bindparam(f"input_{name}", type_=bodies.c[name].type) for name in ("content_type", "content")}
+_NOW = Prepared(select(database_now().label("now")), lambda row: cast("datetime", row["now"]))
+_JOB = Prepared(insert(jobs).values(_ITS).returning(*JOB_COLUMNS), job_of)
+_ITS_INPUT = Prepared(insert(bodies).values(job_id=_ITS["id"], kind="input", is_json=False, **_INPUT), bool)
+
+
+def _at_once() -> Any:
+    """For PostgreSQL: jobs and inputs in one statement, and so in one round trip and one commit."""
+    asked = {name: jobs.c[name].type for name in _PLAIN}
+    asked |= {"number": Integer(), "not_before": BigInteger(), "timeout": BigInteger()}
+    asked |= {"content_type": bodies.c.content_type.type, "content": Text()}
+    new = given_rows(asked)
+    clock = select(NOW.label("now")).cte("clock")
+    instants = {
+        "created_at": clock.c.now,
+        "run_at": func.coalesce(new.c.not_before, clock.c.now) + new.c.number,
+        "deadline": clock.c.now + new.c.timeout,
+    }
+    plain = {name: new.c[name] for name in _PLAIN}
+    job = (
+        insert(jobs)
+        .from_select(
+            [*plain, *instants], select(*plain.values(), *instants.values()).select_from(new.join(clock, true()))
+        )
+        .returning(*JOB_COLUMNS)
+        .cte("job")
+    )
+    body = {
+        "job_id": new.c.id,
+        "kind": literal("input"),
+        "is_json": false(),
+        "content_type": new.c.content_type,
+        "content": as_bytes(new.c.content),
+    }
+    its_input = insert(bodies).from_select([*body], select(*body.values())).cte("its_input")
+    return select(*job.c).add_cte(its_input)
+
+
+_RECORD_AT_ONCE = Prepared(_at_once(), job_of)
+
+
+def can_be_recorded_at_once(new: NewJob) -> bool:
+    """Whether there is nothing else that belongs into its transaction, and it is small enough to share one."""
+    return new.idempotency_key is None and new.webhook is None and len(new.body.content) <= SMALL
+
+
+def record_at_once(database: Database, new: Sequence[NewJob]) -> Sequence[Job]:
+    """Records jobs and their inputs, as `can_be_recorded_at_once`; when this returns they are committed."""
+    recorded = (_in_one_transaction if database.is_sqlite else _in_one_statement)(database, new)
+    return [recorded[job.id] for job in new]
+
+
+def _in_one_transaction(database: Database, new: Sequence[NewJob]) -> dict[str, Job]:
+    return database.write_together(lambda connection: record(database, connection, new))
+
+
+def _in_one_statement(database: Database, new: Sequence[NewJob]) -> dict[str, Job]:
+    rows = (
+        {
+            **{name: getattr(job, name) for name in _PLAIN},
+            "number": number,
+            "not_before": None if job.not_before is None else to_microseconds(job.not_before),
+            "timeout": job.timeout // MICROSECOND,
+            "content_type": job.body.content_type,
+            "content": as_text(job.body.content),
+        }
+        for number, job in enumerate(new)
+    )
+    return {job.id: job for job in database.ask_all(_RECORD_AT_ONCE, as_parameter(rows))}
+
+
+def record(database: Database, connection: Connection, new: Sequence[NewJob]) -> dict[str, Job]:
+    """Records jobs, their inputs and where their ends are told, in this transaction; by id."""
+    if not new:
+        return {}
+    # Read after the keys, which may have been waited for: a job's time begins when it is recorded.
+    now = there(database.ask(_NOW, {}, within=connection))
+    recorded = (_each if database.is_sqlite else _all)(database, connection, new, now)
+    webhooks = {(job.id, job.client_id): job.webhook for job in new if job.webhook}
+    if webhooks:
+        record_webhooks(connection, webhooks)
+    return {job.id: job for job in recorded}
+
+
+def _each(database: Database, connection: Connection, new: Sequence[NewJob], now: datetime) -> Sequence[Job]:
+    """Where a statement costs no round trip: one for each row, as lean as can be."""
+    recorded = []
+    for number, job in enumerate(new):
+        values = {**_values_of(job), **{f"its_{name}": at for name, at in _instants(job, now, number).items()}}
+        recorded.append(there(database.ask(_JOB, values, within=connection)))
+        database.ask(_ITS_INPUT, values, within=connection)
+    return recorded
+
+
+def _all(_: Database, connection: Connection, new: Sequence[NewJob], now: datetime) -> Sequence[Job]:
+    """Where it does: a thousand jobs are a handful of statements."""
+    rows = connection.execute(
+        insert(jobs).returning(*JOB_COLUMNS),
+        [
+            {
+                **{name: getattr(job, name) for name in _PLAIN},
+                "has_webhook": job.webhook is not None,
+                **_instants(job, now, number),
+            }
+            for number, job in enumerate(new)
+        ],
+    ).all()
+    connection.execute(
+        insert(bodies),
+        [
+            {
+                "job_id": job.id,
+                "kind": "input",
+                "content_type": job.body.content_type,
+                "is_json": False,
+                "content": job.body.content,
+            }
+            for job in new
+        ],
+    )
+    return [job_from(row) for row in rows]
+
+
+def _instants(job: NewJob, now: datetime, number: int) -> dict[str, datetime]:
+    # A microsecond between jobs that are recorded together, so that each has a place of its own in the lane's order.
+    run_at = (job.not_before or now) + number * MICROSECOND
+    return {"created_at": now, "run_at": run_at, "deadline": now + job.timeout}
+
+
+def _values_of(job: NewJob) -> dict[str, Any]:
+    return {
+        **{f"its_{name}": getattr(job, name) for name in _PLAIN},
+        "its_has_webhook": job.webhook is not None,
+        "input_content_type": job.body.content_type,
+        "input_content": job.body.content,
+    }

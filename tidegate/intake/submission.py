@@ -1,0 +1,61 @@
+"""What a caller asks for with one submit."""
+
+import hashlib
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+
+from tidegate import tracing
+from tidegate.operations.operation import Body
+from tidegate.tracing import Value
+from tidegate.webhooks.delivery import Webhook
+
+
+@dataclass(frozen=True, kw_only=True)
+class Submission:
+    """A request to run an operation.
+
+    `timeout`: shorter than the operation's own; None: that. `not_before`: no attempt starts earlier. The same
+    `idempotency_key` from the same client names the same job. `traceparent` goes with it to the downstream.
+    Its end is told to `webhook`.
+    """
+
+    operation: str
+    body: Body
+    client_id: str
+    timeout: timedelta | None = None
+    not_before: datetime | None = None
+    idempotency_key: str | None = None
+    traceparent: str | None = None
+    retry_of: str | None = None
+    webhook: Webhook | None = None
+
+    @property
+    def fingerprint(self) -> bytes:
+        """SHA-256 of everything that must be the same under one idempotency key."""
+        digest = hashlib.sha256()
+        parts = (
+            self.operation,
+            self.body.content_type,
+            str(self.timeout),
+            str(self.not_before),
+            str(self.retry_of),
+            *([self.webhook.url] if self.webhook else []),
+        )
+        for part in (*(text.encode("utf-8", "replace") for text in parts), self.body.content):
+            digest.update(len(part).to_bytes(8))
+            digest.update(part)
+        return digest.digest()
+
+
+@contextmanager
+def traced(submissions: Sequence[Submission]) -> Iterator[Sequence[Submission]]:
+    """These, in a span below which all that becomes of their jobs is told."""
+    first = submissions[0]
+    what: dict[str, Value] = {"operation": first.operation, "jobs": len(submissions)}
+    with tracing.span("submit", parent=first.traceparent, kind="server", **what) as span:
+        if not tracing.is_on():
+            yield submissions
+        else:
+            yield [replace(each, traceparent=span.traceparent) for each in submissions]

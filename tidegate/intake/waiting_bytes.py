@@ -1,0 +1,89 @@
+"""How many bytes of one client's inputs wait: more than its share are not taken, so that no client fills the disk.
+
+No submit asks the database for it. A process adds up what it took; when that may be too much for somebody, a thread
+counts what really waits, at most a hundredth of the time. What other processes took is known from that count on.
+"""
+
+import logging
+import threading
+from collections import Counter
+from collections.abc import Callable, Mapping
+from datetime import timedelta
+
+from tidegate import clock
+from tidegate.database.connection import UNREACHABLE
+from tidegate.errors import ShareUsed
+
+log = logging.getLogger(__name__)
+
+_RETRY = timedelta(seconds=30)
+_REST_SECONDS = 5.0
+# After this long what was taken is recorded, or was refused.
+_SETTLED_SECONDS = 2.0
+_SHARE_OF_TIME = 0.01
+# From this part of the share on it is worth counting.
+_COUNT_FROM = 0.25
+
+
+class WaitingBytes:
+    """`count` says how many bytes wait, by client; `most` is each client's share."""
+
+    def __init__(self, count: Callable[[], Mapping[str, int]], most: int) -> None:
+        self._count = count
+        self._most = most
+        self._counted: Mapping[str, int] = {}
+        # Since that was counted, in three ages: what was taken a moment ago may not have been there to be counted.
+        self._ages: list[Counter[str]] = [Counter(), Counter(), Counter()]
+        self._aged_at = clock.monotonic()
+        self._lock = threading.Lock()
+        self._is_asked = threading.Event()
+        self._thread: threading.Thread | None = None
+
+    def take(self, client_id: str, size: int) -> None:
+        """Adds an input; raises ShareUsed when it would be too much."""
+        with self._lock:
+            self._age()
+            waiting = self._counted.get(client_id, 0) + sum(each[client_id] for each in self._ages) + size
+            is_within = waiting <= self._most
+            if is_within:
+                self._ages[0][client_id] += size
+        if waiting > self._most * _COUNT_FROM:
+            self._ask()
+        if not is_within:
+            raise ShareUsed(f"{self._most} bytes of your jobs' inputs wait, more are not taken", _RETRY)
+
+    def count(self) -> None:
+        """Counts anew what waits. Raises one of UNREACHABLE."""
+        with self._lock:
+            self._age()
+            settled = self._ages[2].copy()
+        counted = self._count()
+        with self._lock:
+            self._counted = counted
+            self._ages[2] -= settled
+
+    def _age(self) -> None:
+        if clock.monotonic() - self._aged_at >= _SETTLED_SECONDS:
+            fresh, settling, settled = self._ages
+            self._ages = [Counter(), fresh, settled + settling]
+            self._aged_at = clock.monotonic()
+
+    def _ask(self) -> None:
+        self._is_asked.set()
+        if self._thread is None:
+            with self._lock:
+                if self._thread is None:
+                    self._thread = threading.Thread(target=self._count_on, name="waiting-bytes", daemon=True)
+                    self._thread.start()
+
+    def _count_on(self) -> None:
+        while self._is_asked.wait():
+            self._is_asked.clear()
+            began = clock.monotonic()
+            try:
+                self.count()
+            except UNREACHABLE as error:
+                log.warning("what waits of each client can't be counted, the database can't be reached: %s", error)
+            except Exception:  # else nothing would ever be counted again
+                log.exception("what waits of each client could not be counted")
+            clock.sleep(max(_REST_SECONDS, (clock.monotonic() - began) / _SHARE_OF_TIME))

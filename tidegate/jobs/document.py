@@ -1,0 +1,84 @@
+"""The document of a job, the same in answers and in webhooks."""
+
+from dataclasses import dataclass
+from typing import cast
+
+import orjson
+
+from tidegate.access.tickets import Signer
+from tidegate.dispatch.forecast import Waiting
+from tidegate.jobs import shapes
+from tidegate.jobs.job import Job, StoredBody
+from tidegate.operations.outcome import ErrorCode
+from tidegate.states import State
+from tidegate.timeformat import instant
+
+_ERRORS: dict[State, shapes.JobError] = {
+    State.EXPIRED: {"code": ErrorCode.DEADLINE_EXCEEDED, "message": "there was no result before the deadline"},
+    State.CANCELLED: {"code": ErrorCode.CANCELLED, "message": "the job was called off before it had a result"},
+}
+
+
+def job_path(job: Job) -> str:
+    """The one URL that tells everything about a job."""
+    return f"/v1/jobs/{job.id}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Links:
+    """How URLs are told to one client: under `base`, with a ticket where the client's key can make one."""
+
+    base: str
+    signer: Signer | None
+
+    def of(self, job: Job) -> shapes.JobLinks:
+        """All that can be done with the job."""
+        url = self.base + job_path(job)
+        ticket = f"?ticket={self.signer.ticket(job.id, job.deadline)}" if self.signer else ""
+        return {
+            "self": url,
+            "result": f"{url}/result",
+            "events": f"{url}/events{ticket}",
+            "cancel": f"{url}/cancel",
+            "retry": f"{url}/retry",
+        }
+
+
+def document_of(job: Job, links: Links, result: StoredBody | None = None, waiting: Waiting | None = None) -> shapes.Job:
+    """The document of contract and README. A result that is JSON stands in it as it is."""
+    return {
+        "id": job.id,
+        "operation": job.operation,
+        "state": job.state,
+        "progress": {"percent": job.percent, "done": job.done, "total": job.total, "note": job.note},
+        "attempt": job.attempt,
+        "max_attempts": job.max_attempts,
+        "created_at": instant(job.created_at),
+        "started_at": instant(job.started_at),
+        "finished_at": instant(job.finished_at),
+        "deadline": instant(job.deadline),
+        "retry_of": job.retry_of,
+        "waiting": _waiting_document(waiting),
+        "result": orjson.Fragment(result.content) if result and result.is_json else None,
+        "result_content_type": result.content_type if result else None,
+        "error": error_of(job),
+        "links": links.of(job),
+    }
+
+
+def error_of(job: Job) -> shapes.JobError | None:
+    """Why the job ended without a result; None for one that goes on or succeeded."""
+    if job.state is State.FAILED:
+        return cast("shapes.JobError", job.error)
+    return _ERRORS.get(job.state)
+
+
+def _waiting_document(waiting: Waiting | None) -> shapes.Waiting | None:
+    if waiting is None:
+        return None
+    return {
+        "reason": waiting.reason,
+        "position": waiting.position,
+        "estimated_start": instant(waiting.estimated_start),
+        "estimated_finish": instant(waiting.estimated_finish),
+    }

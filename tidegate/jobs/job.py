@@ -1,0 +1,111 @@
+"""A job as its row says it is: read-only, a snapshot."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from enum import StrEnum
+from typing import Any
+
+from tidegate.operations.operation import Body
+from tidegate.states import State
+
+
+class Wait(StrEnum):
+    """Why a job that is not running does not run: `waiting.reason`."""
+
+    PACE = "pace"
+    CONCURRENCY = "concurrency"
+    PAUSED = "paused"
+    BREAKER = "breaker"
+    RETRY = "retry"
+    DISPATCH = "dispatch"
+    NO_WORKER = "no_worker"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Job:
+    """One row of `jobs`, without what only workers need. `seen_at` is the database's clock at the read.
+    `is_replay`: got by an idempotency key that had been used before.
+    """
+
+    id: str
+    client_id: str
+    operation: str
+    downstream: str
+    queue: str
+    state: State
+    version: int
+    created_at: datetime
+    run_at: datetime
+    deadline: datetime
+    started_at: datetime | None
+    finished_at: datetime | None
+    slot_at: datetime | None
+    attempt: int
+    max_attempts: int
+    waits_for: Wait | None
+    cancel_requested: bool
+    percent: int
+    done: int | None
+    total: int | None
+    note: str | None
+    error: Mapping[str, Any] | None
+    traceparent: str | None
+    retry_of: str | None
+    has_webhook: bool
+    seen_at: datetime
+    is_replay: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class StoredBody(Body):
+    """A body as it lies in the table; `is_json`: it may stand in a JSON document as it is."""
+
+    is_json: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class Released:
+    """A job that the gate let go: what a Celery message is made of. `waited`: since it could have gone."""
+
+    job_id: str
+    fence: int
+    queue: str
+    operation: str
+    slot_at: datetime
+    deadline: datetime
+    waited: timedelta
+    traceparent: str | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Claim:
+    """A job in the hands of one worker. Every write of the worker carries `fence`.
+
+    `slot_due` and `deadline_due` are instants of this process's monotonic clock. `is_paced`: its lane has a
+    rate and an attempt is one call. `refusals`: of its downstream, in a row, just now. `waited_seconds`: since it could
+    have run. `follows`: the call (job id and fence) on whose place it rides, and that must end first.
+    `may_be_followed`: its end is told to others. `input`: what the caller sent; None: the job was erased meanwhile.
+    """
+
+    job_id: str
+    fence: int
+    operation: str
+    downstream: str
+    attempt: int
+    max_attempts: int
+    losses: int
+    is_paced: bool
+    refusals: int
+    traceparent: str | None
+    waited_seconds: float
+    follows: tuple[str, int] | None = None
+    may_be_followed: bool = False
+    slot_due: float
+    deadline_due: float
+    input: Body | None
+
+    @property
+    def is_last(self) -> bool:
+        """Whether no further attempt is left; those that were lost with their process do not count."""
+        return self.attempt - self.losses >= self.max_attempts

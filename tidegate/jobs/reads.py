@@ -1,0 +1,237 @@
+"""Reading jobs by their ids, several in one statement, with their results where these are wanted."""
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from functools import cache
+from typing import Any, TypeAlias
+
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    Select,
+    and_,
+    bindparam,
+    case,
+    exists,
+    func,
+    literal_column,
+    select,
+    text,
+)
+
+from tidegate.database.connection import Database
+from tidegate.database.json_rows import SMALL
+from tidegate.database.schema import UNSUCCESSFUL, bodies, jobs
+from tidegate.database.statement import Prepared
+from tidegate.database.time import database_now, statement_now
+from tidegate.jobs.job import Job, StoredBody
+from tidegate.jobs.transitions import JOB_COLUMNS, job_from, job_of
+from tidegate.states import FINAL_STATES, OPEN_STATES, State
+
+MOST_AT_ONCE = 32
+"""How many callers share one of these statements: more would wait for it longer than they save."""
+MOST_READ = 512
+"""How many jobs one of these statements can be asked for."""
+
+JobWithResult: TypeAlias = tuple[Job, StoredBody | None]
+"""A job, and what it brought. Of a result that is not JSON, and so does not stand in the job's document, it is only the
+content type; of a long one, too: its content is empty, which no JSON is."""
+
+_SIZES = (1, 2, 4, 8, 16, MOST_AT_ONCE, 128, MOST_READ)
+_RESULT_COLUMNS = (
+    bodies.c.content_type.label("result_type"),
+    bodies.c.is_json.label("result_is_json"),
+    case((bodies.c.is_json & (func.length(bodies.c.content) <= SMALL), bodies.c.content)).label("result"),
+)
+
+
+def is_whole(found: JobWithResult) -> bool:
+    """Whether the result stands there as the job's document shows it: a long one has to be read by itself."""
+    _, result = found
+    return result is None or not result.is_json or bool(result.content)
+
+
+def read_jobs(database: Database, job_ids: Sequence[str]) -> Sequence[Job | None]:
+    """Each of these jobs as its row says, in their order; None: there is none."""
+    found = {job.id: job for job in database.ask_all(_jobs(_size_for(job_ids)), _named(job_ids))}
+    return [found.get(job_id) for job_id in job_ids]
+
+
+def read_jobs_with_results(database: Database, job_ids: Sequence[str]) -> Sequence[JobWithResult | None]:
+    """As `read_jobs`, with what they brought."""
+    rows = database.ask_all(_jobs_with_results(_size_for(job_ids)), _named(job_ids))
+    found = {job.id: (job, result) for job, result in rows}
+    return [found.get(job_id) for job_id in job_ids]
+
+
+@cache
+def _jobs(size: int) -> Prepared[Job]:
+    return Prepared(_of(select(*JOB_COLUMNS), size), job_of)
+
+
+@cache
+def _jobs_with_results(size: int) -> Prepared[JobWithResult]:
+    its_result = (bodies.c.job_id == jobs.c.id) & (bodies.c.kind == "result")
+    statement = select(*JOB_COLUMNS, *_RESULT_COLUMNS).select_from(jobs.outerjoin(bodies, its_result))
+    return Prepared(_of(statement, size), _job_with_result)
+
+
+def _of(statement: Select[Any], size: int) -> Select[Any]:
+    return statement.where(jobs.c.id.in_([bindparam(f"job_{n}", type_=jobs.c.id.type) for n in range(size)]))
+
+
+def _size_for(job_ids: Sequence[str]) -> int:
+    """A few sizes are enough: each is a statement that the database has to know."""
+    return next(size for size in _SIZES if size >= len(job_ids))
+
+
+def _named(job_ids: Sequence[str]) -> dict[str, str]:
+    """Places that are left over ask for the last of the jobs again."""
+    named = {f"job_{n}": job_id for n, job_id in enumerate(job_ids)}
+    last = named[f"job_{len(named) - 1}"]
+    return {f"job_{n}": last for n in range(len(named), _size_for(job_ids))} | named
+
+
+def _job_with_result(columns: Mapping[str, Any]) -> JobWithResult:
+    values = dict(columns)
+    content_type, is_json, content = values.pop("result_type"), values.pop("result_is_json"), values.pop("result")
+    job = job_of(values)
+    if content_type is None:
+        return job, None
+    return job, StoredBody(content=content or b"", content_type=content_type, is_json=is_json)
+
+
+MOST_LOOKED_AT = 10_000
+"""Rows, for one page; see the HTTP contract."""
+LIMIT = timedelta(seconds=2)
+"""How long a list may take: with rows that nobody has read for long each of them may be a read of the disk."""
+_COLUMNS = {column.key: column for column in JOB_COLUMNS}
+_UNSUCCESSFUL = FINAL_STATES - {State.SUCCEEDED}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Filter:
+    """Which jobs. None: whatever. `states`: one of these as callers are told it, and none means any. `before_id`:
+    older than this one, `from_id`: not older (ids sort by time). `not_retried`: without those that were submitted
+    again. `limit`: on a page."""
+
+    client_id: str | None = None
+    states: Collection[State] = ()
+    operation: str | None = None
+    downstream: str | None = None
+    created_after: datetime | None = None
+    created_before: datetime | None = None
+    before_id: str | None = None
+    not_retried: bool = False
+    from_id: str | None = None
+    limit: int = 50
+
+
+@dataclass(frozen=True, kw_only=True)
+class Page:
+    """Jobs, newest first. `before_id`: where the next page goes on; None: there is nothing more."""
+
+    jobs: Sequence[Job]
+    before_id: str | None
+
+
+def page(database: Database, wanted: Filter) -> Page:
+    """One page. Raises DatabaseTooSlowError."""
+    with database.long_reading(LIMIT) as connection:
+        parts = [_part(connection, way, wanted) for way in _ways(wanted)]
+    # What one way has not reached yet is left out of the others, too: it comes with the page that has both.
+    reached = max((part.before_id for part in parts if part.before_id is not None), default=None)
+    found = sorted((job for part in parts for job in part.jobs), key=lambda job: job.id, reverse=True)
+    if reached is not None:
+        found = [job for job in found if job.id >= reached]
+    if len(found) > wanted.limit:
+        found = found[: wanted.limit]
+        reached = found[-1].id
+    return Page(jobs=[_as_told(job) for job in found], before_id=reached)
+
+
+def all_of(database: Database, wanted: Filter) -> Sequence[Job]:
+    """As many as the limit says, from as many pages as it takes."""
+    found: list[Job] = []
+    before_id = wanted.before_id
+    while True:
+        part = page(database, replace(wanted, before_id=before_id, limit=wanted.limit - len(found)))
+        found += part.jobs
+        if part.before_id is None or len(found) == wanted.limit:
+            return found
+        before_id = part.before_id
+
+
+def number(database: Database, wanted: Filter, most: int) -> int:
+    """How many there are, whatever the filter's limit; counted up to `most`. Raises DatabaseTooSlowError."""
+    with database.long_reading(LIMIT) as connection:
+        found = 0
+        for way in _ways(wanted):
+            some = _fitting(_looked_at(way, wanted), wanted).limit(most - found).subquery()
+            found += connection.execute(select(func.count()).select_from(some)).scalar_one()
+        return found
+
+
+def _ways(wanted: Filter) -> Sequence[ColumnElement[bool] | None]:
+    """The conditions of the indexes that have all of it; None: that of all jobs."""
+    if not wanted.states or not _UNSUCCESSFUL.issuperset(wanted.states):
+        return [None]
+    # Each state by itself, so that they come in order; and as literals, by which the databases know the index.
+    ways: list[ColumnElement[bool]] = [
+        and_(text(UNSUCCESSFUL), literal_column("state") == literal_column(f"'{state.value}'"))
+        for state in sorted(wanted.states)
+    ]
+    if State.EXPIRED in wanted.states:
+        ways.append(and_(jobs.c.finished_at.is_(None), jobs.c.deadline <= statement_now()))
+    return ways
+
+
+def _part(connection: Connection, way: ColumnElement[bool] | None, wanted: Filter) -> Page:
+    """A page by one way: one job more than is asked for, if there is one."""
+    looked_at = _looked_at(way, wanted)
+    rows = connection.execute(_fitting(looked_at.limit(MOST_LOOKED_AT), wanted).limit(wanted.limit + 1)).all()
+    found = [job_from(row) for row in rows]
+    if len(found) > wanted.limit:
+        return Page(jobs=found, before_id=None)
+    last = looked_at.with_only_columns(jobs.c.id).limit(1).offset(MOST_LOOKED_AT - 1)
+    return Page(jobs=found, before_id=connection.execute(last).scalar_one_or_none())
+
+
+def _looked_at(way: ColumnElement[bool] | None, wanted: Filter) -> Select[tuple[object, ...]]:
+    """The rows, newest first, in the order of an index."""
+    conditions: list[ColumnElement[bool]] = [] if way is None else [way]
+    if wanted.client_id is not None:
+        conditions.append(jobs.c.client_id == wanted.client_id)
+    if wanted.before_id is not None:
+        conditions.append(jobs.c.id < wanted.before_id)
+    if wanted.from_id is not None:
+        conditions.append(jobs.c.id >= wanted.from_id)
+    return select(jobs).where(*conditions).order_by(jobs.c.id.desc())
+
+
+def _fitting(looked_at: Select[tuple[object, ...]], wanted: Filter) -> Select[tuple[object, ...]]:
+    """Those of them that are wanted."""
+    job = looked_at.subquery("job").c
+    conditions: list[ColumnElement[bool]] = []
+    if wanted.states:
+        is_late = and_(job.state.in_(sorted(OPEN_STATES)), job.deadline <= database_now())
+        conditions.append(case((is_late, State.EXPIRED.value), else_=job.state).in_(sorted(wanted.states)))
+    if wanted.operation is not None:
+        conditions.append(job.operation == wanted.operation)
+    if wanted.downstream is not None:
+        conditions.append(job.downstream == wanted.downstream)
+    if wanted.created_after is not None:
+        conditions.append(job.created_at > wanted.created_after)
+    if wanted.created_before is not None:
+        conditions.append(job.created_at < wanted.created_before)
+    if wanted.not_retried:
+        conditions.append(~exists().where(jobs.c.retry_of == job.id))
+    columns = [job.get(name, expression) for name, expression in _COLUMNS.items()]
+    return select(*columns).where(*conditions).order_by(job.id.desc())
+
+
+def _as_told(job: Job) -> Job:
+    if job.state.is_final or job.deadline > job.seen_at:
+        return job
+    return replace(job, state=State.EXPIRED, finished_at=job.deadline)

@@ -1,0 +1,93 @@
+"""A job as it is told to its client, as types: in answers and in webhooks."""
+
+from typing import Annotated, Any, NotRequired
+
+from pydantic import ConfigDict, Field, with_config
+from typing_extensions import TypedDict
+
+from tidegate.jobs.job import Wait
+from tidegate.operations.outcome import ErrorCode
+from tidegate.states import State
+
+exact = with_config(ConfigDict(extra="forbid", use_attribute_docstrings=True))
+"""No member but those that stand there; the text below a member describes it to clients."""
+
+Instant = Annotated[str, Field(json_schema_extra={"format": "date-time"})]
+"""RFC 3339 in UTC, as `tidegate.instants` writes it."""
+Url = Annotated[str, Field(json_schema_extra={"format": "uri"})]
+JobId = Annotated[str, Field(json_schema_extra={"format": "uuid"})]
+Count = Annotated[int, Field(ge=0)]
+
+
+@exact
+class Progress(TypedDict):
+    """How far a job is."""
+
+    percent: Annotated[int, Field(ge=0, le=100)]
+    """Never goes down; 100 only when the job succeeded."""
+    done: int | None
+    total: int | None
+    """None: unknown."""
+    note: Annotated[str, Field(max_length=200)] | None
+
+
+@exact
+class Waiting(TypedDict):
+    """Why a queued job waits, and an honest estimate of how long."""
+
+    reason: Wait
+    position: Count | None
+    """How many jobs go before it."""
+    estimated_start: Instant | None
+    estimated_finish: Instant | None
+
+
+@exact
+class JobError(TypedDict):
+    """How a job ended that did not succeed."""
+
+    code: ErrorCode
+    message: str
+    downstream_status: NotRequired[int]
+    downstream_content_type: NotRequired[str]
+    downstream_body: NotRequired[str]
+    """Its first 4 KB."""
+
+
+@exact
+class JobLinks(TypedDict):
+    """Absolute URLs."""
+
+    self: Url
+    result: Url
+    events: Url
+    """With a ticket in it where keys are needed: good for this one job and 5 minutes, for a browser's EventSource."""
+    cancel: Url
+    retry: Url
+
+
+@exact
+class Job(TypedDict):
+    """A job: what it is, how far it is, how it ended."""
+
+    id: JobId
+    operation: str
+    state: State
+    progress: Progress
+    attempt: Count
+    """0 before the first, 1 during it."""
+    max_attempts: Annotated[int, Field(ge=1)]
+    created_at: Instant
+    started_at: Instant | None
+    finished_at: Instant | None
+    deadline: Instant
+    """Without a result by then the job expires."""
+    retry_of: JobId | None
+    """The job that this one is a new try of."""
+    waiting: Waiting | None
+    """None unless it waits."""
+    result: Any
+    """What it brought, when that is JSON; else see `links.result`."""
+    result_content_type: str | None
+    error: JobError | None
+    links: JobLinks

@@ -1,0 +1,243 @@
+"""What callers do to jobs: record, read, cancel, erase."""
+
+from collections.abc import Callable, Collection, Iterable, Sequence
+from datetime import datetime, timedelta
+from functools import partial
+from typing import Literal
+
+from sqlalchemy import ColumnElement, Connection, bindparam, case, delete, select, update
+
+from tidegate.clock import MICROSECOND
+from tidegate.database.batching import SharedStatement
+from tidegate.database.connection import Database
+from tidegate.database.json_rows import MOST_ROWS
+from tidegate.database.schema import bodies, jobs
+from tidegate.database.statement import Prepared
+from tidegate.database.time import database_now
+from tidegate.intake import idempotency
+from tidegate.intake.idempotency import KeyUse, StoredKey
+from tidegate.intake.record import NewJob, can_be_recorded_at_once, record, record_at_once
+from tidegate.jobs.job import Job, StoredBody
+from tidegate.jobs.reads import (
+    MOST_AT_ONCE,
+    MOST_READ,
+    Filter,
+    JobWithResult,
+    Page,
+    all_of,
+    is_whole,
+    number,
+    page,
+    read_jobs,
+    read_jobs_with_results,
+)
+from tidegate.jobs.transitions import (
+    ENDS,
+    IN_TIME,
+    IS_OPEN,
+    IS_WAITING,
+    JOB_COLUMNS,
+    count_ends,
+    ended,
+    forget_attempts,
+    job_from,
+    lock_rows,
+)
+from tidegate.metrics.counters import Counts
+from tidegate.states import FINAL_STATES, State
+
+_BODY = Prepared(
+    select(bodies.c.content, bodies.c.content_type, bodies.c.is_json).where(
+        bodies.c.job_id == bindparam("the_job", type_=jobs.c.id.type),
+        bodies.c.kind == bindparam("the_kind", type_=bodies.c.kind.type),
+    ),
+    lambda row: StoredBody(**row),
+)
+# Job-Not-Before has whole seconds where it is an HTTP-date: so many jobs may be for one instant.
+_SAME_INSTANT = timedelta(seconds=1)
+
+
+class CallerStore:
+    """Statements of the API. `retention`: how long the key of an erased job still says so."""
+
+    def __init__(self, database: Database, counts: Counts, *, retention: timedelta = timedelta(days=7)) -> None:
+        self._database = database
+        self.counts = counts
+        self._retention = retention
+        self._jobs = SharedStatement(partial(read_jobs, database), most=MOST_AT_ONCE)
+        self._new_jobs = SharedStatement(partial(record_at_once, database), most=MOST_ROWS)
+        self._jobs_with_results = SharedStatement(partial(read_jobs_with_results, database), most=MOST_AT_ONCE)
+
+    def now(self) -> datetime:
+        """The database's clock."""
+        with self._database.reading() as connection:
+            return connection.execute(select(database_now())).scalar_one()
+
+    def now_and_turn(self, downstream: str, not_before: datetime) -> tuple[datetime, datetime]:
+        """The database's clock, and when a job may run that must not run before this instant: behind those of its lane
+        that were submitted for the same one, a microsecond each, so that each has a place of its own in the order."""
+        with self._database.reading() as connection:
+            now, last = connection.execute(
+                select(
+                    database_now(),
+                    select(jobs.c.run_at)
+                    .where(
+                        jobs.c.downstream == downstream,
+                        IS_WAITING,
+                        jobs.c.run_at >= not_before,
+                        jobs.c.run_at < not_before + _SAME_INSTANT,
+                    )
+                    .order_by(jobs.c.run_at.desc())
+                    .limit(1)
+                    .scalar_subquery(),
+                )
+            ).one()
+        return now, not_before if last is None else last + MICROSECOND
+
+    def keys(self, names: Iterable[tuple[str, str]]) -> dict[tuple[str, str], StoredKey]:
+        """What these (client id, idempotency key) stand for, as far as they were used."""
+        wanted = set(names)
+        if not wanted:
+            return {}
+        with self._database.reading() as connection:
+            return idempotency.find(connection, wanted)
+
+    def insert(
+        self, new: Sequence[NewJob], check: Callable[[NewJob, StoredKey], None] | None = None
+    ) -> list[Job | StoredKey]:
+        """Records jobs and their inputs in one transaction; when this returns they are committed.
+
+        In place of a job whose idempotency key is used already: what that stands for. `check` is shown these
+        before the commit; when it raises, nothing is recorded. A thousand jobs are a handful of statements.
+        """
+        if not new:
+            return []
+        if len(new) == 1 and can_be_recorded_at_once(new[0]):
+            return [self._new_jobs.run(new[0])]
+        uses = [
+            KeyUse(client_id=job.client_id, key=job.idempotency_key, fingerprint=job.fingerprint, job_id=job.id)
+            for job in new
+            if job.idempotency_key is not None and job.fingerprint is not None
+        ]
+
+        def insert(connection: Connection) -> list[Job | StoredKey]:
+            used = idempotency.use(connection, uses, is_sqlite=self._database.is_sqlite) if uses else {}
+            if check:
+                for job in new:
+                    if job.id in used:
+                        check(job, used[job.id])
+            recorded = record(self._database, connection, [job for job in new if job.id not in used])
+            return [used.get(job.id) or recorded[job.id] for job in new]
+
+        return self._database.write_together(insert)
+
+    def get(self, job_id: str, client_id: str | None) -> Job | None:
+        """The job as it is now: one past its deadline is expired first, whether or not a sweep runs."""
+        job = self._jobs.run(job_id)
+        if job and _is_late(job):
+            self._expire(jobs.c.id == job_id)
+            job = self._jobs.run(job_id)
+        return job if job and client_id in {None, job.client_id} else None
+
+    def get_with_result(self, job_id: str, client_id: str | None) -> JobWithResult | None:
+        """As `get`, with what the job brought, as it stands in the job's document."""
+        found = self._jobs_with_results.run(job_id)
+        if found is None or client_id not in {None, found[0].client_id}:
+            return None
+        job, result = found
+        if _is_late(job):
+            now = self.get(job_id, client_id)
+            return (now, None) if now else None
+        if not is_whole(found):
+            result = self.body(job_id, "result")
+        return job, result
+
+    def look(self, job_ids: Collection[str]) -> dict[str, JobWithResult]:
+        """Those of these jobs that there are, as they are now, with their results, a statement for some hundreds; those
+        past their deadline are expired first, in two more. Of a long result there is only the content type."""
+        found = self._find(job_ids)
+        if late := [job.id for job, _ in found.values() if _is_late(job)]:
+            rows = select(jobs.c.id).where(jobs.c.id.in_(late), IS_OPEN, ~IN_TIME)
+            # Passes over rows that somebody else has: two that end several jobs could wait for each other.
+            batch = lock_rows(rows)
+            self._expire(jobs.c.id.in_(batch))
+            found |= self._find(late)
+        return found
+
+    def versions(self, job_ids: Collection[str]) -> dict[str, int]:
+        """The versions of those of these jobs that there are."""
+        with self._database.reading() as connection:
+            rows = connection.execute(select(jobs.c.id, jobs.c.version).where(jobs.c.id.in_(job_ids)))
+            return {row.id: row.version for row in rows}
+
+    def list(self, wanted: Filter) -> Page:
+        """A page of jobs, newest first, each in the state that `get` would tell."""
+        return page(self._database, wanted)
+
+    def list_all(self, wanted: Filter) -> Sequence[Job]:
+        """As many as the filter's limit says, newest first."""
+        return all_of(self._database, wanted)
+
+    def count(self, wanted: Filter, *, most: int) -> int:
+        """How many there are, counted up to `most`."""
+        return number(self._database, wanted, most)
+
+    def body(self, job_id: str, kind: Literal["input", "result"]) -> StoredBody | None:
+        """What the caller sent, or what the job brought if it succeeded."""
+        return self._database.ask(_BODY, {"the_job": job_id, "the_kind": kind})
+
+    def delete(self, job_id: str, client_id: str | None) -> bool:
+        """Erases a final job with all that belongs to it; False when there is none of this id, or it goes on."""
+        self.get(job_id, client_id)  # past its deadline it is final
+        is_final = jobs.c.state.in_(sorted(FINAL_STATES))
+        with self._database.writing() as connection:
+            erased = connection.execute(
+                delete(jobs).where(jobs.c.id == job_id, *_of_client(client_id), is_final)
+            ).rowcount
+            if erased:
+                idempotency.job_erased(connection, job_id, self._retention)
+                forget_attempts(connection, [job_id])
+        return erased == 1
+
+    def cancel(self, job_id: str, client_id: str | None) -> Job | None:
+        """Cancels a queued job; marks a running one, whose attempt sees it at its next progress or slot.
+
+        Returns the job after that, None when the client has none of this id. Against a finish and an expiry
+        the first one wins; a final job stays as it is.
+        """
+        is_queued = jobs.c.state == State.QUEUED
+        values = {
+            name: case((is_queued, value), else_=jobs.c[name])
+            for name, value in ended(State.CANCELLED).items()
+            if name != "version"
+        }
+        with self._database.single_write() as connection:
+            moved = connection.execute(
+                update(jobs)
+                .where(jobs.c.id == job_id, *_of_client(client_id), IS_OPEN, IN_TIME, ~jobs.c.cancel_requested)
+                .values(**values, version=jobs.c.version + 1, cancel_requested=True)
+                .returning(*JOB_COLUMNS)
+            ).all()
+        count_ends(self.counts, moved)
+        # Not read again: a database that goes away in between would leave the caller with a failure of what was done.
+        return job_from(moved[0]) if moved else self.get(job_id, client_id)
+
+    def _find(self, job_ids: Collection[str]) -> dict[str, JobWithResult]:
+        ids = [*job_ids]
+        batches = [ids[begin : begin + MOST_READ] for begin in range(0, len(ids), MOST_READ)]
+        return {each[0].id: each for batch in batches for each in read_jobs_with_results(self._database, batch) if each}
+
+    def _expire(self, which: ColumnElement[bool]) -> None:
+        late = update(jobs).where(which, IS_OPEN, ~IN_TIME).values(**ended(State.EXPIRED))
+        with self._database.single_write() as connection:
+            moved = connection.execute(late.returning(*ENDS)).all()
+        count_ends(self.counts, moved)
+
+
+def _is_late(job: Job) -> bool:
+    """Whether its deadline had passed when it was read, and nobody had said so."""
+    return not job.state.is_final and job.deadline <= job.seen_at
+
+
+def _of_client(client_id: str | None) -> tuple[ColumnElement[bool], ...]:
+    return () if client_id is None else (jobs.c.client_id == client_id,)

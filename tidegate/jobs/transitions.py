@@ -1,0 +1,157 @@
+"""The moves of a job that several statements share, as values of an UPDATE, and reading a row."""
+
+import json
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from datetime import timedelta
+from typing import Any
+
+import orjson
+from sqlalchemy import (
+    BigInteger,
+    ColumnElement,
+    Connection,
+    Row,
+    Table,
+    and_,
+    case,
+    delete,
+    literal,
+    or_,
+    select,
+    tuple_,
+    type_coerce,
+)
+from sqlalchemy.sql.elements import KeyedColumnElement
+
+from tidegate.database.schema import attempts, jobs
+from tidegate.database.time import database_now
+from tidegate.execution.open_attempts import Call
+from tidegate.jobs.job import Claim, Job, Wait
+from tidegate.metrics.counters import Counts
+from tidegate.metrics.families import FINISHED
+from tidegate.states import OPEN_STATES, State
+
+JOB_COLUMNS: tuple[KeyedColumnElement[Any], ...] = (
+    *(jobs.c[name] for name in Job.__dataclass_fields__ if name not in {"seen_at", "is_replay"}),
+    database_now().label("seen_at"),
+)
+
+NOW = type_coerce(database_now(), BigInteger)
+"""The database's clock in microseconds."""
+
+ENDS = (jobs.c.operation, jobs.c.state)
+"""What a move of jobs returns, for `count_ends`."""
+IS_OPEN = jobs.c.state.in_(sorted(OPEN_STATES))
+IS_WAITING = and_(jobs.c.state == State.QUEUED, jobs.c.slot_at.is_(None))
+"""Queued, and not released."""
+IN_TIME = jobs.c.deadline > database_now()
+
+
+def count_ends(counts: Counts, moved: Iterable[Row[Any]]) -> None:
+    """Counts those of the moved jobs that are final now. To be called when the move is committed."""
+    for row in moved:
+        if State(row.state).is_final:
+            counts.add(FINISHED, row.operation, row.state)
+
+
+def job_from(row: Row[Any]) -> Job:
+    """The record of a row of JOB_COLUMNS."""
+    return job_of(row._mapping)  # noqa: SLF001 - SQLAlchemy's public name for it
+
+
+def job_of(columns: Mapping[Any, Any]) -> Job:
+    """The record of JOB_COLUMNS by name."""
+    values = dict(columns)
+    values["state"] = State(values["state"])
+    values["waits_for"] = Wait(values["waits_for"]) if values["waits_for"] else None
+    values["error"] = orjson.loads(values["error"]) if values["error"] else None
+    return Job(**values)
+
+
+def error_text(error: Mapping[str, Any]) -> str:
+    """The JSON that `jobs.error` holds. Never fails: what UTF-8 can't say is replaced."""
+    # Not orjson: it refuses text that UTF-8 can't say, and an outcome must always be recorded.
+    return json.dumps(error, default=str, ensure_ascii=False).encode("utf-8", "replace").decode()
+
+
+def ended(state: State) -> dict[str, Any]:
+    """Values of the move into a final state other than succeeded."""
+    return {
+        "state": state,
+        "finished_at": database_now(),
+        "version": jobs.c.version + 1,
+        "slot_at": None,
+        "lease_until": None,
+        "waits_for": None,
+    }
+
+
+def come_back(*, spent: bool | ColumnElement[bool], after: timedelta, waits_for: Wait | None) -> dict[str, Any]:
+    """Values of the move out of an attempt that brought no result. The order of fate, decided in one place:
+
+    deadline passed: expired; cancel asked: cancelled; attempts spent: failed; else queued again, not before `after`.
+    """
+    is_spent = literal(spent) if isinstance(spent, bool) else spent
+    # Read once, so that all parts of the move agree on which side of the deadline they are.
+    now = select(database_now()).scalar_subquery()
+    is_late = jobs.c.deadline <= now
+    has_ended = or_(is_late, jobs.c.cancel_requested, is_spent)
+    return {
+        **ended(State.QUEUED),
+        "state": case(
+            (is_late, State.EXPIRED),
+            (jobs.c.cancel_requested, State.CANCELLED),
+            (is_spent, State.FAILED),
+            else_=State.QUEUED,
+        ),
+        "finished_at": case((has_ended, database_now()), else_=None),
+        "run_at": case((has_ended, jobs.c.run_at), else_=database_now(after)),
+        "waits_for": case((has_ended, None), else_=waits_for),
+    }
+
+
+def is_mine(claim: Claim) -> ColumnElement[bool]:
+    """Whether the job still runs under this claim: the guard of every write of a worker."""
+    return and_(jobs.c.id == claim.job_id, jobs.c.state == State.RUNNING, jobs.c.fence == claim.fence)
+
+
+def is_released(job_id: str | ColumnElement[str], fence: int | ColumnElement[int]) -> ColumnElement[bool]:
+    """Whether this release of the job still stands and nobody has claimed it."""
+    return and_(jobs.c.id == job_id, jobs.c.state == State.QUEUED, jobs.c.fence == fence, jobs.c.slot_at.is_not(None))
+
+
+def lock_rows(statement: Any, *, of: Table | None = None) -> Any:
+    """Locks the rows that a SELECT finds and passes over those that others hold; of a join, the rows `of` one table.
+
+    On SQLite, whose writer is alone anyway, it is the SELECT that it was.
+    """
+    return statement.with_for_update(skip_locked=True, of=of)
+
+
+def is_among(calls: Collection[Call]) -> ColumnElement[bool]:
+    """Whether an attempt is one of these calls."""
+    which = tuple_(attempts.c.job_id, attempts.c.fence).in_([*calls])
+    return and_(attempts.c.job_id.in_([job_id for job_id, _ in calls]), which)  # the index goes by these
+
+
+def wait_briefly(connection: Connection) -> None:
+    """From here on this transaction waits for a lock a second at the most, and then raises OperationalError.
+
+    Longer, and who watches over the connection would take the server for dead. On SQLite nothing: it has one lock, and
+    this transaction has it.
+    """
+    if connection.dialect.name == "postgresql":
+        connection.exec_driver_sql("SET LOCAL lock_timeout = '1s'")
+
+
+def forget_attempts(connection: Connection, job_ids: Sequence[str]) -> None:
+    """Erases the attempts of these jobs where the job is erased: those that have ended, and those that nobody claimed,
+    for nobody can any more. One whose call is still open keeps its place, and goes when it ends."""
+    if not job_ids:
+        return
+    of_these = attempts.c.job_id.in_(job_ids)
+    # Waits for who ends one of them just now, and may still see the job: one of the two must see both ends.
+    connection.execute(select(attempts.c.job_id).where(of_these).with_for_update())
+    has_job = select(jobs.c.id).where(jobs.c.id == attempts.c.job_id).exists()
+    is_over = or_(attempts.c.ended_at.is_not(None), attempts.c.claimed_at.is_(None))
+    connection.execute(delete(attempts).where(of_these, is_over, ~has_job))

@@ -1,0 +1,99 @@
+"""Instants that a clock which was set back has left ahead of it: what nothing explains is put right.
+
+Each rule looks at the rows alone, so that any process may do it, and twice.
+"""
+
+from datetime import timedelta
+from typing import Any
+
+from sqlalchemy import BigInteger, ColumnElement, Connection, and_, false, func, or_, select, type_coerce, update
+
+from tidegate.clock import MICROSECOND
+from tidegate.database.schema import attempts, deliveries, downstreams, jobs, samples, stewards, workers
+from tidegate.database.time import Instant, statement_now
+from tidegate.dispatch.release import CLAIM_WITHIN
+from tidegate.jobs.transitions import IS_WAITING
+from tidegate.states import State
+
+# Of clocks that agree.
+_NOTHING = timedelta(seconds=1)
+# How long a lane rests, and a delivery is in a worker's hands, at the most.
+_LONGEST_REST = timedelta(minutes=5)
+_LONGEST_SIGN_OF_LIFE = timedelta(seconds=30)
+
+
+def shows(connection: Connection) -> bool:
+    """Whether the rows say that the clock was set back: something was done in the future, or a steward said that it
+    lives for longer than they ever say."""
+    newest = select(jobs.c.created_at).order_by(jobs.c.id.desc()).limit(1).scalar_subquery()
+    is_out = attempts.c.ended_at.is_(None)
+    signs = (
+        func.coalesce(newest > statement_now(_NOTHING), false()),
+        select(attempts.c.job_id).where(is_out, attempts.c.released_at > statement_now(_NOTHING)).exists(),
+        select(stewards.c.id).where(stewards.c.seen_until > statement_now(_LONGEST_SIGN_OF_LIFE)).exists(),
+    )
+    return bool(connection.execute(select(or_(*signs))).scalar_one())
+
+
+def put_right(connection: Connection, *, lease: timedelta, longest_wait: timedelta) -> int:
+    """After the clock was set back, in this transaction; how many rows were put right. `longest_wait`: before a job is
+    tried again.
+
+    A job that was made in the future waits from now on; one that came back from an attempt, no longer than that may
+    take. The caller's own Job-Not-Before stands. Leases and signs of life end one lease from now, places as long after
+    now as after their claim.
+    """
+    changed = 0
+    for statement in (
+        _waiting(longest_wait),
+        update(jobs)
+        .where(jobs.c.state == State.RUNNING, jobs.c.lease_until > statement_now(2 * lease))
+        .values(lease_until=statement_now(lease)),
+        *(
+            update(table).where(table.c.seen_until > statement_now(2 * lease)).values(seen_until=statement_now(lease))
+            for table in (workers, stewards)
+        ),
+        _claimed(),
+        update(attempts)
+        .where(attempts.c.ended_at.is_(None), attempts.c.claimed_at.is_(None))
+        .where(attempts.c.place_until > statement_now(2 * CLAIM_WITHIN))
+        .values(place_until=statement_now(CLAIM_WITHIN)),
+        update(downstreams)
+        .where(downstreams.c.paused_until > statement_now(_LONGEST_REST + _NOTHING))
+        .values(paused_until=statement_now(_LONGEST_REST)),
+        update(samples).where(samples.c.taken_at > statement_now(_NOTHING)).values(taken_at=statement_now()),
+        *_deliveries(),
+    ):
+        changed += connection.execute(statement).rowcount
+    return changed
+
+
+def _waiting(longest_wait: timedelta) -> Any:
+    # A bulk submit's lie a microsecond apart.
+    was_to_go_at_once = _micro(jobs.c.run_at) - _micro(jobs.c.created_at) < _NOTHING // MICROSECOND
+    is_new = and_(jobs.c.created_at > statement_now(_NOTHING), was_to_go_at_once)
+    # What its caller asked to wait for, it waited for before it was begun.
+    came_back = and_(jobs.c.started_at.is_not(None), jobs.c.run_at > statement_now(longest_wait))
+    return update(jobs).where(IS_WAITING, or_(is_new, came_back)).values(run_at=statement_now())
+
+
+def _claimed() -> Any:
+    """The calls of one that is dead by now must not hold their places for longer than they would have."""
+    ahead = _micro(attempts.c.claimed_at) - type_coerce(statement_now(), BigInteger)
+    is_ahead = and_(attempts.c.ended_at.is_(None), attempts.c.claimed_at > statement_now(_NOTHING))
+    columns = (attempts.c.claimed_at, attempts.c.ends_at, attempts.c.place_until)
+    return update(attempts).where(is_ahead).values({c.name: type_coerce(_micro(c) - ahead, Instant()) for c in columns})
+
+
+def _deliveries() -> Any:
+    is_pending = deliveries.c.state == "pending"
+    is_new = and_(is_pending, deliveries.c.tries == 0, deliveries.c.created_at > statement_now(_NOTHING))
+    is_out = and_(is_pending, deliveries.c.lease_until > statement_now(_LONGEST_REST))
+    return (
+        update(deliveries).where(is_new, deliveries.c.lease_until.is_(None)).values(run_at=statement_now()),
+        update(deliveries).where(is_out).values(run_at=statement_now(), lease_until=statement_now()),
+    )
+
+
+def _micro(instant: ColumnElement[Any]) -> ColumnElement[int]:
+    return type_coerce(instant, BigInteger)

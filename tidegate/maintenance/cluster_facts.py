@@ -1,0 +1,147 @@
+"""What the rows say about the whole cluster at this moment, at a cost that does not grow with the backlog."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
+
+from sqlalchemy import (
+    BigInteger,
+    delete,
+    func,
+    literal,
+    literal_column,
+    select,
+    true,
+    type_coerce,
+    union_all,
+)
+from sqlalchemy.dialects.postgresql import insert as postgresql_insert
+from sqlalchemy.dialects.sqlite import insert as sqlite_insert
+
+from tidegate.clock import MICROSECOND
+from tidegate.database.connection import Database
+from tidegate.database.schema import attempts, downstreams, final_jobs, jobs, stewards, workers
+from tidegate.database.statement import Prepared
+from tidegate.database.time import database_now
+from tidegate.execution.workers import lives
+from tidegate.jobs.transitions import NOW
+from tidegate.states import FINAL_STATES, State
+from tidegate.webhooks.send_store import IS_PENDING
+
+MOST_DELIVERIES = 10_000
+"""Webhooks that are yet to be sent are counted up to here."""
+_COUNT_LIMIT = timedelta(minutes=1)
+_FORGET_STEWARDS_AFTER = timedelta(hours=1)
+# Literals: SQLite sees only of one that it fits the condition of a partial index.
+_IS_DUE = (jobs.c.state == literal_column(f"'{State.QUEUED.value}'"), jobs.c.slot_at.is_(None))
+_RUNS = jobs.c.lease_until.is_not(None)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Facts:
+    """The cluster. `oldest_due_seconds`: by downstream, for how long its first job could have gone; 0: none could.
+    `released`: on their way to a worker. `final`: kept, by state, as counted up to a minute ago."""
+
+    oldest_due_seconds: dict[str, float]
+    running: int
+    released: int
+    workers: dict[str, int]
+    stewards: int
+    deliveries: int
+    final: dict[str, int]
+
+
+class FactStore:
+    """Statements of the metrics, and of the stewards that make them cheap."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def read(self) -> Facts:
+        """All of it, in two statements."""
+        with self._database.reading() as connection:
+            due = connection.execute(_OLDEST_DUE).all()
+            counted = connection.execute(_COUNTED).all()
+        numbers = {(kind, name): int(number) for kind, name, number in counted}
+        return Facts(
+            oldest_due_seconds={row.name: max(0, row.age or 0) / 1e6 for row in due},
+            running=numbers["running", ""],
+            released=numbers["released", ""],
+            workers=_of_kind(numbers, "workers"),
+            stewards=numbers["stewards", ""],
+            deliveries=numbers["deliveries", ""],
+            final=dict.fromkeys(FINAL_STATES, 0) | _of_kind(numbers, "final"),
+        )
+
+    def steward_seen(self, steward: str, *, until: timedelta) -> None:
+        """Says that this steward lives."""
+        values = {"the_id": steward, "lasts": until // MICROSECOND}
+        self._database.tell(_STEWARD_SEEN, values)
+
+    def steward_gone(self, steward: str) -> None:
+        """It stops."""
+        with self._database.single_write() as connection:
+            connection.execute(delete(stewards).where(stewards.c.id == steward))
+
+    def count_final(self) -> None:
+        """Counts the final jobs that are kept; that costs more the more there are. Forgets stewards long gone."""
+        with self._database.long_reading(_COUNT_LIMIT) as connection:
+            rows = connection.execute(
+                select(jobs.c.state, func.count()).where(jobs.c.finished_at.is_not(None)).group_by(jobs.c.state)
+            )
+            found = {state: int(number) for state, number in rows}
+        statement = self._insert(final_jobs).values(
+            [
+                {"state": state, "number": found.get(state, 0), "counted_at": database_now()}
+                for state in sorted(FINAL_STATES)
+            ]
+        )
+        changes = {"number": statement.excluded.number, "counted_at": statement.excluded.counted_at}
+        gone = delete(stewards).where(stewards.c.seen_until <= database_now(-_FORGET_STEWARDS_AFTER))
+        with self._database.single_write() as connection:
+            connection.execute(statement.on_conflict_do_update(index_elements=[final_jobs.c.state], set_=changes))
+            connection.execute(gone)
+
+    def _insert(self, table: Any) -> Any:
+        return (sqlite_insert if self._database.is_sqlite else postgresql_insert)(table)
+
+
+_STEWARD_SEEN = Prepared(lives(postgresql_insert, stewards), bool, on_sqlite=lives(sqlite_insert, stewards))
+
+
+def _of_kind(numbers: Mapping[tuple[str, str], int], wanted: str) -> dict[str, int]:
+    return {name: number for (kind, name), number in numbers.items() if kind == wanted}
+
+
+def _oldest_due() -> Any:
+    """One step into the index of due jobs for each downstream."""
+    first = (
+        select(type_coerce(jobs.c.run_at, BigInteger))
+        .where(jobs.c.downstream == downstreams.c.name, *_IS_DUE)
+        .order_by(jobs.c.run_at, jobs.c.id)
+        .limit(1)
+    )
+    return select(downstreams.c.name, (NOW - first.scalar_subquery()).label("age"))
+
+
+def _counted() -> Any:
+    """Each part reads an index that has no more entries than there is work under way."""
+    nobody = literal("")
+    alive = workers.c.seen_until > database_now()
+    pending = select(true().label("it")).where(IS_PENDING).limit(MOST_DELIVERIES).subquery()
+    released = attempts.c.ended_at.is_(None) & attempts.c.claimed_at.is_(None)
+    return union_all(
+        select(literal("running"), nobody, func.count()).select_from(jobs).where(_RUNS),
+        select(literal("released"), nobody, func.count()).select_from(attempts).where(released),
+        select(literal("workers"), workers.c.queue, func.sum(workers.c.size)).where(alive).group_by(workers.c.queue),
+        select(literal("stewards"), nobody, func.count())
+        .select_from(stewards)
+        .where(stewards.c.seen_until > database_now()),
+        select(literal("deliveries"), nobody, func.count()).select_from(pending),
+        select(literal("final"), final_jobs.c.state, final_jobs.c.number),
+    )
+
+
+_OLDEST_DUE = _oldest_due()
+_COUNTED = _counted()

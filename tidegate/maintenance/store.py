@@ -1,0 +1,228 @@
+"""The sweep's statements. Each is guarded by itself, so any number of sweeps may run side by side."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+from sqlalchemy import ColumnElement, and_, delete, func, not_, select, update
+from sqlalchemy.sql import Select
+
+from tidegate import clock
+from tidegate.database.connection import Database
+from tidegate.database.schema import attempts, bodies, deliveries, jobs, workers
+from tidegate.database.statement import Prepared, there
+from tidegate.database.time import database_now, statement_now
+from tidegate.dispatch.places import is_lost
+from tidegate.dispatch.release import CLAIM_WITHIN
+from tidegate.dispatch.unreleased import take_back
+from tidegate.execution.workers import lost
+from tidegate.intake import idempotency
+from tidegate.jobs.transitions import (
+    ENDS,
+    IN_TIME,
+    IS_OPEN,
+    IS_WAITING,
+    count_ends,
+    ended,
+    forget_attempts,
+    is_among,
+    is_released,
+    lock_rows,
+    wait_briefly,
+)
+from tidegate.maintenance import clock_step
+from tidegate.metrics.counters import Counts
+from tidegate.states import State
+from tidegate.webhooks.delivery import GIVE_UP_AFTER, DeliveryState
+from tidegate.webhooks.send_store import IS_PENDING
+
+PRUNE_BYTES = 8 * 1024**2
+"""Of bodies, erased in one transaction: SQLite has one writer, and to give a gigabyte back takes it seconds."""
+_FORGET_WORKERS_AFTER = timedelta(hours=1)
+_LATE = timedelta(hours=1)
+# It is the gate's process, too.
+_PRUNE_SECONDS = 0.25
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outlook:
+    """What there is to do for a steward, by the database's clock, `now`.
+
+    `deadlines` of open jobs, `leases` of running ones and `places`: whether any ran out. `jobs_wait`: some have their
+    release before them. `webhooks_wait`: some are not delivered yet.
+    """
+
+    now: datetime
+    deadlines: bool
+    leases: bool
+    places: bool
+    jobs_wait: bool
+    webhooks_wait: bool
+
+
+_DEADLINE_IS_OVER = and_(jobs.c.finished_at.is_(None), jobs.c.deadline <= statement_now())
+_LEASE_IS_OVER = jobs.c.lease_until <= statement_now()
+_PLACE_IS_OVER = and_(attempts.c.ended_at.is_(None), attempts.c.place_until <= statement_now())
+_LOOK = Prepared(
+    select(
+        database_now().label("now"),
+        select(jobs.c.id).where(_DEADLINE_IS_OVER).exists().label("deadlines"),
+        select(jobs.c.id).where(_LEASE_IS_OVER).exists().label("leases"),
+        select(attempts.c.job_id).where(_PLACE_IS_OVER).exists().label("places"),
+        select(jobs.c.id).where(IS_WAITING).exists().label("jobs_wait"),
+        select(deliveries.c.job_id).where(IS_PENDING).exists().label("webhooks_wait"),
+    ),
+    lambda row: Outlook(**row),
+)
+
+
+class UpkeepStore:
+    """What no message will put right. Every method works off one batch and returns how many rows it moved."""
+
+    def __init__(self, database: Database, counts: Counts) -> None:
+        self._database = database
+        self._counts = counts
+
+    def look(self) -> Outlook:
+        """Whether there is anything for the steps that follow, and for gate and courier, in one statement: nearly
+        always there is not. Each part is one step in an index."""
+        return there(self._database.ask(_LOOK, {}))
+
+    def expire(self, batch: int) -> int:
+        """Ends jobs whose deadline has passed."""
+        late = select(jobs.c.id).where(_DEADLINE_IS_OVER).order_by(jobs.c.deadline).limit(batch)
+        return self._update_jobs(late, and_(IS_OPEN, not_(IN_TIME)), ended(State.EXPIRED))
+
+    def rescue(self, batch: int, *, until: datetime) -> int:
+        """Takes back jobs whose worker let the lease run out, `until` this instant, however late the statement is done.
+        Their places stay held: the calls may still be open."""
+        is_over = jobs.c.lease_until <= until
+        expired = select(jobs.c.id).where(is_over).order_by(jobs.c.lease_until)
+        return self._update_jobs(expired.limit(batch), and_(jobs.c.state == State.RUNNING, is_over), lost())
+
+    def put_right(self, *, lease: timedelta, longest_wait: timedelta, is_known: bool) -> int:
+        """Instants that a clock which was set back left ahead of it, and that nothing explains; how many rows.
+        `is_known`: that it was set back; else only if the rows say so."""
+        with self._database.writing() as connection:
+            wait_briefly(connection)
+            if not (is_known or clock_step.shows(connection)):
+                return 0
+            return clock_step.put_right(connection, lease=lease, longest_wait=longest_wait)
+
+    def take_back_unclaimed(self, batch: int) -> int:
+        """Takes back releases that nobody claimed in 5 s although a worker was free: their message was lost.
+
+        With every worker busy the message just waits in the broker, and a second one would only be noise; the
+        look is put off by another 5 s. Of a job that was erased meanwhile nobody can claim the release.
+        """
+        stands = is_released(attempts.c.job_id, attempts.c.fence).label("stands")
+        found = (
+            select(attempts.c.job_id, attempts.c.fence, attempts.c.queue, stands)
+            .join(jobs, jobs.c.id == attempts.c.job_id)
+            .where(_PLACE_IS_OVER, attempts.c.claimed_at.is_(None))
+            .limit(batch)
+        )
+        has_job = select(jobs.c.id).where(jobs.c.id == attempts.c.job_id).exists()
+        erased = delete(attempts).where(_PLACE_IS_OVER, attempts.c.claimed_at.is_(None), ~has_job)
+        with self._database.writing() as connection:
+            # The jobs first and then their attempts, as a claim does: else each could wait for the other.
+            rows = connection.execute(lock_rows(found, of=jobs)).all()
+            if not rows:
+                return connection.execute(erased).rowcount
+            claimed = (
+                select(attempts.c.queue, func.count())
+                .where(attempts.c.ended_at.is_(None), attempts.c.claimed_at.is_not(None), ~is_lost())
+                .group_by(attempts.c.queue)
+            )
+            alive = (
+                select(workers.c.queue, func.sum(workers.c.size))
+                .where(workers.c.seen_until > database_now())
+                .group_by(workers.c.queue)
+            )
+            busy = {queue: int(count) for queue, count in connection.execute(claimed)}
+            size = {queue: int(total) for queue, total in connection.execute(alive)}
+            has_free = {queue for queue, places in size.items() if places > busy.get(queue, 0)}
+            waiting = {(row.job_id, row.fence) for row in rows if row.stands and row.queue not in has_free}
+            if waiting:
+                look_again = update(attempts).where(is_among(waiting)).values(place_until=database_now(CLAIM_WITHIN))
+                connection.execute(look_again)
+            lost = [call for row in rows if (call := (row.job_id, row.fence)) not in waiting]
+            return take_back(self._database, connection, lost, outcome="unclaimed")
+
+    def free_places(self, batch: int, *, until: datetime) -> int:
+        """Ends attempts whose time was long over `until` this instant, and whose process never said so."""
+        is_over = and_(attempts.c.ended_at.is_(None), attempts.c.place_until <= until)
+        over = select(attempts.c.job_id, attempts.c.fence).where(is_over, attempts.c.claimed_at.is_not(None))
+        with self._database.writing() as connection:
+            wait_briefly(connection)
+            calls = [(row.job_id, row.fence) for row in connection.execute(lock_rows(over.limit(batch)))]
+            if calls:
+                ended_now = {"ended_at": database_now(), "outcome": "lost"}
+                connection.execute(update(attempts).where(is_among(calls)).values(ended_now))
+                forget_attempts(connection, [job_id for job_id, _ in calls])
+        return len(calls)
+
+    def prune(self, batch: int, *, retention: timedelta) -> int:
+        """Erases jobs that have been final for longer than `retention`, with all that belongs to them.
+
+        In transactions of `PRUNE_BYTES` of bodies at the most, or of one job, for a quarter of a second. One whose end
+        is still to be told waits for that: as long as it may be tried, and an hour for who is late; where no worker
+        sends webhooks nobody else would say that it is over.
+        """
+        ends_at = clock.monotonic() + _PRUNE_SECONDS
+        erased, are_more = 0, True
+        while are_more:
+            some, are_more = self._prune_some(batch - erased, retention)
+            erased += some
+            are_more = are_more and clock.monotonic() < ends_at
+        return erased
+
+    def _prune_some(self, most: int, retention: timedelta) -> tuple[int, bool]:
+        """How many were erased, and whether others were left for their size."""
+        untold = select(deliveries.c.job_id).where(
+            deliveries.c.job_id == jobs.c.id,
+            deliveries.c.state == DeliveryState.PENDING,
+            deliveries.c.began_at > statement_now(-GIVE_UP_AFTER - _LATE),
+        )
+        # Of a long body the databases know the length without reading it.
+        size = select(func.sum(func.length(bodies.c.content))).where(bodies.c.job_id == jobs.c.id).scalar_subquery()
+        old = (
+            select(jobs.c.id, size.label("size"))
+            .where(jobs.c.finished_at <= statement_now(-retention), ~(jobs.c.has_webhook & untold.exists()))
+            .order_by(jobs.c.finished_at)
+        )
+        with self._database.writing() as connection:
+            found = connection.execute(lock_rows(old.limit(most), of=jobs)).all()
+            ids = _within(PRUNE_BYTES, {row.id: int(row.size or 0) for row in found})
+            idempotency.prune(connection, ids)
+            connection.execute(delete(workers).where(workers.c.seen_until <= statement_now(-_FORGET_WORKERS_AFTER)))
+            if ids:
+                connection.execute(delete(jobs).where(jobs.c.id.in_(ids)))
+            forget_attempts(connection, ids)
+        return len(ids), len(ids) < len(found)
+
+    def _update_jobs(self, found: Select[tuple[str]], still: ColumnElement[bool], changes: dict[str, Any]) -> int:
+        batch = lock_rows(found)
+        if not self._database.is_sqlite:
+            # Named by WITH it is made once; a plain subquery may run again for each row, and then has no limit.
+            # SQLite does run it once.
+            batch = select(batch.cte("batch").c.id)
+        statement = update(jobs).where(jobs.c.id.in_(batch), still).values(**changes)
+        with self._database.writing() as connection:
+            wait_briefly(connection)
+            moved = connection.execute(statement.returning(*ENDS)).all()
+        count_ends(self._counts, moved)
+        return len(moved)
+
+
+def _within(most: int, sizes: Mapping[str, int]) -> list[str]:
+    """The first of these that have no more bytes together; one at least."""
+    total = 0
+    ids: list[str] = []
+    for job_id, size in sizes.items():
+        total += size
+        if ids and total > most:
+            break
+        ids.append(job_id)
+    return ids

@@ -1,0 +1,122 @@
+"""What no message will put right: expired jobs, lost leases, lost messages, places of the dead, old rows."""
+
+import logging
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from tidegate import clock
+from tidegate.database.connection import UNREACHABLE
+from tidegate.maintenance.store import Outlook, UpkeepStore
+
+BATCH = 500
+# Erasing cascades to bodies and attempts; small batches let other writers in between.
+PRUNE_BATCH = 100
+# From one look to the next.
+SWEEP_SECONDS = 1.0
+_NEARLY = 0.8
+LONGEST_WAIT = timedelta(minutes=5)
+"""Before a job is tried again, where its operation says nothing longer: the longest Retry-After that is obeyed."""
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Swept:
+    """How many rows each step moved."""
+
+    expired: int
+    rescued: int
+    unclaimed: int
+    freed: int
+    pruned: int
+
+    @property
+    def total(self) -> int:
+        return self.expired + self.rescued + self.unclaimed + self.freed + self.pruned
+
+    @property
+    def is_full(self) -> bool:
+        """Whether a step filled its batch: there is more to do at once."""
+        return max(self.expired, self.rescued, self.unclaimed, self.freed) >= BATCH or self.pruned >= PRUNE_BATCH
+
+
+def sweep(
+    upkeep: UpkeepStore,
+    *,
+    retention: timedelta,
+    watch: "ClockWatch | None" = None,
+    longest_wait: timedelta = LONGEST_WAIT,
+    prunes: bool = True,
+    outlook: Outlook | None = None,
+) -> Swept:
+    """Does one batch of each step that has something to do. Each is one guarded UPDATE: any number of sweeps may run
+    side by side.
+
+    `watch`: says what can be believed of leases and places; None: all. `longest_wait`: before a job is tried again.
+    `prunes`: whether old rows are erased, too, which is in no hurry. `outlook`: what a look of this moment saw; None:
+    it looks itself.
+    """
+    due = outlook or upkeep.look()
+    until = watch.believed_until(due.now) if watch else due.now
+    if watch and (watch.may_be_behind or watch.is_behind):
+        if behind := upkeep.put_right(lease=watch.lease, longest_wait=longest_wait, is_known=watch.is_behind):
+            log.warning(
+                "the database's clock was set back; %d instant(s) that it left in the future are put right", behind
+            )
+        watch.may_be_behind = watch.is_behind = False
+    expired = upkeep.expire(BATCH) if due.deadlines else 0
+    try:
+        rescued = upkeep.rescue(BATCH, until=until) if until and due.leases else 0
+        freed = upkeep.free_places(BATCH, until=until) if until and due.places else 0
+    except UNREACHABLE:
+        if watch:
+            watch.distrust()
+        raise
+    return Swept(
+        expired=expired,
+        rescued=rescued,
+        unclaimed=upkeep.take_back_unclaimed(BATCH) if due.places else 0,
+        freed=freed,
+        pruned=upkeep.prune(PRUNE_BATCH, retention=retention) if prunes else 0,
+    )
+
+
+class ClockWatch:
+    """What a steward believes of leases and places that have run out by the database's clock.
+
+    They say that a worker is dead only if it could have renewed them. While the database stood still, was away or
+    locked, it could not; nor when the clock was set. So for one lease after a look that came late, failed or showed
+    that the clock jumped, nothing is believed, for in that time each that lives is renewed; likewise at the start, of
+    which nobody knows what was before. And what is believed had run out at an earlier look already: a database that is
+    just back has had time for those who waited for it.
+    """
+
+    def __init__(self, lease: timedelta) -> None:
+        self.lease = lease
+        self.may_be_behind, self.is_behind = True, False
+        """Whether the clock may have been set back, or surely was, since what that leaves ahead of it was put right."""
+        self._lease = lease.total_seconds()
+        self._looks: list[tuple[datetime, float]] = []  # the last two that lie apart, the older first
+        self._trusted_from = 0.0
+        self.distrust()
+
+    def distrust(self) -> None:
+        """Nothing is believed for one lease from now on: what should have been done was not."""
+        self._trusted_from = clock.monotonic() + self._lease
+
+    def believed_until(self, now: datetime) -> datetime | None:
+        """To be called after every look, with the database's clock as it was then: the instant up to which what has run
+        out can be believed to have. None: just now nothing can."""
+        monotonic = clock.monotonic()
+        if self._looks:
+            before, then = self._looks[-1]
+            passed = monotonic - then
+            jump = (now - before).total_seconds() - passed
+            if passed > self._lease / 2 + SWEEP_SECONDS or abs(jump) > self._lease / 2:
+                self.distrust()
+            self.is_behind |= jump < -self._lease / 2
+            if passed < SWEEP_SECONDS * _NEARLY:  # one that follows another at once
+                self._looks.pop()
+        self._looks = [*self._looks[-1:], (now, monotonic)]
+        if monotonic < self._trusted_from:
+            return None
+        return self._looks[0][0]

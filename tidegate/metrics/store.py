@@ -1,0 +1,45 @@
+"""What all processes have counted together: a row a series, which only ever grows."""
+
+from collections.abc import Mapping
+
+import orjson
+from sqlalchemy import select
+from sqlalchemy.dialects.postgresql import insert as postgresql_insert
+from sqlalchemy.dialects.sqlite import insert as sqlite_insert
+
+from tidegate.database.connection import Database
+from tidegate.database.schema import counts
+from tidegate.metrics.counters import Key
+
+_MOST_AT_ONCE = 1000
+
+
+class CountStore:
+    """Statements about what was counted."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def add(self, more: Mapping[Key, float]) -> None:
+        """Adds these, in one statement."""
+        insert = sqlite_insert if self._database.is_sqlite else postgresql_insert
+        # In one order, whoever writes: two statements that lock rows in different ones would wait for each other.
+        rows = [
+            {"series": series, "labels": orjson.dumps(labels).decode(), "value": value}
+            for (series, labels), value in sorted(more.items())
+        ]
+        with self._database.single_write() as connection:
+            for first in range(0, len(rows), _MOST_AT_ONCE):
+                statement = insert(counts).values(rows[first : first + _MOST_AT_ONCE])
+                connection.execute(
+                    statement.on_conflict_do_update(
+                        index_elements=[counts.c.series, counts.c.labels],
+                        set_={"value": counts.c.value + statement.excluded.value},
+                    )
+                )
+
+    def all(self) -> dict[Key, float]:
+        """Every series as it is now."""
+        with self._database.reading() as connection:
+            rows = connection.execute(select(counts)).all()
+        return {(row.series, tuple(orjson.loads(row.labels))): row.value for row in rows}

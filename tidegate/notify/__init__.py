@@ -1,0 +1,1 @@
+"""Hints between processes over Redis pub/sub. Any of them may be lost: everybody looks by itself as well."""

@@ -1,0 +1,65 @@
+"""Hears what a bell says over Redis pub/sub."""
+
+import logging
+from collections.abc import Sequence
+
+import redis
+
+from tidegate import clock
+from tidegate.notify.messages import CHANNEL, connect, has_pubsub
+
+log = logging.getLogger(__name__)
+
+
+class Ear:
+    """Hears what RedisBell says on one channel. While Redis is away it just waits."""
+
+    def __init__(self, url: str, channel: str = CHANNEL) -> None:
+        self._redis = connect(url)
+        self._channel = channel
+        self._subscription: redis.client.PubSub | None = None
+
+    def wait(self, seconds: float) -> bool:
+        """Waits for a ring, at most so long; whether one came. Rings since the last call count."""
+        return bool(self.hear(seconds))
+
+    def hear(self, seconds: float) -> Sequence[bytes]:
+        """What was said since the last call, else the next that is said within so many seconds, else nothing.
+
+        Before it listened anything may have been said: then it answers with one empty message.
+        """
+        until = clock.monotonic() + seconds
+        messages: list[bytes] = []
+        try:
+            if self._subscription is None:
+                subscription = self._redis.pubsub(ignore_subscribe_messages=True)  # type: ignore[no-untyped-call]
+                subscription.subscribe(self._channel)
+                self._subscription = subscription
+                return [b""]
+            while not messages and (left := until - clock.monotonic()) > 0:
+                if message := self._subscription.get_message(timeout=left):
+                    messages.append(message["data"])
+            while message := self._subscription.get_message(timeout=0):
+                messages.append(message["data"])
+        except (redis.RedisError, OSError) as error:
+            if self._subscription is not None:
+                log.warning("Redis is away, looking once a second: %s", error)
+            self._subscription = None
+            clock.sleep(until - clock.monotonic())
+            return []
+        return messages
+
+    @property
+    def is_listening(self) -> bool:
+        """Whether it would hear a ring now."""
+        return self._subscription is not None
+
+    def close(self) -> None:
+        """Hears no more, and lets go of its connection."""
+        self._subscription = None
+        self._redis.close()
+
+
+def ear_for(url: str, channel: str = CHANNEL) -> Ear | None:
+    """The ear that fits the bell; None where there is no pub/sub."""
+    return Ear(url, channel) if has_pubsub(url) else None

@@ -1,0 +1,267 @@
+"""Tells requests that are held of the changes of their jobs: one look at the database for all of a process.
+
+Which jobs changed is heard over Redis pub/sub; whatever was not heard is found by a look once a second, four times a
+second where nothing can be heard. Deadlines need neither: each watched job is looked at when its own has come.
+"""
+
+import logging
+import threading
+from collections import Counter
+from collections.abc import Callable, Collection
+from dataclasses import dataclass, field
+
+from tidegate import clock
+from tidegate.database.connection import UNREACHABLE
+from tidegate.errors import ShareUsed
+from tidegate.jobs.job import Job
+from tidegate.jobs.store import CallerStore
+from tidegate.notify.listener import ear_for
+from tidegate.notify.messages import CHANGES, has_pubsub, named_in
+from tidegate.notify.subscription import Watch
+
+log = logging.getLogger(__name__)
+
+SLOW_LOOK_SECONDS = 1.0
+_DEAF_LOOK_SECONDS = 0.25
+_LISTEN_SECONDS = 1.0
+# It stops listening when nothing was watched for so long: every message of the whole cluster is read for it.
+_QUIET_SECONDS = 10.0
+_AFTER_FAILURE_SECONDS = 1.0
+# What changed between its read and its watch is found by a look after this; what changes from then on is told.
+_FIRST_LOOK_SECONDS = 0.03
+# A job that is past its deadline and could not be ended is looked at again after this.
+_AGAIN_SECONDS = 0.05
+
+
+@dataclass
+class _Watched:
+    """A job that is watched: its newest known version, and when to look at it untold, by this process's monotonic
+    clock."""
+
+    version: int
+    look_due: float
+    watches: set[Watch] = field(default_factory=set)
+
+    @property
+    def wants_all(self) -> bool:
+        """Whether somebody wants to know more than its end."""
+        return not all(watch.only_end for watch in self.watches)
+
+
+class Lookout:
+    """Watches jobs for at most `most` requests, and for `most_each` of one client. Its threads start with the first."""
+
+    def __init__(self, store: CallerStore, bell_url: str, *, most: int, most_each: int | None = None) -> None:
+        self._store = store
+        self._bell_url = bell_url
+        self._look_seconds = SLOW_LOOK_SECONDS if has_pubsub(bell_url) else _DEAF_LOOK_SECONDS
+        self._most = most
+        self._most_each = most if most_each is None else most_each
+        self._count = 0
+        self._held: Counter[str] = Counter()  # by client
+        self._watched: dict[str, _Watched] = {}
+        self._watch_nothing: set[Watch] = set()
+        self._asked: set[str] = set()
+        self._slow_look_due = 0.0
+        self._quiet_since = 0.0
+        self._is_stopping = False
+        self._changed = threading.Condition()
+        self._looker: threading.Thread | None = None
+        self._listener: threading.Thread | None = None
+
+    @property
+    def count(self) -> int:
+        """How many requests are held."""
+        return self._count
+
+    def watch(self, job: Job, client_id: str, *, only_end: bool = False) -> Watch | None:
+        """Watches a job for a client from what the request has read of it on; None when there is no room.
+
+        Raises ShareUsed when the client has its share. While the process stops everybody gets a watch that is over.
+        """
+        watch = Watch(job, self.forget, client_id=client_id, only_end=only_end)
+        with self._changed:
+            if self._is_stopping:
+                watch.end()
+                return watch
+            if not self._has_room(client_id):
+                return None
+            watched = self._watched.setdefault(job.id, _Watched(version=job.version, look_due=_due(job)))
+            watched.watches.add(watch)
+            watched.look_due = min(watched.look_due, clock.monotonic() + _FIRST_LOOK_SECONDS)
+            self._changed.notify_all()
+            self._start_threads()
+        return watch
+
+    def hold(self, client_id: str) -> Watch | None:
+        """Room for a request that waits for no job but for time to pass; None when there is none. Raises ShareUsed."""
+        watch = Watch(None, self.forget, client_id=client_id)
+        with self._changed:
+            if self._is_stopping:
+                watch.end()
+                return watch
+            if not self._has_room(client_id):
+                return None
+            self._watch_nothing.add(watch)
+        return watch
+
+    def forget(self, watch: Watch) -> None:
+        """Ends a watch; a second time it does nothing."""
+        with self._changed:
+            if watch in self._watch_nothing:
+                self._watch_nothing.remove(watch)
+                self._gone(watch)
+                return
+            watched = self._watched.get(watch.job_id)
+            if watched is None or watch not in watched.watches:
+                return
+            watched.watches.remove(watch)
+            self._gone(watch)
+            if not watched.watches:
+                del self._watched[watch.job_id]
+
+    def stop(self) -> None:
+        """Ends every watch, now and from now on: the process is to stop, and its requests must not hold it."""
+        with self._changed:
+            self._is_stopping = True
+            watches = [watch for watched in self._watched.values() for watch in watched.watches]
+            watches += self._watch_nothing
+            self._watched.clear()
+            self._watch_nothing.clear()
+            self._count = 0
+            self._held.clear()
+            self._changed.notify_all()
+        for watch in watches:
+            watch.end()
+
+    def close(self) -> None:
+        """Stops, and waits until its threads have let go of the database and of Redis."""
+        self.stop()
+        for thread in (self._looker, self._listener):
+            if thread is not None:
+                thread.join()
+
+    def _has_room(self, client_id: str) -> bool:
+        if self._count >= self._most:
+            return False
+        if self._held[client_id] >= self._most_each:
+            raise ShareUsed(f"{self._most_each} of your requests are held open, more are not")
+        self._count += 1
+        self._held[client_id] += 1
+        return True
+
+    def _gone(self, watch: Watch) -> None:
+        self._count -= 1
+        self._held[watch.client_id] -= 1
+        if not self._held[watch.client_id]:
+            del self._held[watch.client_id]
+
+    def _start_threads(self) -> None:
+        if self._looker is None:
+            self._looker = threading.Thread(target=self._look_on, name="lookout", daemon=True)
+            self._looker.start()
+        if self._listener is None:
+            self._listener = threading.Thread(target=self._listen, name="lookout-ear", daemon=True)
+            self._listener.start()
+
+    def _ask(self, job_ids: Collection[str]) -> None:
+        self._asked.update(self._watched.keys() & job_ids)
+        if self._asked:
+            self._changed.notify_all()
+
+    def _listen(self) -> None:
+        ear = ear_for(self._bell_url, CHANGES)
+        while ear and self._is_wanted():
+            for message in ear.hear(_LISTEN_SECONDS):
+                if job_ids := self._concerned(message):
+                    self._try(self._tell, job_ids)
+        if ear:
+            ear.close()
+
+    def _concerned(self, message: bytes) -> Collection[str]:
+        """The watched jobs that a message of the bell is about."""
+        ended_or_changed, begun = named_in(message)
+        with self._changed:
+            if not ended_or_changed and not begun:
+                return [*self._watched]
+            may_care = {job_id for job_id in self._watched.keys() & begun if self._watched[job_id].wants_all}
+            return may_care | (self._watched.keys() & ended_or_changed)
+
+    def _is_wanted(self) -> bool:
+        with self._changed:
+            if self._watched:
+                self._quiet_since = clock.monotonic()
+            if not self._is_stopping and clock.monotonic() - self._quiet_since <= _QUIET_SECONDS:
+                return True
+            self._listener = None
+            return False
+
+    def _look_on(self) -> None:
+        while not self._is_stopping:
+            job_ids = self._await_work()
+            if not self._try(self._tell if job_ids else self._look_slowly, job_ids):
+                clock.sleep(_AFTER_FAILURE_SECONDS)
+
+    def _try(self, look: Callable[[Collection[str]], None], job_ids: Collection[str]) -> bool:
+        """Whether the look succeeded; if not, it is made again by and by."""
+        try:
+            look(job_ids)
+        except UNREACHABLE as error:
+            log.warning("held requests go on waiting, the database can't be reached: %s", error)
+        except Exception:  # without it every held request would wait in vain
+            log.exception("a look at the watched jobs failed")
+        else:
+            return True
+        with self._changed:
+            self._ask(job_ids)
+        return False
+
+    def _await_work(self) -> list[str]:
+        """Waits for jobs that are to be looked at now; none: all of them, whether they changed."""
+        with self._changed:
+            while not self._is_stopping:
+                now = clock.monotonic()
+                due = {job_id for job_id, watched in self._watched.items() if watched.look_due <= now}
+                job_ids = (self._asked & self._watched.keys()) | due
+                self._asked.clear()
+                if job_ids:
+                    return [*job_ids]
+                if not self._watched:
+                    self._changed.wait()
+                    continue
+                first = min(watched.look_due for watched in self._watched.values())
+                if self._slow_look_due <= now:
+                    self._slow_look_due = now + self._look_seconds
+                    return []
+                self._changed.wait(min(first, self._slow_look_due) - now)
+            return []
+
+    def _look_slowly(self, _: Collection[str]) -> None:
+        """Whether any of them changed untold."""
+        with self._changed:
+            known = {job_id: watched.version for job_id, watched in self._watched.items()}
+        if not known:
+            return
+        versions = self._store.versions(known)
+        if moved := [job_id for job_id, version in known.items() if versions.get(job_id) != version]:
+            self._tell(moved)
+
+    def _tell(self, job_ids: Collection[str]) -> None:
+        found = self._store.look(job_ids)
+        with self._changed:
+            for job_id in job_ids:
+                watched, now = self._watched.get(job_id), found.get(job_id)
+                if watched is None:
+                    continue
+                if now is not None:
+                    job, _ = now
+                    watched.version, watched.look_due = max(watched.version, job.version), _due(job)
+                for watch in watched.watches:
+                    watch.tell(now)
+
+
+def _due(job: Job) -> float:
+    """When to look at the job because of its deadline."""
+    if job.state.is_final:
+        return float("inf")
+    return clock.monotonic() + max((job.deadline - job.seen_at).total_seconds(), _AGAIN_SECONDS)

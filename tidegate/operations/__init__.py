@@ -1,0 +1,1 @@
+"""What a job does, and how an attempt at it can end."""

@@ -1,0 +1,185 @@
+"""The operation that calls an HTTP downstream: one job, one request a slot, bytes in and bytes out."""
+
+import re
+import threading
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import timedelta
+from email.utils import parsedate_to_datetime
+from functools import lru_cache
+from typing import Any
+
+import httpcore2
+
+from tidegate import clock, tracing
+from tidegate.operations.deadline_network import DeadlineBackend, ends_at
+from tidegate.operations.http_url import parse_url
+from tidegate.operations.operation import MEGABYTE, Attempt, Body, Queue
+from tidegate.operations.outcome import ErrorCode, Failed, Outcome, Refused, Succeeded, TryAgain
+from tidegate.operations.python_operation import succeeded
+from tidegate.operations.retry import RetryPolicy
+from tidegate.tracing import Span
+
+CAPACITY_STATUSES = frozenset({429, 503})
+ERROR_BODY_BYTES = 4096
+ERROR_MESSAGE_LENGTH = 500
+_read_url = lru_cache(maxsize=256)(parse_url)
+
+
+@dataclass(frozen=True, kw_only=True)
+class HttpOperation:
+    """Lines of the operations file. `url` and `headers` are templates: workers `expand` them."""
+
+    name: str
+    url: str
+    method: str = "POST"
+    headers: Mapping[str, str] = field(default_factory=dict)
+    description: str = ""
+    downstream: str
+    queue: Queue = Queue.IO
+    timeout: timedelta
+    attempt_timeout: timedelta
+    retry: RetryPolicy
+    max_body: int = 20 * MEGABYTE
+    max_result: int = 5 * MEGABYTE
+    admission: bool = True
+    expand: Callable[[str], str] = str
+
+    @property
+    def paced_by_calls(self) -> bool:
+        """False: an attempt is one request."""
+        return False
+
+    @property
+    def content_types(self) -> tuple[str, ...]:
+        """None named: the downstream decides."""
+        return ()
+
+    def input_schema(self) -> Mapping[str, Any] | None:
+        """None: the downstream decides what it takes."""
+        return None
+
+    def check(self, body: Body) -> None:
+        """Takes everything: the downstream decides."""
+
+    def run(self, body: Body, attempt: Attempt) -> Outcome:
+        """Makes one request and reads its answer within the attempt's time, all of it included."""
+        trace = attempt.headers.get("traceparent")
+        with tracing.span("downstream call", parent=trace, kind="client", downstream=self.downstream) as span:
+            outcome = self._call(body, attempt, span)
+            if not isinstance(outcome, Succeeded):
+                span.fail(type(outcome).__name__)
+        return outcome
+
+    def _call(self, body: Body, attempt: Attempt, span: Span) -> Outcome:
+        span.note("http.request.method", self.method)
+        headers = {**attempt.headers, **({"traceparent": span.traceparent} if span.traceparent else {})}
+        try:
+            url = _read_url(self.expand(self.url))
+            with (
+                ends_at(clock.monotonic() + attempt.time_left.total_seconds()),
+                _connections().stream(
+                    self.method,
+                    # In parts, as it was checked: read once more as a text, it would lose some of them.
+                    httpcore2.URL(scheme=url.scheme, host=url.host, port=url.port, target=url.target),
+                    headers=[(b"host", url.host_field.encode()), *self._headers_of(body, attempt.job_id, headers)],
+                    content=body.content,
+                ) as response,
+            ):
+                span.note("http.response.status_code", response.status)
+                content = bytearray()
+                for chunk in response.iter_stream():
+                    content += chunk
+                    if len(content) > self.max_result:
+                        return Failed(
+                            code=ErrorCode.DOWNSTREAM_ERROR,
+                            message=f"the downstream's answer is larger than {self.max_result} bytes",
+                            detail={"downstream_status": response.status},
+                        )
+        except httpcore2.TimeoutException:
+            return TryAgain(code=ErrorCode.DOWNSTREAM_ERROR, message="the downstream did not answer in time")
+        except (httpcore2.LocalProtocolError, httpcore2.UnsupportedProtocol, ValueError, TypeError):
+            # Its message would show the header or URL that can't be sent, and with it a secret.
+            return Failed(
+                code=ErrorCode.OPERATION_ERROR, message="the request can't be sent: a header or the URL is not valid"
+            )
+        except (httpcore2.NetworkError, httpcore2.ProtocolError, OSError) as error:
+            return TryAgain(
+                code=ErrorCode.DOWNSTREAM_ERROR,
+                message=f"the downstream can't be reached: {type(error).__name__}: {error}"[:ERROR_MESSAGE_LENGTH],
+            )
+        return self._judge(response.status, _Headers(response.headers), bytes(content))
+
+    def _headers_of(self, body: Body, job_id: str, given: Mapping[str, str]) -> list[tuple[bytes, bytes]]:
+        """The file's headers go before our own words, whatever their case, and our promises before the file's."""
+        headers = {
+            "content-type": body.content_type,
+            "accept": "*/*",
+            "user-agent": "tidegate",
+            **{name.lower(): self.expand(value) for name, value in self.headers.items()},
+            **{name.lower(): value for name, value in given.items()},
+            "idempotency-key": job_id,
+        }
+        return [(name.encode("ascii"), value.encode("latin-1")) for name, value in headers.items() if value]
+
+    def _judge(self, status: int, headers: "_Headers", content: bytes) -> Outcome:
+        content_type = headers.get("content-type") or "application/octet-stream"
+        if 200 <= status < 300:
+            return succeeded(content, content_type[:200])
+        retry_after = read_retry_after(headers.get("retry-after"))
+        message = f"the downstream answered {status}"
+        if status in CAPACITY_STATUSES:
+            return Refused(message=message, retry_after=retry_after)
+        detail = {
+            "downstream_status": status,
+            "downstream_content_type": content_type[:200],
+            "downstream_body": content[:ERROR_BODY_BYTES].decode("utf-8", "replace"),
+        }
+        if status in self.retry.on:
+            return TryAgain(code=ErrorCode.DOWNSTREAM_ERROR, message=message, detail=detail, retry_after=retry_after)
+        return Failed(code=ErrorCode.DOWNSTREAM_ERROR, message=message, detail=detail)
+
+
+def read_retry_after(value: str | None) -> timedelta | None:
+    """What a Retry-After asks for (RFC 9110, 10.2.3: seconds or an HTTP-date); None when that can't be read."""
+    if value is None:
+        return None
+    value = value.strip()
+    if re.fullmatch(r"\d{1,9}", value, re.ASCII):
+        return timedelta(seconds=int(value))
+    try:
+        until = parsedate_to_datetime(value)
+    except (ValueError, OverflowError):
+        return None
+    if until.tzinfo is None:
+        until = until.replace(tzinfo=clock.EPOCH.tzinfo)
+    return max(timedelta(0), until - clock.now())
+
+
+class _Headers:
+    """Case-blind look-up in what httpcore gives: pairs of bytes."""
+
+    def __init__(self, pairs: list[tuple[bytes, bytes]]) -> None:
+        self._values = {name.decode("ascii", "replace").lower(): value.decode("latin-1") for name, value in pairs}
+
+    def get(self, name: str) -> str | None:
+        return self._values.get(name)
+
+
+_pool_lock = threading.Lock()
+_pool: httpcore2.ConnectionPool | None = None
+
+
+def _connections() -> httpcore2.ConnectionPool:
+    """One pool a process; its size is bounded by the worker's threads."""
+    global _pool  # noqa: PLW0603 - connections are the process's
+    with _pool_lock:
+        if _pool is None:
+            _pool = httpcore2.ConnectionPool(
+                max_connections=None,
+                max_keepalive_connections=100,
+                keepalive_expiry=15,
+                retries=0,
+                network_backend=DeadlineBackend(),
+            )
+        return _pool

@@ -1,0 +1,173 @@
+"""The operation that is a typed Python function, and the decorator that makes one."""
+
+import inspect
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any, Literal, cast
+
+from pydantic import TypeAdapter, ValidationError
+from pydantic_core import PydanticSerializationError
+
+from tidegate.errors import PermanentError, UnsupportedBody
+from tidegate.operations.declaration import (
+    check_choices,
+    check_name,
+    check_retry,
+    content_types_of,
+    max_body_of,
+    queue_of,
+    refuse,
+    signature_of,
+    timeouts_of,
+)
+from tidegate.operations.operation import CONTENT_TYPE_LENGTH, MEGABYTE, Attempt, Body, Queue
+from tidegate.operations.outcome import ErrorCode, Failed, Outcome, Succeeded
+from tidegate.operations.retry import RetryPolicy
+from tidegate.operations.typed_input import is_json, parse
+
+JSON = "application/json"
+
+
+@dataclass(frozen=True, kw_only=True)
+class PythonOperation:
+    """A function of (params or raw body[, attempt]). `params` None: the function takes its body raw."""
+
+    name: str
+    function: Callable[..., Any]
+    params: TypeAdapter[Any] | None
+    result: TypeAdapter[Any]
+    wants_attempt: bool
+    content_types: tuple[str, ...]
+    description: str
+    downstream: str
+    queue: Queue
+    timeout: timedelta
+    attempt_timeout: timedelta
+    retry: RetryPolicy
+    max_body: int
+    admission: bool = True
+    paced_by_calls: bool = False
+
+    def input_schema(self) -> Mapping[str, Any] | None:
+        """JSON Schema of the params; None for a raw body."""
+        return self.params.json_schema() if self.params else None
+
+    def check(self, body: Body) -> None:
+        """Raises UnsupportedBody, MalformedBody or InvalidInput."""
+        media_type = body.content_type.partition(";")[0].strip().lower()
+        if self.content_types and media_type not in self.content_types:
+            raise UnsupportedBody(
+                f"{self.name} takes {' or '.join(self.content_types)}, not {media_type or 'an unnamed type'}"
+            )
+        if self.params:
+            parse(self.params, body.content)
+
+    def run(self, body: Body, attempt: Attempt) -> Outcome:
+        """Calls the function; a result that can't be written as its declared type is a final failure."""
+        given: Any = parse(self.params, body.content) if self.params else body
+        try:
+            returned = self.function(given, attempt) if self.wants_attempt else self.function(given)
+        except PermanentError as error:
+            return Failed(code=ErrorCode.OPERATION_ERROR, message=str(error) or type(error).__name__)
+        if isinstance(returned, Body):
+            if not _can_be_sent(returned):
+                reason = f"{self.name} returned a Body that can't be sent: it takes bytes and one line as their type"
+                return Failed(code=ErrorCode.OPERATION_ERROR, message=reason)
+            return succeeded(returned.content, returned.content_type)
+        try:
+            content = self.result.dump_json(self.result.validate_python(returned))
+        except (ValidationError, PydanticSerializationError) as error:
+            reason = f"{self.name} returned {type(returned).__name__}, which its declared result can't hold: {error}"
+            return Failed(code=ErrorCode.OPERATION_ERROR, message=reason[:1000])
+        return succeeded(content, JSON)
+
+
+def succeeded(content: bytes, content_type: str) -> Succeeded:
+    """A result, marked as JSON when it says so and really is."""
+    media_type = content_type.partition(";")[0].strip().lower()
+    return Succeeded(content=content, content_type=content_type, is_json=_says_json(media_type) and is_json(content))
+
+
+def operation(
+    function: None = None,
+    /,
+    *,
+    name: str | None = None,
+    downstream: str | None = None,
+    queue: Queue | Literal["io", "cpu"] = Queue.CPU,
+    timeout: str | float | timedelta = "10m",
+    attempt_timeout: str | float | timedelta | None = None,
+    retry: RetryPolicy | None = None,
+    content_types: tuple[str, ...] | None = None,
+    max_body: int | None = None,
+    admission: bool = True,
+    paced: Literal["attempts", "calls"] = "attempts",
+) -> Callable[[Callable[..., Any]], PythonOperation]:
+    """Makes an operation of a function; put the file into tasks/operations/ and it is there.
+
+    The first argument's annotation decides what callers send: a pydantic model, dataclass or plain type is
+    JSON of that shape; `Body` is the raw body. A second argument receives the Attempt. The annotation of
+    what it returns is the result's shape; a returned `Body` is passed on as it is. `queue`: "io" for what waits for the
+    network, "cpu" for what computes. Timeouts are "2m", a number of seconds or a timedelta.
+    `paced="calls"`: the function makes many calls and asks `attempt.slot()` before each; else an attempt is one call.
+    Raises ConfigurationError, with file and line, for whatever can't be one.
+    """
+
+    def make(function: Callable[..., Any]) -> PythonOperation:
+        faults: list[str] = []
+        own_name = getattr(function, "__name__", "") if name is None else name
+        signature = signature_of(function, own_name, faults)
+        if signature is not None or name is not None:
+            check_name("name", own_name, faults)
+        if downstream is not None:
+            check_name("downstream", downstream, faults)
+        whole, each = timeouts_of(timeout, attempt_timeout, faults)
+        if retry is not None:
+            check_retry(retry, faults)
+        check_choices(admission, paced, signature, faults)
+        takes_raw = signature is None or signature.params is None
+        types = (() if takes_raw else (JSON,)) if content_types is None else content_types_of(content_types, faults)
+        most = (20 * MEGABYTE if takes_raw else MEGABYTE) if max_body is None else max_body_of(max_body, faults)
+        kind = queue_of(queue, faults)
+        if signature is None or faults:
+            # It returns only where faults are collected, and nothing will run.
+            return cast("PythonOperation", refuse(function, own_name, faults))
+        return PythonOperation(
+            name=own_name,
+            function=function,
+            params=signature.params,
+            result=signature.result,
+            wants_attempt=signature.wants_attempt,
+            content_types=types,
+            description=inspect.cleandoc(function.__doc__ or ""),
+            downstream=downstream or own_name,
+            queue=kind,
+            timeout=whole,
+            attempt_timeout=each,
+            retry=retry or RetryPolicy(),
+            admission=admission,
+            paced_by_calls=paced == "calls",
+            max_body=most,
+        )
+
+    if function is not None:
+        how = ["write @operation(), with parentheses"]  # type: ignore[unreachable] # for those who check no types
+        return cast("Any", refuse(function, getattr(function, "__name__", ""), how))
+    return make
+
+
+def _can_be_sent(body: Body) -> bool:
+    # As the table and HTTP will have it, whatever the annotations say.
+    content_type: object = body.content_type
+    return (
+        isinstance(body.content, bytes)
+        and isinstance(content_type, str)
+        and len(content_type) <= CONTENT_TYPE_LENGTH
+        and content_type.isascii()
+        and content_type.isprintable()
+    )
+
+
+def _says_json(media_type: str) -> bool:
+    return media_type == JSON or media_type.endswith("+json")

@@ -1,0 +1,69 @@
+"""Every statement about jobs, by who makes it: callers, workers,
+their heartbeat (presence), the gate (lanes), the sweep (upkeep), a worker that waits to call (slots).
+
+Each move of a job is ONE guarded UPDATE whose row count tells who won: the database decides every race,
+Python never reads a state and then writes one.
+"""
+
+from datetime import timedelta
+
+from tidegate.database.connection import Database
+from tidegate.dispatch.limits import LimitStore
+from tidegate.dispatch.samples import SampleStore
+from tidegate.dispatch.store import LaneStore
+from tidegate.execution.claims import ClaimStore
+from tidegate.execution.outcome_store import WorkerStore
+from tidegate.execution.slots import SlotStore
+from tidegate.execution.workers import PresenceStore
+from tidegate.jobs.history import TimelineStore
+from tidegate.jobs.store import CallerStore
+from tidegate.maintenance.cluster_facts import FactStore
+from tidegate.maintenance.overview import OverviewStore
+from tidegate.maintenance.store import UpkeepStore
+from tidegate.metrics.counters import Counts
+from tidegate.metrics.store import CountStore
+from tidegate.webhooks.send_store import SendingStore
+from tidegate.webhooks.store import DeliveryStore
+
+
+class Store:
+    """The faces of one database. `counts`: what this process did to it, for the metrics; `counted` has everybody's."""
+
+    def __init__(self, database: Database, *, retention: timedelta = timedelta(days=7)) -> None:
+        self.database = database
+        self.counts = Counts()
+        self.callers = CallerStore(database, self.counts, retention=retention)
+        self.claims = ClaimStore(database)
+        self.workers = WorkerStore(database, self.counts)
+        self.presence = PresenceStore(database, self.counts)
+        self.limits = LimitStore(database)
+        self.samples = SampleStore(database)
+        self.lanes = LaneStore(database)
+        self.slots = SlotStore(database)
+        self.upkeep = UpkeepStore(database, self.counts)
+        self.deliveries = DeliveryStore(database)
+        self.sending = SendingStore(database, self.counts)
+        self.counted = CountStore(database)
+        self.facts = FactStore(database)
+        self.overview = OverviewStore(database)
+        self.timeline = TimelineStore(database)
+
+
+__all__ = [
+    "CallerStore",
+    "ClaimStore",
+    "CountStore",
+    "DeliveryStore",
+    "FactStore",
+    "LaneStore",
+    "LimitStore",
+    "OverviewStore",
+    "PresenceStore",
+    "SampleStore",
+    "SendingStore",
+    "SlotStore",
+    "Store",
+    "TimelineStore",
+    "UpkeepStore",
+    "WorkerStore",
+]

@@ -1,0 +1,70 @@
+"""Durations as people write them in settings and files: "500ms", "15s", "2m", "1h", "7d"."""
+
+import re
+from datetime import UTC, datetime, timedelta
+from typing import Annotated, overload
+
+from pydantic import BeforeValidator
+
+from tidegate.clock import MICROSECOND
+
+_UNITS = {
+    "ms": timedelta(milliseconds=1),
+    "s": timedelta(seconds=1),
+    "m": timedelta(minutes=1),
+    "h": timedelta(hours=1),
+    "d": timedelta(days=1),
+}
+_PATTERN = re.compile(r"(\d{1,9}(?:\.\d{1,6})?)\s*(ms|s|m|h|d)?", re.ASCII)
+LONGEST = timedelta(days=3650)
+
+
+def parse_duration(text: str) -> timedelta:
+    """Reads "2m" as two minutes; a bare number is seconds.
+
+    Raises ValueError for anything else, for zero, and beyond ten years.
+    """
+    match = _PATTERN.fullmatch(text.strip())
+    if not match:
+        raise ValueError(
+            f'{text!r} is not a duration; write a number and a unit, such as "500ms", "15s", "2m", "1h", "7d"'
+        )
+    duration = float(match[1]) * _UNITS[match[2] or "s"]
+    if not timedelta(0) < duration <= LONGEST:
+        raise ValueError(f"{text!r} is out of range: a duration is longer than nothing and at most ten years")
+    return duration
+
+
+def format_duration(duration: timedelta) -> str:
+    """The shortest writing that `parse_duration` reads back."""
+    for unit in ("d", "h", "m", "s"):
+        if duration % _UNITS[unit] == timedelta(0):
+            return f"{duration // _UNITS[unit]}{unit}"
+    whole, rest = divmod(duration, _UNITS["s"])
+    return f"{whole}.{rest // MICROSECOND:06}".rstrip("0") + "s"
+
+
+def read_duration(value: object) -> timedelta:
+    """A text as `parse_duration` reads it, a number of seconds, or a timedelta; ValueError for all else."""
+    if isinstance(value, timedelta):
+        if not timedelta(0) < value <= LONGEST:
+            raise ValueError(f"{value} is out of range: a duration is longer than nothing and at most ten years")
+        return value
+    if isinstance(value, bool) or not isinstance(value, int | float | str):
+        raise ValueError(f"{value!r} is not a duration; write a text such as '2m', or a number of seconds")
+    return parse_duration(str(value))
+
+
+Duration = Annotated[timedelta, BeforeValidator(read_duration)]
+"""A pydantic field that reads "2m" or a number of seconds."""
+
+
+@overload
+def instant(value: datetime) -> str: ...
+@overload
+def instant(value: None) -> None: ...
+@overload
+def instant(value: datetime | None) -> str | None: ...
+def instant(value: datetime | None) -> str | None:
+    """RFC 3339 in UTC with milliseconds."""
+    return value.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z") if value else None

@@ -1,0 +1,1 @@
+"""Telling a client's own server that its job has ended."""

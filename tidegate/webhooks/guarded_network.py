@@ -1,0 +1,63 @@
+"""Sockets that are opened only to addresses that a webhook may be sent to.
+
+The name is looked up once and that answer is both checked and connected to: a name that stands for another address a
+moment later (DNS rebinding) gains nothing.
+"""
+
+import ipaddress
+import logging
+import threading
+
+import httpcore2
+
+from tidegate.operations.deadline_network import DeadlineBackend
+from tidegate.webhooks.egress import Egress
+
+log = logging.getLogger(__name__)
+
+
+class NotPublicError(httpcore2.ConnectError):
+    """One of the host's addresses may not be connected to. Says not which: a name inside is nobody's business."""
+
+
+class GuardedBackend(DeadlineBackend):
+    """Connects within the deadline, the look-up included, and only where `egress` allows every address of the host.
+
+    Every one, not just the one that is taken: an answer that mixes public and private addresses is a trick.
+    """
+
+    def __init__(self, egress: Egress) -> None:
+        super().__init__()
+        self._egress = egress
+
+    def addresses_of(self, host: str, port: int) -> list[str]:
+        """The host's addresses, all of them checked; raises NotPublicError."""
+        try:
+            found = [str(ipaddress.ip_address(host))]
+        except ValueError:
+            found = self._looked_up(host, port)
+        for address in found:
+            if not self._egress.allows(ipaddress.ip_address(address)):
+                raise NotPublicError("it leads to an address that is not public")
+        return found
+
+    def _looked_up(self, host: str, port: int) -> list[str]:
+        """In a thread of its own: the system's resolver knows no deadline, and whoever owns the name may own its
+        name server."""
+        answer: list[list[str]] = []
+
+        def look_up() -> None:
+            try:
+                answer.append(super(GuardedBackend, self).addresses_of(host, port))
+            except (httpcore2.ConnectError, UnicodeError) as error:
+                log.info("%s", error)
+                answer.append([])
+
+        thread = threading.Thread(target=look_up, name="look-up", daemon=True)
+        thread.start()
+        thread.join(self.seconds_left())
+        if not answer:
+            raise httpcore2.ConnectTimeout("its name was not found in time")
+        if not answer[0]:
+            raise httpcore2.ConnectError("its name has no address")
+        return answer[0]

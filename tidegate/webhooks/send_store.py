@@ -1,0 +1,293 @@
+"""The way of a delivery: released by the steward, claimed and recorded by a worker. Its own fence guards each write."""
+
+from collections.abc import Sequence
+from datetime import timedelta
+from typing import Any, NamedTuple
+
+from sqlalchemy import BigInteger, Connection, func, insert, literal_column, select, type_coerce, update
+from sqlalchemy.dialects.postgresql import insert as postgresql_insert
+from sqlalchemy.dialects.sqlite import insert as sqlite_insert
+
+from tidegate.database.connection import Database
+from tidegate.database.schema import bodies, deliveries, delivery_attempts, jobs, receivers, workers
+from tidegate.database.statement import Prepared
+from tidegate.database.time import database_now
+from tidegate.fairness import Receiver, choose
+from tidegate.jobs.job import Job, StoredBody
+from tidegate.jobs.transitions import JOB_COLUMNS, NOW, job_from
+from tidegate.metrics.counters import Counts
+from tidegate.metrics.families import DELIVERIES_FAILED, DELIVERY_ATTEMPTS, DELIVERY_SECONDS
+from tidegate.webhooks.delivery import (
+    GIVE_UP_AFTER,
+    QUEUE,
+    DeliveryClaim,
+    DeliveryState,
+    ReleasedDelivery,
+    Sent,
+)
+
+CLAIM_WITHIN = timedelta(seconds=10)
+ERROR_LENGTH = 300
+_MOST_ATTEMPTS_KEPT = 100
+_FORGET_RECEIVERS_AFTER = timedelta(days=30)
+# A delivery that takes its process with it is not tried for ever.
+_MOST_TRIES = 50
+# Any constant will do; it is the same in every steward.
+_ADVISORY_LOCK = 0x7469646564656C69
+_UNKNOWN_END = "the worker died or stood still: not known whether it was sent"
+
+# A literal: SQLite sees only of one that it fits the condition of a partial index.
+IS_PENDING = deliveries.c.state == literal_column("'pending'")
+_IS_DUE = (IS_PENDING, deliveries.c.run_at <= database_now())
+_DONE = {"run_at": None, "lease_until": None, "ended_at": database_now()}
+
+
+class _Due(NamedTuple):
+    """A receiver with something due since then, in microseconds; `failures` None: it never failed."""
+
+    name: str
+    due_at: int
+    failures: int | None
+
+
+class SendingStore:
+    """Statements of the courier and of those who send."""
+
+    def __init__(self, database: Database, counts: Counts) -> None:
+        self._database = database
+        self._counts = counts
+
+    def release(self) -> list[ReleasedDelivery]:
+        """Lets go what may be sent now; what then is not claimed within 10 s is due again."""
+        if not self._database.ask_all(_DUE, {}):
+            return []
+        with self._database.writing() as connection:
+            # One steward at a time: two would each give away the same places.
+            if not self._database.is_sqlite and not _lock(connection):
+                return []
+            due = self._database.ask_all(_DUE, {}, within=connection)
+            shares = choose(_receivers(connection, due), places=_places(connection))
+            return [
+                released for receiver, most in shares.items() for released in self._release(connection, receiver, most)
+            ]
+
+    def _release(self, connection: Connection, receiver: str, most: int) -> list[ReleasedDelivery]:
+        first = select(deliveries.c.job_id).where(deliveries.c.receiver == receiver, *_IS_DUE)
+        ids = list(connection.execute(first.order_by(deliveries.c.run_at).limit(most)).scalars())
+        rows = connection.execute(
+            update(deliveries)
+            .where(deliveries.c.job_id.in_(ids), *_IS_DUE)
+            .values(fence=deliveries.c.fence + 1, **_leased(CLAIM_WITHIN))
+            .returning(deliveries.c.job_id, deliveries.c.fence)
+        )
+        return [ReleasedDelivery(job_id=row.job_id, fence=row.fence) for row in rows]
+
+    def take_back(self, released: Sequence[ReleasedDelivery]) -> None:
+        """They were surely not sent to the broker: due again at once."""
+        with self._database.writing() as connection:
+            for each in released:
+                connection.execute(
+                    update(deliveries)
+                    .where(_is(each.job_id, each.fence))
+                    .values(run_at=database_now(), lease_until=None)
+                )
+
+    def claim(self, job_id: str, fence: int, *, lease: timedelta) -> DeliveryClaim | None:
+        """Takes a released delivery; of several messages of one release the first wins. None: it no longer stands."""
+        failures = select(receivers.c.failures).where(receivers.c.name == deliveries.c.receiver).scalar_subquery()
+        began_at = type_coerce(deliveries.c.began_at, BigInteger)
+        with self._database.writing() as connection:
+            row = connection.execute(
+                update(deliveries)
+                .where(_is(job_id, fence), deliveries.c.lease_until.is_not(None))
+                .values(
+                    fence=deliveries.c.fence + 1,
+                    tries=deliveries.c.tries + 1,
+                    attempt=deliveries.c.attempt + 1,
+                    **_leased(lease),
+                )
+                .returning(deliveries, failures.label("failures"), (NOW - began_at).label("age"))
+            ).one_or_none()
+            if row is None:
+                return None
+            if row.attempt > 1:
+                _close_earlier(connection, job_id, row.attempt)
+            connection.execute(
+                insert(delivery_attempts).values(job_id=job_id, number=row.attempt, started_at=database_now())
+            )
+        return DeliveryClaim(
+            job_id=row.job_id,
+            fence=row.fence,
+            client_id=row.client_id,
+            url=row.url,
+            base_url=row.base_url,
+            receiver=row.receiver,
+            event=row.event,
+            created_at=row.created_at,
+            number=row.attempt,
+            tries=row.tries,
+            left=GIVE_UP_AFTER - timedelta(microseconds=row.age),
+            receiver_failures=row.failures,
+        )
+
+    def told(self, job_id: str, *, largest: int) -> tuple[Job, StoredBody | None] | None:
+        """The job and its result, whose content is left out where it is larger than this. None: it was erased."""
+        with self._database.reading() as connection:
+            row = connection.execute(select(*JOB_COLUMNS).where(jobs.c.id == job_id)).one_or_none()
+            if row is None:
+                return None
+            size = func.length(bodies.c.content)
+            found = connection.execute(
+                select(bodies.c.content_type, bodies.c.is_json, (size <= largest).label("fits")).where(
+                    bodies.c.job_id == job_id, bodies.c.kind == "result"
+                )
+            ).one_or_none()
+            if found is None:
+                return job_from(row), None
+            content = b""
+            if found.is_json and found.fits:
+                content = connection.execute(
+                    select(bodies.c.content).where(bodies.c.job_id == job_id, bodies.c.kind == "result")
+                ).scalar_one()
+        result = StoredBody(content=content, content_type=found.content_type, is_json=bool(content))
+        return job_from(row), result
+
+    def record(
+        self, claim: DeliveryClaim, sent: Sent, *, again_after: timedelta | None, rest: timedelta | None
+    ) -> bool:
+        """Records how the attempt went. `again_after` None: this was the last. `rest`: nothing goes to its receiver
+        for so long. False: the claim no longer stands; the attempt is recorded all the same."""
+        if sent.is_delivered:
+            values: dict[str, Any] = {"state": DeliveryState.DELIVERED, **_DONE}
+        elif again_after is None:
+            values = {"state": DeliveryState.FAILED, **_DONE}
+        else:
+            values = {"run_at": database_now(again_after), "lease_until": None}
+        with self._database.writing() as connection:
+            won = connection.execute(update(deliveries).where(_is(claim.job_id, claim.fence)).values(**values)).rowcount
+            error = sent.error[:ERROR_LENGTH] if sent.error else None
+            connection.execute(
+                update(delivery_attempts)
+                .where(delivery_attempts.c.job_id == claim.job_id, delivery_attempts.c.number == claim.number)
+                .values(seconds=sent.seconds, status=sent.status, error=error)
+            )
+            if sent.was_sent:
+                self._judge_receiver(connection, claim, rest=rest, is_good=sent.is_prompt)
+        self._counts.add(DELIVERY_ATTEMPTS, sent.outcome)
+        if sent.was_sent:
+            self._counts.observe(DELIVERY_SECONDS, sent.seconds)
+        if won and not sent.is_delivered and again_after is None:
+            self._counts.add(DELIVERIES_FAILED)
+        return won == 1
+
+    def give_up(self, batch: int) -> int:
+        """Ends deliveries whose day is over while their receiver was silent all the time: those behind the ones that
+        were tried. How many."""
+        day_ago = database_now(-GIVE_UP_AFTER)
+        silent = select(receivers.c.name).where(receivers.c.failing_since <= day_ago)
+        found = (
+            select(deliveries.c.job_id)
+            .where(*_IS_DUE, deliveries.c.began_at <= day_ago)
+            .where(deliveries.c.receiver.in_(silent) | (deliveries.c.tries >= _MOST_TRIES))
+            .limit(batch)
+        )
+        with self._database.writing() as connection:
+            ids = list(connection.execute(found).scalars())
+            ended = update(deliveries).where(deliveries.c.job_id.in_(ids), *_IS_DUE)
+            count = connection.execute(ended.values(state=DeliveryState.FAILED, **_DONE)).rowcount
+            connection.execute(receivers.delete().where(receivers.c.seen_at <= database_now(-_FORGET_RECEIVERS_AFTER)))
+        self._counts.add(DELIVERIES_FAILED, by=count)
+        return count
+
+    def _judge_receiver(
+        self, connection: Connection, claim: DeliveryClaim, *, rest: timedelta | None, is_good: bool
+    ) -> None:
+        """A good receiver that stays good costs no statement."""
+        if is_good and claim.receiver_failures == 0:
+            return
+        insert_ = sqlite_insert if self._database.is_sqlite else postgresql_insert
+        until = database_now(rest) if rest else None
+        if is_good:
+            first = {"failures": 0, "failing_since": None, "rests_until": until}
+            then: dict[str, Any] = first
+        else:
+            first = {"failures": 1, "failing_since": database_now(), "rests_until": until}
+            since = func.coalesce(receivers.c.failing_since, database_now())
+            then = {"failures": receivers.c.failures + 1, "failing_since": since, "rests_until": until}
+        statement = insert_(receivers).values(name=claim.receiver, seen_at=database_now(), **first)
+        connection.execute(
+            statement.on_conflict_do_update(index_elements=[receivers.c.name], set_={**then, "seen_at": database_now()})
+        )
+
+
+def _leased(lease: timedelta) -> dict[str, Any]:
+    """In flight it is not due; when the lease runs out it is, by itself."""
+    return {"run_at": database_now(lease), "lease_until": database_now(lease)}
+
+
+def _is(job_id: str, fence: int) -> Any:
+    return (deliveries.c.job_id == job_id) & (deliveries.c.fence == fence) & IS_PENDING
+
+
+def _receivers(connection: Connection, those_with_due: Sequence[_Due]) -> list[Receiver]:
+    """Those with something due or in flight. Each is found by one step in an index, however much waits for it."""
+    due = {each.name: each for each in those_with_due}
+    in_flight = {row.receiver: row for row in connection.execute(_IN_FLIGHT)}
+    return [
+        Receiver(
+            name=name,
+            due_at=due[name].due_at if name in due else None,
+            in_flight=in_flight[name].number if name in in_flight else 0,
+            is_good=(due[name] if name in due else in_flight[name]).failures == 0,
+        )
+        for name in due.keys() | in_flight.keys()
+    ]
+
+
+def _due() -> Any:
+    """The names of all receivers with something pending, by a loose index scan; then what is due first for each."""
+    names = select(func.min(deliveries.c.receiver).label("name")).where(IS_PENDING).cte("names", recursive=True)
+    following = select(func.min(deliveries.c.receiver)).where(IS_PENDING, deliveries.c.receiver > names.c.name)
+    names = names.union_all(select(following.scalar_subquery()).where(names.c.name.is_not(None)))
+    first = select(func.min(type_coerce(deliveries.c.run_at, BigInteger))).where(
+        IS_PENDING, deliveries.c.receiver == names.c.name
+    )
+    with_first = select(names.c.name, first.scalar_subquery().label("due_at"))
+    listed = with_first.where(names.c.name.is_not(None)).cte("listed")
+    rests_until = func.coalesce(type_coerce(receivers.c.rests_until, BigInteger), 0)
+    return (
+        select(listed.c.name, listed.c.due_at, receivers.c.failures)
+        .select_from(listed.outerjoin(receivers, receivers.c.name == listed.c.name))
+        .where(listed.c.due_at <= NOW, rests_until <= NOW)
+    )
+
+
+_DUE = Prepared(_due(), lambda row: _Due(**row))
+_IN_FLIGHT = (
+    select(deliveries.c.receiver, func.count().label("number"), receivers.c.failures)
+    .outerjoin(receivers, receivers.c.name == deliveries.c.receiver)
+    .where(deliveries.c.lease_until > database_now())
+    .group_by(deliveries.c.receiver, receivers.c.failures)
+)
+
+
+def _lock(connection: Connection) -> bool:
+    return bool(connection.execute(select(func.pg_try_advisory_xact_lock(_ADVISORY_LOCK))).scalar_one())
+
+
+def _places(connection: Connection) -> int:
+    """How many deliveries the live workers send side by side."""
+    size = select(func.coalesce(func.sum(workers.c.size), 0)).where(
+        workers.c.queue == QUEUE, workers.c.seen_until > database_now()
+    )
+    return int(connection.execute(size).scalar_one())
+
+
+def _close_earlier(connection: Connection, job_id: str, number: int) -> None:
+    earlier = (delivery_attempts.c.job_id == job_id) & (delivery_attempts.c.number < number)
+    is_open = delivery_attempts.c.seconds.is_(None) & delivery_attempts.c.error.is_(None)
+    connection.execute(update(delivery_attempts).where(earlier, is_open).values(error=_UNKNOWN_END))
+    if number > _MOST_ATTEMPTS_KEPT:
+        connection.execute(
+            delivery_attempts.delete().where(earlier, delivery_attempts.c.number <= number - _MOST_ATTEMPTS_KEPT)
+        )

@@ -1,0 +1,194 @@
+"""Makes the Flask application: `create_app()`."""
+
+import re
+from collections.abc import Mapping, Sequence
+from datetime import timedelta
+from functools import cache
+
+from flask import Flask, Response, request
+from flask_cors import CORS
+from werkzeug.exceptions import BadRequest
+
+from config import web_server
+from config.origins import ANY
+from config.registry import load_registry
+from config.settings import Settings
+from config.shares import shares
+from config.signing_keys import signing_keys
+from config.webhook_keyring import load_keyring
+from tidegate.access.authenticator import Doorkeeper
+from tidegate.access.client_limits import ClientLimit
+from tidegate.access.keys import KeyStore
+from tidegate.access.sessions import SessionStore
+from tidegate.database.connection import Database
+from tidegate.dispatch.lane_cache import Lanes
+from tidegate.gateway import Jobs
+from tidegate.intake.admission import Admission, Disk
+from tidegate.intake.input_bytes import InputByteStore
+from tidegate.intake.waiting_bytes import WaitingBytes
+from tidegate.metrics.counters import CountWriter
+from tidegate.notify.notifier import bell_for
+from tidegate.notify.watcher import Lookout
+from tidegate.stores import Store
+from tidegate.webhooks.checks import WebhookDoor
+from tidegate.webhooks.egress import Egress
+from tidegate.webhooks.secrets import SecretStore
+from webapp import page
+from webapp.context import FAILED, Gateway, gateway
+from webapp.http import log_lines, problems, rate_limits, submitting
+from webapp.resources import (
+    batch,
+    bulk,
+    deliveries,
+    docs,
+    downstreams,
+    events,
+    health,
+    jobs,
+    metrics,
+    operations,
+    webhook_secrets,
+)
+from webapp.serving import fast_path, foreign_sites, proxies, request_body, request_guard
+from webapp.serving.concurrency import Turns
+from webapp.serving.request_body import BodyReader
+
+# Fewer than threads: most of those read a body or wait for their turn. Twice as many more are opened in need.
+_CONNECTIONS = 10
+# Bodies of the largest size that one client may send at once; each is twice in memory for a moment.
+_LARGE_BODIES = 4
+# A caller must have a 503 within 3 s of a database that says nothing.
+_PATIENCE = timedelta(seconds=2)
+
+# A result is somebody's bytes: a browser must neither guess its type nor run anything in it.
+SECURITY_HEADERS = {
+    "X-Content-Type-Options": "nosniff",
+    "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'; sandbox",
+    "Referrer-Policy": "no-referrer",
+}
+EXPOSED_HEADERS = (
+    "Location",
+    "Retry-After",
+    "ETag",
+    "Preference-Applied",
+    "Tidegate-Job-State",
+    "RateLimit",
+    "RateLimit-Policy",
+)
+
+
+def create_app(settings: Settings, database: Database | None = None) -> Flask:
+    """The WSGI application. Needs no database to start, only to answer."""
+    app = Flask(__name__, static_folder=None)
+    app.url_map.merge_slashes = False  # a wrong path is a 404, never a redirect
+    turns = Turns(app.wsgi_app, settings.web_threads)
+    app.wsgi_app = turns  # type: ignore[method-assign]
+    bodies = request_body.BodyReader(_LARGE_BODIES * settings.max_body)
+    app.extensions["tidegate"] = _gateway(settings, turns, bodies, database)
+    problems.register(app)
+    for module in (
+        docs,
+        page,
+        health,
+        metrics,
+        operations,
+        downstreams,
+        batch,
+        bulk,
+        jobs,
+        events,
+        deliveries,
+        webhook_secrets,
+    ):
+        app.register_blueprint(module.routes)
+    log_lines.register(app)
+    app.before_request(_check_host)
+    app.before_request(_raise_what_failed)
+    app.before_request(submitting.bound_body)
+    app.after_request(rate_limits.tell)
+    app.after_request(_secure)
+    if settings.cors_origins:
+        CORS(app, origins=_exactly(settings.cors_origins), expose_headers=list(EXPOSED_HEADERS), max_age=600)
+    app.wsgi_app = fast_path.ShortWay(app.wsgi_app, app.extensions["tidegate"])  # type: ignore[method-assign]
+    if settings.auth == "off":
+        own = app.extensions["tidegate"].store.counts
+        app.wsgi_app = foreign_sites.ForeignSites(app.wsgi_app, settings, own)  # type: ignore[method-assign]
+    if settings.trusted_proxies:
+        app.wsgi_app = proxies.TrustedProxies(app.wsgi_app, settings.trusted_proxies)  # type: ignore[method-assign]
+    most, counts = web_server.requests_at_once(settings), app.extensions["tidegate"].store.counts
+    app.wsgi_app = request_guard.RequestGuard(app.wsgi_app, most, counts)  # type: ignore[method-assign]
+    return app
+
+
+def _gateway(settings: Settings, turns: Turns, bodies: BodyReader, database: Database | None) -> Gateway:
+    database = database or Database(settings.database, pool_size=_CONNECTIONS, patience=_PATIENCE)
+    registry = load_registry(settings)
+    store = Store(database, retention=settings.retention)
+    lanes, bell, share = Lanes(store, registry.downstreams), bell_for(settings.bell), shares(settings)
+    secrets = SecretStore(database, cache(lambda: load_keyring(settings)))
+    admission = Admission(
+        lanes=lanes, max_backlog=settings.max_backlog, disk=Disk(settings.data) if database.is_sqlite else None
+    )
+    return Gateway(
+        settings=settings,
+        registry=registry,
+        store=store,
+        count_writer=CountWriter(store.counts, store.counted.add),
+        lanes=lanes,
+        bell=bell,
+        jobs=Jobs(
+            store.callers,
+            registry,
+            lanes,
+            admission,
+            bell,
+            store.deliveries,
+            WebhookDoor(Egress(settings.webhook_networks), secrets),
+            _waiting_bytes(database, lanes, share.waiting_bytes),
+        ),
+        secrets=secrets,
+        turns=turns,
+        bodies=bodies,
+        lookout=Lookout(store.callers, settings.bell, most=settings.held_requests, most_each=share.held),
+        doorkeeper=_doorkeeper(settings, database) if settings.auth == "keys" else None,
+        submit_limit=ClientLimit(share.submits) if share.submits else None,
+        poll_limit=ClientLimit(share.reads) if share.reads else None,
+    )
+
+
+def _waiting_bytes(database: Database, lanes: Lanes, most: int | None) -> WaitingBytes | None:
+    if most is None:
+        return None
+    inputs = InputByteStore(database)
+
+    def count() -> Mapping[str, int]:
+        return inputs.by_client(sum(view.sample.backlog for view in lanes.views().values() if view.sample))
+
+    return WaitingBytes(count, most)
+
+
+def _doorkeeper(settings: Settings, database: Database) -> Doorkeeper:
+    return Doorkeeper(KeyStore(database), SessionStore(database), signing_keys(settings))
+
+
+def _exactly(origins: Sequence[str]) -> "list[str | re.Pattern[str]]":
+    """For Flask-CORS, which takes a text with special characters, such as the brackets of IPv6, for an expression."""
+    return [origin if origin == ANY else re.compile(re.escape(origin) + r"\Z") for origin in origins]
+
+
+def _check_host() -> None:
+    """Links are absolute: without a public URL the request has to name a host (RFC 9112, 3.2). Probes need none."""
+    if request.blueprint != "health" and not gateway().settings.public_url and not request.host:
+        raise BadRequest("the Host header is missing or names no host")
+
+
+def _raise_what_failed() -> None:
+    error: Exception | None = request.environ.pop(FAILED, None)
+    if error is not None:
+        raise error
+
+
+def _secure(response: Response) -> Response:
+    for name, value in SECURITY_HEADERS.items():
+        response.headers.setdefault(name, value)
+    return response

@@ -1,0 +1,96 @@
+"""What is said of a job over HTTP: status, headers and body, before any framework makes a response of it."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from urllib.parse import quote
+
+import orjson
+
+from tidegate.gateway import Jobs
+from tidegate.jobs.document import Links, document_of, error_of, job_path
+from tidegate.jobs.job import Job, StoredBody
+from tidegate.states import State
+from webapp.http import shapes
+
+JSON = "application/json"
+PROBLEM = "application/problem+json"
+PROBLEM_TYPE_PREFIX = "urn:tidegate:problem:"
+
+HTTP_STATUS = {
+    State.QUEUED: 202,
+    State.RUNNING: 202,
+    State.SUCCEEDED: 200,
+    State.EXPIRED: 504,
+    State.FAILED: 502,
+    State.CANCELLED: 410,
+}
+"""The one place that says how a state is told over HTTP."""
+
+TITLES = {
+    State.EXPIRED: "The job did not finish in time",
+    State.FAILED: "The job failed",
+    State.CANCELLED: "The job was cancelled",
+}
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class JobAnswer:
+    """The answer about a job. The body of a 304 is empty, and it has no content type."""
+
+    status: int
+    headers: dict[str, str]
+    body: bytes
+
+
+def answer_about(
+    job: Job, result: StoredBody | None, jobs: Jobs, links: Links, *, path: str | None = None, status: int | None = None
+) -> JobAnswer:
+    """The job's document under its status, or another one; for an end without result as a problem.
+
+    `path`: the one that was asked for, if it is not the job's own.
+    """
+    status = status or HTTP_STATUS[job.state]
+    waiting = jobs.waiting(job)
+    headers = {"Tidegate-Job-State": job.state.value, "Cache-Control": "private, no-cache"}
+    if status < 400:
+        headers["ETag"] = f'W/"{entity_tag(job)}"'
+    if not job.state.is_final:
+        headers["Retry-After"] = str(jobs.retry_after_seconds(job, waiting))
+    if status == 304:
+        return JobAnswer(status=status, headers=headers, body=b"")
+    headers["Content-Type"] = JSON if status < 400 else PROBLEM
+    document: Mapping[str, object] = document_of(job, links, result, waiting)
+    if status >= 400:
+        document = {**_problem(job, status, path or job_path(job)), **document}
+    return JobAnswer(status=status, headers=headers, body=orjson.dumps(document))
+
+
+def accepted_answer(job: Job, jobs: Jobs, links: Links) -> JobAnswer:
+    """The answer to a submit: 202 and where to look, whatever the job's state by now."""
+    answer = answer_about(job, None, jobs, links, status=202)
+    answer.headers["Location"] = links.base + job_path(job)
+    answer.headers.setdefault("Retry-After", "1")  # the end of a replayed job can be read at once
+    del answer.headers["ETag"]  # it names what GET shows
+    return answer
+
+
+def entity_tag(job: Job) -> str:
+    """Changes with every change that a caller can see; an expiry changes the state, whoever notices it first."""
+    return f"{job.version}-{job.state}"
+
+
+def problem_document(name: str, title: str, status: int, detail: str, path: str) -> shapes.Problem:
+    """A problem as RFC 9457 writes it, about a request to this path."""
+    return {
+        "type": PROBLEM_TYPE_PREFIX + name,
+        "title": title,
+        "status": status,
+        "detail": detail,
+        "instance": quote(path, safe="/:@!$&'()*+,;=~"),
+    }
+
+
+def _problem(job: Job, status: int, path: str) -> shapes.Problem:
+    error = error_of(job)
+    message = error["message"] if error else ""
+    return problem_document(f"job-{job.state}", TITLES[job.state], status, message, path)

@@ -1,0 +1,77 @@
+"""Who is asking, and what they may. While authentication is off everyone is the one client, and operator."""
+
+from flask import g, request
+from werkzeug.datastructures import Authorization
+
+from tidegate.access.authenticator import Doorkeeper
+from tidegate.access.keys import Caller, Role
+from tidegate.access.tickets import Signer
+from tidegate.database.schema import IMPLICIT_CLIENT
+from tidegate.errors import Forbidden, Unauthorized
+from webapp.context import gateway
+
+_EVERYONE = Caller(client_id=IMPLICIT_CLIENT, role=Role.OPERATOR)
+
+
+def caller() -> Caller:
+    """Who makes this request; raises Unauthorized without a good key."""
+    if gateway().doorkeeper is None:
+        return _EVERYONE
+    if "caller" not in g:
+        g.caller = caller_with(request.authorization, gateway().doorkeeper)
+    known: Caller = g.caller
+    return known
+
+
+def operator() -> Caller:
+    """As `caller`, and raises Forbidden for one who is no operator."""
+    known = caller()
+    if known.role is not Role.OPERATOR:
+        raise Forbidden("this needs an operator's key")
+    return known
+
+
+def monitor() -> Caller:
+    """Who makes this request, with a key of an operator or one for metrics; as `operator` else."""
+    doorkeeper = gateway().doorkeeper
+    if doorkeeper is None:
+        return _EVERYONE
+    known = _who_has(request.authorization, doorkeeper)
+    if known.role is Role.CLIENT:
+        raise Forbidden("this needs an operator's key, or one for metrics")
+    return known
+
+
+def caller_with_ticket(job_id: str) -> Caller:
+    """As `caller`, and a ticket for this job, in the query, does in place of a key."""
+    doorkeeper, ticket = gateway().doorkeeper, request.args.get("ticket")
+    if doorkeeper and ticket and request.authorization is None:
+        g.caller = doorkeeper.holder(ticket, job_id)
+        if g.caller is None:
+            raise Unauthorized("the ticket is not for this job, or no longer good; read the job for a new one")
+    return caller()
+
+
+def signer() -> Signer | None:
+    """What makes tickets for who makes this request; None where none is needed, or nobody was asked for a key."""
+    known: Caller | None = g.get("caller")
+    return known.signer if known else None
+
+
+def caller_with(authorization: Authorization | None, doorkeeper: Doorkeeper | None) -> Caller:
+    """Who sends this; raises Unauthorized when it has no good key, and Forbidden when the key is for metrics alone."""
+    if doorkeeper is None:
+        return _EVERYONE
+    known = _who_has(authorization, doorkeeper)
+    if known.role is Role.METRICS:
+        raise Forbidden("this key reads /metrics and nothing else")
+    return known
+
+
+def _who_has(authorization: Authorization | None, doorkeeper: Doorkeeper) -> Caller:
+    if authorization is None or authorization.type != "bearer" or not authorization.token:
+        raise Unauthorized("send a key: Authorization: Bearer KEY")
+    known = doorkeeper.caller(authorization.token)
+    if known is None:
+        raise Unauthorized("the key is unknown, expired or revoked")
+    return known

@@ -1,0 +1,48 @@
+"""What clients read, as Flask responses: jobs, and other JSON."""
+
+from typing import Any
+
+import orjson
+from flask import Response, request
+
+from tidegate.dispatch.forecast import Waiting
+from tidegate.jobs.document import Links, document_of
+from tidegate.jobs.job import Job, StoredBody
+from webapp.context import gateway
+from webapp.http import shapes
+from webapp.http.answers import JobAnswer, answer_about
+from webapp.http.auth import signer
+from webapp.http.base_url import base_url
+
+
+def links_here() -> Links:
+    """For who makes this request: under the public base URL if one is set, else as the request came in."""
+    base = base_url(request.environ, gateway().settings.public_url)
+    return Links(base=base or request.root_url.rstrip("/"), signer=signer())
+
+
+def absolute(path: str) -> str:
+    """The absolute URL of a path."""
+    return links_here().base + path
+
+
+def job_document(
+    job: Job, result: StoredBody | None = None, waiting: Waiting | None = None, links: Links | None = None
+) -> shapes.Job:
+    """The job's document. `links`: outside of the request that they were made for."""
+    return document_of(job, links or links_here(), result, waiting)
+
+
+def job_answer(job: Job, result: StoredBody | None = None, *, status: int | None = None) -> Response:
+    """The answer about a job, as a response."""
+    return response_of(answer_about(job, result, gateway().jobs, links_here(), path=request.path, status=status))
+
+
+def json_answer(document: Any, status: int = 200, content_type: str = "application/json") -> Response:
+    """A JSON response."""
+    return Response(orjson.dumps(document), status, content_type=content_type)
+
+
+def response_of(answer: JobAnswer) -> Response:
+    """The answer, as a response."""
+    return Response(answer.body, answer.status, answer.headers)

@@ -1,0 +1,118 @@
+"""Operations and downstreams as the API answers with them; see `shapes`."""
+
+from collections.abc import Mapping
+from typing import Annotated, Any
+
+from pydantic import Field
+from typing_extensions import TypedDict
+
+from webapp.http.shapes import Count, Instant, Url, exact
+
+Seconds = Annotated[float, Field(ge=0)]
+
+
+@exact
+class RetryPolicy(TypedDict):
+    """When another attempt is made."""
+
+    attempts: Annotated[int, Field(ge=1)]
+    delay: Seconds
+    max_delay: Seconds
+    on: list[int]
+    """Statuses of the downstream that are worth another attempt."""
+
+
+@exact
+class OperationLimits(TypedDict):
+    """What the downstream of an operation is given at the most."""
+
+    name: str
+    rate: list[str]
+    """Empty: as fast as workers are."""
+    burst: Annotated[int, Field(ge=1)]
+    concurrency: Annotated[int, Field(ge=1)] | None
+
+
+@exact
+class OperationLinks(TypedDict):
+    """Absolute URLs."""
+
+    submit: Url
+
+
+@exact
+class Operation(TypedDict):
+    """A kind of job. Durations are seconds."""
+
+    name: str
+    description: str
+    input_schema: Mapping[str, Any] | None
+    """JSON Schema of the body; null: any bytes."""
+    max_body: Annotated[int, Field(ge=1)]
+    timeout: Seconds
+    attempt_timeout: Seconds
+    retry: RetryPolicy
+    downstream: OperationLimits
+    backlog: Count
+    """Jobs that wait for the downstream."""
+    released_per_second: float | None
+    expected_wait: Seconds | None
+    """How long a job that is submitted now would wait for its start; null: that can't be told."""
+    links: OperationLinks
+
+
+@exact
+class OperationList(TypedDict):
+    """Every operation."""
+
+    operations: list[Operation]
+
+
+@exact
+class DeclaredLimits(TypedDict):
+    """What the operations file says."""
+
+    rate: list[str]
+    burst: Annotated[int, Field(ge=1)]
+    concurrency: Annotated[int, Field(ge=1)] | None
+    breaker: Count
+
+
+@exact
+class DownstreamLinks(TypedDict):
+    """Absolute URLs."""
+
+    self: Url
+
+
+@exact
+class Downstream(TypedDict):
+    """What a downstream may get, and what it gets."""
+
+    name: str
+    rate: list[str]
+    burst: Annotated[int, Field(ge=1)]
+    concurrency: Annotated[int, Field(ge=1)] | None
+    breaker: Count
+    """Failures in a row that open the breaker; 0: there is none."""
+    paused: bool
+    resting_until: Instant | None
+    """Gets nothing until then, because of its own answers."""
+    breaker_open: bool
+    failures_in_a_row: Count
+    declared: DeclaredLimits
+    changed: list[str]
+    """Which limits were changed since."""
+    backlog: Count
+    in_flight: Count
+    released_per_second: float
+    released: Count
+    """Jobs, ever."""
+    links: DownstreamLinks
+
+
+@exact
+class DownstreamList(TypedDict):
+    """Every downstream."""
+
+    downstreams: list[Downstream]

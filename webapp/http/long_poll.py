@@ -1,0 +1,81 @@
+"""Holds a request until its job is as the client waits for it, or its time is over."""
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager, closing, nullcontext, suppress
+
+from tidegate import clock
+from tidegate.access.keys import Caller
+from tidegate.errors import ShareUsed, Unauthorized
+from tidegate.jobs.document import Links, job_path
+from tidegate.jobs.job import Job
+from tidegate.jobs.reads import JobWithResult, is_whole
+from webapp.context import Gateway
+from webapp.http.answers import JobAnswer, accepted_answer, answer_about
+from webapp.http.preferences import Preferences
+
+
+def held(
+    own: Gateway,
+    caller: Caller,
+    job: Job,
+    seconds: float,
+    until: Callable[[Job], bool],
+    *,
+    only_end: bool = False,
+    meanwhile: AbstractContextManager[None] | None = None,
+) -> JobWithResult | None:
+    """The job as soon as `until` says yes to it, or as it is after so many seconds, with what it brought.
+
+    None: there is no room to wait, for this client or for anybody. `only_end`: nothing but an end is waited for.
+    `meanwhile`: in which it waits, and gives its turn to others if it has one; no connection of the database is held.
+    Raises UnknownJob when it was erased, and Unauthorized when the key was revoked meanwhile.
+    """
+    try:
+        watch = own.lookout.watch(job, caller.client_id, only_end=only_end)
+    except ShareUsed:
+        watch = None
+    if watch is None:
+        return None
+    ends_at = clock.monotonic() + seconds
+    news: JobWithResult | None = None
+    with closing(watch), meanwhile or nullcontext():
+        while not until(job):
+            news = watch.next(ends_at - clock.monotonic())
+            if news is None:
+                break
+            job, _ = news
+    if own.doorkeeper and not own.doorkeeper.still_knows(caller):
+        raise Unauthorized("the key was revoked or expired while the request waited")
+    if news and is_whole(news):
+        return news
+    return own.jobs.get_with_result(job.id, client_id=caller.scope)
+
+
+def answer_to_submit(
+    own: Gateway,
+    caller: Caller,
+    job: Job,
+    wishes: Preferences,
+    links: Links,
+    *,
+    path: str,
+    meanwhile: AbstractContextManager[None] | None = None,
+) -> JobAnswer:
+    """202; to a client that would wait for the end, and lives to see it, that of a read. `path`: that of the request.
+    `meanwhile` as for `held`."""
+    found = None
+    if wishes.wait:
+        with suppress(Unauthorized):  # the job is recorded all the same; of what became of it since nothing is told
+            found = held(
+                own, caller, job, wishes.wait, lambda job: job.state.is_final, only_end=True, meanwhile=meanwhile
+            )
+    now, result = found or (job, None)
+    if found and now.state.is_final:
+        answer = answer_about(now, result, own.jobs, links, path=path)
+        answer.headers["Location"] = links.base + job_path(now)
+        applied = Preferences(wait=wishes.wait)
+    else:
+        answer = accepted_answer(now, own.jobs, links)
+        applied = wishes if found else Preferences(respond_async=wishes.respond_async)
+    answer.headers.update(applied.fields())
+    return answer

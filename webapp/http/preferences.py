@@ -1,0 +1,46 @@
+"""Reads `Prefer` (RFC 7240): how long a client would wait. Whatever can't be read is no preference, never an error."""
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from flask import request
+from werkzeug.http import parse_list_header
+
+from webapp.context import gateway
+
+
+@dataclass(frozen=True, kw_only=True)
+class Preferences:
+    """What of them we know. `wait` in whole seconds, at most as long as the settings allow; 0: not at all."""
+
+    wait: int = 0
+    respond_async: bool = False
+
+    def fields(self) -> dict[str, str]:
+        """The header of an answer in which these made a difference; none if there are none."""
+        names = [*(["respond-async"] if self.respond_async else []), *([f"wait={self.wait}"] if self.wait else [])]
+        return {"Preference-Applied": ", ".join(names)} if names else {}
+
+
+def preferences() -> Preferences:
+    """Those of this request."""
+    return preferences_in(request.headers.get("Prefer", ""), gateway().settings.hold_seconds)
+
+
+def preferences_in(header: str, longest: int) -> Preferences:
+    """Those in a header; of one that comes twice the first counts. `longest`: to wait, in seconds."""
+    wait, respond_async = None, False
+    for name, value in _items(header):
+        if name == "wait" and wait is None and re.fullmatch(r"\d{1,9}", value, re.ASCII):
+            wait = min(int(value), longest)
+        elif name == "respond-async":
+            respond_async = True
+    return Preferences(wait=wait or 0, respond_async=respond_async)
+
+
+def _items(header: str) -> Iterator[tuple[str, str]]:
+    """Names in lower case with their values; parameters, of which ours have none, are passed over."""
+    for item in parse_list_header(header):
+        name, _, value = item.partition(";")[0].partition("=")
+        yield name.strip().lower(), value.strip().strip('"')

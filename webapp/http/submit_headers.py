@@ -1,0 +1,82 @@
+"""What the headers of a submit say, wherever they come from."""
+
+import re
+from datetime import UTC, datetime, timedelta
+
+from pydantic import AwareDatetime, TypeAdapter, ValidationError
+from werkzeug.datastructures import Headers
+from werkzeug.http import parse_date
+
+from tidegate.errors import InvalidHeader, UnsupportedBody
+from tidegate.intake.submission import Submission
+from tidegate.operations.operation import Body
+from tidegate.webhooks.delivery import Webhook
+
+_INSTANT = TypeAdapter(AwareDatetime)
+_RFC_3339 = re.compile(r"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d:\d\d(\.\d+)?([Zz]|[+-]\d\d:\d\d)", re.ASCII)
+_HTTP_DATE = re.compile(r"(Mon|Tue|Wed|Thu|Fri|Sat|Sun)", re.ASCII)
+KEY_PATTERN = "^[!-~]{1,255}$"
+# W3C Trace Context, version 00; ids of all zeros are invalid.
+_TRACEPARENT = re.compile(r"00-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}", re.ASCII)
+
+
+def submission_of(headers: Headers, content: bytes, operation: str, client_id: str, base_url: str) -> Submission:
+    """What is submitted, with a body that is whole. Raises InvalidHeader for a header of the contract that can't be
+    read."""
+    return Submission(
+        operation=operation,
+        body=Body(content=content, content_type=headers.get("Content-Type", "")),
+        client_id=client_id,
+        timeout=_timeout(headers.get("Job-Timeout")),
+        not_before=_not_before(headers.get("Job-Not-Before")),
+        idempotency_key=idempotency_key(headers.get("Idempotency-Key")),
+        traceparent=traceparent_in(headers),
+        webhook=webhook_in(headers, base_url),
+    )
+
+
+def check_not_encoded(headers: Headers) -> None:
+    """Raises UnsupportedBody for a body that is encoded."""
+    if headers.get("Content-Encoding", "identity").strip().lower() != "identity":
+        raise UnsupportedBody("send the body without Content-Encoding: it is passed on as it is")
+
+
+def idempotency_key(value: str | None) -> str | None:
+    """A key as it may be: 1 to 255 visible ASCII characters."""
+    if value is not None and not re.fullmatch(KEY_PATTERN, value):
+        raise InvalidHeader("Idempotency-Key: 1 to 255 visible ASCII characters")
+    return value
+
+
+def webhook_in(headers: Headers, base_url: str) -> Webhook | None:
+    """Where the job's end is to be told; whether that can be is for the door to say."""
+    url = headers.get("Webhook-Url")
+    return None if url is None else Webhook(url=url.strip(), base_url=base_url)
+
+
+def traceparent_in(headers: Headers) -> str | None:
+    """The trace that the request belongs to; one that can't be read is none, as its standard asks."""
+    value = headers.get("traceparent", "").strip()
+    return value if _TRACEPARENT.fullmatch(value) else None
+
+
+def _timeout(value: str | None) -> timedelta | None:
+    if value is None:
+        return None
+    if not re.fullmatch(r"[1-9]\d{0,8}", value.strip(), re.ASCII):
+        raise InvalidHeader(f"Job-Timeout: {value[:40]!r} is not a whole number of seconds, at least 1")
+    return timedelta(seconds=int(value))
+
+
+def _not_before(value: str | None) -> datetime | None:
+    """An HTTP-date or RFC 3339. Both parsers read much else besides, such as a bare number."""
+    if value is None:
+        return None
+    try:
+        if _RFC_3339.fullmatch(value):
+            return _INSTANT.validate_strings(value).astimezone(UTC)
+        if _HTTP_DATE.match(value) and (instant := parse_date(value)):
+            return instant.astimezone(UTC)
+    except (ValidationError, OverflowError):
+        pass
+    raise InvalidHeader(f"Job-Not-Before: {value[:40]!r} is neither an HTTP-date nor RFC 3339")

@@ -1,0 +1,184 @@
+"""Many jobs in one request: a JSON array or NDJSON, each job taken or refused for itself, or all or none."""
+
+import json
+from collections.abc import Iterator, Sequence
+from datetime import timedelta
+from typing import Annotated, Any
+
+import orjson
+from flask import Blueprint, Response, request
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
+
+from tidegate.errors import (
+    MOST_FAULTS,
+    InputFault,
+    InvalidInput,
+    InvalidQuery,
+    MalformedBody,
+    Refusal,
+    TooFast,
+    UnsupportedBody,
+)
+from tidegate.intake.submission import Submission
+from tidegate.jobs.document import job_path
+from tidegate.jobs.job import Job
+from tidegate.operations.operation import Body
+from tidegate.operations.typed_input import check, read
+from webapp.context import gateway
+from webapp.http import shapes
+from webapp.http.auth import caller
+from webapp.http.documents import absolute, job_document, json_answer
+from webapp.http.numbers import WHOLE
+from webapp.http.problems import count_refusal, refusal_document, retry_after_seconds
+from webapp.http.rate_limits import count
+from webapp.http.submit_headers import KEY_PATTERN
+from webapp.http.submitting import traceparent, webhook, whole_body
+
+routes = Blueprint("batch", __name__, url_prefix="/v1")
+
+MOST_JOBS = 1000
+NDJSON = "application/x-ndjson"
+# Of one item, and beyond any that can be right.
+_MOST_MEMBERS = 20
+
+
+class Item(BaseModel):
+    """One job of a batch: its input, and what headers say of a single one."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    input: Any
+    idempotency_key: Annotated[str, Field(pattern=KEY_PATTERN)] | None = None
+    timeout: Annotated[int, Field(ge=1, le=999_999_999), WHOLE] | None = None
+
+
+_ITEMS = TypeAdapter(Annotated[list[Item], Field(min_length=1, max_length=MOST_JOBS)])
+
+
+@routes.post("/operations/<operation>/jobs/batch")
+def submit(operation: str) -> Response:
+    """Up to 1,000 jobs of one operation. `?all_or_none=true`: one refusal refuses all."""
+    client_id = caller().client_id
+    gateway().registry.operation(operation)
+    all_or_none = _all_or_none()
+    submissions = list(_submissions(operation, client_id))
+    answers = _submit_all(submissions) if all_or_none else _submit_each(submissions)
+    document: shapes.BatchAnswers = {"jobs": [*_documents(answers)]}
+    return json_answer(document, 202)
+
+
+def _documents(answers: Sequence[Job | Refusal]) -> Iterator[shapes.BatchAnswer]:
+    """What became of each. Of those that are faulty each is told its first fault, and all together a hundred."""
+    told = 0
+    for document in map(_answer, answers):
+        faults = document["problem"].get("errors", []) if document["problem"] else []
+        del faults[max(1, MOST_FAULTS - told) :]
+        told += len(faults)
+        yield document
+
+
+def _answer(answer: Job | Refusal) -> shapes.BatchAnswer:
+    if isinstance(answer, Refusal):
+        count_refusal(answer)
+        problem = refusal_document(answer)
+        later = retry_after_seconds(answer)
+        return {"status": problem["status"], "location": None, "job": None, "problem": problem, "retry_after": later}
+    own = gateway().jobs
+    waiting = own.waiting(answer)
+    return {
+        "status": 202,
+        "location": absolute(job_path(answer)),
+        "job": job_document(answer, waiting=waiting),
+        "problem": None,
+        "retry_after": None if answer.state.is_final else own.retry_after_seconds(answer, waiting),
+    }
+
+
+def _submit_all(submissions: Sequence[Submission]) -> Sequence[Job | Refusal]:
+    for _ in submissions:
+        count(gateway().submit_limit, "submits")
+    return gateway().jobs.submit_all(submissions)
+
+
+def _submit_each(submissions: Sequence[Submission]) -> Sequence[Job | Refusal]:
+    """Those within the client's limit; the rest is refused job by job, and all with a 429 when not one is within."""
+    too_fast: list[Refusal] = []
+    within: list[Submission] = []
+    for submission in submissions:
+        try:
+            count(gateway().submit_limit, "submits")
+        except TooFast as refusal:
+            if not within:
+                raise
+            too_fast = [refusal] * (len(submissions) - len(within))
+            break
+        within.append(submission)
+    return [*gateway().jobs.submit_each(within), *too_fast]
+
+
+def _submissions(operation: str, client_id: str) -> Iterator[Submission]:
+    trace, told_to = traceparent(), webhook()
+    if told_to:  # one header for all: a bad one is the request's fault, not that of each job
+        gateway().jobs.webhook_door.check_url(told_to)
+    for number, item in enumerate(_items(_as_array(whole_body()))):
+        yield Submission(
+            operation=operation,
+            body=Body(content=_as_json(item.input, number), content_type="application/json"),
+            client_id=client_id,
+            timeout=None if item.timeout is None else timedelta(seconds=item.timeout),
+            idempotency_key=item.idempotency_key,
+            traceparent=trace,
+            webhook=told_to,
+        )
+
+
+def _items(content: bytes) -> list[Item]:
+    """What is in the array; raises MalformedBody and InvalidInput. How much is in it is looked at before pydantic does,
+    which would make a fault of each of a million items or members."""
+    given = read(content)
+    if isinstance(given, list):
+        if len(given) > MOST_JOBS:
+            raise InvalidInput([InputFault("", f"at most {MOST_JOBS} jobs are taken, not {len(given)}")])
+        for number, item in enumerate(given):
+            if isinstance(item, dict) and len(item) > _MOST_MEMBERS:
+                allowed = ", ".join(Item.model_fields)
+                raise InvalidInput([InputFault(f"/{number}", f"a job has {allowed}, nothing else")])
+    items: list[Item] = check(_ITEMS, given)
+    return items
+
+
+def _all_or_none() -> bool:
+    flag = request.args.get("all_or_none", "false")
+    if flag not in {"true", "false"}:
+        raise InvalidQuery("all_or_none: true or false")
+    return flag == "true"
+
+
+def _as_array(content: bytes) -> bytes:
+    """JSON as it came; NDJSON as an array of its lines."""
+    match request.mimetype:
+        case "application/json":
+            return content
+        case "application/x-ndjson" | "application/jsonl":
+            lines = [line for line in content.splitlines() if line.strip()]
+            for number, line in enumerate(lines, 1):
+                _check_line(number, line)
+            return b"[" + b",".join(lines) + b"]"
+        case other:
+            raise UnsupportedBody(f"a batch is application/json or {NDJSON}, not {other or 'an unnamed type'}")
+
+
+def _check_line(number: int, line: bytes) -> None:
+    """Joined, two halves of a value or two values in one line could pass for what they are not."""
+    try:
+        orjson.loads(line)
+    except orjson.JSONDecodeError as error:
+        raise MalformedBody(f"line {number} is not a JSON value of its own: {error}") from None
+
+
+def _as_json(value: Any, number: int) -> bytes:
+    """The input as a body. Not orjson: it does not know integers of more than 64 bits, and makes 1e400 null."""
+    try:
+        return json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode()
+    except ValueError:
+        raise InvalidInput([InputFault(f"/{number}/input", "a number in it is too large")]) from None

@@ -1,0 +1,152 @@
+"""Cancel and retry of many jobs by what they are: an operator's tools for a bad day."""
+
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Annotated, Any
+from uuid import UUID
+
+from flask import Blueprint, Response, request
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, TypeAdapter, model_validator
+
+from tidegate.bulk import Outcome, cancel_each, retry_each
+from tidegate.errors import InputFault, InvalidInput, UnsupportedBody
+from tidegate.gateway import Jobs
+from tidegate.jobs.job import Job
+from tidegate.jobs.reads import Filter
+from tidegate.operations.typed_input import parse
+from tidegate.states import FINAL_STATES, OPEN_STATES, State
+from webapp.context import gateway
+from webapp.http import shapes
+from webapp.http.auth import operator
+from webapp.http.documents import json_answer
+from webapp.http.numbers import WHOLE
+from webapp.http.problems import REFUSALS
+from webapp.http.queries import NAME_PATTERN
+from webapp.http.submitting import whole_body
+
+routes = Blueprint("bulk", __name__, url_prefix="/v1/jobs")
+
+MOST_JOBS = 1000
+MOST_COUNTED = 100_000
+RETRIED = FINAL_STATES - {State.SUCCEEDED}
+FILTERS = ("state", "operation", "downstream", "client", "client_id", "created_after", "created_before")
+_Name = Annotated[str, Field(pattern=NAME_PATTERN)]
+# What pydantic can't say: that a filter is needed, or `all`.
+_SOMETHING: dict[str, Any] = {
+    "anyOf": [
+        *({"required": [name], "properties": {name: {"not": {"type": "null"}}}} for name in FILTERS),
+        {"required": ["all"], "properties": {"all": {"const": True}}},
+    ],
+    "not": {"required": ["client", "client_id"]},
+}
+
+
+class Selection(BaseModel):
+    """Which jobs: by filters that all hold, or `all`. Without a state: those that can be cancelled or retried. `limit`
+    of them at the most, those before `cursor`; `client_id` is an older name of `client`. `dry_run` only counts."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, json_schema_extra=_SOMETHING)
+
+    state: State | None = None
+    operation: _Name | None = None
+    downstream: _Name | None = None
+    client: _Name | None = None
+    client_id: _Name | None = None
+    created_after: AwareDatetime | None = None
+    created_before: AwareDatetime | None = None
+    all: bool = False
+    dry_run: bool = False
+    limit: Annotated[int, Field(ge=1, le=MOST_JOBS), WHOLE] = MOST_JOBS
+    cursor: UUID | None = None
+
+    @model_validator(mode="after")
+    def _check(self) -> "Selection":
+        if {"client", "client_id"} <= self.model_fields_set:
+            raise ValueError("client and client_id are one thing; name it once")
+        return self
+
+    def filter(self, states: Collection[State], *, is_retry: bool) -> Filter:
+        """The jobs that are meant; raises InvalidInput when none are named."""
+        if not self.all and all(getattr(self, name) is None for name in FILTERS):
+            raise InvalidInput([InputFault("", 'name a filter, or say "all": true')])
+        return Filter(
+            states=(self.state,) if self.state else states,
+            operation=self.operation,
+            downstream=self.downstream,
+            client_id=self.client or self.client_id,
+            created_after=self.created_after,
+            created_before=self.created_before,
+            before_id=str(self.cursor) if self.cursor else None,
+            not_retried=is_retry,
+            limit=self.limit,
+        )
+
+
+_SELECTION = TypeAdapter(Selection)
+
+
+@routes.post("/cancel")
+def cancel() -> Response:
+    """Cancels those that are queued, asks those that run to stop. `next` is the `cursor` for those that are left."""
+    done = _each(cancel_each, of=OPEN_STATES, is_retry=False)
+    counts: shapes.CancelCounts = {
+        **done.counts,
+        "cancelled": done.outcome.done,
+        "asked_to_stop": done.outcome.asked,
+        "already_final": done.counts["refusals"].get("job-already-final", 0),
+    }
+    return json_answer(counts)
+
+
+@routes.post("/retry")
+def retry() -> Response:
+    """Submits those that ended without a result again, each once. `next` is the `cursor` for those that are left."""
+    done = _each(retry_each, of=RETRIED, is_retry=True)
+    counts: shapes.RetryCounts = {
+        **done.counts,
+        "retried": done.outcome.done,
+        "refused": done.outcome.refusals.total(),
+    }
+    return json_answer(counts)
+
+
+@dataclass(frozen=True)
+class _Done:
+    """What became of the selected jobs, and the part of the answer that cancel and retry have in common."""
+
+    outcome: Outcome
+    counts: shapes.BulkCounts
+
+
+def _each(act: Callable[[Jobs, Sequence[Job]], Outcome], *, of: Collection[State], is_retry: bool) -> _Done:
+    """Reads the selection and does it to each of its jobs; a dry run only counts them."""
+    selection = _selected()
+    wanted = selection.filter(of, is_retry=is_retry)
+    outcome, following = Outcome(), None
+    if selection.dry_run:
+        matched = gateway().jobs.count(wanted, most=MOST_COUNTED)
+    else:
+        found = gateway().jobs.list_all(wanted)
+        outcome, matched = act(gateway().jobs, found), len(found)
+        following = found[-1].id if matched == wanted.limit else None
+    refusals = by_reason(outcome)
+    counts: shapes.BulkCounts = {
+        "dry_run": selection.dry_run,
+        "matched": matched,
+        "refusals": refusals,
+        "next": following,
+    }
+    return _Done(outcome, counts)
+
+
+def by_reason(outcome: Outcome) -> Mapping[str, int]:
+    """How many were refused, by the end of their problem's type."""
+    return {REFUSALS[kind][1]: number for kind, number in sorted(outcome.refusals.items(), key=lambda each: -each[1])}
+
+
+def _selected() -> Selection:
+    operator()
+    if request.mimetype != "application/json":
+        raise UnsupportedBody("send the selection as application/json")
+    selection: Selection = parse(_SELECTION, whole_body())
+    return selection

@@ -1,0 +1,148 @@
+"""Deliveries over HTTP: what was sent to webhooks, how that went, and sending it again by hand."""
+
+from typing import Annotated, Literal
+from uuid import UUID
+
+from flask import Blueprint, Response, request
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, TypeAdapter
+
+from tidegate.database.connection import after_a_write
+from tidegate.errors import DeliveryNotDue, UnknownDelivery, UnsupportedBody
+from tidegate.operations.typed_input import parse
+from tidegate.timeformat import instant
+from tidegate.webhooks.delivery import Delivery, DeliveryState
+from tidegate.webhooks.store import DeliveryFilter
+from webapp.context import gateway
+from webapp.http import webhook_shapes
+from webapp.http.auth import caller
+from webapp.http.documents import absolute, json_answer
+from webapp.http.numbers import WHOLE
+from webapp.http.queries import MOST_JOBS, NAME_PATTERN, next_page, read_query
+from webapp.http.rate_limits import count
+from webapp.http.submitting import whole_body
+
+routes = Blueprint("deliveries", __name__, url_prefix="/v1/deliveries")
+
+MOST_SENT = 1000
+Event = Literal["job.succeeded", "job.failed", "job.expired", "job.cancelled"]
+
+
+class _Query(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+    state: DeliveryState | None = None
+    event: Event | None = None
+    limit: int = Field(50, ge=1, le=MOST_JOBS)
+    cursor: UUID | None = None
+
+
+class Sending(BaseModel):
+    """Which deliveries to send again; `limit` of them at the most."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    state: Literal["pending", "delivered", "failed"] = "failed"
+    event: Event | None = None
+    client_id: Annotated[str, Field(pattern=NAME_PATTERN)] | None = None
+    created_after: AwareDatetime | None = None
+    created_before: AwareDatetime | None = None
+    limit: Annotated[int, Field(ge=1, le=MOST_SENT), WHOLE] = MOST_SENT
+
+
+_SENDING = TypeAdapter(Sending)
+
+
+@routes.get("")
+def listing() -> Response:
+    """The caller's deliveries with their attempts, newest job first, a page at a time."""
+    count(gateway().poll_limit, "reads")
+    query = read_query(_Query)
+    found = gateway().store.deliveries.list(
+        DeliveryFilter(
+            client_id=caller().scope,
+            state=query.state,
+            event=query.event,
+            before_id=str(query.cursor) if query.cursor else None,
+            limit=query.limit + 1,
+        )
+    )
+    page = found[: query.limit]
+    document: webhook_shapes.DeliveryList = {
+        "deliveries": [_document(delivery) for delivery in page],
+        "next": absolute(next_page(page[-1].job_id)) if len(found) > query.limit else None,
+    }
+    return _private(json_answer(document))
+
+
+@routes.get("/<uuid:job_id>")
+def read(job_id: UUID) -> Response:
+    """The delivery of one job."""
+    count(gateway().poll_limit, "reads")
+    return _private(json_answer(_document(_delivery(job_id))))
+
+
+@routes.post("/<uuid:job_id>/send")
+def send(job_id: UUID) -> Response:
+    """Sends it again, now, whatever became of it before; for a day, as at first, until it is taken."""
+    if _delivery(job_id).state is DeliveryState.WAITING:
+        raise DeliveryNotDue("the job has not ended; its webhook is sent when it does")
+    gateway().store.deliveries.send_one_again(str(job_id))
+    with after_a_write():
+        return _private(json_answer(_document(_delivery(job_id)), 202))
+
+
+@routes.post("/send")
+def send_many() -> Response:
+    """Sends those that failed again, or others. Call it again while `sent_again` is `limit`."""
+    scope = caller().scope
+    if request.mimetype != "application/json":
+        raise UnsupportedBody("send the selection as application/json")
+    chosen: Sending = parse(_SENDING, whole_body())
+    document: webhook_shapes.SendCounts = {"sent_again": 0}
+    if scope is None or chosen.client_id in {None, scope}:
+        wanted = DeliveryFilter(
+            client_id=scope or chosen.client_id,
+            state=DeliveryState(chosen.state),
+            event=chosen.event,
+            created_after=chosen.created_after,
+            created_before=chosen.created_before,
+            limit=chosen.limit,
+        )
+        document["sent_again"] = gateway().store.deliveries.send_again(wanted)
+    return json_answer(document)
+
+
+def _delivery(job_id: UUID) -> Delivery:
+    found = gateway().store.deliveries.get(str(job_id), caller().scope)
+    if found is None:
+        raise UnknownDelivery(f"there is no webhook of a job {job_id}")
+    return found
+
+
+def _private(response: Response) -> Response:
+    response.headers["Cache-Control"] = "private, no-cache"
+    return response
+
+
+def _document(delivery: Delivery) -> webhook_shapes.Delivery:
+    url = absolute(f"/v1/deliveries/{delivery.job_id}")
+    return {
+        "id": delivery.job_id,
+        "url": delivery.url,
+        "state": delivery.state,
+        "event": delivery.event,
+        "created_at": instant(delivery.created_at),
+        "next_attempt_at": None if delivery.is_sending else instant(delivery.run_at),
+        "ended_at": instant(delivery.ended_at),
+        "attempts": [
+            {
+                "number": attempt.number,
+                "started_at": instant(attempt.started_at),
+                "seconds": None if attempt.seconds is None else round(attempt.seconds, 3),
+                "status": attempt.status,
+                "error": attempt.error,
+            }
+            for attempt in delivery.attempts
+        ],
+        "links": {"self": url, "job": absolute(f"/v1/jobs/{delivery.job_id}"), "send": f"{url}/send"},
+    }

@@ -1,0 +1,166 @@
+"""Downstreams over HTTP: what each may get, what it gets, and an operator's changes of that."""
+
+from typing import Annotated, Literal
+
+from flask import Blueprint, Response, request
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    TypeAdapter,
+    ValidatorFunctionWrapHandler,
+    WrapValidator,
+)
+
+from tidegate.database.connection import after_a_write
+from tidegate.dispatch.forecast import LaneView
+from tidegate.dispatch.limits import UNLIMITED
+from tidegate.errors import UnknownDownstream, UnsupportedBody
+from tidegate.operations.typed_input import parse
+from tidegate.rate_limit import Rate
+from tidegate.timeformat import instant
+from webapp.context import gateway
+from webapp.http import lane_shapes
+from webapp.http.auth import operator
+from webapp.http.documents import absolute, json_answer
+from webapp.http.numbers import WHOLE
+from webapp.http.submitting import whole_body
+
+routes = Blueprint("downstreams", __name__, url_prefix="/v1/downstreams")
+
+_MERGE_PATCH = frozenset({"application/json", "application/merge-patch+json"})
+
+
+def _check_rate(rate: str) -> str:
+    Rate.parse(rate)
+    return rate
+
+
+def _as_list(value: object) -> object:
+    if value == UNLIMITED:
+        return []
+    return [value] if isinstance(value, str) else value
+
+
+def _unless_unlimited(value: object, check: ValidatorFunctionWrapHandler) -> object:
+    return value if value == UNLIMITED else check(value)
+
+
+_Rate = Annotated[
+    str,
+    AfterValidator(_check_rate),
+    Field(json_schema_extra={"pattern": "^[1-9][0-9]{0,8}/[smhd]$", "examples": ["50/s"]}),
+]
+_Several = Annotated[list[_Rate], Field(max_length=5)]
+_Rates = Annotated[_Several, BeforeValidator(_as_list, json_schema_input_type=_Several | _Rate | Literal["unlimited"])]
+
+
+_Number = Annotated[int, Field(ge=1, le=100_000), WHOLE]
+# Not a union, whose faults would point into "/concurrency/int".
+_Concurrency = Annotated[
+    _Number, WrapValidator(_unless_unlimited, json_schema_input_type=_Number | Literal["unlimited"])
+]
+
+
+class Change(BaseModel):
+    """A JSON merge patch (RFC 7396): what is named changes, null takes an earlier change back to the file's value."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    rate: _Rates | None = None
+    burst: Annotated[int, Field(ge=1, le=100_000), WHOLE] | None = None
+    concurrency: _Concurrency | None = None
+    breaker: Annotated[int, Field(ge=0, le=1_000_000), WHOLE] | None = None
+    paused: bool | None = None
+
+
+_CHANGE = TypeAdapter(Change)
+_COLUMNS = {"rate": "rates", "burst": "burst", "concurrency": "concurrency", "breaker": "breaker_after"}
+
+
+@routes.get("")
+def listing() -> Response:
+    """Every downstream."""
+    operator()
+    held = gateway().store.lanes.held()
+    views = gateway().lanes.views(fresh=True)
+    lanes = [_document(lane, held.get(name, 0)) for name, lane in views.items()]
+    document: lane_shapes.DownstreamList = {"downstreams": lanes}
+    return json_answer(document)
+
+
+@routes.get("/<name>")
+def read(name: str) -> Response:
+    """One downstream as it is now."""
+    operator()
+    return _answer(name)
+
+
+@routes.patch("/<name>")
+def change(name: str) -> Response:
+    """Changes limits or pauses; in force for the whole cluster with the next release, and kept over restarts."""
+    operator()
+    if request.mimetype not in _MERGE_PATCH:
+        raise UnsupportedBody(f"send a JSON merge patch as {' or '.join(sorted(_MERGE_PATCH))}")
+    apply(name, read_change(whole_body()))
+    with after_a_write():
+        return _answer(name)
+
+
+def read_change(content: bytes) -> Change:
+    """The change that stands in a merge patch; raises MalformedBody and InvalidInput."""
+    change: Change = parse(_CHANGE, content)
+    return change
+
+
+def apply(name: str, wanted: Change) -> None:
+    """Makes an operator's change. Raises UnknownDownstream."""
+    changes = {_COLUMNS[key]: getattr(wanted, key) for key in wanted.model_fields_set if key in _COLUMNS}
+    paused = bool(wanted.paused) if "paused" in wanted.model_fields_set else None
+    # Looked up first: PostgreSQL can't even be asked for a name with a NUL.
+    is_known = name in gateway().lanes.views(fresh=True)
+    if not is_known or not gateway().store.limits.change(name, changes, paused=paused):
+        raise _unknown(name)
+    gateway().bell.ring()
+
+
+def _answer(name: str) -> Response:
+    lanes = gateway().lanes
+    lane = lanes.counted(name, anew=True) if name in lanes.views(fresh=True) else None
+    if lane is None:
+        raise _unknown(name)
+    return json_answer(_document(lane, gateway().store.lanes.held().get(name, 0)))
+
+
+def _unknown(name: str) -> UnknownDownstream:
+    return UnknownDownstream(f"there is no downstream {name!r}; GET /v1/downstreams lists them")
+
+
+def _document(lane: LaneView, in_flight: int) -> lane_shapes.Downstream:
+    downstream, sample = lane.downstream, lane.sample
+    limits, declared = downstream.limits, downstream.declared
+    return {
+        "name": downstream.name,
+        "rate": list(limits.rates),
+        "burst": limits.burst,
+        "concurrency": limits.concurrency,
+        "breaker": limits.breaker_after,
+        "paused": downstream.paused,
+        "resting_until": instant(downstream.rests_until),
+        "breaker_open": downstream.is_broken,
+        "failures_in_a_row": downstream.failures,
+        "declared": {
+            "rate": list(declared.rates),
+            "burst": declared.burst,
+            "concurrency": declared.concurrency,
+            "breaker": declared.breaker_after,
+        },
+        "changed": sorted(key for key, column in _COLUMNS.items() if column in downstream.changes),
+        "backlog": sample.backlog if sample else 0,
+        "in_flight": in_flight,
+        "released_per_second": round(sample.per_second, 3) if sample and sample.backlog else 0.0,
+        "released": downstream.released,
+        "links": {"self": absolute(f"/v1/downstreams/{downstream.name}")},
+    }

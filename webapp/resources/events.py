@@ -1,0 +1,139 @@
+"""A job as server-sent events: its state and its progress, until it is final."""
+
+import random
+from collections.abc import Iterator
+from typing import Literal
+from uuid import UUID
+
+import orjson
+from flask import Blueprint, Response, request
+
+from tidegate import clock
+from tidegate.database.connection import UNREACHABLE
+from tidegate.errors import NoRoom, UnknownJob
+from tidegate.jobs.job import Job
+from tidegate.notify.subscription import Watch
+from webapp.context import gateway
+from webapp.http.auth import caller, caller_with_ticket
+from webapp.http.documents import job_document, links_here
+from webapp.http.rate_limits import count
+
+routes = Blueprint("events", __name__, url_prefix="/v1")
+
+EVENT_STREAM = "text/event-stream"
+# A line of its own and no block: some clients take a block without data for an event.
+HEARTBEAT = b": still here\n"
+# How long a browser waits before it connects again, in milliseconds: of those that lost one process together, each
+# another time.
+_RETRY = (500, 2500)
+_AFTER_FAILURE_SECONDS = 1.0
+
+
+@routes.get("/jobs/<uuid:job_id>/events")
+def read(job_id: UUID) -> Response:
+    """The job's changes as they happen, as server-sent events."""
+    caller_with_ticket(str(job_id))
+    job = gateway().jobs.get(str(job_id), client_id=caller().scope)
+    if not job.state.is_final:
+        count(gateway().poll_limit, "reads")
+    return stream(job)
+
+
+def is_wanted() -> bool:
+    """Whether the client asks for events where it could have a document."""
+    return request.accept_mimetypes.best_match(["application/json", EVENT_STREAM]) == EVENT_STREAM
+
+
+def stream(job: Job) -> Response:
+    """The events of the job from now on. 204 for a client that has had the last of them; raises NoRoom."""
+    if job.state.is_final and request.headers.get("Last-Event-ID") == str(job.version):
+        response = Response(status=204)
+        del response.headers["Content-Type"]
+        return _about(job, response)
+    if request.method == "HEAD":
+        return _about(job, Response(content_type=EVENT_STREAM))
+    watch = None
+    if not job.state.is_final:
+        watch = gateway().lookout.watch(job, caller().client_id)
+        if watch is None:
+            raise NoRoom("as many requests are held open as may be; poll, or try again later")
+    response = Response(_Events(job, watch), content_type=EVENT_STREAM)
+    if watch:
+        response.call_on_close(watch.close)
+    response.headers["X-Accel-Buffering"] = "no"  # nginx would keep what comes until it is enough
+    return _about(job, response)
+
+
+def _about(job: Job, response: Response) -> Response:
+    response.headers["Tidegate-Job-State"] = job.state
+    response.headers["Cache-Control"] = "private, no-cache"
+    response.vary.add("Accept")
+    return response
+
+
+class _Events:
+    """What is sent of one job. It outlives its request, so it keeps what it needs of it."""
+
+    def __init__(self, job: Job, watch: Watch | None) -> None:
+        self._job = job
+        self._watch = watch
+        self._gateway = gateway()
+        self._links = links_here()
+        self._caller = caller()
+        self._is_refused = False
+
+    def __iter__(self) -> Iterator[bytes]:
+        first = b"retry: %d\n" % random.randint(*_RETRY)  # noqa: S311 - to spread them, not to hide anything
+        yield from self._told("state", self._job, first)
+        watch, job = self._watch, self._job
+        while watch and not (job.state.is_final or watch.is_over):
+            try:
+                news = watch.next(self._gateway.settings.hold_seconds)
+            except UnknownJob:
+                return
+            if news:
+                now, _ = news
+                yield from self._told("state" if _stage(now) != _stage(job) else "progress", now)
+                job = now
+            elif not watch.is_over and self._is_welcome():
+                yield HEARTBEAT
+            if self._is_refused:
+                return
+
+    def _told(self, name: Literal["state", "progress"], job: Job, more: bytes = b"") -> Iterator[bytes]:
+        """One event; while the database can't be asked for the result, or for the key, heartbeats before it."""
+        while True:
+            try:
+                if not self._may_be_told():
+                    return
+                data = self._document(job)
+            except UNREACHABLE:
+                yield HEARTBEAT
+                clock.sleep(_AFTER_FAILURE_SECONDS)
+            else:
+                break
+        # A result stands in the document as it came, with line ends of its own between its members.
+        lines = b"".join(b"data: %s\n" % line for line in data.splitlines())
+        yield b"%sevent: %s\nid: %d\n%s\n" % (more, name.encode(), job.version, lines)
+
+    def _may_be_told(self) -> bool:
+        """Whether the key that opened the stream is good still. Raises one of UNREACHABLE."""
+        doorkeeper = self._gateway.doorkeeper
+        self._is_refused = doorkeeper is not None and not doorkeeper.still_knows(self._caller)
+        return not self._is_refused
+
+    def _is_welcome(self) -> bool:
+        """As that; while nobody can say, the client may go on waiting."""
+        try:
+            return self._may_be_told()
+        except UNREACHABLE:
+            return True
+
+    def _document(self, job: Job) -> bytes:
+        jobs = self._gateway.jobs
+        with self._gateway.turns.taken():
+            return orjson.dumps(job_document(job, jobs.result(job), jobs.waiting(job), self._links))
+
+
+def _stage(job: Job) -> tuple[str, int]:
+    return job.state, job.attempt

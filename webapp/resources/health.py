@@ -1,0 +1,35 @@
+"""Whether this process lives, and whether it can do its work."""
+
+from flask import Blueprint, Response
+
+from tidegate.notify.messages import is_reachable
+from tidegate.operations.operation import Queue
+from webapp.context import gateway
+from webapp.http import shapes
+from webapp.http.documents import json_answer
+
+routes = Blueprint("health", __name__, url_prefix="/health")
+
+
+@routes.get("/live")
+def live() -> Response:
+    """200 while the process answers at all."""
+    document: shapes.Health = {"status": "live"}
+    return json_answer(document)
+
+
+@routes.get("/ready")
+def ready() -> Response:
+    """200 when jobs can be accepted, 503 when not: the database does not answer, or takes no writes. Says so when they
+    are not dispatched."""
+    gateway().store.database.check_writable()
+    workers = gateway().store.presence.sizes()
+    broker = is_reachable(gateway().settings.broker_url)
+    dispatching = broker is not False and bool(workers.keys() & set(Queue))
+    document: shapes.Readiness = {
+        "status": "ready" if dispatching else "accepting, not dispatching",
+        "database": "ok",
+        "broker": "not asked" if broker is None else "ok" if broker else "away",
+        "workers": workers,
+    }
+    return json_answer(document)

@@ -1,0 +1,129 @@
+"""Jobs over HTTP: submit, read, list, the raw result, cancel, retry, delete."""
+
+from uuid import UUID
+
+from flask import Blueprint, Response, request
+
+from tidegate.jobs.job import Job
+from tidegate.jobs.reads import JobWithResult
+from tidegate.states import State
+from webapp.context import gateway
+from webapp.http import shapes
+from webapp.http.answers import HTTP_STATUS, entity_tag
+from webapp.http.auth import caller
+from webapp.http.documents import absolute, job_answer, job_document, json_answer, links_here, response_of
+from webapp.http.long_poll import answer_to_submit, held
+from webapp.http.preferences import Preferences, preferences
+from webapp.http.queries import listing_filter, next_page
+from webapp.http.rate_limits import count
+from webapp.http.submit_headers import idempotency_key
+from webapp.http.submitting import submission
+from webapp.resources import events
+
+routes = Blueprint("jobs", __name__, url_prefix="/v1")
+
+
+@routes.post("/operations/<operation>/jobs")
+def submit(operation: str) -> Response:
+    """Records a job: 202 and the one URL that tells everything about it."""
+    count(gateway().submit_limit, "submits")
+    return _submitted(gateway().jobs.submit(submission(operation)))
+
+
+@routes.get("/jobs")
+def listing() -> Response:
+    """The caller's jobs without results, newest first, a page at a time."""
+    count(gateway().poll_limit, "reads")
+    wanted = listing_filter(caller())
+    page = gateway().jobs.list(wanted)
+    document: shapes.JobList = {
+        "jobs": [job_document(job, waiting=gateway().jobs.waiting(job)) for job in page.jobs],
+        "next": absolute(next_page(page.before_id)) if page.before_id else None,
+    }
+    response = json_answer(document)
+    response.headers["Cache-Control"] = "private, no-cache"
+    return response
+
+
+@routes.get("/jobs/<uuid:job_id>")
+def read(job_id: UUID) -> Response:
+    """How far the job is; when it is final, how it ended. Events instead, by `Accept`."""
+    job = _job(job_id)
+    if events.is_wanted():
+        return events.stream(job)
+    later, applied = _when_changed(job)
+    job, result = later or (job, None)
+    if HTTP_STATUS[job.state] < 400 and request.if_none_match.contains_weak(entity_tag(job)):
+        response = job_answer(job, status=304)
+    else:
+        response = job_answer(job, result if later else gateway().jobs.result(job))
+    response.vary.add("Accept")
+    response.headers.update(applied.fields())
+    return response
+
+
+@routes.get("/jobs/<uuid:job_id>/result")
+def result(job_id: UUID) -> Response:
+    """The raw result with its own content type; until then, and without one, as the job itself."""
+    job = _job(job_id)
+    body = gateway().jobs.result(job)
+    if body is None:
+        return job_answer(job)
+    response = Response(body.content, HTTP_STATUS[job.state], content_type=body.content_type)
+    response.headers["Tidegate-Job-State"] = job.state
+    response.headers["Cache-Control"] = "private, no-cache"
+    return response
+
+
+@routes.post("/jobs/<uuid:job_id>/cancel")
+def cancel(job_id: UUID) -> Response:
+    """200: now cancelled. 202: a running attempt was asked to stop. 409: already ended otherwise."""
+    job = gateway().jobs.cancel(str(job_id), client_id=caller().scope)
+    return job_answer(job, status=200 if job.state is State.CANCELLED else 202)
+
+
+@routes.post("/jobs/<uuid:job_id>/retry")
+def retry(job_id: UUID) -> Response:
+    """A final job that did not succeed, submitted again as a new job."""
+    count(gateway().submit_limit, "submits")
+    key = idempotency_key(request.headers.get("Idempotency-Key"))
+    return _submitted(gateway().jobs.retry(str(job_id), client_id=caller().scope, idempotency_key=key))
+
+
+@routes.delete("/jobs/<uuid:job_id>")
+def delete(job_id: UUID) -> Response:
+    """Erases a final job and its result."""
+    gateway().jobs.delete(str(job_id), client_id=caller().scope)
+    return Response(status=204)
+
+
+def _submitted(job: Job) -> Response:
+    own = gateway()
+    answer = answer_to_submit(
+        own, caller(), job, preferences(), links_here(), path=request.path, meanwhile=own.turns.given_up()
+    )
+    return response_of(answer)
+
+
+def _when_changed(job: Job) -> tuple[JobWithResult | None, Preferences]:
+    """The job when it is another than the client knows, or its patience is over; and what made us wait, if we did.
+
+    None: nobody waited, and it is the same.
+    """
+    wait, tag = preferences().wait, entity_tag(job)
+    if not wait:
+        return None, Preferences()
+    is_news = bool(request.if_none_match) and not request.if_none_match.contains_weak(tag)
+    if not (is_news or job.state.is_final):
+        own = gateway()
+        later = held(own, caller(), job, wait, lambda job: entity_tag(job) != tag, meanwhile=own.turns.given_up())
+        return later, Preferences(wait=wait) if later else Preferences()
+    return None, Preferences(wait=wait)
+
+
+def _job(job_id: UUID) -> Job:
+    """The job that is asked for. Reads of final ones are not counted: clients repeat a 502 or 504 by themselves."""
+    job = gateway().jobs.get(str(job_id), client_id=caller().scope)
+    if not job.state.is_final:
+        count(gateway().poll_limit, "reads")
+    return job

@@ -1,0 +1,55 @@
+"""Metrics for Prometheus: those of the whole cluster, whichever web process answers.
+
+What was counted anywhere lies in the database; what is a fact of its rows is read from them at the scrape.
+"""
+
+import logging
+
+from flask import Blueprint, Response
+from prometheus_client.core import Metric
+from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4, generate_latest
+from prometheus_client.registry import Collector
+
+from tidegate.database.connection import UNREACHABLE
+from webapp.context import Gateway, gateway
+from webapp.http.auth import monitor
+from webapp.resources.exposition import counted, database_up, nothing_yet, of_lanes, of_the_cluster
+
+log = logging.getLogger(__name__)
+
+routes = Blueprint("metrics", __name__)
+
+
+@routes.get("/metrics")
+def read() -> Response:
+    """Prometheus metrics of the whole cluster, as text."""
+    try:
+        monitor()
+        families = _everything(gateway())
+    except UNREACHABLE as error:
+        # No more than /health/ready tells everybody; and an alert can tell it from a web server that is down.
+        log.warning("metrics: the database can't be reached: %s", error)
+        families = [database_up(0)]
+    return Response(generate_latest(_Collected(families)), content_type=CONTENT_TYPE_PLAIN_0_0_4)
+
+
+class _Collected(Collector):
+    """What the library takes for a registry."""
+
+    def __init__(self, families: list[Metric]) -> None:
+        self._families = families
+
+    def collect(self) -> list[Metric]:
+        return self._families
+
+
+def _everything(own: Gateway) -> list[Metric]:
+    own.count_writer.run_once()
+    store = own.store
+    views, facts, held = own.lanes.views(fresh=True), store.facts.read(), store.lanes.held()
+    return [
+        database_up(1),
+        *of_the_cluster(facts, list(views.values()), own.registry),
+        *of_lanes(views, facts, held),
+        *counted({**nothing_yet(own.registry), **store.counted.all()}),
+    ]

@@ -1,0 +1,66 @@
+"""What there is to submit to."""
+
+from flask import Blueprint, Response
+
+from tidegate.dispatch.forecast import LaneView
+from tidegate.operations.operation import Operation
+from webapp.context import gateway
+from webapp.http import lane_shapes
+from webapp.http.auth import caller
+from webapp.http.documents import absolute, json_answer
+
+routes = Blueprint("operations", __name__, url_prefix="/v1/operations")
+
+
+@routes.get("")
+def listing() -> Response:
+    """Every operation."""
+    caller()
+    operations = gateway().registry.operations.values()
+    document: lane_shapes.OperationList = {"operations": [_document(operation) for operation in operations]}
+    return json_answer(document)
+
+
+@routes.get("/<name>")
+def read(name: str) -> Response:
+    """One operation."""
+    caller()
+    return json_answer(_document(gateway().registry.operation(name)))
+
+
+def _document(operation: Operation) -> lane_shapes.Operation:
+    lane = gateway().lanes.view(operation.downstream)
+    limits = lane.downstream.limits if lane else gateway().registry.downstreams[operation.downstream]
+    return {
+        "name": operation.name,
+        "description": operation.description,
+        "input_schema": operation.input_schema(),
+        "max_body": operation.max_body,
+        "timeout": operation.timeout.total_seconds(),
+        "attempt_timeout": operation.attempt_timeout.total_seconds(),
+        "retry": {
+            "attempts": operation.retry.attempts,
+            "delay": operation.retry.delay.total_seconds(),
+            "max_delay": operation.retry.max_delay.total_seconds(),
+            "on": sorted(operation.retry.on),
+        },
+        "downstream": {
+            "name": limits.name,
+            "rate": list(limits.rates),
+            "burst": limits.burst,
+            "concurrency": limits.concurrency,
+        },
+        "backlog": lane.sample.backlog if lane and lane.sample else 0,
+        "released_per_second": lane.per_second if lane and lane.sample and lane.sample.backlog else None,
+        "expected_wait": _expected_wait(lane),
+        "links": {"submit": absolute(f"/v1/operations/{operation.name}/jobs")},
+    }
+
+
+def _expected_wait(lane: LaneView | None) -> float | None:
+    """Seconds that a job submitted now would wait for its start; None: can't be told."""
+    if lane is None:
+        return None
+    now = lane.downstream.seen_at
+    start = lane.start_of(now, now)
+    return round((start - now).total_seconds(), 3) if start else None

@@ -1,0 +1,1 @@
+"""What stands around Flask in the web server: guards, limits of a connection, the end of a process."""
