@@ -10,7 +10,7 @@ from typing import TypeVar
 
 import uuid_utils
 
-from tidegate.dispatch.forecast import Waiting, retry_after_seconds, waiting_of
+from tidegate.dispatch.forecast import retry_after_seconds, waiting_of
 from tidegate.dispatch.lane_cache import Lanes
 from tidegate.errors import (
     BodyTooLarge,
@@ -28,7 +28,7 @@ from tidegate.intake.idempotency import StoredKey
 from tidegate.intake.record import NewJob
 from tidegate.intake.submission import Submission, traced
 from tidegate.intake.waiting_bytes import WaitingBytes
-from tidegate.jobs.job import Job, StoredBody
+from tidegate.jobs.job import Job, StoredBody, Waiting
 from tidegate.jobs.reads import Filter, JobWithResult, Page
 from tidegate.jobs.store import CallerStore
 from tidegate.metrics.families import SUBMITS

@@ -7,7 +7,7 @@ it waits, or it dies while they do.
 import pytest
 
 from tests.support.jobs import change_job, claim, open_lane, release, release_one, submit
-from tidegate.execution.workers import MAX_LOSSES
+from tidegate.jobs.job import MAX_LOSSES
 from tidegate.operations.outcome import Succeeded
 from tidegate.stores import Store
 

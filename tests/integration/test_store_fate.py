@@ -20,8 +20,7 @@ from tests.support.jobs import (
     time_at,
 )
 from tidegate.database.schema import IMPLICIT_CLIENT
-from tidegate.execution.workers import MAX_LOSSES
-from tidegate.jobs.job import Claim
+from tidegate.jobs.job import MAX_LOSSES, Claim
 from tidegate.stores import Store
 
 ERROR = {"code": "operation_error", "message": "no"}

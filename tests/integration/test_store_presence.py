@@ -23,8 +23,7 @@ from tests.support.jobs import (
 )
 from tidegate.database.schema import workers
 from tidegate.database.time import database_now
-from tidegate.execution.open_attempts import Call
-from tidegate.jobs.job import Claim
+from tidegate.jobs.job import Call, Claim
 from tidegate.operations.operation import Progress
 from tidegate.stores import Store
 

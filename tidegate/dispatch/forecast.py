@@ -15,7 +15,7 @@ from tidegate import rate_limit
 from tidegate.clock import MICROSECOND, to_microseconds
 from tidegate.dispatch.limits import Downstream, allowance_of
 from tidegate.dispatch.samples import Sample
-from tidegate.jobs.job import Job, Wait
+from tidegate.jobs.job import Job, Wait, Waiting
 from tidegate.states import State
 
 SOONEST_POLL = timedelta(seconds=1)
@@ -23,16 +23,6 @@ LATEST_POLL = timedelta(seconds=60)
 _JITTER = 0.1
 # A lane whose places are this full on average is held back by them and not by its rate.
 _FULL = 0.9
-
-
-@dataclass(frozen=True, kw_only=True)
-class Waiting:
-    """Why a job does not run yet, how many go before it, and when it will; None: can't be told."""
-
-    reason: Wait
-    position: int | None = None
-    estimated_start: datetime | None = None
-    estimated_finish: datetime | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -13,7 +13,7 @@ from tidegate.database.schema import attempts, jobs, workers
 from tidegate.database.statement import Prepared
 from tidegate.database.time import database_now
 from tidegate.dispatch.pace import LaneRow
-from tidegate.execution.workers import MAX_LOSSES
+from tidegate.jobs.job import MAX_LOSSES
 from tidegate.jobs.transitions import NOW
 from tidegate.operations.operation import Queue
 

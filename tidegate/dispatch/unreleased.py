@@ -15,7 +15,7 @@ from tidegate.database.schema import attempts, downstreams, jobs
 from tidegate.database.statement import Prepared
 from tidegate.database.time import database_now
 from tidegate.dispatch import pace
-from tidegate.execution.open_attempts import Call
+from tidegate.jobs.job import Call
 from tidegate.jobs.transitions import forget_attempts, is_released, lock_rows
 
 _OUTCOME = bindparam("its_outcome", type_=attempts.c.outcome.type)

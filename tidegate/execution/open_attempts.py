@@ -5,10 +5,8 @@ from collections import Counter
 from collections.abc import Iterator
 from collections.abc import Set as AbstractSet
 from contextlib import contextmanager
-from typing import TypeAlias
 
-Call: TypeAlias = tuple[str, int]
-"""A job's id and the fence of its release."""
+from tidegate.jobs.job import Call
 
 
 class OpenAttempts:

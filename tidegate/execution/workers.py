@@ -28,7 +28,7 @@ from tidegate.database.connection import Database
 from tidegate.database.schema import attempts, jobs, workers
 from tidegate.database.statement import Prepared, there
 from tidegate.database.time import Instant, database_now
-from tidegate.execution.open_attempts import Call
+from tidegate.jobs.job import MAX_LOSSES, Call
 from tidegate.jobs.transitions import (
     ENDS,
     NOW,
@@ -45,7 +45,6 @@ from tidegate.operations.operation import Queue
 from tidegate.operations.outcome import ErrorCode
 from tidegate.states import State
 
-MAX_LOSSES = 3
 _MOVED = (*ENDS, jobs.c.queue)
 LOST = error_text(
     {

@@ -6,9 +6,8 @@ from typing import cast
 import orjson
 
 from tidegate.access.tickets import Signer
-from tidegate.dispatch.forecast import Waiting
 from tidegate.jobs import shapes
-from tidegate.jobs.job import Job, StoredBody
+from tidegate.jobs.job import Job, StoredBody, Waiting
 from tidegate.operations.outcome import ErrorCode
 from tidegate.states import State
 from tidegate.timeformat import instant

@@ -4,10 +4,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
-from typing import Any
+from typing import Any, TypeAlias
 
 from tidegate.operations.operation import Body
 from tidegate.states import State
+
+Call: TypeAlias = tuple[str, int]
+"""A job's id and the fence of its release."""
+MAX_LOSSES = 3
+"""So many processes may die under a job; then it fails."""
 
 
 class Wait(StrEnum):
@@ -55,6 +60,16 @@ class Job:
     has_webhook: bool
     seen_at: datetime
     is_replay: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class Waiting:
+    """Why a job does not run yet, how many go before it, and when it will; None: can't be told."""
+
+    reason: Wait
+    position: int | None = None
+    estimated_start: datetime | None = None
+    estimated_finish: datetime | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

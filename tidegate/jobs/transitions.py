@@ -25,8 +25,7 @@ from sqlalchemy.sql.elements import KeyedColumnElement
 
 from tidegate.database.schema import attempts, jobs
 from tidegate.database.time import database_now
-from tidegate.execution.open_attempts import Call
-from tidegate.jobs.job import Claim, Job, Wait
+from tidegate.jobs.job import Call, Claim, Job, Wait
 from tidegate.metrics.counters import Counts
 from tidegate.metrics.families import FINISHED
 from tidegate.states import OPEN_STATES, State

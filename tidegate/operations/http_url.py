@@ -10,8 +10,7 @@ import re
 from dataclasses import dataclass
 from typing import Literal
 
-from tidegate.webhooks.egress import IPAddress
-
+IPAddress = ipaddress.IPv4Address | ipaddress.IPv6Address
 _URL = re.compile(
     r"(?P<scheme>https?)://(?P<host>\[[^\[\]/?#@\s]*\]|[^\[\]:/?#@\\]*)(?::(?P<port>[^/?#]*))?(?P<target>[/?].*)?",
     re.IGNORECASE,

@@ -6,7 +6,8 @@ Someone who may name a URL must not reach through us what only we can reach (ser
 import ipaddress
 from collections.abc import Iterable, Sequence
 
-IPAddress = ipaddress.IPv4Address | ipaddress.IPv6Address
+from tidegate.operations.http_url import IPAddress
+
 IPNetwork = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 # IANA's special-purpose registries. Written out: what Python's `is_global` says differs between its patch releases.

@@ -5,9 +5,8 @@ from typing import Any
 import orjson
 from flask import Response, request
 
-from tidegate.dispatch.forecast import Waiting
 from tidegate.jobs.document import Links, document_of
-from tidegate.jobs.job import Job, StoredBody
+from tidegate.jobs.job import Job, StoredBody, Waiting
 from webapp.context import gateway
 from webapp.http import shapes
 from webapp.http.answers import JobAnswer, answer_about

@@ -2,8 +2,7 @@
 
 from datetime import UTC, datetime, timedelta
 
-from tidegate.dispatch.forecast import Waiting
-from tidegate.jobs.job import Job, Wait
+from tidegate.jobs.job import Job, Wait, Waiting
 from tidegate.states import State
 from webapp.http.answers import PROBLEM
 from webapp.http.documents import job_document

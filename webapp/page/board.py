@@ -7,10 +7,9 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from tidegate import clock
-from tidegate.dispatch.forecast import Waiting
 from tidegate.dispatch.lane_cache import Lanes
 from tidegate.gateway import Jobs
-from tidegate.jobs.job import Job
+from tidegate.jobs.job import Job, Waiting
 from tidegate.jobs.reads import Filter
 from tidegate.operations.operation import Registry
 from tidegate.stores import Store

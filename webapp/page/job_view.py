@@ -5,9 +5,8 @@ from typing import Self
 
 from jinja2 import Environment
 
-from tidegate.dispatch.forecast import Waiting
 from tidegate.jobs.history import Timeline
-from tidegate.jobs.job import Job
+from tidegate.jobs.job import Job, Waiting
 from tidegate.states import State
 from tidegate.webhooks.delivery import Delivery, DeliveryState
 from webapp.context import Gateway

@@ -7,9 +7,8 @@ from enum import StrEnum
 from typing import Any
 from urllib.parse import urlsplit
 
-from tidegate.dispatch.forecast import Waiting
 from tidegate.jobs.history import Release, Timeline
-from tidegate.jobs.job import Job, Wait
+from tidegate.jobs.job import Job, Wait, Waiting
 from tidegate.states import State
 from tidegate.webhooks.delivery import Delivery, DeliveryAttempt, DeliveryState
 from webapp.page.words import STATES, WAITS, duration
