@@ -14,10 +14,8 @@ from tidegate.dispatch.forecast import retry_after_seconds, waiting_of
 from tidegate.dispatch.lane_cache import Lanes
 from tidegate.errors import (
     BodyTooLarge,
-    IdempotencyConflict,
     InvalidHeader,
     JobAlreadyFinal,
-    JobErased,
     JobNotFinal,
     Refusal,
     UnknownJob,
@@ -26,7 +24,8 @@ from tidegate.errors import (
 from tidegate.intake.admission import Admission, Door, Later
 from tidegate.intake.idempotency import StoredKey
 from tidegate.intake.record import NewJob
-from tidegate.intake.submission import Submission, traced
+from tidegate.intake.store import SubmissionStore
+from tidegate.intake.submission import Submission, check_same, erased, traced
 from tidegate.intake.waiting_bytes import WaitingBytes
 from tidegate.jobs.job import Job, StoredBody, Waiting
 from tidegate.jobs.reads import Filter, JobWithResult, Page
@@ -47,6 +46,7 @@ class Jobs:
     """The gateway as its callers see it."""
 
     store: CallerStore
+    submissions: SubmissionStore
     registry: Registry
     lanes: Lanes
     admission: Admission
@@ -69,7 +69,7 @@ class Jobs:
         with traced(submissions) as followed, self.admission.request(len(submissions)) as door:
             checked = self._checked(followed, door)
             _raise_first(checked)
-            return _raise_first(self._counted(self._record(checked, check=_check_same)))
+            return _raise_first(self._counted(self._record(checked, check=check_same)))
 
     def submit_each(self, submissions: Sequence[Submission]) -> list[Job | Refusal]:
         """Records those that are taken, in one transaction; in place of each other one, why not."""
@@ -84,7 +84,7 @@ class Jobs:
 
     def _checked(self, submissions: Sequence[Submission], door: Door) -> list[NewJob | Job | Refusal]:
         """For each what would be recorded; the job of a key that was used before; or why it is not taken."""
-        known = self.store.keys(
+        known = self.submissions.keys(
             (each.client_id, each.idempotency_key) for each in submissions if each.idempotency_key is not None
         )
         checked: list[NewJob | Job | Refusal] = []
@@ -134,7 +134,7 @@ class Jobs:
 
     def _later(self, operation: Operation, not_before: datetime) -> Later | None:
         """Its turn among those of the same instant; None: that is over, so it may run at once."""
-        now, turn = self.store.now_and_turn(operation.downstream, not_before)
+        now, turn = self.submissions.now_and_turn(operation.downstream, not_before)
         return Later(now=now, run_at=turn) if not_before > now else None
 
     def _record(
@@ -142,7 +142,7 @@ class Jobs:
     ) -> list[Job | Refusal]:
         """Inserts what is new; a job whose key another request was faster to use becomes that one's."""
         new = [each for each in checked if isinstance(each, NewJob)]
-        inserted = self.store.insert(new, check)
+        inserted = self.submissions.insert(new, check)
         self.lanes.submitted(*(answer for answer in inserted if isinstance(answer, Job)))
         recorded = iter(zip(new, inserted, strict=True))
         # A job that may not begin yet is for the steward to wait for, so that it has to look at them all.
@@ -154,7 +154,7 @@ class Jobs:
         if isinstance(answer, Job):
             return answer
         try:
-            _check_same(new, answer)
+            check_same(new, answer)
             return self._job_of(answer, new.client_id)
         except Refusal as refusal:
             return refusal
@@ -265,25 +265,14 @@ class Jobs:
         key = known.get((submission.client_id, submission.idempotency_key))
         if key is None:
             return None
-        _check_same(submission, key)
+        check_same(submission, key)
         return self._job_of(key, submission.client_id)
 
     def _job_of(self, key: StoredKey, client_id: str) -> Job:
         job = self.store.get(key.job_id, client_id) if key.job_id else None
         if job is None:
-            raise _erased()
+            raise erased()
         return replace(job, is_replay=True)
-
-
-def _check_same(request: Submission | NewJob, key: StoredKey) -> None:
-    if key.fingerprint != request.fingerprint:
-        raise IdempotencyConflict("this Idempotency-Key was used for another request")
-    if key.job_id is None:
-        raise _erased()
-
-
-def _erased() -> JobErased:
-    return JobErased("the job of this Idempotency-Key was deleted")
 
 
 def _raise_first(answers: Sequence[Answer | Refusal]) -> list[Answer]:

@@ -15,6 +15,7 @@ from tidegate.execution.claims import ClaimStore
 from tidegate.execution.outcome_store import WorkerStore
 from tidegate.execution.slots import SlotStore
 from tidegate.execution.workers import PresenceStore
+from tidegate.intake.store import SubmissionStore
 from tidegate.jobs.history import TimelineStore
 from tidegate.jobs.store import CallerStore
 from tidegate.maintenance.cluster_facts import FactStore
@@ -33,6 +34,7 @@ class Store:
         self.database = database
         self.counts = Counts()
         self.callers = CallerStore(database, self.counts, retention=retention)
+        self.submissions = SubmissionStore(database)
         self.claims = ClaimStore(database)
         self.workers = WorkerStore(database, self.counts)
         self.presence = PresenceStore(database, self.counts)
@@ -63,6 +65,7 @@ __all__ = [
     "SendingStore",
     "SlotStore",
     "Store",
+    "SubmissionStore",
     "TimelineStore",
     "UpkeepStore",
     "WorkerStore",

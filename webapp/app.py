@@ -138,6 +138,7 @@ def _gateway(settings: Settings, turns: Turns, bodies: BodyReader, database: Dat
         bell=bell,
         jobs=Jobs(
             store.callers,
+            store.submissions,
             registry,
             lanes,
             admission,

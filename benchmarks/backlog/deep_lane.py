@@ -69,7 +69,16 @@ class DeepLane:
         lanes = Lanes(self._store)
         admission = Admission(lanes=lanes, max_backlog=10 * self.queued)
         store, door = self._store, WebhookDoor(Egress(()), SecretStore(self.database, _no_keyring))
-        gateway = Jobs(store.callers, Registry.of([call]), lanes, admission, SilentBell(), store.deliveries, door)
+        gateway = Jobs(
+            store.callers,
+            store.submissions,
+            Registry.of([call]),
+            lanes,
+            admission,
+            SilentBell(),
+            store.deliveries,
+            door,
+        )
         gateway.submit(Submission(operation=call.name, body=Body(content=b"{}"), client_id=IMPLICIT_CLIENT))
 
     def run(self) -> None:

@@ -68,7 +68,9 @@ def test_jobs_that_meet_are_recorded_each_with_its_input(store: Store) -> None:
     def record(number: int) -> str:
         return submit(store, body=Body(content=b"%d\x00\xff" % number, content_type=f"application/{number}"))
 
-    jobs = meet(store.database, lambda: store.callers._new_jobs, [lambda each=each: record(each) for each in range(6)])
+    jobs = meet(
+        store.database, lambda: store.submissions._new_jobs, [lambda each=each: record(each) for each in range(6)]
+    )
 
     for number, job_id in enumerate(jobs):
         body = store.callers.body(job_id, "input")

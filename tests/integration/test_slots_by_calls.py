@@ -70,7 +70,7 @@ def submit(store: Store, number: int = 0) -> str:
         paced_by_calls=True,
         body=Body(content=b"1"),
     )
-    store.callers.insert([job])
+    store.submissions.insert([job])
     return job_id
 
 

@@ -71,7 +71,7 @@ def submit(
         body=body or Body(content=b"{}"),
         webhook=webhook,
     )
-    store.callers.insert([new])
+    store.submissions.insert([new])
     return job_id
 
 
@@ -87,7 +87,7 @@ def submit_many(store: Store, count: int, *, lane: str = LANE, operation: str = 
         max_attempts=1,
         body=Body(content=b"{}"),
     )
-    store.callers.insert([replace(new, id=str(uuid_utils.uuid7())) for _ in range(count)])
+    store.submissions.insert([replace(new, id=str(uuid_utils.uuid7())) for _ in range(count)])
 
 
 def release(store: Store) -> list[Released]:

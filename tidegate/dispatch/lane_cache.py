@@ -5,6 +5,7 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
+from typing import Protocol
 
 from tidegate import clock
 from tidegate.clock import EPOCH
@@ -12,12 +13,11 @@ from tidegate.database.batching import SharedStatement
 from tidegate.database.connection import UNREACHABLE
 from tidegate.dispatch.backlog import SETTLED
 from tidegate.dispatch.forecast import LaneView
-from tidegate.dispatch.limits import Downstream
-from tidegate.dispatch.samples import Sample
+from tidegate.dispatch.limits import Downstream, LimitStore
+from tidegate.dispatch.samples import Sample, SampleStore
 from tidegate.dispatch.submitted import Submitted
 from tidegate.jobs.job import Job
 from tidegate.operations.operation import Limits
-from tidegate.stores import Store
 
 _FRESH_SECONDS = 0.5
 # A count is made again after so long and so many times what it took, unless a decision hangs on it.
@@ -31,6 +31,22 @@ _ALL_ANEW = timedelta(seconds=30)
 _MOST_TOGETHER = 32
 
 
+class WorkerSizes(Protocol):
+    """Who can say how many attempts the live workers run side by side, by queue."""
+
+    def sizes(self) -> dict[str, int]: ...
+
+
+class Stores(Protocol):
+    """What the copy is read from: of the stores of one database (`tidegate.stores.Store`)."""
+
+    samples: SampleStore
+    limits: LimitStore
+
+    @property
+    def presence(self) -> WorkerSizes: ...
+
+
 class Lanes:
     """A short-lived copy of all lanes, so that hardly a poll or submit costs a statement for its forecast.
 
@@ -39,7 +55,7 @@ class Lanes:
     declared yet.
     """
 
-    def __init__(self, store: Store, declared: Mapping[str, Limits] | None = None) -> None:
+    def __init__(self, store: Stores, declared: Mapping[str, Limits] | None = None) -> None:
         self._store = store
         self._declared = declared or {}
         self._lock = threading.Lock()

@@ -3,10 +3,10 @@
 from datetime import timedelta
 from typing import Any
 
+from tidegate.execution.outcome_store import WorkerStore
 from tidegate.jobs.job import Claim
 from tidegate.operations.operation import Registry
 from tidegate.operations.outcome import ErrorCode, Failed, HandedBack, Outcome, Refused, Succeeded, TryAgain
-from tidegate.stores import WorkerStore
 
 _MAX_PAUSE = timedelta(minutes=5)
 

@@ -7,23 +7,27 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import timedelta
+from typing import Protocol
 
 from tidegate import clock, tracing
 from tidegate.database.connection import UNREACHABLE
 from tidegate.database.retrying import until_answered
 from tidegate.errors import AttemptStopped, UnknownOperation
+from tidegate.execution.claims import ClaimStore
 from tidegate.execution.handoff import Handover
 from tidegate.execution.open_attempts import OpenAttempts
 from tidegate.execution.outcome_recorder import Recorder
+from tidegate.execution.outcome_store import WorkerStore
 from tidegate.execution.progress import Reporter
 from tidegate.execution.slot_wait import Start
+from tidegate.execution.slots import SlotStore
 from tidegate.jobs.job import Claim
 from tidegate.log_context import about, trace_id
+from tidegate.metrics.counters import Counts
 from tidegate.metrics.families import ATTEMPT_SECONDS, ATTEMPTS, CALLS, LATE, QUEUE_WAIT, SLOT_WAIT
 from tidegate.notify.notifier import Bell
 from tidegate.operations.operation import Attempt, Body, Operation, Progress, Registry
 from tidegate.operations.outcome import ErrorCode, Failed, HandedBack, Outcome, Refused, Succeeded, TryAgain
-from tidegate.stores import Store
 from tidegate.tracing import Span
 
 log = logging.getLogger(__name__)
@@ -38,6 +42,15 @@ _WORDS: dict[type[Outcome], str] = {
 }
 
 
+class Stores(Protocol):
+    """What a runner needs of the stores of one database (`tidegate.stores.Store`)."""
+
+    counts: Counts
+    claims: ClaimStore
+    workers: WorkerStore
+    slots: SlotStore
+
+
 class Runner:
     """Runs what messages name. A message is only a hint: the claim decides whether there is anything to do.
 
@@ -48,7 +61,7 @@ class Runner:
 
     def __init__(
         self,
-        store: Store,
+        store: Stores,
         registry: Registry,
         *,
         worker: str,

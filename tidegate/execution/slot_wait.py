@@ -8,9 +8,8 @@ from tidegate import clock
 from tidegate.database.retrying import until_answered
 from tidegate.errors import AttemptStopped
 from tidegate.execution.handoff import Handover
-from tidegate.execution.slots import Turn
+from tidegate.execution.slots import SlotStore, Turn
 from tidegate.jobs.job import Claim
-from tidegate.stores import SlotStore
 
 log = logging.getLogger(__name__)
 

@@ -2,15 +2,14 @@
 
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
-from datetime import timedelta
 from typing import Any
 
-from sqlalchemy import Connection, delete, select, tuple_, update
+from sqlalchemy import Connection, delete, select, tuple_
 from sqlalchemy.dialects.postgresql import insert as postgresql_insert
 from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 
 from tidegate.database.schema import idempotency_keys
-from tidegate.database.time import database_now, statement_now
+from tidegate.database.time import statement_now
 
 
 @dataclass(frozen=True)
@@ -57,15 +56,6 @@ def use(connection: Connection, wanted: Iterable[KeyUse], *, is_sqlite: bool) ->
         stored |= {use.job_id: found[use.client_id, use.key] for use in late if (use.client_id, use.key) in found}
         left = [use for use in late if use.job_id not in stored]  # pruned between the two looks: it is free again
     return stored
-
-
-def job_erased(connection: Connection, job_id: str, keep: timedelta) -> None:
-    """The job is erased by its client: the key stays for a while and says so."""
-    connection.execute(
-        update(idempotency_keys)
-        .where(idempotency_keys.c.job_id == job_id)
-        .values(job_id=None, expires_at=database_now(keep))
-    )
 
 
 def prune(connection: Connection, job_ids: list[str]) -> None:

@@ -7,6 +7,9 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 from tidegate import tracing
+from tidegate.errors import IdempotencyConflict, JobErased
+from tidegate.intake.idempotency import StoredKey
+from tidegate.intake.record import NewJob
 from tidegate.operations.operation import Body
 from tidegate.tracing import Value
 from tidegate.webhooks.delivery import Webhook
@@ -59,3 +62,16 @@ def traced(submissions: Sequence[Submission]) -> Iterator[Sequence[Submission]]:
             yield submissions
         else:
             yield [replace(each, traceparent=span.traceparent) for each in submissions]
+
+
+def check_same(request: Submission | NewJob, key: StoredKey) -> None:
+    """Raises IdempotencyConflict when the key stands for another request, and JobErased when its job was deleted."""
+    if key.fingerprint != request.fingerprint:
+        raise IdempotencyConflict("this Idempotency-Key was used for another request")
+    if key.job_id is None:
+        raise erased()
+
+
+def erased() -> JobErased:
+    """What is answered under a key whose job was deleted."""
+    return JobErased("the job of this Idempotency-Key was deleted")

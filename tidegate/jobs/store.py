@@ -1,22 +1,17 @@
-"""What callers do to jobs: record, read, cancel, erase."""
+"""What callers do to jobs that there are: read, cancel, erase."""
 
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Collection, Sequence
 from datetime import datetime, timedelta
 from functools import partial
 from typing import Literal
 
 from sqlalchemy import ColumnElement, Connection, bindparam, case, delete, select, update
 
-from tidegate.clock import MICROSECOND
 from tidegate.database.batching import SharedStatement
 from tidegate.database.connection import Database
-from tidegate.database.json_rows import MOST_ROWS
-from tidegate.database.schema import bodies, jobs
+from tidegate.database.schema import bodies, idempotency_keys, jobs
 from tidegate.database.statement import Prepared
 from tidegate.database.time import database_now
-from tidegate.intake import idempotency
-from tidegate.intake.idempotency import KeyUse, StoredKey
-from tidegate.intake.record import NewJob, can_be_recorded_at_once, record, record_at_once
 from tidegate.jobs.job import Job, StoredBody
 from tidegate.jobs.reads import (
     MOST_AT_ONCE,
@@ -35,7 +30,6 @@ from tidegate.jobs.transitions import (
     ENDS,
     IN_TIME,
     IS_OPEN,
-    IS_WAITING,
     JOB_COLUMNS,
     count_ends,
     ended,
@@ -53,83 +47,22 @@ _BODY = Prepared(
     ),
     lambda row: StoredBody(**row),
 )
-# Job-Not-Before has whole seconds where it is an HTTP-date: so many jobs may be for one instant.
-_SAME_INSTANT = timedelta(seconds=1)
 
 
 class CallerStore:
-    """Statements of the API. `retention`: how long the key of an erased job still says so."""
+    """Statements of the API about jobs that there are. `retention`: how long the key of an erased job still says so."""
 
     def __init__(self, database: Database, counts: Counts, *, retention: timedelta = timedelta(days=7)) -> None:
         self._database = database
         self.counts = counts
         self._retention = retention
         self._jobs = SharedStatement(partial(read_jobs, database), most=MOST_AT_ONCE)
-        self._new_jobs = SharedStatement(partial(record_at_once, database), most=MOST_ROWS)
         self._jobs_with_results = SharedStatement(partial(read_jobs_with_results, database), most=MOST_AT_ONCE)
 
     def now(self) -> datetime:
         """The database's clock."""
         with self._database.reading() as connection:
             return connection.execute(select(database_now())).scalar_one()
-
-    def now_and_turn(self, downstream: str, not_before: datetime) -> tuple[datetime, datetime]:
-        """The database's clock, and when a job may run that must not run before this instant: behind those of its lane
-        that were submitted for the same one, a microsecond each, so that each has a place of its own in the order."""
-        with self._database.reading() as connection:
-            now, last = connection.execute(
-                select(
-                    database_now(),
-                    select(jobs.c.run_at)
-                    .where(
-                        jobs.c.downstream == downstream,
-                        IS_WAITING,
-                        jobs.c.run_at >= not_before,
-                        jobs.c.run_at < not_before + _SAME_INSTANT,
-                    )
-                    .order_by(jobs.c.run_at.desc())
-                    .limit(1)
-                    .scalar_subquery(),
-                )
-            ).one()
-        return now, not_before if last is None else last + MICROSECOND
-
-    def keys(self, names: Iterable[tuple[str, str]]) -> dict[tuple[str, str], StoredKey]:
-        """What these (client id, idempotency key) stand for, as far as they were used."""
-        wanted = set(names)
-        if not wanted:
-            return {}
-        with self._database.reading() as connection:
-            return idempotency.find(connection, wanted)
-
-    def insert(
-        self, new: Sequence[NewJob], check: Callable[[NewJob, StoredKey], None] | None = None
-    ) -> list[Job | StoredKey]:
-        """Records jobs and their inputs in one transaction; when this returns they are committed.
-
-        In place of a job whose idempotency key is used already: what that stands for. `check` is shown these
-        before the commit; when it raises, nothing is recorded. A thousand jobs are a handful of statements.
-        """
-        if not new:
-            return []
-        if len(new) == 1 and can_be_recorded_at_once(new[0]):
-            return [self._new_jobs.run(new[0])]
-        uses = [
-            KeyUse(client_id=job.client_id, key=job.idempotency_key, fingerprint=job.fingerprint, job_id=job.id)
-            for job in new
-            if job.idempotency_key is not None and job.fingerprint is not None
-        ]
-
-        def insert(connection: Connection) -> list[Job | StoredKey]:
-            used = idempotency.use(connection, uses, is_sqlite=self._database.is_sqlite) if uses else {}
-            if check:
-                for job in new:
-                    if job.id in used:
-                        check(job, used[job.id])
-            recorded = record(self._database, connection, [job for job in new if job.id not in used])
-            return [used.get(job.id) or recorded[job.id] for job in new]
-
-        return self._database.write_together(insert)
 
     def get(self, job_id: str, client_id: str | None) -> Job | None:
         """The job as it is now: one past its deadline is expired first, whether or not a sweep runs."""
@@ -195,7 +128,7 @@ class CallerStore:
                 delete(jobs).where(jobs.c.id == job_id, *_of_client(client_id), is_final)
             ).rowcount
             if erased:
-                idempotency.job_erased(connection, job_id, self._retention)
+                _keep_key(connection, job_id, self._retention)
                 forget_attempts(connection, [job_id])
         return erased == 1
 
@@ -237,6 +170,15 @@ class CallerStore:
 def _is_late(job: Job) -> bool:
     """Whether its deadline had passed when it was read, and nobody had said so."""
     return not job.state.is_final and job.deadline <= job.seen_at
+
+
+def _keep_key(connection: Connection, job_id: str, keep: timedelta) -> None:
+    """The idempotency key of an erased job stays for a while and says so."""
+    connection.execute(
+        update(idempotency_keys)
+        .where(idempotency_keys.c.job_id == job_id)
+        .values(job_id=None, expires_at=database_now(keep))
+    )
 
 
 def _of_client(client_id: str | None) -> tuple[ColumnElement[bool], ...]:
