@@ -36,6 +36,7 @@ from tidegate.webhooks.secrets import SecretStore
 from webapp import page
 from webapp.context import FAILED, Gateway, gateway
 from webapp.http import log_lines, problems, rate_limits, submitting
+from webapp.http.answers import SECURITY_HEADERS
 from webapp.resources import (
     batch,
     bulk,
@@ -60,12 +61,6 @@ _LARGE_BODIES = 4
 # A caller must have a 503 within 3 s of a database that says nothing.
 _PATIENCE = timedelta(seconds=2)
 
-# A result is somebody's bytes: a browser must neither guess its type nor run anything in it.
-SECURITY_HEADERS = {
-    "X-Content-Type-Options": "nosniff",
-    "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'; sandbox",
-    "Referrer-Policy": "no-referrer",
-}
 EXPOSED_HEADERS = (
     "Location",
     "Retry-After",

@@ -15,7 +15,7 @@ from werkzeug.test import TestResponse
 from tests.support.described import FILE, as_text, shipped
 from tests.support.web import OPERATIONS, Web
 from webapp.http.answers import HTTP_STATUS, PROBLEM_TYPE_PREFIX
-from webapp.http.problems import REFUSALS
+from webapp.http.refusals import REFUSALS
 from webapp.openapi import UNDESCRIBED
 from webapp.openapi.problem_types import PROBLEM_TYPES
 from webapp.openapi.routes import ROUTES

@@ -15,6 +15,12 @@ from webapp.http import shapes
 JSON = "application/json"
 PROBLEM = "application/problem+json"
 PROBLEM_TYPE_PREFIX = "urn:tidegate:problem:"
+# A result is somebody's bytes: a browser must neither guess its type nor run anything in it.
+SECURITY_HEADERS = {
+    "X-Content-Type-Options": "nosniff",
+    "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'; sandbox",
+    "Referrer-Policy": "no-referrer",
+}
 
 HTTP_STATUS = {
     State.QUEUED: 202,

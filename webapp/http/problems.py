@@ -1,9 +1,7 @@
 """Every error as application/problem+json (RFC 9457): what is refused, what is not there, what went wrong here."""
 
 import logging
-import math
 from collections.abc import Mapping
-from datetime import timedelta
 from typing import Any
 
 import orjson
@@ -16,46 +14,13 @@ from tidegate.metrics.families import REFUSALS as REFUSALS_COUNTED
 from tidegate.timeformat import instant
 from webapp.context import gateway
 from webapp.http.answers import PROBLEM, problem_document
+from webapp.http.refusals import REFUSALS, retry_after_seconds, whole_seconds
 from webapp.http.shapes import Fault, Problem
 
 log = logging.getLogger(__name__)
 
 _SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
 
-REFUSALS: dict[type[errors.Refusal], tuple[int, str, str]] = {
-    errors.UnknownOperation: (404, "unknown-operation", "There is no such operation"),
-    errors.UnknownJob: (404, "unknown-job", "There is no such job"),
-    errors.UnsupportedBody: (415, "unsupported-media-type", "The operation does not take this content type"),
-    errors.MalformedBody: (400, "malformed-body", "The body is not JSON"),
-    errors.InvalidInput: (422, "invalid-input", "The input breaks the operation's schema"),
-    errors.InvalidHeader: (400, "invalid-header", "A header can't be used"),
-    errors.InvalidWebhook: (422, "invalid-webhook", "The webhook can't be used"),
-    errors.UnknownDelivery: (404, "unknown-delivery", "There is no such delivery"),
-    errors.DeliveryNotDue: (409, "delivery-not-due", "There is nothing to send yet"),
-    errors.UnknownSecret: (404, "unknown-secret", "There is no such secret"),
-    errors.BodyTooLarge: (413, "body-too-large", "The body is too large"),
-    errors.BodyTooSlow: (408, "body-too-slow", "The body came too slowly"),
-    errors.LengthRequired: (411, "length-required", "The body needs a Content-Length"),
-    errors.FieldsTooLarge: (431, "fields-too-large", "The request's head is too large"),
-    errors.InvalidQuery: (400, "invalid-query", "A query parameter can't be used"),
-    errors.IdempotencyConflict: (422, "idempotency-conflict", "The Idempotency-Key was used for another request"),
-    errors.JobErased: (410, "job-erased", "The job was deleted"),
-    errors.Unauthorized: (401, "unauthorized", "A key is needed"),
-    errors.Forbidden: (403, "forbidden", "The key may not do this"),
-    errors.UnknownHost: (421, "misdirected-request", "This host is not this gateway's"),
-    errors.TooFast: (429, "too-fast", "Too many requests"),
-    errors.TooManyBodies: (429, "too-many-bodies", "Too many bodies at once"),
-    errors.ShareUsed: (429, "share-used", "This client has its share"),
-    errors.JobNotFinal: (409, "job-not-final", "The job still goes on"),
-    errors.JobAlreadyFinal: (409, "job-already-final", "The job has already ended"),
-    errors.UnknownDownstream: (404, "unknown-downstream", "There is no such downstream"),
-    errors.CannotFinishInTime: (503, "cannot-finish-in-time", "The job could not be done before its deadline"),
-    errors.NoRoom: (503, "no-room", "No more requests are held open just now"),
-    errors.Overloaded: (503, "overloaded", "Too many requests are under way"),
-    errors.TooSlow: (503, "too-slow", "The question takes too long"),
-    errors.Unavailable: (503, "unavailable", "Nothing can be recorded just now"),
-}
-"""Every refusal with its status, the end of its type URI, and its title. README documents each."""
 OUTCOME_UNKNOWN = ("outcome-unknown", "It is not known whether it was done")
 INTERNAL_ERROR = ("internal-error", "Something went wrong here")
 
@@ -129,26 +94,6 @@ def _refused(refusal: errors.Refusal) -> Response:
     return response
 
 
-def retry_after_seconds(refusal: errors.Refusal) -> int | None:
-    """Whole seconds after which the same may be taken; None: never."""
-    match refusal:
-        case (
-            errors.Unavailable()
-            | errors.TooFast()
-            | errors.ShareUsed()
-            | errors.CannotFinishInTime()
-            | errors.NoRoom()
-            | errors.TooSlow()
-        ):
-            return _seconds(refusal.retry_after)
-        case _:
-            return None
-
-
-def _seconds(duration: timedelta) -> int:
-    return max(1, math.ceil(duration.total_seconds()))
-
-
 def _http_error(error: HTTPException) -> Response:
     """Flask's own: no such route, wrong method, a body that was cut off."""
     status = error.code or 500
@@ -172,7 +117,7 @@ def _unreachable(error: Exception) -> Response:
     if not may_be_done(error):
         return _refused(errors.Unavailable("the database can't take it just now; nothing was recorded, try again"))
     _count(OUTCOME_UNKNOWN[0])
-    retry_after = str(_seconds(errors.Unavailable.retry_after))
+    retry_after = str(whole_seconds(errors.Unavailable.retry_after))
     return problem(*OUTCOME_UNKNOWN, 503, _how_to_find_out(), Retry_After=retry_after)
 
 

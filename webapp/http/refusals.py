@@ -1,18 +1,53 @@
-"""Refusals before Flask: problem documents as plain WSGI answers."""
+"""What each refusal is over HTTP: its status, type and title; and its answer where Flask has not been reached."""
 
+import math
 from dataclasses import dataclass
+from datetime import timedelta
 from http import HTTPStatus
 from typing import TYPE_CHECKING
 
 import orjson
 
-from tidegate.errors import Refusal
-from webapp.app import SECURITY_HEADERS
-from webapp.http.answers import PROBLEM, problem_document
-from webapp.http.problems import REFUSALS, retry_after_seconds
+from tidegate import errors
+from webapp.http.answers import PROBLEM, SECURITY_HEADERS, problem_document
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIEnvironment
+
+REFUSALS: dict[type[errors.Refusal], tuple[int, str, str]] = {
+    errors.UnknownOperation: (404, "unknown-operation", "There is no such operation"),
+    errors.UnknownJob: (404, "unknown-job", "There is no such job"),
+    errors.UnsupportedBody: (415, "unsupported-media-type", "The operation does not take this content type"),
+    errors.MalformedBody: (400, "malformed-body", "The body is not JSON"),
+    errors.InvalidInput: (422, "invalid-input", "The input breaks the operation's schema"),
+    errors.InvalidHeader: (400, "invalid-header", "A header can't be used"),
+    errors.InvalidWebhook: (422, "invalid-webhook", "The webhook can't be used"),
+    errors.UnknownDelivery: (404, "unknown-delivery", "There is no such delivery"),
+    errors.DeliveryNotDue: (409, "delivery-not-due", "There is nothing to send yet"),
+    errors.UnknownSecret: (404, "unknown-secret", "There is no such secret"),
+    errors.BodyTooLarge: (413, "body-too-large", "The body is too large"),
+    errors.BodyTooSlow: (408, "body-too-slow", "The body came too slowly"),
+    errors.LengthRequired: (411, "length-required", "The body needs a Content-Length"),
+    errors.FieldsTooLarge: (431, "fields-too-large", "The request's head is too large"),
+    errors.InvalidQuery: (400, "invalid-query", "A query parameter can't be used"),
+    errors.IdempotencyConflict: (422, "idempotency-conflict", "The Idempotency-Key was used for another request"),
+    errors.JobErased: (410, "job-erased", "The job was deleted"),
+    errors.Unauthorized: (401, "unauthorized", "A key is needed"),
+    errors.Forbidden: (403, "forbidden", "The key may not do this"),
+    errors.UnknownHost: (421, "misdirected-request", "This host is not this gateway's"),
+    errors.TooFast: (429, "too-fast", "Too many requests"),
+    errors.TooManyBodies: (429, "too-many-bodies", "Too many bodies at once"),
+    errors.ShareUsed: (429, "share-used", "This client has its share"),
+    errors.JobNotFinal: (409, "job-not-final", "The job still goes on"),
+    errors.JobAlreadyFinal: (409, "job-already-final", "The job has already ended"),
+    errors.UnknownDownstream: (404, "unknown-downstream", "There is no such downstream"),
+    errors.CannotFinishInTime: (503, "cannot-finish-in-time", "The job could not be done before its deadline"),
+    errors.NoRoom: (503, "no-room", "No more requests are held open just now"),
+    errors.Overloaded: (503, "overloaded", "Too many requests are under way"),
+    errors.TooSlow: (503, "too-slow", "The question takes too long"),
+    errors.Unavailable: (503, "unavailable", "Nothing can be recorded just now"),
+}
+"""Every refusal with its status, the end of its type URI, and its title. README documents each."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,7 +65,7 @@ class RefusalAnswer:
         return f"{self.status} {HTTPStatus(self.status).phrase.upper()}"
 
 
-def refusal_answer(refusal: Refusal, environ: "WSGIEnvironment") -> RefusalAnswer:
+def refusal_answer(refusal: errors.Refusal, environ: "WSGIEnvironment") -> RefusalAnswer:
     """The answer to this request."""
     status, name, title = REFUSALS[type(refusal)]
     document = problem_document(name, title, status, str(refusal), environ.get("PATH_INFO") or "/")
@@ -40,3 +75,24 @@ def refusal_answer(refusal: Refusal, environ: "WSGIEnvironment") -> RefusalAnswe
     if later is not None:
         headers.append(("Retry-After", str(later)))
     return RefusalAnswer(status=status, name=name, headers=headers, body=body)
+
+
+def retry_after_seconds(refusal: errors.Refusal) -> int | None:
+    """Whole seconds after which the same may be taken; None: never."""
+    match refusal:
+        case (
+            errors.Unavailable()
+            | errors.TooFast()
+            | errors.ShareUsed()
+            | errors.CannotFinishInTime()
+            | errors.NoRoom()
+            | errors.TooSlow()
+        ):
+            return whole_seconds(refusal.retry_after)
+        case _:
+            return None
+
+
+def whole_seconds(duration: timedelta) -> int:
+    """As Retry-After has them."""
+    return max(1, math.ceil(duration.total_seconds()))

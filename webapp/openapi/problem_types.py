@@ -8,7 +8,8 @@ from werkzeug.exceptions import BadRequest, HTTPException, MethodNotAllowed, Not
 from tidegate.errors import Refusal
 from tidegate.states import State
 from webapp.http.answers import HTTP_STATUS, PROBLEM_TYPE_PREFIX, TITLES
-from webapp.http.problems import INTERNAL_ERROR, OUTCOME_UNKNOWN, REFUSALS, http_error_name
+from webapp.http.problems import INTERNAL_ERROR, OUTCOME_UNKNOWN, http_error_name
+from webapp.http.refusals import REFUSALS
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -11,7 +11,8 @@ from tidegate import errors
 from tidegate.access.keys import Role
 from tidegate.database.connection import UNREACHABLE
 from webapp.context import gateway
-from webapp.http.problems import INTERNAL_ERROR, REFUSALS, may_be_done
+from webapp.http.problems import INTERNAL_ERROR, may_be_done
+from webapp.http.refusals import REFUSALS
 from webapp.page.session import comes_from_elsewhere
 
 log = logging.getLogger(__name__)

@@ -29,8 +29,9 @@ from webapp.http import shapes
 from webapp.http.auth import caller
 from webapp.http.documents import absolute, job_document, json_answer
 from webapp.http.numbers import WHOLE
-from webapp.http.problems import count_refusal, refusal_document, retry_after_seconds
+from webapp.http.problems import count_refusal, refusal_document
 from webapp.http.rate_limits import count
+from webapp.http.refusals import retry_after_seconds
 from webapp.http.submit_headers import KEY_PATTERN
 from webapp.http.submitting import traceparent, webhook, whole_body
 

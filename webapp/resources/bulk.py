@@ -20,8 +20,8 @@ from webapp.http import shapes
 from webapp.http.auth import operator
 from webapp.http.documents import json_answer
 from webapp.http.numbers import WHOLE
-from webapp.http.problems import REFUSALS
 from webapp.http.queries import NAME_PATTERN
+from webapp.http.refusals import REFUSALS
 from webapp.http.submitting import whole_body
 
 routes = Blueprint("bulk", __name__, url_prefix="/v1/jobs")

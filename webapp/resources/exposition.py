@@ -30,7 +30,7 @@ from tidegate.states import State
 from tidegate.webhooks.delivery import OUTCOMES as DELIVERY_OUTCOMES
 from tidegate.webhooks.delivery import QUEUE as WEBHOOKS
 from webapp.http.problems import INTERNAL_ERROR
-from webapp.http.problems import REFUSALS as REASONS
+from webapp.http.refusals import REFUSALS as REASONS
 
 
 def database_up(up: int) -> Metric:

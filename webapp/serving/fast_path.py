@@ -17,9 +17,8 @@ from werkzeug.http import parse_etags
 from tidegate.access.keys import Caller
 from tidegate.jobs.document import Links
 from tidegate.log_context import about, trace_id
-from webapp.app import SECURITY_HEADERS
 from webapp.context import FAILED, Gateway
-from webapp.http.answers import HTTP_STATUS, JobAnswer, answer_about, entity_tag
+from webapp.http.answers import HTTP_STATUS, SECURITY_HEADERS, JobAnswer, answer_about, entity_tag
 from webapp.http.auth import caller_with
 from webapp.http.base_url import base_url
 from webapp.http.long_poll import answer_to_submit

@@ -19,9 +19,8 @@ from config.settings import Settings
 from tidegate.errors import Forbidden, Refusal, UnknownHost
 from tidegate.metrics.counters import Counts
 from tidegate.metrics.families import REFUSALS as REFUSALS_COUNTED
-from webapp.app import SECURITY_HEADERS
-from webapp.http.answers import PROBLEM, problem_document
-from webapp.http.problems import REFUSALS
+from webapp.http.answers import PROBLEM, SECURITY_HEADERS, problem_document
+from webapp.http.refusals import REFUSALS
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment

@@ -11,9 +11,8 @@ from config.web_server import LARGEST_HEAD
 from tidegate.errors import FieldsTooLarge, LengthRequired, Overloaded, Refusal
 from tidegate.metrics.counters import Counts
 from tidegate.metrics.families import REFUSALS as REFUSALS_COUNTED
-from webapp.app import SECURITY_HEADERS
 from webapp.http import shapes
-from webapp.http.answers import JSON
+from webapp.http.answers import JSON, SECURITY_HEADERS
 from webapp.http.refusals import refusal_answer
 from webapp.serving.granian_worker import HEAD_BYTES
 from webapp.serving.worker_watch import PROBE
