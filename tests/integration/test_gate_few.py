@@ -27,7 +27,7 @@ from tests.support.statements import asked
 from tidegate.database.connection import Database
 from tidegate.database.schema import attempts, jobs
 from tidegate.dispatch.gate import HORIZON, Gate, room_in
-from tidegate.dispatch.places import Lane, Room
+from tidegate.dispatch.lane import Lane, Room
 from tidegate.jobs.job import Released
 from tidegate.notify.messages import Rung
 from tidegate.states import State

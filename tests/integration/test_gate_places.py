@@ -21,7 +21,7 @@ from tests.support.jobs import (
 )
 from tidegate.database.time import database_now
 from tidegate.dispatch.gate import BATCH, HORIZON, Gate
-from tidegate.dispatch.places import Room
+from tidegate.dispatch.lane import Room
 from tidegate.maintenance.sweep import sweep
 from tidegate.operations.outcome import Succeeded
 from tidegate.stores import Store

@@ -5,8 +5,7 @@ from typing import Any
 
 from tidegate.clock import EPOCH
 from tidegate.dispatch.forecast import LaneView, earliest_finish
-from tidegate.dispatch.limits import Downstream
-from tidegate.dispatch.samples import Sample
+from tidegate.dispatch.lane import Downstream, Sample
 from tidegate.operations.operation import Limits
 
 LIMITS = Limits(name="lane", rates=("10/s",))

@@ -13,8 +13,7 @@ from functools import cached_property
 
 from tidegate import rate_limit
 from tidegate.clock import MICROSECOND, to_microseconds
-from tidegate.dispatch.limits import Downstream, allowance_of
-from tidegate.dispatch.samples import Sample
+from tidegate.dispatch.lane import Downstream, Sample, allowance_of
 from tidegate.jobs.job import Job, Wait, Waiting
 from tidegate.states import State
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 
 from tidegate import clock
-from tidegate.dispatch.places import Lane, Room
+from tidegate.dispatch.lane import Lane, Room
 from tidegate.dispatch.store import LaneStore
 from tidegate.jobs.job import Released
 from tidegate.notify.messages import Rung

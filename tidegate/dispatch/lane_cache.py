@@ -13,8 +13,9 @@ from tidegate.database.batching import SharedStatement
 from tidegate.database.connection import UNREACHABLE
 from tidegate.dispatch.backlog import SETTLED
 from tidegate.dispatch.forecast import LaneView
-from tidegate.dispatch.limits import Downstream, LimitStore
-from tidegate.dispatch.samples import Sample, SampleStore
+from tidegate.dispatch.lane import Downstream, Sample
+from tidegate.dispatch.limits import LimitStore
+from tidegate.dispatch.samples import SampleStore
 from tidegate.dispatch.submitted import Submitted
 from tidegate.jobs.job import Job
 from tidegate.operations.operation import Limits

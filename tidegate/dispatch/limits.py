@@ -1,8 +1,6 @@
 """What each downstream may get: the file's declaration, an operator's changes, and what holds of both."""
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
-from datetime import datetime
 from typing import Any
 
 import orjson
@@ -15,39 +13,11 @@ from tidegate.clock import from_microseconds, to_microseconds
 from tidegate.database.connection import Database
 from tidegate.database.schema import downstreams
 from tidegate.database.time import database_now
+from tidegate.dispatch.lane import Downstream, allowance_of
 from tidegate.jobs.transitions import NOW
 from tidegate.operations.operation import Limits
 
 LIMITS = ("rates", "burst", "concurrency", "breaker_after")
-
-
-@dataclass(frozen=True, kw_only=True)
-class Downstream:
-    """A downstream's row. `limits` holds now: `declared`, overlaid by `changes`. `released`: jobs ever.
-    `next_slot_at`: when the next call may start. `seen_at`: the database's clock."""
-
-    name: str
-    limits: Limits
-    declared: Limits
-    changes: Mapping[str, Any]
-    paused: bool
-    paused_until: datetime | None
-    refusals: int
-    failures: int
-    released: int
-    next_slot_at: datetime
-    seen_at: datetime
-    pace: rate_limit.Pace = field(default_factory=rate_limit.Pace)
-
-    @property
-    def is_broken(self) -> bool:
-        """Whether its breaker is open: it gets nothing, then one call at a time, until one succeeds."""
-        return 0 < self.limits.breaker_after <= self.failures
-
-    @property
-    def rests_until(self) -> datetime | None:
-        """Until when nothing goes out because of the downstream's own answers; None: not resting."""
-        return self.paused_until if self.paused_until and self.paused_until > self.seen_at else None
 
 
 class LimitStore:
@@ -128,11 +98,6 @@ class LimitStore:
 
 UNLIMITED = "unlimited"
 """In `changes`: the operator lifted this limit, where None would mean that there is no change."""
-
-
-def allowance_of(rates: Iterable[str], burst: int) -> rate_limit.Allowance:
-    """The pacing's form of a row's rates."""
-    return rate_limit.Allowance(rates=tuple(rate_limit.Rate.parse(rate) for rate in rates), burst=burst)
 
 
 def _effective(changes: Mapping[str, Any]) -> dict[str, Any]:

@@ -1,7 +1,6 @@
 """A downstream's row, mostly under its lock: what the gate and a claimed job read of it, and the pace they leave."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
 import orjson
@@ -22,25 +21,8 @@ from tidegate import rate_limit
 from tidegate.database.connection import Database, Within
 from tidegate.database.schema import downstreams, samples
 from tidegate.database.statement import Prepared
-from tidegate.dispatch.limits import allowance_of
+from tidegate.dispatch.lane import LaneRow, allowance_of
 from tidegate.jobs.transitions import lock_rows
-
-
-@dataclass(frozen=True, kw_only=True)
-class LaneRow:
-    """What is read of it. Instants in microseconds; `call_seconds`: how long a place is taken by one call, by Little's
-    law."""
-
-    name: str
-    allowance: rate_limit.Allowance
-    pace: rate_limit.Pace
-    concurrency: int | None
-    breaker_after: int
-    failures: int
-    refusals: int
-    paused: bool
-    paused_until: int
-    call_seconds: float | None
 
 
 def lane_row(columns: Mapping[str, Any]) -> LaneRow:

@@ -1,56 +1,17 @@
 """The places of every downstream and queue: how many are taken, how many there are."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from datetime import datetime
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from sqlalchemy import FromClause, and_, case, func, literal, or_, select, tuple_, union_all
 
-from tidegate import rate_limit
 from tidegate.database.connection import Database, Within
 from tidegate.database.schema import attempts, jobs, workers
 from tidegate.database.statement import Prepared
 from tidegate.database.time import database_now
-from tidegate.dispatch.pace import LaneRow
-from tidegate.jobs.job import MAX_LOSSES
+from tidegate.dispatch.lane import LAST_LIFE, Lane, LaneRow
 from tidegate.jobs.transitions import NOW
 from tidegate.operations.operation import Queue
-
-_LAST_LIFE = MAX_LOSSES - 1
-
-
-@dataclass(frozen=True, kw_only=True)
-class Lane:
-    """A downstream's row, with what is out at this moment. Instants in microseconds.
-
-    `held`: its places taken; a follower has none of its own. `out`: by queue, what waits for the live workers or runs
-    on them; a dead worker's call may still be open at the downstream, but takes nothing from a queue. `out_by_queue`:
-    of all lanes. `sizes`: of the live workers, by queue. `call_seconds`: how long a place is taken by one call, as far
-    as that is known. `is_troubled`: its downstream failed or refused last.
-    """
-
-    name: str
-    allowance: rate_limit.Allowance
-    pace: rate_limit.Pace
-    concurrency: int | None
-    is_broken: bool
-    is_troubled: bool
-    call_seconds: float | None
-    now: int
-    held: int
-    out: dict[str, int]
-    out_by_queue: dict[str, int]
-    sizes: dict[str, int]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Room:
-    """How many more jobs of a lane may be let go: by queue, onto places that are free, queues without any left out;
-    and how many of the threads of the queue `io` would idle all the same, so that followers may have them."""
-
-    by_queue: Mapping[str, int]
-    idle_threads: int = 0
 
 
 def is_held(attempt: FromClause = attempts) -> Any:
@@ -109,31 +70,12 @@ def may_kill_no_other() -> Any:
         .where(
             attempts.c.ended_at.is_(None),
             attempts.c.queue == jobs.c.queue,
-            other.c.losses >= _LAST_LIFE,
+            other.c.losses >= LAST_LIFE,
             other.c.slot_at.is_not(None),
         )
         .exists()
     )
-    return or_(jobs.c.losses < _LAST_LIFE, jobs.c.queue == Queue.CPU, ~is_out)
-
-
-class WaitingJob(NamedTuple):
-    """What the gate reads of a job that may be let go: columns of `jobs`."""
-
-    id: str
-    fence: int
-    queue: str
-    operation: str
-    run_at: datetime
-    deadline: datetime
-    paced_by_calls: bool
-    losses: int
-    traceparent: str | None
-
-
-def is_kept_apart(job: WaitingJob) -> bool:
-    """Whether only one such job of a queue may be let go; see `may_kill_no_other` for those that are out already."""
-    return job.losses >= _LAST_LIFE and job.queue != Queue.CPU
+    return or_(jobs.c.losses < LAST_LIFE, jobs.c.queue == Queue.CPU, ~is_out)
 
 
 def counts() -> Any:

@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 
 from tidegate import rate_limit
 from tidegate.clock import MICROSECOND, from_microseconds
-from tidegate.dispatch.places import Lane, WaitingJob, is_kept_apart
+from tidegate.dispatch.lane import Lane, WaitingJob, is_kept_apart
 from tidegate.jobs.job import Released
 
 

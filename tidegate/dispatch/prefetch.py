@@ -12,7 +12,8 @@ from sqlalchemy import Integer, bindparam, select
 from tidegate.database.connection import Database, Within
 from tidegate.database.schema import attempts
 from tidegate.database.statement import Prepared
-from tidegate.dispatch.places import Lane, is_among_followers, is_held, is_lost
+from tidegate.dispatch.lane import Lane
+from tidegate.dispatch.places import is_among_followers, is_held, is_lost
 from tidegate.operations.operation import Queue
 
 # With calls that take longer, the gap between two of them is small, and a thread would wait for it for long.

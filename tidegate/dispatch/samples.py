@@ -1,9 +1,8 @@
 """What the lanes look like: sampled once a second by the steward, and counted on from there by whoever must know."""
 
 from collections import Counter
-from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any, TypeAlias
+from typing import Any
 
 import orjson
 from sqlalchemy import Connection, Row, Select, and_, func, or_, select
@@ -15,6 +14,7 @@ from tidegate.database.connection import Database
 from tidegate.database.schema import attempts, downstreams, jobs, samples
 from tidegate.database.time import database_now
 from tidegate.dispatch.backlog import MOST_MARKS, SETTLED, stretches
+from tidegate.dispatch.lane import Mark, Sample
 from tidegate.dispatch.places import has_place
 from tidegate.jobs.transitions import IS_WAITING
 
@@ -29,26 +29,6 @@ _BY_CLIENT = (
 )
 LIMIT = timedelta(minutes=1)
 """How long the database may count. It is the only one whose time grows with the backlog, and nobody waits for it."""
-
-Mark: TypeAlias = tuple[datetime, int]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Sample:
-    """One look at a lane. `marks`: (run_at, jobs queued before it), rising. `per_second`: releases while there was a
-    backlog, smoothed; `held_mean`: places taken meanwhile. Zero: not known yet. `settled`: an instant before which all
-    that could run was sure to be seen, and how many those were; None: count them all."""
-
-    downstream: str
-    taken_at: datetime
-    backlog: int
-    by_client: dict[str, int]
-    marks: tuple[Mark, ...]
-    held: int = 0
-    released: int
-    per_second: float = 0.0
-    held_mean: float = 0.0
-    settled: Mark | None = None
 
 
 class SampleStore:

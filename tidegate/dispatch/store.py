@@ -13,8 +13,9 @@ from tidegate.database.schema import attempts, downstreams, jobs
 from tidegate.database.statement import Prepared
 from tidegate.dispatch import pace as lane_pace
 from tidegate.dispatch import prefetch
+from tidegate.dispatch.lane import Lane, Room, is_kept_apart
 from tidegate.dispatch.optimistic import release_few
-from tidegate.dispatch.places import Lane, Room, counted, has_place, is_kept_apart, lane_of
+from tidegate.dispatch.places import counted, has_place, lane_of
 from tidegate.dispatch.plan import Choice, chosen, released_at
 from tidegate.dispatch.release import let_go
 from tidegate.dispatch.unreleased import take_back

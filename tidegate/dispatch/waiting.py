@@ -10,7 +10,8 @@ from tidegate.database.connection import Database, Within
 from tidegate.database.schema import jobs
 from tidegate.database.statement import Prepared
 from tidegate.database.time import statement_now
-from tidegate.dispatch.places import WaitingJob, may_kill_no_other
+from tidegate.dispatch.lane import WaitingJob
+from tidegate.dispatch.places import may_kill_no_other
 from tidegate.dispatch.plan import that_fit
 from tidegate.jobs.transitions import IN_TIME, IS_WAITING, lock_rows
 from tidegate.operations.operation import Queue
