@@ -1,5 +1,4 @@
-"""Every statement about jobs, by who makes it: callers, workers,
-their heartbeat (presence), the gate (lanes), the sweep (upkeep), a worker that waits to call (slots).
+"""All statements of one database, put together for a process.
 
 Each move of a job is ONE guarded UPDATE whose row count tells who won: the database decides every race,
 Python never reads a state and then writes one.

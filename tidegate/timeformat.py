@@ -1,4 +1,4 @@
-"""Durations as people write them in settings and files: "500ms", "15s", "2m", "1h", "7d"."""
+"""Durations and instants as text: "500ms", "15s", "2m" in settings and files, RFC 3339 in documents."""
 
 import re
 from datetime import UTC, datetime, timedelta

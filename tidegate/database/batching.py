@@ -1,7 +1,7 @@
 """Threads of one process that meet share a statement: many requests at once cost the database what one does.
 
 Each round trip also costs a thread its turn at Python's interpreter lock, twice. A burst of requests spends more on
-that than on its answers (figures in ARCHITECTURE); together they spend it once.
+that than on its answers (docs/decisions has the figures); together they spend it once.
 """
 
 import threading

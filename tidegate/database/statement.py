@@ -1,7 +1,7 @@
 """Statements that are asked so often that building and wrapping them costs more than the database needs to answer.
 
 A `Prepared` is written in SQLAlchemy's language like any other statement, compiled once for each kind of database, and
-then given to the driver as it is. `Database.ask` runs it; what that saves stands in ARCHITECTURE.
+then given to the driver as it is. `Database.ask` runs it; what that saves stands in docs/decisions.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
