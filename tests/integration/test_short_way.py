@@ -379,7 +379,7 @@ def test_what_fails_is_not_tried_again(sides: Sides, monkeypatch: pytest.MonkeyP
         tries.append(1)
         raise RuntimeError("on purpose")
 
-    monkeypatch.setattr(type(sides.web.store.callers), "insert", insert)
+    monkeypatch.setattr(type(sides.web.store.submissions), "insert", insert)
     answer = sides.web.submit()
     assert answer.status_code == 500
     assert answer.get_json()["type"] == "urn:tidegate:problem:internal-error"
