@@ -6,80 +6,25 @@ from dataclasses import dataclass
 from datetime import timedelta
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal, TypeVar
+from typing import Any, TypeVar
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, Strict, ValidationError
+from pydantic import ValidationError
 
 from config.environment import place_of, value_of
+from config.operations_tables import DownstreamTable, OperationTable, RetryTable, Table
 from config.references import Template, expander, parse_template
 from config.request_checks import header_name_fault, header_value_fault, url_fault
 from config.toml_lines import TomlLines, as_fault
 from tidegate.errors import ConfigurationError
 from tidegate.operations.declaration import NAME, NAME_RULE, shown
 from tidegate.operations.http_operation import HttpOperation
-from tidegate.operations.operation import MEGABYTE, Limits
+from tidegate.operations.operation import Limits
 from tidegate.operations.retry import RetryPolicy
-from tidegate.rate_limit import Rate
-from tidegate.timeformat import Duration, format_duration
+from tidegate.timeformat import format_duration
 
 _ATTEMPT_TIMEOUT, _MAX_DELAY = timedelta(seconds=10), timedelta(seconds=30)
 _SETTING = "TIDEGATE_OPERATIONS_FILE"
 _EACH = {"downstreams": "downstream", "operations": "operation"}
-
-
-def _check_rates(value: object) -> object:
-    """One rate or a list of them; pydantic would ask for a tuple."""
-    rates = [value] if isinstance(value, str) else value
-    if not isinstance(rates, list) or not all(isinstance(rate, str) for rate in rates):
-        raise ValueError('write a text such as "50/s", or a list of them')
-    for rate in rates:
-        Rate.parse(rate)
-    return rates
-
-
-def _check_name(name: str) -> str:
-    if not NAME.fullmatch(name):
-        raise ValueError(f"{name!r} can't be a name: {NAME_RULE}")
-    return name
-
-
-# A text that looks like a number, or a 1 for true, is a slip.
-Whole = Annotated[int, Strict()]
-Truth = Annotated[bool, Strict()]
-
-
-class _Table(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-    stand_ins: ClassVar[Mapping[str, object]] = {}
-
-
-class _Retry(_Table):
-    attempts: Whole = Field(5, ge=1, le=100)
-    delay: Duration = timedelta(seconds=1)
-    max_delay: Duration | None = None
-    on: frozenset[Annotated[Whole, Field(ge=100, le=599)]] = RetryPolicy.on
-
-
-class _Downstream(_Table):
-    rate: Annotated[tuple[str, ...], BeforeValidator(_check_rates)] = ()
-    burst: Whole = Field(1, ge=1, le=100_000)
-    concurrency: Whole | None = Field(None, ge=1, le=100_000)
-    breaker: Whole = Field(10, ge=0, le=1_000_000)
-
-
-class _Operation(_Table):
-    stand_ins: ClassVar[Mapping[str, object]] = {"url": "http://localhost/"}
-
-    url: str
-    downstream: Annotated[str, AfterValidator(_check_name)] | None = None
-    method: Literal["GET", "POST", "PUT", "PATCH", "DELETE"] = "POST"
-    headers: dict[str, str] = {}
-    description: str = ""
-    timeout: Duration = timedelta(minutes=2)
-    attempt_timeout: Duration | None = None
-    retry: _Retry = _Retry()
-    max_body: Whole = Field(20 * MEGABYTE, ge=0)
-    admission: Truth = True
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -122,7 +67,7 @@ def read_operations_file(
     return _Reader(name, lines, max_result, environment).read()
 
 
-Table = TypeVar("Table", bound=_Table)
+AnyTable = TypeVar("AnyTable", bound=Table)
 
 
 class _Reader:
@@ -141,8 +86,8 @@ class _Reader:
         document = self._lines.document
         for name in document.keys() - _EACH.keys():
             self._tell((name,), f"there is no such table{_meant(name, _EACH)}")
-        downstreams = self._tables("downstreams", _Downstream)
-        operations = self._tables("operations", _Operation)
+        downstreams = self._tables("downstreams", DownstreamTable)
+        operations = self._tables("operations", OperationTable)
         # One that is declared badly is declared all the same.
         declared = document["downstreams"] if isinstance(document.get("downstreams"), dict) else {}
         for name, table in operations.items():
@@ -162,7 +107,7 @@ class _Reader:
         told = f"{self._name}:{line}: {'.'.join(map(str, location))}: {words}"
         self._faults.append((line, " ".join(told.split())))
 
-    def _tables(self, kind: str, model: type[Table]) -> dict[str, Table]:
+    def _tables(self, kind: str, model: type[AnyTable]) -> dict[str, AnyTable]:
         tables = self._lines.document.get(kind, {})
         if not isinstance(tables, dict):
             self._tell((kind,), f"write [{kind}.name] for each {_EACH[kind]}")
@@ -183,7 +128,7 @@ class _Reader:
                     read[name] = model.model_validate({**model.stand_ins, **good})
         return read
 
-    def _check(self, name: str, table: _Operation, declared: Mapping[str, object]) -> None:
+    def _check(self, name: str, table: OperationTable, declared: Mapping[str, object]) -> None:
         """What one value alone does not tell."""
         at = ("operations", name)
         # A slip of the pen must not mean that there is no limit.
@@ -231,7 +176,7 @@ class _Reader:
         names = [each.name for each in template.references if value_of(each.name, self._environment or {})]
         return f"with the value of {' and '.join(f'${{{name}}}' for name in names)} in it: " if names else ""
 
-    def _operation(self, name: str, table: _Operation) -> HttpOperation:
+    def _operation(self, name: str, table: OperationTable) -> HttpOperation:
         retry = table.retry
         return HttpOperation(
             name=name,
@@ -255,17 +200,17 @@ class _Reader:
         )
 
 
-def _limits(name: str, table: _Downstream) -> Limits:
+def _limits(name: str, table: DownstreamTable) -> Limits:
     return Limits(
         name=name, rates=table.rate, burst=table.burst, concurrency=table.concurrency, breaker_after=table.breaker
     )
 
 
-def _words(fault: Any, model: type[_Table]) -> str:
+def _words(fault: Any, model: type[Table]) -> str:
     if fault["type"] == "missing":
         return "it is missing"
     if fault["type"] == "extra_forbidden":
-        keys = list((_Retry if len(fault["loc"]) > 1 else model).model_fields)
+        keys = list((RetryTable if len(fault["loc"]) > 1 else model).model_fields)
         meant = _meant(str(fault["loc"][-1]), keys)
         return f"there is no such key{meant}" if meant else f"there is no such key; there are {', '.join(keys)}"
     if fault["type"] == "model_type":

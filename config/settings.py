@@ -63,7 +63,7 @@ class Settings(BaseSettings):
     )
     shared_environment: Annotated[tuple[str, ...], NoDecode] = Field(
         (),
-        description="Further variables, by comma, for web server, steward and the worker of webhooks; workers of "
+        description="Further variables, by comma, for web server, scheduler and the worker of webhooks; workers of "
         "operations have all.",
     )
     database_url: str = Field("", description="SQLAlchemy URL; empty: SQLite in the data folder.")

@@ -1,0 +1,116 @@
+"""The tables of the operations file: every key with its type, default, bounds and meaning.
+
+`docs/operations-file.md` is made from these declarations.
+"""
+
+from collections.abc import Mapping
+from datetime import timedelta
+from typing import Annotated, ClassVar, Literal
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, Strict
+
+from tidegate.operations.declaration import NAME, NAME_RULE
+from tidegate.operations.operation import MEGABYTE
+from tidegate.operations.retry import RetryPolicy
+from tidegate.rate_limit import Rate
+from tidegate.timeformat import Duration
+
+
+def _check_rates(value: object) -> object:
+    """One rate or a list of them; pydantic would ask for a tuple."""
+    rates = [value] if isinstance(value, str) else value
+    if not isinstance(rates, list) or not all(isinstance(rate, str) for rate in rates):
+        raise ValueError('write a text such as "50/s", or a list of them')
+    for rate in rates:
+        Rate.parse(rate)
+    return rates
+
+
+def _check_name(name: str) -> str:
+    if not NAME.fullmatch(name):
+        raise ValueError(f"{name!r} can't be a name: {NAME_RULE}")
+    return name
+
+
+# A text that looks like a number, or a 1 for true, is a slip.
+Whole = Annotated[int, Strict()]
+Truth = Annotated[bool, Strict()]
+
+
+class Table(BaseModel):
+    """One table of the file. `stand_ins` are good values of its required keys, for where the given ones are bad."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+    stand_ins: ClassVar[Mapping[str, object]] = {}
+
+
+class DownstreamTable(Table):
+    """`[downstreams.NAME]`: what one downstream can take, for the whole cluster."""
+
+    rate: Annotated[tuple[str, ...], BeforeValidator(_check_rates)] = Field(
+        (),
+        description="Calls per unit: `50/s`, `600/m`, `100/h` or `10000/d`; one text, or a list of which all hold. "
+        "Left out: no limit. `50/s` means slots 20 ms apart.",
+    )
+    burst: Whole = Field(
+        1,
+        ge=1,
+        le=100_000,
+        description="Calls that may start at once after a rest. In any window of W seconds at most burst + rate * "
+        "(W + 0.02) calls start.",
+    )
+    concurrency: Whole | None = Field(
+        None, ge=1, le=100_000, description="Calls that may be open at once; left out: no limit."
+    )
+    breaker: Whole = Field(
+        10,
+        ge=0,
+        le=1_000_000,
+        description="Failed calls in a row that open the breaker; then the downstream gets single probes until one "
+        "succeeds. 0: no breaker.",
+    )
+
+
+class RetryTable(Table):
+    """`retry = { … }` of an operation: when a failed call is tried again."""
+
+    attempts: Whole = Field(5, ge=1, le=100, description="Calls at the most, the first one included.")
+    delay: Duration = Field(
+        timedelta(seconds=1),
+        description="Longest wait before the second call. It doubles with each further one; the wait is drawn at "
+        "random between nothing and it.",
+    )
+    max_delay: Duration | None = Field(
+        None, description="What the doubled wait does not exceed; left out: `30s`, or `delay` where that is longer."
+    )
+    on: frozenset[Annotated[Whole, Field(ge=100, le=599)]] = Field(
+        RetryPolicy.on,
+        description="Statuses of the downstream worth another call. Connection errors and timeouts always are.",
+    )
+
+
+class OperationTable(Table):
+    """`[operations.NAME]`: one kind of job, and the HTTP call that does it."""
+
+    stand_ins: ClassVar[Mapping[str, object]] = {"url": "http://localhost/"}
+
+    url: str = Field(description="Where the call goes, `http://` or `https://`. `${NAME}` may stand in it.")
+    downstream: Annotated[str, AfterValidator(_check_name)] | None = Field(
+        None, description="The downstream whose limits hold, as declared; left out: one of the operation's own name."
+    )
+    method: Literal["GET", "POST", "PUT", "PATCH", "DELETE"] = Field("POST", description="Method of the call.")
+    headers: dict[str, str] = Field({}, description="Headers of the call. `${NAME}` may stand in their values.")
+    description: str = Field("", description="A sentence for callers; `GET /v1/operations` and `/docs` show it.")
+    timeout: Duration = Field(
+        timedelta(minutes=2), description="From submit to the deadline. A caller may shorten it with `Job-Timeout`."
+    )
+    attempt_timeout: Duration | None = Field(
+        None,
+        description="One call in total, from its connection to the last byte of its answer; left out: `10s`, or "
+        "`timeout` where that is shorter.",
+    )
+    retry: RetryTable = Field(RetryTable(), description="When a failed call is tried again: the table below.")
+    max_body: Whole = Field(
+        20 * MEGABYTE, ge=0, description="Largest input in bytes. `TIDEGATE_MAX_BODY` bounds it as well."
+    )
+    admission: Truth = Field(True, description="Whether a job that could not make its deadline is refused at once.")
