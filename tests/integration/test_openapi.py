@@ -12,7 +12,8 @@ import pytest
 from openapi_spec_validator import OpenAPIV31SpecValidator
 from werkzeug.test import TestResponse
 
-from tests.support.described import FILE, as_text, shipped
+from tests.support.described import FILE, PAGES, as_text, shipped
+from tests.support.reference import DOCS, made_anew
 from tests.support.web import OPERATIONS, Web
 from webapp.http.answers import HTTP_STATUS, PROBLEM_TYPE_PREFIX
 from webapp.http.refusals import REFUSALS
@@ -68,6 +69,15 @@ def test_it_is_valid_openapi(tmp_path: Path, sqlite_url: str, settings: dict[str
 def test_the_file_in_docs_is_what_the_shipped_gateway_says() -> None:
     told = "run: python -m tests.support.described"
     assert FILE.read_text(encoding="utf-8") == as_text(shipped()), told
+
+
+def test_the_page_in_docs_has_every_type_of_problem() -> None:
+    told = "run: python -m tests.support.described"
+    page = (DOCS / "api.md").read_text(encoding="utf-8")
+    assert page == made_anew("api.md", PAGES["api.md"]), told
+    assert [line.split("`")[1] for line in page.splitlines() if "| `urn:tidegate:problem:" in line] == [
+        problem.uri for problem in PROBLEM_TYPES
+    ]
 
 
 def test_every_route_of_the_application_is_described(described: Web) -> None:

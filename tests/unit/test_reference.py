@@ -1,11 +1,15 @@
 """The tables of docs/ that are made from the code: they are what the code says now."""
 
+import inspect
+import re
+
 import pytest
 from pydantic import BaseModel
 
 from config.operations_tables import DownstreamTable, OperationTable, RetryTable
 from config.settings import PREFIX, Settings
 from tests.support import reference
+from tidegate.operations.python_operation import operation
 
 TABLES = [DownstreamTable, OperationTable, RetryTable]
 
@@ -43,3 +47,15 @@ def test_each_key_of_the_operations_file_has_a_line_with_its_type_bounds_and_def
 def test_a_page_without_a_place_for_its_table_is_named() -> None:
     with pytest.raises(AssertionError, match=r"docs/settings\.md has no place for another"):
         reference.made_anew("settings.md", {"another": lambda: ""})
+
+
+def test_the_page_of_operations_in_python_has_every_argument_with_its_default() -> None:
+    page = (reference.DOCS / "python-operations.md").read_text(encoding="utf-8")
+    shown = dict(re.findall(r"^\| `(\w+)` \| (.*?) \|", page, re.MULTILINE))
+    arguments = {name: each for name, each in inspect.signature(operation).parameters.items() if name != "function"}
+
+    assert list(shown) == list(arguments)
+    for name, argument in arguments.items():
+        if argument.default is not None:
+            value = argument.default if isinstance(argument.default, bool) else f'"{argument.default}"'
+            assert shown[name] == f"`{value}`"

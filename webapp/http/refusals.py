@@ -47,7 +47,7 @@ REFUSALS: dict[type[errors.Refusal], tuple[int, str, str]] = {
     errors.TooSlow: (503, "too-slow", "The question takes too long"),
     errors.Unavailable: (503, "unavailable", "Nothing can be recorded just now"),
 }
-"""Every refusal with its status, the end of its type URI, and its title. README documents each."""
+"""Every refusal with its status, the end of its type URI, and its title. docs/api.md lists them."""
 
 
 @dataclass(frozen=True, kw_only=True)
