@@ -191,7 +191,7 @@ class Compose:
         return self.run("exec", "-T", "postgres", *psql, stdin=statements).split("\n")[:-1]
 
     def make_key(self, client: str, role: str) -> str:
-        """Makes an API key, as README says."""
+        """Makes an API key, as docs/operating.md says."""
         return self.run("run", "--rm", "-T", "web", "tidegate", "keys", "create", client, "--role", role).strip()
 
     def client(self, key: str) -> httpx2.Client:

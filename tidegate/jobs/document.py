@@ -44,7 +44,7 @@ class Links:
 
 
 def document_of(job: Job, links: Links, result: StoredBody | None = None, waiting: Waiting | None = None) -> shapes.Job:
-    """The document of contract and README. A result that is JSON stands in it as it is."""
+    """The document that docs/api.md describes. A result that is JSON stands in it as it is."""
     return {
         "id": job.id,
         "operation": job.operation,
