@@ -63,7 +63,7 @@ bench-waiting: $(VENV)/.dev ## Measures what 1,000 held requests cost and how fa
 bench-price: $(VENV)/.dev ## Measures what a job costs beside another revision; ARGS="--beside HEAD~1"
 	@$(BIN)/python -m benchmarks.price $(ARGS)
 
-bench-lanes: $(VENV)/.dev ## Measures what many lanes, many stewards and long transactions cost; ARGS="--part held"
+bench-lanes: $(VENV)/.dev ## Measures what many lanes, many schedulers and long transactions cost; ARGS="--part held"
 	@$(BIN)/python -m benchmarks.lanes $(ARGS)
 
 chaos: $(VENV)/.dev ## Kills everything at random and counts what is lost; ARGS="--seed 1 --jobs 10000 --faults 100"
