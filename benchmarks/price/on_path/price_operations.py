@@ -1,10 +1,14 @@
 """The operation whose jobs are paid for: it does nothing. Imported by the processes of both trees."""
 
-try:
-    from tidegate.operations.operation import Body, Queue, operation
-except ImportError:
-    from tidegate.operations.operation import Body, Queue
-    from tidegate.operations.python_operation import operation
+from price_names import first_of
+
+Body = first_of("tidegate.operations.operation:Body", "tidegate.operations:Body")
+Queue = first_of("tidegate.operations.operation:Queue", "tidegate.operations:Queue")
+operation = first_of(
+    "tidegate.operations.python_operation:operation",
+    "tidegate.python_operation:operation",
+    "tidegate.operations:operation",
+)
 
 
 @operation(queue=Queue.IO, timeout="6h")

@@ -16,19 +16,20 @@ from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
 
+from price_names import first_of
 from sqlalchemy import event
 from sqlalchemy.engine import Engine
 
 from config.settings import Settings
-from webapp.app import create_app
 
+create_app = first_of("webapp.app:create_app", "webapp:create_app")
 try:
-    from tidegate.dispatch.gate import Gate
-    from tidegate.operations.operation import Limits
-    from tidegate.operations.outcome import Succeeded
+    Gate = first_of("tidegate.dispatch.gate:Gate", "tidegate.gate:Gate")
+    Limits = first_of("tidegate.operations.operation:Limits", "tidegate.operations:Limits")
+    Succeeded = first_of("tidegate.operations.outcome:Succeeded", "tidegate.outcomes:Succeeded")
 except ImportError as error:
     print(f"left out, release and run: {error}", file=sys.stderr)
-    Gate = None  # type: ignore[assignment,misc] # this tree calls it otherwise
+    Gate = None
 
 _CONTROL = ("BEGIN", "COMMIT", "ROLLBACK", "PRAGMA", "SAVEPOINT", "RELEASE")
 _LEASE = timedelta(hours=1)
