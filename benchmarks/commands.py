@@ -44,9 +44,9 @@ def await_worker(workers: Sequence[ChildProcess], *, all_of_them: bool = True) -
     _await(workers, "ready.", all if all_of_them else any)
 
 
-def await_steward(steward: ChildProcess) -> None:
-    """Waits until the steward says that it is at work."""
-    _await([steward], "steward of ", all)
+def await_scheduler(scheduler: ChildProcess) -> None:
+    """Waits until the scheduler says that it is at work."""
+    _await([scheduler], "scheduler of ", all)
 
 
 def _await(processes: Sequence[ChildProcess], words: str, which: Callable[[Iterator[bool]], bool]) -> None:

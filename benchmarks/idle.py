@@ -1,4 +1,4 @@
-"""What an idle cluster costs: 10 workers, 2 stewards, 2 web processes, against the same bare Celery workers.
+"""What an idle cluster costs: 10 workers, 2 schedulers, 2 web processes, against the same bare Celery workers.
 
 `python -m benchmarks.idle --help`. Both lie idle side by side and are looked at in the same windows.
 """
@@ -13,7 +13,7 @@ from benchmarks.speed.cluster import Cluster, running, shape
 from benchmarks.speed.command import POSTGRESQL, TITLES, Scale
 from benchmarks.speed.figure import Figure
 
-_WORKERS, _STEWARDS, _WEBS = 10, 2, 2
+_WORKERS, _SCHEDULERS, _WEBS = 10, 2, 2
 _SETTLED_SECONDS = 5
 _MOST_STATEMENTS = 20
 _MOST_PERCENT_MORE = 1
@@ -22,7 +22,7 @@ _MOST_PERCENT_MORE = 1
 def measure(database: str, scale: Scale) -> Sequence[Figure]:
     """Percent of a core, and statements a second."""
     ours, bare, statements = [], [], []
-    with running(database, shape(workers=_WORKERS, stewards=_STEWARDS, webs=_WEBS), counts=True) as cluster:
+    with running(database, shape(workers=_WORKERS, schedulers=_SCHEDULERS, webs=_WEBS), counts=True) as cluster:
         time.sleep(_SETTLED_SECONDS)
         for _ in range(scale.rounds):
             before = _used(_ours(cluster)), _used(_bare(cluster))
@@ -65,7 +65,7 @@ def measure(database: str, scale: Scale) -> Sequence[Figure]:
 
 def _ours(cluster: Cluster) -> list[int]:
     stack = cluster.stack
-    own = (stack.web, stack.steward, *stack.spare_stewards, *stack.workers, stack.broker.process)
+    own = (stack.web, stack.scheduler, *stack.spare_schedulers, *stack.workers, stack.broker.process)
     return [*(process.pid for process in own), *([cluster.servers.pid] if cluster.servers.pid else [])]
 
 

@@ -48,7 +48,7 @@ class JsonFormatter(logging.Formatter):
 
 
 def configure(settings: Settings, process: str) -> None:
-    """Sets the root logger; `process` (web, steward, io, cpu) stands on every line."""
+    """Sets the root logger; `process` (web, scheduler, io, cpu) stands on every line."""
     handler = logging.StreamHandler()
     if settings.log_format == "json":
         handler.setFormatter(JsonFormatter(process))

@@ -30,7 +30,7 @@ class Declared:
 
 
 def load_registry(settings: Settings) -> Registry:
-    """What the web server and the steward know: everything but the secrets. ConfigurationError has every fault."""
+    """What the web server and the scheduler know: everything but the secrets. ConfigurationError has every fault."""
     return read_declared(settings, None).registry()
 
 

@@ -45,12 +45,12 @@ class Environments:
         told = {} if scheme_of(broker_url) in {"", *REDIS} else _said("BROKER_URL", _without_password(broker_url))
         return {**self._of_service(), **self.decided, **told}
 
-    def of_steward(self) -> dict[str, str]:
-        """For the steward: the settings that are no secrets, and the URLs of database and broker."""
+    def of_scheduler(self) -> dict[str, str]:
+        """For the scheduler: the settings that are no secrets, and the URLs of database and broker."""
         return {**self._of_service(), **self._of_sqs(), **self.decided, **self._withheld()}
 
     def of_webhooks(self) -> dict[str, str]:
-        """For the worker that sends webhooks: as the steward's, and the key that webhook secrets are made from."""
+        """For the worker that sends webhooks: as the scheduler's, and the key that webhook secrets are made from."""
         return {**self._of_service(), **self._of_sqs(), **self.decided, **self._withheld(but=("webhook_key",))}
 
     def of_operations(self) -> dict[str, str]:

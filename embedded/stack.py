@@ -90,12 +90,12 @@ def _sample(settings: Settings, environment: Mapping[str, str]) -> Program:
 
 def _workers(settings: Settings, environments: Environments) -> Group:
     grace = timedelta(seconds=settings.grace_seconds) + QUICK
-    steward = Program(
-        name="steward",
+    scheduler = Program(
+        name="scheduler",
         arguments=(sys.executable, "-m", "tasks.scheduler"),
-        environment=environments.of_steward(),
+        environment=environments.of_scheduler(),
         grace=grace,
-        is_ready=_beats_since_now(pulse_file(settings.run_folder.resolve(), "steward")),
+        is_ready=_beats_since_now(pulse_file(settings.run_folder.resolve(), "scheduler")),
     )
 
     def worker(name: str, queue: str, pool: str, concurrency: int, environment: Mapping[str, str]) -> Program:
@@ -113,7 +113,7 @@ def _workers(settings: Settings, environments: Environments) -> Group:
 
     everything = environments.of_operations()
     return (
-        steward,
+        scheduler,
         *(
             worker(f"io-{number}", "io", "threads", settings.io_concurrency, everything)
             for number in range(1, settings.io_workers + 1)

@@ -41,7 +41,7 @@ def pytest_configure(config: pytest.Config) -> None:
     """Begins the run in the main process, joins it in an xdist worker."""
     for tier, meaning in _TIERS.items():
         config.addinivalue_line("markers", f"{tier}: {meaning} (set by the folder)")
-    config.addinivalue_line("markers", "nodes: has workers or a steward beside it (set by the fixtures)")
+    config.addinivalue_line("markers", "nodes: has workers or a scheduler beside it (set by the fixtures)")
     config.addinivalue_line("markers", "postgresql: needs PostgreSQL server binaries (set by the fixtures)")
     if hasattr(config, "workerinput"):
         run.join(Path(config.workerinput["run_folder"]))

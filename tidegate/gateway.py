@@ -145,7 +145,7 @@ class Jobs:
         inserted = self.submissions.insert(new, check)
         self.lanes.submitted(*(answer for answer in inserted if isinstance(answer, Job)))
         recorded = iter(zip(new, inserted, strict=True))
-        # A job that may not begin yet is for the steward to wait for, so that it has to look at them all.
+        # A job that may not begin yet is for the scheduler to wait for, so that it has to look at them all.
         for lane in {"" if job.not_before else job.downstream for job in new}:
             self.bell.ring(lane)
         return [self._recorded(*next(recorded)) if isinstance(each, NewJob) else each for each in checked]

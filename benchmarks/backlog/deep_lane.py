@@ -58,7 +58,7 @@ class DeepLane:
         self.sample()
 
     def sample(self) -> float:
-        """What the steward does once a second, and all that may cost more with a larger backlog; the seconds of it."""
+        """What the scheduler does once a second, all that may cost more with a larger backlog; the seconds of it."""
         time.sleep(1)
         began = time.perf_counter()
         self._store.samples.take()

@@ -91,7 +91,7 @@ def held_places(database: Database) -> int:
 
 
 def live(database: Database, processes: Table) -> int:
-    """How many `workers` or `stewards` count as alive."""
+    """How many `workers` or `schedulers` count as alive."""
     with database.reading() as connection:
         return connection.execute(
             select(func.count()).select_from(processes).where(processes.c.seen_until > database_now())
@@ -99,7 +99,7 @@ def live(database: Database, processes: Table) -> int:
 
 
 def await_living(database: Database, wanted: dict[str, int], *, timeout_seconds: float) -> list[str]:
-    """Waits until as many workers and stewards count as alive as there are; where they differ, how."""
+    """Waits until as many workers and schedulers count as alive as there are; where they differ, how."""
     tables = {table.name: table for table in (workers, stewards)}
 
     def differences() -> list[str]:

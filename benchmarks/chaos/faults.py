@@ -13,7 +13,7 @@ import psutil
 
 from benchmarks.chaos import database_faults
 from benchmarks.chaos.database_faults import LOCKED_ROWS, LOCKED_TABLES, Undo
-from benchmarks.chaos.stack import BROKER, DATABASE, STEWARDS, WEB, WORKERS, Stack
+from benchmarks.chaos.stack import BROKER, DATABASE, SCHEDULERS, WEB, WORKERS, Stack
 from tests.support.postgresql import Server
 from tests.support.proxy import Proxy
 from tests.support.waiting import wait_until
@@ -111,13 +111,15 @@ def plan(random: Random, count: int, *, database: str, gap_seconds: float, only:
 def _choices(database: str) -> list[tuple[Kind, str, str]]:
     """Kind, target and part; what is there several times comes as much more often."""
     is_postgresql = database == "postgresql"
-    processes = (*WORKERS, *STEWARDS, WEB, BROKER)
+    processes = (*WORKERS, *SCHEDULERS, WEB, BROKER)
     choices = [(kind, name, "") for name in processes for kind in (Kind.KILL, Kind.FREEZE, Kind.FREEZE_AND_KILL)]
     choices += [(Kind.KILL_MAIN, "cpu-1", ""), (Kind.KILL_CHILD, "cpu-1", ""), (Kind.KILL_CHILD, WEB, "")]
-    choices += [(Kind.FREEZE_AMID_WRITE, name, "") for name in ("io-2", "steward-1", WEB)]
+    choices += [(Kind.FREEZE_AMID_WRITE, name, "") for name in ("io-2", "scheduler-1", WEB)]
     choices += [(kind, ALL_WORKERS, BROKER) for kind in _WIRE_KINDS]
     wires = (BROKER, DATABASE) if is_postgresql else (BROKER,)
-    choices += [(kind, name, wire) for name in ("io-1", "cpu-1", "steward-2") for wire in wires for kind in _WIRE_KINDS]
+    choices += [
+        (kind, name, wire) for name in ("io-1", "cpu-1", "scheduler-2") for wire in wires for kind in _WIRE_KINDS
+    ]
     if not is_postgresql:
         return choices + 3 * [(Kind.LOCK_FILE, DATABASE, "")]
     choices += 3 * [(Kind.KILL, DATABASE, ""), (Kind.RESTART, DATABASE, ""), (Kind.STANDSTILL, DATABASE, "")]

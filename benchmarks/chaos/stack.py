@@ -42,7 +42,7 @@ retry = {{ attempts = 5, delay = "200ms", max_delay = "2s" }}
 """
 WEB, BROKER, DATABASE = "web", "broker", "database"
 WORKERS = ("io-1", "io-2", "io-3", "cpu-1")
-STEWARDS = ("steward-1", "steward-2")
+SCHEDULERS = ("scheduler-1", "scheduler-2")
 
 
 @dataclass
@@ -66,9 +66,9 @@ class Member:
 
 
 class Stack:
-    """Valkey, web, two stewards, three io workers, a cpu worker with two children, a downstream, the database.
+    """Valkey, web, two schedulers, three io workers, a cpu worker with two children, a downstream, the database.
 
-    One worker of each queue and one steward reach broker and database only through wires of their own; the other
+    One worker of each queue and one scheduler reach broker and database only through wires of their own; the other
     workers reach the broker so.
     """
 
@@ -91,8 +91,8 @@ class Stack:
         listen = downstream_arguments(self.downstream_port, self.log)
         self.downstream = python_process(folder, "downstream", listen, {})
         self._add(WEB, "webapp")
-        self._add("steward-1", "tasks.scheduler")
-        self._add("steward-2", "tasks.scheduler", wired=True)
+        self._add("scheduler-1", "tasks.scheduler")
+        self._add("scheduler-2", "tasks.scheduler", wired=True)
         self._add("io-1", *worker_arguments("tasks.app", "io-1", "io"), wired=True)
         for name in ("io-2", "io-3"):
             self._add(name, *worker_arguments("tasks.app", name, "io"), wired_to_broker=True)
@@ -107,7 +107,7 @@ class Stack:
         self.downstream.wait_for_log("listening on")
         wait_until(lambda: is_listening(self.port), description="the web server listens", timeout_seconds=60)
         for name, member in self.members.items():
-            words = {"io": "ready.", "cpu": "ready.", "steward": "steward of "}.get(name.partition("-")[0])
+            words = {"io": "ready.", "cpu": "ready.", "scheduler": "scheduler of "}.get(name.partition("-")[0])
             if words:
                 member.process.wait_for_log(words, timeout_seconds=60)
 

@@ -15,7 +15,7 @@ from benchmarks.chaos.books import Books
 from benchmarks.chaos.checks import Violations, await_living, await_nothing_left, open_jobs
 from benchmarks.chaos.faults import Hand, Kind, Struck, await_whole, plan
 from benchmarks.chaos.load import Accepted, Load
-from benchmarks.chaos.stack import DATABASE, LEASE_SECONDS, STEWARDS, WEB, WORKERS, running
+from benchmarks.chaos.stack import DATABASE, LEASE_SECONDS, SCHEDULERS, WEB, WORKERS, running
 from tests.support.waiting import wait_until
 from tidegate.database.connection import UNREACHABLE, Database
 
@@ -82,7 +82,7 @@ def run(
             await_end(opened)
             took = time.time() - healed_at
             say(f"{open_jobs(opened)} jobs are open after {took:.1f} s")
-            running_now = {"workers": len(WORKERS), "stewards": len(STEWARDS)}
+            running_now = {"workers": len(WORKERS), "stewards": len(SCHEDULERS)}
             ghosts = await_living(opened, running_now, timeout_seconds=2 * LEASE_SECONDS + 5)
             books = Books(opened, stack, load, hand.struck)  # before the end, which hands back what was left behind
             left = stack.stop()

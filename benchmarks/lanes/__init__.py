@@ -1,1 +1,1 @@
-"""What a lane costs when there are many others, many stewards, or a transaction that stays open for long."""
+"""What a lane costs when there are many others, many schedulers, or a transaction that stays open for long."""

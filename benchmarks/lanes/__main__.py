@@ -1,4 +1,4 @@
-"""How much dearer a lane is when there are many others, many stewards, or a transaction that stays open for long.
+"""How much dearer a lane is when there are many others, many schedulers, or a transaction that stays open for long.
 
 `python -m benchmarks.lanes --help`. Ratios of the same thing with few and with many, in one run.
 """
@@ -11,8 +11,8 @@ from pathlib import Path
 
 from benchmarks.lanes.figures import Line, table
 from benchmarks.lanes.held import held, paced
+from benchmarks.lanes.schedulers import schedulers
 from benchmarks.lanes.snapshot import snapshot
-from benchmarks.lanes.stewards import stewards
 from benchmarks.lanes.web import web
 from benchmarks.speed.command import OUT, POSTGRESQL, SQLITE, TITLES
 from benchmarks.speed.machine import described
@@ -21,27 +21,27 @@ from tests.support import run
 
 @dataclass(frozen=True, kw_only=True)
 class Scale:
-    """How many lanes, stewards, jobs."""
+    """How many lanes, schedulers, jobs."""
 
     lanes: int
     web_lanes: int
-    stewards: int
+    schedulers: int
     rounds: int
     seconds: float
     submits: int
     jobs: int
 
 
-FULL = Scale(lanes=100, web_lanes=5_000, stewards=10, rounds=9, seconds=10, submits=30, jobs=40_000)
-QUICK = Scale(lanes=20, web_lanes=500, stewards=4, rounds=3, seconds=2, submits=5, jobs=2_000)
+FULL = Scale(lanes=100, web_lanes=5_000, schedulers=10, rounds=9, seconds=10, submits=30, jobs=40_000)
+QUICK = Scale(lanes=20, web_lanes=500, schedulers=4, rounds=3, seconds=2, submits=5, jobs=2_000)
 _BOTH = (POSTGRESQL, SQLITE)
 
 PARTS: Mapping[str, tuple[Callable[[str, str, Scale], list[Line]], tuple[str, ...]]] = {
     "held": (lambda kind, title, scale: held(kind, title, lanes=scale.lanes, rounds=scale.rounds), _BOTH),
     "paced": (lambda kind, title, scale: paced(kind, title, lanes=(5, scale.lanes), seconds=scale.seconds), _BOTH),
     "web": (lambda kind, title, scale: web(kind, title, lanes=scale.web_lanes, rounds=scale.rounds), _BOTH),
-    "stewards": (
-        lambda kind, title, scale: stewards(kind, title, count=scale.stewards, submits=scale.submits),
+    "schedulers": (
+        lambda kind, title, scale: schedulers(kind, title, count=scale.schedulers, submits=scale.submits),
         (POSTGRESQL,),
     ),
     "snapshot": (lambda _, title, scale: snapshot(title, jobs=scale.jobs), (POSTGRESQL,)),

@@ -77,7 +77,7 @@ def held(kind: str, title: str, *, lanes: int, rounds: int) -> list[Line]:
 
 
 def paced(kind: str, title: str, *, lanes: Sequence[int], seconds: float) -> list[Line]:
-    """What is left of the pace of lanes that all have a backlog, by one steward."""
+    """What is left of the pace of lanes that all have a backlog, by one scheduler."""
     few, many = (_share(kind, count, seconds) for count in lanes)
     what = f"share of its pace that a lane of {_RATE}/s reaches, {lanes[0]} and {lanes[1]} lanes"
     return [Line(what=what, database=title, unit="%", few=[few], many=[many])]

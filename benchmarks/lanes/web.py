@@ -20,7 +20,7 @@ _MARKS = 50
 
 
 class ManyLanes:
-    """So many lanes with a sample each, as a steward leaves them behind."""
+    """So many lanes with a sample each, as a scheduler leaves them behind."""
 
     def __init__(self, url: str, count: int) -> None:
         self.store = Store(Database(url))

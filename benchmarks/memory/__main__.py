@@ -1,4 +1,4 @@
-"""Memory of web, steward and workers after few and after many jobs. `python -m benchmarks.memory --help`.
+"""Memory of web, scheduler and workers after few and after many jobs. `python -m benchmarks.memory --help`.
 
 What is compared is the resident memory of each process, children added to their worker, a moment after the last job
 has ended. Small jobs, HTTP and Python, io and cpu, submitted and polled over connections that stay open.
@@ -24,7 +24,7 @@ from tidegate.database.connection import Database
 _CALLERS = 4
 # Submits wait while this many jobs are open: what a deep backlog costs is another question.
 _MOST_OPEN = 400
-_PROCESSES = ("web", "steward-1", "steward-2", "io-1", "io-2", "io-3", "cpu-1")
+_PROCESSES = ("web", "scheduler-1", "scheduler-2", "io-1", "io-2", "io-3", "cpu-1")
 _OPERATIONS = ("free", "free", "free", "steps", "compute")
 _BODIES = {"free": {"n": 1}, "steps": {"count": 1}, "compute": {"milliseconds": 1}}
 _MOST_GROWTH = 0.2

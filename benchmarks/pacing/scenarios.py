@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
-from benchmarks.commands import await_steward, await_worker
+from benchmarks.commands import await_scheduler, await_worker
 from benchmarks.pacing.arrivals import Span
 from benchmarks.pacing.stack import Stack
 
@@ -16,7 +16,7 @@ LANE = "paced"
 
 @dataclass
 class Run:
-    """A scenario at work. `events`: what was done when. `outages`: when no steward, no worker or no broker lived."""
+    """A scenario at work. `events`: what was done when. `outages`: when no scheduler, no worker or no broker lived."""
 
     stack: Stack
     began: float = field(default_factory=time.time)
@@ -99,13 +99,13 @@ def _restart_workers(run: Run) -> None:
         await_worker(workers, all_of_them=False)
 
 
-def _kill_steward(run: Run) -> None:
+def _kill_scheduler(run: Run) -> None:
     run.sleep_until(6)
-    with run.outage("kill -9 of the steward"):
-        run.stack.steward.kill()
+    with run.outage("kill -9 of the scheduler"):
+        run.stack.scheduler.kill()
         time.sleep(2)
-        run.stack.steward.start()
-        await_steward(run.stack.steward)
+        run.stack.scheduler.start()
+        await_scheduler(run.stack.scheduler)
 
 
 def _restart_broker(run: Run) -> None:
@@ -130,7 +130,7 @@ SCENARIOS = (
     Scenario(name="worker", title="a worker killed -9", fault=_kill_worker),
     Scenario(name="frozen", title="all workers frozen 4 s", fault=_freeze_workers),
     Scenario(name="restart", title="all workers stopped, restarted", fault=_restart_workers),
-    Scenario(name="steward", title="the steward killed -9, back after 2 s", fault=_kill_steward),
+    Scenario(name="scheduler", title="the scheduler killed -9, back after 2 s", fault=_kill_scheduler),
     Scenario(name="valkey", title="Valkey killed -9, back after 1 s", fault=_restart_broker),
     Scenario(name="live", title="50 -> 100 -> 10 -> 50/s live", fault=_change_rate, windows=((1.0, 103),)),
     Scenario(

@@ -17,7 +17,7 @@ from typing import Any
 from benchmarks.commands import (
     HOST,
     THREADS,
-    await_steward,
+    await_scheduler,
     await_worker,
     downstream_arguments,
     python_process,
@@ -50,7 +50,7 @@ class Shape:
     threads: int = THREADS
     webs: int = 1
     web_threads: int = 8
-    stewards: int = 1
+    schedulers: int = 1
     settings: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -65,7 +65,7 @@ class Answer:
 
 
 class Stack:
-    """Valkey, web, steward, three io workers of eight threads (or another `shape`), downstream. All lies in `folder`.
+    """Valkey, web, scheduler, three io workers of eight threads (or another `shape`), downstream. All lies in `folder`.
 
     `operations` is the operations file; `{port}` in it becomes the downstream's. An operation of our own beside it
     warms a new stack up, so that no measurement begins with the making of connections.
@@ -94,9 +94,9 @@ class Stack:
             return python_process(folder, name, arguments, self.environment)
 
         self.downstream = process("downstream", downstream_arguments(self.downstream_port, self.log))
-        self.steward, *self.spare_stewards = (
-            process("steward" if number == 1 else f"steward-{number}", ("tasks.scheduler",))
-            for number in range(1, shape.stewards + 1)
+        self.scheduler, *self.spare_schedulers = (
+            process("scheduler" if number == 1 else f"scheduler-{number}", ("tasks.scheduler",))
+            for number in range(1, shape.schedulers + 1)
         )
         self.web = process(
             "web", web_arguments("webapp.wsgi:app", self.port, processes=shape.webs, threads=shape.web_threads)
@@ -116,8 +116,8 @@ class Stack:
             process.start()
         self.downstream.wait_for_log("listening on")
         await_worker(self.workers)
-        for steward in (self.steward, *self.spare_stewards):
-            await_steward(steward)
+        for scheduler in (self.scheduler, *self.spare_schedulers):
+            await_scheduler(scheduler)
         wait_until(self._is_ready, description="the web server is ready", timeout_seconds=30)
         for answer in self.submit_many("warm-up", self._warm_up_jobs):
             self._await_success(f"/v1/jobs/{answer.document['id']}")
@@ -130,7 +130,7 @@ class Stack:
 
     @property
     def _own(self) -> tuple[ChildProcess, ...]:
-        return (self.web, self.steward, *self.spare_stewards, *self.workers)
+        return (self.web, self.scheduler, *self.spare_schedulers, *self.workers)
 
     def request(self, method: str, path: str, document: Any = None) -> Answer:
         """One request to the web server, over this thread's own connection."""

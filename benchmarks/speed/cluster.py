@@ -39,7 +39,7 @@ _WEB_THREADS, _IO_THREADS = 64, 32
 _SETTLED_SECONDS = 1.5
 
 
-def shape(*, workers: int = 1, stewards: int = 1, webs: int = 1) -> Shape:
+def shape(*, workers: int = 1, schedulers: int = 1, webs: int = 1) -> Shape:
     """So many processes of the size that the embedded default has."""
     settings = {"TIDEGATE_OPERATIONS": "benchmarks.speed.operations"}
     return Shape(
@@ -47,7 +47,7 @@ def shape(*, workers: int = 1, stewards: int = 1, webs: int = 1) -> Shape:
         threads=_IO_THREADS,
         webs=webs,
         web_threads=_WEB_THREADS,
-        stewards=stewards,
+        schedulers=schedulers,
         settings=settings,
     )
 

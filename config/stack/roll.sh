@@ -8,7 +8,7 @@ set -eu
 
 docker compose run --rm migrate
 
-for service in ${*:-web steward worker-io worker-cpu worker-webhooks}; do
+for service in ${*:-web scheduler worker-io worker-cpu worker-webhooks}; do
   old=$(docker compose ps --quiet "$service")
   number=$(echo "$old" | wc -l)
   for container in $old; do

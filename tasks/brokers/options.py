@@ -7,7 +7,7 @@ from config.broker_url import AMQP, SQS, scheme_of, words_of
 from tidegate.operations.operation import Queue
 from tidegate.webhooks.delivery import QUEUE as WEBHOOKS
 
-# A release that is not published by then is left to the sweep; the steward has other lanes to look after.
+# A release that is not published by then is left to the sweep; the scheduler has other lanes to look after.
 PUBLISH_SECONDS = 1.0
 CONFIRM_SECONDS = 2 * PUBLISH_SECONDS
 _LOCAL = "redis://127.0.0.1:6379/0"
@@ -34,7 +34,7 @@ def _redis(url: str) -> dict[str, Any]:
             # What a worker has taken is not kept in Redis too until it begins: that would be two of the three round
             # trips of a message, for nothing. One that dies with its worker is released again from its row.
             "ack_emulation": False,
-            # Of opening a connection: else kombu sleeps 2 s, 4 s, ... between tries and the steward stands still.
+            # Of opening a connection: else kombu sleeps 2 s, 4 s, ... between tries and the scheduler stands still.
             "max_retries": 0,
             "socket_timeout": PUBLISH_SECONDS,
             "socket_connect_timeout": PUBLISH_SECONDS,

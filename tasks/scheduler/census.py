@@ -1,4 +1,4 @@
-"""What a steward does for the metrics alone: it says that it lives, and counts final jobs, so that no scrape has to."""
+"""What a scheduler does for the metrics alone: says that it lives, and counts final jobs, so that no scrape has to."""
 
 import uuid
 from datetime import timedelta
@@ -14,7 +14,7 @@ _REST_FACTOR = 99
 
 
 class Presence:
-    """Says that this steward does its turns."""
+    """Says that this scheduler does its turns."""
 
     def __init__(self, facts: FactStore) -> None:
         self._facts = facts
@@ -24,12 +24,12 @@ class Presence:
     def beat(self) -> None:
         """To be called at every turn; says it every 5 s."""
         if clock.monotonic() >= self._due:
-            self._facts.steward_seen(self._id, until=_SILENT_AFTER)
+            self._facts.scheduler_seen(self._id, until=_SILENT_AFTER)
             self._due = clock.monotonic() + _BEAT_SECONDS
 
     def end(self) -> None:
         """It stops in order."""
-        self._facts.steward_gone(self._id)
+        self._facts.scheduler_gone(self._id)
 
 
 class Census:

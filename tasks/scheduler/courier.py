@@ -1,4 +1,4 @@
-"""The courier: a thread of the steward that lets deliveries go and publishes them. It shares nothing with the gate."""
+"""The courier: the scheduler's thread that releases deliveries and publishes them. It shares nothing with the gate."""
 
 import logging
 import threading

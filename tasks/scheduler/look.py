@@ -1,4 +1,4 @@
-"""One look of a steward for all its threads: who has nothing to do waits here until there is something."""
+"""One look of a scheduler for all its threads: who has nothing to do waits here until there is something."""
 
 import threading
 

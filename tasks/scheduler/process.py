@@ -1,4 +1,4 @@
-"""The steward: a process that runs gate, sweep and courier. `python -m tasks.steward`; any number is safe."""
+"""The scheduler: a process that runs gate, sweep and courier. `python -m tasks.scheduler`; any number is safe."""
 
 import logging
 import signal
@@ -46,7 +46,7 @@ _FOR_ALL = b""
 _PATIENCE = timedelta(seconds=20)
 
 
-class Steward:
+class Scheduler:
     """Releases what may go, publishes it, and sweeps once a second."""
 
     def __init__(
@@ -170,7 +170,7 @@ def run(turn: Callable[[], float], wait: _Wait, stopped: threading.Event) -> Non
             log.warning("%s: %s; the next try is in a minute", threading.current_thread().name, error)
             seconds = TOO_SLOW_SECONDS
         except Exception:
-            log.exception("a turn of the steward failed")
+            log.exception("a turn of the scheduler failed")
             seconds = SLOW_LOOK_SECONDS
         if seconds > 0:
             wait(seconds, stopped)
@@ -184,21 +184,21 @@ def main() -> int:
     except ConfigurationError as error:
         print(error, file=sys.stderr)  # noqa: T201 - the log is not set up yet
         return 2
-    logs.configure(current, "steward")
-    spans.start("steward")
+    logs.configure(current, "scheduler")
+    spans.start("scheduler")
     stopped = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stopped.set())
     store = Store(Database(current.database, pool_size=3, patience=_PATIENCE))
     vigil = Vigil()
-    steward = Steward(
+    scheduler = Scheduler(
         store,
         Publisher(registry),
         bell_for(current.bell),
         ear_for(current.bell),
         retention=current.retention,
         lease=timedelta(seconds=current.lease_seconds),
-        pulse=Pulse(current.run_folder, "steward"),
+        pulse=Pulse(current.run_folder, "scheduler"),
         vigil=vigil,
         longest_wait=max([LONGEST_WAIT, *(each.retry.max_delay for each in registry.operations.values())]),
     )
@@ -209,7 +209,7 @@ def main() -> int:
         except UNREACHABLE as error:
             log.warning("the database can't be reached: %s", error)
             stopped.wait(SLOW_LOOK_SECONDS)
-    log.info("steward of %d downstream(s)", len(registry.downstreams))
+    log.info("scheduler of %d downstream(s)", len(registry.downstreams))
     sampler = Sampler(store.samples, vigil)
     census = Census(store.facts)
     courier = Courier(store.sending, Publisher(registry), vigil, ear_for(current.bell, DELIVERIES))
@@ -223,10 +223,10 @@ def main() -> int:
     writer = CountWriter(store.counts, store.counted.add)
     writer.start()
     spare_what_is_loaded()
-    run(steward.run_once, steward.wait, stopped)
-    log.info("steward stops")
+    run(scheduler.run_once, scheduler.wait, stopped)
+    log.info("scheduler stops")
     try:
-        steward.end()
+        scheduler.end()
     except UNREACHABLE as error:
         log.warning("the database can't be reached: %s", error)
     writer.stop()

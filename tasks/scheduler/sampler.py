@@ -1,4 +1,4 @@
-"""The sampler: a thread of the steward that keeps what the forecasts go by."""
+"""The sampler: a thread of the scheduler that keeps what the forecasts go by."""
 
 import threading
 

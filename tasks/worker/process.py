@@ -168,7 +168,7 @@ def _begin(sender: Any, **_: Any) -> None:
 
 
 def _tell_all() -> None:
-    """Jobs were taken from attempts: the steward may release them, and who watches them sees them queued."""
+    """Jobs were taken from attempts: the scheduler may release them, and who watches them sees them queued."""
     bell().ring()
     bell().changed()
 

@@ -82,7 +82,7 @@ def test_jobs_run_on_both_kinds_of_worker(broker: Broker, tmp_path_factory: pyte
 
 
 def opened_by_celery(url: str) -> None:
-    """As a worker or the steward opens it."""
+    """As a worker or the scheduler opens it."""
     app = Celery()
     app.conf.update(settings_for(url))
     with app.connection_for_write() as connection:

@@ -222,7 +222,7 @@ def test_a_job_whose_worker_is_killed_succeeds_as_attempt_2(gateway: Gateway) ->
     assert (final.status_code, final.json()["attempt"], final.json()["result"]) == (200, 2, 2)
 
 
-@pytest.mark.parametrize("name", ["web", "steward", "io-1", "cpu-1", "webhooks-1", "broker"])
+@pytest.mark.parametrize("name", ["web", "scheduler", "io-1", "cpu-1", "webhooks-1", "broker"])
 def test_a_killed_process_is_started_again_and_the_gateway_goes_on(gateway: Gateway, name: str) -> None:
     waiting = [accepted(gateway, "quote", ORDER) for _ in range(10)]
     running = [accepted(gateway, operation, {"seconds": 1.5}) for operation in ("sleepy_io", "sleepy_cpu")]

@@ -139,8 +139,8 @@ def test_what_flower_shows_is_told_over_rabbitmq_and_nothing_over_sqs(gateway: G
     assert ("task-started", url.rpartition("/")[2]) in events
 
 
-def test_steward_and_workers_have_a_pulse(gateway: Gateway) -> None:
-    pulses = [gateway.data / "run" / f"{name}.alive" for name in ("steward", "io-1", "cpu-1", "webhooks-1")]
+def test_scheduler_and_workers_have_a_pulse(gateway: Gateway) -> None:
+    pulses = [gateway.data / "run" / f"{name}.alive" for name in ("scheduler", "io-1", "cpu-1", "webhooks-1")]
     wait_until(lambda: all(pulse.exists() for pulse in pulses), description="each has a pulse")
     first = [pulse.stat().st_mtime for pulse in pulses]
     wait_until(
@@ -167,7 +167,7 @@ def test_a_killed_broker_loses_nothing_and_jobs_run_when_it_is_back(gateway: Gat
     late = accepted(gateway, "echo", Job_Timeout="1")
     assert gateway.wait_final(late).status_code == 504
     assert gateway.wait_final(running).status_code == 200
-    workers = {name: gateway.pid(name) for name in ("io-1", "cpu-1", "webhooks-1", "steward")}
+    workers = {name: gateway.pid(name) for name in ("io-1", "cpu-1", "webhooks-1", "scheduler")}
 
     broker.start()
 

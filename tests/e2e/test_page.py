@@ -56,7 +56,7 @@ def gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
         stack.start()
         wait_until(
             lambda: stack.client.get("/v1/downstreams/sample").status_code == 200,
-            description="the steward has declared the lanes",
+            description="the scheduler has declared the lanes",
             timeout_seconds=60,
         )
         yield stack

@@ -18,7 +18,7 @@ from tests.support.waiting import wait_until
 DOWNSTREAM_SECRET = "crm-secret-4711"
 OTHER_SECRET = "aws-secret-4712"
 WEBHOOK_KEY = "MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIzNDU2Nzg5MDE="
-PROCESSES = ("web", "steward", "io-1", "cpu-1", "webhooks-1", "sample", "broker")
+PROCESSES = ("web", "scheduler", "io-1", "cpu-1", "webhooks-1", "sample", "broker")
 
 
 @pytest.fixture(scope="module")
@@ -59,7 +59,7 @@ def test_the_data_folder_and_all_that_is_written_to_it_is_its_owners_alone(gatew
     found = {path.relative_to(gateway.data): path.lstat().st_mode for path in gateway.data.rglob("*")}
 
     names = {str(path) for path in found}
-    assert names >= {"tidegate.db", "tidegate.db-wal", "sample-arrivals.jsonl", "run/broker.url", "run/steward.alive"}
+    assert names >= {"tidegate.db", "tidegate.db-wal", "sample-arrivals.jsonl", "run/broker.url", "run/scheduler.alive"}
     assert {path.suffix for path in found} >= {".pid", ".conf", ".aof", ".lock"}
     assert {str(path): oct(mode) for path, mode in found.items() if mode & 0o077 and not stat.S_ISLNK(mode)} == {}
     assert stat.S_IMODE(gateway.data.stat().st_mode) == 0o700
@@ -134,8 +134,8 @@ def test_the_key_of_webhooks_is_with_those_who_need_it_and_the_operators_key_wit
 
 
 def test_broker_and_sample_know_neither_database_nor_broker(gateway: Gateway) -> None:
-    assert holders(gateway, broker_url(gateway)) == {"web", "steward", "io-1", "cpu-1", "webhooks-1"}
-    assert holders(gateway, "sqlite://") == {"web", "steward", "io-1", "cpu-1", "webhooks-1"}
+    assert holders(gateway, broker_url(gateway)) == {"web", "scheduler", "io-1", "cpu-1", "webhooks-1"}
+    assert holders(gateway, "sqlite://") == {"web", "scheduler", "io-1", "cpu-1", "webhooks-1"}
 
 
 def test_operators_reach_the_broker_by_its_file(gateway: Gateway, tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Real workers and a steward around a test's own database and broker, as nodes of pytest-celery.
+"""Real workers and a scheduler around a test's own database and broker, as nodes of pytest-celery.
 
 pytest-celery would run its nodes in Docker containers. CELERY_NODES=process, which is what it is by default, puts
 processes in their place; CELERY_NODES=docker runs the same tests on containers of the product's image. All of
@@ -17,7 +17,7 @@ from celery import Celery
 from pytest_celery import RedisTestBroker
 
 from tests.support.http_server import HttpServer, serving
-from tests.support.nodes import RedisProcess, StewardNode, StewardProcess, WorkerNode, WorkerProcess
+from tests.support.nodes import RedisProcess, SchedulerNode, SchedulerProcess, WorkerNode, WorkerProcess
 from tests.support.valkey import Valkey
 from tests.support.web import Web
 from tests.support.webhooks import make_secret
@@ -28,16 +28,16 @@ StartWorker = Callable[..., WorkerNode]
 
 _MODE = os.environ.get("CELERY_NODES", "process")
 if _MODE == "docker":
-    from tests.support.containers import ContainerRedis, StewardContainer, WorkerContainer, why_not
+    from tests.support.containers import ContainerRedis, SchedulerContainer, WorkerContainer, why_not
 
     if reason := why_not():
         raise pytest.UsageError(f"CELERY_NODES=docker: {reason}")
-    _Worker, _Steward = WorkerContainer, StewardContainer
+    _Worker, _Scheduler = WorkerContainer, SchedulerContainer
 elif _MODE == "process":
-    _Worker, _Steward = WorkerProcess, StewardProcess
+    _Worker, _Scheduler = WorkerProcess, SchedulerProcess
 else:
     raise pytest.UsageError(f"CELERY_NODES={_MODE}: say process or docker, or leave it out")
-_STARTS_NODES = {"start_worker", "steward", "celery_setup"}
+_STARTS_NODES = {"start_worker", "scheduler", "celery_setup"}
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -176,26 +176,26 @@ def cpu_worker(start_worker: StartWorker) -> WorkerNode:
 
 
 @pytest.fixture
-def start_steward(default_worker_env: dict[str, str], tmp_path: Path) -> Iterator[Callable[[], StewardNode]]:
-    """`start_steward()` starts a steward of the stack."""
+def start_scheduler(default_worker_env: dict[str, str], tmp_path: Path) -> Iterator[Callable[[], SchedulerNode]]:
+    """`start_scheduler()` starts a scheduler of the stack."""
     with ExitStack() as nodes:
         number = itertools.count(1)
 
-        def start() -> StewardNode:
-            folder = tmp_path / f"steward-{next(number)}"
+        def start() -> SchedulerNode:
+            folder = tmp_path / f"scheduler-{next(number)}"
             folder.mkdir()
-            container = _Steward(environment=default_worker_env, folder=folder)
+            container = _Scheduler(environment=default_worker_env, folder=folder)
             nodes.callback(container.teardown)
             container.start()
-            return StewardNode(container)
+            return SchedulerNode(container)
 
         yield start
 
 
 @pytest.fixture
-def steward(start_steward: Callable[[], StewardNode]) -> StewardNode:
-    """The steward of the stack: it releases the jobs and sweeps."""
-    return start_steward()
+def scheduler(start_scheduler: Callable[[], SchedulerNode]) -> SchedulerNode:
+    """The scheduler of the stack: it releases the jobs and sweeps."""
+    return start_scheduler()
 
 
 @pytest.fixture

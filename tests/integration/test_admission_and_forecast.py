@@ -82,7 +82,7 @@ def look(web: Web) -> None:
 
 
 def sampled(web: Web) -> None:
-    """What the steward does once a second, and the face within half a second of it."""
+    """What the scheduler does once a second, and the face within half a second of it."""
     with web.database.single_write() as connection:
         connection.exec_driver_sql("UPDATE samples SET taken_at = taken_at - 1000000")
     web.store.samples.take()

@@ -36,9 +36,9 @@ url = "http://127.0.0.1:1/"
 timeout = "24h"
 admission = false
 """
-DECLARED = "steward declared the lanes"
-SAMPLED = "steward sampled, then fell silent"
-UNDECLARED = "no steward ever"
+DECLARED = "scheduler declared the lanes"
+SAMPLED = "scheduler sampled, then fell silent"
+UNDECLARED = "no scheduler ever"
 
 Make = Callable[..., list[Web]]
 
@@ -56,8 +56,8 @@ on_both = pytest.mark.parametrize(
 
 
 @pytest.fixture(params=[DECLARED, SAMPLED, UNDECLARED])
-def steward(request: pytest.FixtureRequest) -> str:
-    """What a steward did before the test; none lives meanwhile."""
+def scheduler(request: pytest.FixtureRequest) -> str:
+    """What a scheduler did before the test; none lives meanwhile."""
     return str(request.param)
 
 
@@ -67,15 +67,15 @@ def make(tmp_path: Path, database_url: str) -> Iterator[Make]:
     faces: list[Web] = []
 
     def make(
-        limits: str, operation: str = "timeout = '10m'", *, count: int = 1, steward: str = DECLARED, **settings: Any
+        limits: str, operation: str = "timeout = '10m'", *, count: int = 1, scheduler: str = DECLARED, **settings: Any
     ) -> list[Web]:
         toml = OPERATIONS.format(limits=limits, operation=operation)
         made = [Web(tmp_path, database_url, operations_toml=toml, **settings) for _ in range(count)]
         faces.extend(made)
-        if steward != UNDECLARED:
+        if scheduler != UNDECLARED:
             made[0].store.limits.declare(made[0].app.extensions["tidegate"].registry.downstreams.values())
         made[0].store.presence.seen("io-1", queue="io", size=1000, until=LEASE)
-        if steward == SAMPLED:
+        if scheduler == SAMPLED:
             made[0].store.samples.take()
         return made
 
@@ -137,23 +137,23 @@ def instant(told: str) -> datetime:
 
 
 @on_both
-def test_bulk_submits_to_several_processes_are_let_in_as_far_as_they_can_be_done(make: Make, steward: str) -> None:
-    webs = make("rate = '4/s'", "timeout = '1m'", count=2, steward=steward)
+def test_bulk_submits_to_several_processes_are_let_in_as_far_as_they_can_be_done(make: Make, scheduler: str) -> None:
+    webs = make("rate = '4/s'", "timeout = '1m'", count=2, scheduler=scheduler)
     fill(webs[0], "other", 20_000)
     let_in = [taken(bulk(web, 1000)) for web in (*webs, *webs)]
     assert let_in[0] == pytest.approx(240, abs=3)
     assert sum(let_in) == pytest.approx(240, abs=4)
 
 
-def test_single_submits_to_several_processes_are_let_in_as_far_as_they_can_be_done(make: Make, steward: str) -> None:
-    webs = make("rate = '1/s'", "timeout = '20s'", count=3, steward=steward)
+def test_single_submits_to_several_processes_are_let_in_as_far_as_they_can_be_done(make: Make, scheduler: str) -> None:
+    webs = make("rate = '1/s'", "timeout = '20s'", count=3, scheduler=scheduler)
     statuses = [web.submit("call").status_code for _ in range(20) for web in webs]
     assert statuses.count(202) == pytest.approx(21, abs=2)
     assert statuses == sorted(statuses)
 
 
-def test_a_bulk_of_one_process_is_known_to_a_single_submit_of_another(make: Make, steward: str) -> None:
-    first, second = make("rate = '1/s'", "timeout = '1m'", count=2, steward=steward)
+def test_a_bulk_of_one_process_is_known_to_a_single_submit_of_another(make: Make, scheduler: str) -> None:
+    first, second = make("rate = '1/s'", "timeout = '1m'", count=2, scheduler=scheduler)
     assert second.submit("call").status_code == 202, "it has counted the lane"
     bulk(first, 50)  # takes longer than a count is blindly believed
     answer = second.submit("call", headers={"Job-Timeout": "30"})
@@ -162,8 +162,8 @@ def test_a_bulk_of_one_process_is_known_to_a_single_submit_of_another(make: Make
     assert finish == pytest.approx(timedelta(seconds=51), abs=timedelta(seconds=2))
 
 
-def test_the_jobs_of_a_bulk_that_are_refused_are_told_when_one_more_could_be_done(make: Make, steward: str) -> None:
-    (web,) = make("rate = '1/s'", "timeout = '10s'", steward=steward)
+def test_the_jobs_of_a_bulk_that_are_refused_are_told_when_one_more_could_be_done(make: Make, scheduler: str) -> None:
+    (web,) = make("rate = '1/s'", "timeout = '10s'", scheduler=scheduler)
     answers = bulk(web, 30)
     refused = answers[taken(answers) :]
     assert {answer["problem"]["type"] for answer in refused} == {"urn:tidegate:problem:cannot-finish-in-time"}
@@ -229,8 +229,8 @@ def test_requests_that_come_together_take_each_others_room_into_account(make: Ma
     assert sum(let_in) == pytest.approx(21, abs=2)
 
 
-def test_jobs_for_later_are_not_before_those_for_now(make: Make, steward: str) -> None:
-    first, second = make("rate = '1/s'", "timeout = '10m'", count=2, steward=steward)
+def test_jobs_for_later_are_not_before_those_for_now(make: Make, scheduler: str) -> None:
+    first, second = make("rate = '1/s'", "timeout = '10m'", count=2, scheduler=scheduler)
     later = (first.store.callers.now() + timedelta(minutes=5)).isoformat()
     for web in (first, second) * 15:
         assert web.submit("call", headers={"Job-Not-Before": later}).status_code == 202
@@ -245,8 +245,8 @@ def test_jobs_for_later_are_not_before_those_for_now(make: Make, steward: str) -
 
 
 @on_both
-def test_max_backlog_holds_whoever_took_the_jobs_and_however_long_ago(make: Make, steward: str) -> None:
-    webs = make("", count=2, steward=steward, max_backlog=10)
+def test_max_backlog_holds_whoever_took_the_jobs_and_however_long_ago(make: Make, scheduler: str) -> None:
+    webs = make("", count=2, scheduler=scheduler, max_backlog=10)
     statuses = []
     for number in range(40):
         statuses.append(webs[number % 2].submit("call").status_code)
@@ -255,8 +255,8 @@ def test_max_backlog_holds_whoever_took_the_jobs_and_however_long_ago(make: Make
     assert statuses == [202] * 10 + [503] * 30
 
 
-def test_max_backlog_holds_for_bulk_submits(make: Make, steward: str) -> None:
-    first, second = make("", count=2, steward=steward, max_backlog=100)
+def test_max_backlog_holds_for_bulk_submits(make: Make, scheduler: str) -> None:
+    first, second = make("", count=2, scheduler=scheduler, max_backlog=100)
     assert [taken(bulk(web, 70)) for web in (first, second, first)] == [70, 30, 0]
     detail = bulk(second, 1)[0]["problem"]["detail"]
     assert "100 of your jobs" in detail
@@ -285,8 +285,8 @@ def test_what_went_out_of_a_lane_that_nobody_samples_makes_room(make: Make) -> N
 # Positions and estimates
 
 
-def test_each_job_of_a_bulk_has_a_position_and_a_start_of_its_own(make: Make, steward: str) -> None:
-    (web,) = make("rate = '10/s'", steward=steward if steward != UNDECLARED else DECLARED)
+def test_each_job_of_a_bulk_has_a_position_and_a_start_of_its_own(make: Make, scheduler: str) -> None:
+    (web,) = make("rate = '10/s'", scheduler=scheduler if scheduler != UNDECLARED else DECLARED)
     began = time.monotonic()
     answers = bulk(web, 400)
     assert positions(answers) == list(range(400))
@@ -323,8 +323,8 @@ def test_operations_of_one_downstream_stand_in_one_line(make: Make) -> None:
 
 
 @on_both
-def test_single_submits_in_quick_succession_stand_behind_each_other(make: Make, steward: str) -> None:
-    first, second = make("rate = '10/s'", count=2, steward=steward if steward != UNDECLARED else DECLARED)
+def test_single_submits_in_quick_succession_stand_behind_each_other(make: Make, scheduler: str) -> None:
+    first, second = make("rate = '10/s'", count=2, scheduler=scheduler if scheduler != UNDECLARED else DECLARED)
     told = [first.submit("call").get_json() for _ in range(30)]
     assert [document["waiting"]["position"] for document in told] == list(range(30))
     other = [second.submit("call").get_json() for _ in range(30)]

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.nodes import StewardNode, WorkerNode
+from tests.support.nodes import SchedulerNode, WorkerNode
 from tests.support.valkey import Valkey
 from tests.support.waiting import wait_until
 from tests.support.web import Web
@@ -27,7 +27,7 @@ def face(tmp_path: Path, database_url: str, broker: Valkey) -> Iterator[Web]:
 
 
 def test_a_worker_with_prefetched_messages_outlives_its_broker(
-    face: Web, broker: Valkey, steward: StewardNode, start_worker: Callable[..., WorkerNode]
+    face: Web, broker: Valkey, scheduler: SchedulerNode, start_worker: Callable[..., WorkerNode]
 ) -> None:
     worker = start_worker("io", name="io-1", concurrency=2)
     job_ids = [face.accepted("sleepy_io", b'{"seconds": 1.5}') for _ in range(6)]

@@ -166,7 +166,7 @@ def test_a_failure_without_a_reason_and_a_release_counted_twice_are_found(store:
     assert broken(doubled(store.database)) == {"a failure says why": 1, "a release is counted once": 1}
 
 
-def test_workers_and_stewards_that_died_are_waited_for_and_then_named(store: Store) -> None:
+def test_workers_and_schedulers_that_died_are_waited_for_and_then_named(store: Store) -> None:
     store.presence.seen("ghost", queue="io", size=8, until=timedelta(minutes=5))
     put(store, stewards, id="ghost", seen_until=database_now(timedelta(minutes=5)))
     named = await_living(store.database, {"workers": 1, "stewards": 0}, timeout_seconds=0.1)

@@ -25,7 +25,7 @@ PROGRAMS = {
     "make run": ("embedded",),
     "io worker": (*WORKER, "io"),
     "web": ("webapp",),
-    "steward": ("tasks.scheduler",),
+    "scheduler": ("tasks.scheduler",),
 }
 WITH_SECRETS = ("check", "make run", "io worker")
 
@@ -95,7 +95,7 @@ def test_all_judge_alike_but_for_secrets_which_those_alone_have_who_call_downstr
     assert_refused(program, folder, lines, TIDEGATE_OPERATIONS="acme,broken,no.such")
 
 
-@pytest.mark.parametrize("program", ["io worker", "web", "steward"])
+@pytest.mark.parametrize("program", ["io worker", "web", "scheduler"])
 def test_bad_settings_are_told_line_by_line_by_each_process(folder: Path, program: str) -> None:
     lines = ["TIDEGATE_PROT: no such setting; did you mean TIDEGATE_PORT?", "TIDEGATE_LEASE_SECONDS: "]
 

@@ -95,7 +95,7 @@ def test_after_a_clock_that_was_set(store: Store, set_clock: SetClock, minutes: 
 
 
 def swept(store: Store) -> None:
-    """By a steward that has just started and knows nothing of the time before."""
+    """By a scheduler that has just started and knows nothing of the time before."""
     sweep(store.upkeep, retention=timedelta(days=1), watch=ClockWatch(LEASE))
 
 

@@ -1,4 +1,4 @@
-"""Several stewards make the lanes of one file."""
+"""Several schedulers make the lanes of one file."""
 
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -20,7 +20,7 @@ class _UndecidedError(Exception):
 
 
 @pytest.mark.parametrize("commits", [True, False], ids=["committed", "rolled back"])
-def test_a_steward_that_declares_while_another_does_waits_for_it_and_agrees(
+def test_a_scheduler_that_declares_while_another_does_waits_for_it_and_agrees(
     store: Store, database_url: str, commits: bool
 ) -> None:
     """The other has written the row and not yet committed."""

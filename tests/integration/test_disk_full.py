@@ -11,7 +11,7 @@ from typing import Any, Protocol
 import pytest
 
 from tests.support import sqlite
-from tests.support.nodes import StewardNode, WorkerNode
+from tests.support.nodes import SchedulerNode, WorkerNode
 from tests.support.waiting import wait_until
 from tests.support.web import Web, assert_is_problem
 from tidegate.database.schema import bodies
@@ -153,7 +153,7 @@ def stack_face(tmp_path: Path, database_url: str) -> Iterator[Web]:
 
 
 def test_an_outcome_that_found_no_room_is_stored_when_there_is_some(
-    stack_face: Web, small_disk: SmallDisk, steward: StewardNode, start_worker: StartWorker
+    stack_face: Web, small_disk: SmallDisk, scheduler: SchedulerNode, start_worker: StartWorker
 ) -> None:
     face, worker = stack_face, start_worker("io")
     job_id = face.accepted("sleepy_io", b'{"seconds": 1.5}')

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.nodes import StewardNode, WorkerNode
+from tests.support.nodes import SchedulerNode, WorkerNode
 from tests.support.valkey import Valkey
 from tests.support.waiting import wait_until
 from tests.support.web import Web
@@ -66,8 +66,8 @@ def test_a_poll_answers_504_from_the_deadline_on_and_not_before(
 
 
 @pytest.mark.parametrize("fault", [Valkey.kill, Valkey.freeze], ids=["broker refuses", "broker is frozen"])
-def test_the_steward_ends_what_is_late_although_nobody_asks(
-    face: Web, steward: StewardNode, broker: Valkey, fault: Callable[[Valkey], None]
+def test_the_scheduler_ends_what_is_late_although_nobody_asks(
+    face: Web, scheduler: SchedulerNode, broker: Valkey, fault: Callable[[Valkey], None]
 ) -> None:
     fault(broker)
     expiring = [face.accepted(Job_Timeout="1") for _ in range(3)]
@@ -78,7 +78,7 @@ def test_the_steward_ends_what_is_late_although_nobody_asks(
 
 
 def test_jobs_run_when_a_frozen_broker_goes_on(
-    face: Web, steward: StewardNode, start_worker: StartWorker, broker: Valkey
+    face: Web, scheduler: SchedulerNode, start_worker: StartWorker, broker: Valkey
 ) -> None:
     start_worker("io")
     broker.freeze()

@@ -22,7 +22,7 @@ FILE = {"rate": ["20/s", "10000/d"], "burst": 2, "concurrency": 4, "breaker": 10
 
 @pytest.fixture
 def web(web: Web) -> Web:
-    """The face, after the steward's start."""
+    """The face, after the scheduler's start."""
     web.store.limits.declare(web.app.extensions["tidegate"].registry.downstreams.values())
     web.store.presence.seen("io-1", queue="io", size=100, until=LEASE)
     return web

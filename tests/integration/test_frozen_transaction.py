@@ -28,7 +28,7 @@ def frozen(database_url: str) -> Iterator[Database]:
     opened.close()
 
 
-def test_a_lane_goes_on_although_the_steward_that_holds_it_is_frozen(store: Store, frozen: Database) -> None:
+def test_a_lane_goes_on_although_the_scheduler_that_holds_it_is_frozen(store: Store, frozen: Database) -> None:
     open_lane(store)
     submit(store)
     with pytest.raises(UNREACHABLE), frozen.writing() as connection:  # noqa: PT012 - the commit raises too  # noqa: PT012 - it raises where it ends

@@ -250,7 +250,7 @@ def test_two_gates_at_once_let_go_no_more_than_one(postgresql_url: str) -> None:
         store.database.close()
 
 
-def test_a_lane_that_another_steward_holds_is_looked_at_again_soon(postgresql_url: str) -> None:
+def test_a_lane_that_another_scheduler_holds_is_looked_at_again_soon(postgresql_url: str) -> None:
     store = Store(Database(postgresql_url))
     open_lane(store)
     submit(store)

@@ -268,7 +268,7 @@ def test_a_turn_that_fails_is_not_the_last(store: Store, monkeypatch: pytest.Mon
 def test_between_two_beats_it_wakes_only_to_look_after_children(
     store: Store, children: set[int] | None, turns: int
 ) -> None:
-    """Ten workers that wake twice a second for nothing would cost an idle cluster as much as its stewards do."""
+    """Ten workers that wake twice a second for nothing would cost an idle cluster as much as its schedulers do."""
     heartbeat = heartbeat_of(store, children=children)
     seen = []
     heartbeat._turn, turn = lambda: (seen.append(1), turn()), heartbeat._turn  # type: ignore[method-assign,assignment,func-returns-value]

@@ -153,7 +153,7 @@ def test_what_is_no_instant_is_a_400(web: Web, value: str) -> None:
 
 
 def run(web: Web, job_id: str) -> None:
-    """What steward and worker do with one job."""
+    """What scheduler and worker do with one job."""
     web.store.limits.declare(web.app.extensions["tidegate"].registry.downstreams.values())
     web.store.presence.seen("io-1", queue="io", size=100, until=LEASE)
     (job,) = Gate(web.store.lanes).run_once().released

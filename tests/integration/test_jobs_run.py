@@ -15,7 +15,7 @@ import pytest
 from pytest_celery import CeleryTestSetup
 from sqlalchemy import select
 
-from tests.support.nodes import StewardNode, WorkerNode
+from tests.support.nodes import SchedulerNode, WorkerNode
 from tests.support.valkey import Valkey
 from tests.support.waiting import wait_until
 from tests.support.web import Web
@@ -82,7 +82,7 @@ def error_of(face: Web, job_id: str) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("database_url", ["sqlite", POSTGRESQL], indirect=True)
-def test_each_kind_of_io_job_ends_as_it_must(face: Web, steward: StewardNode, io_worker: WorkerNode) -> None:
+def test_each_kind_of_io_job_ends_as_it_must(face: Web, scheduler: SchedulerNode, io_worker: WorkerNode) -> None:
     content = b'{"n": 123456789012345678901234567890, "t": "\\u0000\xc3\xbc"}'
     echo = face.accepted("echo", content)
     raw = face.submit("raw_echo", b"\0\xff", "application/x-odd").get_json()["id"]
@@ -114,7 +114,7 @@ def test_each_kind_of_io_job_ends_as_it_must(face: Web, steward: StewardNode, io
 
 @pytest.mark.parametrize("database_url", ["sqlite", POSTGRESQL], indirect=True)
 def test_progress_is_seen_from_outside_and_never_goes_down(
-    face: Web, steward: StewardNode, io_worker: WorkerNode
+    face: Web, scheduler: SchedulerNode, io_worker: WorkerNode
 ) -> None:
     job_id = face.accepted("sleepy_io", b'{"seconds": 1.5}')
     seen: list[tuple[int, int]] = []
@@ -136,7 +136,7 @@ def test_progress_is_seen_from_outside_and_never_goes_down(
 
 
 def test_a_job_that_computes_for_ever_is_ended_by_the_hard_limit_and_says_so(
-    face: Web, steward: StewardNode, cpu_worker: WorkerNode
+    face: Web, scheduler: SchedulerNode, cpu_worker: WorkerNode
 ) -> None:
     job_id = face.accepted("runs_for_ever_cpu", b"null")
     row = wait_for_state(face, job_id, "failed")
@@ -149,7 +149,7 @@ def test_a_job_that_computes_for_ever_is_ended_by_the_hard_limit_and_says_so(
 
 
 def test_a_job_that_kills_its_process_fails_after_three_losses_and_hurts_no_other(
-    face: Web, steward: StewardNode, cpu_worker: WorkerNode
+    face: Web, scheduler: SchedulerNode, cpu_worker: WorkerNode
 ) -> None:
     poison = face.accepted("kills_its_process", b"null")
     row = wait_for_state(face, poison, "failed", timeout_seconds=30)
@@ -161,7 +161,7 @@ def test_a_job_that_kills_its_process_fails_after_three_losses_and_hurts_no_othe
 
 
 def test_a_thread_that_does_not_look_up_holds_its_place_and_its_late_result_is_dropped(
-    face: Web, steward: StewardNode, io_worker: WorkerNode
+    face: Web, scheduler: SchedulerNode, io_worker: WorkerNode
 ) -> None:
     job_id = face.accepted("ignores_stop_io", b'{"seconds": 2.5}', Job_Timeout="1")
     wait_until(lambda: face.row(job_id).state == "running", description="it runs")
@@ -180,7 +180,7 @@ def test_a_thread_that_does_not_look_up_holds_its_place_and_its_late_result_is_d
 
 
 def test_a_job_whose_worker_is_killed_succeeds_as_attempt_2_after_the_lease(
-    face: Web, steward: StewardNode, start_worker: StartWorker
+    face: Web, scheduler: SchedulerNode, start_worker: StartWorker
 ) -> None:
     doomed = start_worker("io", name="io-doomed")
     job_id = face.accepted("sleepy_io", b'{"seconds": 1.5}')
@@ -196,7 +196,7 @@ def test_a_job_whose_worker_is_killed_succeeds_as_attempt_2_after_the_lease(
 
 
 def test_a_frozen_worker_that_wakes_up_late_can_not_write_any_more(
-    face: Web, steward: StewardNode, start_worker: StartWorker
+    face: Web, scheduler: SchedulerNode, start_worker: StartWorker
 ) -> None:
     frozen = start_worker("io", name="io-frozen")
     job_id = face.accepted("sleepy_io", b'{"seconds": 1.5}')
@@ -213,16 +213,16 @@ def test_a_frozen_worker_that_wakes_up_late_can_not_write_any_more(
 
 
 def test_while_the_broker_is_dead_jobs_are_taken_and_they_run_when_it_is_back(
-    face: Web, steward: StewardNode, io_worker: WorkerNode, broker: Valkey
+    face: Web, scheduler: SchedulerNode, io_worker: WorkerNode, broker: Valkey
 ) -> None:
     wait_for_state(face, face.accepted(), "succeeded")
     io_worker.freeze()  # else it would say that it lost its broker, and nothing would be released to it
     broker.kill()
     began = time.monotonic()
-    # Of the first the steward can't know whether its message was sent: the broker died under an open connection.
+    # Of the first the scheduler can't know whether its message was sent: the broker died under an open connection.
     first = face.accepted()
     assert time.monotonic() - began < 1
-    wait_until(lambda: "uncertain whether 1 message" in steward.logs(), description="the steward noticed")
+    wait_until(lambda: "uncertain whether 1 message" in scheduler.logs(), description="the scheduler noticed")
     io_worker.thaw()
     others = [face.accepted() for _ in range(5)]
     expiring = face.accepted("echo", b"1", Job_Timeout="1")
@@ -240,7 +240,7 @@ def test_while_the_broker_is_dead_jobs_are_taken_and_they_run_when_it_is_back(
 
 
 def test_a_second_message_of_the_same_release_does_nothing(
-    face: Web, steward: StewardNode, celery_setup: CeleryTestSetup
+    face: Web, scheduler: SchedulerNode, celery_setup: CeleryTestSetup
 ) -> None:
     job_id = face.accepted("sleepy_io", b'{"seconds": 0.5}')
     wait_until(lambda: face.row(job_id).state == "running", description="it runs")
@@ -257,7 +257,7 @@ def test_a_second_message_of_the_same_release_does_nothing(
 
 
 def test_a_message_that_makes_no_sense_does_not_hurt_the_worker(
-    face: Web, steward: StewardNode, celery_setup: CeleryTestSetup
+    face: Web, scheduler: SchedulerNode, celery_setup: CeleryTestSetup
 ) -> None:
     for arguments in (("x", 1), ("0199c5a0-0000-7000-8000-000000000000", 1), ("", None), (), (None, "'"), ([], {})):
         celery_setup.app.send_task("tasks.run.run_job", arguments, queue="io")
@@ -266,7 +266,7 @@ def test_a_message_that_makes_no_sense_does_not_hurt_the_worker(
 
 
 def test_a_message_that_was_lost_on_its_way_is_sent_again_within_seconds(
-    face: Web, steward: StewardNode, io_worker: WorkerNode, broker: Valkey
+    face: Web, scheduler: SchedulerNode, io_worker: WorkerNode, broker: Valkey
 ) -> None:
     with broker.client() as client:
 
@@ -295,7 +295,7 @@ def test_a_message_that_was_lost_on_its_way_is_sent_again_within_seconds(
 
 
 def test_a_stopped_worker_hands_a_long_job_back_and_another_runs_it_at_once(
-    face: Web, steward: StewardNode, start_worker: StartWorker, default_worker_env: dict[str, str]
+    face: Web, scheduler: SchedulerNode, start_worker: StartWorker, default_worker_env: dict[str, str]
 ) -> None:
     default_worker_env["TIDEGATE_GRACE_SECONDS"] = "1"
     leaving = start_worker("io", name="io-leaving")
@@ -319,7 +319,7 @@ def test_a_stopped_worker_hands_a_long_job_back_and_another_runs_it_at_once(
 
 
 def test_a_stopped_cpu_worker_leaves_no_process_and_no_job_behind(
-    face: Web, steward: StewardNode, start_worker: StartWorker, default_worker_env: dict[str, str]
+    face: Web, scheduler: SchedulerNode, start_worker: StartWorker, default_worker_env: dict[str, str]
 ) -> None:
     default_worker_env["TIDEGATE_GRACE_SECONDS"] = "1"
     leaving = start_worker("cpu", name="cpu-leaving")
@@ -336,7 +336,7 @@ def test_a_stopped_cpu_worker_leaves_no_process_and_no_job_behind(
 
 
 def test_a_job_that_ends_within_the_grace_ends_where_it_began(
-    face: Web, steward: StewardNode, io_worker: WorkerNode
+    face: Web, scheduler: SchedulerNode, io_worker: WorkerNode
 ) -> None:
     job_id = face.accepted("sleepy_io", b'{"seconds": 1}')
     wait_until(lambda: face.row(job_id).state == "running", description="it runs")
@@ -346,7 +346,7 @@ def test_a_job_that_ends_within_the_grace_ends_where_it_began(
     wait_until(lambda: io_worker.container.status == "exited", description="the worker is gone")
 
 
-def test_a_cancelled_job_is_never_run(face: Web, steward: StewardNode, start_worker: StartWorker) -> None:
+def test_a_cancelled_job_is_never_run(face: Web, scheduler: SchedulerNode, start_worker: StartWorker) -> None:
     job_id = face.accepted("sleepy_io", b'{"seconds": 0}')
     assert face.client.post(f"/v1/jobs/{job_id}/cancel").status_code == 200
     start_worker("io")
@@ -357,7 +357,7 @@ def test_a_cancelled_job_is_never_run(face: Web, steward: StewardNode, start_wor
 
 
 def test_cancelling_stops_a_running_job_at_its_next_progress(
-    face: Web, steward: StewardNode, io_worker: WorkerNode, cpu_worker: WorkerNode
+    face: Web, scheduler: SchedulerNode, io_worker: WorkerNode, cpu_worker: WorkerNode
 ) -> None:
     running = [face.accepted(operation, b'{"seconds": 60}') for operation in ("sleepy_io", "sleepy_cpu")]
     for job_id in running:
@@ -370,7 +370,9 @@ def test_cancelling_stops_a_running_job_at_its_next_progress(
         assert attempts_of(face, job_id)[0].ended_at is not None
 
 
-def test_the_celery_task_has_the_id_of_its_job(face: Web, steward: StewardNode, celery_setup: CeleryTestSetup) -> None:
+def test_the_celery_task_has_the_id_of_its_job(
+    face: Web, scheduler: SchedulerNode, celery_setup: CeleryTestSetup
+) -> None:
     job_id = face.accepted("sleepy_io", b'{"seconds": 20}')
     wait_until(lambda: face.row(job_id).state == "running", description="it runs")
 
@@ -385,13 +387,13 @@ def test_the_celery_task_has_the_id_of_its_job(face: Web, steward: StewardNode, 
 
 
 @pytest.mark.parametrize("database_url", [POSTGRESQL], indirect=True)
-def test_two_stewards_and_two_workers_run_each_of_many_jobs_once(
+def test_two_schedulers_and_two_workers_run_each_of_many_jobs_once(
     face: Web,
-    steward: StewardNode,
+    scheduler: SchedulerNode,
     start_worker: StartWorker,
-    start_steward: Callable[[], StewardNode],
+    start_scheduler: Callable[[], SchedulerNode],
 ) -> None:
-    start_steward()
+    start_scheduler()
     for number in (1, 2):
         start_worker("io", name=f"io-{number}", concurrency=4)
     accepted = [face.accepted("echo", str(number)) for number in range(60)]

@@ -18,7 +18,7 @@ from sqlalchemy import func, make_url, select
 
 from tasks.health_file import Pulse
 from tasks.scheduler.look import Vigil
-from tasks.scheduler.process import Steward
+from tasks.scheduler.process import Scheduler
 from tasks.scheduler.process import run as run_turns
 from tasks.scheduler.publisher import Publisher
 from tests.support import run
@@ -83,17 +83,17 @@ class Worker:
 
 
 @contextmanager
-def steward(url: str, folder: Path, number: int = 1) -> Iterator[None]:
+def scheduler(url: str, folder: Path, number: int = 1) -> Iterator[None]:
     """One that turns, over a broker that takes everything."""
     store = Store(Database(url, pool_size=3, patience=timedelta(seconds=5)))
-    turning = Steward(
+    turning = Scheduler(
         store,
         cast("Publisher", Sent()),
         SilentBell(),
         None,
         retention=timedelta(days=1),
         lease=LEASE,
-        pulse=Pulse(folder, f"steward-{number}"),
+        pulse=Pulse(folder, f"scheduler-{number}"),
         vigil=Vigil(),
     )
     stopped = threading.Event()
@@ -106,7 +106,7 @@ def steward(url: str, folder: Path, number: int = 1) -> Iterator[None]:
 
 
 class Cluster:
-    """Five jobs of a lane of five places, in the hands of one worker; two stewards. `store` goes past whatever is in
+    """Five jobs of a lane of five places, in the hands of one worker; two schedulers. `store` goes past whatever is in
     their way."""
 
     def __init__(self, url: str, through: str, folder: Path) -> None:
@@ -121,7 +121,7 @@ class Cluster:
         self.worker = Worker(through, "mine", released)
         self._parts.callback(self.worker.close)
         for number in (1, 2):
-            self._parts.enter_context(steward(through, folder, number))
+            self._parts.enter_context(scheduler(through, folder, number))
         time.sleep(LEASE.total_seconds() + 1.2)  # they believe what they see
 
     def assert_all_keep_their_jobs(self) -> None:
@@ -207,7 +207,7 @@ def test_a_dead_worker_loses_its_jobs_in_a_bounded_time(cluster: Cluster, proxy:
     assert time.monotonic() - back_at > LEASE.total_seconds() / 2
 
 
-def test_a_steward_that_starts_lets_the_living_renew_first(store: Store) -> None:
+def test_a_scheduler_that_starts_lets_the_living_renew_first(store: Store) -> None:
     open_lane(store)
     claimed = running(store, worker="mine")
     change_job(store, claimed.job_id, lease_until=database_now(-timedelta(seconds=1)))

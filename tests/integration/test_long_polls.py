@@ -1,5 +1,5 @@
 """`Prefer: wait`: a submit or a read that is answered when there is something new. On both databases, with no worker,
-no steward and no Redis: what is heard of changes then is what the slow look finds."""
+no scheduler and no Redis: what is heard of changes then is what the slow look finds."""
 
 import threading
 import time

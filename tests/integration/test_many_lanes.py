@@ -1,4 +1,4 @@
-"""What one lane costs must not grow with how many others there are, nor with how many stewards look."""
+"""What one lane costs must not grow with how many others there are, nor with how many schedulers look."""
 
 import threading
 from contextlib import ExitStack
@@ -20,7 +20,7 @@ from tidegate.operations.operation import Limits
 from tidegate.stores import Store
 
 _HELD = 40
-_STEWARDS = 10
+_SCHEDULERS = 10
 _SUBMITS = 10
 _LANES = 500
 
@@ -67,24 +67,24 @@ def test_a_job_of_an_idle_lane_is_released_without_a_look_at_lanes_that_their_ra
 
 
 @pytest.mark.xfail(
-    strict=True, reason="G19: each ring wakes every steward, and all of them ask for the same lane again and again"
+    strict=True, reason="G19: each ring wakes every scheduler, and all of them ask for the same lane again and again"
 )
-def test_stewards_that_are_rung_together_ask_little_more_than_one(postgresql_url: str) -> None:
+def test_schedulers_that_are_rung_together_ask_little_more_than_one(postgresql_url: str) -> None:
     """Each may look once, and one of them lets the job go."""
-    databases = [Database(postgresql_url, pool_size=2) for _ in range(_STEWARDS + 1)]
+    databases = [Database(postgresql_url, pool_size=2) for _ in range(_SCHEDULERS + 1)]
     main, *others = [Store(database) for database in databases]
     main.limits.declare([Limits(name=LANE, rates=("10000/s",))])
     main.presence.seen("worker-1", queue="io", size=1000, until=timedelta(minutes=30))
     gates = [Gate(store.lanes) for store in others]
     for gate in gates:
         gate.run_once()
-    start, end = threading.Barrier(_STEWARDS + 1), threading.Barrier(_STEWARDS + 1)
+    start, end = threading.Barrier(_SCHEDULERS + 1), threading.Barrier(_SCHEDULERS + 1)
     released: list[str] = []
 
     def turn(gate: Gate) -> None:
         for _ in range(_SUBMITS):
             start.wait()
-            for _ in range(4):  # as a steward does when it finds the lane locked
+            for _ in range(4):  # as a scheduler does when it finds the lane locked
                 done = gate.run_once(Rung(lanes=frozenset({LANE})))
                 released.extend(job.job_id for job in done.released)
                 if done.look_again_seconds > 0.03:
@@ -108,7 +108,7 @@ def test_stewards_that_are_rung_together_ask_little_more_than_one(postgresql_url
         database.close()
 
     assert len(released) == len(set(released)) == _SUBMITS
-    assert sum(len(cost.statements) for cost in costs) <= _SUBMITS * (_STEWARDS + 2)
+    assert sum(len(cost.statements) for cost in costs) <= _SUBMITS * (_SCHEDULERS + 2)
 
 
 @pytest.mark.xfail(

@@ -78,7 +78,7 @@ def live_a_little(store: Store, receiver: HttpServer, secret: str) -> None:
     lose_lease(store, lost.job_id)
     sweep(store.upkeep, retention=RETENTION)
     store.facts.count_final()
-    store.facts.steward_seen("one", until=timedelta(minutes=1))
+    store.facts.scheduler_seen("one", until=timedelta(minutes=1))
     write_counts(store)
 
 
@@ -176,8 +176,8 @@ def test_the_gauges_are_what_the_rows_say(web: Web) -> None:
     web.job_in(State.CANCELLED)
     store.samples.take()
     store.facts.count_final()
-    store.facts.steward_seen("one", until=timedelta(minutes=1))
-    store.facts.steward_seen("frozen", until=timedelta(seconds=-1))
+    store.facts.scheduler_seen("one", until=timedelta(minutes=1))
+    store.facts.scheduler_seen("frozen", until=timedelta(seconds=-1))
 
     found = scrape(web)
 
@@ -361,16 +361,16 @@ def test_nothing_counted_is_nothing_asked(store: Store) -> None:
     assert cost.counts == (0, 0)
 
 
-def test_a_steward_says_that_it_lives_and_when_it_stops_but_not_at_each_turn(store: Store) -> None:
-    stewards = [Presence(store.facts) for _ in range(2)]
+def test_a_scheduler_says_that_it_lives_and_when_it_stops_but_not_at_each_turn(store: Store) -> None:
+    schedulers = [Presence(store.facts) for _ in range(2)]
     with asked(store.database) as cost:
         for _ in range(10):
-            stewards[0].beat()
+            schedulers[0].beat()
     assert len(cost.statements) == 1
-    stewards[1].beat()
+    schedulers[1].beat()
     assert store.facts.read().stewards == 2
 
-    stewards[1].end()
+    schedulers[1].end()
 
     assert store.facts.read().stewards == 1
     assert Census(store.facts).run_once() >= 60, "final jobs are counted once a minute at most"

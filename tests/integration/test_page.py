@@ -313,7 +313,7 @@ def test_a_lane_that_nobody_looks_after_is_said_to_be_old(web: Web) -> None:
     assert "Nobody lets jobs go." in read(web)
     web.store.samples.take()
     look_anew(web)
-    assert "Nobody lets jobs go." not in read(web), "a steward looks at it"
+    assert "Nobody lets jobs go." not in read(web), "a scheduler looks at it"
 
 
 def look_anew(web: Web) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from sqlalchemy import select
 
-from tests.support.nodes import StewardNode, WorkerNode
+from tests.support.nodes import SchedulerNode, WorkerNode
 from tests.support.valkey import Valkey
 from tests.support.waiting import wait_until
 from tests.support.web import Web
@@ -55,7 +55,7 @@ def await_states(face: Web, job_ids: list[str], state: str, *, timeout_seconds: 
 
 
 def test_what_a_killed_worker_ran_runs_again_within_the_lease_and_two_seconds(
-    face: Web, steward: StewardNode, start_worker: StartWorker, lease_seconds: int
+    face: Web, scheduler: SchedulerNode, start_worker: StartWorker, lease_seconds: int
 ) -> None:
     doomed = start_worker("io", name="io-doomed", concurrency=4)
     interrupted = [face.accepted("sleepy_io", b'{"seconds": 12}') for _ in range(4)]
@@ -74,14 +74,14 @@ def test_what_a_killed_worker_ran_runs_again_within_the_lease_and_two_seconds(
 
 
 def test_what_was_accepted_during_a_long_outage_of_the_broker_starts_within_two_seconds_of_its_return(
-    face: Web, steward: StewardNode, start_worker: StartWorker, broker: Valkey
+    face: Web, scheduler: SchedulerNode, start_worker: StartWorker, broker: Valkey
 ) -> None:
     start_worker("io")
     start_worker("cpu")
     before = [face.accepted(), face.accepted("sleepy_cpu", b'{"seconds": 0}')]
     await_states(face, before, "succeeded")
     broker.kill()
-    # Of the first the steward can't know whether it was sent; the sweep takes it back meanwhile.
+    # Of the first the scheduler can't know whether it was sent; the sweep takes it back meanwhile.
     face.accepted()
     time.sleep(OUTAGE_SECONDS)
     waiting = [face.accepted() for _ in range(5)] + [face.accepted("sleepy_cpu", b'{"seconds": 0}')]
@@ -96,7 +96,7 @@ def test_what_was_accepted_during_a_long_outage_of_the_broker_starts_within_two_
 
 
 def test_a_job_that_kills_its_io_worker_fails_after_three_losses_and_its_neighbours_succeed(
-    face: Web, steward: StewardNode, start_worker: StartWorker
+    face: Web, scheduler: SchedulerNode, start_worker: StartWorker
 ) -> None:
     """After its first loss it goes to a child process, where it can hurt nobody but itself."""
     start_worker("cpu")
@@ -118,7 +118,7 @@ def test_a_job_that_kills_its_io_worker_fails_after_three_losses_and_its_neighbo
 
 
 def test_without_a_cpu_worker_too_the_neighbours_of_such_a_job_succeed(
-    face: Web, steward: StewardNode, start_worker: StartWorker
+    face: Web, scheduler: SchedulerNode, start_worker: StartWorker
 ) -> None:
     """On its last life it is let go only while no other such job runs, and dies alone."""
     worker = start_worker("io")

@@ -11,7 +11,7 @@ from opentelemetry.proto.trace.v1.trace_pb2 import Span
 from pytest_celery import CeleryTestSetup
 
 from tests.support.http_server import HttpServer, respond, serving
-from tests.support.nodes import StewardNode, WorkerNode
+from tests.support.nodes import SchedulerNode, WorkerNode
 from tests.support.scrape import Scrape
 from tests.support.waiting import wait_until
 from tests.support.web_server import WebServer
@@ -88,7 +88,7 @@ def spans_of(collector: HttpServer) -> dict[str, Span]:
 def test_a_job_is_seen_from_outside(
     celery_setup: CeleryTestSetup,
     cpu_worker: WorkerNode,
-    steward: StewardNode,
+    scheduler: SchedulerNode,
     server: WebServer,
     collector: HttpServer,
 ) -> None:
@@ -124,7 +124,7 @@ def test_a_job_is_seen_from_outside(
 
     worker = celery_setup.worker.logs()
     worker = worker[worker.index("\n{") :].strip()  # before it is Celery's banner, which --quiet leaves out
-    for log, kind in ((worker, "io-test"), (steward.logs(), "steward"), (server.process.logs(), "web")):
+    for log, kind in ((worker, "io-test"), (scheduler.logs(), "scheduler"), (server.process.logs(), "web")):
         lines = [json.loads(line) for line in log.splitlines()]
         assert lines
         assert {line["process"] for line in lines} == {kind}

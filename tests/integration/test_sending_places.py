@@ -170,7 +170,7 @@ def test_our_own_silence_gives_nothing_up(store: Store) -> None:
     assert delivery_of(store, job_id).state == "pending"
 
 
-def test_two_stewards_share_the_places(store: Store, database_url: str) -> None:
+def test_two_schedulers_share_the_places(store: Store, database_url: str) -> None:
     for number in range(10):
         ended_job(store, f"http://127.0.0.{number + 1}:8080/")
     open_senders(store, places=8)

@@ -11,7 +11,7 @@ from benchmarks.chaos.books import Books
 from benchmarks.chaos.load import Load
 from benchmarks.chaos.stack import GRACE_SECONDS, Stack, running
 from benchmarks.chaos.trial import await_end
-from tests.support.nodes import StewardNode, WorkerNode
+from tests.support.nodes import SchedulerNode, WorkerNode
 from tests.support.valkey import Valkey
 from tests.support.waiting import wait_until
 from tests.support.web import Web
@@ -43,7 +43,7 @@ def face(tmp_path: Path, database_url: str, broker: Valkey) -> Iterator[Web]:
 
 
 def test_a_thread_that_ignores_its_end_can_not_hold_the_worker_back(
-    face: Web, steward: StewardNode, start_worker: StartWorker
+    face: Web, scheduler: SchedulerNode, start_worker: StartWorker
 ) -> None:
     leaving = start_worker("io")
     job_id = face.accepted("ignores_stop_io", b'{"seconds": 60}')
@@ -58,16 +58,16 @@ def test_a_thread_that_ignores_its_end_can_not_hold_the_worker_back(
     assert (row.state, row.lease_until, row.losses) == ("queued", None, 0)
 
 
-def test_the_steward_stops_at_once(steward: StewardNode) -> None:
+def test_the_scheduler_stops_at_once(scheduler: SchedulerNode) -> None:
     asked_at = time.monotonic()
-    steward.kill(signal.SIGTERM)
-    wait_until(lambda: steward.container.status == "exited", description="it is gone")
+    scheduler.kill(signal.SIGTERM)
+    wait_until(lambda: scheduler.container.status == "exited", description="it is gone")
     assert time.monotonic() - asked_at < 1 + SLACK_SECONDS
-    assert "steward stops" in steward.logs()
+    assert "scheduler stops" in scheduler.logs()
 
 
 def test_a_rolling_restart_under_load_loses_nothing_and_delays_nothing_beyond_the_grace(tmp_path: Path) -> None:
-    """Web, both stewards and every worker, one after the other; each gets SIGTERM and is started again."""
+    """Web, both schedulers and every worker, one after the other; each gets SIGTERM and is started again."""
     with running(tmp_path / "stack", "sqlite") as stack:
         load = Load(stack.port, seed=1, per_second=15)
         load.start()
@@ -103,5 +103,5 @@ def test_a_rolling_restart_under_load_loses_nothing_and_delays_nothing_beyond_th
 
 def await_begun(stack: Stack, name: str) -> None:
     """Waits until a restarted process does its work."""
-    words = {"io": "ready.", "cpu": "ready.", "steward": "steward of ", "web": "Started worker"}
+    words = {"io": "ready.", "cpu": "ready.", "scheduler": "scheduler of ", "web": "Started worker"}
     stack.members[name].process.wait_for_log(words[name.partition("-")[0]], timeout_seconds=60)

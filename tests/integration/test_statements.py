@@ -115,7 +115,7 @@ def test_a_job_is_two_writes_of_its_worker(store: Store) -> None:
     assert_cost(cost, statements=statements, transactions=transactions)
 
 
-def test_a_quiet_steward_asks_once(database: Database) -> None:
+def test_a_quiet_scheduler_asks_once(database: Database) -> None:
     """A turn of the gate that finds nothing."""
     store = Store(database)
     open_lane(store)

@@ -247,11 +247,11 @@ def test_only_our_own_leftovers_are_stopped(command_line: str, data: str, is_sto
         start_new_session=True,
     )
     try:
-        PidFile(tmp_path, "steward").write(leftover.pid)
+        PidFile(tmp_path, "scheduler").write(leftover.pid)
         PidFile(tmp_path, "web").write(2**22 + 1)  # beyond every pid
         wait_until(lambda: command_line in str(psutil.Process(leftover.pid).cmdline()), description="it runs")
 
-        assert stop_leftovers(tmp_path, tmp_path / "ours") == (["steward"] if is_stopped else [])
+        assert stop_leftovers(tmp_path, tmp_path / "ours") == (["scheduler"] if is_stopped else [])
         assert is_alive(leftover.pid) != is_stopped
         assert list(tmp_path.iterdir()) == [], "the stale files are gone either way"
     finally:

@@ -79,7 +79,7 @@ def calling(
 
 
 def run_all(web: Web) -> None:
-    """What steward and worker do with what waits."""
+    """What scheduler and worker do with what waits."""
     registry = load_registry_with_secrets(web.settings)
     web.store.limits.declare(registry.downstreams.values())
     web.store.presence.seen("io-1", queue="io", size=100, until=LEASE)

@@ -1,4 +1,4 @@
-"""Waking the steward over a real Valkey, which may die and come back."""
+"""Waking the scheduler over a real Valkey, which may die and come back."""
 
 import time
 from pathlib import Path

@@ -43,7 +43,7 @@ def make_secret(web: Web, **headers: str) -> str:
 
 
 def send_due(web: Web) -> int:
-    """What steward and worker do."""
+    """What scheduler and worker do."""
     gateway = web.app.extensions["tidegate"]
     open_senders(web.store)
     sender = Sender(

@@ -1,4 +1,4 @@
-"""Webhooks with real processes: a worker, a steward and a broker that die, and receivers that hang."""
+"""Webhooks with real processes: a worker, a scheduler and a broker that die, and receivers that hang."""
 
 import socket
 import threading
@@ -16,7 +16,7 @@ from config.webhook_keyring import load_keyring
 from tests.integration.conftest import StartWorker
 from tests.support.http_server import HttpServer, respond
 from tests.support.jobs import row_of, submit
-from tests.support.nodes import StewardNode
+from tests.support.nodes import SchedulerNode
 from tests.support.valkey import Valkey
 from tests.support.waiting import wait_until
 from tests.support.webhooks import attempts_at, delivery_of, to, verified
@@ -83,7 +83,7 @@ def await_delivery(store: Store, job_id: str) -> None:
     )
 
 
-@pytest.mark.usefixtures("steward", "celery_worker")
+@pytest.mark.usefixtures("scheduler", "celery_worker")
 def test_receivers_that_hang_slow_neither_jobs_nor_other_receivers(
     store: Store, receiver: HttpServer, secret: str, hanging: list[str], start_worker: StartWorker
 ) -> None:
@@ -110,7 +110,7 @@ def test_receivers_that_hang_slow_neither_jobs_nor_other_receivers(
     assert [delivery_of(store, job_id).state for job_id in stuck] == ["pending"] * len(stuck)
 
 
-@pytest.mark.usefixtures("steward")
+@pytest.mark.usefixtures("scheduler")
 def test_a_worker_killed_in_the_middle_loses_nothing(
     store: Store, receiver: HttpServer, secret: str, start_worker: StartWorker
 ) -> None:
@@ -133,8 +133,8 @@ def test_a_worker_killed_in_the_middle_loses_nothing(
 
 @pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
 @pytest.mark.usefixtures("secret")
-def test_a_wiped_broker_and_a_killed_steward_lose_nothing(
-    store: Store, receiver: HttpServer, broker: Valkey, steward: StewardNode, start_worker: StartWorker
+def test_a_wiped_broker_and_a_killed_scheduler_lose_nothing(
+    store: Store, receiver: HttpServer, broker: Valkey, scheduler: SchedulerNode, start_worker: StartWorker
 ) -> None:
     worker = start_worker("webhooks")
     worker.freeze()
@@ -143,11 +143,11 @@ def test_a_wiped_broker_and_a_killed_steward_lose_nothing(
         lambda: delivery_of(store, on_its_way).fence > 0, description="it was released", timeout_seconds=PATIENCE
     )
     broker.process.kill()
-    steward.kill()
+    scheduler.kill()
     not_yet = cancelled_job(store, receiver.url)
     worker.thaw()
     broker.start()
-    steward.restart()
+    scheduler.restart()
     for job_id in (on_its_way, not_yet):
         await_delivery(store, job_id)
     assert {each.headers["webhook-id"] for each in receiver.received} == {on_its_way, not_yet}

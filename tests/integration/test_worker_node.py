@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from pytest_celery import CeleryTestSetup
 
-from tests.support.nodes import StewardNode, WorkerNode
+from tests.support.nodes import SchedulerNode, WorkerNode
 from tests.support.waiting import wait_until
 from tidegate.stores import Store
 
@@ -45,10 +45,10 @@ def test_a_frozen_worker_is_silent_until_it_is_thawed(celery_setup: CeleryTestSe
     wait_until(lambda: answering(celery_setup), description="the thawed worker answers")
 
 
-def test_a_worker_and_a_steward_have_a_pulse_until_they_are_frozen(
-    celery_setup: CeleryTestSetup, steward: StewardNode, tmp_path: Path
+def test_a_worker_and_a_scheduler_have_a_pulse_until_they_are_frozen(
+    celery_setup: CeleryTestSetup, scheduler: SchedulerNode, tmp_path: Path
 ) -> None:
-    nodes = {"io-test": celery_setup.worker, "steward": steward}
+    nodes = {"io-test": celery_setup.worker, "scheduler": scheduler}
     for name, node in nodes.items():
         pulse = tmp_path / "data" / "run" / f"{name}.alive"
         wait_until(pulse.exists, description=f"{name} has a pulse")

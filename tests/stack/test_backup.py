@@ -78,7 +78,7 @@ def test_from_a_dump_on_a_new_machine_every_job_that_is_in_it_goes_on(
     assert final(operator, done).status_code == 200
     pause(operator, paused=True)
     queued = [accepted(operator, f"D-{number}", **{"Webhook-Url": receiver.url}) for number in range(2, 7)]
-    at_work = running.containers("worker-cpu", "steward")
+    at_work = running.containers("worker-cpu", "scheduler")
     answer = operator.post("/v1/operations/csv_profile/jobs", content=CSV, headers={"Content-Type": "text/csv"})
     computing = answer.headers["Location"]
     wait_until(lambda: operator.get(computing).json()["state"] == "running", description="it runs", timeout_seconds=30)

@@ -128,14 +128,14 @@ def test_flower_knows_the_job_under_its_id_and_asks_for_a_password(running: Comp
 
         known = wait_until(task, description="Flower has seen its end")
         assert (known["uuid"], known["name"]) == (job_id, "tasks.run.run_job")
-        # Sent, received and started: the events are on from the steward to the worker.
+        # Sent, received and started: the events are on from the scheduler to the worker.
         assert all(known[instant] for instant in ("sent", "received", "started"))
         workers = flower.get("/api/workers?refresh=1", auth=(user, password)).json()
     assert {name.partition("@")[0] for name in workers} == {"io", "cpu", "webhooks"}
 
 
 def test_scaled_out_the_limits_stay_exact(running: Compose, operator: httpx2.Client) -> None:
-    running.up(web=2, steward=2, worker_io=3)
+    running.up(web=2, scheduler=2, worker_io=3)
     before = sample_counts(running)
     began_at = time.monotonic()
     urls = [accepted(operator, f"S-{number}") for number in range(100)]
@@ -175,7 +175,7 @@ def test_each_container_killed_under_load_comes_back_and_nothing_is_lost(
 def test_while_every_container_is_replaced_one_by_one_nobody_is_refused(
     running: Compose, operator: httpx2.Client
 ) -> None:
-    services = {"web": 2, "steward": 2, "worker-io": 3, "worker-cpu": 1, "worker-webhooks": 1}
+    services = {"web": 2, "scheduler": 2, "worker-io": 3, "worker-cpu": 1, "worker-webhooks": 1}
     old = set(running.containers(*services))
     await_health(list(old))
     before = losses(running)

@@ -19,7 +19,7 @@ from pytest_celery import CeleryTestContainer, CeleryWorkerContainer, RedisConta
 
 from tests.support import run
 from tests.support.compose import images
-from tests.support.nodes import STEWARD_COMMAND, STOP_SECONDS, worker_command
+from tests.support.nodes import SCHEDULER_COMMAND, STOP_SECONDS, worker_command
 from tests.support.processes import REPOSITORY, free_port
 from tests.support.valkey import Valkey
 from tests.support.waiting import wait_until
@@ -165,13 +165,13 @@ class WorkerContainer(EngineContainer, CeleryWorkerContainer):
         return self._queue
 
 
-class StewardContainer(EngineContainer, CeleryTestContainer):
-    """The steward."""
+class SchedulerContainer(EngineContainer, CeleryTestContainer):
+    """The scheduler."""
 
-    ready_prompt = "steward of "
+    ready_prompt = "scheduler of "
 
     def __init__(self, *, environment: Mapping[str, str], folder: Path) -> None:
-        super().__init__(IMAGE, ["python", *STEWARD_COMMAND], **_surroundings(environment, folder.parent))
+        super().__init__(IMAGE, ["python", *SCHEDULER_COMMAND], **_surroundings(environment, folder.parent))
 
 
 class RedisNode(EngineContainer, RedisContainer):

@@ -107,7 +107,7 @@ class _Help:
 
 
 class _Hand:
-    """In place of steward and workers: at every third call it lets go what may go, and ends it in turn in each way."""
+    """In place of scheduler and workers: at every third call it lets go what may, and ends it in turn in each way."""
 
     def __init__(self, web: Web) -> None:
         self._web = web

@@ -82,7 +82,7 @@ class Gateway:
         assert not descriptions, f"it left behind: {descriptions}\n{self.logs()[-5000:]}"
 
     def pid(self, name: str) -> int:
-        """Of `supervisor`, `web`, `steward`, `broker`, `io-1`, `cpu-1`, `webhooks-1`, as its pid file says now."""
+        """Of `supervisor`, `web`, `scheduler`, `broker`, `io-1`, `cpu-1`, `webhooks-1`, as its pid file says now."""
         return int((self.data / "run" / f"{name}.pid").read_text())
 
     def logs(self) -> str:

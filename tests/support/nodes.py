@@ -27,7 +27,7 @@ def worker_command(queue: str, *, name: str, concurrency: int) -> list[str]:
     return [*command, "--loglevel", "INFO", "--without-gossip", "--without-mingle"]
 
 
-STEWARD_COMMAND = ["-m", "tasks.scheduler"]
+SCHEDULER_COMMAND = ["-m", "tasks.scheduler"]
 
 
 class ProcessContainer:
@@ -139,14 +139,14 @@ class WorkerProcess(ProcessContainer, CeleryWorkerContainer):
         return self._queue
 
 
-class StewardProcess(ProcessContainer, CeleryTestContainer):
-    """The steward."""
+class SchedulerProcess(ProcessContainer, CeleryTestContainer):
+    """The scheduler."""
 
-    ready_prompt = "steward of "
+    ready_prompt = "scheduler of "
 
     def __init__(self, *, environment: Mapping[str, str], folder: Path) -> None:
-        command = [sys.executable, *STEWARD_COMMAND]
-        super().__init__("steward", ChildProcess(command, log=folder / "steward.log", environment=environment))
+        command = [sys.executable, *SCHEDULER_COMMAND]
+        super().__init__("scheduler", ChildProcess(command, log=folder / "scheduler.log", environment=environment))
 
 
 class _Freezable:
@@ -169,5 +169,5 @@ class WorkerNode(_Freezable, CeleryTestWorker):
         return f"{self.worker_name}@{HOST}"
 
 
-class StewardNode(_Freezable, CeleryTestNode):
-    """The steward as a node: logs, kill, restart, freeze."""
+class SchedulerNode(_Freezable, CeleryTestNode):
+    """The scheduler as a node: logs, kill, restart, freeze."""

@@ -93,7 +93,7 @@ class Web:
         return self.client.get(f"/v1/jobs/{job_id}")
 
     def declare(self) -> None:
-        """Makes the lanes, as a steward does, and says that there are workers; once."""
+        """Makes the lanes, as a scheduler does, and says that there are workers; once."""
         if not self._is_declared:
             self.store.limits.declare(self.app.extensions["tidegate"].registry.downstreams.values())
             for queue in ("io", "cpu"):
@@ -106,7 +106,7 @@ class Web:
             lane.due_at = float("-inf")
 
     def claim(self, job_id: str) -> Claim:
-        """Releases the job, as the steward does, and claims it, as a worker does."""
+        """Releases the job, as the scheduler does, and claims it, as a worker does."""
         self.declare()
         released = {job.job_id: job for job in Gate(self.store.lanes).run_once().released}
         claim = self.store.claims.take(

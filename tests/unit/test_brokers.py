@@ -13,7 +13,7 @@ from tasks.scheduler.publisher import errors_of
 
 
 def connection_to(url: str) -> Connection:
-    """As a worker or the steward would open it; nothing is asked of a server here."""
+    """As a worker or the scheduler would open it; nothing is asked of a server here."""
     app = Celery()
     app.conf.update(settings_for(url))
     return app.connection_for_write()

@@ -62,8 +62,8 @@ def test_the_image_is_built_on_no_other_than_the_one_that_is_named() -> None:
 @pytest.mark.parametrize(
     ("secret", "holders"),
     [
-        ("database_url", {"migrate", "web", "steward", "worker-io", "worker-cpu", "worker-webhooks", "flower"}),
-        ("broker_url", {"migrate", "web", "steward", "worker-io", "worker-cpu", "worker-webhooks", "flower"}),
+        ("database_url", {"migrate", "web", "scheduler", "worker-io", "worker-cpu", "worker-webhooks", "flower"}),
+        ("broker_url", {"migrate", "web", "scheduler", "worker-io", "worker-cpu", "worker-webhooks", "flower"}),
         ("webhook_key", {"web", "worker-webhooks"}),
         ("signing_key", {"web"}),
         ("postgres_password", {"postgres"}),

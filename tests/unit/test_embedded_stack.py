@@ -8,15 +8,15 @@ from config.settings import Settings
 from embedded.stack import programs
 
 
-def test_the_steward_is_ready_when_it_has_made_a_turn_since_this_start(tmp_path: Path) -> None:
+def test_the_scheduler_is_ready_when_it_has_made_a_turn_since_this_start(tmp_path: Path) -> None:
     settings = Settings(data=tmp_path, broker_url="redis://127.0.0.1:1")
-    pulse = settings.run_folder / "steward.alive"
+    pulse = settings.run_folder / "scheduler.alive"
     pulse.parent.mkdir(parents=True)
     pulse.touch()
     os.utime(pulse, (1, 1))
-    (steward,) = [program for group in programs(settings) for program in group if program.name == "steward"]
-    assert not steward.is_ready(), "that is what an earlier one left"
+    (scheduler,) = [program for group in programs(settings) for program in group if program.name == "scheduler"]
+    assert not scheduler.is_ready(), "that is what an earlier one left"
     os.utime(pulse, (time.time() + 1, time.time() + 1))
-    assert steward.is_ready()
+    assert scheduler.is_ready()
     pulse.unlink()
-    assert not steward.is_ready()
+    assert not scheduler.is_ready()

@@ -57,7 +57,7 @@ def test_the_key_of_webhooks_is_with_those_who_make_or_use_secrets(settings: Set
     assert {name for name, each in found.items() if has(each, "TIDEGATE_WEBHOOK_KEY")} == {"web", "webhooks-1"}
     assert {name for name, each in found.items() if has(each, "TIDEGATE_SIGNING_KEY")} == {"web"}
     # Else it would be read from the file .env, which all of them find.
-    assert found["io-1"]["TIDEGATE_WEBHOOK_KEY"] == found["steward"]["TIDEGATE_WEBHOOK_KEY_FILE"] == ""
+    assert found["io-1"]["TIDEGATE_WEBHOOK_KEY"] == found["scheduler"]["TIDEGATE_WEBHOOK_KEY_FILE"] == ""
 
 
 def test_the_key_of_the_person_who_started_it_is_with_nobody(settings: Settings) -> None:
@@ -86,7 +86,7 @@ def test_broker_and_sample_have_no_setting_and_no_secret(settings: Settings) -> 
 
 def test_settings_and_what_belongs_to_the_system_is_with_all_of_ours(settings: Settings) -> None:
     found = environments(settings)
-    for name in ("web", "steward", "io-1", "cpu-1", "webhooks-1"):
+    for name in ("web", "scheduler", "io-1", "cpu-1", "webhooks-1"):
         assert found[name]["TIDEGATE_RETENTION"] == "1d", name
         assert found[name]["PGSSLROOTCERT"] == "/ca.pem", name
         assert has(found[name], "OTEL_EXPORTER_OTLP_ENDPOINT", "PATH"), name
@@ -103,7 +103,7 @@ def test_with_sqs_those_who_speak_to_it_have_the_credentials(settings: Settings)
     over_sqs = settings.model_copy(update={"broker_url": "sqs://KEYID:broker-secret@/?region=eu-central-1"})
     data = {"TIDEGATE_DATA": "/data", "PYTHONUNBUFFERED": "1"}
     made = Environments.of(over_sqs, data)
-    assert has(made.of_steward(), "AWS_SECRET_ACCESS_KEY")
+    assert has(made.of_scheduler(), "AWS_SECRET_ACCESS_KEY")
     assert has(made.of_webhooks(), "AWS_SECRET_ACCESS_KEY")
     assert not has(made.bare(), "AWS_SECRET_ACCESS_KEY")
     assert not has(made.of_web(), "AWS_SECRET_ACCESS_KEY"), "a web server does not speak to SQS"

@@ -36,7 +36,7 @@ def empty(**more: Any) -> Sample:
 
 
 def test_a_backlog_that_was_gone_before_its_marks_were_read_is_none() -> None:
-    """The steward counts and marks in two statements; what it counted may be released between them."""
+    """The scheduler counts and marks in two statements; what it counted may be released between them."""
     sample = empty(backlog=3, per_second=10.0, held_mean=1.0)
     assert lane(sample).position_of(NOW) == 0
     assert earliest_finish(lane(sample), NOW, 0) == NOW + lane(sample).run_time

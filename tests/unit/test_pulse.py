@@ -14,7 +14,7 @@ def test_each_beat_touches_the_file_but_not_more_than_once_a_second(
 ) -> None:
     now = 100.0
     monkeypatch.setattr(clock, "monotonic", lambda: now)
-    pulse, file = Pulse(tmp_path / "run", "steward"), tmp_path / "run" / "steward.alive"
+    pulse, file = Pulse(tmp_path / "run", "scheduler"), tmp_path / "run" / "scheduler.alive"
 
     pulse.beat()
     file.unlink()

@@ -1,4 +1,4 @@
-"""Threads of a steward that wait for another one's look."""
+"""Threads of a scheduler that wait for another one's look."""
 
 import threading
 import time

@@ -26,7 +26,7 @@ _FULL = 0.9
 
 @dataclass(frozen=True, kw_only=True)
 class LaneView:
-    """A lane as the forecast sees it. `sample` None: nobody has counted it yet; `sampled_at`: when a steward did last.
+    """A lane as the forecast sees it. `sample` None: nobody has counted it yet; `sampled_at`: when a scheduler did.
     `worker_sizes`: by queue."""
 
     downstream: Downstream

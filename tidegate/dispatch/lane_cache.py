@@ -27,7 +27,7 @@ _REST = 50
 _LONGEST_REST_SECONDS = 5.0
 # For a decision so many jobs are all counted, in a few milliseconds; else it is counted on from what was known.
 _FEW = 2_000
-# What was cancelled of those that are not counted again is noticed after so long, where no steward samples.
+# What was cancelled of those that are not counted again is noticed after so long, where no scheduler samples.
 _ALL_ANEW = timedelta(seconds=30)
 _MOST_TOGETHER = 32
 
@@ -52,7 +52,7 @@ class Lanes:
     """A short-lived copy of all lanes, so that hardly a poll or submit costs a statement for its forecast.
 
     Of a lane to which jobs are submitted it also counts what waits, at most once a second and when a decision hangs on
-    it, and notes what this process submits between two counts. `declared`: the limits of lanes that no steward has
+    it, and notes what this process submits between two counts. `declared`: the limits of lanes that no scheduler has
     declared yet.
     """
 
@@ -67,7 +67,7 @@ class Lanes:
         self._counting = SharedStatement(self._count_each, most=_MOST_TOGETHER)
 
     def view(self, downstream: str) -> LaneView | None:
-        """The lane as it was half a second ago at most; None for a downstream that no steward has declared yet."""
+        """The lane as it was half a second ago at most; None for a downstream that no scheduler has declared yet."""
         return self.views().get(downstream)
 
     def views(self, *, fresh: bool = False) -> dict[str, LaneView]:
@@ -104,7 +104,7 @@ class Lanes:
         return self._views.get(downstream)
 
     def counted_for(self, job: Job) -> LaneView | None:
-        """The lane as it has to be known to tell this job's position; None: no steward has declared it yet."""
+        """The lane as it has to be known to tell this job's position; None: no scheduler has declared it yet."""
         view = self.view(job.downstream)
         if view and (view.sample is None or job.run_at > view.sample.taken_at - SETTLED):
             view = self.counted(job.downstream)
@@ -207,7 +207,7 @@ class Lanes:
 
 @dataclass
 class _Lane:
-    """What is known of one lane. `sample`: the steward's last; `known`: that, or our own count while it is young.
+    """What is known of one lane. `sample`: the scheduler's last; `known`: that, or our own count while it is young.
     `origin_at`: when all was counted by whom our own count goes on from."""
 
     submitted: Submitted = field(default_factory=Submitted)
@@ -219,7 +219,7 @@ class _Lane:
     due_at: float = float("-inf")
 
     def learn(self, sample: Sample | None) -> None:
-        """What the steward says now. Our own count is better, as long as it is young: it has missed nothing."""
+        """What the scheduler says now. Our own count is better, as long as it is young: it has missed nothing."""
         self.sample = sample
         if sample and self.known is not sample:
             if self.known is None or (sample.taken_at > self.known.taken_at and clock.monotonic() >= self.due_at):

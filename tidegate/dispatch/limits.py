@@ -29,7 +29,7 @@ class LimitStore:
     def declare(self, declared: Iterable[Limits]) -> None:
         """Makes the rows follow the file. What an operator changed stays changed; the pace of a row goes on.
 
-        Stewards that start together may do it side by side.
+        Schedulers that start together may do it side by side.
         """
         insert = sqlite_insert if self._database.is_sqlite else postgresql_insert
         for limits in declared:

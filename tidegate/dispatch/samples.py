@@ -1,4 +1,4 @@
-"""What the lanes look like: sampled once a second by the steward, and counted on from there by whoever must know."""
+"""What the lanes look like: sampled once a second by the scheduler, and counted on from there by whoever must know."""
 
 from collections import Counter
 from datetime import datetime, timedelta
@@ -41,7 +41,7 @@ class SampleStore:
     def take(self) -> int:
         """Samples the lanes with a backlog, and once more when it is gone; the number of jobs that wait.
 
-        Its cost grows with the backlog, and no other statement's does. Two stewards sample in turns. Raises
+        Its cost grows with the backlog, and no other statement's does. Two schedulers sample in turns. Raises
         DatabaseTooSlowError.
         """
         by_client: dict[str, dict[str, int]] = {}

@@ -72,7 +72,7 @@ class LaneStore:
         """Takes slots and lets go as many jobs: those that are returned have both, and none else has either.
 
         `room_in` says how many there is room for. Returns the released jobs and, where a rate holds the rest back, the
-        seconds until the next slot. None: another steward holds this lane just now. `are_few`: only few jobs are
+        seconds until the next slot. None: another scheduler holds this lane just now. `are_few`: only few jobs are
         expected to wait, and with PostgreSQL they go without the lane's lock, in two round trips instead of six; the
         slot of one that another moved meanwhile is lost.
         """

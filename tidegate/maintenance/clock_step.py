@@ -23,7 +23,7 @@ _LONGEST_SIGN_OF_LIFE = timedelta(seconds=30)
 
 
 def shows(connection: Connection) -> bool:
-    """Whether the rows say that the clock was set back: something was done in the future, or a steward said that it
+    """Whether the rows say that the clock was set back: something was done in the future, or a scheduler said that it
     lives for longer than they ever say."""
     newest = select(jobs.c.created_at).order_by(jobs.c.id.desc()).limit(1).scalar_subquery()
     is_out = attempts.c.ended_at.is_(None)

@@ -32,7 +32,7 @@ from tidegate.webhooks.send_store import IS_PENDING
 MOST_DELIVERIES = 10_000
 """Webhooks that are yet to be sent are counted up to here."""
 _COUNT_LIMIT = timedelta(minutes=1)
-_FORGET_STEWARDS_AFTER = timedelta(hours=1)
+_FORGET_SCHEDULERS_AFTER = timedelta(hours=1)
 # Literals: SQLite sees only of one that it fits the condition of a partial index.
 _IS_DUE = (jobs.c.state == literal_column(f"'{State.QUEUED.value}'"), jobs.c.slot_at.is_(None))
 _RUNS = jobs.c.lease_until.is_not(None)
@@ -53,7 +53,7 @@ class Facts:
 
 
 class FactStore:
-    """Statements of the metrics, and of the stewards that make them cheap."""
+    """Statements of the metrics, and of the schedulers that make them cheap."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
@@ -74,18 +74,18 @@ class FactStore:
             final=dict.fromkeys(FINAL_STATES, 0) | _of_kind(numbers, "final"),
         )
 
-    def steward_seen(self, steward: str, *, until: timedelta) -> None:
-        """Says that this steward lives."""
-        values = {"the_id": steward, "lasts": until // MICROSECOND}
-        self._database.tell(_STEWARD_SEEN, values)
+    def scheduler_seen(self, scheduler: str, *, until: timedelta) -> None:
+        """Says that this scheduler lives."""
+        values = {"the_id": scheduler, "lasts": until // MICROSECOND}
+        self._database.tell(_SCHEDULER_SEEN, values)
 
-    def steward_gone(self, steward: str) -> None:
+    def scheduler_gone(self, scheduler: str) -> None:
         """It stops."""
         with self._database.single_write() as connection:
-            connection.execute(delete(stewards).where(stewards.c.id == steward))
+            connection.execute(delete(stewards).where(stewards.c.id == scheduler))
 
     def count_final(self) -> None:
-        """Counts the final jobs that are kept; that costs more the more there are. Forgets stewards long gone."""
+        """Counts the final jobs that are kept; that costs more the more there are. Forgets schedulers long gone."""
         with self._database.long_reading(_COUNT_LIMIT) as connection:
             rows = connection.execute(
                 select(jobs.c.state, func.count()).where(jobs.c.finished_at.is_not(None)).group_by(jobs.c.state)
@@ -98,7 +98,7 @@ class FactStore:
             ]
         )
         changes = {"number": statement.excluded.number, "counted_at": statement.excluded.counted_at}
-        gone = delete(stewards).where(stewards.c.seen_until <= database_now(-_FORGET_STEWARDS_AFTER))
+        gone = delete(stewards).where(stewards.c.seen_until <= database_now(-_FORGET_SCHEDULERS_AFTER))
         with self._database.single_write() as connection:
             connection.execute(statement.on_conflict_do_update(index_elements=[final_jobs.c.state], set_=changes))
             connection.execute(gone)
@@ -107,7 +107,7 @@ class FactStore:
         return (sqlite_insert if self._database.is_sqlite else postgresql_insert)(table)
 
 
-_STEWARD_SEEN = Prepared(lives(postgresql_insert, stewards), bool, on_sqlite=lives(sqlite_insert, stewards))
+_SCHEDULER_SEEN = Prepared(lives(postgresql_insert, stewards), bool, on_sqlite=lives(sqlite_insert, stewards))
 
 
 def _of_kind(numbers: Mapping[tuple[str, str], int], wanted: str) -> dict[str, int]:

@@ -47,7 +47,7 @@ _PRUNE_SECONDS = 0.25
 
 @dataclass(frozen=True, kw_only=True)
 class Outlook:
-    """What there is to do for a steward, by the database's clock, `now`.
+    """What there is to do for a scheduler, by the database's clock, `now`.
 
     `deadlines` of open jobs, `leases` of running ones and `places`: whether any ran out. `jobs_wait`: some have their
     release before them. `webhooks_wait`: some are not delivered yet.

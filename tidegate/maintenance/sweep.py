@@ -81,7 +81,7 @@ def sweep(
 
 
 class ClockWatch:
-    """What a steward believes of leases and places that have run out by the database's clock.
+    """What a scheduler believes of leases and places that have run out by the database's clock.
 
     They say that a worker is dead only if it could have renewed them. While the database stood still, was away or
     locked, it could not; nor when the clock was set. So for one lease after a look that came late, failed or showed

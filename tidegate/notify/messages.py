@@ -1,4 +1,4 @@
-"""The words that wake the steward, and who watches a job, over Redis pub/sub. Lost ones do no harm: both look by
+"""The words that wake the scheduler, and who watches a job, over Redis pub/sub. Lost ones do no harm: both look by
 themselves once a second.
 """
 
@@ -29,7 +29,7 @@ _TIMEOUT_SECONDS = 0.5
 
 @dataclass(frozen=True, kw_only=True)
 class Rung:
-    """What the steward was rung for: `lanes` where something is due, None: any may be; `freed`: a place came free."""
+    """What the scheduler was rung for: `lanes` where something is due, None: any may be; `freed`: a place came free."""
 
     lanes: AbstractSet[str] | None
     freed: bool = False

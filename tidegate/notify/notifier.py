@@ -1,4 +1,4 @@
-"""Wakes the steward, and who watches a job: says over Redis pub/sub what is due and what changed."""
+"""Wakes the scheduler, and who watches a job: says over Redis pub/sub what is due and what changed."""
 
 import logging
 import threading
@@ -24,7 +24,7 @@ class Bell(Protocol):
     """What can be rung."""
 
     def ring(self, lane: str = "") -> None:
-        """Asks the steward for a look soon, at a lane where something is due, or at all of them. Returns at once and
+        """Asks the scheduler for a look soon, at a lane where something is due, or at all of them. Returns at once and
         never fails."""
         ...
 
@@ -76,7 +76,7 @@ class RedisBell:
         self._thread: threading.Thread | None = None
 
     def ring(self, lane: str = "") -> None:
-        """Asks the steward for a look soon, at a lane where something is due, or at all of them. Returns at once and
+        """Asks the scheduler for a look soon, at a lane where something is due, or at all of them. Returns at once and
         never fails."""
         if lane and len(self._lanes) < _MOST_NAMED:
             self._lanes.append(lane)
@@ -126,7 +126,7 @@ class RedisBell:
             try:
                 self._publish()
             except (redis.RedisError, OSError) as error:
-                log.warning("could not ring, steward and watchers look by themselves once a second: %s", error)
+                log.warning("could not ring, scheduler and watchers look by themselves once a second: %s", error)
                 self._any_lane = self._any_changed = True  # told with the next ring
                 clock.sleep(_AFTER_FAILURE_SECONDS)
             now = clock.monotonic()

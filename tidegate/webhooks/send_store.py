@@ -1,4 +1,4 @@
-"""The way of a delivery: released by the steward, claimed and recorded by a worker. Its own fence guards each write."""
+"""The way of a delivery: the scheduler releases it, a worker claims and records it. Its own fence guards each write."""
 
 from collections.abc import Sequence
 from datetime import timedelta
@@ -32,7 +32,7 @@ _MOST_ATTEMPTS_KEPT = 100
 _FORGET_RECEIVERS_AFTER = timedelta(days=30)
 # A delivery that takes its process with it is not tried for ever.
 _MOST_TRIES = 50
-# Any constant will do; it is the same in every steward.
+# Any constant will do; it is the same in every scheduler.
 _ADVISORY_LOCK = 0x7469646564656C69
 _UNKNOWN_END = "the worker died or stood still: not known whether it was sent"
 
@@ -62,7 +62,7 @@ class SendingStore:
         if not self._database.ask_all(_DUE, {}):
             return []
         with self._database.writing() as connection:
-            # One steward at a time: two would each give away the same places.
+            # One scheduler at a time: two would each give away the same places.
             if not self._database.is_sqlite and not _lock(connection):
                 return []
             due = self._database.ask_all(_DUE, {}, within=connection)

@@ -47,7 +47,7 @@ class Flow:
 @dataclass(frozen=True, kw_only=True)
 class LaneCard:
     """One lane. `waiting`, `running`: of who looks, an operator has everybody's. `empty_at` None: can't be told.
-    `stale_for`: so long no steward looked at it, though jobs are due."""
+    `stale_for`: so long no scheduler looked at it, though jobs are due."""
 
     name: str
     mood: Mood
@@ -116,7 +116,7 @@ def card_of(
 
 
 STALE_AFTER = timedelta(seconds=30)
-"""A steward samples each second, and with a million jobs each ten."""
+"""A scheduler samples each second, and with a million jobs each ten."""
 
 
 def _backlog(view: LaneView, submitted: int) -> int:

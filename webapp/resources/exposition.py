@@ -46,7 +46,7 @@ def of_the_cluster(facts: Facts, lanes: list[LaneView], registry: Registry) -> I
     for state in State:
         jobs.add_metric([state], numbers[state])
     yield jobs
-    yield GaugeMetricFamily("tidegate_stewards", "Stewards that did their turns within 15 s.", facts.stewards)
+    yield GaugeMetricFamily("tidegate_stewards", "Schedulers that did their turns within 15 s.", facts.stewards)
     workers = _gauge("tidegate_worker_slots", "Attempts that the live workers run side by side.", "queue")
     operations = _gauge("tidegate_operations", "Operations that want such a worker.", "queue")
     for queue in (*Queue, WEBHOOKS):
@@ -82,7 +82,7 @@ def of_lanes(views: Mapping[str, LaneView], facts: Facts, held: Mapping[str, int
         paused.add_metric([name, "downstream"], row.rests_until is not None and not row.is_broken)
     yield of_each(
         "tidegate_backlog_jobs",
-        "Jobs that wait for their release, at the steward's last look.",
+        "Jobs that wait for their release, at the scheduler's last look.",
         {name: view.sample.backlog if view.sample else 0 for name, view in views.items()},
     )
     yield of_each(

@@ -119,11 +119,11 @@ class Acts:
         self._result = Succeeded(content=b"{}", content_type="application/json", is_json=True)
 
     def prepare(self) -> None:
-        """What is not paid for: a steward's sample, as once a second."""
+        """What is not paid for: a scheduler's sample, as once a second."""
         self._application.own.store.samples.take()
 
     def submit(self) -> None:
-        """A plain one, of which the steward is not told."""
+        """A plain one, of which the scheduler is not told."""
         self._accepted(*self._application.ask("POST", "/v1/operations/nothing/jobs", b"{}"))
 
     def submit_under_a_key(self) -> None:

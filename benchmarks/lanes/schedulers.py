@@ -1,4 +1,4 @@
-"""What one submit costs the database when several stewards are rung for it."""
+"""What one submit costs the database when several schedulers are rung for it."""
 
 import threading
 import time
@@ -21,10 +21,10 @@ from tidegate.stores import Store
 _AGAIN = 4
 
 
-def stewards(kind: str, title: str, *, count: int, submits: int) -> list[Line]:
+def schedulers(kind: str, title: str, *, count: int, submits: int) -> list[Line]:
     """One and several, as gates in threads of this process that are rung at the same moment."""
     (few, few_ms), (many, many_ms) = (_measure(kind, number, submits) for number in (1, count))
-    rung = f"1 and {count} stewards rung together"
+    rung = f"1 and {count} schedulers rung together"
     return [
         Line(what=f"statements a submit, {rung}", database=title, unit="", few=[few], many=[many]),
         Line(what=f"until all have looked, {rung}", database=title, unit="ms", few=[few_ms], many=[many_ms]),
@@ -47,7 +47,7 @@ def _measure(kind: str, count: int, submits: int) -> tuple[float, float]:
         def look(gate: Gate) -> None:
             for _ in range(submits):
                 start.wait()
-                for _ in range(_AGAIN):  # as a steward does when it finds the lane locked
+                for _ in range(_AGAIN):  # as a scheduler does when it finds the lane locked
                     if gate.run_once(Rung(lanes=frozenset({LANE}))).look_again_seconds > 0.03:
                         break
                 end.wait()

@@ -1,4 +1,4 @@
-"""A steward with nothing to do: one look a second for all of its threads, and nothing that it would be late for."""
+"""A scheduler with nothing to do: one look a second for all of its threads, and nothing that it would be late for."""
 
 import threading
 import time
@@ -12,7 +12,7 @@ import pytest
 from tasks.health_file import Pulse
 from tasks.scheduler.courier import Courier
 from tasks.scheduler.look import Vigil
-from tasks.scheduler.process import Steward
+from tasks.scheduler.process import Scheduler
 from tasks.scheduler.publisher import Publisher
 from tasks.scheduler.sampler import Sampler
 from tests.support.jobs import LANE, open_lane, release_one, submit
@@ -53,66 +53,68 @@ def vigil() -> Vigil:
 
 
 @pytest.fixture
-def steward(store: Store, broker: Valkey, sent: Sent, vigil: Vigil, tmp_path: Path) -> Iterator[Steward]:
+def scheduler(store: Store, broker: Valkey, sent: Sent, vigil: Vigil, tmp_path: Path) -> Iterator[Scheduler]:
     """One that has nothing left of its beginning: it hears, has said that it lives, and looked for old rows."""
     ear = Ear(broker.url)
     ear.hear(0.1)
-    steward = Steward(
+    scheduler = Scheduler(
         store,
         cast("Publisher", sent),
         SilentBell(),
         ear,
         retention=timedelta(days=1),
         lease=timedelta(seconds=15),
-        pulse=Pulse(tmp_path, "steward"),
+        pulse=Pulse(tmp_path, "scheduler"),
         vigil=vigil,
     )
-    steward.run_once()
-    yield steward
+    scheduler.run_once()
+    yield scheduler
     ear.close()
 
 
-def turns(steward: Steward, seconds: float) -> None:
+def turns(scheduler: Scheduler, seconds: float) -> None:
     """As it runs by itself, for so long."""
     until = time.monotonic() + seconds
     while (left := until - time.monotonic()) > 0:
-        steward.wait(min(left, steward.run_once()), threading.Event())
+        scheduler.wait(min(left, scheduler.run_once()), threading.Event())
 
 
-def test_a_second_of_a_quiet_steward_is_one_statement(store: Store, steward: Steward) -> None:
+def test_a_second_of_a_quiet_scheduler_is_one_statement(store: Store, scheduler: Scheduler) -> None:
     open_lane(store)
 
     with asked(store.database) as cost:
-        turns(steward, 3.5)
+        turns(scheduler, 3.5)
 
     assert 2 <= len(cost.statements) <= 4, str(cost)
     assert len(set(cost.statements)) == 1, str(cost)
 
 
-def test_a_job_whose_ring_was_lost_is_released_with_the_next_look(store: Store, steward: Steward, sent: Sent) -> None:
+def test_a_job_whose_ring_was_lost_is_released_with_the_next_look(
+    store: Store, scheduler: Scheduler, sent: Sent
+) -> None:
     open_lane(store)
-    turns(steward, 0.5)
+    turns(scheduler, 0.5)
     job_id = submit(store)
 
-    turns(steward, 2)
+    turns(scheduler, 2)
 
     assert [released.job_id for released in sent.jobs] == [job_id]
 
 
 def test_a_lane_that_is_rung_for_is_released_at_once_though_the_look_saw_nothing(
-    store: Store, steward: Steward, sent: Sent
+    store: Store, scheduler: Scheduler, sent: Sent
 ) -> None:
     open_lane(store)
-    turns(steward, 0.5)
+    turns(scheduler, 0.5)
     job_id = submit(store)
-    steward._rings.append(LANE.encode())
+    scheduler._rings.append(LANE.encode())
 
-    steward.run_once()
+    scheduler.run_once()
 
     assert [released.job_id for released in sent.jobs] == [job_id]
 
 
-def test_the_sampler_rests_until_jobs_wait(store: Store, steward: Steward, vigil: Vigil) -> None:
+def test_the_sampler_rests_until_jobs_wait(store: Store, scheduler: Scheduler, vigil: Vigil) -> None:
     open_lane(store)
     sampler, stopped = Sampler(store.samples, vigil), threading.Event()
     sampler.run_once()
