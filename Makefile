@@ -3,12 +3,14 @@
 VENV := .venv
 BIN := $(VENV)/bin
 UV := $(VENV)/uv/bin/uv
+QUICK := $(addprefix tests/integration/test_,$(addsuffix .py,gate http_jobs idempotency store_claims store_fences \
+  store_submit_and_read sweep runner))
 SBOM := $(VENV)/sbom/bin/cyclonedx-py
 CANDIDATES := $(or $(PYTHON),python3.13 python3.12 python3.11 python3)
 SUITS := import ensurepip, sys, venv; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-stack lint format secrets metrics-key roll settings demo bench bench-pacing bench-backlog bench-waiting bench-price bench-lanes chaos requirements sbom clean
+.PHONY: help run test test-long test-quick test-stack lint format secrets metrics-key roll settings demo bench bench-pacing bench-backlog bench-waiting bench-price bench-lanes chaos requirements sbom clean
 
 help: ## Shows this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' Makefile
@@ -16,8 +18,16 @@ help: ## Shows this list
 run: $(VENV)/.runtime ## Starts Tidegate with all that it needs; Ctrl-C stops it
 	@$(BIN)/python -m embedded
 
-test: $(VENV)/.dev ## Runs all tests; ARGS="tests/unit -k name" picks some
-	@$(BIN)/python -m pytest -n 4 --dist loadfile --no-loadscope-reorder $(ARGS)
+PYTEST := $(BIN)/python -m pytest -n 4 --dist loadfile --no-loadscope-reorder --durations 20 --durations-min 5
+
+test: $(VENV)/.dev ## Runs all tests but the long ones; ARGS="tests/unit -k name" picks some
+	@$(PYTEST) -m "not long" $(ARGS)
+
+test-long: $(VENV)/.dev ## Runs the long tests: stacks that are killed, outages that are waited out, generated requests
+	@$(PYTEST) -m long $(ARGS)
+
+test-quick: $(VENV)/.dev ## Runs within a minute what tells most: all unit tests, and the core on SQLite
+	@$(PYTEST) -m "not long and not nodes and not postgresql" tests/unit $(QUICK) $(ARGS)
 
 test-stack: $(VENV)/.dev ## Runs the compose stack end to end, and the workers' tests in containers; needs a Docker engine
 	@$(BIN)/python -m pytest tests/stack --timeout 900 $(ARGS)

@@ -22,8 +22,8 @@ _TIERS = {
     "stack": "docker-compose.yml on a Docker engine; only `make test-stack` runs them",
 }
 
-# Over what part of the run. Files that take minutes are not begun at its end, where nothing would run beside them.
-_SPREAD = {"e2e": 0.75}
+# A tier whose every test is one of `make test-long`; single files say so themselves.
+_LONG_TIERS = {"e2e"}
 
 # The same examples in every run, so that a failure is one of the change and not of the day; HYPOTHESIS_PROFILE=search
 # looks for new ones, and for longer.
@@ -41,6 +41,7 @@ def pytest_configure(config: pytest.Config) -> None:
     """Begins the run in the main process, joins it in an xdist worker."""
     for tier, meaning in _TIERS.items():
         config.addinivalue_line("markers", f"{tier}: {meaning} (set by the folder)")
+    config.addinivalue_line("markers", "long: kills whole stacks or waits outages out; only `make test-long` runs them")
     config.addinivalue_line("markers", "nodes: has workers or a scheduler beside it (set by the fixtures)")
     config.addinivalue_line("markers", "postgresql: needs PostgreSQL server binaries (set by the fixtures)")
     if hasattr(config, "workerinput"):
@@ -73,11 +74,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         files.setdefault(tier, {})[item.path] = None
         if tier in _TIERS:
             item.add_marker(tier)
-    place = {
-        path: _SPREAD.get(tier, 1.0) * (number + 0.5) / len(paths)
-        for tier, paths in files.items()
-        for number, path in enumerate(paths)
-    }
+        if tier in _LONG_TIERS:
+            item.add_marker("long")
+    place = {path: (number + 0.5) / len(paths) for paths in files.values() for number, path in enumerate(paths)}
     items.sort(key=lambda item: place[item.path])
 
 

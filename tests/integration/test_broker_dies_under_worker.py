@@ -10,6 +10,8 @@ from tests.support.valkey import Valkey
 from tests.support.waiting import wait_until
 from tests.support.web import Web
 
+pytestmark = pytest.mark.long  # brokers are killed, and their workers find them again
+
 
 @pytest.fixture
 def database_url(sqlite_url: str) -> str:

@@ -37,6 +37,8 @@ from tidegate.maintenance.sweep import ClockWatch, sweep
 from tidegate.notify.notifier import SilentBell
 from tidegate.stores import Store
 
+pytestmark = pytest.mark.long  # outages of the database are waited out
+
 LEASE = timedelta(seconds=2)
 LONGER = 3.5
 _JOBS = 5

@@ -138,7 +138,7 @@ def test_the_wait_before_a_restart_doubles_up_to_a_limit() -> None:
 def test_an_exit_code_is_told(stage: Callable[..., Stage]) -> None:
     on = stage([program("web", "raise SystemExit(3)")])
 
-    on.supervisor.start()
+    on.supervisor.start(timedelta(seconds=0.5))
     on.watch_until(lambda: "with exit code 3" in on.written.getvalue(), "its death is told")
 
 

@@ -206,7 +206,7 @@ def test_large_bodies_are_erased_in_transactions_of_so_many_bytes(
     store: Store, monkeypatch: pytest.MonkeyPatch, seconds: float, erased: int
 ) -> None:
     """SQLite has one writer, and others want their turn; in the end all are erased whatever their size."""
-    monkeypatch.setattr(store, "PRUNE_BYTES", 100_000)
+    monkeypatch.setattr(upkeep, "PRUNE_BYTES", 100_000)
     monkeypatch.setattr(store, "_PRUNE_SECONDS", seconds)
     open_lane(store)
     for size in (40_000, 40_000, 40_000, 300_000, 40_000, 40_000, 10, 10, 10):

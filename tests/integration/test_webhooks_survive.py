@@ -25,6 +25,8 @@ from tidegate.database.time import database_now
 from tidegate.stores import Store
 from tidegate.webhooks.secrets import SecretStore
 
+pytestmark = pytest.mark.long  # workers, broker and scheduler are killed
+
 # Long enough for a loaded machine; what is waited for takes a lease, 12 s, at the most.
 PATIENCE = 60
 TIMEOUT_SECONDS = 2

@@ -10,6 +10,8 @@ from tests.support.nodes import SchedulerNode, WorkerNode
 from tests.support.waiting import wait_until
 from tidegate.stores import Store
 
+pytestmark = pytest.mark.long  # workers are frozen and killed until they are missed
+
 
 @pytest.fixture
 def database_url(sqlite_url: str) -> str:

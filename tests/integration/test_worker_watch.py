@@ -13,6 +13,8 @@ import pytest
 from tests.support.waiting import wait_until
 from tests.support.web_server import WebServer
 
+pytestmark = pytest.mark.long  # workers of the web server stand still until they are replaced
+
 # In twelve rounds; the shortest that a machine which stands still for a moment itself does not reach.
 SECONDS = 6
 
