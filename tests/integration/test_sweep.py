@@ -28,6 +28,7 @@ from tests.support.statements import asked
 from tidegate.database.connection import Database
 from tidegate.database.schema import attempts, bodies, jobs, workers
 from tidegate.database.time import database_now
+from tidegate.maintenance import store as upkeep
 from tidegate.maintenance.sweep import BATCH, PRUNE_BATCH, ClockWatch, Swept, sweep
 from tidegate.operations.operation import Body
 from tidegate.operations.outcome import Succeeded
@@ -207,7 +208,7 @@ def test_large_bodies_are_erased_in_transactions_of_so_many_bytes(
 ) -> None:
     """SQLite has one writer, and others want their turn; in the end all are erased whatever their size."""
     monkeypatch.setattr(upkeep, "PRUNE_BYTES", 100_000)
-    monkeypatch.setattr(store, "_PRUNE_SECONDS", seconds)
+    monkeypatch.setattr(upkeep, "_PRUNE_SECONDS", seconds)
     open_lane(store)
     for size in (40_000, 40_000, 40_000, 300_000, 40_000, 40_000, 10, 10, 10):
         job_id = submit(store, body=Body(content=b"x" * size))
