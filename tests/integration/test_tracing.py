@@ -173,7 +173,7 @@ sys.modules["opentelemetry"] = None
 logging.basicConfig()
 from config import tracing
 from config.settings import settings
-from webapp import create_app
+from webapp.app import create_app
 tracing.start("web")
 answer = create_app(settings()).test_client().post("/v1/operations/echo/jobs", json=1)
 print(answer.status_code)
