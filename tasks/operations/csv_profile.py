@@ -12,8 +12,7 @@ from pydantic import BaseModel
 
 from tasks.operations._column_profile import Column, ColumnProfile
 from tidegate.errors import PermanentError
-from tidegate.operations.operation import Attempt, Body
-from tidegate.operations.python_operation import operation
+from tidegate.operations import Attempt, Body, operation
 
 # These bound the memory, whatever the file; the length of one field is bounded by csv.field_size_limit().
 MAX_COLUMNS = 1000
