@@ -81,7 +81,9 @@ class Stack:
         self.members = {BROKER: Member(BROKER, self.broker.process, server=self.broker)}
         self._wires: list[Proxy] = []
         if database == "postgresql":
-            server = postgresql.Server(run.folder(), settings=postgresql.LOOPBACK)
+            # Else a connection that stalls before it says who it is holds up a shutdown for a minute.
+            settings = {**postgresql.LOOPBACK, "authentication_timeout": "5s"}
+            server = postgresql.Server(run.folder(), settings=settings)
             server.start()
             self.members[DATABASE] = Member(DATABASE, server.process, server=server)
             self.database_url = server.make_database()
