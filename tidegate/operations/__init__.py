@@ -1,1 +1,1 @@
-"""What a job does, and how an attempt at it can end."""
+"""Operations: the kinds of job, Python functions or HTTP calls, and how an attempt at one can end."""
