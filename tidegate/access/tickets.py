@@ -1,4 +1,4 @@
-"""Tickets: signed tokens in a URL with which a browser's EventSource, which can't send a key, reads one job's events.
+"""Tickets: signed tokens in a URL, by which a browser's EventSource, which can't send a key, reads one job's events.
 
 `<key id>.<good until, seconds since 1970>.<HMAC-SHA256 over key, job and until when, base64url>`. What signs is not in
 the database, so that a copy of it makes no ticket. It is good until 5 minutes after the job's deadline, whoever reads

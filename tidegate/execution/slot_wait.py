@@ -1,4 +1,4 @@
-"""Waiting of a claimed job: a follower for the call before it, then each for its slot."""
+"""Waits until a claimed job's call may begin: a follower for the call before it, then each for its slot."""
 
 import logging
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""Records successes (job, result, attempt): on PostgreSQL in one statement for several threads, on SQLite each."""
+"""Records successes (job, result, attempt): on PostgreSQL those of several threads in one statement."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

@@ -186,7 +186,10 @@ class SendingStore:
         return won == 1
 
     def give_up(self, batch: int) -> int:
-        """Fails due deliveries whose day is over: those to a silent receiver, or tried too often. Returns how many."""
+        """Fails due deliveries that are over a day old, if their receiver is silent or they were tried too often.
+
+        Returns how many.
+        """
         day_ago = database_now(-GIVE_UP_AFTER)
         silent = select(receivers.c.name).where(receivers.c.failing_since <= day_ago)
         found = (
