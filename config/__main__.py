@@ -1,4 +1,4 @@
-"""Shows every setting: name, value, meaning. Secrets are hidden."""
+"""`python -m config`: shows every setting with its value and meaning. Secrets are hidden."""
 
 import sys
 from datetime import timedelta
@@ -10,7 +10,7 @@ from tidegate.timeformat import format_duration
 
 
 def main() -> int:
-    """Prints the settings; 2 and the reason when one is bad."""
+    """Prints the settings; returns 2, and prints the reason, when one is bad."""
     try:
         current = settings()
     except ConfigurationError as error:
@@ -23,7 +23,7 @@ def main() -> int:
 
 
 def as_text(value: object) -> str:
-    """A setting's value as one would write it."""
+    """Formats a setting's value as one would write it."""
     match value:
         case None:
             return ""

@@ -1,4 +1,4 @@
-"""What TIDEGATE_BROKER_URL and TIDEGATE_BELL_URL may say, by the kind of server that the scheme names."""
+"""Validates TIDEGATE_BROKER_URL and TIDEGATE_BELL_URL for each kind of server: Redis, RabbitMQ, SQS."""
 
 import os
 from collections.abc import Callable, Mapping
@@ -20,13 +20,14 @@ _WRITE = {
 }
 _TLS_FILES = {"ca": "ssl_ca_certs", "cert": "ssl_certfile", "key": "ssl_keyfile"}
 """Files that a URL over TLS may name, and what redis-py and kombu call them in a URL of Redis."""
-# Of a URL of SQS; see docs/brokers.md.
+# Parameters of an SQS URL; see docs/brokers.md.
 _SQS_WORDS = frozenset({"region", "prefix", "queues"})
 
 
 def check_broker_url(value: str) -> str:
-    """The URL as its client reads it. ValueError says what may be written, and never what was: there may be a password
-    in it.
+    """Validates a broker's URL; returns it as its client reads it.
+
+    Raises ValueError that says what may be written, and never what was: there may be a password in it.
     """
     if value:
         _check(value, REDIS | AMQP | {SQS}, "redis://…, rediss://…, redis+socket://…, amqp://…, amqps://… or sqs://…")
@@ -36,19 +37,19 @@ def check_broker_url(value: str) -> str:
 
 
 def check_bell_url(value: str) -> str:
-    """As `check_broker_url`, for what Redis alone can do."""
+    """As `check_broker_url`, for pub/sub, which only Redis has."""
     if value:
         _check(value, REDIS, "redis://…, rediss://… or redis+socket://…")
     return _as_redis_reads_it(value)
 
 
 def scheme_of(url: str) -> str:
-    """`redis`, `rediss`, `redis+socket`, `amqp`, `amqps`, `sqs` or whatever stands there."""
+    """The URL's scheme, such as `redis` or `amqps`; empty without one."""
     return url.partition("://")[0] if "://" in url else ""
 
 
 def words_of(url: str) -> Mapping[str, str]:
-    """What stands behind the question mark."""
+    """The URL's query parameters."""
     return dict(parse_qsl(urlsplit(url).query, keep_blank_values=True))
 
 
@@ -65,7 +66,7 @@ def _check(value: str, schemes: frozenset[str], known: str) -> None:
     if not is_good:
         raise ValueError(f"write {_WRITE[scheme]}")
     words = words_of(value)
-    for name in _TLS_FILES:  # a server that is never reached would tell it in the log only
+    for name in _TLS_FILES:  # else a wrong path shows in the log only
         if name in words and not (Path(words[name]).is_file() and os.access(words[name], os.R_OK)):
             raise ValueError(f"the file that {name}= names is not there or can't be read")
 
@@ -91,7 +92,7 @@ def _is_amqp(parts: SplitResult, words: Mapping[str, str]) -> bool:
 
 
 def _fit_tls(words: Mapping[str, str], is_tls: bool) -> bool:
-    """A key is of no use without its certificate; a certificate may have its key in the same file."""
+    """Whether the TLS files fit together: a key needs its certificate, which may have its key in the same file."""
     files = _TLS_FILES.keys() & words.keys()
     return is_tls and ("cert" in files or "key" not in files) if files else True
 

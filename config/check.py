@@ -1,4 +1,4 @@
-"""Checks all that is configured, before anything starts: `python -m config.check`, `tidegate check` and every start.
+"""Checks the whole configuration before anything starts: `python -m config.check`, `tidegate check` and every start.
 
 One function finds every fault: of the settings, the operations file, the modules with Python operations, the
 environment that they need, and the keys in the data folder. What it passes, no process will stumble over.
@@ -21,9 +21,9 @@ from tidegate.operations.declaration import place_of
 def find_faults(
     *, with_secrets: bool, operations_file: Path | None = None
 ) -> tuple[list[str], Settings | None, Declared | None]:
-    """Everything that is wrong, each a line: the place, what is wrong, what would do; and what was read.
+    """Finds every fault of the configuration, each a line (place, what is wrong, what would do); and what was read.
 
-    `with_secrets`: as those see it who call downstreams. The others do not have what `${NAME}` refers to.
+    `with_secrets`: as the processes see it that call downstreams. The others do not have what `${NAME}` refers to.
     """
     current, faults = read_with_faults()
     if current is None:
@@ -42,7 +42,7 @@ def find_faults(
 
 
 def check(operations_file: Path | None = None, *, with_secrets: bool = True) -> int:
-    """Says what there is: 0; or what is wrong and where: 2."""
+    """Prints the operations found and returns 0; or prints every fault and returns 2."""
     faults, current, declared = find_faults(with_secrets=with_secrets, operations_file=operations_file)
     if faults or current is None or declared is None:
         print("\n".join(faults), file=sys.stderr)  # noqa: T201 - this is its output
@@ -63,7 +63,7 @@ def check(operations_file: Path | None = None, *, with_secrets: bool = True) -> 
 
 
 def main() -> int:
-    """The command line."""
+    """The command line: parses the arguments and checks."""
     parser = argparse.ArgumentParser(prog="python -m config.check", description=__doc__.partition("\n")[0])
     parser.add_argument("file", type=Path, nargs="?", help="operations file; left out: that of the settings")
     parser.add_argument(

@@ -1,4 +1,4 @@
-"""The environment over the file .env: the only reader of both. A value may stand in a file of its own, <name>_FILE."""
+"""Reads the environment and the file .env, both only here. <NAME>_FILE names a file with a variable's value."""
 
 import os
 from collections.abc import Mapping
@@ -17,7 +17,7 @@ IN_A_FILE = "_FILE"
 
 
 def environment() -> Mapping[str, str]:
-    """The whole environment over the file .env. Raises ConfigurationError for a file that can't be read in full."""
+    """The environment merged over the file .env. Raises ConfigurationError for a file that can't be read in full."""
     try:
         bindings = _bindings()
     except (OSError, UnicodeDecodeError) as error:
@@ -29,7 +29,7 @@ def environment() -> Mapping[str, str]:
 
 
 def value_of(name: str, given: Mapping[str, str]) -> str | None:
-    """The value of a variable, or what stands in the file that <name>_FILE names; None: neither is set.
+    """The value of a variable, or the content of the file that <name>_FILE names; None: neither is set.
 
     Raises ConfigurationError when the file can't be read, or when both are set: one of them would be out of date.
     """
@@ -47,7 +47,7 @@ def value_of(name: str, given: Mapping[str, str]) -> str | None:
 
 
 def place_of(name: str) -> str:
-    """The variable's name, behind the line of the file .env if that is where its value comes from."""
+    """The variable's name, after the line of .env that it comes from: `.env:3: NAME`."""
     is_from_file = name not in os.environ  # noqa: TID251 - this file is the one reader
     lines = [_line(each) for each in _bindings() if each.key == name] if is_from_file else []
     return f"{ENV_FILE}:{lines[-1]}: {name}" if lines else name
@@ -61,6 +61,6 @@ def _bindings() -> list[Binding]:
 
 
 def _line(binding: Binding) -> int:
-    """Where it begins; blank lines before it belong to it."""
+    """The line on which the binding begins; blank lines before it belong to it."""
     text = binding.original.string
     return binding.original.line + text[: len(text) - len(text.lstrip())].count("\n")

@@ -1,10 +1,10 @@
-"""What the garbage collector of a process need not look at."""
+"""Garbage collection: freezes the objects that are loaded at the start (gc.freeze)."""
 
 import gc
 
 
 def spare_what_is_loaded() -> None:
-    """Leaves all objects of now out of every later collection. To be called when a process is loaded, before it forks.
+    """Excludes all objects that exist now from later garbage collections. Call it before a process forks.
 
     Modules, tables and built statements stay until the end: 120,000 objects, over which each full collection goes for
     0.1 s with all threads standing still, and those at the exit once more.

@@ -1,5 +1,4 @@
-"""Keys that are not in the database: what a setting gives, else a file in the data folder, which the first that asks
-makes."""
+"""Secret keys from a setting, else from a file in the data folder, which is made at the first use."""
 
 import base64
 import os
@@ -13,7 +12,7 @@ from tidegate.webhooks.signing import KEY_BYTES
 
 
 def keys_in(text: str) -> list[bytes]:
-    """The keys in the value of a setting; raises ValueError for one that is none."""
+    """Parses the keys in a setting's value; raises ValueError for a malformed one."""
     keys = []
     for each in filter(None, map(str.strip, text.split(","))):
         try:
@@ -29,7 +28,10 @@ def keys_in(text: str) -> list[bytes]:
 
 
 def keys_of(given: str, file: Path, *, purpose: str, loss: str) -> list[bytes]:
-    """Those of the setting's value, else of the file. `loss`: what is lost with it. Raises ConfigurationError."""
+    """The keys in the setting's value, else in the file, which is made if it is missing. Raises ConfigurationError.
+
+    `loss`: what is lost with the file.
+    """
     if keys := keys_in(given):
         return keys
     try:
@@ -41,7 +43,7 @@ def keys_of(given: str, file: Path, *, purpose: str, loss: str) -> list[bytes]:
 
 
 def check_keys(given: str, file: Path, *, purpose: str, loss: str) -> None:
-    """Raises ConfigurationError for a file that is there, is needed and can't be used. Makes none."""
+    """Raises ConfigurationError for a key file that exists, is needed and can't be used. Makes none."""
     if not keys_in(given) and file.exists():
         _read(file, purpose=purpose, loss=loss)
 
@@ -57,7 +59,7 @@ def _read(file: Path, *, purpose: str, loss: str) -> list[bytes]:
 
 
 def _make(file: Path) -> None:
-    """Of several processes at once one makes it, and nobody ever sees a part of it."""
+    """Makes a key file atomically: of several processes one makes it, and nobody ever reads a part of it."""
     file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     descriptor, name = tempfile.mkstemp(dir=file.parent, prefix=file.name)  # readable by its owner only
     try:

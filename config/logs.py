@@ -1,4 +1,4 @@
-"""How every process logs: one line an event, UTC, to standard error; as text, or as JSON with what it is about."""
+"""Configures logging: one line an event, UTC, to standard error; as text, or as JSON with the job's context."""
 
 import json
 import logging
@@ -16,13 +16,16 @@ class _UtcFormatter(logging.Formatter):
     converter = staticmethod(time.gmtime)
 
     def format(self, record: logging.LogRecord) -> str:
-        """The line, and the traceback below it."""
+        """Formats the line, and the traceback below it, with secrets in URLs masked."""
         return masked(super().format(record))
 
 
 class JsonFormatter(logging.Formatter):
-    """A JSON object a line. One about a job has `job_id`, and of an attempt `attempt`, `downstream`, `operation` and
-    `trace_id` beside it. `config/granian_json_logs.json` names this class."""
+    """Formats each record as one JSON object.
+
+    One about a job has `job_id`, and of an attempt `attempt`, `downstream`, `operation` and `trace_id` beside it.
+    `config/granian_json_logs.json` names this class.
+    """
 
     converter = staticmethod(time.gmtime)
 
@@ -31,7 +34,7 @@ class JsonFormatter(logging.Formatter):
         self._process = process
 
     def format(self, record: logging.LogRecord) -> str:
-        """The line."""
+        """Formats the line, with secrets in URLs masked."""
         line: dict[str, object] = {
             "time": f"{self.formatTime(record, _SECONDS)}.{record.msecs:03.0f}Z",
             "level": record.levelname,
@@ -48,7 +51,7 @@ class JsonFormatter(logging.Formatter):
 
 
 def configure(settings: Settings, process: str) -> None:
-    """Sets the root logger; `process` (web, scheduler, io, cpu) stands on every line."""
+    """Configures the root logger; `process` (web, scheduler, io, cpu) stands on every line."""
     handler = logging.StreamHandler()
     if settings.log_format == "json":
         handler.setFormatter(JsonFormatter(process))
@@ -57,13 +60,13 @@ def configure(settings: Settings, process: str) -> None:
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(settings.log_level)
-    # Their INFO lines say what ours say with the job id.
+    # Their INFO lines repeat ours, without the job id.
     for noisy in ("httpcore2", "celery.worker.strategy", "celery.app.trace", "alembic.runtime.plugins"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
 
 
 def _of_celery(record: logging.LogRecord) -> dict[str, object]:
-    """Celery's own lines about a task carry its id, which is the job's; those of webhooks have another."""
+    """The job id of Celery's own lines about a task: the task's id. Those of webhooks have another."""
     about = getattr(record, "data", None)
     if isinstance(about, dict) and about.get("name") == "tasks.run.run_job":
         return {"job_id": about.get("id")}

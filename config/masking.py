@@ -1,11 +1,11 @@
-"""Hides the secrets in URLs, wherever they are shown or logged: passwords before the host, and in the query."""
+"""Masks secrets in URLs that are shown or logged: passwords before the host, and query parameters."""
 
 import re
 from urllib.parse import unquote_plus
 
 HIDDEN = "***"
 _PASSWORD = re.compile(r"(://[^\s:@/?#\"']*:)[^\s@/?#\"']+(?=@)")
-# As SQLAlchemy reads a password: up to the last @ before the query, whatever else is in it.
+# SQLAlchemy's grammar of a password: up to the last @ before the query, whatever else is in it.
 _ODD_PASSWORD = re.compile(r"(://[^\s:@/?#]*:)[^?#]+(?=@)")
 _PARAMETER = re.compile(r"([?&;])([^\s=&;?#]+)=([^\s&#]+)")
 _SECRET_NAME = re.compile(
@@ -15,12 +15,12 @@ _SECRET_NAME = re.compile(
 
 
 def masked(text: str) -> str:
-    """A text in which there may be URLs, without their secrets."""
+    """Masks the secrets of all URLs in a text."""
     return _without_parameters(_PASSWORD.sub(rf"\g<1>{HIDDEN}", text)) if "://" in text else text
 
 
 def masked_url(url: str) -> str:
-    """One URL without its secrets."""
+    """Masks the secrets of one URL."""
     return _without_parameters(_ODD_PASSWORD.sub(rf"\g<1>{HIDDEN}", url)) if "://" in url else url
 
 

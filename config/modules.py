@@ -1,4 +1,4 @@
-"""Python operations: the modules that have them are imported, and what is wrong with one is told in a line."""
+"""Imports the modules with Python operations; what is wrong with one becomes a line that names file and line."""
 
 import importlib
 import pkgutil
@@ -20,21 +20,21 @@ _MODULE = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*")
 
 
 def load_operations(modules: Sequence[str]) -> tuple[list[PythonOperation], list[str]]:
-    """The operations of tasks/operations/ and of these modules, each once; and the faults, each a line."""
+    """Loads the operations of tasks/operations/ and of these modules, each once; returns them and the faults."""
     operations: dict[int, PythonOperation] = {}
     faults: list[str] = []
-    # A module that stands there twice is one.
+    # dict.fromkeys: a module that is named twice is loaded once.
     for name in dict.fromkeys((*_own_modules(), *modules)):
         module = _imported(name, faults)
         if module is None:
             continue
-        # One that was loaded before has what was refused then still standing in it.
+        # A module that was loaded before raises no faults now; its Refused values still have them.
         refused = [value for value in vars(module).values() if isinstance(value, Refused)]
         faults += [fault for each in refused for fault in each.faults]
         found = list(_exported(module))
         if not found and not refused:
             faults.append(_nothing_found(module))
-        # What is imported from a module that is listed, too, is the same operation.
+        # By id: an operation imported from another listed module is the same one.
         operations |= {id(each): each for each in found}
     return list(operations.values()), list(dict.fromkeys(faults))
 
@@ -46,7 +46,7 @@ def _own_modules() -> list[str]:
 
 
 def _imported(name: str, faults: list[str]) -> ModuleType | None:
-    """The module, whose bad declarations are faults; None, and why, when it can't be imported."""
+    """Imports a module and collects its faults; None, and a fault, when it can't be imported."""
     if not _MODULE.fullmatch(name):
         faults.append(
             f"{place_of(SETTING)}: {name!r} is no name of a module; write it as in an import, such as acme.prices"
@@ -57,14 +57,14 @@ def _imported(name: str, faults: list[str]) -> ModuleType | None:
             module = importlib.import_module(name)
         except (Exception, SystemExit) as error:  # noqa: BLE001 - it is the user's code, which may raise anything
             module = None
-            if not declared:  # else it follows from what is wrong there
+            if not declared:  # else the error follows from the bad declarations
                 faults += _why_not(name, error)
     faults += declared
     return module
 
 
 def _exported(module: ModuleType) -> Iterator[PythonOperation]:
-    """What the module declares, and what it imports to be found there: by `__all__`, or else by any public name."""
+    """The operations that a module declares, and those that it re-exports: by `__all__`, or else any public name."""
     names = getattr(module, "__all__", None)
     for name, value in list(vars(module).items()):
         if not isinstance(value, PythonOperation):
@@ -89,7 +89,7 @@ def _nothing_found(module: ModuleType) -> str:
 
 
 def _why_not(name: str, error: BaseException) -> list[str]:
-    """Why a module can't be imported: the line of the user's code, and the exception."""
+    """The faults of a failed import: the line of the user's code, and the exception."""
     if isinstance(error, ConfigurationError):
         return list(error.faults)
     if isinstance(error, ModuleNotFoundError) and error.name and f"{name}.".startswith(f"{error.name}."):
@@ -104,7 +104,7 @@ def _why_not(name: str, error: BaseException) -> list[str]:
     ]
     package = name.partition(".")[0]
     own = [place for module, place in frames if module.partition(".")[0] == package]
-    # importlib's own file stands between, where a name is imported by hand.
+    # Frames of importlib itself are left out: they stand between, where user code calls import_module.
     others = [place for module, place in frames if module.partition(".")[0] != "importlib"]
     place = own[-1] if own else name
     deepest = f" (raised in {others[-1]})" if others and others[-1] != place else ""

@@ -1,4 +1,4 @@
-"""Reads the operations file (TOML): HTTP operations and what each downstream can take. Messages name file and line."""
+"""Reads the operations file (TOML): HTTP operations and downstreams' limits. Faults name file and line."""
 
 import tomllib
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -29,7 +29,7 @@ _EACH = {"downstreams": "downstream", "operations": "operation"}
 
 @dataclass(frozen=True, kw_only=True)
 class OperationsFile:
-    """What the file has, and everything that is wrong with it, each a line.
+    """The content of the operations file, and all its faults, each a line.
 
     `needs`: what has to be in the environment of those who call downstreams. `downstreams`: the declared names.
     """
@@ -43,15 +43,18 @@ class OperationsFile:
     faults: tuple[str, ...] = ()
 
     def place_of(self, operation: str) -> str:
-        """`config/operations.toml:9`, where the operation stands."""
+        """The file and line of an operation: `config/operations.toml:9`."""
         return f"{self.name}:{self.lines.line_of(('operations', operation)) if self.lines else 1}"
 
 
 def read_operations_file(
     path: Path, *, max_result: int, environment: Mapping[str, str] | None = None
 ) -> OperationsFile:
-    """Reads the file. With an environment its values are put in at each call, and what they make of it is checked, too;
-    only those who call downstreams have it."""
+    """Reads and checks the operations file.
+
+    With an environment its values are put in at each call, and what they make of it is checked, too; only processes
+    that call downstreams have it.
+    """
     name = shown(path)
     try:
         # As some editors write it, with a byte order mark.
@@ -88,7 +91,7 @@ class _Reader:
             self._tell((name,), f"there is no such table{_meant(name, _EACH)}")
         downstreams = self._tables("downstreams", DownstreamTable)
         operations = self._tables("operations", OperationTable)
-        # One that is declared badly is declared all the same.
+        # A downstream whose table has faults still counts as declared.
         declared = document["downstreams"] if isinstance(document.get("downstreams"), dict) else {}
         for name, table in operations.items():
             self._check(name, table, declared)
@@ -122,16 +125,16 @@ class _Reader:
                 faults = error.errors()
                 for fault in faults:
                     self._tell((kind, name, *fault["loc"]), _words(fault, model))
-                if isinstance(table, dict):  # what is good of it is looked at further
+                if isinstance(table, dict):  # its valid keys are checked further
                     bad = {fault["loc"][0] for fault in faults}
                     good = {key: value for key, value in table.items() if key not in bad}
                     read[name] = model.model_validate({**model.stand_ins, **good})
         return read
 
     def _check(self, name: str, table: OperationTable, declared: Mapping[str, object]) -> None:
-        """What one value alone does not tell."""
+        """Checks what more than one value decides."""
         at = ("operations", name)
-        # A slip of the pen must not mean that there is no limit.
+        # A misspelt name must not mean that there is no limit.
         if table.downstream not in {None, name, *declared}:
             words = f"{table.downstream!r} is declared nowhere{_meant(str(table.downstream), declared)}"
             self._tell((*at, "downstream"), f"{words}; write [downstreams.{table.downstream}]")
@@ -153,7 +156,7 @@ class _Reader:
             self._check_text(here, value, header_value_fault)
 
     def _check_text(self, location: Sequence[str], text: str, fault_of: Callable[[str], str | None]) -> None:
-        """A text with references: they, and what it becomes with their values, as far as those are known."""
+        """Checks a text with references: the references, and the expanded text if their values are known."""
         try:
             template = parse_template(text)
         except ValueError as error:
@@ -172,7 +175,7 @@ class _Reader:
             self._tell(location, f"{self._with_values(template)}{reason}")
 
     def _with_values(self, template: Template) -> str:
-        """Which values are part of what is wrong. Their text may be a secret and is not told."""
+        """Names the references whose values are part of the fault. The values may be secrets and are not shown."""
         names = [each.name for each in template.references if value_of(each.name, self._environment or {})]
         return f"with the value of {' and '.join(f'${{{name}}}' for name in names)} in it: " if names else ""
 

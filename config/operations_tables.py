@@ -1,4 +1,4 @@
-"""The tables of the operations file: every key with its type, default, bounds and meaning.
+"""pydantic models of the operations file's tables: every key with its type, default, bounds and meaning.
 
 `docs/operations-file.md` is made from these declarations.
 """
@@ -17,7 +17,7 @@ from tidegate.timeformat import Duration
 
 
 def _check_rates(value: object) -> object:
-    """One rate or a list of them; pydantic would ask for a tuple."""
+    """Validates one rate or a list of them; pydantic alone would ask for a tuple."""
     rates = [value] if isinstance(value, str) else value
     if not isinstance(rates, list) or not all(isinstance(rate, str) for rate in rates):
         raise ValueError('write a text such as "50/s", or a list of them')
@@ -32,13 +32,13 @@ def _check_name(name: str) -> str:
     return name
 
 
-# A text that looks like a number, or a 1 for true, is a slip.
+# Strict: a text that looks like a number, or a 1 for true, is a mistake.
 Whole = Annotated[int, Strict()]
 Truth = Annotated[bool, Strict()]
 
 
 class Table(BaseModel):
-    """One table of the file. `stand_ins` are good values of its required keys, for where the given ones are bad."""
+    """A table of the file. `stand_ins` are good values of its required keys, for where the given ones are bad."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
     stand_ins: ClassVar[Mapping[str, object]] = {}

@@ -1,4 +1,4 @@
-"""Origins of web pages as browsers send them (RFC 6454): scheme, host and port, nothing else."""
+"""Validates TIDEGATE_CORS_ORIGINS: web origins as browsers send them (RFC 6454), which are scheme, host and port."""
 
 import re
 from collections.abc import Sequence
@@ -25,7 +25,7 @@ def check_origins(origins: Sequence[str], *, has_keys: bool) -> None:
 
 
 def _as_browsers_send_it(origin: str) -> str:
-    """Empty for what is none; of a URL that says more, its origin."""
+    """The origin of a URL as browsers send it; empty for what is no URL."""
     try:
         url = AnyUrl(origin)
     except ValidationError:

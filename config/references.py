@@ -1,4 +1,4 @@
-"""References to the environment in the operations file: `${NAME}` and `${NAME:-text}`, as docker compose reads them.
+"""Environment variables in the operations file: `${NAME}` and `${NAME:-text}`, as docker compose reads them.
 
 The text may have references itself, `$$` is a dollar sign, and an empty value counts as none where there is a text.
 What else begins with a dollar sign means something in a shell or in compose and nothing here: it is refused.
@@ -18,7 +18,7 @@ _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*", re.ASCII)
 
 @dataclass(frozen=True)
 class Reference:
-    """One `${NAME}`, with the template of what stands for it when it has no value."""
+    """A reference `${NAME}`, and its default's template; None: it has no default."""
 
     name: str
     default: Union["Template", None]
@@ -26,17 +26,17 @@ class Reference:
 
 @dataclass(frozen=True)
 class Template:
-    """A text with references in it."""
+    """A parsed text with references."""
 
     parts: tuple[str | Reference, ...]
 
     @property
     def references(self) -> tuple[Reference, ...]:
-        """Those of the text itself, not those of defaults."""
+        """The references of the text itself, not those in defaults."""
         return tuple(part for part in self.parts if isinstance(part, Reference))
 
     def expand(self, environment: Mapping[str, str]) -> str:
-        """The text with the values in it. ConfigurationError names each that has none, and never tells a value."""
+        """Puts the values in. Raises ConfigurationError that names each missing variable, and never shows a value."""
         faults: list[str] = []
         expanded = "".join(part if isinstance(part, str) else _value(part, environment, faults) for part in self.parts)
         if faults:
@@ -46,7 +46,7 @@ class Template:
 
 @lru_cache(maxsize=1024)
 def parse_template(text: str) -> Template:
-    """Reads the references; ValueError says what to write for one that is none."""
+    """Parses a text with references; ValueError says what to write for a malformed one."""
     parts: list[str | Reference] = []
     position = 0
     while (dollar := text.find("$", position)) >= 0:
@@ -67,12 +67,12 @@ def parse_template(text: str) -> Template:
 
 
 def expander(environment: Mapping[str, str]) -> Callable[[str], str]:
-    """Puts the environment into a text. NAME_FILE may name a file with the value, as for settings."""
+    """Makes a function that expands texts from this environment. NAME_FILE may name a file with the value."""
     return lambda text: parse_template(text).expand(environment)
 
 
 def _closing_brace(text: str, start: int) -> int:
-    """The end of the reference that begins at `start`. Each `${` within opens another one; other braces do not."""
+    """The end of the reference that begins at `start`. Each `${` within opens another one; other braces don't."""
     open_braces = 0
     for found in re.finditer(r"\$\{|\}", text[start:]):
         open_braces += 1 if found[0] == "${" else -1

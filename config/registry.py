@@ -1,4 +1,4 @@
-"""Builds the table of all operations: those of the operations file and those in Python modules."""
+"""Loads the registry of all operations: HTTP operations from the operations file, Python operations from modules."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -16,31 +16,31 @@ from tidegate.operations.python_operation import PythonOperation
 
 @dataclass(frozen=True, kw_only=True)
 class Declared:
-    """All that is declared, and everything that is wrong with it, each a line. One with faults is of no use."""
+    """All declared operations and limits, and all faults, each a line. With faults it is of no use."""
 
     file: OperationsFile
     functions: Sequence[PythonOperation]
     faults: Sequence[str]
 
     def registry(self) -> Registry:
-        """The table; raises ConfigurationError with every fault."""
+        """Makes the Registry; raises ConfigurationError with every fault."""
         if self.faults:
             raise ConfigurationError(*self.faults)
         return Registry.of([*self.file.operations, *self.functions], self.file.limits)
 
 
 def load_registry(settings: Settings) -> Registry:
-    """What the web server and the scheduler know: everything but the secrets. ConfigurationError has every fault."""
+    """Loads the registry without secrets, for web server and scheduler. Raises ConfigurationError with every fault."""
     return read_declared(settings, None).registry()
 
 
 def load_registry_with_secrets(settings: Settings) -> Registry:
-    """What workers know. A `${NAME}` that the environment does not have is a fault, too."""
+    """Loads the registry for workers. A `${NAME}` that the environment does not have is a fault, too."""
     return read_declared(settings, environment()).registry()
 
 
 def read_declared(settings: Settings, secrets: Mapping[str, str] | None) -> Declared:
-    """Reads the operations file and imports the modules. `secrets` None: references to the environment stay open."""
+    """Reads the operations file and imports the modules. `secrets` None: references stay unexpanded."""
     file = read_operations_file(settings.operations_file, max_result=settings.max_result, environment=secrets)
     functions, faults = load_operations(settings.operations)
     return Declared(
@@ -49,7 +49,7 @@ def read_declared(settings: Settings, secrets: Mapping[str, str] | None) -> Decl
 
 
 def _between_them(file: OperationsFile, functions: Sequence[PythonOperation], settings: Settings) -> Iterator[str]:
-    """What neither the file nor a module could see by itself."""
+    """The faults that neither the file nor one module shows alone: names used twice, unknown downstreams."""
     in_file = {operation.name for operation in file.operations}
     first: dict[str, str] = {}
     for function in functions:
@@ -59,7 +59,7 @@ def _between_them(file: OperationsFile, functions: Sequence[PythonOperation], se
             yield f"{place}: operation {name}: {other} has an operation of this name, too; rename one"
         first.setdefault(name, place)
         lane = function.downstream
-        # An operation that names none has one of its own name. A slip of the pen must not mean that there is no limit.
+        # An operation that names none has one of its own name. A misspelt name must not mean that there is no limit.
         if lane != name and file.lines is not None and lane not in file.downstreams:
             close = get_close_matches(lane, file.downstreams, n=1)
             meant = f" (did you mean {close[0]!r}?)" if close else ""

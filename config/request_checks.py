@@ -1,11 +1,11 @@
-"""Whether the URL and the headers of an operation can be sent. No reason repeats a value, which may be a secret."""
+"""Validates the URL and headers of an HTTP operation. No fault repeats a value, which may be a secret."""
 
 import re
 
 from tidegate.operations.http_url import parse_url
 
 _HEADER_NAME = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+", re.ASCII)
-# They frame the message or belong to one connection, or carry what Tidegate itself promises.
+# Headers that frame the message, belong to one connection, or are set by Tidegate itself.
 _RESERVED_HEADERS = frozenset(
     {
         *("host", "content-length", "transfer-encoding", "connection", "keep-alive", "proxy-connection", "te"),
@@ -15,7 +15,7 @@ _RESERVED_HEADERS = frozenset(
 
 
 def url_fault(url: str) -> str | None:
-    """What is wrong with a URL; None: nothing."""
+    """The fault of a URL; None: it is valid."""
     try:
         parse_url(url)
     except ValueError as error:
@@ -24,7 +24,7 @@ def url_fault(url: str) -> str | None:
 
 
 def header_name_fault(name: str) -> str | None:
-    """What is wrong with a header's name; None: nothing."""
+    """The fault of a header's name; None: it is valid."""
     if not _HEADER_NAME.fullmatch(name):
         return "it can't be set here: it is no name of a header"
     if name.lower() in _RESERVED_HEADERS:
@@ -33,7 +33,7 @@ def header_name_fault(name: str) -> str | None:
 
 
 def header_value_fault(value: str) -> str | None:
-    """What is wrong with a header's value; None: nothing."""
+    """The fault of a header's value; None: it is valid."""
     if value.isascii() and value.isprintable() and value == value.strip():
         return None
     return "it must be one line of ASCII, without spaces around it"

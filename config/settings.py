@@ -208,12 +208,12 @@ class Settings(BaseSettings):
 
     @property
     def bell(self) -> str:
-        """The URL of what tells processes of each other's changes; one without pub/sub tells nothing."""
+        """The URL of the server over which processes notify each other; one without pub/sub carries nothing."""
         return self.bell_url or self.broker_url
 
     @property
     def run_folder(self) -> Path:
-        """Where the pid files lie."""
+        """The folder of pid files and health files."""
         return self.data / "run"
 
 
@@ -232,7 +232,10 @@ def read() -> Settings:
 
 
 def read_with_faults() -> tuple[Settings | None, list[str]]:
-    """The settings, bad ones by their defaults, None: nothing can be told of them; and each that is bad, in a line."""
+    """Reads the settings, and every fault in a line; a bad setting has its default.
+
+    None in place of the settings: what several say together is bad, or nothing could be read.
+    """
     try:
         given = environment()
         values = _from_files(given)
@@ -255,7 +258,7 @@ def read_with_faults() -> tuple[Settings | None, list[str]]:
     defaults = {name: field.default for name, field in fields.items() if PREFIX + name.upper() in bad}
     try:
         return Settings(**{**values, **defaults}), faults
-    except ValidationError:  # of what several say together
+    except ValidationError:  # the fault is in several settings together
         return None, faults
 
 
@@ -269,7 +272,7 @@ def _is_setting(name: str) -> bool:
 
 
 def _from_files(given: Mapping[str, str]) -> dict[str, Any]:
-    """The settings that stand in files of their own. TIDEGATE_OPERATIONS_FILE is none: it is a setting itself."""
+    """The settings whose values are in files of their own. TIDEGATE_OPERATIONS_FILE is a setting itself."""
     names = {field: PREFIX + field.upper() for field in Settings.model_fields}
     return {
         field: value_of(name, given)

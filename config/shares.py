@@ -1,4 +1,4 @@
-"""How much of the gateway one client may have: as the settings say, or what is sane where there are several clients."""
+"""Limits of one client's share of the gateway: those of the settings, else defaults, which are laxer without keys."""
 
 from dataclasses import dataclass
 
@@ -13,7 +13,7 @@ _WAITING_BYTES = 2_000_000_000
 
 @dataclass(frozen=True, kw_only=True)
 class Shares:
-    """Of one client at one web process; `waiting_bytes` at the whole gateway. None: no limit."""
+    """The limits of one client in one web process; `waiting_bytes` in the whole gateway. None: no limit."""
 
     submits: Rate | None
     reads: Rate | None
@@ -22,7 +22,7 @@ class Shares:
 
 
 def shares(settings: Settings) -> Shares:
-    """Without keys everyone is the one client, and has all that the settings do not limit."""
+    """The limits by the settings. Without keys everyone is one client, which only explicit settings limit."""
     has_keys = settings.auth == "keys"
     half = max(1, settings.held_requests // 2) if has_keys else settings.held_requests
     return Shares(

@@ -1,4 +1,4 @@
-"""The keys that tickets are signed with: those of the setting, else one that lies in the data folder."""
+"""The keys that sign tickets: those of the setting, else one in a file in the data folder."""
 
 from collections.abc import Sequence
 
@@ -9,13 +9,13 @@ FILE_NAME = "signing.key"
 
 
 def signing_keys(settings: Settings) -> Sequence[bytes]:
-    """Those of these settings, the one that signs first. Raises ConfigurationError."""
+    """The keys, the one that signs first. Raises ConfigurationError."""
     given = settings.signing_key.get_secret_value()
     return keys_of(given, settings.data / FILE_NAME, purpose="tickets", loss="the links to events that were told")
 
 
 def check_signing_keys(settings: Settings) -> None:
-    """Raises ConfigurationError for a key that is there, is needed and can't be used; makes none."""
+    """Raises ConfigurationError for a key file that exists, is needed and can't be used; makes none."""
     if settings.auth == "keys":
         given = settings.signing_key.get_secret_value()
         check_keys(given, settings.data / FILE_NAME, purpose="tickets", loss="the links to events that were told")

@@ -1,4 +1,4 @@
-"""Where in a TOML file something stands, for messages."""
+"""Line numbers of values in a TOML file, for messages: tomllib does not tell them."""
 
 import re
 import tomllib
@@ -7,7 +7,7 @@ from typing import Any
 
 
 class TomlLines:
-    """Finds the line on which a value begins, in a text that is good TOML.
+    """Finds the line on which a value begins, in a valid TOML text.
 
     The parser tells no places, so it is asked about beginnings of the text: a value stands on the first line without
     which it would not be there. So tables, inline tables, dotted keys and values over several lines need no rules here.
@@ -18,7 +18,7 @@ class TomlLines:
         self.document: Mapping[str, Any] = tomllib.loads(text)
 
     def line_of(self, location: Sequence[int | str]) -> int:
-        """The line of what stands there; of a value that is missing, that of its table."""
+        """The line of the value at this location; of one that is missing, the line of its table."""
         location = location[: _depth(self.document, location)]
         if not location:
             return 1
@@ -32,7 +32,7 @@ class TomlLines:
         return low
 
     def _is_within(self, location: Sequence[int | str], end: int) -> bool:
-        """Whether it begins in the first `end` lines. Lines that break off within a value are read on to its end."""
+        """Whether the value begins in the first `end` lines; lines that end within a value are read to its end."""
         for last in range(end, len(self._lines) + 1):
             try:
                 beginning = tomllib.loads("\n".join(self._lines[:last]) + "\n")
@@ -43,7 +43,7 @@ class TomlLines:
 
 
 def _depth(document: Any, location: Sequence[int | str]) -> int:
-    """How many steps of the location there are in the document."""
+    """How many steps of the location exist in the document."""
     for depth, step in enumerate(location):
         if isinstance(document, Mapping) and step in document:
             document = document[str(step)]
@@ -55,7 +55,7 @@ def _depth(document: Any, location: Sequence[int | str]) -> int:
 
 
 def as_fault(error: tomllib.TOMLDecodeError, text: str) -> str:
-    """What is wrong, behind its line: `3: Expected '=' after a key in a key/value pair`."""
+    """A TOML error after its line number: `3: Expected '=' after a key in a key/value pair`."""
     words, _, place = str(error).rpartition(" (at ")
     if read := re.fullmatch(r"line (\d+), column \d+\)", place):
         return f"{read[1]}: {words}"

@@ -1,4 +1,4 @@
-"""Spans to an OpenTelemetry collector, over OTLP: where the extra `otel` is installed and an endpoint is named.
+"""OpenTelemetry tracing: sends spans over OTLP if the extra `otel` is installed and an endpoint is set.
 
 The variables are OpenTelemetry's own: OTEL_EXPORTER_OTLP_ENDPOINT (or …_TRACES_ENDPOINT), …_HEADERS, OTEL_SERVICE_NAME,
 OTEL_TRACES_SAMPLER. Nothing that a tracer does may harm or hold up a job: spans are sent by a thread, and what a
@@ -30,7 +30,7 @@ _providers: list["TracerProvider"] = []
 
 
 def start(process: str) -> None:
-    """Sends this process's spans from now on, if it is told where to. To be called after a fork, and once."""
+    """Starts sending this process's spans, if an endpoint is set. Call it after a fork, and once."""
     given = environment()
     endpoint = given.get(_TRACES_ENDPOINT) or given.get(_ENDPOINT, "").rstrip("/")
     if not endpoint or _providers:
@@ -55,7 +55,7 @@ def start(process: str) -> None:
 
 
 def stop() -> None:
-    """Sends what is left, for two seconds at the most: a collector that is away must hold up no end of a process."""
+    """Flushes the spans, for two seconds at the most: a collector that is away must not delay the process's end."""
     tracing.install(None)
     while _providers:
         last = threading.Thread(target=_providers.pop().shutdown, name="last spans", daemon=True)
@@ -64,14 +64,14 @@ def stop() -> None:
 
 
 class OtelTracer:
-    """OpenTelemetry's spans as `tidegate.tracing` wants them."""
+    """Implements the Tracer interface of `tidegate.tracing` with OpenTelemetry."""
 
     def __init__(self, provider: "TracerProvider") -> None:
         self._tracer = provider.get_tracer("tidegate")
 
     @contextmanager
     def span(self, name: str, kind: Kind, parent: str | None, attributes: dict[str, Value]) -> Iterator[Span]:
-        """As `Tracer.span` promises."""
+        """Implements `Tracer.span`."""
         from opentelemetry.trace import SpanKind  # noqa: PLC0415 - an extra
 
         opened = self._tracer.start_span(
@@ -87,7 +87,7 @@ class OtelTracer:
             opened.end()
 
     def happened(self, name: str, parent: str | None, seconds: float, attributes: dict[str, Value]) -> None:
-        """As `Tracer.happened` promises."""
+        """Implements `Tracer.happened`."""
         now = clock.to_microseconds(clock.now()) * 1000
         began = now - round(seconds * 1e9)
         self._tracer.start_span(name, context=_context(parent), attributes=attributes, start_time=began).end(now)
@@ -103,18 +103,18 @@ class _OtelSpan:
         return f"00-{context.trace_id:032x}-{context.span_id:016x}-{context.trace_flags:02x}"
 
     def note(self, name: str, value: Value) -> None:
-        """As `Span.note` promises."""
+        """Implements `Span.note`."""
         self._opened.set_attribute(name, value)
 
     def fail(self, reason: str) -> None:
-        """As `Span.fail` promises."""
+        """Implements `Span.fail`."""
         from opentelemetry.trace import Status, StatusCode  # noqa: PLC0415 - an extra
 
         self._opened.set_status(Status(StatusCode.ERROR, reason))
 
 
 def _context(parent: str | None) -> "Context":
-    """Empty, and never that of whoever happens to run in this thread; or with the parent's span in it."""
+    """The context with the parent's span in it, else an empty one: never the current one of this thread."""
     from opentelemetry.context import Context  # noqa: PLC0415 - an extra
     from opentelemetry.trace import (  # noqa: PLC0415 - an extra
         NonRecordingSpan,

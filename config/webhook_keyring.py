@@ -1,4 +1,4 @@
-"""The keys that webhook secrets are made from: those of the setting, else one that lies in the data folder."""
+"""The keys that webhook secrets are derived from: those of the setting, else one in a file in the data folder."""
 
 from config.key_files import check_keys, keys_of
 from config.settings import Settings
@@ -8,12 +8,12 @@ FILE_NAME = "webhook.key"
 
 
 def load_keyring(settings: Settings) -> Keyring:
-    """The keyring of these settings. Raises ConfigurationError."""
+    """Loads the keyring. Raises ConfigurationError."""
     given = settings.webhook_key.get_secret_value()
     return Keyring(keys_of(given, settings.data / FILE_NAME, purpose="webhooks", loss="the secrets"))
 
 
 def check_keyring(settings: Settings) -> None:
-    """Raises ConfigurationError for a key that is there and can't be used; makes none."""
+    """Raises ConfigurationError for a key file that exists and can't be used; makes none."""
     given = settings.webhook_key.get_secret_value()
     check_keys(given, settings.data / FILE_NAME, purpose="webhooks", loss="the secrets")

@@ -1,4 +1,4 @@
-"""`python -m embedded` (or `make run`): Tidegate with all that it needs, until Ctrl-C."""
+"""`python -m embedded` (or `make run`): runs Tidegate with all that it needs, until Ctrl-C."""
 
 import os
 import signal
@@ -24,12 +24,12 @@ from tidegate.errors import ConfigurationError
 
 
 def main() -> int:
-    """Runs until it is stopped: 0. 1 when it can't run here now, 2 when what is configured is bad."""
+    """Runs until it is stopped; returns 0, 1 when it can't run here now, 2 when the configuration is bad."""
     try:
         if (code := _check()) != 0:
             return code
         current = settings()
-        os.umask(PRIVATE)  # of all that this and every child writes
+        os.umask(PRIVATE)  # for all files that this process and every child writes
         notes = make_private(current.data.resolve())
         with only_supervisor(current.run_folder.resolve()):
             return _run(current, notes)
@@ -41,7 +41,7 @@ def main() -> int:
 
 
 def _check() -> int:
-    """`tidegate check`, before anything else is done: 0, or 2 when it has said what is bad.
+    """Runs `tidegate check` first: returns 0, or 2 when it has said what is bad.
 
     In a process of its own, for it imports the operations' modules: they may be large, and may do anything.
     """

@@ -30,14 +30,14 @@ _PORTS = range(20000, 30000)
 
 @dataclass(frozen=True, kw_only=True)
 class Server:
-    """A server program, and its kind (`redis-7`): what one kind has written, an older one may not read."""
+    """A Valkey or Redis executable, and its kind (`redis-7`): an older kind may not read a newer one's files."""
 
     path: str
     kind: str
 
 
 def find_server() -> Server:
-    """The first on PATH that is new enough, else the wheel's; ConfigurationError when there is none."""
+    """Finds the first server on PATH that is new enough, else the wheel's; ConfigurationError when there is none."""
     for name in ("valkey-server", "redis-server"):
         path = shutil.which(name)
         version = _version(path) if path else None
@@ -54,7 +54,7 @@ def find_server() -> Server:
 
 
 def free_port() -> int:
-    """A port of loopback that nobody listens on."""
+    """Picks a port of loopback that nobody listens on."""
     for port in secrets.SystemRandom().sample(_PORTS, 100):
         with socket.socket() as probe:
             try:
@@ -67,24 +67,24 @@ def free_port() -> int:
 
 @dataclass(frozen=True, kw_only=True)
 class Place:
-    """Where the broker listens, and the password that it asks for."""
+    """The broker's port and password."""
 
     port: int
     password: str
 
     @property
     def url(self) -> str:
-        """How Celery reaches it."""
+        """The broker's URL for Celery."""
         return f"redis://:{self.password}@{HOST}:{self.port}/0"
 
 
 def free_place() -> Place:
-    """A free port and a new password."""
+    """Picks a free port and a new password."""
     return Place(port=free_port(), password=secrets.token_hex(32))
 
 
 def broker(server: Server, place: Place, data: Path, environment: Mapping[str, str], grace: timedelta) -> Program:
-    """The broker as a program. What it keeps may be wiped at any time: the database's rows are the truth.
+    """The broker as a Program. Its data may be wiped at any time: the database's rows are the truth.
 
     `run/broker.url` in the data folder is for the operator who wants to speak to it.
     """
@@ -96,7 +96,7 @@ def broker(server: Server, place: Place, data: Path, environment: Mapping[str, s
             *(server.path, str(password_file), "--bind", HOST, "--port", str(place.port), "--protected-mode", "yes"),
             *("--dir", str(folder), "--appendonly", "yes", "--appendfsync", "everysec", "--save", ""),
             *("--maxmemory-policy", "noeviction", "--loglevel", "warning"),
-            # Else it writes over its command line, by which a leftover is known.
+            # Else it overwrites its command line, by which a leftover process is recognized.
             *("--set-proc-title", "no"),
         ),
         environment=environment,
@@ -107,7 +107,7 @@ def broker(server: Server, place: Place, data: Path, environment: Mapping[str, s
 
 
 def _version(path: str) -> tuple[int, int] | None:
-    """Of `Redis server v=7.0.15 sha=…`; None when it can't be told."""
+    """The version in `Redis server v=7.0.15 sha=…`; None when it can't be told."""
     try:
         told = subprocess.run(  # noqa: S603 - a server that the user has on PATH
             [path, "--version"], capture_output=True, text=True, timeout=10, check=False

@@ -1,4 +1,4 @@
-"""The data folder is its owner's alone: jobs' inputs and results lie in it, and the keys that secrets are made from."""
+"""Keeps the data folder private (mode 700): jobs' inputs and results lie in it, and keys that make secrets."""
 
 import os
 import stat
@@ -8,16 +8,16 @@ from pathlib import Path
 from tidegate.errors import ConfigurationError
 
 PRIVATE = 0o077
-"""As a umask: nothing for group and others."""
-# What lies in it. Whatever else does is not ours to change; nobody gets to it through the folder.
+"""The umask that gives nothing to group and others."""
+# Our own files and folders in it. Others are not changed; the folder's mode keeps everybody out of them.
 _FILES = ("tidegate.db*", "*.key", "sample-arrivals.jsonl")
 _FOLDERS = ("run", "broker")
 
 
 def make_private(data: Path) -> list[str]:
-    """Makes the folder if it is missing; takes from group and others what they may do with it and what is ours in it.
+    """Makes the folder if it is missing; removes the rights of group and others on it and on our files in it.
 
-    Returns what there is to tell of it. Raises ConfigurationError when it can't be made, or is everybody's as /tmp is.
+    Returns notes for the user. Raises ConfigurationError when it can't be made, or is everybody's as /tmp is.
     """
     try:
         data.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -33,10 +33,10 @@ def make_private(data: Path) -> list[str]:
 
 
 def write_private(path: Path, text: str) -> None:
-    """Writes a file that only its owner may read, in one step, and makes its folder if it is missing."""
+    """Writes a file atomically that only its owner may read; makes its folder if it is missing."""
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     new = path.with_name(f"{path.name}.new")
-    new.unlink(missing_ok=True)  # one of before may have another mode
+    new.unlink(missing_ok=True)  # a leftover may have another mode
     descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     with os.fdopen(descriptor, "w") as file:
         file.write(text)
@@ -52,7 +52,7 @@ def _ours(data: Path) -> Iterator[Path]:
 
 
 def _tighten(path: Path) -> bool:
-    """Whether group or others could do something with it, and can no more."""
+    """Removes the rights of group and others; whether there were any and there are none now."""
     try:
         mode = path.lstat().st_mode
         if stat.S_ISLNK(mode) or not mode & PRIVATE:

@@ -1,4 +1,4 @@
-"""The environment of each child process: what it needs, and no secret of another one."""
+"""The environment variables of each child process: what it needs, and no secret of another one."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -9,18 +9,18 @@ from config.broker_url import REDIS, SQS, scheme_of
 from config.environment import IN_A_FILE, environment
 from config.settings import PREFIX, Settings
 
-# What any program on this machine may need.
+# Variables that any program may need.
 _SYSTEM = frozenset({"PATH", "HOME", "USER", "LOGNAME", "SHELL", "LANG", "LANGUAGE", "TZ", "TMPDIR", "TERM"})
 _SYSTEM_PREFIXES = ("LC_", "LD_", "DYLD_", "PYTHON", "MALLOC_")
-# OpenSSL's, libpq's and OpenTelemetry's: for those who speak to the database and send spans.
+# Variables of OpenSSL, libpq and OpenTelemetry: for processes that use the database and send spans.
 _SERVICES = ("SSL_CERT_", "PG", "OTEL_")
-# For those who speak to SQS.
+# For processes that use SQS.
 _AWS = ("AWS_", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "http_proxy", "https_proxy", "no_proxy")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Environments:
-    """Made of our own environment, the file .env and what is decided at the start (`decided` goes before both)."""
+    """Makes each child's environment of our own, the file .env and `decided`, which goes before both."""
 
     settings: Settings
     given: Mapping[str, str]
@@ -28,16 +28,19 @@ class Environments:
 
     @classmethod
     def of(cls, settings: Settings, decided: Mapping[str, str]) -> "Environments":
-        """Those of this start."""
+        """Makes it for this start."""
         return cls(settings=settings, given=environment(), decided=decided)
 
     def bare(self) -> dict[str, str]:
-        """For the broker and the sample downstream: no setting and no secret; the data folder tells whose they are."""
+        """The environment of the broker and the sample downstream: no setting and no secret.
+
+        The data folder, by which leftover processes are recognized, is in it.
+        """
         kept = {name: self.decided[name] for name in (f"{PREFIX}DATA", "PYTHONUNBUFFERED")}
         return {**self._taken(_SYSTEM, _SYSTEM_PREFIXES), **kept}
 
     def of_web(self) -> dict[str, str]:
-        """For the web server: all settings, and nothing that operations send to their downstreams.
+        """The environment of the web server: all settings, and nothing that operations send to their downstreams.
 
         It speaks to a Redis only, to ring and to hear; of another broker it is told what it is.
         """
@@ -46,15 +49,18 @@ class Environments:
         return {**self._of_service(), **self.decided, **told}
 
     def of_scheduler(self) -> dict[str, str]:
-        """For the scheduler: the settings that are no secrets, and the URLs of database and broker."""
+        """The environment of the scheduler: settings that are no secrets, and the URLs of database and broker."""
         return {**self._of_service(), **self._of_sqs(), **self.decided, **self._withheld()}
 
     def of_webhooks(self) -> dict[str, str]:
-        """For the worker that sends webhooks: as the scheduler's, and the key that webhook secrets are made from."""
+        """The environment of the worker that sends webhooks: the scheduler's, and the webhook key."""
         return {**self._of_service(), **self._of_sqs(), **self.decided, **self._withheld(but=("webhook_key",))}
 
     def of_operations(self) -> dict[str, str]:
-        """For the workers of operations: everything, for an operation may name any of it; but no key of ours."""
+        """The environment of workers of operations: everything but our own keys.
+
+        An operation may refer to any variable.
+        """
         clients = {f"{PREFIX}KEY", f"{PREFIX}URL"}
         everything = {name: value for name, value in self.given.items() if name not in clients}
         return {**everything, **self.decided, **self._withheld()}
@@ -78,7 +84,7 @@ class Environments:
 
 
 def _said(name: str, value: str) -> dict[str, str]:
-    """A setting, said outright: left out, it would be read from the file .env again."""
+    """A setting set explicitly: one that is left out would be read from the file .env again."""
     return {PREFIX + name: value, PREFIX + name + IN_A_FILE: ""}
 
 

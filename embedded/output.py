@@ -1,4 +1,4 @@
-"""What the terminal shows: each process's lines behind its name."""
+"""Terminal output: each child process's lines behind its name."""
 
 import os
 import sys
@@ -12,7 +12,7 @@ _RED = 31
 
 
 class Output:
-    """Writes whole lines, from any thread. Goes silent when nobody reads any more, for the processes must go on."""
+    """Writes whole lines, from any thread. After the reader is gone it drops them, for the processes must go on."""
 
     def __init__(self, names: Iterable[str], stream: TextIO | None = None) -> None:
         self._stream = stream or sys.stdout
@@ -22,16 +22,16 @@ class Output:
         self._lock = Lock()
 
     def line(self, name: str, text: str) -> None:
-        """Passes on one line of the process `name`."""
+        """Writes one line of the process `name`."""
         self._write(name, text, _COLOURS[self._names.index(name) % len(_COLOURS)])
 
     def say(self, text: str) -> None:
-        """Says something of our own."""
+        """Writes a message of our own."""
         for line in text.splitlines():
             self._write(OWN_NAME, line, _COLOURS[0])
 
     def complain(self, text: str) -> None:
-        """Says what went wrong."""
+        """Writes an error message of our own."""
         for line in text.splitlines():
             self._write(OWN_NAME, line, _RED)
 

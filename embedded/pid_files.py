@@ -1,4 +1,4 @@
-"""The run folder: who runs, that only one supervisor does, and what a killed one left behind."""
+"""Pid files and the supervisor's lock in the run folder; stops processes that a killed supervisor left behind."""
 
 import fcntl
 import os
@@ -14,7 +14,7 @@ from tidegate import clock
 from tidegate.errors import ConfigurationError
 
 SUPERVISOR = "supervisor"
-# Some part of the command line of each of ours: a pid in a stale file may be somebody else's by now.
+# Each of our processes has one of these in its command line: a pid in a stale file may be another program's by now.
 MARKS = ("webapp", "tasks.scheduler", "tasks.steward", "tasks.app", "demo.downstream", "--maxmemory-policy")
 LEFTOVER_GRACE = timedelta(seconds=3)
 
@@ -26,17 +26,17 @@ class PidFile:
         self._path = run_folder / f"{name}.pid"
 
     def write(self, pid: int) -> None:
-        """Writes it in one step: a reader sees the old pid or the new one, never half of it."""
+        """Writes the pid atomically: a reader sees the old pid or the new one, never half of it."""
         new = self._path.with_suffix(".new")
         new.write_text(f"{pid}\n")
         new.replace(self._path)
 
     def remove(self) -> None:
-        """Removes it, if it is there."""
+        """Removes the file, if it exists."""
         self._path.unlink(missing_ok=True)
 
     def read(self) -> int | None:
-        """The pid in it; None without a file or with nonsense in it."""
+        """The pid in the file; None without a file or a number in it."""
         try:
             return int(self._path.read_text())
         except (OSError, ValueError):
@@ -45,8 +45,9 @@ class PidFile:
 
 @contextmanager
 def only_supervisor(run_folder: Path) -> Iterator[None]:
-    """Holds the folder's lock and shows our pid. ConfigurationError when another holds it or the folder can't be made.
+    """Holds the folder's lock and writes our pid file.
 
+    Raises ConfigurationError when another supervisor holds it or the folder can't be made.
     The lock is the system's (flock): it is gone with its holder, however that one ended.
     """
     try:
@@ -70,7 +71,7 @@ def only_supervisor(run_folder: Path) -> Iterator[None]:
 
 
 def stop_leftovers(run_folder: Path, data: Path) -> list[str]:
-    """Stops what a supervisor that was killed left running on `data`; returns the names.
+    """Stops the processes that a killed supervisor left running on `data`; returns their names.
 
     Needs the supervisor's lock. A process is ours when its command line says so and its environment names no
     other data folder; then its whole group is stopped, for a group's number is never given to another while

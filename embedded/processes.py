@@ -1,4 +1,4 @@
-"""One supervised process: started in a group of its own, its output passed on, started again when it dies."""
+"""One supervised process: started in a process group of its own, its output passed on, restarted when it dies."""
 
 import os
 import signal
@@ -19,7 +19,7 @@ from tidegate import clock
 GOOD_LIFE = timedelta(seconds=60)
 LONGEST_DELAY = timedelta(seconds=30)
 BAD_CONFIGURATION = 2
-"""Exit code of a process that said what is wrong with what is configured. Another start would end the same way."""
+"""Exit code of a process whose configuration is bad, as it said. Another start would end the same way."""
 _LONGEST_LINE = 64 * 1024
 
 
@@ -29,7 +29,7 @@ def _always() -> bool:
 
 @dataclass(frozen=True, kw_only=True)
 class Program:
-    """What to run and how to treat it. A program without `is_ready` counts as ready as long as it runs."""
+    """A program to supervise: command line, environment, readiness probe (without one it is ready while it runs)."""
 
     name: str
     arguments: tuple[str, ...]
@@ -40,14 +40,14 @@ class Program:
 
 
 def restart_delay(deaths: int) -> timedelta:
-    """How long to wait after so many deaths without a good life between them: nothing, then 1 s, 2 s, ... 30 s."""
+    """The restart backoff after so many deaths without a good life between them: 0 s, 1 s, 2 s, ... 30 s."""
     if deaths <= 1:
         return timedelta(0)
     return min(timedelta(seconds=2 ** min(deaths - 2, 10)), LONGEST_DELAY)
 
 
 class SupervisedProcess:
-    """Runs a program and all that it starts as one process group, whose number is the process's pid."""
+    """Runs a program and all that it starts as one process group, whose id is the process's pid."""
 
     def __init__(self, program: Program, run_folder: Path, output: Output) -> None:
         self.program = program
@@ -62,15 +62,15 @@ class SupervisedProcess:
 
     @property
     def pid(self) -> int | None:
-        """The pid while it runs."""
+        """The process's pid while it runs, else None."""
         return self._running.pid if self._running else None
 
     def is_ready(self) -> bool:
-        """Whether it runs and its program's probe agrees."""
+        """Whether the process runs and its program's probe agrees."""
         return self._running is not None and self._running.poll() is None and self.program.is_ready()
 
     def start(self) -> None:
-        """Starts it; a start that the system refuses counts as a death."""
+        """Starts the process; a start that the system refuses counts as a death."""
         self._started_at = clock.monotonic()
         try:
             for path, text in self.program.files.items():
@@ -91,7 +91,7 @@ class SupervisedProcess:
         self._reader.start()
 
     def watch(self) -> None:
-        """Sees whether it died, and starts it again when that is due. To be called a few times a second."""
+        """Checks whether the process died, and restarts it when that is due. Call it a few times a second."""
         if self.is_given_up:
             return
         if self._running is None:
@@ -109,16 +109,16 @@ class SupervisedProcess:
                 self._bury(f"died after {lived:.1f} s with {described(code)}")
 
     def terminate(self) -> None:
-        """Asks it to stop. Only the process itself: it knows how to stop its own children in order."""
+        """Sends SIGTERM to the process alone: it knows how to stop its own children in order."""
         if self._running is not None and self._running.poll() is None:
             self._running.terminate()
 
     def has_ended(self) -> bool:
-        """Whether the process itself runs no more."""
+        """Whether the process itself has ended."""
         return self._running is None or self._running.poll() is not None
 
     def kill(self) -> None:
-        """Ends the whole group now, whatever is left of it, and forgets it."""
+        """Kills the whole process group, whatever is left of it."""
         if self._running is not None:
             self._kill_group(self._running)
             self._running = None
@@ -144,7 +144,7 @@ class SupervisedProcess:
 
     def _end_group(self) -> None:
         if self._running is not None:
-            # granian's workers and celery's children outlive a parent that was killed, and hold its port and jobs.
+            # granian's workers and Celery's children outlive a parent that was killed, and hold its port and jobs.
             self._kill_group(self._running)
             self._running = None
 

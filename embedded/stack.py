@@ -1,4 +1,4 @@
-"""Which processes the embedded default consists of."""
+"""The processes of the embedded default: broker, web server, sample downstream, scheduler, workers."""
 
 import http.client
 import json
@@ -26,7 +26,7 @@ Group = tuple[Program, ...]
 
 
 def programs(settings: Settings) -> tuple[Group, ...]:
-    """The groups in the order of their start; they stop in the reverse one: work ends before what it needs."""
+    """The groups of programs in the order of their start. They stop in reverse: work ends before what it needs."""
     decided = _decided(settings)
     first: Group = ()
     if settings.broker_url:
@@ -40,24 +40,24 @@ def programs(settings: Settings) -> tuple[Group, ...]:
 
 
 def check_ports(settings: Settings) -> None:
-    """Raises ConfigurationError when a port that we are to listen on is taken."""
+    """Raises ConfigurationError when a port that we want to listen on is taken."""
     _check_port(settings.host, settings.port, "TIDEGATE_PORT")
     if settings.sample_port:
         _check_port("127.0.0.1", settings.sample_port, "TIDEGATE_SAMPLE_PORT")
 
 
 def address(settings: Settings) -> str:
-    """Where a browser on this machine finds the web server."""
+    """The web server's URL for a browser on this machine."""
     host = settings.host.strip("[]")
     return f"http://[{host}]:{settings.port}" if ":" in host else f"http://{host}:{settings.port}"
 
 
 def _decided(settings: Settings) -> dict[str, str]:
-    """What is said outright to every child, whatever our own environment says."""
+    """Variables that are set for every child, whatever our own environment says."""
     return {
         "TIDEGATE_DATA": str(settings.data.resolve()),
         "TIDEGATE_DATABASE_URL": settings.database,
-        "TIDEGATE_DATABASE_URL_FILE": "",  # what it held stands above, and both together would be refused
+        "TIDEGATE_DATABASE_URL_FILE": "",  # its content is in the line above, and both together would be refused
         "TIDEGATE_SAMPLE_PORT": str(settings.sample_port),
         "PYTHONUNBUFFERED": "1",
     }
@@ -67,7 +67,7 @@ def _web(settings: Settings, environment: Mapping[str, str]) -> Program:
     host = settings.host.strip("[]")
     return Program(
         name="web",
-        # Not the server itself: what was good at our own start may be bad at a later one of its.
+        # Not the server itself: this checks the configuration, which may have become bad before a later restart.
         arguments=(sys.executable, "-m", "webapp", "--stop-seconds", "1"),
         environment=environment,
         grace=QUICK,
@@ -124,7 +124,7 @@ def _workers(settings: Settings, environments: Environments) -> Group:
 
 
 def _beats_since_now(pulse: Path) -> Callable[[], bool]:
-    """Whether the file was touched after this call: its process does its work, one before it may have left the file."""
+    """A readiness probe: whether the health file was touched after this call. An old one may be a former process's."""
     began = clock.now().timestamp()
 
     def beats() -> bool:
@@ -137,7 +137,7 @@ def _beats_since_now(pulse: Path) -> Callable[[], bool]:
 
 
 def _health(host: str, port: int) -> dict[str, Any] | None:
-    """What /health/ready says, the queues that have workers among it; None while it does not answer 200."""
+    """The JSON of /health/ready, with the queues that have workers; None while it does not answer 200."""
     connection = http.client.HTTPConnection(host, port, timeout=2)
     try:
         connection.request("GET", "/health/ready")
@@ -153,7 +153,7 @@ def _check_port(host: str, port: int, setting: str) -> None:
     try:
         family, kind, protocol, _, place = socket.getaddrinfo(host.strip("[]"), port, type=socket.SOCK_STREAM)[0]
         with socket.socket(family, kind, protocol) as probe:
-            # As the servers do: a port whose last connections are still closing counts as free.
+            # As the servers do it: a port whose last connections are still in TIME_WAIT counts as free.
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             probe.bind(place)
     except OSError as error:

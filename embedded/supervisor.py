@@ -1,4 +1,4 @@
-"""Starts the processes, keeps them alive and stops them, in order.
+"""The supervisor: starts groups of processes in order, restarts those that die, and stops them in reverse order.
 
 Our own code because none of circus, supervisor and honcho has restart backoff, readiness, pid files and a stop in
 10 s together.
@@ -17,7 +17,7 @@ _TURN_SECONDS = 0.1
 
 
 class Supervisor:
-    """Runs groups of programs: started front to back, stopped back to front."""
+    """Runs groups of programs: starts them front to back, stops them back to front."""
 
     def __init__(self, groups: Sequence[Sequence[Program]], run_folder: Path, output: Output) -> None:
         self._groups = [[SupervisedProcess(program, run_folder, output) for program in group] for group in groups]
@@ -27,15 +27,15 @@ class Supervisor:
 
     @property
     def processes(self) -> list[SupervisedProcess]:
-        """All that were started, in the order of their start."""
+        """All processes that were started, in the order of their start."""
         return [process for group in self._started for process in group]
 
     def request_stop(self, *_signal: object) -> None:
-        """Makes `run` stop everything; a second call makes it kill. A signal handler, so it only counts."""
+        """Asks `run` to stop everything; a second call makes it kill. A signal handler, so it only counts."""
         self._stop_requests += 1
 
     def run(self, welcome: str, limit: timedelta = START_LIMIT) -> int:
-        """Starts everything, says `welcome` when it is ready and watches until a stop is requested.
+        """Starts everything, prints `welcome` when it is ready and supervises until a stop is requested.
 
         Returns the exit code: 0 after an orderly stop, 1 when something was not ready within `limit`, 2 when the start
         found something configured badly. What finds that at a later start of its own, because a file was changed
@@ -60,7 +60,7 @@ class Supervisor:
             self.stop()
 
     def start(self, limit: timedelta = START_LIMIT) -> list[SupervisedProcess]:
-        """Starts group by group, each when all before it are ready; returns what is not ready `limit` after its start.
+        """Starts group by group, each when all before it are ready; returns those not ready within `limit`.
 
         Also returns, with nothing, as soon as a stop is requested.
         """
@@ -76,12 +76,12 @@ class Supervisor:
         return []
 
     def watch_once(self) -> None:
-        """One look at every process: what died is buried, and started again when that is due."""
+        """Checks every process once, and restarts the dead ones when that is due."""
         for process in self.processes:
             process.watch()
 
     def stop(self) -> None:
-        """Stops group by group, the last one first; what is still there after its grace is killed, with its group."""
+        """Stops group by group, the last one first; what still runs after its grace is killed, with its group."""
         for group in reversed(self._started):
             for process in group:
                 process.terminate()

@@ -1,1 +1,1 @@
-"""The Celery face: the app, its one task, and the processes around it: workers and scheduler."""
+"""The Celery face: the app, its two tasks, and the processes around it: workers and scheduler."""

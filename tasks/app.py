@@ -1,4 +1,4 @@
-"""The Celery app. `celery -A tasks.app worker -Q io` and `-Q cpu` are the workers."""
+"""The Celery app and its configuration. `celery -A tasks.app worker -Q io` and `-Q cpu` start workers."""
 
 import sys
 
@@ -10,7 +10,7 @@ from tidegate.errors import ConfigurationError
 
 try:
     settings()
-except ConfigurationError as error:  # Celery would show where it was raised, and end with another code
+except ConfigurationError as error:  # Celery would show a traceback, and exit with another code
     print(error, file=sys.stderr)  # noqa: T201 - the log is not set up yet
     sys.exit(2)
 
@@ -33,12 +33,12 @@ app.conf.update(
     broker_connection_max_retries=None,  # a worker waits for its broker for ever
     worker_cancel_long_running_tasks_on_connection_loss=False,
     worker_consumer="tasks.worker.consumer:PatientConsumer",
-    # A child that is not up in time ends its whole worker, and Celery's 4 s are little on a busy machine.
+    # A child that is not up in time ends the whole worker; Celery's 4 s are too short on a busy machine.
     worker_proc_alive_timeout=60,
     worker_hijack_root_logger=False,
     worker_redirect_stdouts=False,
     worker_enable_remote_control=True,
-    # Flower knows a task by its events: sent, started, ended.
+    # Flower learns of tasks by their events: sent, started, ended.
     worker_send_task_events=settings().events,
     task_send_sent_event=settings().events,
     task_default_queue="io",

@@ -1,4 +1,4 @@
-"""A file that is touched as long as its process does its work: what a container's health check looks at."""
+"""A health file for containers: a process touches it as long as it does its work; the health check reads its age."""
 
 import logging
 import os
@@ -12,13 +12,14 @@ _APART_SECONDS = 1.0
 
 
 def pulse_file(folder: Path, name: str) -> Path:
-    """The file that the process of this name touches."""
+    """The path of the health file of the process of this name."""
     return folder / f"{name}.alive"
 
 
 class Pulse:
-    """`<folder>/<name>.alive`. `find <folder> -name '*.alive' -newermt '-20 seconds'` finds it while the process lives.
+    """The health file `<folder>/<name>.alive`.
 
+    `find <folder> -name '*.alive' -newermt '-20 seconds'` finds it while the process lives.
     A look at a file costs nothing; asking a worker over the broker costs a second of CPU for importing Celery.
     """
 
@@ -28,7 +29,7 @@ class Pulse:
         self._has_complained = False
 
     def beat(self) -> None:
-        """Touches the file, at most once a second. A disk that refuses is logged once and stops nobody's work."""
+        """Touches the file, at most once a second. A failed write is logged once and does not stop the work."""
         if clock.monotonic() < self._due:
             return
         self._due = clock.monotonic() + _APART_SECONDS

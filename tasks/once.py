@@ -1,4 +1,4 @@
-"""Makes what a process has one of."""
+"""A thread-safe lazy singleton: the decorator `once`."""
 
 import threading
 from collections.abc import Callable
@@ -9,8 +9,9 @@ T = TypeVar("T")
 
 
 def once(make: Callable[[], T]) -> Callable[[], T]:
-    """Makes it at the first call and returns it at each, also to threads that meet at the first.
+    """Decorates a function without arguments: it runs at the first call, and each call returns that one result.
 
+    Threads that meet at the first call get the same one.
     `functools.cache` would let each of those make one of its own. What raises is tried again by the next call.
     """
     made: list[T] = []

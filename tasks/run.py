@@ -1,4 +1,4 @@
-"""The two Celery tasks: each names a row and the release it belongs to. Everything else is in the row."""
+"""The two Celery tasks: each message names a row and one release of it. Everything else is in the row."""
 
 from tasks.app import app
 from tasks.worker.process import runner, sender
@@ -12,5 +12,5 @@ def run_job(job_id: str, fence: int) -> None:
 
 @app.task(name="tasks.run.send_delivery")
 def send_delivery(job_id: str, fence: int) -> None:
-    """Makes one attempt at telling the job's webhook, if this release still stands."""
+    """Makes one attempt at sending the job's webhook, if this release still stands."""
     sender().run(job_id, fence)

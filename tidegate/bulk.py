@@ -1,4 +1,4 @@
-"""Cancel and retry of all jobs of a kind: one after the other, and what is refused of them is counted."""
+"""Bulk cancel and retry of many jobs by an operator: one after the other; refusals are counted by type."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -14,7 +14,7 @@ from tidegate.states import State
 
 @dataclass(frozen=True, kw_only=True)
 class Outcome:
-    """What became of the jobs. `done`: cancelled, or submitted again; `asked`: to stop."""
+    """Counts of a bulk request. `done`: jobs cancelled, or submitted again; `asked`: running ones asked to stop."""
 
     done: int = 0
     asked: int = 0
@@ -22,7 +22,7 @@ class Outcome:
 
 
 def cancel_each(jobs: Jobs, found: Sequence[Job]) -> Outcome:
-    """Cancels those that are queued, asks those that run to stop; as an operator."""
+    """Cancels each job that is queued and asks each that runs to stop; as an operator."""
     done = asked = 0
     refusals: Counter[type[Refusal]] = Counter()
     for job in found:
@@ -38,7 +38,7 @@ def cancel_each(jobs: Jobs, found: Sequence[Job]) -> Outcome:
 
 
 def retry_each(jobs: Jobs, found: Sequence[Job]) -> Outcome:
-    """Submits each again, once however often it is asked for; as an operator."""
+    """Submits each job again, at most once however often this is called; as an operator."""
     done = 0
     refusals: Counter[type[Refusal]] = Counter()
     for job in found:

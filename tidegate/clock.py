@@ -1,6 +1,6 @@
-"""The one place that asks this machine for the time.
+"""The only module that reads this machine's clocks: wall time, monotonic time, sleep.
 
-What decides about a job is the database's clock (`tidegate.database_time.database_now`); this one measures
+What decides about a job is the database's clock (`tidegate.database.time.database_now`); this one measures
 durations and serves SQLite, whose clock is the machine's own.
 """
 
@@ -23,21 +23,21 @@ def monotonic() -> float:
 
 
 def sleep(seconds: float) -> None:
-    """Waits; nothing for zero and less."""
+    """Sleeps for so many seconds; returns at once for zero and less."""
     if seconds > 0:
         time.sleep(seconds)  # noqa: TID251 - the one place
 
 
 def give_way() -> None:
-    """Lets another thread of this process go on first, if one can: else they take turns of 5 ms."""
+    """Yields the interpreter lock to another thread of this process, which else waits up to 5 ms for it."""
     time.sleep(0)  # noqa: TID251 - the one place
 
 
 def to_microseconds(instant: datetime) -> int:
-    """Whole microseconds since 1970: how instants are stored. Exact, as floats would not be."""
+    """The instant as whole microseconds since 1970, as it is stored. Exact, as floats would not be."""
     return (instant - EPOCH) // MICROSECOND
 
 
 def from_microseconds(microseconds: int) -> datetime:
-    """The inverse of `to_microseconds`."""
+    """The instant of so many whole microseconds since 1970: the inverse of `to_microseconds`."""
     return EPOCH + timedelta(microseconds=microseconds)

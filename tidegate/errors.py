@@ -1,4 +1,4 @@
-"""Every deliberate error of Tidegate.
+"""The tree of exceptions: every error that Tidegate raises on purpose.
 
     TidegateError
     ├── ConfigurationError        a setting, file or declaration that can't be used; stops the start and names the place
@@ -60,7 +60,7 @@ class ConfigurationError(TidegateError):
 
 
 class Refusal(TidegateError):  # noqa: N818 - a refusal is an answer, and the glossary says so
-    """A request that is not taken. Nothing was recorded."""
+    """Root of the refusals: the request is not taken, and nothing was recorded."""
 
 
 class UnknownOperation(Refusal):
@@ -102,7 +102,7 @@ class InvalidInput(Refusal):
 
 
 class InvalidHeader(Refusal):
-    """A header of the contract can't be read or asks for what can't be."""
+    """A header that the API defines can't be read, or asks for what can't be."""
 
 
 class InvalidWebhook(Refusal):
@@ -182,7 +182,7 @@ class TooManyBodies(TooFast):
 
 
 class ShareUsed(Refusal):
-    """This client has as many held requests, or bytes that wait, as one client may."""
+    """This client has as many held requests, or bytes of waiting inputs, as one client may."""
 
     def __init__(self, message: str, retry_after: timedelta = timedelta(seconds=5)) -> None:
         super().__init__(message)
@@ -253,7 +253,10 @@ class DatabaseUnreachableError(TidegateError):
 
 
 class DatabaseTooSlowError(TidegateError):
-    """A question with a time limit of its own took longer. The database answers others; a narrower question may do."""
+    """A list, sample or count took longer than its own time limit; a narrower one may do.
+
+    The database answers other queries.
+    """
 
 
 class OperationError(TidegateError):
@@ -265,4 +268,4 @@ class PermanentError(OperationError):
 
 
 class AttemptStopped(BaseException):
-    """Raised inside an operation when its attempt no longer counts: cancelled, past the deadline, or taken over."""
+    """Raised inside an operation to end it when its attempt no longer counts: cancelled, expired, or taken over."""

@@ -1,4 +1,4 @@
-"""Which deliveries may go now: shares the places of the senders out, so that no receiver takes them from the others.
+"""Fair sharing of webhook senders: which deliveries may go now, so that no receiver takes all of the senders' places.
 
 Places are threads that wait for somebody else's server. A receiver that has not answered yet, or lately not or slowly,
 gets one at a time, and all such together at most half; one that answers promptly gets up to a quarter. So whoever
@@ -12,8 +12,11 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, kw_only=True)
 class Receiver:
-    """Somebody's server. `name`: client and host. `due_at`: since when something is due for it, in microseconds; None:
-    nothing is. `is_good`: it answered promptly the last time."""
+    """A server that webhooks are sent to. `name`: client and host.
+
+    `due_at`: since when something is due for it, in microseconds; None: nothing is. `is_good`: it answered promptly the
+    last time.
+    """
 
     name: str
     due_at: int | None
@@ -22,13 +25,14 @@ class Receiver:
 
     @property
     def client(self) -> str:
-        """Whose it is."""
+        """The client whose receiver it is."""
         return self.name.partition(" ")[0]
 
 
 def choose(receivers: Sequence[Receiver], *, places: int) -> dict[str, int]:
-    """How many deliveries each may be sent now; fewer may be due. `receivers`: all with something due or in flight.
+    """Decides how many deliveries each receiver may be sent now; fewer may be due.
 
+    `receivers`: all with something due or in flight.
     Places go round: to the client with the fewest in flight, of its receivers to the one with the fewest, then to the
     one that waits longest.
     """

@@ -43,7 +43,7 @@ Answer = TypeVar("Answer")
 
 @dataclass(frozen=True)
 class Jobs:
-    """The gateway as its callers see it."""
+    """The gateway: every call that a face such as HTTP makes on jobs."""
 
     store: CallerStore
     submissions: SubmissionStore
@@ -65,14 +65,14 @@ class Jobs:
         return self.submit_all([submission])[0]
 
     def submit_all(self, submissions: Sequence[Submission]) -> list[Job]:
-        """Records all or none, in one transaction; raises the first Refusal."""
+        """Records all of these jobs or none, in one transaction; raises the first Refusal."""
         with traced(submissions) as followed, self.admission.request(len(submissions)) as door:
             checked = self._checked(followed, door)
             _raise_first(checked)
             return _raise_first(self._counted(self._record(checked, check=check_same)))
 
     def submit_each(self, submissions: Sequence[Submission]) -> list[Job | Refusal]:
-        """Records those that are taken, in one transaction; in place of each other one, why not."""
+        """Records each job that is taken, in one transaction; the others' places hold their Refusals."""
         with traced(submissions) as followed, self.admission.request(len(submissions)) as door:
             return self._counted(self._record(self._checked(followed, door)))
 
@@ -83,7 +83,7 @@ class Jobs:
         return answers
 
     def _checked(self, submissions: Sequence[Submission], door: Door) -> list[NewJob | Job | Refusal]:
-        """For each what would be recorded; the job of a key that was used before; or why it is not taken."""
+        """Checks each submission: the job to record, the job of a key that was used before, or why it is refused."""
         known = self.submissions.keys(
             (each.client_id, each.idempotency_key) for each in submissions if each.idempotency_key is not None
         )
@@ -133,19 +133,19 @@ class Jobs:
         )
 
     def _later(self, operation: Operation, not_before: datetime) -> Later | None:
-        """Its turn among those of the same instant; None: that is over, so it may run at once."""
+        """When a job with Job-Not-Before may run, in its turn among those of that instant; None: at once."""
         now, turn = self.submissions.now_and_turn(operation.downstream, not_before)
         return Later(now=now, run_at=turn) if not_before > now else None
 
     def _record(
         self, checked: Sequence[NewJob | Job | Refusal], check: Callable[[NewJob, StoredKey], None] | None = None
     ) -> list[Job | Refusal]:
-        """Inserts what is new; a job whose key another request was faster to use becomes that one's."""
+        """Inserts the new jobs; one whose key another request was faster to use gets that request's job."""
         new = [each for each in checked if isinstance(each, NewJob)]
         inserted = self.submissions.insert(new, check)
         self.lanes.submitted(*(answer for answer in inserted if isinstance(answer, Job)))
         recorded = iter(zip(new, inserted, strict=True))
-        # A job that may not begin yet is for the scheduler to wait for, so that it has to look at them all.
+        # A job that may not begin yet wakes the scheduler for all lanes (""): it must learn the new instant to wake at.
         for lane in {"" if job.not_before else job.downstream for job in new}:
             self.bell.ring(lane)
         return [self._recorded(*next(recorded)) if isinstance(each, NewJob) else each for each in checked]
@@ -160,14 +160,14 @@ class Jobs:
             return refusal
 
     def get(self, job_id: str, *, client_id: str | None) -> Job:
-        """The job as it is now, its deadline applied to the second; raises UnknownJob."""
+        """The job as it is now; one past its deadline is expired first. Raises UnknownJob."""
         job = self.store.get(job_id, client_id)
         if job is None:
             raise _unknown(job_id)
         return job
 
     def get_with_result(self, job_id: str, *, client_id: str | None) -> JobWithResult:
-        """As `get`, with what the job brought, as it stands in the job's document."""
+        """As `get`, with the job's result as it stands in the job's document."""
         found = self.store.get_with_result(job_id, client_id)
         if found is None:
             raise _unknown(job_id)
@@ -178,26 +178,26 @@ class Jobs:
         return self.store.list(wanted)
 
     def count(self, wanted: Filter, *, most: int) -> int:
-        """How many there are, whatever the filter's limit; counted up to `most`."""
+        """Counts the jobs that fit the filter, whatever its limit; stops at `most`."""
         return self.store.count(wanted, most=most)
 
     def list_all(self, wanted: Filter) -> Sequence[Job]:
-        """As many as the filter's limit says, newest first, however many pages that takes."""
+        """The jobs that fit the filter, newest first, up to its limit, from as many pages as that takes."""
         return self.store.list_all(wanted)
 
     def waiting(self, job: Job) -> Waiting | None:
-        """Why the job waits and how long it will; None for one that does not."""
+        """Why the job waits and how long it will; None for a job that is not queued."""
         if job.state is not State.QUEUED:
             return None
         lane = self.lanes.counted_for(job)
         return waiting_of(job, lane, self.lanes.submitted_before(job.downstream, job.run_at))
 
     def retry_after_seconds(self, job: Job, waiting: Waiting | None) -> int:
-        """Whole seconds until it is worth asking again."""
+        """Whole seconds until it is worth polling the job again."""
         return retry_after_seconds(job, waiting, self.lanes.view(job.downstream))
 
     def result(self, job: Job) -> StoredBody | None:
-        """What the job brought; None unless it succeeded."""
+        """The job's result; None unless it succeeded."""
         return self.store.body(job.id, "result") if job.state is State.SUCCEEDED else None
 
     def cancel(self, job_id: str, *, client_id: str | None) -> Job:
@@ -215,9 +215,9 @@ class Jobs:
         return job
 
     def retry(self, job_id: str, *, client_id: str | None, idempotency_key: str | None = None) -> Job:
-        """Submits a final job that did not succeed again: a new job with a new deadline, the same timeout
-        and webhook.
+        """Retries a final job that did not succeed: submits it as a new job, with a new deadline.
 
+        It has the same timeout and webhook.
         Raises UnknownJob, JobNotFinal, JobAlreadyFinal for one that succeeded, and what `submit` raises.
         """
         job = self.get(job_id, client_id=client_id)
@@ -253,7 +253,7 @@ class Jobs:
         self.bell.changed(job_id)
 
     def _webhook_of(self, job: Job) -> Webhook | None:
-        """Where the job's end was to be told: a new try is told there too."""
+        """The webhook of the job that is retried: the new job's end is sent there too."""
         delivery = self.deliveries.get(job.id, None) if job.has_webhook else None
         if delivery is None:
             return None

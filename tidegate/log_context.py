@@ -1,4 +1,4 @@
-"""What log lines are about: job, attempt, downstream and trace, said once around the work and not in every call."""
+"""Context of log lines: job, attempt, downstream and trace, set once and added to every line that a thread logs."""
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -11,7 +11,7 @@ _about: ContextVar[Mapping[str, object]] = ContextVar("about", default=_NOTHING)
 
 @contextmanager
 def about(**fields: object) -> Iterator[None]:
-    """Lines that this thread logs within it are about these, too; None: not known."""
+    """Adds these fields to every line that this thread logs within the context; None: not known, left out."""
     token = _about.set(_merged(_about.get(), fields))
     try:
         yield
@@ -20,17 +20,17 @@ def about(**fields: object) -> Iterator[None]:
 
 
 def now_about(**fields: object) -> None:
-    """From now on lines of this thread are about these and nothing else."""
+    """Replaces the fields of this thread's log lines by these, from now on."""
     _about.set(_merged(_NOTHING, fields))
 
 
 def current() -> Mapping[str, object]:
-    """What a line of this thread is about."""
+    """The fields that a log line of this thread gets now."""
     return _about.get()
 
 
 def trace_id(traceparent: str | None) -> str | None:
-    """The trace that a traceparent (W3C Trace Context) belongs to."""
+    """The trace id in a traceparent (W3C Trace Context)."""
     return traceparent.split("-")[1] if traceparent else None
 
 

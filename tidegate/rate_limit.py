@@ -1,4 +1,4 @@
-"""How many calls a downstream may get now, and at which instants. Pure: the gate keeps the state in the row.
+"""The rate limiter: how many calls a downstream may get now, and at which instants. Pure: the gate keeps its state.
 
 The first of a downstream's rates (the one with the shortest interval) spaces the calls: the generic cell rate
 algorithm as a virtual schedule (ITU-T I.371, 1994). Every further rate is a quota: at most so many calls in
@@ -15,12 +15,12 @@ _UNITS = {period: unit for unit, period in _PERIODS.items()}
 _PATTERN = re.compile(r"(\d{1,9})\s*/\s*([smhd])", re.ASCII)
 _STEPS = 60
 _CLOCK_STEP = 1_000_000
-_LONGEST_AHEAD = 1_000_000  # start.PATIENCE; the gate's horizon is shorter
+_LONGEST_AHEAD = 1_000_000  # slot_wait.PATIENCE; the gate's horizon is shorter
 
 
 @dataclass(frozen=True)
 class Rate:
-    """So many calls in a period of microseconds."""
+    """A rate: so many calls in a period, which is in microseconds."""
 
     calls: int
     period: int
@@ -46,19 +46,19 @@ class Rate:
 
 @dataclass(frozen=True, kw_only=True)
 class Allowance:
-    """What a downstream's row allows: rates (none: no limit) and burst."""
+    """The limits of a downstream's calls: rates (none: no limit) and burst."""
 
     rates: tuple[Rate, ...] = ()
     burst: int = 1
 
     @property
     def pacing(self) -> Rate | None:
-        """The rate that spaces the calls."""
+        """The rate with the shortest interval, which spaces the calls; None: no rate."""
         return min(self.rates, key=lambda rate: rate.interval, default=None)
 
     @property
     def quotas(self) -> tuple[Rate, ...]:
-        """The other rates."""
+        """The other rates, each a quota: at most so many calls in any window of its period."""
         return tuple(rate for rate in self.rates if rate is not self.pacing)
 
     @property
@@ -69,7 +69,7 @@ class Allowance:
 
 @dataclass(frozen=True, kw_only=True)
 class Pace:
-    """What past calls leave free. All instants are microseconds of the database's clock.
+    """The limiter's state: what past calls leave free. All instants are microseconds of the database's clock.
 
     `free_at`: when the virtual schedule's next call is due. `used`: for each quota's period the calls that still
     count, as (begin of the sixtieth, calls), oldest first. `since`: from when on each of them is counted.
@@ -80,14 +80,14 @@ class Pace:
     since: Mapping[int, int] = field(default_factory=dict)
 
     def as_json(self) -> dict[str, object]:
-        """For the downstream's row."""
+        """The state as JSON, for the downstream's row."""
         used = {str(period): list(steps) for period, steps in self.used.items()}
         since = {"since": {str(period): at for period, at in self.since.items()}} if self.since else {}
         return {"free_at": self.free_at, "used": used, **since}
 
     @classmethod
     def from_json(cls, stored: Mapping[str, object]) -> "Pace":
-        """The inverse of `as_json`; an empty object is a pace without a past."""
+        """Restores the state that `as_json` wrote; an empty object is a limiter without past calls."""
         free_at, used, since = stored.get("free_at", 0), stored.get("used", {}), stored.get("since", {})
         assert isinstance(free_at, int)  # noqa: S101 - our own row
         assert isinstance(used, Mapping)  # noqa: S101 - our own row
@@ -116,7 +116,7 @@ def take(allowance: Allowance, pace: Pace, *, now: int, wanted: int, horizon: in
 
 
 def given_back(pace: Pace, calls: Iterable[tuple[int, int]]) -> Pace:
-    """The pace as if these calls, which surely were not made, had not been let go: quotas have them back.
+    """The state after calls that surely were not made are returned: quotas have them back.
 
     Each is (its slot, when that was taken): one that was taken before a quota was counted is not among what it counts.
     The rate that spaces the calls gives nothing back, for its instants are over.
@@ -158,7 +158,7 @@ def quota_wait(allowance: Allowance, pace: Pace, *, now: int, behind: int) -> in
 
 
 def settle(allowance: Allowance, pace: Pace, *, now: int) -> Pace:
-    """Forgets what no longer counts, and what a clock that stepped back left too far ahead."""
+    """Drops from the state what no longer counts, and what a clock that stepped back left too far ahead."""
     if allowance.pacing:
         furthest = allowance.pacing.interval * allowance.burst
         if pace.free_at > now + furthest + _CLOCK_STEP:
@@ -173,7 +173,7 @@ def settle(allowance: Allowance, pace: Pace, *, now: int) -> Pace:
 
 
 def changed(allowance: Allowance, pace: Pace, *, now: int) -> Pace:
-    """The pace after an operator's change: the old rate's debt must not hold back the new one.
+    """The state after an operator changed the rates: the old rate's debt must not hold back the new one.
 
     What was promised already counts: slots are taken up to a second ahead, and to begin before the last of them
     would let both rates through at once.

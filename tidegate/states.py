@@ -4,7 +4,7 @@ from enum import StrEnum
 
 
 class State(StrEnum):
-    """Where a job is. The first two are on the way, the others final."""
+    """The state of a job. Queued and running are open; the four others are final."""
 
     QUEUED = "queued"
     RUNNING = "running"

@@ -1,4 +1,4 @@
-"""All statements of one database, put together for a process.
+"""All statements of one database: the stores of every room, put together for a process.
 
 Each move of a job is ONE guarded UPDATE whose row count tells who won: the database decides every race,
 Python never reads a state and then writes one.
@@ -27,7 +27,10 @@ from tidegate.webhooks.store import DeliveryStore
 
 
 class Store:
-    """The faces of one database. `counts`: what this process did to it, for the metrics; `counted` has everybody's."""
+    """One object for each group of statements on a database.
+
+    `counts`: what this process did to it, for the metrics; `counted` reads what all processes did.
+    """
 
     def __init__(self, database: Database, *, retention: timedelta = timedelta(days=7)) -> None:
         self.database = database

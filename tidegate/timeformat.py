@@ -36,7 +36,7 @@ def parse_duration(text: str) -> timedelta:
 
 
 def format_duration(duration: timedelta) -> str:
-    """The shortest writing that `parse_duration` reads back."""
+    """Writes a duration in the shortest form that `parse_duration` reads back."""
     for unit in ("d", "h", "m", "s"):
         if duration % _UNITS[unit] == timedelta(0):
             return f"{duration // _UNITS[unit]}{unit}"
@@ -45,7 +45,7 @@ def format_duration(duration: timedelta) -> str:
 
 
 def read_duration(value: object) -> timedelta:
-    """A text as `parse_duration` reads it, a number of seconds, or a timedelta; ValueError for all else."""
+    """Reads a text as `parse_duration` does, a number of seconds, or a timedelta; ValueError for all else."""
     if isinstance(value, timedelta):
         if not timedelta(0) < value <= LONGEST:
             raise ValueError(f"{value} is out of range: a duration is longer than nothing and at most ten years")
@@ -66,5 +66,5 @@ def instant(value: None) -> None: ...
 @overload
 def instant(value: datetime | None) -> str | None: ...
 def instant(value: datetime | None) -> str | None:
-    """RFC 3339 in UTC with milliseconds."""
+    """Writes an instant as RFC 3339 in UTC with milliseconds."""
     return value.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z") if value else None

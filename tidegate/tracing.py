@@ -1,4 +1,4 @@
-"""Spans of what happens to a job: submit, release, attempt, downstream call, webhook. Without a tracer, nothing.
+"""Tracing: spans of a job's submit, release, attempt, downstream call and webhook. Does nothing without a tracer.
 
 The trace goes with the job as a `traceparent` (W3C Trace Context): the job's row has that of its submit, an operation
 is given that of its attempt, and the downstream that of the call.
@@ -13,7 +13,7 @@ Value: TypeAlias = str | int | float | bool
 
 
 class Span(Protocol):
-    """A span that is open. `traceparent`: what its children are told; None: there is no trace."""
+    """An open span. `traceparent`: the parent that its children get; None: there is no trace."""
 
     @property
     def traceparent(self) -> str | None: ...
@@ -22,53 +22,53 @@ class Span(Protocol):
         ...
 
     def fail(self, reason: str) -> None:
-        """What it is about did not succeed."""
+        """Marks the span as failed, with the reason."""
         ...
 
 
 class Tracer(Protocol):
-    """What makes spans; `config/tracing.py` has the one there is."""
+    """The interface of a tracer; `config/tracing.py` has the one implementation, over OpenTelemetry."""
 
     def span(
         self, name: str, kind: Kind, parent: str | None, attributes: dict[str, Value]
     ) -> AbstractContextManager[Span]:
-        """A span for as long as the context lasts; an exception that leaves it fails it."""
+        """Opens a span for as long as the context lasts; an exception that leaves it marks it as failed."""
         ...
 
     def happened(self, name: str, parent: str | None, seconds: float, attributes: dict[str, Value]) -> None:
-        """A span that ends now and began so long ago."""
+        """Records a span after the fact: it ends now and began so many seconds ago."""
         ...
 
 
 class _NoSpan:
-    """Passes the trace on as it came."""
+    """The span without a tracer: passes the parent's traceparent on as it came."""
 
     def __init__(self, traceparent: str | None) -> None:
         self.traceparent = traceparent
 
     def note(self, name: str, value: Value) -> None:
-        """Nobody listens."""
+        """Does nothing."""
 
     def fail(self, reason: str) -> None:
-        """Nobody listens."""
+        """Does nothing."""
 
 
 _installed: list[Tracer] = []
 
 
 def install(tracer: Tracer | None) -> None:
-    """From now on this process's spans are this tracer's; None: nobody's."""
+    """Sets the tracer of this process; None: no tracer."""
     _installed[:] = [tracer] if tracer else []
 
 
 def is_on() -> bool:
-    """Whether there is a tracer."""
+    """Whether a tracer is installed."""
     return bool(_installed)
 
 
 @contextmanager
 def span(name: str, *, parent: str | None, kind: Kind = "internal", **attributes: Value) -> Iterator[Span]:
-    """A span below `parent`; attributes get the prefix `tidegate.`."""
+    """Opens a span below `parent`; its attributes get the prefix `tidegate.`."""
     if not _installed:
         yield _NoSpan(parent)
         return
@@ -77,7 +77,7 @@ def span(name: str, *, parent: str | None, kind: Kind = "internal", **attributes
 
 
 def happened(name: str, *, parent: str | None, seconds: float, **attributes: Value) -> None:
-    """A span below `parent` of something that took so long and is over."""
+    """Records a span below `parent` of something that took so many seconds and is over."""
     if _installed:
         _installed[0].happened(name, parent, seconds, _named(attributes))
 

@@ -1,4 +1,4 @@
-"""`python -m webapp`: checks what is configured, and becomes the web server."""
+"""`python -m webapp`: checks the configuration, and becomes the web server."""
 
 import argparse
 import os
@@ -14,7 +14,10 @@ from webapp.serving.worker_watch import SILENT_SECONDS
 
 
 def main() -> NoReturn:
-    """Becomes the server; ends with 2 when what is configured is bad. The server itself would try again and again."""
+    """Checks the configuration and execs the web server; ends with 2 when it is bad.
+
+    The server itself would start bad workers again and again.
+    """
     given = _options()
     faults, _, _ = find_faults(with_secrets=False)
     if faults:
@@ -23,13 +26,13 @@ def main() -> NoReturn:
     current = settings()
     try:
         if current.auth == "keys":
-            signing_keys(current)  # made before there are several that would
+            signing_keys(current)  # made here, once, before several workers would each make one
     except ConfigurationError as error:
         print(error, file=sys.stderr)  # noqa: T201 - the log is not set up yet
         sys.exit(2)
     allow_files(current)
     stop_seconds = max(1, current.grace_seconds) if given.stop_seconds is None else given.stop_seconds
-    # A process of its own: workers are forked from it, and the check has loaded modules of others.
+    # A fresh process: workers are forked from it, and the check above has imported modules that they don't need.
     server = (sys.executable, "-m", "webapp.server", str(stop_seconds), str(given.replace_silent_after))
     os.execv(sys.executable, server)  # noqa: S606 - the arguments are ours
 

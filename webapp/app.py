@@ -1,4 +1,4 @@
-"""Makes the Flask application: `create_app()`."""
+"""The Flask application factory: `create_app()`."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -54,9 +54,9 @@ from webapp.serving import fast_path, foreign_sites, proxies, request_body, requ
 from webapp.serving.concurrency import Turns
 from webapp.serving.request_body import BodyReader
 
-# Fewer than threads: most of those read a body or wait for their turn. Twice as many more are opened in need.
+# Pooled connections: fewer than threads, most of which read a body or wait. Twice as many more are opened if needed.
 _CONNECTIONS = 10
-# Bodies of the largest size that one client may send at once; each is twice in memory for a moment.
+# How many bodies of the largest size one client may send at once; each is in memory twice for a moment.
 _LARGE_BODIES = 4
 # A caller must have a 503 within 3 s of a database that says nothing.
 _PATIENCE = timedelta(seconds=2)
@@ -73,7 +73,7 @@ EXPOSED_HEADERS = (
 
 
 def create_app(settings: Settings, database: Database | None = None) -> Flask:
-    """The WSGI application. Needs no database to start, only to answer."""
+    """Makes the WSGI application with all its middleware. Needs no database to start, only to answer."""
     app = Flask(__name__, static_folder=None)
     app.url_map.merge_slashes = False  # a wrong path is a 404, never a redirect
     turns = Turns(app.wsgi_app, settings.web_threads)
@@ -168,12 +168,12 @@ def _doorkeeper(settings: Settings, database: Database) -> Doorkeeper:
 
 
 def _exactly(origins: Sequence[str]) -> "list[str | re.Pattern[str]]":
-    """For Flask-CORS, which takes a text with special characters, such as the brackets of IPv6, for an expression."""
+    """Origins as escaped patterns: Flask-CORS takes a text with special characters, such as [ ], for a regex."""
     return [origin if origin == ANY else re.compile(re.escape(origin) + r"\Z") for origin in origins]
 
 
 def _check_host() -> None:
-    """Links are absolute: without a public URL the request has to name a host (RFC 9112, 3.2). Probes need none."""
+    """Refuses a request without a Host when no public URL is set: links are absolute. Health probes need none."""
     if request.blueprint != "health" and not gateway().settings.public_url and not request.host:
         raise BadRequest("the Host header is missing or names no host")
 

@@ -1,4 +1,4 @@
-"""What a request works with: the gateway and what stands beside it, one of each for an application."""
+"""The application context of a request: the gateway and all that routes use, one of each per application."""
 
 from dataclasses import dataclass
 from typing import cast
@@ -20,12 +20,12 @@ from webapp.serving.concurrency import Turns
 from webapp.serving.request_body import BodyReader
 
 FAILED = "tidegate.failed"
-"""In the WSGI environment: what a request failed of that Flask was not to answer; Flask has only to tell it."""
+"""Key in the WSGI environment: the exception of a request that failed in the fast path; Flask raises it again."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Gateway:
-    """What the routes work with. `doorkeeper` None: authentication is off."""
+    """The dependencies of the routes. `doorkeeper` None: authentication is off."""
 
     settings: Settings
     registry: Registry

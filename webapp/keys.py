@@ -1,4 +1,4 @@
-"""The command that makes, lists and revokes API keys: `python -m webapp.keys`."""
+"""The command line for API keys, which creates, lists and revokes them: `python -m webapp.keys`."""
 
 import sys
 from collections.abc import Iterator
@@ -19,7 +19,7 @@ NAME_LENGTH = 100
 
 @click.group(help="API keys of this gateway's database.")
 def main() -> None:
-    """The group of the three commands."""
+    """The command group."""
 
 
 @main.command()

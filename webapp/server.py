@@ -1,4 +1,4 @@
-"""The web server's main process: granian, and a watch over its workers. `python -m webapp` becomes it."""
+"""The web server's main process: granian, and a watchdog over its workers. `python -m webapp` becomes it."""
 
 import sys
 
@@ -11,8 +11,11 @@ from webapp.serving.worker_watch import WorkerWatch
 
 
 def main() -> None:
-    """Runs until it is stopped. Its arguments: for how many seconds requests may go on after the signal to stop, and
-    after how many seconds a worker that answers nothing is replaced."""
+    """Runs the web server until it is stopped.
+
+    Its arguments: the seconds that requests may go on after the signal to stop, and the seconds after which a worker
+    that answers nothing is replaced.
+    """
     stop_seconds, silent_seconds = sys.argv[1:]
     current = settings()
     logs.configure(current, "web")

@@ -1,4 +1,4 @@
-"""The application for a WSGI server; `python -m webapp` starts one with it."""
+"""The WSGI application object `app`, for the server that `python -m webapp` starts."""
 
 import sys
 

@@ -1,4 +1,4 @@
-"""Adds what is no Python package to a list of parts (CycloneDX): the client in client/, and the images of the stack.
+"""Adds what is no Python package to the software bill of materials (SBOM, CycloneDX): the client, Docker images.
 
 `make sbom` runs it: `python config/stack/sbom.py packages.json > sbom.json`, in the folder of the sources.
 """
@@ -11,12 +11,12 @@ from pathlib import Path
 from typing import Any
 
 # `ARG STACK_PYTHON_IMAGE=python:3.13.15` of the Dockerfile, `${STACK_REDIS_IMAGE:-redis:8.8.3}` of docker-compose.yml;
-# not STACK_IMAGE, which is what all of this is about.
+# not STACK_IMAGE, which is the image that the bill is about.
 _IMAGE = re.compile(r"\bSTACK_(?!IMAGE\b)\w+(?:=|:-)(?P<name>[a-z0-9./-]+):(?P<version>[\w.-]+)")
 
 
 def images(*texts: str) -> list[dict[str, Any]]:
-    """The images that these texts name, each once, as components."""
+    """The Docker images that these texts name, each once, as components."""
     found = {(match["name"], match["version"]) for text in texts for match in _IMAGE.finditer(text)}
     return [
         {
@@ -31,7 +31,7 @@ def images(*texts: str) -> list[dict[str, Any]]:
 
 
 def client(pyproject: str) -> dict[str, Any]:
-    """The client and command line, of which the image has its own copy."""
+    """The client with the command line, whose copy is in the image, as a component."""
     project = tomllib.loads(pyproject)["project"]
     return {
         "type": "library",
@@ -43,11 +43,11 @@ def client(pyproject: str) -> dict[str, Any]:
 
 
 def completed(bom: dict[str, Any], *further: dict[str, Any]) -> dict[str, Any]:
-    """The list with these parts, all of which its root depends on."""
+    """The bill with these further components, all of which its root depends on."""
     root = bom["metadata"]["component"]["bom-ref"]
     parts = [*bom["components"], *further]
     for part in parts:
-        part.pop("description", None)  # the line of the requirements, hashes and all; they stand in the part as such
+        part.pop("description", None)  # the requirements' line with its hashes, which the part also has as such
     others = [each for each in bom["dependencies"] if each["ref"] != root]
     new = [{"ref": part["bom-ref"]} for part in further]
     direct = {"ref": root, "dependsOn": sorted(part["bom-ref"] for part in parts)}
@@ -55,7 +55,7 @@ def completed(bom: dict[str, Any], *further: dict[str, Any]) -> dict[str, Any]:
 
 
 def main(packages: Path) -> None:
-    """Writes the completed list to standard output."""
+    """Writes the completed bill to standard output."""
     texts = [Path(name).read_text(encoding="utf-8") for name in ("Dockerfile", "docker-compose.yml")]
     own = client(Path("client/pyproject.toml").read_text(encoding="utf-8"))
     bom = json.loads(packages.read_text(encoding="utf-8"))

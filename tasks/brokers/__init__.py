@@ -1,1 +1,1 @@
-"""What Celery has to know about each kind of broker."""
+"""Adapters of Celery to each kind of broker: settings for Redis, RabbitMQ and SQS, and kombu transports."""

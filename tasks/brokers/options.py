@@ -1,4 +1,4 @@
-"""What Celery has to know about each kind of broker, beyond its address."""
+"""Celery settings for each kind of broker: Redis, RabbitMQ, SQS."""
 
 from typing import Any
 from urllib.parse import urlsplit
@@ -15,7 +15,7 @@ _QUEUES = (*Queue, WEBHOOKS)
 
 
 def settings_for(url: str) -> dict[str, Any]:
-    """Celery's settings for the broker of this URL."""
+    """The Celery settings for the broker of this URL."""
     scheme = scheme_of(url)
     if scheme in AMQP:
         return _rabbitmq(url)
@@ -28,13 +28,13 @@ def _redis(url: str) -> dict[str, Any]:
     return {
         "broker_url": url,
         "broker_transport": "tasks.brokers.redis:Transport",
-        # kombu's own choice for rediss:// is a connection that believes any certificate.
+        # kombu's default for rediss:// accepts any certificate.
         "broker_use_ssl": {"ssl_cert_reqs": "required"} if url.startswith("rediss:") else None,
         "broker_transport_options": {
-            # What a worker has taken is not kept in Redis too until it begins: that would be two of the three round
-            # trips of a message, for nothing. One that dies with its worker is released again from its row.
+            # A message that a worker has taken is not kept in Redis until its task begins: that would be two of its
+            # three round trips, for nothing. If it dies with its worker, its job is released again from its row.
             "ack_emulation": False,
-            # Of opening a connection: else kombu sleeps 2 s, 4 s, ... between tries and the scheduler stands still.
+            # Retries of opening a connection: with them kombu sleeps 2 s, 4 s, ... and the scheduler stands still.
             "max_retries": 0,
             "socket_timeout": PUBLISH_SECONDS,
             "socket_connect_timeout": PUBLISH_SECONDS,
@@ -47,7 +47,7 @@ def _redis(url: str) -> dict[str, Any]:
 def _rabbitmq(url: str) -> dict[str, Any]:
     parts, words = urlsplit(url), words_of(url)
     verified = {
-        # Without a name py-amqp believes a good certificate of whichever host.
+        # Without a name py-amqp accepts a valid certificate of any host.
         "server_hostname": parts.hostname,
         "ca_certs": words.get("ca"),
         "certfile": words.get("cert"),
@@ -58,12 +58,12 @@ def _rabbitmq(url: str) -> dict[str, Any]:
         "broker_use_ssl": verified if parts.scheme == "amqps" else None,
         # Opening a connection takes seven round trips.
         "broker_connection_timeout": 2 * PUBLISH_SECONDS,
-        # A worker whose connection died without a word notices within two of these.
+        # Seconds; a worker whose connection died silently notices within two of these.
         "broker_heartbeat": 10,
-        # RabbitMQ closes the channel of a consumer that has had a message for half an hour (consumer_timeout), as one
-        # has that waits behind long jobs; without this it would end the worker.
+        # RabbitMQ closes the channel of a consumer that has not acknowledged a message for half an hour
+        # (consumer_timeout), such as one prefetched behind long jobs; without this that would end the worker.
         "broker_channel_error_retry": True,
-        # On a majority of the nodes' disks before it is confirmed; kept when any one of them dies.
+        # A quorum queue: a message is on most nodes' disks before it is confirmed, and survives the loss of one node.
         "task_default_queue_type": "quorum",
         "task_create_missing_queue_type": "quorum",
         "broker_transport_options": {"max_retries": 0, "confirm_publish": True},
@@ -77,12 +77,12 @@ def _sqs(url: str) -> dict[str, Any]:
         "max_retries": 0,
         # An account has one namespace of queues, and `io` says little in it.
         "queue_name_prefix": "" if place else words.get("prefix", "tidegate-"),
-        # How long a worker may keep a message before its attempt begins; then it is acknowledged. The row decides
-        # whether one that comes twice still stands.
+        # How long a worker may keep a message before its attempt begins and acknowledges it. If it is delivered twice,
+        # the row's fence tells.
         "visibility_timeout": 3600,
         # Each empty answer costs money; kombu gives up a request after 20 s.
         "wait_time_seconds": 15,
-        # Between two of those, and between two looks for a free thread: 0 would spin.
+        # Seconds between two polls, and between two looks for a free thread: 0 would spin.
         "polling_interval": 0.1,
         "client-config": {
             "connect_timeout": PUBLISH_SECONDS,

@@ -1,4 +1,4 @@
-"""kombu's transport for Redis, with one client to send with."""
+"""A kombu transport for Redis that reuses one client for sending."""
 
 from typing import Any
 
@@ -6,8 +6,11 @@ from kombu.transport import redis
 
 
 class Channel(redis.Channel):
-    """Sends with one client. kombu 5.7 makes one for each message or batch, which takes as long as to send it; the
-    connections are the pool's in either case."""
+    """kombu's channel, which sends with one client.
+
+    kombu 5.7 makes a client for each message or batch, which takes as long as to send it; the connections are the
+    pool's in either case.
+    """
 
     _sending: Any = None
 
@@ -20,6 +23,6 @@ class Channel(redis.Channel):
 
 
 class Transport(redis.Transport):
-    """kombu's, with that channel."""
+    """kombu's Redis transport with that channel."""
 
     Channel = Channel

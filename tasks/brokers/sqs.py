@@ -1,4 +1,4 @@
-"""kombu's transport for SQS, put right in three places where an error of one request would end a whole worker."""
+"""A kombu transport for SQS, with fixes in three places where one failed request would end a whole worker."""
 
 from typing import Any
 
@@ -7,25 +7,27 @@ from kombu.transport import SQS
 
 
 class Channel(SQS.Channel):
-    """Receives as kombu 5.7 does, and survives what goes wrong meanwhile."""
+    """kombu 5.7's channel, which also survives failed requests."""
 
     def _on_messages_ready(self, queue: str, qname: str, messages: Any) -> int:
-        """A request that was cut off or answered 5xx comes as an empty list, where kombu looks for a dictionary."""
+        """Treats a request that was cut off or answered 5xx, an empty list, as the dictionary that kombu expects."""
         received: int = super()._on_messages_ready(  # type: ignore[misc] # not in kombu's stubs
             queue, qname, messages or {}
         )
         return received
 
     def asynsqs(self, queue: str | None = None) -> Any:
-        """Its refusals (throttling, a token that ran out, a queue that is gone) are bare Exceptions of kombu's; as
-        errors of the connection they make the consumer connect anew."""
+        """A client whose refusals are connection errors, so that the consumer reconnects.
+
+        Kombu raises bare Exceptions for them (throttling, an expired token, a queue that is gone).
+        """
         connection = super().asynsqs(queue)
         connection._for_status = _refused  # noqa: SLF001 - kombu has no other place for it
         return connection
 
 
 class Transport(SQS.Transport):
-    """With refusals of the other, synchronous client among the errors after which one connects anew."""
+    """kombu's SQS transport; a refusal of its synchronous client is a connection error too, and makes it reconnect."""
 
     Channel = Channel
     connection_errors = (*SQS.Transport.connection_errors, ClientError)

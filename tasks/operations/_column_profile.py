@@ -1,4 +1,4 @@
-"""What one column of a CSV holds, learned cell by cell in constant memory."""
+"""Profiles one CSV column cell by cell, in constant memory: type, missing cells, range, mean."""
 
 import re
 from datetime import UTC, datetime
@@ -26,7 +26,7 @@ class ColumnType(StrEnum):
 
 
 class ColumnProfile(BaseModel):
-    """One column. `count` and `missing` add up to the rows of the file.
+    """The profile of one column. `count` and `missing` add up to the rows of the file.
 
     `min` and `max` are numbers for integer and number, ISO 8601 for date and datetime (in UTC as soon as one cell
     has an offset; one without is then taken as UTC), the first and last text by code point, cut to 100 characters,
@@ -60,7 +60,7 @@ _EXACT = Context(prec=500)
 
 
 class Column:
-    """Takes the cells of one column in any order; the profile is the same in every order."""
+    """Collects the cells of one column; the profile is the same in every order."""
 
     __slots__ = (
         "_earliest",
@@ -92,7 +92,7 @@ class Column:
         self._has_offset = False
 
     def add(self, cell: str) -> None:
-        """Takes one more cell; a missing one changes nothing."""
+        """Adds one cell; a missing one changes nothing."""
         text = cell.strip()
         if text in MISSING:
             return
@@ -110,7 +110,7 @@ class Column:
             self._type = _joined(self._type, found)
 
     def profile(self, rows: int) -> ColumnProfile:
-        """What the column held, in a file of so many rows."""
+        """The column's profile, in a file of so many rows."""
         lowest, highest = self._range()
         is_numeric = self._type in (ColumnType.INTEGER, ColumnType.NUMBER)
         return ColumnProfile(
@@ -174,7 +174,7 @@ class Column:
 
 
 def _joined(one: ColumnType, other: ColumnType) -> ColumnType:
-    """The narrowest type that holds both. Associative and commutative: that is why the order of cells can't matter."""
+    """The narrowest type that holds both. It is associative and commutative, so the order of cells can't matter."""
     if one is ColumnType.EMPTY or one is other:
         return other
     if {one, other} == {ColumnType.INTEGER, ColumnType.NUMBER}:

@@ -22,14 +22,17 @@ MAX_NAME_LENGTH = 100
 DELIMITERS = ",;\t|"
 SAMPLE_LINES = 20
 REPORT_EVERY = 64 * 1024
-# Left out: what Python calls an encoding and no file is written in, some of it quadratic in time (punycode).
+# Other encodings of Python are refused: no file is written in them, and some are quadratic in time (punycode).
 CHARSETS = re.compile(
     r"ascii|utf-(8|16|32)(-\w+)?|iso8859-\d+|cp\d+|koi8-\w|mac-\w+|gb\w+|big5\w*|shift_jis\w*|euc_\w+"
 )
 
 
 class CsvProfile(BaseModel):
-    """`rows` counts neither the header nor blank lines; short and long rows are narrower and wider than the header."""
+    """The profile of a CSV. `rows` counts neither the header nor blank lines.
+
+    Short and long rows are narrower and wider than the header.
+    """
 
     rows: int
     short_rows: int
@@ -76,7 +79,7 @@ def csv_profile(body: Body, attempt: Attempt) -> CsvProfile:
 
 
 class _Source:
-    """The lines of a body, decoded and checked one by one, telling the progress on the way."""
+    """The lines of a body, decoded and checked one by one; reports progress on the way."""
 
     def __init__(self, body: Body, attempt: Attempt) -> None:
         self._content = body.content
@@ -97,7 +100,7 @@ class _Source:
         return sample
 
     def start_row(self) -> None:
-        """The lines from here on belong to another row."""
+        """Marks that the lines from here on belong to another row."""
         self._row_length = 0
 
     def _read(self) -> Iterator[str]:
@@ -145,7 +148,7 @@ def _charset_of(content_type: str) -> str:
 
 
 def _delimiter_of(sample: Sequence[str]) -> str:
-    """The one that cuts most of the first lines into as many fields as the header has; the comma if none cuts it."""
+    """The delimiter that cuts most of the first lines into as many fields as the header; the comma if none does."""
 
     def agreement(delimiter: str) -> tuple[int, int]:
         try:
@@ -173,7 +176,7 @@ def _rows(source: _Source, sample: Sequence[str], delimiter: str) -> Iterator[li
 
 
 def _names(header: Sequence[str]) -> list[str]:
-    """A name of its own for every column."""
+    """Makes the columns' names unique and not empty."""
     names: dict[str, None] = {}
     for position, cell in enumerate(header, start=1):
         wanted = cell.strip()[:MAX_NAME_LENGTH] or f"column_{position}"

@@ -1,1 +1,1 @@
-"""The scheduler: the process that runs gate, sweep, samples and courier."""
+"""The scheduler process: gate (dispatcher), sweep (repairs), samples (queue lengths) and courier (webhooks)."""

@@ -1,4 +1,4 @@
-"""What a scheduler does for the metrics alone: says that it lives, and counts final jobs, so that no scrape has to."""
+"""Work of a scheduler for the metrics alone: its heartbeat, and a count of final jobs each minute."""
 
 import uuid
 from datetime import timedelta
@@ -9,12 +9,12 @@ from tidegate.stores import FactStore
 _BEAT_SECONDS = 5.0
 _SILENT_AFTER = timedelta(seconds=15)
 _COUNT_SECONDS = 60.0
-# With millions of jobs kept one count takes seconds: the database is left alone for ninety-nine hundredths of the time.
+# With millions of jobs one count takes seconds: it pauses for 99 times as long, so it uses 1 % of the time.
 _REST_FACTOR = 99
 
 
 class Presence:
-    """Says that this scheduler does its turns."""
+    """The scheduler's heartbeat in the database."""
 
     def __init__(self, facts: FactStore) -> None:
         self._facts = facts
@@ -22,13 +22,13 @@ class Presence:
         self._due = 0.0
 
     def beat(self) -> None:
-        """To be called at every turn; says it every 5 s."""
+        """Writes the heartbeat if 5 s have passed. Call it at every turn."""
         if clock.monotonic() >= self._due:
             self._facts.scheduler_seen(self._id, until=_SILENT_AFTER)
             self._due = clock.monotonic() + _BEAT_SECONDS
 
     def end(self) -> None:
-        """It stops in order."""
+        """Removes the scheduler's row, when it stops in order."""
         self._facts.scheduler_gone(self._id)
 
 
@@ -39,7 +39,7 @@ class Census:
         self._facts = facts
 
     def run_once(self) -> float:
-        """One count; the seconds after which the next is due."""
+        """Counts once; returns the seconds until the next count is due."""
         started = clock.monotonic()
         self._facts.count_final()
         return max(_COUNT_SECONDS, _REST_FACTOR * (clock.monotonic() - started))

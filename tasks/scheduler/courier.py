@@ -1,4 +1,4 @@
-"""The courier: the scheduler's thread that releases deliveries and publishes them. It shares nothing with the gate."""
+"""The courier: the scheduler's thread that releases webhook deliveries and publishes them, independent of the gate."""
 
 import logging
 import threading
@@ -12,18 +12,18 @@ from tidegate.stores import SendingStore
 log = logging.getLogger(__name__)
 
 LOOK_SECONDS = 0.25
-# When nothing was to be sent for a while.
+# The interval after nothing was sent for a while.
 SLOW_LOOK_SECONDS = 1.0
 _QUIET_SECONDS = 10.0
 _AFTER_FAILURE_SECONDS = 1.0
 _UPKEEP_SECONDS = 60.0
 _BATCH = 500
-# With thousands of receivers one look is long: the database is left alone for nine tenths of the time.
+# With thousands of receivers one look takes long: it pauses for 9 times as long, so it uses 10 % of the time.
 _REST_FACTOR = 9
 
 
 class Courier:
-    """Any number is safe. Without an `ear` it looks by itself."""
+    """Releases and publishes deliveries. Any number of couriers may run. Without an `ear` it polls."""
 
     def __init__(self, store: SendingStore, publisher: Publisher, vigil: Vigil, ear: Ear | None) -> None:
         self._store = store
@@ -34,7 +34,7 @@ class Courier:
         self._quiet_from = 0.0
 
     def run_once(self) -> float:
-        """One look; the seconds after which the next is due unless woken."""
+        """Releases and publishes what is due; returns the seconds until the next look unless woken."""
         started = clock.monotonic()
         if started >= self._upkeep_due:
             given_up = self._store.give_up(_BATCH)
@@ -54,7 +54,7 @@ class Courier:
         return max(look, _REST_FACTOR * (clock.monotonic() - started))
 
     def wait(self, seconds: float, stopped: threading.Event) -> None:
-        """Until the next look is due, or a place came free; when it is quiet and no webhook waits, until one does."""
+        """Waits until the next look is due, or a place came free; when no webhook waits, until one does."""
         if clock.monotonic() >= self._quiet_from and not self._vigil.webhooks.is_set():
             self._vigil.wait(self._vigil.webhooks, _UPKEEP_SECONDS)
         elif self._ear:

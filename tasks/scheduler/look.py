@@ -1,16 +1,16 @@
-"""One look of a scheduler for all its threads: who has nothing to do waits here until there is something."""
+"""Lets the scheduler's idle threads sleep until the sweep's query, once a second, sees work for them."""
 
 import threading
 
 from tidegate import clock
 from tidegate.maintenance.store import Outlook
 
-# After so long without a look nobody relies on the last one: the thread that looks may be held up.
+# After so long without a query a waiting thread wakes anyway: the thread that queries may be held up.
 _FRESH_SECONDS = 3.0
 
 
 class Vigil:
-    """What the look once a second saw."""
+    """Two events, set by the sweep's query: whether jobs wait for their release, and webhooks for their delivery."""
 
     def __init__(self) -> None:
         self.jobs = threading.Event()
@@ -20,7 +20,7 @@ class Vigil:
         self._seen_at = clock.monotonic()
 
     def saw(self, outlook: Outlook) -> None:
-        """To be told by who looks."""
+        """Takes in the answer of the query; called by the thread that makes it."""
         self._seen_at = clock.monotonic()
         for event, is_there in ((self.jobs, outlook.jobs_wait), (self.webhooks, outlook.webhooks_wait)):
             if is_there:
@@ -29,7 +29,7 @@ class Vigil:
                 event.clear()
 
     def wait(self, event: threading.Event, seconds: float) -> None:
-        """Until it is set, at most so long, and not when nobody has looked for a while."""
+        """Waits until the event is set, at most so many seconds; returns early if there was no query for 3 s."""
         until = clock.monotonic() + seconds
         while (left := until - clock.monotonic()) > 0:
             if event.wait(min(left, _FRESH_SECONDS)) or clock.monotonic() - self._seen_at > _FRESH_SECONDS:

@@ -1,4 +1,4 @@
-"""The scheduler: a process that runs gate, sweep and courier. `python -m tasks.scheduler`; any number is safe."""
+"""The scheduler's process: main loop and threads. Start it with `python -m tasks.scheduler`; any number may run."""
 
 import logging
 import signal
@@ -36,9 +36,9 @@ from tidegate.stores import Store
 log = logging.getLogger(__name__)
 
 PRUNE_SECONDS = 10.0
-# Nothing was old at the last look.
+# The interval after nothing was old enough to prune.
 SLOW_PRUNE_SECONDS = 60.0
-# A count that the database did not finish would not be quicker at once, and the database has others to serve.
+# The pause after a query that was too slow: repeated at once it would be as slow.
 TOO_SLOW_SECONDS = 60.0
 _PING_SECONDS = 0.1
 _FOR_ALL = b""
@@ -47,7 +47,7 @@ _PATIENCE = timedelta(seconds=20)
 
 
 class Scheduler:
-    """Releases what may go, publishes it, and sweeps once a second."""
+    """The main loop: releases jobs through the gate, publishes them, and sweeps once a second."""
 
     def __init__(
         self,
@@ -78,13 +78,16 @@ class Scheduler:
         self._broker_is_up = True
 
     def run_once(self) -> float:
-        """One turn; the seconds after which the next is due unless woken. One without the database has no pulse."""
+        """Runs one turn and touches the health file; returns the seconds until the next turn unless woken.
+
+        A turn that the database did not answer raises, and touches nothing.
+        """
         seconds = self._turn()
         self._pulse.beat()
         return seconds
 
     def wait(self, seconds: float, stopped: threading.Event) -> None:
-        """Until the next turn is due, or something is rung for."""
+        """Waits until the next turn is due, or a message wakes it."""
         if self._ear is None:
             stopped.wait(seconds)
         elif messages := self._ear.hear(seconds):
@@ -113,7 +116,7 @@ class Scheduler:
         return min(turn.look_again_seconds, max(0.0, self._sweep_due - clock.monotonic()))
 
     def end(self) -> None:
-        """It turns no more."""
+        """Removes the scheduler's heartbeat, when it stops."""
         self._presence.end()
 
     def _look_after(self) -> None:
@@ -159,7 +162,7 @@ _Wait: TypeAlias = Callable[[float, threading.Event], object]
 
 
 def run(turn: Callable[[], float], wait: _Wait, stopped: threading.Event) -> None:
-    """Turns until stopped. What a turn raises is logged, and the next one is tried a second later."""
+    """Runs turns until stopped. An exception is logged, and the next turn follows a second later."""
     while not stopped.is_set():
         try:
             seconds = turn()
@@ -177,7 +180,7 @@ def run(turn: Callable[[], float], wait: _Wait, stopped: threading.Event) -> Non
 
 
 def main() -> int:
-    """Runs until SIGTERM or SIGINT."""
+    """Runs the scheduler until SIGTERM or SIGINT; returns the exit code."""
     try:
         current = settings()
         registry = load_registry(current)

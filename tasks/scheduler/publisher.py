@@ -1,4 +1,4 @@
-"""Sends released jobs to the broker, in batches, and knows which were surely not sent."""
+"""Publishes messages to the broker in batches, and tells which were surely not sent."""
 
 import logging
 from collections.abc import Callable, Sequence
@@ -18,19 +18,19 @@ from tidegate.webhooks.delivery import QUEUE, ReleasedDelivery
 
 log = logging.getLogger(__name__)
 
-# Beyond slot and attempt timeout, before a computing child is killed: what claiming and recording take.
+# Added to the time limit after which a child process is killed: time for claiming and recording.
 _LIMIT_MARGIN_SECONDS = 1.0
 _EXPIRES_SECONDS = 3600
 
 
 def errors_of(connection: Connection) -> tuple[type[BaseException], ...]:
-    """What a broker that can't be reached, or refuses a message, raises."""
+    """The exceptions of a broker that can't be reached, or refuses a message."""
     return (
         OSError,
         OperationalError,
         *connection.connection_errors,
         *connection.channel_errors,
-        *connection.recoverable_connection_errors,  # of RabbitMQ's, a message that it does not take
+        *connection.recoverable_connection_errors,  # on RabbitMQ: it refuses a message
         *connection.recoverable_channel_errors,
     )
 
@@ -40,7 +40,7 @@ Sent = TypeVar("Sent", Released, ReleasedDelivery)
 
 
 class NotSent(Exception):  # noqa: N818 - says what is so
-    """These did surely not reach the broker."""
+    """Raised for messages that surely did not reach the broker: `unsent`."""
 
     def __init__(self, reason: str, unsent: Sequence[Any]) -> None:
         super().__init__(reason)
@@ -48,13 +48,13 @@ class NotSent(Exception):  # noqa: N818 - says what is so
 
 
 class Publisher:
-    """Publishes over one connection that is opened anew after a failure."""
+    """Publishes over a pooled connection that is opened anew after a failure."""
 
     def __init__(self, registry: Registry) -> None:
         self._registry = registry
 
     def is_up(self) -> bool:
-        """Whether the broker answers now; costs one short connection."""
+        """Whether the broker answers now; opens one short connection."""
         try:
             with app.connection_for_write() as connection:
                 connection.default_channel  # noqa: B018 - opening it asks the broker for an answer
@@ -64,7 +64,7 @@ class Publisher:
         return True
 
     def send(self, released: Sequence[Released]) -> bool:
-        """Publishes a message a job. Raises NotSent with those that surely did not go out; False: none of them is sure.
+        """Publishes a message for each job. Raises NotSent for those surely not sent; False: it is uncertain.
 
         For the others nothing is undone: a job whose message was lost is taken back by the sweep, and of messages sent
         twice the second finds its release claimed.
@@ -76,7 +76,7 @@ class Publisher:
         return _in_one_batch(publish, released)
 
     def send_deliveries(self, released: Sequence[ReleasedDelivery]) -> bool:
-        """As `send`; what was lost is due again when its lease has run out."""
+        """As `send`, for deliveries; one whose message was lost is due again when its lease has run out."""
 
         def publish(producer: Any, each: ReleasedDelivery) -> None:
             _put(producer, send_delivery, each, queue=QUEUE, task_id=uuid())
@@ -101,7 +101,10 @@ def _put(
     task_id: str,
     time_limit: float | None = None,
 ) -> None:
-    """As `task.apply_async` would, without what that looks up first and what never differs here: a third of it."""
+    """Publishes one message as `task.apply_async` would, in a third of its time.
+
+    It leaves out what that looks up first and what never differs here.
+    """
     message = app.amqp.create_task_message(
         task_id,
         task.name,
@@ -110,7 +113,7 @@ def _put(
         time_limit=time_limit,
         ignore_result=True,
         create_sent_event=app.conf.task_send_sent_event,
-        # As Celery would write them for Flower, which takes it a tenth of the whole publishing.
+        # What Celery would compute for Flower, at a tenth of the time of publishing.
         argsrepr=f"({released.job_id!r}, {released.fence})",
         kwargsrepr="{}",
     )
@@ -121,14 +124,13 @@ def _put(
         queue=queue,
         priority=None,
         confirm_timeout=CONFIRM_SECONDS,
-        # Where the broker drops them itself (RabbitMQ): nobody takes what has lain for so long, and its release is
-        # taken back as that of a lost message.
+        # RabbitMQ drops a message that nobody took for so long; its release is taken back as if it were lost.
         expiration=_EXPIRES_SECONDS,
     )
 
 
 def _in_one_batch(publish: Callable[[Any, Sent], None], released: Sequence[Sent]) -> bool:
-    """To Redis all goes out at once at the end, to the others one after the other."""
+    """Publishes to Redis in one pipeline at the end, to other brokers one message after the other."""
     begun = 0
     try:
         with app.producer_pool.acquire(block=True) as producer:
@@ -141,7 +143,7 @@ def _in_one_batch(publish: Callable[[Any, Sent], None], released: Sequence[Sent]
                         publish(producer, each)
             except _UNREACHABLE:
                 if not is_batch and producer.connection:
-                    # An answer that comes late would be taken for that to the next message.
+                    # Closed: a late confirmation would be taken for that of the next message.
                     producer.connection.collect()
                 raise
     except BatchPublishError as error:

@@ -1,1 +1,1 @@
-"""A worker process: what it has beside Celery, and how it reads its queue."""
+"""The worker process: Celery's consumer, and the runner, heartbeat and shutdown around it."""

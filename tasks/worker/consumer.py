@@ -1,4 +1,4 @@
-"""Celery's consumer, patient in small steps: jobs must start within 2 s of the broker's return."""
+"""A Celery consumer that reconnects to the broker within a second: jobs must start within 2 s of its return."""
 
 import logging
 from collections.abc import Callable
@@ -14,33 +14,39 @@ _STEP_SECONDS = 0.2
 
 
 class PatientConsumer(Consumer):
-    """Asks for the broker at least once a second. Celery's own pause grows to 30 s, and no setting bounds it."""
+    """Celery's consumer, which tries the broker at least once a second.
+
+    Celery's own pause grows to 30 s, and no setting bounds it.
+    """
 
     hub: Any
     # Set once the worker has a heartbeat.
     tell_whether_it_hears: Callable[..., None] | None = None
 
     class Blueprint(Consumer.Blueprint):  # type: ignore[misc,valid-type] # not in Celery's stubs
-        """Celery's, without the 28 queues that it declares on RabbitMQ for delays: ours are rows."""
+        """Celery's start steps, without the 28 queues that it declares on RabbitMQ for delays: ours are rows."""
 
         default_steps = tuple(step for step in Consumer.Blueprint.default_steps if "delayed_delivery" not in str(step))
 
     def ensure_connected(self, conn: Any) -> Any:
-        """Waits for the broker for ever, then goes on as Celery does."""
+        """Waits for the broker without limit, then connects as Celery does."""
         conn.ensure_connection(
             _say, interval_start=_STEP_SECONDS, interval_step=_STEP_SECONDS, interval_max=_LONGEST_SECONDS
         )
         return super().ensure_connected(conn)
 
     def on_ready(self) -> None:
-        """Connected, also again, and about to take messages."""
+        """Tells the heartbeat that messages reach this worker: at the start and after each reconnect."""
         super().on_ready()
         if self.tell_whether_it_hears:
             self.tell_whether_it_hears(hears=True)
 
     def on_connection_error_after_connected(self, exc: Exception) -> None:
-        """As Celery does, and goes on where kombu 5.7 fails: with messages unacknowledged it asks a connection that
-        it has just let go for its host, and the AttributeError would end the worker."""
+        """Handles a lost connection as Celery does, without an AttributeError of kombu 5.7.
+
+        With messages unacknowledged kombu asks a connection that it has just closed for its host, and the error would
+        end the worker.
+        """
         if self.tell_whether_it_hears:
             self.tell_whether_it_hears(hears=False)
         try:
@@ -48,8 +54,8 @@ class PatientConsumer(Consumer):
         except AttributeError as error:
             log.warning("the lost connection was not closed cleanly, its messages are sent again: %s", error)
         if self.hub:
-            # What Celery 5.7 did to its event loop took two things from it that kombu's SQS asks it for: that it is the
-            # current one, and an HTTP client that is not closed. Without them nothing more would be received.
+            # Celery 5.7 has reset its event loop, which kombu's SQS then lacks: the loop must be the current one again,
+            # and have no closed HTTP client. Else nothing more would be received.
             set_event_loop(self.hub)
             self.hub.__dict__.pop("_current_http_client", None)
 

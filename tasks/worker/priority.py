@@ -1,4 +1,4 @@
-"""Lets the web servers of the same machine go first: who accepts a request is waited for, a job is not."""
+"""Lowers the workers' CPU priority (niceness) below that of web servers on the same machine."""
 
 import os
 import sys
@@ -12,7 +12,7 @@ _TRIES, _APART_SECONDS = 5, 0.12
 
 
 def give_way(by: int) -> None:
-    """Raises the niceness of this process and of the children it will have to `by`, 0 to 19; never lowers it.
+    """Raises the niceness of this process and its later children to `by`, 0 to 19; never lowers it.
 
     Linux may share its processors out between sessions first (autogroups): niceness then means nothing between two of
     them, but they have one of their own. A session that is not led by this process is left as it is.
@@ -23,10 +23,10 @@ def give_way(by: int) -> None:
     if sys.platform != "linux" or os.getsid(0) != os.getpid():
         return
     for _ in range(_TRIES):
-        with suppress(FileNotFoundError, PermissionError):  # there are none, or they are not ours to change
+        with suppress(FileNotFoundError, PermissionError):  # no autogroups, or no right to change them
             try:
                 _AUTOGROUP.write_text(str(by))
-            except BlockingIOError:  # one change in a tenth of a second is all the kernel takes, of the whole machine
+            except BlockingIOError:  # the kernel takes one change each 0.1 s, of the whole machine
                 clock.sleep(_APART_SECONDS)
                 continue
         return

@@ -1,4 +1,4 @@
-"""What a worker process has beside Celery: its runner, its heartbeat, and how it stops."""
+"""What runs in a worker process beside Celery: its runner or sender, its heartbeat, and an orderly stop."""
 
 import logging
 import os
@@ -46,19 +46,19 @@ _heartbeats: list[Heartbeat] = []
 _handlers: list[Any] = []
 _writers: list[CountWriter] = []
 _CONNECTIONS_BESIDE_ATTEMPTS = 2
-# A connection that a network lost without a word is given up after this, and the statement is made again.
+# A statement without an answer is given up after this, and made again on another connection.
 _PATIENCE = timedelta(seconds=10)
 
 
 @once
 def registry() -> Registry:
-    """The operations, with secrets: loaded once, before any fork."""
+    """The registry of operations, with secrets: loaded once, before any fork."""
     return load_registry_with_secrets(settings())
 
 
 @once
 def bell() -> Bell:
-    """This process's bell."""
+    """This process's notifier."""
     return bell_for(settings().bell)
 
 
@@ -93,7 +93,7 @@ def sender() -> Sender:
 
 
 def _store(attempts: int) -> Store:
-    """For so many attempts side by side; what this process counts is written from now on."""
+    """The stores for so many attempts side by side; also starts writing this process's counts."""
     tracing.start("worker")
     pool_size = attempts + _CONNECTIONS_BESIDE_ATTEMPTS
     store = Store(Database(settings().database, pool_size=pool_size, patience=_PATIENCE))
@@ -105,24 +105,27 @@ def _store(attempts: int) -> Store:
 
 @signals.celeryd_init.connect
 def _prepare(sender: str, options: Mapping[str, Any], **_: Any) -> None:
-    """Before anything else: logs by our format, and a bad setting stops the start by its name."""
+    """Configures logging and checks the settings before anything else; a bad one stops the start by its name."""
     try:
         current, name = settings(), sender.partition("@")[0]
         signals.setup_logging.connect(lambda **_: logs.configure(current, name), weak=False)
-        if options.get("queues") == [WEBHOOKS]:  # those who send webhooks need no downstream's secret
+        if options.get("queues") == [WEBHOOKS]:  # a sender of webhooks needs no downstream's secret
             check_keyring(current)
         else:
             registry()
     except ConfigurationError as error:
         print(error, file=sys.stderr)  # noqa: T201 - the log is not set up yet
         sys.exit(2)
-    give_way(current.worker_nice)  # the children, too, as with what follows
+    give_way(current.worker_nice)  # inherited by the children, as is the next line
     spare_what_is_loaded()
 
 
 @signals.celeryd_init.connect
 def _show_pulse(sender: str, **_: Any) -> None:
-    """Celery's consumer turns (it sends this signal every 2 s while it is connected) and the database hears us."""
+    """Touches the health file while Celery's consumer is connected and the database takes heartbeats.
+
+    Celery sends this signal every 2 s while it is connected.
+    """
     pulse = Pulse(settings().run_folder, sender.partition("@")[0])
 
     def beat(**_: Any) -> None:
@@ -134,7 +137,7 @@ def _show_pulse(sender: str, **_: Any) -> None:
 
 @signals.worker_ready.connect
 def _begin(sender: Any, **_: Any) -> None:
-    """Tells the gate that this worker is there."""
+    """Starts the heartbeat, by which the gate counts this worker."""
     if _heartbeats:
         return
     controller = sender.controller
@@ -146,7 +149,7 @@ def _begin(sender: Any, **_: Any) -> None:
         return
     is_prefork = controller.pool_cls.__module__ == "celery.concurrency.prefork"
     lease = timedelta(seconds=settings().lease_seconds)
-    # One beat that is never answered must leave time for another.
+    # A heartbeat without an answer must leave time for another within the lease.
     own = Store(Database(settings().database, pool_size=1, patience=min(_PATIENCE, lease / 2)))
     heartbeat = Heartbeat(
         own.presence,
@@ -168,14 +171,14 @@ def _begin(sender: Any, **_: Any) -> None:
 
 
 def _tell_all() -> None:
-    """Jobs were taken from attempts: the scheduler may release them, and who watches them sees them queued."""
+    """Wakes the scheduler and all waiting requests: jobs were taken from attempts and are queued again."""
     bell().ring()
     bell().changed()
 
 
 @signals.worker_process_init.connect
 def _begin_child(**_: Any) -> None:
-    """A forked child connects now and not at its first job."""
+    """Prepares a forked child: it connects now and not at its first job."""
     runner()
     signals.task_prerun.connect(_die_of_sigterm, weak=False)
     signals.task_postrun.connect(_exit_on_sigterm, weak=False)
@@ -183,25 +186,28 @@ def _begin_child(**_: Any) -> None:
 
 
 def _die_of_sigterm(**_: Any) -> None:
-    """During a job SIGTERM ends the child at once. It is how billiard begins a hard limit, and its handler would raise
-    SystemExit inside the operation: an attempt that was ended would count as one that failed."""
+    """Lets SIGTERM kill the child at once during a job.
+
+    It is how billiard begins a hard limit, and its handler would raise SystemExit inside the operation: an attempt that
+    was ended would count as one that failed.
+    """
     _handlers.append(signal.signal(signal.SIGTERM, signal.SIG_DFL))
 
 
 def _exit_on_sigterm(**_: Any) -> None:
-    """Between jobs billiard's handler stands again: it gives the queue's lock back."""
+    """Restores billiard's SIGTERM handler between jobs: it releases the queue's lock."""
     signal.signal(signal.SIGTERM, _handlers.pop())
 
 
 @signals.worker_process_shutdown.connect
 def _end_child(**_: Any) -> None:
-    """A child's last two seconds of counts."""
+    """Writes a child's last two seconds of counts."""
     _stop_writers()
 
 
 @signals.worker_shutting_down.connect
 def _stop(**_: Any) -> None:
-    """The first SIGTERM: Celery takes no more work; what still runs after the grace is handed back."""
+    """Handles the first SIGTERM: Celery takes no more work; what still runs after the grace is handed back."""
     threading.Thread(target=_stop_after_grace, name="grace", daemon=True).start()
 
 
@@ -216,7 +222,7 @@ def _stop_after_grace() -> None:
 
 @signals.worker_shutdown.connect
 def _end(**_: Any) -> None:
-    """Everything has ended within the grace."""
+    """Ends a worker whose attempts all ended within the grace."""
     _hand_back()
     _stop_writers()
 
@@ -237,4 +243,4 @@ def _hand_back() -> None:
         if handed_back:
             log.warning("%d job(s) handed back to run elsewhere", handed_back)
             _tell_all()
-            clock.sleep(0.05)  # the bell rings from a thread
+            clock.sleep(0.05)  # the notifier publishes from a thread

@@ -1,1 +1,1 @@
-"""Who may ask, and how often: keys, tickets, sessions, limits of a client."""
+"""Authentication and rate limits of clients: API keys, tickets, sessions of the live page."""

@@ -1,4 +1,4 @@
-"""Knows who shows which key, ticket or session, and asks the database no more than it must."""
+"""Authenticates callers by API key, ticket or session, with a cache of two seconds before the database."""
 
 import threading
 from collections.abc import Callable, Sequence
@@ -14,7 +14,7 @@ _MOST_REMEMBERED = 10_000
 
 
 class Doorkeeper:
-    """Asks the database at most every 2 s for a key. Remembers hashes, never secrets."""
+    """The authenticator: reads a key from the database at most every 2 s. Remembers hashes, never secrets."""
 
     def __init__(self, keys: KeyStore, sessions: SessionStore, signing_keys: Sequence[bytes]) -> None:
         self._keys = keys
@@ -24,36 +24,36 @@ class Doorkeeper:
         self._lock = threading.Lock()
 
     def caller(self, secret: str) -> Caller | None:
-        """Who has this key; None for one that is unknown, expired or revoked."""
+        """The caller who has this API key; None for one that is unknown, expired or revoked."""
         digest = digest_of(secret)
         return self._remembered(("key", digest), lambda: self._keys.caller(digest))
 
     def holder(self, text: str, job_id: str) -> Caller | None:
-        """In whose name this ticket for the job was made; None unless it and its key are good."""
+        """The caller in whose name this ticket for the job was made; None unless it and its key are good."""
         ticket = Ticket.read(text)
         known = self._of_id(ticket.key_id) if ticket else None
         return known if ticket and known and known.signer and known.signer.knows(ticket, job_id) else None
 
     def visitor(self, session: str) -> Caller | None:
-        """Whose session of the live page this is; None unless it and its key are good."""
+        """The caller whose session of the live page this is; None unless it and its key are good."""
         digest = digest_of(session)
         return self._remembered(("session", digest), lambda: self._sessions.find(digest)) if session else None
 
     def begin_session(self, key: str) -> str | None:
-        """A session of the live page for who has this key; None: the key is not good for one."""
+        """Begins a session of the live page with this key; None: the key is not good for one."""
         known = self.caller(key)
         may_look = known is not None and known.role is not Role.METRICS
         return self._sessions.begin(known.key_id) if known and known.key_id and may_look else None
 
     def end_session(self, session: str) -> None:
-        """It is worth nothing any more: here at once, in other processes within 2 s."""
+        """Ends a session: here at once, in other processes within 2 s."""
         digest = digest_of(session)
         self._sessions.end(digest)
         with self._lock:
             self._known.pop(("session", digest), None)
 
     def still_knows(self, caller: Caller) -> bool:
-        """Whether the key that this caller came with is good still; to be asked before more is told."""
+        """Whether the caller's key is still good; to be asked before a long answer goes on."""
         return caller.key_id is None or self._of_id(caller.key_id) is not None
 
     def _of_id(self, key_id: str) -> Caller | None:

@@ -1,4 +1,4 @@
-"""How fast one client may submit and poll: what comes in too fast is refused, in each process by itself."""
+"""The rate limiter of clients' requests, submits and polls: the excess is refused, in each process by itself."""
 
 import threading
 from dataclasses import dataclass
@@ -10,8 +10,11 @@ _MOST_CLIENTS = 100_000
 
 @dataclass(frozen=True, kw_only=True)
 class Verdict:
-    """Whether a request is within the limit. `remaining`: how many more are, now. `more_in_seconds`: until it is one
-    more; for a refused request that is when to come again."""
+    """The rate limiter's answer: whether the request is within the limit, and what the RateLimit fields say.
+
+    `remaining`: how many more are allowed now. `more_in_seconds`: until it is one more; for a refused request that is
+    when to come again.
+    """
 
     allowed: bool
     rate: rate_limit.Rate
@@ -20,7 +23,7 @@ class Verdict:
 
 
 class ClientLimit:
-    """One limit for every client: so many requests a period, all at once if they like (GCRA with a full burst)."""
+    """One limit for each client: so many requests a period, all at once if it likes (GCRA with a full burst)."""
 
     def __init__(self, rate: rate_limit.Rate) -> None:
         self._rate = rate
@@ -29,7 +32,7 @@ class ClientLimit:
         self._lock = threading.Lock()
 
     def ask(self, client_id: str) -> Verdict:
-        """Counts one request of the client, if it is allowed."""
+        """Counts one request of the client if it is allowed; says whether it is."""
         now = int(clock.monotonic() * 1e6)
         with self._lock:
             if len(self._paces) >= _MOST_CLIENTS:

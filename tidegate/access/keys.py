@@ -1,4 +1,4 @@
-"""API keys: made, shown once, stored as a hash, checked, revoked."""
+"""API keys: create, list, revoke, look up. Only a hash of the secret is stored."""
 
 import base64
 import hashlib
@@ -21,7 +21,7 @@ _PREFIX = "tg_"
 
 
 class Role(StrEnum):
-    """What a key may do: its client's own jobs, everything, or read /metrics and nothing else."""
+    """The role of a key: its client's own jobs, everything, or GET /metrics and nothing else."""
 
     CLIENT = "client"
     OPERATOR = "operator"
@@ -30,7 +30,10 @@ class Role(StrEnum):
 
 @dataclass(frozen=True, kw_only=True)
 class Caller:
-    """Who is asking. `signer` makes tickets in the name of the key; both None where no key was needed."""
+    """The authenticated caller of a request.
+
+    `signer` makes tickets in the name of the key; it and `key_id` are None where no key was needed.
+    """
 
     client_id: str
     role: Role
@@ -39,13 +42,13 @@ class Caller:
 
     @property
     def scope(self) -> str | None:
-        """Whose jobs the caller sees; None: everybody's."""
+        """The client whose jobs the caller may see; None: every client's."""
         return None if self.role is Role.OPERATOR else self.client_id
 
 
 @dataclass(frozen=True, kw_only=True)
 class Key:
-    """A key as it may be shown: everything but the secret, which nobody has."""
+    """A key as it may be shown: everything but the secret, which is not stored."""
 
     id: str
     client: str
@@ -57,14 +60,16 @@ class Key:
 
 
 class KeyStore:
-    """The keys in the database. A secret has 256 random bits, so that a plain SHA-256 of it can't be searched."""
+    """Statements on API keys. A secret has 256 random bits, so a plain SHA-256 of it can't be searched."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
 
     def create(self, client: str, *, name: str, role: Role, expires_in: timedelta | None = None) -> tuple[str, str]:
-        """A new key for the client of this name, which is made if there is none. Returns (id, secret): nobody can
-        show the secret again."""
+        """Creates a key for the client of this name, and the client if there is none. Returns (id, secret).
+
+        Nobody can show the secret again.
+        """
         secret = _PREFIX + base64.urlsafe_b64encode(secrets.token_bytes(32)).decode().rstrip("=")
         key_id = str(uuid_utils.uuid7())
         with self._database.writing() as connection:
@@ -96,7 +101,7 @@ class KeyStore:
         return [_key(row) for row in rows]
 
     def revoke(self, key_id: str) -> bool:
-        """Makes the key useless, within seconds everywhere. False: there is none, or it was revoked before."""
+        """Revokes the key, within seconds everywhere. False: there is none, or it was revoked before."""
         with self._database.single_write() as connection:
             revoked = connection.execute(
                 update(keys).where(keys.c.id == key_id, keys.c.revoked_at.is_(None)).values(revoked_at=database_now())
@@ -104,16 +109,16 @@ class KeyStore:
         return revoked.rowcount == 1
 
     def count(self) -> int:
-        """How many keys are good now."""
+        """The number of keys that are neither revoked nor expired."""
         with self._database.reading() as connection:
             return connection.execute(select(func.count()).select_from(keys).where(is_good())).scalar_one()
 
     def caller(self, digest: bytes) -> Caller | None:
-        """Who has the good key of this hash."""
+        """The caller whose good key has this hash; None: there is none."""
         return self._caller(keys.c.hash == digest)
 
     def holder(self, key_id: str) -> Caller | None:
-        """Who has the good key of this id."""
+        """The caller whose good key has this id; None: there is none."""
         return self._caller(keys.c.id == key_id)
 
     def _caller(self, which: ColumnElement[bool]) -> Caller | None:
@@ -125,12 +130,12 @@ class KeyStore:
 
 
 def digest_of(secret: str) -> bytes:
-    """What is stored of a key or session. With 256 random bits there is nothing to search."""
+    """The SHA-256 that is stored of a key or session. With 256 random bits it needs no salt."""
     return hashlib.sha256(secret.encode("utf-8", "replace")).digest()
 
 
 def is_good() -> Any:
-    """The condition of keys that are neither revoked nor expired."""
+    """Condition: the key is neither revoked nor expired."""
     return keys.c.revoked_at.is_(None) & or_(keys.c.expires_at.is_(None), keys.c.expires_at > database_now())
 
 

@@ -1,4 +1,4 @@
-"""Sessions of the live page: who signed in with which key, for 12 hours at the most.
+"""Sessions of the live page: a cookie stands for a signed-in API key, for 12 hours at the most.
 
 The browser has 256 random bits, the database their hash: a copy of it opens no session, and a row says until when there
 is one, whatever a cookie says. A session ends with its key, when its time is over, or when somebody signs out.
@@ -19,13 +19,13 @@ GOOD_FOR = timedelta(hours=12)
 
 
 class SessionStore:
-    """The sessions in the database."""
+    """Statements on sessions."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
 
     def begin(self, key_id: str) -> str:
-        """A new session; what the browser is to show. Those whose time is over go."""
+        """Begins a session; returns the text for the cookie. Deletes sessions that are over."""
         text = base64.urlsafe_b64encode(secrets.token_bytes(32)).decode().rstrip("=")
         with self._database.writing() as connection:
             connection.execute(delete(sessions).where(sessions.c.ends_at <= database_now()))
@@ -37,7 +37,7 @@ class SessionStore:
         return text
 
     def find(self, digest: bytes) -> Caller | None:
-        """Whose session has this hash; None unless it goes on and its key is good."""
+        """The caller whose session has this hash; None unless it goes on and its key is good."""
         with self._database.reading() as connection:
             row = connection.execute(
                 select(keys.c.id, keys.c.client_id, keys.c.role)

@@ -1,4 +1,4 @@
-"""Tickets: what a browser's EventSource, which can't send a key, shows in its place for the events of one job.
+"""Tickets: signed tokens in a URL, by which a browser's EventSource, which can't send a key, reads one job's events.
 
 `<key id>.<good until, seconds since 1970>.<HMAC-SHA256 over key, job and until when, base64url>`. What signs is not in
 the database, so that a copy of it makes no ticket. It is good until 5 minutes after the job's deadline, whoever reads
@@ -23,18 +23,21 @@ _FORM = re.compile(r"([0-9a-f-]{1,40})\.(\d{1,12})\.([A-Za-z0-9_-]{43})", re.ASC
 
 @dataclass(frozen=True, kw_only=True)
 class Signer:
-    """Makes tickets in the name of an API key. The first of `secrets` signs; with the others older ones are known."""
+    """Signs tickets in the name of an API key.
+
+    The first of `secrets` signs; tickets that the others signed are still accepted.
+    """
 
     key_id: str
     secrets: Sequence[bytes] = field(repr=False)
 
     def ticket(self, job_id: str, deadline: datetime) -> str:
-        """The ticket for this job's events."""
+        """Signs the ticket for this job's events."""
         good_until = int((deadline + AFTER_DEADLINE).timestamp())
         return f"{self.key_id}.{good_until}.{self._signature(self.secrets[0], job_id, good_until)}"
 
     def knows(self, ticket: "Ticket", job_id: str) -> bool:
-        """Whether it was made here, for this job's events, and is good still."""
+        """Whether the ticket's signature is ours, for this job's events, and its time is not over."""
         is_genuine = any(
             hmac.compare_digest(ticket.signature, self._signature(secret, job_id, ticket.good_until))
             for secret in self.secrets
@@ -48,7 +51,7 @@ class Signer:
 
 @dataclass(frozen=True, kw_only=True)
 class Ticket:
-    """A ticket as it was shown; nothing is proved yet."""
+    """A ticket as a request brought it, parsed and not yet verified."""
 
     key_id: str
     good_until: int
@@ -56,6 +59,6 @@ class Ticket:
 
     @classmethod
     def read(cls, text: str) -> Self | None:
-        """None for what is no ticket at all."""
+        """Parses a ticket; None for a text that is none."""
         found = _FORM.fullmatch(text)
         return cls(key_id=found[1], good_until=int(found[2]), signature=found[3]) if found else None

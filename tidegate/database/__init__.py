@@ -1,1 +1,1 @@
-"""How statements reach the database, and what happens when it is slow or away."""
+"""Access to PostgreSQL and SQLite: connections, prepared and batched statements, retries, a circuit breaker."""

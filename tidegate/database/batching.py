@@ -1,4 +1,4 @@
-"""Threads of one process that meet share a statement: many requests at once cost the database what one does.
+"""Batching: threads of one process that ask the same statement at once share one execution of it.
 
 Each round trip also costs a thread its turn at Python's interpreter lock, twice. A burst of requests spends more on
 that than on its answers (docs/decisions has the figures); together they spend it once.
@@ -15,7 +15,10 @@ Answer = TypeVar("Answer")
 
 
 class SharedStatement(Generic[Ask, Answer]):
-    """`run_all`: runs the statement for several and answers each, in their order; `most`: for so many at once."""
+    """A statement that threads share.
+
+    `run_all` runs it for several callers and returns their answers in order; `most` callers share one execution.
+    """
 
     def __init__(self, run_all: Callable[[Sequence[Ask]], Sequence[Answer]], *, most: int) -> None:
         self._run_all = run_all
@@ -25,7 +28,7 @@ class SharedStatement(Generic[Ask, Answer]):
         self._is_running = False
 
     def run(self, ask: Ask) -> Answer:
-        """The answer of a statement that begins after this call.
+        """Returns the answer of an execution that begins after this call; other threads' calls may be in it.
 
         Raises what the statement raised. One that failed for several is tried for each by itself, so that nobody has
         another's failure; but not when the database could not be reached: it may have done it, and is not better now.
@@ -41,7 +44,7 @@ class SharedStatement(Generic[Ask, Answer]):
         return mine.outcome()
 
     def _run_for_those_who_wait(self) -> None:
-        """Who runs it is the first of them; of those who came meanwhile the first is next."""
+        """Executes for every caller that waits; then wakes them, and the first of those who came meanwhile to go on."""
         with self._lock:
             together, self._waiting = self._waiting[: self._most], self._waiting[self._most :]
         try:
@@ -67,7 +70,7 @@ class SharedStatement(Generic[Ask, Answer]):
 
 
 class _Call(Generic[Ask, Answer]):
-    """One who wants an answer. `called`: it has one, or it is its turn to run the statement for all who wait."""
+    """One thread's call. `called` is released when it has an answer, or when it must execute for all that wait."""
 
     def __init__(self, ask: Ask) -> None:
         self.ask = ask

@@ -1,4 +1,4 @@
-"""Bounds how long a PostgreSQL server that does not answer can hold a caller: a watchdog and a breaker."""
+"""A statement watchdog and a circuit breaker: bound how long a silent PostgreSQL server can hold a caller."""
 
 import logging
 import os
@@ -19,7 +19,7 @@ _PROBE_SECONDS = 0.5
 
 
 class _Watched:
-    """A connection, and when its statement will have taken too long."""
+    """A connection under watch, and when its statement will have taken too long."""
 
     __slots__ = ("driver", "due", "seconds")
 
@@ -33,7 +33,7 @@ class _Watched:
 
 
 class Watchdog:
-    """Cuts connections that have been at one thing for too long.
+    """Shuts down the socket of a connection whose statement takes too long.
 
     A server that is stopped, or behind a network that swallows packets, leaves the client library waiting for an
     answer for ever; only its socket can be taken from it. With nothing to watch its thread rests.
@@ -48,8 +48,10 @@ class Watchdog:
 
     @contextmanager
     def watching(self, driver: object, more_seconds: float = 0.0) -> Iterator[None]:
-        """Within it the driver's connection is cut when one statement takes too long, or so much longer; that then
-        raises OperationalError."""
+        """Watches the driver's connection: a statement that takes too long is cut off and raises OperationalError.
+
+        `more_seconds`: time beyond the usual, for a query that may take long.
+        """
         if not isinstance(driver, psycopg.Connection):
             raise TypeError(f"only psycopg connections can be watched, not {type(driver).__name__}")
         with self._lock:
@@ -66,7 +68,7 @@ class Watchdog:
                 self._watched.pop(id(driver), None)
 
     def touch(self, driver: object) -> None:
-        """The connection begins something new: it has its whole time again. Nothing for one that is not watched."""
+        """Restarts the time of a watched connection, which begins a new statement; does nothing for another."""
         with self._lock:
             watched = self._watched.get(id(driver))
             if watched:
@@ -87,7 +89,7 @@ class Watchdog:
 
 
 class Breaker:
-    """After a failure asks whether the database can still be reached; refuses at once while it can't.
+    """A circuit breaker: after a failure it probes the database, and refuses at once while it can't be reached.
 
     One statement that took too long, or one connection that was ended, says nothing about the others: a probe on a
     connection of its own decides, and only when it fails, or has no answer soon, everybody is refused.
@@ -104,7 +106,7 @@ class Breaker:
 
     @contextmanager
     def guarding(self) -> Iterator[None]:
-        """Raises DatabaseUnreachableError while open; opens on what says that the database can't be reached."""
+        """Raises DatabaseUnreachableError while the breaker is open; an error of a lost connection starts a probe."""
         if self._is_open:
             raise DatabaseUnreachableError("the database did not answer a moment ago")
         try:
@@ -115,7 +117,7 @@ class Breaker:
             raise
 
     def _suspect(self, error: Exception) -> None:
-        """Returns when it is known whether the database can be reached, or has been asked for long enough."""
+        """Waits for a probe's answer; opens the breaker when there is none in half a second."""
         with self._lock:
             if self._is_open:
                 return
@@ -137,13 +139,13 @@ class Breaker:
         log.warning("the database can't be reached, refusing until it is back: %s", error)
 
     def close(self) -> None:
-        """Ends the probing."""
+        """Stops the probing thread."""
         self._closed.set()
         if self._prober is not None:
             self._prober.join()
 
     def _look(self, answered: threading.Event) -> None:
-        """Probes until the database answers; each failure opens."""
+        """Probes until the database answers; each failed probe opens the breaker."""
         while not self._closed.is_set():
             try:
                 self._probe()

@@ -1,4 +1,4 @@
-"""Connections to the database, and the two kinds of transaction. PostgreSQL and SQLite alike."""
+"""Connections and transactions of the database, PostgreSQL and SQLite alike: reading, writing, prepared statements."""
 
 import threading
 from collections.abc import Callable, Iterator, Mapping
@@ -25,7 +25,7 @@ from tidegate.errors import DatabaseUnreachableError
 
 UNREACHABLE = (DatabaseUnreachableError, PoolTimeoutError)
 """What statements raise while the database can't be reached, is locked, full or read-only: another try may do. Which
-errors of a driver these are is said in `database_errors`."""
+errors of a driver these are is said in `driver_errors`."""
 
 
 T = TypeVar("T")
@@ -36,7 +36,7 @@ _TRIES = 3
 
 
 class Database:
-    """An engine with the transactions that Tidegate uses.
+    """An SQLAlchemy engine with the kinds of transaction that Tidegate uses, a watchdog and a circuit breaker.
 
     SQLite has one writer at a time. A writer that waits inside SQLite polls and may starve, so the threads of
     a process queue for a lock of ours first, and only processes meet at SQLite's own.
@@ -50,8 +50,9 @@ class Database:
         patience: timedelta | None = None,
         busy_timeout: timedelta = _BUSY_TIMEOUT,
     ) -> None:
-        """`busy_timeout`: how long a writer waits for SQLite's lock before it is refused.
+        """Makes the engine and its pool; connects at the first use.
 
+        `busy_timeout`: how long a writer waits for SQLite's lock before it is refused.
         `patience`: for callers who must have an answer. A PostgreSQL server that says nothing for so long is given up,
         and then refused at once until it is back. Without it a statement waits as long as it takes.
         """
@@ -82,13 +83,14 @@ class Database:
             yield connection
 
     def ask(self, prepared: Prepared[T], values: Mapping[str, Any], *, within: Within | None = None) -> T | None:
-        """Runs one prepared statement, by itself or within a transaction, and returns its row as it is to be read;
-        None: there is none. Raises what any other statement would raise.
+        """Runs one prepared statement, alone or within a transaction, and returns its row; None: there is none.
+
+        The row is what the statement's `read` makes of it. Raises what any other statement would raise.
         """
         return next(iter(self.ask_all(prepared, values, within=within)), None)
 
     def ask_all(self, prepared: Prepared[T], values: Mapping[str, Any], *, within: Within | None = None) -> list[T]:
-        """As `ask`, of a statement that may have several rows."""
+        """As `ask`, for a statement that may return several rows."""
         if within is not None:
             pooled = within.connection if isinstance(within, Connection) else within
             return self._asker.ask_on(pooled, prepared, values)
@@ -96,7 +98,7 @@ class Database:
             return _repeated(lambda: self._asker.ask(prepared, values))
 
     def tell(self, prepared: Prepared[T], values: Mapping[str, Any]) -> T | None:
-        """As `ask`, of a statement that writes. On SQLite it waits for the write lock in its turn."""
+        """As `ask`, for a statement that writes; on SQLite it takes the write lock first."""
         if not self.is_sqlite:
             return self.ask(prepared, values)
         with self.writing() as connection:
@@ -120,7 +122,7 @@ class Database:
 
     @contextmanager
     def asking(self) -> Iterator[PoolProxiedConnection]:
-        """As `writing`, for a transaction of prepared statements alone: `ask` them `within` it."""
+        """As `writing`, for a transaction of prepared statements alone: pass what it yields to `ask` as `within`."""
         if self.is_sqlite:
             with self.writing() as connection:
                 yield connection.connection
@@ -130,16 +132,18 @@ class Database:
 
     @contextmanager
     def single_write(self) -> Iterator[Connection]:
-        """A connection for one write, or several that need not be one transaction: half the round trips of `writing`.
+        """A connection for one write, or several that need not be one transaction.
 
+        It makes half the round trips of `writing`.
         On SQLite, where round trips cost nothing, they are one.
         """
         with self.writing() if self.is_sqlite else self.reading() as connection:
             yield connection
 
     def write_together(self, write: Callable[[Connection], T]) -> T:
-        """Runs `write` in a transaction: what it returns is committed then, what it raises undoes what it did.
+        """Runs `write` in a transaction that other threads may share; returns its answer once that is committed.
 
+        What it raises undoes what it did.
         `write` may be called again: on SQLite, where threads that meet share the transaction, when another of them
         failed; on PostgreSQL when it was in the way of another transaction.
         """
@@ -153,7 +157,7 @@ class Database:
         return _repeated(run)
 
     def check_writable(self) -> None:
-        """Raises DatabaseUnreachableError when it takes no writes; nothing is written.
+        """Raises DatabaseUnreachableError when the database takes no writes; nothing is written.
 
         A server that became read-only goes on answering on connections that are open: they are dropped, for behind its
         name there may be another by now.
@@ -166,8 +170,10 @@ class Database:
 
     @contextmanager
     def long_reading(self, limit: timedelta) -> Iterator[Connection]:
-        """As `reading`, for a question that may take long: a list, a sample, a count. It has a time limit of its own,
-        at which the database stops it and DatabaseTooSlowError is raised; that says nothing of other questions."""
+        """As `reading`, for a query that may take long (a list, a sample, a count), with a time limit of its own.
+
+        At the limit the database stops it and DatabaseTooSlowError is raised; that says nothing of other queries.
+        """
         with self._guarded(), self._long.connect() as connection:
             driver = _driver(connection)
             with self._watched(driver, limit), stopped_after(connection, limit):
@@ -180,7 +186,7 @@ class Database:
         return self._watchdog.watching(driver, more.total_seconds()) if self._watchdog else nullcontext()
 
     def _probe(self) -> None:
-        """On a new connection of its own: those of the pool may all wait for something, or be lost."""
+        """Runs SELECT 1 on a new connection: those of the pool may all be busy, or lost."""
         pool = self.engine.pool.recreate()
         connection = pool.connect()
         try:
@@ -199,7 +205,7 @@ class Database:
 
 @contextmanager
 def after_a_write() -> Iterator[None]:
-    """Within it a part of what was asked is done: when the database goes away then, nobody may say that nothing is."""
+    """Within it a lost database raises an error that says `may_be_done`: part of the request is written already."""
     try:
         yield
     except UNREACHABLE as error:
@@ -211,14 +217,14 @@ def _driver(connection: Connection) -> object:
 
 
 def _is_lost_connection(error: Exception) -> bool:
-    """Whether a connection, and not what was asked, failed: only then may the whole database be out of reach."""
+    """Whether the connection failed, and not the statement: only then may the whole database be out of reach."""
     return isinstance(error, PoolTimeoutError) or (
         isinstance(error, DatabaseUnreachableError) and error.connection_lost
     )
 
 
 def _repeated(run: Callable[[], T]) -> T:
-    """What it returns; made again a few times while it is in the way of other transactions."""
+    """Runs again, a few times, what was the victim of a deadlock or a serialization conflict."""
     for _ in range(_TRIES - 1):
         try:
             return run()

@@ -1,4 +1,4 @@
-"""What a driver's error says: that the database can't be reached, that a question took too long, or neither."""
+"""Translation of drivers' errors: the database can't be reached, a query took too long, or neither."""
 
 import re
 import sqlite3
@@ -7,7 +7,7 @@ import psycopg
 
 from tidegate.errors import DatabaseTooSlowError, DatabaseUnreachableError
 
-# Whole classes or single codes of SQLSTATE (PostgreSQL, appendix A) after which the same may well be done by and by.
+# Classes or single codes of SQLSTATE (PostgreSQL, appendix A) that pass: the same statement may succeed later.
 _PASSING = (
     "08",  # connection
     "25006",  # read-only: a server that is no longer the primary, or whose operator says so
@@ -18,9 +18,9 @@ _PASSING = (
     "57",  # stopped by an operator or a time limit, shutting down, starting, ended as idle
     "58",  # files
 )
-# After these the connection is of no more use.
+# After these the connection is lost.
 _LOST = ("08", "25P03", "57P")
-# The server's own word, and yet it may be done: shut down while a commit waited for a standby, or it does not know.
+# After these a commit may have happened: the server shut down while it waited for a standby, or does not know itself.
 _UNKNOWN = ("08", "40003", "57P01", "57P02")
 _STOPPED = "57014"
 _IN_THE_WAY = {"40001", "40P01"}
@@ -45,7 +45,7 @@ _WRITES = re.compile(r"\b(INSERT|UPDATE|DELETE|COMMIT)\b")
 def translated(
     error: BaseException, *, sql: str | None = None, commits: bool = False, takes_long: bool = False
 ) -> DatabaseUnreachableError | DatabaseTooSlowError | None:
-    """The error of ours that stands for a driver's; None: it is a fault of the statement, and stays what it is.
+    """Translates a driver's error into one of ours; None: the statement itself is at fault, the error stays as it is.
 
     `sql`: the statement that failed, None: there was no connection. `commits`: it stood alone or was the COMMIT, so
     that it may be done although its answer was lost. `takes_long`: it had a time limit of its own.
@@ -69,17 +69,17 @@ def translated(
 
 
 def is_read_only(error: BaseException) -> bool:
-    """Whether a server that can be reached takes no writes."""
+    """Whether the error says that the server can be reached but is read-only."""
     return _sqlstate(error) == _READ_ONLY
 
 
 def _is_passing(error: BaseException, state: str, code: int | None) -> bool:
     if state:
-        # What is said to a connection that is not there yet (password, name of the database) is an OperationalError.
+        # A refused connection (password, name of the database) is an OperationalError; a statement's error is another.
         return state.startswith(_PASSING) or (state[:2] in {"28", "3D"} and isinstance(error, psycopg.OperationalError))
     if code is not None:
         return code in _SQLITE_PASSING
-    # Said by the driver itself: the connection is gone.
+    # Without a code it is the driver's own error: the connection is gone.
     return isinstance(error, (psycopg.OperationalError, psycopg.InterfaceError, sqlite3.OperationalError))
 
 
@@ -88,6 +88,6 @@ def _sqlstate(error: BaseException) -> str:
 
 
 def _sqlite_code(error: BaseException) -> int | None:
-    """The primary one of SQLite's result codes."""
+    """SQLite's primary result code; None for an error that has none."""
     code = getattr(error, "sqlite_errorcode", None)
     return None if code is None else code & 0xFF

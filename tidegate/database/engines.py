@@ -1,4 +1,4 @@
-"""How each kind of database is connected to."""
+"""SQLAlchemy engines for PostgreSQL and SQLite: pools, timeouts, pragmas, transactions, translated errors."""
 
 import sqlite3
 from collections.abc import Iterator
@@ -32,7 +32,7 @@ _STEPS_BETWEEN_LOOKS = 10_000
 
 
 def sqlite_engine(url: str, pool_size: int, busy_timeout_seconds: float) -> Engine:
-    """Writers take the lock at the beginning of a transaction and wait for it at most so long."""
+    """Makes an engine for SQLite: WAL, synchronous=FULL, and BEGIN IMMEDIATE, which waits at most so long."""
     engine = create_engine(
         url,
         connect_args={"timeout": busy_timeout_seconds, "check_same_thread": False, "isolation_level": None},
@@ -59,7 +59,7 @@ def sqlite_engine(url: str, pool_size: int, busy_timeout_seconds: float) -> Engi
 
 
 def _begin(connection: Connection, timeout_seconds: float) -> None:
-    """Takes SQLite's write lock, as soon as it is free; raises OperationalError when it is not for so long.
+    """Takes SQLite's write lock (BEGIN IMMEDIATE); raises OperationalError when it is not free for so long.
 
     SQLite's own waiting sleeps ever longer, up to 100 ms a try: between several processes that write often, one of them
     starves for a second (measured). Tries of even distance share the lock fairly.
@@ -84,14 +84,17 @@ def _begin(connection: Connection, timeout_seconds: float) -> None:
 
 
 class ReadOnly:
-    """When the pooled connections of a read-only server are to be dropped: they are alive, but behind the one name
-    there may be another server by now. Once a second at the most, or each refused write would cost a connection."""
+    """Decides when to drop the pooled connections of a server that became read-only.
+
+    They are alive, but behind the one name there may be another server by now. Once a second at the most, or each
+    refused write would cost a connection.
+    """
 
     def __init__(self) -> None:
         self._dropped_at = float("-inf")
 
     def drops(self, error: BaseException) -> bool:
-        """Whether this error is the one to drop them for."""
+        """Whether the pool is to be dropped because of this error."""
         now = clock.monotonic()
         if not is_read_only(error) or now - self._dropped_at < _DROP_SECONDS:
             return False
@@ -101,8 +104,10 @@ class ReadOnly:
 
 @contextmanager
 def stopped_after(connection: Connection, limit: timedelta) -> Iterator[None]:
-    """What is asked within it has so much time for each statement, and then the database stops it; on SQLite for all of
-    it. On PostgreSQL it is a transaction of its own: the limit ends with it, whoever has the session next."""
+    """Sets a time limit: for each statement within it on PostgreSQL, for all of them together on SQLite.
+
+    On PostgreSQL it is a transaction of its own: the limit ends with it, whoever has the session next.
+    """
     driver = connection.connection.driver_connection
     if isinstance(driver, sqlite3.Connection):
         until = clock.monotonic() + limit.total_seconds()
@@ -118,7 +123,7 @@ def stopped_after(connection: Connection, limit: timedelta) -> Iterator[None]:
 
 
 def takes_writes(connection: Connection) -> bool:
-    """Whether the database takes writes, as far as it can be known without one."""
+    """Whether the database takes writes, as far as that can be known without writing."""
     driver = connection.connection.driver_connection
     if not isinstance(driver, sqlite3.Connection):
         # "on" for a standby, too.
@@ -128,7 +133,7 @@ def takes_writes(connection: Connection) -> bool:
     try:
         driver.execute("BEGIN IMMEDIATE")
         try:
-            driver.execute("PRAGMA user_version = 0")  # to begin is nothing: a file that is read-only is begun to read
+            driver.execute("PRAGMA user_version = 0")  # BEGIN alone succeeds on a read-only file
         finally:
             driver.execute("ROLLBACK")
     except sqlite3.OperationalError as error:
@@ -143,7 +148,7 @@ def _milliseconds(duration: timedelta) -> int:
 
 
 def postgresql_engine(url: str, pool_size: int, patience: timedelta | None = None) -> Engine:
-    """No connection stays silent for ever, and none holds a lock while it stands still.
+    """Makes an engine for PostgreSQL whose connections time out: none is silent for ever or idles with a lock.
 
     `patience`: how long its user waits for an answer. A little before that the server stops a statement by itself: then
     it is known that it was not done, and nobody waits for a lock in whose name nobody waits any more.
@@ -166,7 +171,7 @@ def postgresql_engine(url: str, pool_size: int, patience: timedelta | None = Non
             # The driver begins no transaction by itself: a statement that stands alone is one round trip.
             "autocommit": True,
             "options": " ".join(f"-c {setting}" for setting in (*times, *(f"{name}=off" for name in NOT_BY_INDEX))),
-            # A server whose machine is gone never says so: without these its callers would wait a quarter of an hour.
+            # A machine that is gone closes no connection: without keepalives callers would wait a quarter of an hour.
             "keepalives_idle": 10,
             "keepalives_interval": 5,
             "keepalives_count": 3,
@@ -177,7 +182,7 @@ def postgresql_engine(url: str, pool_size: int, patience: timedelta | None = Non
     @event.listens_for(engine, "connect")
     def stop_for_nobody(connection: psycopg.Connection, _record: object) -> None:
         if connection.info.server_version >= _FIRST_WITH_CLIENT_CHECKS:
-            # Not as one of the options, which an older server, or one on a system without it, would refuse.
+            # Not among the connection's options, for which an older server, or one on another system, refuses us.
             with suppress(psycopg.Error):
                 connection.execute("SET client_connection_check_interval = '1s'")
 
@@ -205,7 +210,7 @@ def _translated(context: ExceptionContext) -> BaseException | None:
     return translated(
         context.original_exception,
         sql=sql,
-        # What takes long is a question: nothing is done by the end of its transaction.
+        # A query with a time limit only reads: its COMMIT can't leave anything half known.
         commits=(context.statement is None or bool(options.get(EACH_ALONE))) and not options.get(TAKES_LONG),
         takes_long=bool(options.get(TAKES_LONG)),
     )

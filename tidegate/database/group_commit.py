@@ -1,4 +1,4 @@
-"""Writers of one process that meet commit together: one transaction, one flush to the disk. For SQLite.
+"""Group commit for SQLite: threads of one process that write at once share one transaction and one fsync.
 
 The idea is that of group commit (DeWitt et al., "Implementation techniques for main memory database systems", 1984),
 without a thread for it: who gets the lock works for all who wait for it.
@@ -13,12 +13,12 @@ from typing import Any, Generic, TypeVar
 from sqlalchemy import Connection
 
 T = TypeVar("T")
-# What one transaction takes along at the most: others wait for the lock, too.
+# The most writes in one transaction: other processes wait for the lock, too.
 _MOST = 50
 
 
 class GroupCommit:
-    """Runs writes in transactions that they share. `lock`: the one that `writing` takes, too; it is reentrant."""
+    """Runs writes in shared transactions. `lock`: the process's reentrant writer lock, which `writing` takes too."""
 
     def __init__(self, writing: Callable[[], AbstractContextManager[Connection]], lock: threading.RLock) -> None:
         self._writing = writing
@@ -26,7 +26,7 @@ class GroupCommit:
         self._waiting: deque[_Write[Any]] = deque()
 
     def run(self, write: Callable[[Connection], T]) -> T:
-        """What `write` returns; then it is committed. Raises what it raised, and then nothing of it was done.
+        """Runs `write` and returns its answer once that is committed; raises what it raised, and then nothing was done.
 
         `write` may be called again, in another transaction, when one that shared its transaction failed.
         """
@@ -46,7 +46,7 @@ class GroupCommit:
                     failing.run(connection)
                 failing = None
         except Exception as error:  # noqa: BLE001 - it is raised where it belongs
-            # One's own fault is one's own; without a lock or a commit there is nothing for anybody.
+            # A write that raised fails alone, the others run again; a failed BEGIN or COMMIT fails them all.
             for each in taken if failing is None else [failing]:
                 each.fail(error)
         else:
@@ -57,7 +57,7 @@ class GroupCommit:
 
 
 class _Write(Generic[T]):
-    """A write and what became of it."""
+    """One thread's write, and its answer or error."""
 
     def __init__(self, write: Callable[[Connection], T]) -> None:
         self._write = write

@@ -1,4 +1,4 @@
-"""Several rows as one parameter of a statement, on PostgreSQL: as a JSON text, which of all ways costs least.
+"""Many rows as one JSON parameter of a PostgreSQL statement (json_to_recordset): the cheapest way that was measured.
 
 `given_rows` is the table that the text stands for, `as_parameter` makes the text.
 """
@@ -21,14 +21,14 @@ PARAMETER = "given_rows"
 
 
 def given_rows(columns: Mapping[str, TypeEngine[Any]]) -> TableValuedAlias:
-    """The rows that the parameter holds, with these columns."""
+    """The parameter's rows as a table with these columns, to join with."""
     text = cast(bindparam(PARAMETER, type_=Text()), JSON)
     rows = func.json_to_recordset(text).table_valued(*(column(name, kind) for name, kind in columns.items()))
     return rows.render_derived("given", with_types=True)
 
 
 def is_one_of(key: ColumnElement[Any], wanted: ColumnElement[Any]) -> ColumnElement[bool]:
-    """Whether a key is among those of some other rows. To be said beside the join with them.
+    """key = ANY (array of the wanted ones): a condition to add beside a join with those rows.
 
     A join alone may be made from either side, and PostgreSQL begins at the table when it takes that for small: its
     plan was made when it was, and then each claim reads a backlog. With the keys in its hand it looks them up.
@@ -37,15 +37,18 @@ def is_one_of(key: ColumnElement[Any], wanted: ColumnElement[Any]) -> ColumnElem
 
 
 def as_text(content: bytes) -> str:
-    """Bytes, as one of the values; `as_bytes` reads them in the statement."""
+    """Encodes bytes as base64, for a value of a row; `as_bytes` decodes it in the statement."""
     return base64.b64encode(content).decode()
 
 
 def as_bytes(text: ColumnElement[str]) -> ColumnElement[bytes]:
-    """What `as_text` made a text of."""
+    """Decodes in SQL what `as_text` encoded."""
     return func.decode(text, literal("base64"))
 
 
 def as_parameter(rows: Iterable[Mapping[str, Any]]) -> dict[str, str]:
-    """The rows as the statement takes them. Their values are what JSON knows: numbers, texts, truth, nothing."""
+    """Encodes the rows as the statement's JSON parameter.
+
+    Their values are what JSON knows: numbers, texts, booleans, null.
+    """
     return {PARAMETER: orjson.dumps(list(rows)).decode()}

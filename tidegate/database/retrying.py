@@ -1,4 +1,4 @@
-"""Asks the database until it answers: for what must not be left undone once it was begun."""
+"""Repeats a statement until the database answers: for what must not be left undone once it was begun."""
 
 import logging
 from collections.abc import Callable
@@ -16,7 +16,7 @@ _AGAIN_SECONDS = (0.1, 0.5, 1.0, 2.0)
 
 
 def until_answered(job_id: str, ask: Callable[[], Answer], *, whatever_it_says: bool = False) -> Answer:
-    """What the database answers, however long that takes.
+    """Calls `ask` again and again until the database answers, however long that takes; returns its answer.
 
     `whatever_it_says`: it is asked on also when it refuses for other reasons (a right that was taken away, a table that
     is being restored). What is asked must be such that it can't be the question's fault.

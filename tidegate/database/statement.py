@@ -1,5 +1,6 @@
-"""Statements that are asked so often that building and wrapping them costs more than the database needs to answer.
+"""Prepared statements: hot SQLAlchemy statements, compiled once and given straight to the driver.
 
+Building and wrapping such a statement each time costs more than the database needs to answer it.
 A `Prepared` is written in SQLAlchemy's language like any other statement, compiled once for each kind of database, and
 then given to the driver as it is. `Database.ask` runs it; what that saves stands in docs/decisions.
 """
@@ -25,8 +26,10 @@ _Convert = Callable[[Any], Any]
 
 @dataclass(frozen=True, eq=False)
 class Prepared(Generic[T]):
-    """One statement. `read` gets the columns of each of its rows by name, as SQLAlchemy would give them.
+    """A statement to compile once. `read` makes a value of each row, whose columns it gets by name.
 
+    The columns are converted as SQLAlchemy would. Run alone, it is its own transaction. `on_sqlite`: another wording
+    for SQLite, where SQLAlchemy can't translate it.
     By itself, it also commits by itself. `on_sqlite`: how it is said there, where SQLAlchemy does not know itself.
     """
 
@@ -35,25 +38,28 @@ class Prepared(Generic[T]):
     on_sqlite: SelectBase | UpdateBase | None = None
 
     def on(self, dialect: Dialect) -> SelectBase | UpdateBase:
-        """The statement for this kind of database."""
+        """The wording of the statement for this dialect."""
         return self.statement if self.on_sqlite is None or dialect.name != "sqlite" else self.on_sqlite
 
 
 def there(answer: T | None) -> T:
-    """The row of a statement that always has one; LookupError when it had none."""
+    """The row of a statement that always returns one; LookupError when it returned none."""
     if answer is None:
         raise LookupError("the database did what it was asked and said nothing")
     return answer
 
 
 def replace_pooled(engine: Engine, lost: PoolProxiedConnection) -> None:
-    """Has each connection that is as old as a lost one replaced when it is taken from the pool: they are of the same
-    server. SQLAlchemy's own connections do it so; `Engine.dispose` would leave those that are out to nobody."""
+    """Marks every pooled connection that is as old as a lost one for replacement at its next checkout.
+
+    They are of the same server. SQLAlchemy's own connections do it so; `Engine.dispose` would leave those that are
+    checked out to nobody.
+    """
     engine.pool._invalidate(lost, _checkin=False)  # noqa: SLF001
 
 
 class Asker:
-    """Runs prepared statements on connections of an engine's pool. `watching`: what is to be around each."""
+    """Runs prepared statements on an engine's pooled connections. `watching`: a watchdog's context around each."""
 
     def __init__(self, engine: Engine, watching: Callable[[object], AbstractContextManager[None]]) -> None:
         self._engine = engine
@@ -63,14 +69,14 @@ class Asker:
         self._read_only = ReadOnly()
 
     def ask(self, prepared: Prepared[T], values: Mapping[str, Any]) -> list[T]:
-        """The rows as they are to be read; committed. Raises what SQLAlchemy would raise."""
+        """Runs the statement in a transaction of its own and returns its rows. Raises what SQLAlchemy would raise."""
         compiled = self._of(prepared)
         with self._connection() as pooled:
             return self._execute(pooled, compiled.sql, compiled.values(values), compiled.answers, commits=True)
 
     @contextmanager
     def transaction(self) -> Iterator[PoolProxiedConnection]:
-        """A connection of PostgreSQL's in a transaction that is committed at the end, rolled back on an exception."""
+        """A PostgreSQL connection in a transaction, committed at the end, rolled back on an exception."""
         with self._connection() as pooled:
             self._execute(pooled, "BEGIN", None, _nothing)
             try:
@@ -81,7 +87,7 @@ class Asker:
             self._execute(pooled, "COMMIT", None, _nothing, commits=True)
 
     def ask_on(self, pooled: PoolProxiedConnection, prepared: Prepared[T], values: Mapping[str, Any]) -> list[T]:
-        """As `ask`, within a transaction on a connection that is held already."""
+        """As `ask`, within a transaction that is open on this connection."""
         compiled = self._of(prepared)
         return self._execute(pooled, compiled.sql, compiled.values(values), compiled.answers)
 
@@ -116,7 +122,7 @@ class Asker:
             cursor.close()
 
     def _end_badly(self, pooled: PoolProxiedConnection) -> None:
-        """What went wrong is what is told; a connection that can't roll back is of no more use."""
+        """Rolls back; a connection that can't is invalidated, so that the first error is the one that is raised."""
         try:
             if pooled.is_valid:
                 pooled.rollback()
@@ -150,7 +156,7 @@ class Asker:
 
 
 class _Compiled(Generic[T]):
-    """A prepared statement for one kind of database."""
+    """A prepared statement compiled for one dialect."""
 
     def __init__(self, prepared: Prepared[T], dialect: Dialect) -> None:
         statement = prepared.on(dialect)
@@ -167,14 +173,14 @@ class _Compiled(Generic[T]):
         self._results = _only({name: kind.result_processor(dialect, None) for name, kind in results.items()})
 
     def values(self, given: Mapping[str, Any]) -> Any:
-        """What goes to the driver beside the SQL."""
+        """The parameters for the driver, converted and in its order."""
         values = {**self._constants, **given}
         for name, convert in self._binds.items():
             values[name] = convert(values[name])
         return values if self._order is None else tuple(values[name] for name in self._order)
 
     def answers(self, cursor: DBAPICursor) -> list[T]:
-        """The rows that the cursor has, as they are to be read."""
+        """The cursor's rows, each through the statement's `read`."""
         return [self._answer(row) for row in cursor.fetchall()] if self._names else []
 
     def _answer(self, row: Sequence[Any]) -> T:
@@ -185,7 +191,7 @@ class _Compiled(Generic[T]):
 
 
 def _with_literals(statement: SelectBase | UpdateBase, dialect: Dialect) -> SQLCompiler:
-    """The statement with only those parameters that are given each time.
+    """Compiles the statement with its constants as literals: only what is given at each call stays a parameter.
 
     As a parameter a constant is not known when PostgreSQL makes a plan that serves every call. Then no partial index
     fits ("state = 'queued'"), such a plan looks dear, and each call is planned anew, which takes longer than to run it.
@@ -201,7 +207,7 @@ def _with_literals(statement: SelectBase | UpdateBase, dialect: Dialect) -> SQLC
 
 
 def _nothing(_: DBAPICursor) -> None:
-    """Of a statement that has no rows."""
+    """Reads no rows: for BEGIN and COMMIT."""
 
 
 def _only(converts: Mapping[str, _Convert | None]) -> dict[str, _Convert]:

@@ -1,4 +1,4 @@
-"""Instants in columns, and the database's clock as SQL expressions. PostgreSQL and SQLite alike."""
+"""Instants as a column type, and the database's clock as SQL expressions. PostgreSQL and SQLite alike."""
 
 from datetime import datetime, timedelta
 from typing import Any
@@ -59,12 +59,12 @@ def _postgresql_statement_now(element: _StatementNow, compiler: Any, **kw: Any) 
 
 
 def database_now(later_by: timedelta = timedelta(0)) -> ColumnElement[datetime]:
-    """The database's clock at this moment of the statement, as an SQL expression."""
+    """The database's clock at this moment of the statement (clock_timestamp()), as an SQL expression."""
     return _instant(_DatabaseNow(), later_by)
 
 
 def statement_now(later_by: timedelta = timedelta(0)) -> ColumnElement[datetime]:
-    """The database's clock at the beginning of the statement, which may have waited for locks since: to search by.
+    """The database's clock at the beginning of the statement (statement_timestamp()): the bound of an index search.
 
     An index can be searched up to it. `database_now` is another at each row, so that every entry would be read.
     """

@@ -1,1 +1,1 @@
-"""Which jobs may go now, and when the others will."""
+"""Dispatch: which jobs are released to the broker now, at the pace of their downstream, and when the others will be."""

@@ -1,6 +1,6 @@
-"""How many jobs of one lane wait now, and in which order: counted on from an instant that was counted before.
+"""Counts the queued jobs of one lane, in order, from a given instant on, so that a deep lane is not read each time.
 
-A deep lane is not walked over for each answer: only what may run later than that instant is read.
+An earlier count has the jobs that may run before that instant.
 """
 
 from collections.abc import Mapping
@@ -20,7 +20,7 @@ from tidegate.database.time import Instant
 from tidegate.jobs.transitions import IS_WAITING, NOW
 
 MOST_ROWS = 20_000
-"""Of one statement: it must be over long before a caller's patience is."""
+"""Jobs that one statement counts: it must end long before a caller's timeout."""
 MOST_MARKS = 250
 SETTLED = timedelta(seconds=2)
 """What was submitted so long ago is committed and can be seen, also a thousand jobs in one transaction."""
@@ -29,7 +29,7 @@ _FIRST_ID = str(UUID(int=0))
 
 @dataclass(frozen=True, kw_only=True)
 class Stretch:
-    """A stretch of a lane's order at one moment, `now`. `released`: jobs of the lane, ever.
+    """A count of a contiguous part of a lane's queue at one moment, `now`. `released`: jobs released of the lane, ever.
 
     `settled`: of its `number`, those that could run before the instant that was asked for. `marks`: (run_at, jobs of
     the stretch before it); up to MOST_MARKS each job has one. `by_client`: those created after the other such instant.
@@ -48,7 +48,7 @@ class Stretch:
 def stretches(
     database: Database, lane: str, *, since: datetime, settled_until: datetime, created_after: datetime
 ) -> list[Stretch]:
-    """All that waits and may run at `since` or later, in parts of MOST_ROWS jobs; at least one part."""
+    """Counts all queued jobs of the lane with run_at of `since` or later, in parts of MOST_ROWS; at least one part."""
     asked = {"lane": lane, "settled_until": settled_until, "created_after": created_after}
     parts = [there(database.ask(_STRETCH, {**asked, "since": since, "after_id": _FIRST_ID}))]
     while parts[-1].last and parts[-1].number == MOST_ROWS:
@@ -58,8 +58,11 @@ def stretches(
 
 
 def _stretch(array: Any, pair: Any, record: Any) -> Select[Any]:
-    """One statement, and so one moment, whose rows come as JSON: a thousand rows of the driver take it ten times as
-    long. `array`, `pair`, `record`: how the database says it."""
+    """The SELECT of a Stretch: one statement, and so one moment, whose rows come as JSON.
+
+    As rows of the driver a thousand of them take ten times as long. `array`, `pair`, `record`: the database's JSON
+    functions.
+    """
     order = (jobs.c.run_at, jobs.c.id)
     before = (func.row_number().over(order_by=order) - 1).label("before")
     here = (
@@ -72,7 +75,7 @@ def _stretch(array: Any, pair: Any, record: Any) -> Select[Any]:
         .order_by(*order)
         .limit(MOST_ROWS)
         .cte("here")
-        .prefix_with("MATERIALIZED")  # read once, by all of what follows
+        .prefix_with("MATERIALIZED")  # read once, used by all subqueries below
     )
     counts = select(func.count().label("number")).select_from(here).cte("counts").prefix_with("MATERIALIZED")
     number = select(counts.c.number).scalar_subquery()

@@ -1,4 +1,4 @@
-"""When a job will start and finish, as far as that can be told: from a lane's sample and what its downstream allows.
+"""Estimates when a job will start and finish, from a sample of its lane and the limits of its downstream.
 
 Estimates, never promises; they are measured against what happened (benchmarks/pacing).
 """
@@ -26,8 +26,11 @@ _FULL = 0.9
 
 @dataclass(frozen=True, kw_only=True)
 class LaneView:
-    """A lane as the forecast sees it. `sample` None: nobody has counted it yet; `sampled_at`: when a scheduler did.
-    `worker_sizes`: by queue."""
+    """A lane's limits, sample and workers: what an estimate is made from.
+
+    `sample` None: not counted yet; `sampled_at`: when a scheduler took it. `worker_sizes`: attempts that live workers
+    run side by side, by queue.
+    """
 
     downstream: Downstream
     sample: Sample | None = None
@@ -36,13 +39,13 @@ class LaneView:
 
     @property
     def allowed_per_second(self) -> float | None:
-        """What the rate that spaces the calls allows; None: no limit. Quotas: see `start_of`."""
+        """Calls a second by the rate that spaces them; None: no limit. For quotas see `start_of`."""
         pacing_rate = self._allowance.pacing
         return 1e6 * pacing_rate.calls / pacing_rate.period if pacing_rate else None
 
     @property
     def is_full(self) -> bool:
-        """Whether places, and not the rate, hold the lane back."""
+        """Whether concurrency, and not the rate, is the lane's bottleneck."""
         concurrency = self.downstream.limits.concurrency
         if self.allowed_per_second is None:
             return True
@@ -52,7 +55,7 @@ class LaneView:
 
     @property
     def per_second(self) -> float | None:
-        """At which speed the backlog goes down; None: can't be told."""
+        """Releases a second while there is a backlog; None: can't be told."""
         measured = self.sample.per_second if self.sample and self.sample.per_second > 0 else None
         allowed = self.allowed_per_second
         if allowed is None or (self.is_full and measured is not None):
@@ -61,18 +64,20 @@ class LaneView:
 
     @property
     def run_time(self) -> timedelta:
-        """How long an attempt takes: Little's law on the smoothed figures; nothing while they are not known."""
+        """The mean duration of an attempt, by Little's law on the smoothed figures; zero while they are not known."""
         if self.sample is None or self.sample.per_second <= 0:
             return timedelta(0)
         return timedelta(seconds=self.sample.held_mean / self.sample.per_second)
 
     def backlog_of(self, client_id: str) -> int:
-        """How many jobs of the client waited at the sample."""
+        """How many jobs of the client were queued at the sample."""
         return self.sample.by_client.get(client_id, 0) if self.sample else 0
 
     def position_of(self, run_at: datetime, behind: int = 0) -> int:
-        """How many jobs go before one of this run_at: by the sample's marks and those it is known to be `behind`
-        since, less those released since."""
+        """How many jobs go before one with this run_at.
+
+        By the sample's marks, plus `behind` jobs known to have come before it since, less those released since.
+        """
         if self.sample is None:
             return behind
         released_since = max(0, self.downstream.released - self.sample.released)
@@ -95,7 +100,7 @@ class LaneView:
         return max(by_pace, behind_later_ones, seen_at + timedelta(microseconds=quotas), run_at, now)
 
     def _start_behind_later_ones(self, run_at: datetime, behind: int) -> datetime | None:
-        """When the jobs before it will be gone that may not run yet; None: there are none, or it can't be told."""
+        """When jobs before it that may not run yet will be gone; None: there are none, or can't be told."""
         per_second = self.per_second
         run_ats, _ = self._marks
         after = bisect.bisect_left(run_ats, run_at)
@@ -118,7 +123,7 @@ class LaneView:
 
     @cached_property
     def _marks(self) -> tuple[list[datetime], list[int]]:
-        """The sample's, and all that waited at its end."""
+        """The sample's marks, and one for all that waited at its end."""
         sample = self.sample
         if sample is None or not sample.marks:
             return [], []
@@ -126,7 +131,7 @@ class LaneView:
         return [run_at for run_at, _ in marks], [before for _, before in marks]
 
     def _rank(self, run_at: datetime) -> float:
-        """How many of those that waited at the sample go before one of this run_at."""
+        """How many of the jobs that waited at the sample go before one with this run_at: interpolated between marks."""
         run_ats, before = self._marks
         after = bisect.bisect_right(run_ats, run_at)
         if after in (0, len(run_ats)):
@@ -134,13 +139,16 @@ class LaneView:
         left, right = run_ats[after - 1], run_ats[after]
         if left == run_at:
             return before[after - 1]
-        # The one that is marked goes before it, too.
+        # + 1: the job at the mark goes before it, too.
         first = min(before[after - 1] + 1, before[after])
         return first + (run_at - left) / (right - left) * (before[after] - first)
 
 
 def waiting_of(job: Job, lane: LaneView | None, behind: int = 0) -> Waiting | None:
-    """Why the job waits; None for one that does not. `behind`: so many came before it since the lane's sample."""
+    """Why a queued job waits, its position and estimates; None for another.
+
+    `behind`: so many came before it since the lane's sample.
+    """
     if job.state is not State.QUEUED:
         return None
     reason = _reason(job, lane)
@@ -158,8 +166,10 @@ def waiting_of(job: Job, lane: LaneView | None, behind: int = 0) -> Waiting | No
 def retry_after_seconds(
     job: Job, waiting: Waiting | None, lane: LaneView | None, *, chance: float | None = None
 ) -> int:
-    """Whole seconds until it is worth asking again: from the expected finish, up to 10 % later so that callers who
-    came together do not come back together; at least 1, at most 60 and what is left to the deadline."""
+    """Whole seconds until it is worth polling the job again: at least 1, at most 60 and the time to its deadline.
+
+    From the expected finish, up to 10 % later, so that callers who came together do not come back together.
+    """
     if waiting is None:
         expected = _run_time_left(job, lane)
     elif waiting.estimated_finish is not None:
@@ -178,7 +188,7 @@ def earliest_finish(lane: LaneView, now: datetime, submitted_since_sample: int) 
 
 
 def _run_time_left(job: Job, lane: LaneView | None) -> timedelta:
-    """A running job's: from its progress, else from what attempts of its lane take, else as long again as it took."""
+    """A running job's remaining time: from its progress, else from the lane's mean, else as long again as it took."""
     elapsed = job.seen_at - (job.started_at or job.created_at)
     if job.percent:
         return elapsed * (100 - job.percent) / job.percent

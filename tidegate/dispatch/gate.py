@@ -1,4 +1,4 @@
-"""Which jobs may go now: looks at every lane and releases what rate, burst, concurrency and workers allow."""
+"""The gate: the dispatcher that releases due jobs of every lane as rate, burst, concurrency and workers allow."""
 
 import random
 from collections import Counter
@@ -15,14 +15,14 @@ from tidegate.notify.messages import Rung
 from tidegate.operations.operation import Queue
 
 BATCH = 200
-# Slots are taken at most this far ahead, so that a change of a limit or a pause leaves little that is already promised.
+# Slots are taken at most this far ahead: after a change of a limit, or a pause, few jobs have old slots.
 HORIZON = timedelta(milliseconds=120)
-# The next look comes this long before the first slot that is not taken yet: what a message needs to its worker. That
-# is 10 ms, but a slot that a busy machine's worker misses is lost, while one that waits costs a thread for so long.
+# The gate looks again this long before the first slot that is not taken yet, for a message needs time to its worker:
+# 10 ms, but a slot missed on a busy machine is lost, while a worker that waits for its slot costs only a thread.
 LEAD_SECONDS = 0.09
 LOCKED_LOOK_SECONDS = 0.02
 SLOW_LOOK_SECONDS = 1.0
-# Where no bell can be rung: soon after a release, since its places come free again, and then less and less often.
+# Without pub/sub: looks soon after a release, since its places come free again, then less and less often.
 _UNTOLD_SECONDS = 0.05
 UNTOLD_SLOW_SECONDS = 0.25
 _FOR_ALL = Rung(lanes=None)
@@ -30,16 +30,16 @@ _FOR_ALL = Rung(lanes=None)
 
 @dataclass(frozen=True, kw_only=True)
 class Turn:
-    """What one look did: the jobs to publish now, and the seconds after which to look again unless woken."""
+    """The result of one look of the gate: released jobs to publish, and seconds until the next look unless woken."""
 
     released: Sequence[Released]
     look_again_seconds: float
 
 
 class Gate:
-    """Releases rows to the broker. Any number of gates may run: what one decides holds only if none was faster.
+    """Releases due jobs to the broker. Any number of gates may run: a lane's row lock or version decides who releases.
 
-    `is_told`: whether it is woken when there is something to do; else it looks more often.
+    `is_told`: whether messages wake it when there is something to do; else it looks more often.
     """
 
     def __init__(self, lanes: LaneStore, is_told: Callable[[], bool] = lambda: True) -> None:
@@ -50,11 +50,11 @@ class Gate:
         self._look_due = 0.0
 
     def run_once(self, rung: Rung = _FOR_ALL) -> Turn:
-        """Looks at what it is rung for, at every lane when its time has come. The released jobs are committed as such
-        and must be published or taken back.
+        """Releases what is due in the lanes that it was woken for, or in all when their time has come.
 
-        With one lane where something is due, and none beside it that may wait for the same places, the look for all
-        that are due is left out; a place that came free is nothing to lanes of which none waits.
+        The released jobs are committed as such and must be published or taken back.
+        With one due lane, and no other that may wait for the same places, the query for all due lanes is left out. A
+        place that came free means nothing while no lane waits.
         """
         left = self._look_due - clock.monotonic()
         names = rung.lanes
@@ -76,7 +76,7 @@ class Gate:
         return turn
 
     def nothing_waits(self) -> None:
-        """No job waits for its release, as another look has just seen: a look of its own is not due before long."""
+        """Called when another query has just seen that no job waits: puts the next look of its own off."""
         self._waiting.clear()
         self._look_due = clock.monotonic() + SLOW_LOOK_SECONDS
 
@@ -127,7 +127,7 @@ class Gate:
 
 
 def room_in(lane: Lane, contended: AbstractSet[str] = frozenset()) -> Room:
-    """For how many more jobs of this lane there is room.
+    """How many more jobs of this lane may be released, by queue.
 
     The downstream's concurrency, whatever the queue; at most twice as many messages as the live workers of a queue
     can run, so that the broker's queue stays short; and in a queue for which another lane has due jobs too, no more

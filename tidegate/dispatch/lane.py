@@ -1,4 +1,4 @@
-"""A lane as values: a downstream's row, what is out and what waits there, and a sample of it. Pure."""
+"""Values of a lane: the row of its downstream, what is released and running, what waits, and a sample. Pure."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -16,8 +16,10 @@ Mark: TypeAlias = tuple[datetime, int]
 
 @dataclass(frozen=True, kw_only=True)
 class Downstream:
-    """A downstream's row. `limits` holds now: `declared`, overlaid by `changes`. `released`: jobs ever.
-    `next_slot_at`: when the next call may start. `seen_at`: the database's clock."""
+    """A snapshot of a downstream's row. `limits` are in force: `declared`, overlaid by `changes`.
+
+    `released`: jobs released ever. `next_slot_at`: when the next call may start. `seen_at`: the database's clock.
+    """
 
     name: str
     limits: Limits
@@ -34,19 +36,21 @@ class Downstream:
 
     @property
     def is_broken(self) -> bool:
-        """Whether its breaker is open: it gets nothing, then one call at a time, until one succeeds."""
+        """Whether its circuit breaker is open: no calls, then one at a time, until one succeeds."""
         return 0 < self.limits.breaker_after <= self.failures
 
     @property
     def rests_until(self) -> datetime | None:
-        """Until when nothing goes out because of the downstream's own answers; None: not resting."""
+        """Until when the downstream gets nothing because of its own answers; None: it is not paused so."""
         return self.paused_until if self.paused_until and self.paused_until > self.seen_at else None
 
 
 @dataclass(frozen=True, kw_only=True)
 class LaneRow:
-    """What gate and claims read of a downstream's row. Instants in microseconds; `call_seconds`: how long a place is
-    taken by one call, by Little's law."""
+    """The columns of a downstream's row that gate and claims read. Instants in microseconds.
+
+    `call_seconds`: how long a place is taken by one call, by Little's law.
+    """
 
     name: str
     allowance: rate_limit.Allowance
@@ -62,7 +66,7 @@ class LaneRow:
 
 @dataclass(frozen=True, kw_only=True)
 class Lane:
-    """A downstream's row, with what is out at this moment. Instants in microseconds.
+    """A downstream's row with what is released or running at this moment. Instants in microseconds.
 
     `held`: its places taken; a follower has none of its own. `out`: by queue, what waits for the live workers or runs
     on them; a dead worker's call may still be open at the downstream, but takes nothing from a queue. `out_by_queue`:
@@ -86,15 +90,17 @@ class Lane:
 
 @dataclass(frozen=True, kw_only=True)
 class Room:
-    """How many more jobs of a lane may be let go: by queue, onto places that are free, queues without any left out;
-    and how many of the threads of the queue `io` would idle all the same, so that followers may have them."""
+    """How many more jobs of a lane may be released: by queue, onto free places; queues without any are left out.
+
+    `idle_threads`: threads of the queue `io` that would idle all the same, so that followers may have them.
+    """
 
     by_queue: Mapping[str, int]
     idle_threads: int = 0
 
 
 class WaitingJob(NamedTuple):
-    """A job that may be released, as far as the gate reads it: columns of `jobs`."""
+    """A queued job that may be released: the columns of `jobs` that the gate reads."""
 
     id: str
     fence: int
@@ -109,9 +115,12 @@ class WaitingJob(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True)
 class Sample:
-    """One look at a lane. `marks`: (run_at, jobs queued before it), rising. `per_second`: releases while there was a
-    backlog, smoothed; `held_mean`: places taken meanwhile. Zero: not known yet. `settled`: an instant before which all
-    that could run was sure to be seen, and how many those were; None: count them all."""
+    """One measurement of a lane's queue. `marks`: (run_at, jobs queued before it), rising.
+
+    `per_second`: releases while there was a backlog, smoothed; `held_mean`: places taken meanwhile. Zero: not known
+    yet. `settled`: an instant before which all that could run was sure to be seen, and how many those were; None: count
+    them all.
+    """
 
     downstream: str
     taken_at: datetime
@@ -126,10 +135,13 @@ class Sample:
 
 
 def allowance_of(rates: Iterable[str], burst: int) -> rate_limit.Allowance:
-    """The pacing's form of a row's rates."""
+    """The rate limiter's form of a row's rates and burst."""
     return rate_limit.Allowance(rates=tuple(rate_limit.Rate.parse(rate) for rate in rates), burst=burst)
 
 
 def is_kept_apart(job: WaitingJob) -> bool:
-    """Whether only one such job of a queue may be let go; see `may_kill_no_other` for those that are out already."""
+    """Whether one more process death would fail the job: only one such job of a queue is released at a time.
+
+    Not in the queue `cpu`, where each job has a process of its own. See `may_kill_no_other` for those that run already.
+    """
     return job.losses >= LAST_LIFE and job.queue != Queue.CPU

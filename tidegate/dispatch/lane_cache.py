@@ -1,4 +1,4 @@
-"""The lanes as callers see them: read from the database at most twice a second, whoever asks."""
+"""A cache of all lanes for the API's forecasts and admission: read from the database at most twice a second."""
 
 import threading
 from collections import defaultdict
@@ -21,25 +21,25 @@ from tidegate.jobs.job import Job
 from tidegate.operations.operation import Limits
 
 _FRESH_SECONDS = 0.5
-# A count is made again after so long and so many times what it took, unless a decision hangs on it.
+# A count is repeated after so long, or so many times as long as it took, unless admission needs it sooner.
 _COUNT_SECONDS = 1.0
 _REST = 50
 _LONGEST_REST_SECONDS = 5.0
-# For a decision so many jobs are all counted, in a few milliseconds; else it is counted on from what was known.
+# For admission up to so many jobs are all counted, in a few milliseconds; of more only those since the last count.
 _FEW = 2_000
-# What was cancelled of those that are not counted again is noticed after so long, where no scheduler samples.
+# Everything is counted anew after so long where no scheduler samples: a partial count misses cancelled jobs.
 _ALL_ANEW = timedelta(seconds=30)
 _MOST_TOGETHER = 32
 
 
 class WorkerSizes(Protocol):
-    """Who can say how many attempts the live workers run side by side, by queue."""
+    """The interface of what says how many attempts the live workers run side by side, by queue."""
 
     def sizes(self) -> dict[str, int]: ...
 
 
 class Stores(Protocol):
-    """What the copy is read from: of the stores of one database (`tidegate.stores.Store`)."""
+    """The stores that the cache reads (`tidegate.stores.Store` has them)."""
 
     samples: SampleStore
     limits: LimitStore
@@ -49,11 +49,10 @@ class Stores(Protocol):
 
 
 class Lanes:
-    """A short-lived copy of all lanes, so that hardly a poll or submit costs a statement for its forecast.
+    """A short-lived copy of all lanes, so that few polls and submits need a statement for their forecast.
 
-    Of a lane to which jobs are submitted it also counts what waits, at most once a second and when a decision hangs on
-    it, and notes what this process submits between two counts. `declared`: the limits of lanes that no scheduler has
-    declared yet.
+    Of a lane that gets submits it also counts the queue, at most once a second and when admission needs it, and adds
+    what this process submits between two counts. `declared`: limits of lanes that no scheduler has declared yet.
     """
 
     def __init__(self, store: Stores, declared: Mapping[str, Limits] | None = None) -> None:
@@ -62,7 +61,7 @@ class Lanes:
         self._lock = threading.Lock()
         self._views: dict[str, LaneView] = {}
         self._read_at = float("-inf")
-        self.deciding = threading.RLock()  # held for microseconds by who changes what follows or decides by it
+        self.deciding = threading.RLock()  # guards what follows; held for microseconds
         self._lanes: defaultdict[str, _Lane] = defaultdict(_Lane)
         self._counting = SharedStatement(self._count_each, most=_MOST_TOGETHER)
 
@@ -89,7 +88,7 @@ class Lanes:
             return self._views
 
     def counted(self, downstream: str, *, anew: bool = False) -> LaneView | None:
-        """The lane with its backlog as it was a moment ago; `anew`: as it is after this call began. None as for `view`.
+        """The lane with its queue as of a moment ago; `anew`: as of after this call began. None as for `view`.
 
         While the database can't be reached, as it was known last. What this process submitted since is for
         `submitted_before`.
@@ -104,7 +103,7 @@ class Lanes:
         return self._views.get(downstream)
 
     def counted_for(self, job: Job) -> LaneView | None:
-        """The lane as it has to be known to tell this job's position; None: no scheduler has declared it yet."""
+        """The lane with a count that is fresh enough for this job's position; None: not declared yet."""
         view = self.view(job.downstream)
         if view and (view.sample is None or job.run_at > view.sample.taken_at - SETTLED):
             view = self.counted(job.downstream)
@@ -116,7 +115,7 @@ class Lanes:
         return clock.monotonic() - lane.counted_at, lane.took
 
     def submitted(self, *jobs: Job) -> None:
-        """Notes jobs that were recorded together, and that perhaps no count has seen yet."""
+        """Notes jobs that were recorded together and that perhaps no count has seen yet."""
         with self.deciding:
             for job in jobs:
                 self._lanes[job.downstream].submitted.add(job)
@@ -128,7 +127,7 @@ class Lanes:
         return len(self._lanes[downstream].submitted)
 
     def submitted_before(self, downstream: str, run_at: datetime) -> int:
-        """How many of those may run before this instant."""
+        """How many jobs this process submitted since that count that may run before this instant."""
         submitted = self._lanes[downstream].submitted
         if not submitted:
             return 0
@@ -136,7 +135,7 @@ class Lanes:
             return submitted.before(run_at)
 
     def last_known(self, downstream: str) -> tuple[LaneView | None, Submitted]:
-        """The lane as it was counted last, and what that count has not seen; for who holds `deciding`."""
+        """The lane as last counted, and the jobs which that count has not seen; call it while holding `deciding`."""
         lane = self._lanes[downstream]
         return self._views.get(downstream) or self._as_declared(downstream, lane), lane.submitted
 
@@ -162,7 +161,7 @@ class Lanes:
         self._read_at = clock.monotonic()
 
     def _as_declared(self, name: str, lane: "_Lane") -> LaneView | None:
-        """A lane without a row."""
+        """A lane that has no row yet, with its declared limits."""
         limits = self._declared.get(name)
         if limits is None:
             return None
@@ -207,8 +206,11 @@ class Lanes:
 
 @dataclass
 class _Lane:
-    """What is known of one lane. `sample`: the scheduler's last; `known`: that, or our own count while it is young.
-    `origin_at`: when all was counted by whom our own count goes on from."""
+    """The counts of one lane.
+
+    `sample`: the scheduler's last; `known`: that, or our own count while it is young. `origin_at`: when the full count
+    was made from which our own goes on.
+    """
 
     submitted: Submitted = field(default_factory=Submitted)
     sample: Sample | None = None
@@ -219,7 +221,7 @@ class _Lane:
     due_at: float = float("-inf")
 
     def learn(self, sample: Sample | None) -> None:
-        """What the scheduler says now. Our own count is better, as long as it is young: it has missed nothing."""
+        """Takes in the scheduler's sample. Our own count is better as long as it is young: it has missed nothing."""
         self.sample = sample
         if sample and self.known is not sample:
             if self.known is None or (sample.taken_at > self.known.taken_at and clock.monotonic() >= self.due_at):
@@ -229,13 +231,15 @@ class _Lane:
                 self.known = _with_figures_of(sample, self.known)
 
     def forget_seen(self, created_at: datetime) -> None:
-        """Of what was submitted, what the count saw while we did not know yet that it was recorded. `created_at`: of
-        the newest that matters."""
+        """Forgets submitted jobs that the count saw while we did not know yet that they were recorded.
+
+        `created_at`: of the newest that matters.
+        """
         if self.known and self.submitted and created_at <= self.known.taken_at:
             self.submitted.forget_seen({run_at for run_at, _ in self.known.marks})
 
     def to_count_from(self, *, for_decision: bool) -> Sample | None:
-        """The sample or count from which to count on; None: all that waits is to be counted."""
+        """The sample or count from which to count on; None: count the whole queue."""
         is_sampled = self.sample is not None and self.sample.taken_at > self.origin_at
         newest = self.sample if is_sampled else self.known
         if newest is None or (for_decision and newest.backlog + len(self.submitted) <= _FEW):
@@ -243,7 +247,7 @@ class _Lane:
         return newest if is_sampled or newest.taken_at - self.origin_at < _ALL_ANEW else None
 
     def counted(self, count: Sample, *, since: Sample | None, began: float, took: float) -> None:
-        """Our own count."""
+        """Takes in our own count."""
         if since is None or since is self.sample:
             self.origin_at = (since or count).taken_at
         self.known = _with_figures_of(self.sample, count) if self.sample else count

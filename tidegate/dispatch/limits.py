@@ -1,4 +1,4 @@
-"""What each downstream may get: the file's declaration, an operator's changes, and what holds of both."""
+"""Limits of downstreams in the database: declared by the operations file, changed by operators."""
 
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -21,13 +21,13 @@ LIMITS = ("rates", "burst", "concurrency", "breaker_after")
 
 
 class LimitStore:
-    """Statements about limits. Every change is made under the lock of the downstream's row."""
+    """Statements on limits. Every change is made under the lock of the downstream's row."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
 
     def declare(self, declared: Iterable[Limits]) -> None:
-        """Makes the rows follow the file. What an operator changed stays changed; the pace of a row goes on.
+        """Writes the file's limits into the rows. What an operator changed stays changed; the pace goes on.
 
         Schedulers that start together may do it side by side.
         """
@@ -46,7 +46,7 @@ class LimitStore:
                     self._write(connection, row, declared=values, changes=orjson.loads(row.changes))
 
     def change(self, name: str, changes: Mapping[str, Any], *, paused: bool | None) -> bool:
-        """An operator's change: of the limits, where None takes an earlier change back, and of the pause.
+        """Changes limits as an operator wishes (None takes an earlier change back), and pauses or resumes.
 
         In force for the whole cluster with the next release. False: there is no such downstream.
         """
@@ -58,7 +58,7 @@ class LimitStore:
             kept = {limit: value for limit, value in merged.items() if value is not None}
             self._write(connection, row, declared=orjson.loads(row.declared), changes=kept)
             if paused is not None:
-                # To resume also ends a rest that the downstream asked for, and closes the breaker: the operator knows.
+                # To resume also ends a pause that the downstream asked for, and closes the breaker: the operator knows.
                 resumed = {} if paused else {"paused_until": None, "failures": 0, "refusals": 0}
                 connection.execute(
                     update(downstreams).where(downstreams.c.name == name).values(paused=paused, **resumed)
@@ -66,7 +66,7 @@ class LimitStore:
         return True
 
     def downstreams(self) -> list[Downstream]:
-        """Every downstream, by name."""
+        """Reads every downstream, by name."""
         with self._database.reading() as connection:
             rows = connection.execute(
                 select(downstreams, database_now().label("seen_at")).order_by(downstreams.c.name)

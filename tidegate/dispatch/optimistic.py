@@ -1,8 +1,7 @@
-"""A release of few jobs on PostgreSQL: two statements and no lock held between them, where the locked one takes six.
+"""An optimistic release of few jobs on PostgreSQL: read, choose, and write only if the lane's row is unchanged.
 
-Optimistic (Kung and Robinson, 1981): all that it needs is read at once, and what was chosen is written only if the
-lane's row is still the one that was read. Whatever gives away a place or a slot, or changes a limit, writes that row;
-the lock is worth no more.
+Optimistic concurrency control (Kung and Robinson, 1981): two statements and no lock between them, where the release
+under a lock takes six. It is as safe: whatever gives away a place or a slot, or changes a limit, writes that row.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -28,7 +27,7 @@ from tidegate.dispatch.waiting import of_queues, waiting_first
 from tidegate.jobs.job import Released
 from tidegate.operations.operation import Queue
 
-# So many may already be a burst, whose jobs all go in one transaction.
+# So many may be a burst, whose jobs go in one transaction under the lock.
 _FEW = 8
 _QUEUES = of_queues([*Queue])
 
@@ -36,8 +35,10 @@ _QUEUES = of_queues([*Queue])
 def release_few(
     database: Database, name: str, room_in: Callable[[Lane], Room], *, horizon: timedelta
 ) -> tuple[Sequence[Released], float | None] | None:
-    """As `LaneStore.release`. None: nothing was done, for more than a few wait, or it is not so simple, or another was
-    faster, or has the lane's lock."""
+    """As `LaneStore.release`, without the lock. None: nothing was done, and the release under a lock is to be tried.
+
+    More than a few jobs wait, followers may be possible, another transaction was faster, or it has the lane's lock.
+    """
     seen = database.ask(_GLANCE, {"lane": name, **_QUEUES, "most": _FEW})
     if seen is None:
         return None
@@ -51,14 +52,14 @@ def release_few(
         return [], choice.held_back
     now = from_microseconds(seen.lane.now)
     gone = let_few_go(database, name, choice.released, now=now, pace=choice.pace, version=seen.version)
-    # Where one has ended meanwhile there may be room for another.
+    # A job that was cancelled or expired meanwhile left its room: look again at once.
     held_back = choice.held_back if len(gone) == len(choice.released) else 0.0
     return ([job for job in choice.released if job.job_id in gone], held_back) if gone else None
 
 
 @dataclass(frozen=True, kw_only=True)
 class _Seen:
-    """A lane at one moment; `rests`: it is paused. `version`: another, and its row is another."""
+    """A lane as read at one moment. `rests`: it is paused. `version`: changes with every write of its row."""
 
     lane: Lane
     rests: bool
@@ -67,7 +68,7 @@ class _Seen:
 
 
 def _is_not_so_simple(seen: _Seen, room: Room, choice: Choice) -> bool:
-    """Whether more may wait than was seen, or some of them could go as followers."""
+    """Whether more jobs may wait than were read, or some of them could go as followers."""
     if len(seen.waiting) == _FEW:
         return True
     are_left = len(seen.waiting) > len(choice.released)

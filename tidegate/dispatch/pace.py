@@ -1,4 +1,4 @@
-"""A downstream's row, mostly under its lock: what the gate and a claimed job read of it, and the pace they leave."""
+"""Reads, locks and writes the rate limiter's state in a downstream's row, for the gate and for claimed jobs."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -26,7 +26,7 @@ from tidegate.jobs.transitions import lock_rows
 
 
 def lane_row(columns: Mapping[str, Any]) -> LaneRow:
-    """The row of these columns, which are `ROW`'s."""
+    """Makes a LaneRow of the columns of `ROW`."""
     row = dict(columns)
     allowance = allowance_of(orjson.loads(row.pop("rates")), row.pop("burst"))
     pace = rate_limit.Pace.from_json(orjson.loads(row.pop("pace")))
@@ -44,13 +44,13 @@ ROW = select(
     .label("call_seconds"),
 ).where(downstreams.c.name == bindparam("lane"))
 VERSION: ColumnClause[Any] = literal_column("downstreams.xmin")
-"""Of the row, on PostgreSQL: the transaction that wrote it last."""
+"""The row's version on PostgreSQL, xmin: the transaction that wrote it last."""
 _WAITING = Prepared(ROW.with_for_update(of=downstreams), lane_row)
 _PASSING_OVER = Prepared(lock_rows(ROW, of=downstreams), lane_row)
 
 
 def locked(database: Database, within: Within, name: str, *, wait: bool) -> LaneRow | None:
-    """The row, and its lock until the transaction ends. `wait` False: None while another transaction has it."""
+    """Reads a downstream's row FOR UPDATE. `wait` False: SKIP LOCKED, None while another transaction has its lock."""
     return database.ask(_WAITING if wait else _PASSING_OVER, {"lane": name}, within=within)
 
 
@@ -58,7 +58,10 @@ _RELEASED = bindparam("its_released", type_=BigInteger)
 
 
 def keep_pace(released: ColumnElement[int] = _RELEASED) -> Update:
-    """Writes what the calls so far leave free, and how many more jobs were let go. `kept_pace` has its values."""
+    """The UPDATE that stores the rate limiter's state and adds to the number of released jobs.
+
+    `kept_pace` makes its parameters.
+    """
     return (
         update(downstreams)
         .where(downstreams.c.name == bindparam("lane"))
@@ -67,7 +70,7 @@ def keep_pace(released: ColumnElement[int] = _RELEASED) -> Update:
 
 
 def kept_pace(name: str, pace: rate_limit.Pace, *, released: int = 0) -> dict[str, Any]:
-    """What `keep_pace` is given."""
+    """The parameters of `keep_pace`."""
     return {"lane": name, "its_pace": orjson.dumps(pace.as_json()).decode(), "its_released": released}
 
 

@@ -1,4 +1,4 @@
-"""The places of every downstream and queue: how many are taken, how many there are."""
+"""SQL conditions and counts of places: how much of each downstream's concurrency and each queue's workers is taken."""
 
 from collections.abc import Sequence
 from typing import Any, NamedTuple
@@ -15,16 +15,19 @@ from tidegate.operations.operation import Queue
 
 
 def is_held(attempt: FromClause = attempts) -> Any:
-    """Whether an attempt is still out. Then it has a place of its own, unless it follows one that is out, too.
+    """Condition: the attempt has not ended. It has a place of its own, unless it follows one that has not ended either.
 
-    Nobody reads from a clock alone that it is not: that its time is over is for the sweep to say, which knows whether
-    the clock can be believed.
+    A place that ran out by the clock is still held until the sweep, which knows whether the clock can be believed, ends
+    it.
     """
     return attempt.c.ended_at.is_(None)
 
 
 def follows_open_call() -> Any:
-    """Whether an attempt waits on the place of another: the two of them are one place. For a single attempt."""
+    """Condition: the attempt waits on the place of another that is open, so that both are one place.
+
+    For a query of a single attempt.
+    """
     before = attempts.alias("before")
     return (
         select(before.c.job_id)
@@ -34,31 +37,31 @@ def follows_open_call() -> Any:
 
 
 def is_among_followers() -> Any:
-    """As `follows_open_call`, where many attempts are asked about: what is out is read once, and each looked up there.
+    """As `follows_open_call`, for a query of many attempts: the open ones are read once and hashed.
 
-    A subquery for each would go by whichever index the statistics make look small. Of a time when nothing was out, that
-    is the one of all that is out: the square of it.
+    A subquery for each would use whichever index old statistics make look small. If they are of a time when nothing was
+    out, that is the index of all open attempts, and the cost is the square of their number.
     """
     before = attempts.alias("before")
     is_out = select(before.c.job_id, before.c.fence).where(is_held(before))
     followed = tuple_(attempts.c.follows_job, attempts.c.follows_fence)
-    # Beside another condition it stays a lookup in a hash table. Alone, PostgreSQL would make a join of it, by index.
+    # The first condition keeps IN a hashed subplan. Alone, PostgreSQL would make it a join by index.
     return and_(attempts.c.follows_job.is_not(None), followed.in_(is_out))
 
 
 def has_place() -> Any:
-    """Whether an attempt takes one of its downstream's places."""
+    """Condition: the attempt takes one of its downstream's places."""
     return and_(is_held(), ~is_among_followers())
 
 
 def is_lost() -> Any:
-    """Whether an attempt was claimed by a worker that has fallen silent since: nothing says that it ever ends."""
+    """Condition: the attempt was claimed by a worker whose heartbeat has run out: nothing says that it ever ends."""
     alive = select(workers.c.id).where(workers.c.seen_until > database_now())
     return and_(attempts.c.claimed_at.is_not(None), attempts.c.worker.not_in(alive))
 
 
 def may_kill_no_other() -> Any:
-    """Whether a job can be let go without taking another one with it to the end.
+    """Condition: the job may be released without putting another job in danger of a shared process death.
 
     A job that one more death would fail is kept apart from others like it, for one of them kills its process. With
     a process for each job, or with lives to spare, there is no danger.
@@ -79,7 +82,7 @@ def may_kill_no_other() -> Any:
 
 
 def counts() -> Any:
-    """What is out, the sizes of the live workers, and the clock, in one statement."""
+    """SELECT of all places taken, the sizes of the live workers, and the clock, in one statement."""
     out = func.sum(case((~is_lost(), 1), else_=0))
     own = func.sum(case((is_among_followers(), 0), else_=1))
     held = select(*_named(literal("held"), attempts.c.downstream, attempts.c.queue, own, out))
@@ -96,8 +99,11 @@ def _named(*columns: Any) -> Sequence[Any]:
 
 
 class Count(NamedTuple):
-    """A row of `counts`. `held`: what a downstream has out in a queue; `size`: of a queue's live workers; `now`: the
-    clock. The last two have their number in `own`."""
+    """A row of `counts`, by `kind`.
+
+    `held`: places of a downstream in a queue; `size`: of a queue's live workers; `now`: the clock. The last two have
+    their number in `own`.
+    """
 
     kind: str
     downstream: str
@@ -111,13 +117,15 @@ _COUNTS = Prepared(counts(), lambda row: Count(**{**row, "own": int(row["own"]),
 
 
 def counted(database: Database, within: Within) -> Sequence[Count]:
-    """What is out at this moment."""
+    """Counts the places taken at this moment, in this transaction."""
     return database.ask_all(_COUNTS, {}, within=within)
 
 
 def lane_of(row: LaneRow, counts: Sequence[Count]) -> Lane:
-    """The lane of a row of `downstreams`, with what was counted then, or later under its lock: a clock read before may
-    be older than the last slot taken."""
+    """Makes a Lane of its row and the counts read with it, or later under its lock.
+
+    A clock that was read before may be older than the last slot taken.
+    """
     places = [(downstream, queue, own, out) for kind, downstream, queue, own, out in counts if kind == "held"]
     out_by_queue: dict[str, int] = {}
     for _, queue, _, count in places:

@@ -1,4 +1,4 @@
-"""Which of the waiting jobs go, and at which slots. Pure."""
+"""Plans a release: which of the waiting jobs go now, and at which slots. Pure."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -12,8 +12,10 @@ from tidegate.jobs.job import Released
 
 @dataclass(frozen=True, kw_only=True)
 class Choice:
-    """The jobs to let go, and the pace that their slots leave. `held_back`: where a rate holds the rest back, the
-    seconds until the next slot."""
+    """The plan: jobs to release, and the rate limiter's state after their slots.
+
+    `held_back`: where a rate holds the rest back, the seconds until the next slot.
+    """
 
     released: Sequence[Released]
     pace: rate_limit.Pace
@@ -21,7 +23,7 @@ class Choice:
 
 
 def that_fit(waiting: Sequence[WaitingJob], rooms: Mapping[str, int]) -> Sequence[WaitingJob]:
-    """Those for whom there is room, in their order; `rooms` by queue, and the largest of them is the most in all."""
+    """The waiting jobs for which there is room, in order; `rooms` by queue, the largest of them is the most in all."""
     left = dict(rooms)
     has_one_apart: set[str] = set()
     fitting: list[WaitingJob] = []
@@ -37,7 +39,7 @@ def that_fit(waiting: Sequence[WaitingJob], rooms: Mapping[str, int]) -> Sequenc
 
 
 def chosen(lane: Lane, fitting: Sequence[WaitingJob], *, horizon: timedelta) -> Choice:
-    """As many as find a slot within the horizon; those that are paced by their calls need none."""
+    """Takes a slot within the horizon for each job; those that are paced by their calls need none."""
     paced = [job for job in fitting if not job.paced_by_calls]
     slots, pace = rate_limit.take(
         lane.allowance, lane.pace, now=lane.now, wanted=len(paced), horizon=horizon // MICROSECOND
@@ -53,7 +55,7 @@ def chosen(lane: Lane, fitting: Sequence[WaitingJob], *, horizon: timedelta) -> 
 
 
 def released_at(job: WaitingJob, slot_at: datetime, now: datetime) -> Released:
-    """The job with its new fence and this slot."""
+    """Makes the Released of a job: its next fence, and this slot."""
     return Released(
         job_id=job.id,
         fence=job.fence + 1,

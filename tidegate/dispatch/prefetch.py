@@ -1,4 +1,4 @@
-"""Followers: jobs released ahead, each on the place of a call that is still open. It calls when that call has ended.
+"""Prefetching: followers are jobs released ahead, each to call as soon as an open call ends and leaves its place.
 
 Between two calls of one place lie recording, release, message and claim: some 25 ms, a fifth of a call of 100 ms. A
 follower has all of that behind it when its turn comes.
@@ -16,20 +16,23 @@ from tidegate.dispatch.lane import Lane
 from tidegate.dispatch.places import is_among_followers, is_held, is_lost
 from tidegate.operations.operation import Queue
 
-# With calls that take longer, the gap between two of them is small, and a thread would wait for it for long.
+# Longer calls have no followers: the gap between two is small beside them, and a follower's thread waits for long.
 _QUICK_SECONDS = 0.5
 
 
 class Call(NamedTuple):
-    """A call of a released job, by the fence of its release."""
+    """An attempt: a job's id and the fence of its release."""
 
     job_id: str
     fence: int
 
 
 def most(lane: Lane, idle_threads: int, *, released: int) -> int:
-    """How many followers a lane may have, with so many jobs just released: none while a place is free, or while the
-    concurrency was lowered below what is out, and only for threads that would idle."""
+    """How many followers a lane may have, with so many jobs just released.
+
+    Zero while a place is free, or while the concurrency was lowered below what is taken, and only for threads that
+    would idle.
+    """
     if lane.concurrency is None or lane.held + released != lane.concurrency or lane.is_troubled:
         return 0
     if lane.call_seconds is not None and lane.call_seconds > _QUICK_SECONDS:
@@ -38,7 +41,7 @@ def most(lane: Lane, idle_threads: int, *, released: int) -> int:
 
 
 def followed(database: Database, within: Within, name: str, limit: int) -> Sequence[Call]:
-    """The open calls of a lane that nobody follows yet, the oldest first.
+    """The open calls of a lane that have no follower yet, the oldest first.
 
     One has one follower ever: if that gave up waiting, the call takes too long to be followed.
     """
@@ -47,8 +50,8 @@ def followed(database: Database, within: Within, name: str, limit: int) -> Seque
 
 def _followed() -> Any:
     follower = attempts.alias("follower")
-    # Its first follower and not whether there is one: of an EXISTS PostgreSQL would make a join, which may go through
-    # all followers for each call.
+    # A scalar subquery with LIMIT 1, not EXISTS: PostgreSQL would make that a join, which may read all followers for
+    # each call.
     its_follower = (
         select(follower.c.job_id)
         .where(follower.c.follows_job == attempts.c.job_id, follower.c.follows_fence == attempts.c.fence)
@@ -59,7 +62,7 @@ def _followed() -> Any:
         select(attempts.c.job_id, attempts.c.fence)
         .where(
             attempts.c.downstream == bindparam("lane"),
-            # A child process of the queue cpu can't be told to hurry, nor tell.
+            # Child processes of the queue cpu neither send nor hear hints of calls that ended.
             attempts.c.queue == Queue.IO,
             is_held(attempts),
             ~is_lost(),

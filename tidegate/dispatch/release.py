@@ -1,4 +1,4 @@
-"""Writes down that jobs are released: their fence and slot, and the place that each holds from then on."""
+"""Writes a release to the database: the jobs' new fence and slot, and an attempts row each, which is their place."""
 
 from collections.abc import Iterable, Sequence
 from collections.abc import Set as AbstractSet
@@ -19,7 +19,7 @@ from tidegate.jobs.transitions import lock_rows
 from tidegate.rate_limit import Pace
 from tidegate.states import State
 
-# With the sweep's own second a lost message is made good within 5 s.
+# Plus the sweep's own second: a lost message is repaired within 5 s.
 CLAIM_WITHIN = timedelta(seconds=4)
 _NOBODY = (None, None)
 
@@ -41,8 +41,11 @@ def let_go(
     pace: Pace,
     follow: Sequence[tuple[str | None, int | None]] = (),
 ) -> None:
-    """In this transaction, which holds the lane's lock; `pace`: what its slots leave free from now on. `follow`: the
-    calls (job id, fence) on whose places they ride, one after the other."""
+    """Releases these jobs in this transaction, which holds the lane's lock.
+
+    `pace`: the rate limiter's state after their slots. `follow`: for followers, the calls (job id, fence) whose places
+    they wait for, in order.
+    """
     rows = [_own(job, *call) for job, call in zip(released, follow or repeat(_NOBODY), strict=False)]
     common = _common(downstream, now)
     kept = kept_pace(downstream, pace, released=len(rows))
@@ -65,7 +68,7 @@ def _common(downstream: str, now: datetime) -> _Values:
 
 
 def _each(database: Database, within: Within, rows: Sequence[_Values], common: _Values, kept: _Values) -> None:
-    """Where a statement costs no round trip."""
+    """On SQLite, where a statement costs no round trip: three kinds of statements, row by row."""
     for row in rows:
         database.ask(_LET_ONE_GO, {f"the_{name}": row[name] for name in _MOVED}, within=within)
         database.ask(_TAKE_PLACE, {f"its_{name}": value for name, value in {**row, **common}.items()}, within=within)
@@ -73,17 +76,17 @@ def _each(database: Database, within: Within, rows: Sequence[_Values], common: _
 
 
 def _all(database: Database, within: Within, rows: Sequence[_Values], common: _Values, kept: _Values) -> None:
-    """Where it does: one statement, however many they are."""
+    """On PostgreSQL: one statement, however many jobs there are."""
     database.ask(_LET_GO, {**_as_given(rows), **common, **kept}, within=within)
 
 
 def let_few_go(
     database: Database, downstream: str, released: Sequence[Released], *, now: datetime, pace: Pace, version: str
 ) -> AbstractSet[str]:
-    """On PostgreSQL, in one statement that holds no lock before: the ids of those that were let go.
+    """Releases jobs on PostgreSQL in one statement, if the lane's row still has this `version`; returns their ids.
 
-    None of them when the lane's row is locked, or is no longer of this `version`. A job that another moved meanwhile is
-    not among them, and its slot is lost.
+    No ids when that row is locked or has changed. A job that another transaction moved meanwhile is not among them, and
+    its slot is lost.
     """
     values = {**_common(downstream, now), **kept_pace(downstream, pace), "its_version": version}
     return set(database.ask_all(_LET_FEW_GO, {**_as_given(map(_own, released)), **values}))
@@ -102,14 +105,14 @@ def _let_go() -> Any:
 
 
 def _let_few_go() -> Any:
-    """Waits for nobody: what another holds is passed over, as under the lane's lock."""
+    """FOR UPDATE SKIP LOCKED on lane and jobs: rows locked by another transaction are skipped."""
     new = _given()
     this_lane = select(downstreams.c.name).where(
         downstreams.c.name == bindparam("lane"), cast(VERSION, Text) == bindparam("its_version", type_=Text)
     )
     lane = lock_rows(this_lane).cte("lane")
     is_as_it_was = select(lane.c.name).exists()
-    # By its fence it was not released since. To say that it has no slot would lead PostgreSQL to the index of all such.
+    # The fence shows that it was not released since. By "slot_at IS NULL" PostgreSQL would read the index of due jobs.
     has_not_moved = and_(jobs.c.state == State.QUEUED, jobs.c.fence == new.c.fence - 1)
     found = (
         select(jobs.c.id)

@@ -1,4 +1,4 @@
-"""What the lanes look like: sampled once a second by the scheduler, and counted on from there by whoever must know."""
+"""Samples of the lanes' queues: taken once a second by the scheduler, counted on from there by web processes."""
 
 from collections import Counter
 from datetime import datetime, timedelta
@@ -19,7 +19,7 @@ from tidegate.dispatch.places import has_place
 from tidegate.jobs.transitions import IS_WAITING
 
 MARKS = 50
-# Weight of the newest look in the smoothed figures: half of what they say is from the last five or so.
+# Weight of the newest sample in the exponential average: half of it is from the last five or so.
 _NEWEST = 0.15
 _SHORTEST = timedelta(seconds=0.8)
 _BY_CLIENT = (
@@ -28,18 +28,18 @@ _BY_CLIENT = (
     .group_by(jobs.c.downstream, jobs.c.client_id)
 )
 LIMIT = timedelta(minutes=1)
-"""How long the database may count. It is the only one whose time grows with the backlog, and nobody waits for it."""
+"""Time limit of the sampler's queries, the only ones whose time grows with the backlog. No request waits for them."""
 
 
 class SampleStore:
-    """Statements of the sampler, and of the forecasts that read its work."""
+    """Statements of the sampler, and of the forecasts that read its samples."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
         self._had_backlog = True
 
     def take(self) -> int:
-        """Samples the lanes with a backlog, and once more when it is gone; the number of jobs that wait.
+        """Samples every lane with a backlog, and once more when that is gone; returns the number of queued jobs.
 
         Its cost grows with the backlog, and no other statement's does. Two schedulers sample in turns. Raises
         DatabaseTooSlowError.
@@ -83,16 +83,16 @@ class SampleStore:
         return sum(backlogs.values())
 
     def latest(self) -> list[Sample]:
-        """The last sample of every lane."""
+        """Reads the last sample of every lane."""
         with self._database.reading() as connection:
             rows = connection.execute(select(samples)).all()
         return [_sample(row) for row in rows]
 
     def count(self, name: str, known: Sample | None, *, settled_until: datetime) -> Sample:
-        """The lane as it is now: what was settled at the `known` sample, less what was released since, and all that may
-        run later. What could run before `settled_until` is settled now.
+        """Counts a lane's queue now, from the `known` sample on: reads only jobs that may run after its settled ones.
 
-        Its cost grows with what is new. Of the settled ones it does not see which were cancelled; a sample does.
+        Settled jobs are not read again: those released since are subtracted, those cancelled are not seen; a sample
+        sees them. What could run before `settled_until` is settled now. Its cost grows with what is new.
         """
         since, before = (known and known.settled) or (EPOCH, 0)
         start = None if since == EPOCH else known
@@ -126,8 +126,11 @@ class SampleStore:
         )
 
     def _marks(self, name: str, backlog: int, settled_until: datetime) -> tuple[tuple[Mark, ...], int | None]:
-        """Every so-manyth job's run_at with its rank, about MARKS of them, and the last one's; between them
-        `settled_until`, with the number of those before it. And how many jobs had been released by then, if known."""
+        """Marks of a lane's queue: every so-manyth job's run_at with its rank, about MARKS of them, and the last one.
+
+        Between them `settled_until`, with the number of jobs before it. And how many jobs had been released by then, if
+        known.
+        """
         if not backlog:
             return (), None
         order = (jobs.c.run_at, jobs.c.id)
@@ -186,7 +189,7 @@ def _sample(row: Row[Any]) -> Sample:
 def _smoothed(
     before: Sample | None, taken_at: datetime, released: int, held: int, *, is_busy: bool
 ) -> tuple[float, float]:
-    """Releases a second and places taken, of the time in which something waited."""
+    """Releases a second and places taken, as exponential averages over the time in which something waited."""
     if before is None:
         return 0.0, 0.0
     seconds = (taken_at - before.taken_at) / timedelta(seconds=1)

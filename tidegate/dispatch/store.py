@@ -1,4 +1,4 @@
-"""The gate's statements: one lane at a time, under the lock of its downstream's row, or as if it were."""
+"""The gate's statements: find the lanes that are due, and release jobs of one lane under the lock of its row."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -27,7 +27,7 @@ from tidegate.operations.operation import Queue
 
 @dataclass(frozen=True, kw_only=True)
 class Due:
-    """When a lane next has something to do, in microseconds; `now` is the database's clock at the look."""
+    """A lane that has queued jobs: when the first may run, in microseconds; `now` is the database's clock."""
 
     name: str
     queue: str
@@ -56,20 +56,22 @@ _DUE = Prepared(_due(), lambda row: Due(**row) if row["next_run_at"] is not None
 
 
 class LaneStore:
-    """Statements about downstreams and the release of their jobs."""
+    """Statements on downstreams and the release of their jobs."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
 
     def due(self) -> Sequence[Due]:
-        """Every lane with jobs that wait for their release, and the instant of the first. Its cost does not grow
-        with the backlog: one look into the index per downstream."""
+        """Every lane with queued jobs, and when the first of each may run.
+
+        Its cost does not grow with the backlog: one index step for each downstream.
+        """
         return [due for due in self._database.ask_all(_DUE, {}) if due]
 
     def release(
         self, name: str, room_in: Callable[[Lane], Room], *, horizon: timedelta, are_few: bool = False
     ) -> tuple[Sequence[Released], float | None] | None:
-        """Takes slots and lets go as many jobs: those that are returned have both, and none else has either.
+        """Takes slots and releases as many jobs of one lane: those that are returned have both, no other has either.
 
         `room_in` says how many there is room for. Returns the released jobs and, where a rate holds the rest back, the
         seconds until the next slot. None: another scheduler holds this lane just now. `are_few`: only few jobs are
@@ -96,7 +98,7 @@ class LaneStore:
         return [*choice.released, *following], choice.held_back
 
     def _let_follow(self, within: Within, lane: Lane, choice: Choice, idle_threads: int) -> Sequence[Released]:
-        """Releases the next jobs as followers of the calls that are open. A rate's slot they take at their turn."""
+        """Releases the next jobs as followers of open calls. They take a rate's slot when their turn comes."""
         most = prefetch.most(lane, idle_threads, released=len(choice.released))
         before = prefetch.followed(self._database, within, lane.name, most) if most else []
         if not before:

@@ -1,4 +1,4 @@
-"""What this process submitted to a lane since the lane was counted last, and what is about to be recorded."""
+"""Jobs that this process submitted to a lane since its last count, and jobs that are about to be recorded."""
 
 import bisect
 from collections import Counter
@@ -10,7 +10,7 @@ from typing import NamedTuple
 from tidegate.clock import EPOCH, MICROSECOND
 from tidegate.jobs.job import Job
 
-# Jobs that are recorded together may run a microsecond after each other.
+# Jobs that are recorded together have run_at a microsecond apart.
 _TOGETHER = timedelta(milliseconds=10)
 
 
@@ -22,7 +22,7 @@ class _Noted(NamedTuple):
 
 
 class Submitted:
-    """Jobs that no count has seen yet, in the order in which they may run. Not safe for threads: its owner has a lock.
+    """The jobs that no count has seen yet, by run_at. Not thread-safe: its owner has a lock.
 
     `expected`: how many jobs were let in and are not recorded yet. A count that begins now may miss them, and no other
     request may take their room.
@@ -40,7 +40,7 @@ class Submitted:
         return len(self._jobs)
 
     def add(self, job: Job) -> None:
-        """Notes a job that is recorded."""
+        """Adds a job that is recorded."""
         self._number += 1
         bisect.insort(self._jobs, _Noted(job.run_at, self._number, job.created_at, job.client_id))
         self._by_client[job.client_id] += 1
@@ -48,41 +48,48 @@ class Submitted:
             self._latest = max(self._latest, job.run_at + MICROSECOND)
 
     def expect(self, client_id: str, number: int) -> None:
-        """So many jobs of this client were let in; a negative number: are recorded, or will not be."""
+        """Counts admitted jobs of this client that are not recorded yet; a negative number ends their wait.
+
+        By then they are recorded, or will not be.
+        """
         self._expected_of[client_id] += number
         self.expected += number
 
     def of_client(self, client_id: str) -> int:
-        """How many of the client, with those that are expected."""
+        """The number of the client's jobs, expected ones included."""
         return self._by_client[client_id] + self._expected_of[client_id]
 
     def before(self, run_at: datetime) -> int:
-        """How many of them may run before this instant."""
+        """How many jobs have a run_at before this instant."""
         return bisect.bisect_left(self._jobs, run_at, key=itemgetter(0))
 
     def before_next(self, now: datetime) -> int:
-        """How many of them may run before one that is submitted now and may run at once. `now`: no later than it is;
-        what was submitted since is before it all the same."""
+        """How many jobs go before one that is submitted now and may run at once.
+
+        `now`: no later than it is; what was submitted since is before it all the same.
+        """
         return self.before(max(now, self._latest))
 
     @property
     def newest(self) -> int:
-        """The number of the last that was noted."""
+        """The sequence number of the last job that was added."""
         return self._number
 
     def forget_until(self, number: int) -> None:
-        """Those that were noted up to this one: a count that began afterwards has seen them."""
+        """Removes the jobs added up to this number: a count that began afterwards has seen them."""
         self._keep([noted for noted in self._jobs if noted.number > number])
 
     def forget_seen(self, run_ats: Collection[datetime]) -> None:
-        """Those that were recorded together with one that may run at one of these instants, where a count has seen
-        it. No two jobs of a lane that one statement recorded may run at the same microsecond."""
+        """Removes the jobs that were recorded together with one of these run_at, which a count has seen.
+
+        No two jobs of a lane that one statement recorded have the same run_at.
+        """
         seen = {noted.created_at for noted in self._jobs if noted.run_at in run_ats}
         if seen:
             self._keep([noted for noted in self._jobs if noted.created_at not in seen])
 
     def forget_created_until(self, instant: datetime) -> None:
-        """Those that a sample of this instant has seen."""
+        """Removes the jobs created up to this instant, which a sample of it has seen."""
         if self._jobs:
             self._keep([noted for noted in self._jobs if noted.created_at > instant])
 

@@ -1,5 +1,6 @@
-"""Undoes releases that nobody has claimed: their jobs wait again, their places are free, and quotas have their calls
-back. That no such call was made is sure: in the same transaction the claim becomes impossible.
+"""Undoes releases that no worker has claimed: jobs are queued again, places freed, calls given back to quotas.
+
+That no such call was made is sure: in the same transaction the claim becomes impossible.
 """
 
 from collections.abc import Mapping, Sequence
@@ -26,13 +27,13 @@ _RETURNED = (
     type_coerce(attempts.c.slot_at, BigInteger).label("slot_at"),
     type_coerce(attempts.c.released_at, BigInteger).label("released_at"),
     attempts.c.follows_job,
-    # Only where an attempt is one call is a slot taken at its release; for a follower never.
+    # A release takes a slot only where an attempt is one call, and never for a follower.
     select(jobs.c.paced_by_calls).where(jobs.c.id == attempts.c.job_id).scalar_subquery().label("paced_by_calls"),
 )
 
 
 def take_back_release(database: Database, within: Connection, job_id: str, fence: int, *, outcome: str) -> bool:
-    """Of one release, in this transaction; waits for who has its job. False: it no longer stood."""
+    """Undoes one release in this transaction; waits for the job's row lock. False: it no longer stood."""
     values = {"the_job": job_id, "the_fence": fence, "its_outcome": outcome}
     won = database.ask(_WAIT_AGAIN, values, within=within) is not None
     ended = database.ask_all(_END, values, within=within)
@@ -43,9 +44,10 @@ def take_back_release(database: Database, within: Connection, job_id: str, fence
 
 
 def take_back(database: Database, within: Connection, releases: Sequence[Call], *, outcome: str) -> int:
-    """In this transaction; how many places came free. On PostgreSQL one statement, however many they are.
+    """Undoes many releases in this transaction; returns how many places came free.
 
-    Passes over those whose job somebody else has: they are being claimed, or ended.
+    On PostgreSQL one statement, however many they are. Jobs whose rows are locked by another transaction are skipped:
+    they are being claimed, or ended.
     """
     if not releases:
         return 0
@@ -55,7 +57,7 @@ def take_back(database: Database, within: Connection, releases: Sequence[Call], 
 
 
 def _give_back(database: Database, within: Connection, ended: Sequence[Mapping[str, Any]]) -> None:
-    """After the jobs, as everybody who locks a lane behind a job does; one lane after the other, by name."""
+    """Returns the calls to the quotas of each downstream, whose rows are locked after the jobs', by name."""
     calls: dict[str, list[tuple[int, int]]] = {}
     for each in ended:
         if each["follows_job"] is None and each["paced_by_calls"] is not None and not each["paced_by_calls"]:
@@ -70,7 +72,7 @@ def _give_back(database: Database, within: Connection, ended: Sequence[Mapping[s
 
 
 def _each(database: Database, within: Connection, releases: Sequence[Call], outcome: str) -> Sequence[Any]:
-    """Where a statement costs no round trip."""
+    """On SQLite, where a statement costs no round trip: two statements a release."""
     ended: list[Any] = []
     for job_id, fence in releases:
         values = {"the_job": job_id, "the_fence": fence, "its_outcome": outcome}
@@ -80,7 +82,7 @@ def _each(database: Database, within: Connection, releases: Sequence[Call], outc
 
 
 def _all(database: Database, within: Connection, releases: Sequence[Call], outcome: str) -> Sequence[Any]:
-    """Where it does."""
+    """On PostgreSQL: one statement for all."""
     rows = ({"job": job_id, "fence": fence} for job_id, fence in releases)
     return database.ask_all(_TAKE_BACK, {**as_parameter(rows), "its_outcome": outcome}, within=within)
 
@@ -96,7 +98,7 @@ def _take_back() -> Any:
     )
     return (
         update(attempts)
-        # By way of `free` the jobs are locked first, as a claim does it: else each could wait for the other.
+        # Through `free` jobs are locked before attempts, as a claim does it: the other order could deadlock.
         .where(attempts.c.job_id == given.c.job, attempts.c.fence == given.c.fence, _IS_UNCLAIMED)
         .where(is_one_of(attempts.c.job_id, free.c.id))
         .values(_ENDED)

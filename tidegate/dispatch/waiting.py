@@ -1,4 +1,4 @@
-"""The jobs of a lane that may be let go, first come first."""
+"""The SELECT of a lane's jobs that may be released, in order of run_at."""
 
 from collections.abc import Mapping, Sequence
 from itertools import cycle
@@ -16,12 +16,15 @@ from tidegate.dispatch.plan import that_fit
 from tidegate.jobs.transitions import IN_TIME, IS_WAITING, lock_rows
 from tidegate.operations.operation import Queue
 
-# Fewer are filled up with one of them.
+# The IN has always so many parameters; for fewer queues, names are repeated.
 _QUEUES = [f"one_queue_{number}" for number, _ in enumerate(Queue)]
 
 
 def waiting_first(*columns: Any) -> Any:
-    """These columns of the jobs of a `lane` that may go, at `most` so many; `of_queues` has the other values."""
+    """SELECT of these columns of the first jobs of a `lane` that may be released, at `most` so many.
+
+    `of_queues` makes the parameters of the queues.
+    """
     return (
         select(*columns)
         .where(
@@ -38,7 +41,7 @@ def waiting_first(*columns: Any) -> Any:
 
 
 def of_queues(queues: Sequence[str]) -> dict[str, str]:
-    """Values for `waiting_first`: the queues whose jobs may go, at least one."""
+    """Parameters of `waiting_first`: the queues whose jobs may be released, at least one."""
     return dict(zip(_QUEUES, cycle(queues), strict=False))
 
 
@@ -48,7 +51,7 @@ _FIRST = Prepared(
 
 
 def first_waiting(database: Database, within: Within, name: str, rooms: Mapping[str, int]) -> Sequence[WaitingJob]:
-    """Those for whom there is room, locked in this transaction; `rooms` by queue."""
+    """Reads and locks (SKIP LOCKED) the first jobs of a lane for which there is room; `rooms` by queue."""
     left = {str(queue): rooms[queue] for queue in Queue if queue in rooms}  # the queue of webhooks has workers, too
     if not left:
         return []

@@ -1,1 +1,1 @@
-"""One attempt at a job in a worker, and the heartbeat that says the worker lives."""
+"""Runs one attempt at a job in a worker: claim, slot, call, outcome; and the heartbeat that renews its lease."""

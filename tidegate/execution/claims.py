@@ -1,4 +1,4 @@
-"""A worker takes a released job: one statement on PostgreSQL, one transaction on SQLite.
+"""The claim: moves a released job to running and reads its input; one statement on PostgreSQL, a transaction on SQLite.
 
 The statements are built once: to build one takes longer than to run it.
 """
@@ -81,7 +81,7 @@ _ASKED_OF_LANE: Mapping[str, ColumnElement[Any]] = {
 
 
 def _take_job(which: Mapping[str, ColumnElement[Any]]) -> ReturningUpdate[Any]:
-    """The claim itself. `which`: the released job, its fence, and the lease in microseconds."""
+    """The UPDATE that claims a job. `which`: the released job, its fence, and the lease in microseconds."""
     return (
         update(jobs)
         .where(is_released(which["job"], which["fence"]), ~jobs.c.cancel_requested, IN_TIME, ~_IS_PAUSED)
@@ -103,7 +103,7 @@ def _take_job(which: Mapping[str, ColumnElement[Any]]) -> ReturningUpdate[Any]:
 def _place_held(
     begins_at: ColumnElement[int], timeout: ColumnElement[int], worker: ColumnElement[str], pid: ColumnElement[int]
 ) -> dict[str, Any]:
-    """Values of an attempt that is claimed; its call begins then, and may take so long, in microseconds."""
+    """Values of a claimed attempt, whose call begins at an instant and may take so long, in microseconds."""
     return {
         "claimed_at": database_now(),
         "worker": worker,
@@ -113,7 +113,7 @@ def _place_held(
     }
 
 
-# Names that no column of the table has: of those the UPDATE would make parameters of its own.
+# Prefixed: a parameter named like a column would be taken for one that the UPDATE sets.
 _ALONE = {name: bindparam(f"the_{name}", type_=kind) for name, kind in _CLAIM.items()}
 _TAKE_JOB_ALONE: Prepared[Mapping[str, Any]] = Prepared(
     _take_job({name: _ALONE[name] for name in ("job", "fence", "lease")}).returning(
@@ -142,14 +142,16 @@ _TAKE_PLACE: Prepared[Mapping[str, Any]] = Prepared(
 
 
 def _all_in_one(timeouts: Mapping[str, int], *, waits: bool) -> Any:
-    """For PostgreSQL: jobs, places and inputs in one statement, and so in one round trip and one commit. `waits`: for
-    who has a job's row; else that one is passed over."""
+    """PostgreSQL's claim of jobs, places and inputs in one statement, and so in one round trip and one commit.
+
+    `waits`: for the lock of a job's row; else rows locked by another transaction are skipped.
+    """
     wanted = given_rows(_CLAIM)
     found = select(jobs.c.id).where(is_one_of(jobs.c.id, wanted.c.job))
     ids = wanted.c.job if waits else lock_rows(found).cte("free").c.id
     take = _take_job({name: wanted.c[name] for name in _CLAIM})
     job = take.where(is_one_of(jobs.c.id, ids)).returning(wanted.c.worker, wanted.c.pid).cte("job")
-    # A message may have waited for its worker beyond its slot: its call begins now and not then.
+    # A message may reach its worker after its slot: then the call begins now.
     begins_at = func.greatest(job.c.slot_at, job.c.now)
     timeout = case(timeouts, value=job.c.operation, else_=0) if timeouts else literal(0)
     place = (
@@ -169,7 +171,7 @@ def _all_in_one(timeouts: Mapping[str, int], *, waits: bool) -> Any:
 
 
 class ClaimStore:
-    """Statements about the claim itself; what a worker writes afterwards is in `workers`."""
+    """Statements of the claim itself; what a worker writes afterwards is in `outcome_store`."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
@@ -187,7 +189,7 @@ class ClaimStore:
         lease: timedelta,
         attempt_timeouts: Mapping[str, timedelta],
     ) -> Claim | None:
-        """Takes a released job and its input; None when this release no longer stands, and then its place is free.
+        """Claims a released job and reads its input; None when this release no longer stands, and its place is freed.
 
         Of several messages of one release the first wins. A job that was cancelled, expired, taken back by the
         sweep, or whose lane is paused is not handed out. The place is held for the attempt timeout + 2 s from the
@@ -204,8 +206,7 @@ class ClaimStore:
         return self._claim_of(row) if row else None
 
     def _at_once(self, values: _Values, timeouts: Mapping[str, int]) -> _Row | None:
-        """With those of other threads; None: not taken, which may have many reasons. One is that somebody has its row,
-        for whom the others must not wait, too."""
+        """Claims in a statement shared with other threads. None: not claimed, perhaps because its row is locked."""
         key = tuple(timeouts.items())
         if key not in self._shared:
             statement: Prepared[_Row] = Prepared(_all_in_one(timeouts, waits=False), dict)
@@ -213,7 +214,7 @@ class ClaimStore:
         return self._shared[key].run(values)
 
     def _waiting(self, connection: Connection, values: _Values, timeouts: Mapping[str, int]) -> _Row | None:
-        """By itself, in this transaction; it waits for who has the row."""
+        """Claims in this transaction, alone; waits for the row's lock."""
         wait_briefly(connection)
         key = tuple(timeouts.items())
         if key not in self._alone:
@@ -229,7 +230,7 @@ class ClaimStore:
         if rows:
             self._clock.seen(rows[0]["now"], asked_at=asked_at, answered_at=clock.monotonic())
         taken = {(row["id"], row["fence"]): row for row in rows}
-        # Of two messages of one release that meet here, too, only one has it.
+        # pop: of two messages of one release in the same batch, one gets the job.
         return [taken.pop((values["job"], values["fence"]), None) for values in wanted]
 
     def _in_a_transaction(self, values: _Values, timeouts: Mapping[str, int]) -> _Row | None:
@@ -270,7 +271,7 @@ class ClaimStore:
         )
 
     def disclaim(self, job_id: str, fence: int, *, worker: str) -> bool:
-        """Takes back a release whose claim was never answered; whether that had been committed.
+        """Undoes a claim whose answer was lost; returns whether it had been committed.
 
         The claim may still wait in the server, for a lock or to be committed, and be done there long after its
         connection is gone. Whichever of the two comes first, the job is in nobody's hands afterwards.
@@ -285,8 +286,8 @@ class ClaimStore:
         values = {**come_back(spent=False, after=timedelta(0), waits_for=None), "attempt": jobs.c.attempt - 1}
         with self._database.writing() as connection:
             wait_briefly(connection)
-            # Waits for a claim that has the row; one that comes later finds its release taken back. What follows are
-            # statements of their own, for they must see what that claim wrote.
+            # Waits for a claim that holds the row's lock; a later one finds its release taken back. What follows are
+            # separate statements, whose snapshots see what that claim wrote.
             connection.execute(select(jobs.c.id).where(jobs.c.id == job_id).with_for_update())
             if take_back_release(self._database, connection, job_id, fence, outcome="unclaimed"):
                 return False

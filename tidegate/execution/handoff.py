@@ -1,7 +1,7 @@
-"""Tells a follower, in whatever worker it waits, that the call on whose place it rides has ended.
+"""Tells followers, over Redis pub/sub, that the call whose place they wait for has ended.
 
-Only a hint that saves time: it may be lost, and then the follower finds out from the rows. It is sent after the call
-has ended and names it, so that a follower that hears it may begin, whoever else is late or dead.
+Only a hint that saves time: if it is lost, the follower finds out from the rows. It is sent after the call has ended
+and names it, so a follower that gets it may begin, whoever else is late or dead.
 """
 
 import logging
@@ -30,38 +30,40 @@ _ALARMED_SECONDS = 10.0
 
 
 class Handover(Protocol):
-    """How calls that ended are told."""
+    """The interface of the hints between a call that ends and its follower."""
 
     def tell(self, ended: Call) -> None:
-        """Says that this call has ended. Returns at once and never fails."""
+        """Publishes that this call has ended. Returns at once and never fails."""
         ...
 
     def wait(self, call: Call, seconds: float) -> bool:
-        """Waits for the end of a call, at most so long; whether it was told, also before."""
+        """Waits for the end of a call, at most so many seconds; whether it was told, now or before."""
         ...
 
     def alarm(self) -> None:
-        """Says that a downstream refused or failed: for a while followers look into the rows before they call, so that
-        none calls one that rests. Returns at once and never fails."""
+        """Publishes that a downstream refused or failed. Returns at once and never fails.
+
+        For a while followers read the rows before they call, so that none calls a downstream that is paused.
+        """
         ...
 
     def is_alarmed(self) -> bool:
-        """Whether an alarm was heard lately."""
+        """Whether an alarm came lately."""
         ...
 
     def look_seconds(self) -> float:
-        """How often one that waits should look into the rows."""
+        """Seconds between a waiting follower's reads of the rows."""
         ...
 
 
 class SilentHandover:
-    """For brokers without pub/sub: followers look into the rows."""
+    """For brokers without pub/sub: followers poll the rows."""
 
     def tell(self, ended: Call) -> None:
         """Does nothing."""
 
     def wait(self, call: Call, seconds: float) -> bool:  # noqa: ARG002 - the protocol's
-        """Waits for nothing."""
+        """Sleeps; nothing is ever told."""
         clock.sleep(seconds)
         return False
 
@@ -69,16 +71,16 @@ class SilentHandover:
         """Does nothing."""
 
     def is_alarmed(self) -> bool:
-        """Always: whoever is told nothing must look."""
+        """Always True: a follower that is told nothing must read the rows."""
         return True
 
     def look_seconds(self) -> float:
-        """Often, for there is no other way."""
+        """A short interval, for there is no other way."""
         return _LOOK_SECONDS
 
 
 class RedisHandover:
-    """Over Redis pub/sub, with one thread that tells and one that listens, started at the first need of each."""
+    """The hints over Redis pub/sub, with a sending and a listening thread, started when first needed."""
 
     def __init__(self, url: str) -> None:
         self._redis = connect(url)
@@ -91,26 +93,26 @@ class RedisHandover:
         self._threads: dict[str, threading.Thread] = {}
 
     def tell(self, ended: Call) -> None:
-        """Says that this call has ended. Returns at once and never fails."""
+        """Publishes that this call has ended. Returns at once and never fails."""
         job_id, fence = ended
         self._publish(f"{job_id}:{fence}")
 
     def alarm(self) -> None:
-        """Says that a downstream refused or failed. Returns at once and never fails."""
+        """Publishes that a downstream refused or failed. Returns at once and never fails."""
         self._publish(_ALARM)
 
     def is_alarmed(self) -> bool:
-        """Whether an alarm was heard lately, or could not be heard."""
+        """Whether an alarm came in the last 10 s, or could not have been received."""
         return not self._is_subscribed or clock.monotonic() < self._alarmed_until
 
     def wait(self, call: Call, seconds: float) -> bool:
-        """Waits for the end of a call, at most so long; whether it was told, also before."""
+        """Waits for the end of a call, at most so many seconds; whether it was told, now or before."""
         self._keep_running("handover-listen", self._listen)
         with self._heard:
             return self._heard.wait_for(lambda: call in self._ended, timeout=seconds)
 
     def look_seconds(self) -> float:
-        """Seldom, while Redis is there."""
+        """A long interval while Redis is there."""
         return _SLOW_LOOK_SECONDS if self._is_subscribed else _LOOK_SECONDS
 
     def _publish(self, message: str) -> None:
@@ -163,5 +165,5 @@ class RedisHandover:
 
 
 def handover_for(broker_url: str) -> Handover:
-    """The one that fits the broker."""
+    """Makes the Handover for this broker: over Redis pub/sub, or silent."""
     return RedisHandover(broker_url) if has_pubsub(broker_url) else SilentHandover()

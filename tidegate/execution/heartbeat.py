@@ -1,4 +1,4 @@
-"""Says that a worker lives, renews the leases of its jobs, and takes back at once what its dead children held."""
+"""A worker's heartbeat: says that it lives, renews the leases of its jobs, takes back the jobs of dead children."""
 
 import logging
 import os
@@ -18,12 +18,12 @@ log = logging.getLogger(__name__)
 _LOOK_SECONDS = 0.5
 # A child that claimed a moment ago may not be listed yet.
 _SETTLED = timedelta(seconds=1)
-# After a child appeared or vanished its jobs are looked for so long.
+# For so long after a child appeared or vanished, the jobs of dead children are looked for.
 _SUSPICIOUS_SECONDS = 3.0
 
 
 class Heartbeat:
-    """One thread for all jobs of a worker, in its main process.
+    """The heartbeat thread, one for all jobs of a worker, in its main process.
 
     A child process is alive as long as its parent sees it, whatever it computes: renewing is the parent's, so
     that a child stuck in C code does not lose its job to a rescue that would run it twice.
@@ -42,8 +42,11 @@ class Heartbeat:
         write_counts: Callable[[], object],
         open_attempts: OpenAttempts | None = None,
     ) -> None:
-        """`children`: the ids of its processes, where those run the attempts; `open_attempts`: what its threads have in
-        hand, where they do. `tell_all`: called when jobs were taken back, or places are there again."""
+        """Prepares the heartbeat; `start` begins it.
+
+        `children`: the pids of child processes, where those run the attempts; `open_attempts`: the attempts of this
+        process's threads, where they do. `tell_all`: called when jobs were taken back, or this worker has places again.
+        """
         self._presence = presence
         self._worker = worker
         self._queue = queue
@@ -71,25 +74,30 @@ class Heartbeat:
 
     @property
     def is_heard(self) -> bool:
-        """Whether the database took a beat within the last lease."""
+        """Whether the database took a heartbeat within the last lease."""
         return clock.monotonic() < self._beat_due + self._lease.total_seconds() * 2 / 3
 
     def start(self) -> None:
-        """Beats once, so that the gate knows of this worker at once, and goes on in a thread, also when the database
-        is away just now."""
+        """Sends a first heartbeat, so that the gate counts this worker, and goes on in a thread.
+
+        The thread starts even while the database is away.
+        """
         self._turn()
         self._thread.start()
 
     def hears(self, *, hears: bool) -> None:
-        """Whether messages reach this worker. One that is deaf lives, and keeps what it has in hand, but has no places:
-        what were released for it would wait in vain. Returns at once; the next beat, which says so, follows."""
+        """Sets whether messages reach this worker; the next heartbeat, which says so, follows at once.
+
+        A worker that gets no messages keeps the attempts that it works on, but counts as size 0: jobs released for it
+        would wait in vain. Returns at once.
+        """
         self._tells = hears and not self._hears
         self._hears = hears
         self._has_news = True
         self._woken.set()
 
     def stop(self) -> int:
-        """Ends the beats and gives every job that is left back to be run elsewhere; how many those were."""
+        """Stops the heartbeats and queues every job that is left again, to run elsewhere; returns their number."""
         self._stopped.set()
         self._woken.set()
         if self._thread.is_alive():
@@ -100,11 +108,11 @@ class Heartbeat:
         return handed_back
 
     def run_once(self) -> int:
-        """Does what is due now; how many jobs were taken back from dead children."""
+        """Sends a heartbeat and renews leases if due; returns how many jobs were taken back from dead children."""
         taken_back = 0
         with self._in_database:
             if self._has_news or clock.monotonic() >= self._beat_due:
-                self._has_news, self._beat_due = False, 0.0  # due until it was taken
+                self._has_news, self._beat_due = False, 0.0  # stays due if the database does not take it
                 size = self._size if self._hears else 0
                 has_calls = self._presence.seen(self._worker, queue=self._queue, size=size, until=self._lease)
                 self._renew(self._in_hand() if has_calls else frozenset())
@@ -123,8 +131,10 @@ class Heartbeat:
         return taken_back
 
     def _in_hand(self) -> AbstractSet[Call]:
-        """What this worker works on. A claim that was given up and committed later all the same is not among it:
-        nobody works on that."""
+        """The calls that this worker works on.
+
+        A claim that was given up and committed later all the same is not among them: nobody works on that.
+        """
         if self._children is None:
             return self._open_attempts.all()
         return self._presence.calls_of(self._worker, self._children())
@@ -150,7 +160,7 @@ class Heartbeat:
             self._turn()
 
     def _rest_seconds(self) -> float:
-        """Without children there is nothing to do between two beats; one that failed is tried again soon."""
+        """Seconds until the next turn: without children the next heartbeat; one that failed is repeated soon."""
         left = self._beat_due - clock.monotonic()
         is_quiet = self._children is None and not self._passed_over
         return left if is_quiet and left > 0 else _LOOK_SECONDS

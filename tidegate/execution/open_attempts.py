@@ -1,4 +1,4 @@
-"""The attempts that this process has in hand: those that its heartbeat renews, and no others."""
+"""The set of attempts that this process works on: the heartbeat renews the leases of these and no others."""
 
 import threading
 from collections import Counter
@@ -10,7 +10,7 @@ from tidegate.jobs.job import Call
 
 
 class OpenAttempts:
-    """Thread-safe. What is not among them is renewed by nobody: its lease runs out, and the sweep takes it back."""
+    """A thread-safe set of attempts. The lease of any other runs out, and the sweep takes its job back."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -18,7 +18,7 @@ class OpenAttempts:
 
     @contextmanager
     def holding(self, job_id: str, fence: int) -> Iterator[None]:
-        """Within it the attempt is in hand: from before its claim until the database has said what became of it."""
+        """Within it the attempt is in the set: from before its claim until the database has its outcome."""
         call = job_id, fence
         with self._lock:
             self._hands[call] += 1
@@ -31,6 +31,6 @@ class OpenAttempts:
                     del self._hands[call]
 
     def all(self) -> AbstractSet[Call]:
-        """Those in hand at this moment."""
+        """The attempts in the set at this moment."""
         with self._lock:
             return set(self._hands)

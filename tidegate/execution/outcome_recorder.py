@@ -1,4 +1,4 @@
-"""What becomes of a job by the outcome of an attempt."""
+"""Decides what an attempt's outcome does to its job, and records it: an end, a retry with a delay, or a hand-back."""
 
 from datetime import timedelta
 from typing import Any
@@ -12,14 +12,17 @@ _MAX_PAUSE = timedelta(minutes=5)
 
 
 class Recorder:
-    """Ends jobs, or gives them back to the queue until a later time."""
+    """Records outcomes by the operation's retry policy."""
 
     def __init__(self, store: WorkerStore, registry: Registry) -> None:
         self._store = store
         self._registry = registry
 
     def record(self, claim: Claim, outcome: Outcome, call_seconds: float | None) -> bool:
-        """Whether the claim still stood: else another result stands. `call_seconds` None: there was no call."""
+        """Records the outcome; False: the claim no longer stood, another result stands.
+
+        `call_seconds` None: there was no call.
+        """
         match outcome:
             case Succeeded():
                 return self._store.succeed(claim, outcome, call_seconds=call_seconds)
@@ -51,7 +54,7 @@ class Recorder:
 
 
 def _backoff(refusals: int) -> timedelta:
-    """How long a lane rests after so many refusals in a row that named no time."""
+    """How long a lane pauses after so many refusals in a row that had no Retry-After."""
     seconds: int = 2 ** min(refusals, 6)
     return timedelta(seconds=seconds)
 

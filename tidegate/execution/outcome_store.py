@@ -1,4 +1,4 @@
-"""What a worker does to the job in its hands. Every write carries the fence of its claim."""
+"""A worker's writes on the job that it claimed: progress, success, failure, retry, hand-back. All carry the fence."""
 
 from collections.abc import Mapping, Sequence
 from datetime import timedelta
@@ -40,13 +40,13 @@ from tidegate.operations.operation import Body, Progress
 from tidegate.operations.outcome import Succeeded
 from tidegate.states import State
 
-# How long an open breaker rests, in seconds: so much longer after each failed probe.
+# The pause of an open circuit breaker, in seconds: so much longer after each failed probe.
 _BREAKER_STEP = 5
 _BREAKER_LONGEST = 60
 
 
 class WorkerStore:
-    """Statements of the runner and of the heartbeat."""
+    """Statements of the runner on a claimed job."""
 
     def __init__(self, database: Database, counts: Counts) -> None:
         self._database = database
@@ -54,7 +54,7 @@ class WorkerStore:
         self._successes = Successes(database)
 
     def input_of(self, job_id: str) -> Body | None:
-        """What the caller sent; None when the job was erased meanwhile."""
+        """The job's input; None when the job was erased meanwhile."""
         with self._database.reading() as connection:
             row = connection.execute(
                 select(bodies.c.content, bodies.c.content_type).where(
@@ -64,7 +64,7 @@ class WorkerStore:
         return Body(content=row.content, content_type=row.content_type) if row else None
 
     def progress(self, claim: Claim, progress: Progress, *, lease: timedelta) -> bool:
-        """Writes how far the attempt is and renews its lease. False: it no longer counts and must stop."""
+        """Writes the attempt's progress and renews its lease. False: it no longer counts and must stop."""
         with self._database.single_write() as connection:
             result = connection.execute(
                 update(jobs)
@@ -119,20 +119,20 @@ class WorkerStore:
         blames_downstream: bool,
         call_seconds: float | None,
     ) -> bool:
-        """Records a failed attempt; the order of fate decides what becomes of the job. False: it was not ours."""
+        """Records a failed attempt: the job is queued again or final, as `come_back` decides. False: not ours."""
         values = come_back(spent=is_spent, after=after, waits_for=Wait.RETRY)
         with self._database.writing() as connection:
             moved = _moved(connection, claim, **values, error=error_text(error))
             stands = _end_attempt(connection, claim, "error", call_seconds, won=bool(moved))
             if not blames_downstream:
                 self._lane_answered(connection, claim)
-            elif moved or not stands:  # else it has been told before
+            elif moved or not stands:  # else this outcome was offered, and counted, before
                 _lane_failed(connection, claim)
         count_ends(self._counts, moved)
         return stands
 
     def hand_back(self, claim: Claim, *, after: timedelta, outcome: str) -> bool:
-        """Gives the job back as if this attempt had never been. False: it was not ours any more."""
+        """Queues the job again as if this attempt had never been. False: it was not ours any more."""
         values = come_back(spent=False, after=after, waits_for=None)
         with self._database.writing() as connection:
             moved = _moved(connection, claim, **values, attempt=jobs.c.attempt - 1)
@@ -141,28 +141,31 @@ class WorkerStore:
         return stands
 
     def refused(self, claim: Claim, error: Mapping[str, Any], *, after: timedelta, call_seconds: float | None) -> bool:
-        """The downstream had no capacity: its lane rests for the whole cluster, once; the attempt is given back."""
+        """Records that the downstream had no capacity: its lane pauses for the whole cluster, the job is queued again.
+
+        The attempt is not counted.
+        """
         values = come_back(spent=False, after=after, waits_for=None)
         with self._database.writing() as connection:
             moved = _moved(connection, claim, **values, attempt=jobs.c.attempt - 1, error=error_text(error))
             stands = _end_attempt(connection, claim, "refused", call_seconds, won=bool(moved))
-            if moved or not stands:  # else it has been told before
+            if moved or not stands:  # else this outcome was offered, and counted, before
                 _lane_refused(connection, claim, after)
         count_ends(self._counts, moved)
         return stands
 
     def _lane_answered(self, connection: Connection, claim: Claim) -> None:
-        """Ends a run of refusals and failures, if there is one."""
+        """Resets the downstream's numbers of refusals and failures in a row, if there are any."""
         self._database.ask(LANE_ANSWERED, {"lane": claim.downstream}, within=connection)
 
 
 def _moved(connection: Connection, claim: Claim, *guards: ColumnElement[bool], **values: Any) -> Sequence[Row[Any]]:
-    """The one job that was moved, if it was."""
+    """Updates the job if this claim still holds it and the guards hold; returns its row, or none."""
     return connection.execute(update(jobs).where(is_mine(claim), *guards).values(**values).returning(*ENDS)).all()
 
 
 def _end_attempt(connection: Connection, claim: Claim, outcome: str, call_seconds: float | None, *, won: bool) -> bool:
-    """Says how the attempt ended and frees its place; whether that outcome stands.
+    """Ends the attempt, which frees its place; whether this outcome stands.
 
     An answer that was lost on its way back makes a worker offer its outcome again: then it stands already.
     """
@@ -179,7 +182,7 @@ def _end_attempt(connection: Connection, claim: Claim, outcome: str, call_second
 
 
 def _lane_refused(connection: Connection, claim: Claim, after: timedelta) -> None:
-    """The lane rests. The calls that were open at the first refusal are refused too: that is one pause, not many."""
+    """Pauses the lane. Calls that were open at the first refusal are refused too: that is one pause, not many."""
     until = database_now(after)
     rests = downstreams.c.paused_until > database_now()
     connection.execute(
@@ -195,7 +198,7 @@ def _lane_refused(connection: Connection, claim: Claim, after: timedelta) -> Non
 
 
 def _lane_failed(connection: Connection, claim: Claim) -> None:
-    """One more failure in a row; at `breaker_after` the lane rests, each failed probe makes it rest longer."""
+    """Counts one more failure in a row; opens the breaker at `breaker_after`, longer after each failed probe."""
     rests = downstreams.c.paused_until > database_now()
     failures = case((rests, downstreams.c.failures), else_=downstreams.c.failures + 1)
     probes = failures - downstreams.c.breaker_after + 1

@@ -1,4 +1,4 @@
-"""Writes an attempt's progress a few times a second, and stops an attempt that no longer counts."""
+"""Reports of progress: written at most four times a second; they stop an attempt that no longer counts."""
 
 import logging
 from collections.abc import Callable
@@ -15,7 +15,7 @@ REPORT_EVERY_SECONDS = 0.25
 
 
 class Reporter:
-    """Of one attempt, whose time `ends` then. `write`: whether the attempt still counts."""
+    """Writes the progress of one attempt, which must end by `ends` (monotonic). `write`: whether it still counts."""
 
     def __init__(self, write: Callable[[Progress], bool], ends: float) -> None:
         self._write = write
@@ -24,7 +24,7 @@ class Reporter:
         self.timed_out: TryAgain | None = None
 
     def check_time(self) -> None:
-        """Stops the attempt when its time is over; that is a failed attempt, where any other stop is none."""
+        """Raises AttemptStopped when the attempt's time is over: that is a failed attempt, unlike any other stop."""
         if clock.monotonic() >= self.ends:
             self.timed_out = TryAgain(
                 code=ErrorCode.OPERATION_ERROR, message="the attempt took longer than its timeout"

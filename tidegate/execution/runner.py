@@ -1,4 +1,4 @@
-"""One attempt at one job: claim it, wait for its slot, run its operation, record how it ended."""
+"""The runner: makes one attempt at one job: claims it, waits for its slot, runs its operation, records the outcome."""
 
 import logging
 import os
@@ -43,7 +43,7 @@ _WORDS: dict[type[Outcome], str] = {
 
 
 class Stores(Protocol):
-    """What a runner needs of the stores of one database (`tidegate.stores.Store`)."""
+    """The stores that a runner needs (`tidegate.stores.Store` has them)."""
 
     counts: Counts
     claims: ClaimStore
@@ -52,11 +52,11 @@ class Stores(Protocol):
 
 
 class Runner:
-    """Runs what messages name. A message is only a hint: the claim decides whether there is anything to do.
+    """Runs the jobs that messages name. A message is only a hint: the claim decides whether there is anything to do.
 
     Once claimed, a job is not let go before the database has said what became of it: while it can't be reached,
-    the outcome is offered again and again, until it is taken or the claim turns out to be another's. So long it is one
-    of `open_attempts`, which the heartbeat renews.
+    the outcome is offered again and again, until it is taken or the claim turns out to be another's. Until then it is
+    one of `open_attempts`, which the heartbeat renews.
     """
 
     def __init__(
@@ -128,8 +128,8 @@ class Runner:
         try:
             won = until_answered(claim.job_id, lambda: self._recorder.record(claim, outcome, _seconds_since(began)))
         except Exception:
-            # Not one of UNREACHABLE: the database will never take this outcome as it is. Without another the job
-            # would run until its deadline, for its worker lives; if even that is refused, it is not for what it says.
+            # Not one of UNREACHABLE: the database will never take this outcome. Without another the job would run until
+            # its deadline, for its worker lives. If the other is refused too, the fault is not in what it says.
             log.exception("job %s: its outcome could not be stored", claim.job_id)
             outcome = Failed(code=ErrorCode.OPERATION_ERROR, message="the outcome could not be stored")
             won = until_answered(
@@ -137,13 +137,13 @@ class Runner:
                 lambda: self._recorder.record(claim, outcome, _seconds_since(began)),
                 whatever_it_says=True,
             )
-        # Somebody waits for these; nobody for what follows.
+        # First what others wait for, then the rest.
         self._bell.changed(claim.job_id)
         if isinstance(outcome, Succeeded | Failed):
             self._bell.freed()
         else:
             self._bell.ring()  # it is due again, by and by
-        clock.give_way()  # to the bell, which would ring when this thread next waits for something
+        clock.give_way()  # so that the notifier's thread publishes now, not when this one next waits
         self._count(claim, outcome, call_seconds, won=won)
         log.log(
             logging.INFO if won else logging.WARNING,
@@ -185,7 +185,7 @@ class Runner:
         match outcome:
             case Succeeded() | Failed():
                 self._handover.tell((claim.job_id, claim.fence))
-            case Refused() | TryAgain():  # who follows this call reads its turn in the rows
+            case Refused() | TryAgain():  # a follower of this call then reads the rows
                 self._handover.alarm()
 
     def _run(self, claim: Claim, operation: Operation, body: Body, ends: float) -> Outcome:
@@ -231,7 +231,7 @@ class Runner:
 
 @contextmanager
 def _traced(claim: Claim) -> Iterator[tuple[Claim, Span]]:
-    """In a span of the job's trace, of which the operation is told."""
+    """Opens the attempt's span in the job's trace; yields the claim with it as the parent for the operation."""
     what = {"job.id": claim.job_id, "operation": claim.operation, "downstream": claim.downstream}
     with tracing.span("attempt", parent=claim.traceparent, kind="consumer", attempt=claim.attempt, **what) as span:
         yield (replace(claim, traceparent=span.traceparent) if tracing.is_on() else claim), span
@@ -242,7 +242,7 @@ def _seconds_since(began: float | None) -> float | None:
 
 
 def _described(error: BaseException) -> str:
-    # By traceback, which knows what to say of an error whose own text can't be made.
+    # format_exception_only also copes with an exception whose str() raises.
     text = "".join(traceback.format_exception_only(error)).strip()
     return text[:1000].encode("utf-8", "replace").decode()
 

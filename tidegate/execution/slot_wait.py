@@ -1,4 +1,4 @@
-"""When a claimed job's call may begin: a follower's turn first, then the slot."""
+"""Waits until a claimed job's call may begin: a follower for the call before it, then each for its slot."""
 
 import logging
 from collections.abc import Callable
@@ -13,21 +13,21 @@ from tidegate.jobs.job import Claim
 
 log = logging.getLogger(__name__)
 
-# A call that would start later than this after its slot takes a new one: no stall ever turns into a burst.
+# A call that is later than this for its slot takes a new one: calls that were held up must not form a burst.
 LATE_SECONDS = 0.02
-# A new slot, or a turn, further away is not waited for in a thread that others need.
+# The longest that a worker's thread waits for a new slot or a follower's turn.
 PATIENCE = timedelta(seconds=1)
 
 
 class Start:
-    """Waits in the thread of an attempt."""
+    """Waits in an attempt's thread until its call may begin."""
 
     def __init__(self, slots: SlotStore, handover: Handover) -> None:
         self._slots = slots
         self._handover = handover
 
     def reach_turn(self, claim: Claim) -> bool:
-        """A follower waits until the call before it has ended. False: that takes too long, or the lane rests."""
+        """Waits, as a follower, until the call before it has ended. False: it takes too long, or the lane is paused."""
         if claim.follows is None:
             return True
         until = clock.monotonic() + PATIENCE.total_seconds()
@@ -43,9 +43,9 @@ class Start:
         return False
 
     def reach_slot(self, claim: Claim) -> float | None:
-        """Waits for the slot; one that was missed is replaced. None: the next is too far to wait for."""
+        """Waits for the slot, or a new one if that was missed; returns its instant. None: the next is too far away."""
         due: float | None = claim.slot_due
-        if claim.follows:  # when its turn would come nobody knew, so that it has no slot yet
+        if claim.follows:  # released without a slot, for nobody knew when its turn would come
             if not claim.is_paced:
                 return clock.monotonic()
             due = self._new_slot(claim)
@@ -67,7 +67,7 @@ class Start:
         return until_answered(claim.job_id, lambda: self._slots.take(claim, within=PATIENCE)).due
 
     def take_slot(self, claim: Claim, check_time: Callable[[], None], ends: float) -> None:
-        """For attempt.slot(): waits for a slot, at most until the attempt `ends`; `check_time` raises then."""
+        """Waits for a slot for `attempt.slot()`, at most until the attempt `ends`; `check_time` raises then."""
         while True:
             offer = until_answered(claim.job_id, lambda: self._slots.take(claim, within=PATIENCE))
             if not offer.counts:

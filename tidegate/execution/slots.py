@@ -1,4 +1,4 @@
-"""When a claimed job may call: a slot in place of one that it missed, or the turn of a follower."""
+"""Statements about when a claimed job may call: takes a new slot, or asks whether a follower's turn has come."""
 
 from dataclasses import dataclass
 from datetime import timedelta
@@ -22,7 +22,7 @@ _PAUSED_LOOK_SECONDS = 0.5
 
 @dataclass(frozen=True, kw_only=True)
 class Offer:
-    """A slot at `due` of this process's monotonic clock; or none, and how long until another may be had.
+    """A slot at `due` of this process's monotonic clock, or none, and the seconds until another may be had.
 
     `counts` False: the attempt no longer counts and must stop.
     """
@@ -33,7 +33,7 @@ class Offer:
 
 
 class Turn(Enum):
-    """Whether a follower may call."""
+    """Whether a follower may call now."""
 
     NOW = auto()
     LATER = auto()
@@ -43,13 +43,13 @@ class Turn(Enum):
 
 
 class SlotStore:
-    """Statements of a worker about the instant of a call."""
+    """Statements of a worker about when it may call."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
 
     def take(self, claim: Claim, *, within: timedelta) -> Offer:
-        """A slot for one call of a claimed job: in place of one that it missed, or for its next call.
+        """Takes a slot for one call of a claimed job: in place of one that it missed, or for its next call.
 
         So the calls of workers that stood still do not fall together afterwards. A lane that is paused, and an
         attempt that no longer counts, get none.
@@ -74,7 +74,7 @@ class SlotStore:
         return Offer(due=at + (slots[0] - now) / 1e6)
 
     def turn(self, claim: Claim) -> Turn:
-        """Whether a follower may call, by the rows: what is asked when nobody told."""
+        """Reads from the rows whether a follower may call: for when no hint came."""
         rests = or_(downstreams.c.paused, func.coalesce(type_coerce(downstreams.c.paused_until, BigInteger), 0) > NOW)
         statement = (
             select(rests.label("rests"), follows_open_call().label("waits"))
@@ -95,7 +95,7 @@ def _counts(claim: Claim) -> Any:
 
 
 def _ends_later(slot: int) -> dict[str, Any]:
-    """Values of an attempt that begins at this slot in place of its own: it has its whole time from there."""
+    """Moves the end of an attempt that begins at this slot in place of its own, so that it has its whole timeout."""
     claimed_late = attempts.c.claimed_at > attempts.c.slot_at
     moved_by = slot - type_coerce(case((claimed_late, attempts.c.claimed_at), else_=attempts.c.slot_at), BigInteger)
     return {

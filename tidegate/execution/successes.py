@@ -1,4 +1,4 @@
-"""Recording that a job succeeded: job, result and attempt, as cheaply as each database allows."""
+"""Records successes (job, result, attempt): on PostgreSQL those of several threads in one statement."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -46,8 +46,8 @@ _IS_TROUBLED = or_(downstreams.c.failures > 0, downstreams.c.refusals > 0)
 LANE_ANSWERED = Prepared(
     update(downstreams).where(downstreams.c.name == bindparam("lane"), _IS_TROUBLED).values(_LANE_ANSWERED), bool
 )
-"""Ends a downstream's run of refusals and failures; without one nothing is written, nor locked. Asked of the row as it
-is at the answer: the claim may be older than the run."""
+"""Resets a downstream's refusals and failures in a row; without any, nothing is written or locked. It reads the row
+again: the claim may be older than they are."""
 _SUCCEED_ALONE = Prepared(
     update(jobs)
     .where(jobs.c.id == _JOB, jobs.c.state == State.RUNNING, jobs.c.fence == _FENCE, IN_TIME)
@@ -61,7 +61,7 @@ _KEEP_RESULT = Prepared(insert(bodies).values(job_id=_JOB, kind="result", **_RES
 
 
 def _call_succeeded(call: ColumnElement[int]) -> dict[str, Any]:
-    """Values of an attempt that brought a result; `call`: how long it took, in microseconds."""
+    """Values of an attempt that succeeded; `call`: how long it took, in microseconds."""
     call_started_at = type_coerce(NOW - call, Instant())
     return {"ended_at": database_now(), "outcome": "succeeded", "call_started_at": call_started_at}
 
@@ -75,11 +75,11 @@ _END_CALL = Prepared(
 
 
 def _succeed_at_once() -> Any:
-    """For PostgreSQL: the usual end of jobs in one statement, and so in one round trip and one commit."""
+    """PostgreSQL's usual end of jobs in one statement, and so in one round trip and one commit."""
     kinds = {"job": jobs.c.id.type, "fence": jobs.c.fence.type, "call": BigInteger(), "content": Text()}
     kinds |= {name: bodies.c[name].type for name in ("content_type", "is_json")}
     given = given_rows(kinds)
-    # One whose row somebody has is recorded by itself, and the others don't wait for it.
+    # SKIP LOCKED: a job whose row is locked is recorded alone afterwards, and the others don't wait for it.
     free = lock_rows(select(jobs.c.id).where(is_one_of(jobs.c.id, given.c.job))).cte("free")
     won = (
         update(jobs)
@@ -98,7 +98,7 @@ def _succeed_at_once() -> Any:
         .values(_call_succeeded(won.c.call))
         .cte("attempt")
     )
-    # By name: two that end runs of several lanes do not wait for each other.
+    # By name, in the order of the index: two such statements with several lanes do not deadlock.
     answered = (
         update(downstreams)
         .where(is_one_of(downstreams.c.name, won.c.downstream), _IS_TROUBLED)
@@ -113,7 +113,7 @@ _SUCCEED_AT_ONCE = Prepared(_succeed_at_once(), lambda row: (str(row["id"]), int
 
 @dataclass(frozen=True, kw_only=True)
 class Success:
-    """A result that is to be recorded; `call_began`: by the monotonic clock, None where there was no call."""
+    """A success to record; `call_began`: by the monotonic clock, None where there was no call."""
 
     claim: Claim
     result: Succeeded
@@ -121,23 +121,23 @@ class Success:
 
     @property
     def call(self) -> int:
-        """How long ago the call began, in microseconds: to be read when the statement is made."""
+        """How long ago the call began, in microseconds; read it when the statement is sent."""
         return 0 if self.call_began is None else round((clock.monotonic() - self.call_began) * 1e6)
 
 
 class Successes:
-    """What records them. Both ways write only under the claim's fence, before the deadline."""
+    """Writes successes. Both ways write only under the claim's fence and before the deadline."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
         self._shared = SharedStatement(self._record_all, most=MOST_ROWS)
 
     def record_at_once(self, success: Success) -> bool:
-        """On PostgreSQL, with those of other threads; False: it was not recorded, which may have many reasons."""
+        """Records on PostgreSQL, in one statement with other threads; False: not recorded, for any of many reasons."""
         return len(success.result.content) <= SMALL and self._shared.run(success)
 
     def record_within(self, connection: Connection, success: Success) -> bool:
-        """In this transaction; False: the job is no longer this claim's, or its deadline has passed."""
+        """Records in this transaction; False: the job is no longer this claim's, or its deadline has passed."""
         values = {
             "the_job": success.claim.job_id,
             "the_fence": success.claim.fence,

@@ -1,4 +1,4 @@
-"""Which workers live, and what becomes of the jobs of one that does not: the statements of the heartbeat."""
+"""Statements of the heartbeat: which workers live, their jobs' leases, the jobs of workers and children that died."""
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from collections.abc import Set as AbstractSet
@@ -63,8 +63,7 @@ class PresenceStore:
         self._counts = counts
 
     def seen(self, worker: str, *, queue: str, size: int, until: timedelta) -> bool:
-        """Says that this worker lives and how many attempts it runs side by side; whether it has calls in hand, which
-        are to be renewed."""
+        """Records a heartbeat and how many attempts the worker runs side by side; returns whether it has open calls."""
         values = {"the_id": worker, "its_queue": queue, "its_size": size, "lasts": until // MICROSECOND}
         return there(self._database.tell(_SEEN, values))
 
@@ -79,17 +78,17 @@ class PresenceStore:
             return {queue: int(size) for queue, size in rows}
 
     def calls_of(self, worker: str, pids: Collection[int]) -> AbstractSet[Call]:
-        """The calls that these child processes of the worker have in hand, as far as they were claimed."""
+        """The open calls that these child processes of the worker have claimed."""
         with self._database.reading() as connection:
             of_children = and_(_open_calls(worker), attempts.c.worker_pid.in_(pids))
             return _calls(connection, select(attempts.c.job_id, attempts.c.fence).where(of_children))
 
     def renew(self, worker: str, calls: AbstractSet[Call], *, lease: timedelta) -> AbstractSet[Call]:
-        """Renews what this worker has in hand: the leases of these jobs, and the places of their calls, also of those
-        whose job has ended meanwhile, for they are still open.
+        """Renews the leases of these jobs and the places of their calls, also where the job has ended meanwhile.
 
-        Waits for nobody: what is locked is most likely ending just now. Returns those that run and were passed over,
-        to be renewed soon.
+        Those calls are still open.
+        FOR UPDATE SKIP LOCKED: a row locked by another transaction is most likely ending just now. Returns those that
+        run and were skipped, to be renewed soon.
         """
         until = database_now(lease)
         are_mine = and_(is_among(calls), _open_calls(worker))
@@ -107,7 +106,7 @@ class PresenceStore:
             return _calls(connection, run) - renewed if renewed != calls else set()
 
     def gone(self, worker: str) -> int:
-        """The worker stops: its remaining jobs go back to be run elsewhere at once. How many those were."""
+        """Removes a worker that stops: its jobs are queued again at once. Returns how many those were."""
         open_calls = _open_calls(worker)
         values = {**come_back(spent=False, after=timedelta(0), waits_for=None), "attempt": jobs.c.attempt - 1}
         with self._database.writing() as connection:
@@ -118,12 +117,12 @@ class PresenceStore:
         return len(moved)
 
     def now(self) -> datetime:
-        """The database's clock."""
+        """Reads the database's clock."""
         with self._database.reading() as connection:
             return connection.execute(select(database_now())).scalar_one()
 
     def child_died(self, worker: str, live_pids: Collection[int], *, claimed_until: datetime) -> int:
-        """Takes back at once what dead child processes held; how many jobs those were.
+        """Takes back the jobs of dead child processes at once; returns how many those were.
 
         `claimed_until`: an instant of the database's clock before `live_pids` were listed. Who claimed later may have
         been born later, and this statement may be long on its way. An attempt past its time limit was ended by us and
@@ -154,7 +153,7 @@ class PresenceStore:
 
 
 def lost() -> dict[str, Any]:
-    """Values of the move out of an attempt whose process died.
+    """Values of an UPDATE that ends an attempt whose process died.
 
     The job runs next in a child process of its own, if there is a worker with such: whatever it did to its process,
     it does not do it to its neighbours again.
@@ -175,7 +174,7 @@ def _open_calls(worker: str | ColumnElement[str]) -> ColumnElement[bool]:
 
 
 def _runs(calls: ColumnElement[bool]) -> ColumnElement[bool]:
-    """Whether a job runs in one of these calls, under the same fence."""
+    """Condition: a job runs in one of these calls, under the same fence."""
     own = select(attempts.c.job_id).where(attempts.c.job_id == jobs.c.id, attempts.c.fence == jobs.c.fence, calls)
     return and_(jobs.c.state == State.RUNNING, own.exists())
 
@@ -185,8 +184,8 @@ def _calls(connection: Connection, jobs_and_fences: Any) -> AbstractSet[Call]:
 
 
 def _move(connection: Connection, calls: ColumnElement[bool], values: Mapping[str, Any]) -> Sequence[Row[Any]]:
-    """Moves the jobs that run in these calls."""
-    # In the order of their ids, as everybody locks several who waits for them: else each could wait for the other.
+    """Updates the jobs that run in these calls."""
+    # Locked in the order of ids, as everywhere where several are waited for: another order could deadlock.
     connection.execute(select(jobs.c.id).where(_runs(calls)).order_by(jobs.c.id).with_for_update(of=jobs))
     return connection.execute(update(jobs).where(_runs(calls)).values(**values).returning(*_MOVED)).all()
 
@@ -201,7 +200,7 @@ def _end(connection: Connection, calls: ColumnElement[bool], outcome: str) -> No
 
 
 def lives(insert: Callable[[Table], Any], table: Table, *more: str) -> Any:
-    """Who has the id `the_id` lives for so many microseconds more (`lasts`); `more` columns are given as `its_…`."""
+    """UPSERT of a heartbeat: `the_id` lives for `lasts` microseconds more; `more` columns are given as `its_…`."""
     its = {name: bindparam(f"its_{name}", type_=table.c[name].type) for name in more}
     until = type_coerce(NOW + bindparam("lasts", type_=BigInteger), Instant())
     new = insert(table).values(id=bindparam("the_id", type_=table.c.id.type), seen_until=until, **its)

@@ -1,1 +1,1 @@
-"""Taking a job in, once: limits, the record, and its idempotency key."""
+"""Accepting a job exactly once: admission control, the INSERT, and its idempotency key."""

@@ -1,4 +1,4 @@
-"""Whether a job is taken at all: one that could not be done in time, or for which there is no room, is refused."""
+"""Admission control: refuses a job that could not be done in time, or for which there is no room."""
 
 import shutil
 from dataclasses import dataclass
@@ -17,18 +17,18 @@ _BACKLOG_RETRY = timedelta(seconds=30)
 _DISK_RETRY = timedelta(minutes=1)
 _DISK_LOOK_SECONDS = 5.0
 _DISK_FULL = 0.9
-# A count is good enough while so many times what this process submitted since could still come,
+# The last count decides if the job would be admitted even with so many times as many jobs as we submitted since,
 _MARGIN = 8
-# and after so long the largest bulk submit besides, which another process may have taken meanwhile.
+# and, when it is older than this, with another process's largest bulk submit besides.
 _YOUNG_SECONDS = 0.01
 _BULK = 1_000
-# And a count that found no room is good enough for so long, or so many times what it took.
+# The last count refuses without a new one for so long, or for so many times as long as counting took.
 _REFUSED_FOR_SECONDS = 0.05
 _REFUSED_FOR_COUNTS = 4
 
 
 class Disk:
-    """The disk of the data folder, looked at every few seconds."""
+    """The free space of the data folder's disk, read every few seconds."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -36,7 +36,7 @@ class Disk:
         self._is_full = False
 
     def is_full(self) -> bool:
-        """Whether 90 % of it are used: the database needs the rest to bring accepted jobs to their end."""
+        """Whether 90 % of the disk is used: the database needs the rest to bring accepted jobs to their end."""
         if clock.monotonic() - self._looked_at > _DISK_LOOK_SECONDS:
             try:
                 usage = shutil.disk_usage(self._folder)
@@ -49,32 +49,33 @@ class Disk:
 
 @dataclass(frozen=True, kw_only=True)
 class Admission:
-    """The rules of the door. `max_backlog`: jobs that wait, for one client in one lane. `disk` None: not ours."""
+    """The rules of admission. `max_backlog`: queued jobs of one client in one lane. `disk` None: not on our disk."""
 
     lanes: Lanes
     max_backlog: int
     disk: Disk | None = None
 
     def request(self, jobs: int) -> "Door":
-        """The door for one request, which asks for so many jobs."""
+        """Opens a Door: admission control for one request, which submits so many jobs."""
         return Door(self, is_bulk=jobs > 1)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Later:
-    """A job that may not start before `run_at`, as asked for at `now`; both by the database's clock."""
+    """When a job with Job-Not-Before may start: not before `run_at`, as asked for at `now`; the database's clock."""
 
     now: datetime
     run_at: datetime
 
 
 class Door:
-    """Lets the jobs of one request in, or says why not, one after the other. Those that it lets in count for every
-    other request of this process until the end of the block, by which they are recorded or will not be.
+    """Admission control for the jobs of one request, one after the other.
 
-    It decides by a count of the lane. That of a second ago is good enough while a bulk submit of another process, and
-    eight times as many jobs as this process submitted since, could still come; else the lane is counted at once. A
-    request for many jobs counts it first.
+    Those that it admits count for every other request of this process until the end of the block: by then they are
+    recorded, or will not be.
+    It decides by a count of the lane's jobs. The last one, up to a second old, does if the job would be admitted even
+    with a bulk submit of another process and eight times as many jobs as this process submitted since before it; else
+    the lane is counted at once. A request for many jobs counts it first.
     """
 
     def __init__(self, admission: Admission, *, is_bulk: bool) -> None:
@@ -113,7 +114,7 @@ class Door:
             raise refusal
 
     def _decide_by_last_count(self, wish: "_Wish") -> Refusal | None:
-        """By another one, if that may decide otherwise."""
+        """Decides by the last count, or by a new one where that may decide otherwise."""
         lane = wish[0].downstream
         age, took = self._lanes.last_count(lane)
         if self._decide(wish, margin=_MARGIN, others=_BULK if age > _YOUNG_SECONDS else 0) is None:
@@ -140,8 +141,10 @@ class Door:
     def _refusal(
         self, wish: "_Wish", lane: LaneView | None, uncounted: Submitted, margin: int = 0, others: int = 0
     ) -> Refusal | None:
-        """Why not; None: it may come in. `margin`: so many times what the count has not seen, and `others`, may come
-        beside it."""
+        """Why the job is refused; None: it is admitted.
+
+        `margin`: so many times what the count has not seen, and `others`, may come beside it.
+        """
         if lane is None:
             return None
         operation, client_id, timeout, later = wish
@@ -153,7 +156,7 @@ class Door:
             )
         if not operation.admission:
             return None
-        # An instant that was asked for is compared with the instants of others, so it is not told by the older look.
+        # With Job-Not-Before `now` is of the same clock reading as run_at, not of the sample, which is older.
         now = later.now if later else lane.downstream.seen_at
         before = uncounted.before(later.run_at) if later else uncounted.before_next(now)
         finish = earliest_finish(lane, later.run_at if later else now, before + uncounted.expected + beside)
@@ -167,4 +170,4 @@ class Door:
 
 
 _Wish: TypeAlias = tuple[Operation, str, timedelta, Later | None]
-"""One job that wants to be let in: operation, client, timeout, when."""
+"""One job to decide about: operation, client, timeout, when."""

@@ -1,4 +1,4 @@
-"""Which job a client's idempotency key stands for. A key lives as long as its job's row, erased ones a while longer."""
+"""Idempotency keys: which job a client's key stands for. A key lives as long as its job, of an erased job longer."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
@@ -14,7 +14,7 @@ from tidegate.database.time import statement_now
 
 @dataclass(frozen=True)
 class StoredKey:
-    """What a key stands for; `job_id` None: its job was erased."""
+    """A stored idempotency key; `job_id` None: its job was erased."""
 
     job_id: str | None
     fingerprint: bytes
@@ -22,7 +22,7 @@ class StoredKey:
 
 @dataclass(frozen=True, kw_only=True)
 class KeyUse:
-    """A key that a client wants to use for a new job."""
+    """A key that a client uses for a new job."""
 
     client_id: str
     key: str
@@ -31,7 +31,7 @@ class KeyUse:
 
 
 def find(connection: Connection, names: Iterable[tuple[str, str]]) -> dict[tuple[str, str], StoredKey]:
-    """Those of the (client id, key) that were used."""
+    """Reads the stored keys among these (client id, key)."""
     columns = idempotency_keys.c
     rows = connection.execute(
         select(columns.client_id, columns.key, columns.job_id, columns.fingerprint).where(
@@ -42,11 +42,14 @@ def find(connection: Connection, names: Iterable[tuple[str, str]]) -> dict[tuple
 
 
 def use(connection: Connection, wanted: Iterable[KeyUse], *, is_sqlite: bool) -> dict[str, StoredKey]:
-    """Takes each key for its job. Other requests that are taking one are waited for; where one was faster, what it
-    took, by the id of the job that did not get it. Of jobs with the same key the first gets it."""
+    """Inserts each key for its job (ON CONFLICT DO NOTHING); returns the stored keys of the jobs that came too late.
+
+    Waits for other requests that insert the same keys. The answer is by the id of the job that did not get its key. Of
+    jobs with the same key the first gets it.
+    """
     insert: Any = sqlite_insert if is_sqlite else postgresql_insert
     statement = insert(idempotency_keys).on_conflict_do_nothing().returning(idempotency_keys.c.job_id)
-    # Everybody takes them in the same order: else two batches could wait for each other.
+    # Sorted: two batches that insert the same keys in different orders would deadlock.
     left: Sequence[KeyUse] = sorted(wanted, key=lambda use: (use.client_id, use.key))
     stored: dict[str, StoredKey] = {}
     while left:
@@ -54,12 +57,12 @@ def use(connection: Connection, wanted: Iterable[KeyUse], *, is_sqlite: bool) ->
         late = [use for use in left if use.job_id not in taken]
         found = find(connection, {(use.client_id, use.key) for use in late}) if late else {}
         stored |= {use.job_id: found[use.client_id, use.key] for use in late if (use.client_id, use.key) in found}
-        left = [use for use in late if use.job_id not in stored]  # pruned between the two looks: it is free again
+        left = [use for use in late if use.job_id not in stored]  # deleted between INSERT and SELECT: it is free again
     return stored
 
 
 def prune(connection: Connection, job_ids: list[str]) -> None:
-    """Forgets the keys of these jobs, and those that only said that a job was erased."""
+    """Deletes the keys of these jobs, and those of erased jobs whose time is over."""
     if job_ids:
         connection.execute(delete(idempotency_keys).where(idempotency_keys.c.job_id.in_(job_ids)))
     connection.execute(delete(idempotency_keys).where(idempotency_keys.c.expires_at <= statement_now()))

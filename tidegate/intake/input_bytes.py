@@ -1,4 +1,4 @@
-"""How large the inputs of jobs are that have not ended."""
+"""Query of the total size of open jobs' inputs, by client."""
 
 from collections.abc import Mapping
 
@@ -12,13 +12,13 @@ MOST_LOOKED_AT = 20_000
 
 
 class InputByteStore:
-    """One statement, over the index of open jobs."""
+    """The query of open jobs' input sizes, over the index of open jobs."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
 
     def by_client(self, backlog: int) -> Mapping[str, int]:
-        """Bytes by client; `backlog`: how many jobs wait, as far as that is known."""
+        """Bytes of open jobs' inputs by client; `backlog`: how many jobs wait, as far as known, to extrapolate."""
         some = (
             select(jobs.c.id, jobs.c.client_id)
             .where(jobs.c.finished_at.is_(None))

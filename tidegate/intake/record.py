@@ -1,4 +1,4 @@
-"""Recording new jobs: many in a transaction, or one, as most submits are, in a single statement."""
+"""Inserts new jobs with their inputs: many in a transaction, or one, as most submits are, in a single statement."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -34,7 +34,7 @@ from tidegate.webhooks.store import record_webhooks
 
 @dataclass(frozen=True, kw_only=True)
 class NewJob:
-    """What a submit records."""
+    """A job to insert, with its input, idempotency key and webhook."""
 
     id: str
     client_id: str
@@ -66,7 +66,7 @@ _ITS_INPUT = Prepared(insert(bodies).values(job_id=_ITS["id"], kind="input", is_
 
 
 def _at_once() -> Any:
-    """For PostgreSQL: jobs and inputs in one statement, and so in one round trip and one commit."""
+    """PostgreSQL's INSERT of jobs and inputs in one statement, and so in one round trip and one commit."""
     asked = {name: jobs.c[name].type for name in _PLAIN}
     asked |= {"number": Integer(), "not_before": BigInteger(), "timeout": BigInteger()}
     asked |= {"content_type": bodies.c.content_type.type, "content": Text()}
@@ -101,12 +101,12 @@ _RECORD_AT_ONCE = Prepared(_at_once(), job_of)
 
 
 def can_be_recorded_at_once(new: NewJob) -> bool:
-    """Whether there is nothing else that belongs into its transaction, and it is small enough to share one."""
+    """Whether a job can be inserted by the shared statement: no key, no webhook, a small input."""
     return new.idempotency_key is None and new.webhook is None and len(new.body.content) <= SMALL
 
 
 def record_at_once(database: Database, new: Sequence[NewJob]) -> Sequence[Job]:
-    """Records jobs and their inputs, as `can_be_recorded_at_once`; when this returns they are committed."""
+    """Inserts jobs that `can_be_recorded_at_once`, with their inputs; when this returns they are committed."""
     recorded = (_in_one_transaction if database.is_sqlite else _in_one_statement)(database, new)
     return [recorded[job.id] for job in new]
 
@@ -131,10 +131,10 @@ def _in_one_statement(database: Database, new: Sequence[NewJob]) -> dict[str, Jo
 
 
 def record(database: Database, connection: Connection, new: Sequence[NewJob]) -> dict[str, Job]:
-    """Records jobs, their inputs and where their ends are told, in this transaction; by id."""
+    """Inserts jobs, their inputs and webhooks in this transaction; returns the jobs by id."""
     if not new:
         return {}
-    # Read after the keys, which may have been waited for: a job's time begins when it is recorded.
+    # The clock is read after the keys' INSERT, which may have waited: a job's timeout begins when it is recorded.
     now = there(database.ask(_NOW, {}, within=connection))
     recorded = (_each if database.is_sqlite else _all)(database, connection, new, now)
     webhooks = {(job.id, job.client_id): job.webhook for job in new if job.webhook}
@@ -144,7 +144,7 @@ def record(database: Database, connection: Connection, new: Sequence[NewJob]) ->
 
 
 def _each(database: Database, connection: Connection, new: Sequence[NewJob], now: datetime) -> Sequence[Job]:
-    """Where a statement costs no round trip: one for each row, as lean as can be."""
+    """On SQLite, where a statement costs no round trip: one INSERT for each row."""
     recorded = []
     for number, job in enumerate(new):
         values = {**_values_of(job), **{f"its_{name}": at for name, at in _instants(job, now, number).items()}}
@@ -154,7 +154,7 @@ def _each(database: Database, connection: Connection, new: Sequence[NewJob], now
 
 
 def _all(_: Database, connection: Connection, new: Sequence[NewJob], now: datetime) -> Sequence[Job]:
-    """Where it does: a thousand jobs are a handful of statements."""
+    """On PostgreSQL: one INSERT of many rows for each table; a thousand jobs are a handful of statements."""
     rows = connection.execute(
         insert(jobs).returning(*JOB_COLUMNS),
         [
@@ -183,7 +183,7 @@ def _all(_: Database, connection: Connection, new: Sequence[NewJob], now: dateti
 
 
 def _instants(job: NewJob, now: datetime, number: int) -> dict[str, datetime]:
-    # A microsecond between jobs that are recorded together, so that each has a place of its own in the lane's order.
+    # One microsecond between jobs that are inserted together, so that run_at orders them within the lane.
     run_at = (job.not_before or now) + number * MICROSECOND
     return {"created_at": now, "run_at": run_at, "deadline": now + job.timeout}
 

@@ -1,4 +1,4 @@
-"""What a submit asks the database: which keys were used, whose turn it is, and that its jobs be recorded."""
+"""The statements of a submit: look up idempotency keys, order jobs of the same instant, insert."""
 
 from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime, timedelta
@@ -30,8 +30,11 @@ class SubmissionStore:
         self._new_jobs = SharedStatement(partial(record_at_once, database), most=MOST_ROWS)
 
     def now_and_turn(self, downstream: str, not_before: datetime) -> tuple[datetime, datetime]:
-        """The database's clock, and when a job may run that must not run before this instant: behind those of its lane
-        that were submitted for the same one, a microsecond each, so that each has a place of its own in the order."""
+        """The database's clock, and the `run_at` of a job that must not run before this instant.
+
+        It comes behind the jobs of its lane that were submitted for the same instant, a microsecond each, so that each
+        has a position of its own.
+        """
         with self._database.reading() as connection:
             now, last = connection.execute(
                 select(
@@ -51,7 +54,7 @@ class SubmissionStore:
         return now, not_before if last is None else last + MICROSECOND
 
     def keys(self, names: Iterable[tuple[str, str]]) -> dict[tuple[str, str], StoredKey]:
-        """What these (client id, idempotency key) stand for, as far as they were used."""
+        """The stored keys among these (client id, idempotency key)."""
         wanted = set(names)
         if not wanted:
             return {}
@@ -61,9 +64,9 @@ class SubmissionStore:
     def insert(
         self, new: Sequence[NewJob], check: Callable[[NewJob, StoredKey], None] | None = None
     ) -> list[Job | StoredKey]:
-        """Records jobs and their inputs in one transaction; when this returns they are committed.
+        """Inserts jobs and their inputs in one transaction; when this returns they are committed.
 
-        In place of a job whose idempotency key is used already: what that stands for. `check` is shown these
+        In place of a job whose idempotency key is used already: the stored key. `check` is called with these
         before the commit; when it raises, nothing is recorded. A thousand jobs are a handful of statements.
         """
         if not new:

@@ -1,4 +1,4 @@
-"""What a caller asks for with one submit."""
+"""A submission: what a client asks for with one submit, before it is a job."""
 
 import hashlib
 from collections.abc import Iterator, Sequence
@@ -36,7 +36,7 @@ class Submission:
 
     @property
     def fingerprint(self) -> bytes:
-        """SHA-256 of everything that must be the same under one idempotency key."""
+        """SHA-256 of everything that must be equal under one idempotency key."""
         digest = hashlib.sha256()
         parts = (
             self.operation,
@@ -54,7 +54,7 @@ class Submission:
 
 @contextmanager
 def traced(submissions: Sequence[Submission]) -> Iterator[Sequence[Submission]]:
-    """These, in a span below which all that becomes of their jobs is told."""
+    """Opens a span for the submit; yields the submissions with it as the parent of all that follows."""
     first = submissions[0]
     what: dict[str, Value] = {"operation": first.operation, "jobs": len(submissions)}
     with tracing.span("submit", parent=first.traceparent, kind="server", **what) as span:
@@ -73,5 +73,5 @@ def check_same(request: Submission | NewJob, key: StoredKey) -> None:
 
 
 def erased() -> JobErased:
-    """What is answered under a key whose job was deleted."""
+    """Makes the refusal of a key whose job was deleted."""
     return JobErased("the job of this Idempotency-Key was deleted")

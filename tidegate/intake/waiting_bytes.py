@@ -1,4 +1,4 @@
-"""How many bytes of one client's inputs wait: more than its share are not taken, so that no client fills the disk.
+"""A limit on the bytes of one client's open inputs, so that no client fills the disk. Counted mostly in memory.
 
 No submit asks the database for it. A process adds up what it took; when that may be too much for somebody, a thread
 counts what really waits, at most a hundredth of the time. What other processes took is known from that count on.
@@ -18,21 +18,21 @@ log = logging.getLogger(__name__)
 
 _RETRY = timedelta(seconds=30)
 _REST_SECONDS = 5.0
-# After this long what was taken is recorded, or was refused.
+# After this long an input that was taken is committed, or was refused.
 _SETTLED_SECONDS = 2.0
 _SHARE_OF_TIME = 0.01
-# From this part of the share on it is worth counting.
+# Above this part of its share a client's bytes are counted anew.
 _COUNT_FROM = 0.25
 
 
 class WaitingBytes:
-    """`count` says how many bytes wait, by client; `most` is each client's share."""
+    """Keeps each client's bytes below `most`. `count` reads from the database how many bytes are open, by client."""
 
     def __init__(self, count: Callable[[], Mapping[str, int]], most: int) -> None:
         self._count = count
         self._most = most
         self._counted: Mapping[str, int] = {}
-        # Since that was counted, in three ages: what was taken a moment ago may not have been there to be counted.
+        # Taken since then, in three ages: what was taken a moment ago may not have been committed when it was counted.
         self._ages: list[Counter[str]] = [Counter(), Counter(), Counter()]
         self._aged_at = clock.monotonic()
         self._lock = threading.Lock()
@@ -40,7 +40,7 @@ class WaitingBytes:
         self._thread: threading.Thread | None = None
 
     def take(self, client_id: str, size: int) -> None:
-        """Adds an input; raises ShareUsed when it would be too much."""
+        """Adds an input's bytes; raises ShareUsed when the client would have too many."""
         with self._lock:
             self._age()
             waiting = self._counted.get(client_id, 0) + sum(each[client_id] for each in self._ages) + size
@@ -53,7 +53,7 @@ class WaitingBytes:
             raise ShareUsed(f"{self._most} bytes of your jobs' inputs wait, more are not taken", _RETRY)
 
     def count(self) -> None:
-        """Counts anew what waits. Raises one of UNREACHABLE."""
+        """Reads the open bytes anew. Raises one of UNREACHABLE."""
         with self._lock:
             self._age()
             settled = self._ages[2].copy()

@@ -1,1 +1,1 @@
-"""What a job is, its guarded moves, and how it is read, cancelled and erased."""
+"""Jobs: their values, the guarded UPDATEs that move them between states, and how they are read, cancelled, erased."""

@@ -1,4 +1,4 @@
-"""The document of a job, the same in answers and in webhooks."""
+"""The JSON document of a job, the same in HTTP answers and in webhooks."""
 
 from dataclasses import dataclass
 from typing import cast
@@ -19,19 +19,19 @@ _ERRORS: dict[State, shapes.JobError] = {
 
 
 def job_path(job: Job) -> str:
-    """The one URL that tells everything about a job."""
+    """The URL path of a job, without the base URL."""
     return f"/v1/jobs/{job.id}"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Links:
-    """How URLs are told to one client: under `base`, with a ticket where the client's key can make one."""
+    """Makes a job's URLs for one client: under `base`, with a ticket where the client's key can sign one."""
 
     base: str
     signer: Signer | None
 
     def of(self, job: Job) -> shapes.JobLinks:
-        """All that can be done with the job."""
+        """The URLs of everything that can be done with the job."""
         url = self.base + job_path(job)
         ticket = f"?ticket={self.signer.ticket(job.id, job.deadline)}" if self.signer else ""
         return {
@@ -44,7 +44,7 @@ class Links:
 
 
 def document_of(job: Job, links: Links, result: StoredBody | None = None, waiting: Waiting | None = None) -> shapes.Job:
-    """The document that docs/api.md describes. A result that is JSON stands in it as it is."""
+    """The job's document, as docs/api.md describes it. A result that is JSON stands in it as it is."""
     return {
         "id": job.id,
         "operation": job.operation,
@@ -66,7 +66,7 @@ def document_of(job: Job, links: Links, result: StoredBody | None = None, waitin
 
 
 def error_of(job: Job) -> shapes.JobError | None:
-    """Why the job ended without a result; None for one that goes on or succeeded."""
+    """The `error` of the document: why the job ended without a result; None for one that goes on or succeeded."""
     if job.state is State.FAILED:
         return cast("shapes.JobError", job.error)
     return _ERRORS.get(job.state)

@@ -1,4 +1,4 @@
-"""What became of one job, step by step, and the first bytes of what went in and came out: for people who look at it."""
+"""The history of one job for the live page: its attempts, and the first bytes of its input and result."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -12,7 +12,10 @@ from tidegate.database.schema import attempts, bodies, clients
 
 @dataclass(frozen=True, kw_only=True)
 class Release:
-    """One row of `attempts`: the job was let go; `claimed_at` None: no worker took it. `outcome` None: it goes on."""
+    """One release of the job: a row of `attempts`.
+
+    `claimed_at` None: no worker took it. `outcome` None: it goes on.
+    """
 
     fence: int
     released_at: datetime
@@ -26,7 +29,7 @@ class Release:
 
 @dataclass(frozen=True, kw_only=True)
 class Head:
-    """The first bytes of a body, and how many it has."""
+    """The first bytes of a body, and the size of the whole."""
 
     content: bytes
     content_type: str
@@ -34,13 +37,16 @@ class Head:
 
     @property
     def is_whole(self) -> bool:
-        """Whether nothing was cut off."""
+        """Whether these bytes are the whole body."""
         return len(self.content) == self.size
 
 
 @dataclass(frozen=True, kw_only=True)
 class Timeline:
-    """`releases`: the last ones, oldest first; `left_out`: how many came before them. `heads`: by kind of body."""
+    """The job's history. `releases`: the last ones, oldest first; `left_out`: how many came before them.
+
+    `client`: its name. `heads`: the first bytes of the bodies, by kind.
+    """
 
     client: str
     releases: tuple[Release, ...]
@@ -49,16 +55,16 @@ class Timeline:
 
 
 class TimelineStore:
-    """Statements of a job's page. Whose job it is was asked before."""
+    """Queries of a job's page. The caller has checked that the client may see the job."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
 
     def read(self, job_id: str, client_id: str, *, releases: int, head_bytes: int) -> Timeline:
-        """The job's last so many releases, and so many bytes of each of its bodies."""
+        """The job's last releases, at most so many, and so many bytes of each of its bodies."""
         names = Release.__dataclass_fields__
         own = select(*(attempts.c[name] for name in names)).where(attempts.c.job_id == job_id)
-        # Of no bytes SQLite makes NULL.
+        # SQLite's substr of an empty blob is NULL.
         first_bytes = func.substr(bodies.c.content, 1, head_bytes, type_=bodies.c.content.type)
         kept = select(bodies.c.kind, bodies.c.content_type, first_bytes, func.length(bodies.c.content))
         with self._database.reading() as connection:

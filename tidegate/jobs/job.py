@@ -1,4 +1,4 @@
-"""A job as its row says it is: read-only, a snapshot."""
+"""Values of a job: its row as a snapshot, its release, and a worker's claim on it."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -16,7 +16,7 @@ MAX_LOSSES = 3
 
 
 class Wait(StrEnum):
-    """Why a job that is not running does not run: `waiting.reason`."""
+    """Why a job is queued and not running: `waiting.reason`."""
 
     PACE = "pace"
     CONCURRENCY = "concurrency"
@@ -29,8 +29,9 @@ class Wait(StrEnum):
 
 @dataclass(frozen=True, kw_only=True)
 class Job:
-    """One row of `jobs`, without what only workers need. `seen_at` is the database's clock at the read.
-    `is_replay`: got by an idempotency key that had been used before.
+    """A snapshot of one row of `jobs`, without what only workers need.
+
+    `seen_at`: the database's clock at the read. `is_replay`: found by an idempotency key that had been used before.
     """
 
     id: str
@@ -64,7 +65,7 @@ class Job:
 
 @dataclass(frozen=True, kw_only=True)
 class Waiting:
-    """Why a job does not run yet, how many go before it, and when it will; None: can't be told."""
+    """Why a job does not run yet, its position, and estimates of start and end; None: can't be told."""
 
     reason: Wait
     position: int | None = None
@@ -74,14 +75,14 @@ class Waiting:
 
 @dataclass(frozen=True, kw_only=True)
 class StoredBody(Body):
-    """A body as it lies in the table; `is_json`: it may stand in a JSON document as it is."""
+    """A stored input or result; `is_json`: it is valid JSON, so a document may have it as it is."""
 
     is_json: bool
 
 
 @dataclass(frozen=True, kw_only=True)
 class Released:
-    """A job that the gate let go: what a Celery message is made of. `waited`: since it could have gone."""
+    """A release of a job by the gate: what its Celery message is made of. `waited`: since it could have gone."""
 
     job_id: str
     fence: int
@@ -95,7 +96,7 @@ class Released:
 
 @dataclass(frozen=True, kw_only=True)
 class Claim:
-    """A job in the hands of one worker. Every write of the worker carries `fence`.
+    """One worker's claim on a job: what the attempt needs to know. Every write of the worker carries `fence`.
 
     `slot_due` and `deadline_due` are instants of this process's monotonic clock. `is_paced`: its lane has a
     rate and an attempt is one call. `refusals`: of its downstream, in a row, just now. `waited_seconds`: since it could

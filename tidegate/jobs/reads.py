@@ -1,4 +1,4 @@
-"""Reading jobs by their ids, several in one statement, with their results where these are wanted."""
+"""Queries of jobs: many by their ids in one statement, with or without results, and filtered lists page by page."""
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -35,7 +35,7 @@ MOST_READ = 512
 """How many jobs one of these statements can be asked for."""
 
 JobWithResult: TypeAlias = tuple[Job, StoredBody | None]
-"""A job, and what it brought. Of a result that is not JSON, and so does not stand in the job's document, it is only the
+"""A job and its result. Of a result that is not JSON, and so does not stand in the job's document, only the
 content type; of a long one, too: its content is empty, which no JSON is."""
 
 _SIZES = (1, 2, 4, 8, 16, MOST_AT_ONCE, 128, MOST_READ)
@@ -47,19 +47,19 @@ _RESULT_COLUMNS = (
 
 
 def is_whole(found: JobWithResult) -> bool:
-    """Whether the result stands there as the job's document shows it: a long one has to be read by itself."""
+    """Whether the result was read in full; a long one was left out, and has to be read by itself."""
     _, result = found
     return result is None or not result.is_json or bool(result.content)
 
 
 def read_jobs(database: Database, job_ids: Sequence[str]) -> Sequence[Job | None]:
-    """Each of these jobs as its row says, in their order; None: there is none."""
+    """Reads these jobs in one statement; answers in their order, None where there is none."""
     found = {job.id: job for job in database.ask_all(_jobs(_size_for(job_ids)), _named(job_ids))}
     return [found.get(job_id) for job_id in job_ids]
 
 
 def read_jobs_with_results(database: Database, job_ids: Sequence[str]) -> Sequence[JobWithResult | None]:
-    """As `read_jobs`, with what they brought."""
+    """As `read_jobs`, with the jobs' results."""
     rows = database.ask_all(_jobs_with_results(_size_for(job_ids)), _named(job_ids))
     found = {job.id: (job, result) for job, result in rows}
     return [found.get(job_id) for job_id in job_ids]
@@ -82,12 +82,12 @@ def _of(statement: Select[Any], size: int) -> Select[Any]:
 
 
 def _size_for(job_ids: Sequence[str]) -> int:
-    """A few sizes are enough: each is a statement that the database has to know."""
+    """Rounds the number of ids up to one of a few sizes: each size is a statement to prepare."""
     return next(size for size in _SIZES if size >= len(job_ids))
 
 
 def _named(job_ids: Sequence[str]) -> dict[str, str]:
-    """Places that are left over ask for the last of the jobs again."""
+    """The ids as parameters; the places that are left over repeat the last id."""
     named = {f"job_{n}": job_id for n, job_id in enumerate(job_ids)}
     last = named[f"job_{len(named) - 1}"]
     return {f"job_{n}": last for n in range(len(named), _size_for(job_ids))} | named
@@ -112,9 +112,11 @@ _UNSUCCESSFUL = FINAL_STATES - {State.SUCCEEDED}
 
 @dataclass(frozen=True, kw_only=True)
 class Filter:
-    """Which jobs. None: whatever. `states`: one of these as callers are told it, and none means any. `before_id`:
-    older than this one, `from_id`: not older (ids sort by time). `not_retried`: without those that were submitted
-    again. `limit`: on a page."""
+    """A filter of jobs; None: any.
+
+    `states`: the state as callers are told it is one of these; none means any. `before_id`: older than this one,
+    `from_id`: not older (ids sort by time). `not_retried`: without those that were submitted again. `limit`: on a page.
+    """
 
     client_id: str | None = None
     states: Collection[State] = ()
@@ -130,17 +132,17 @@ class Filter:
 
 @dataclass(frozen=True, kw_only=True)
 class Page:
-    """Jobs, newest first. `before_id`: where the next page goes on; None: there is nothing more."""
+    """One page of jobs, newest first. `before_id`: the next page's cursor; None: there is no more."""
 
     jobs: Sequence[Job]
     before_id: str | None
 
 
 def page(database: Database, wanted: Filter) -> Page:
-    """One page. Raises DatabaseTooSlowError."""
+    """Reads one page of the jobs that fit. Raises DatabaseTooSlowError."""
     with database.long_reading(LIMIT) as connection:
         parts = [_part(connection, way, wanted) for way in _ways(wanted)]
-    # What one way has not reached yet is left out of the others, too: it comes with the page that has both.
+    # A merge of sorted parts: nothing older than what every part has reached; it comes with the next page.
     reached = max((part.before_id for part in parts if part.before_id is not None), default=None)
     found = sorted((job for part in parts for job in part.jobs), key=lambda job: job.id, reverse=True)
     if reached is not None:
@@ -152,7 +154,7 @@ def page(database: Database, wanted: Filter) -> Page:
 
 
 def all_of(database: Database, wanted: Filter) -> Sequence[Job]:
-    """As many as the limit says, from as many pages as it takes."""
+    """Reads the jobs that fit, up to the filter's limit, page after page. Raises DatabaseTooSlowError."""
     found: list[Job] = []
     before_id = wanted.before_id
     while True:
@@ -164,7 +166,7 @@ def all_of(database: Database, wanted: Filter) -> Sequence[Job]:
 
 
 def number(database: Database, wanted: Filter, most: int) -> int:
-    """How many there are, whatever the filter's limit; counted up to `most`. Raises DatabaseTooSlowError."""
+    """Counts the jobs that fit, whatever the filter's limit; stops at `most`. Raises DatabaseTooSlowError."""
     with database.long_reading(LIMIT) as connection:
         found = 0
         for way in _ways(wanted):
@@ -174,10 +176,10 @@ def number(database: Database, wanted: Filter, most: int) -> int:
 
 
 def _ways(wanted: Filter) -> Sequence[ColumnElement[bool] | None]:
-    """The conditions of the indexes that have all of it; None: that of all jobs."""
+    """The index conditions that together cover the wanted states; None: the index of all jobs."""
     if not wanted.states or not _UNSUCCESSFUL.issuperset(wanted.states):
         return [None]
-    # Each state by itself, so that they come in order; and as literals, by which the databases know the index.
+    # One query for each state, so that each comes in the index's order. Literals: so a partial index is found to fit.
     ways: list[ColumnElement[bool]] = [
         and_(text(UNSUCCESSFUL), literal_column("state") == literal_column(f"'{state.value}'"))
         for state in sorted(wanted.states)
@@ -188,7 +190,7 @@ def _ways(wanted: Filter) -> Sequence[ColumnElement[bool] | None]:
 
 
 def _part(connection: Connection, way: ColumnElement[bool] | None, wanted: Filter) -> Page:
-    """A page by one way: one job more than is asked for, if there is one."""
+    """One page by one index; it has one job more than the limit when there are more."""
     looked_at = _looked_at(way, wanted)
     rows = connection.execute(_fitting(looked_at.limit(MOST_LOOKED_AT), wanted).limit(wanted.limit + 1)).all()
     found = [job_from(row) for row in rows]
@@ -199,7 +201,7 @@ def _part(connection: Connection, way: ColumnElement[bool] | None, wanted: Filte
 
 
 def _looked_at(way: ColumnElement[bool] | None, wanted: Filter) -> Select[tuple[object, ...]]:
-    """The rows, newest first, in the order of an index."""
+    """SELECT of the rows to filter, newest first, in the order of an index."""
     conditions: list[ColumnElement[bool]] = [] if way is None else [way]
     if wanted.client_id is not None:
         conditions.append(jobs.c.client_id == wanted.client_id)
@@ -211,7 +213,7 @@ def _looked_at(way: ColumnElement[bool] | None, wanted: Filter) -> Select[tuple[
 
 
 def _fitting(looked_at: Select[tuple[object, ...]], wanted: Filter) -> Select[tuple[object, ...]]:
-    """Those of them that are wanted."""
+    """SELECT of those among them that fit the filter."""
     job = looked_at.subquery("job").c
     conditions: list[ColumnElement[bool]] = []
     if wanted.states:

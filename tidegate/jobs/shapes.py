@@ -1,4 +1,4 @@
-"""A job as it is told to its client, as types: in answers and in webhooks."""
+"""The JSON shapes of a job's document, as TypedDicts: in HTTP answers and in webhooks."""
 
 from typing import Annotated, Any, NotRequired
 
@@ -13,7 +13,7 @@ exact = with_config(ConfigDict(extra="forbid", use_attribute_docstrings=True))
 """No member but those that stand there; the text below a member describes it to clients."""
 
 Instant = Annotated[str, Field(json_schema_extra={"format": "date-time"})]
-"""RFC 3339 in UTC, as `tidegate.instants` writes it."""
+"""RFC 3339 in UTC, as `tidegate.timeformat` writes it."""
 Url = Annotated[str, Field(json_schema_extra={"format": "uri"})]
 JobId = Annotated[str, Field(json_schema_extra={"format": "uuid"})]
 Count = Annotated[int, Field(ge=0)]
@@ -21,7 +21,7 @@ Count = Annotated[int, Field(ge=0)]
 
 @exact
 class Progress(TypedDict):
-    """How far a job is."""
+    """The progress of a job."""
 
     percent: Annotated[int, Field(ge=0, le=100)]
     """Never goes down; 100 only when the job succeeded."""
@@ -44,7 +44,7 @@ class Waiting(TypedDict):
 
 @exact
 class JobError(TypedDict):
-    """How a job ended that did not succeed."""
+    """The error of a job that ended without a result."""
 
     code: ErrorCode
     message: str
@@ -56,7 +56,7 @@ class JobError(TypedDict):
 
 @exact
 class JobLinks(TypedDict):
-    """Absolute URLs."""
+    """Absolute URLs of what can be done with the job."""
 
     self: Url
     result: Url

@@ -1,4 +1,4 @@
-"""What callers do to jobs that there are: read, cancel, erase."""
+"""Statements of the API on jobs that exist: read, list, cancel, erase."""
 
 from collections.abc import Collection, Sequence
 from datetime import datetime, timedelta
@@ -50,7 +50,10 @@ _BODY = Prepared(
 
 
 class CallerStore:
-    """Statements of the API about jobs that there are. `retention`: how long the key of an erased job still says so."""
+    """Statements of the API on jobs that exist.
+
+    `retention`: how long the idempotency key of an erased job still answers that it was erased.
+    """
 
     def __init__(self, database: Database, counts: Counts, *, retention: timedelta = timedelta(days=7)) -> None:
         self._database = database
@@ -60,12 +63,12 @@ class CallerStore:
         self._jobs_with_results = SharedStatement(partial(read_jobs_with_results, database), most=MOST_AT_ONCE)
 
     def now(self) -> datetime:
-        """The database's clock."""
+        """Reads the database's clock."""
         with self._database.reading() as connection:
             return connection.execute(select(database_now())).scalar_one()
 
     def get(self, job_id: str, client_id: str | None) -> Job | None:
-        """The job as it is now: one past its deadline is expired first, whether or not a sweep runs."""
+        """The job as it is now; one past its deadline is expired first, even if no sweep runs. None: no such job."""
         job = self._jobs.run(job_id)
         if job and _is_late(job):
             self._expire(jobs.c.id == job_id)
@@ -73,7 +76,7 @@ class CallerStore:
         return job if job and client_id in {None, job.client_id} else None
 
     def get_with_result(self, job_id: str, client_id: str | None) -> JobWithResult | None:
-        """As `get`, with what the job brought, as it stands in the job's document."""
+        """As `get`, with the job's result as it stands in the job's document."""
         found = self._jobs_with_results.run(job_id)
         if found is None or client_id not in {None, found[0].client_id}:
             return None
@@ -86,19 +89,22 @@ class CallerStore:
         return job, result
 
     def look(self, job_ids: Collection[str]) -> dict[str, JobWithResult]:
-        """Those of these jobs that there are, as they are now, with their results, a statement for some hundreds; those
-        past their deadline are expired first, in two more. Of a long result there is only the content type."""
+        """Reads these jobs as they are now, with their results, a statement for some hundreds of them.
+
+        Those past their deadline are expired first, in two more statements. Of a long result there is only the content
+        type. Ids without a job are left out.
+        """
         found = self._find(job_ids)
         if late := [job.id for job, _ in found.values() if _is_late(job)]:
             rows = select(jobs.c.id).where(jobs.c.id.in_(late), IS_OPEN, ~IN_TIME)
-            # Passes over rows that somebody else has: two that end several jobs could wait for each other.
+            # FOR UPDATE SKIP LOCKED: two transactions that end several jobs could deadlock.
             batch = lock_rows(rows)
             self._expire(jobs.c.id.in_(batch))
             found |= self._find(late)
         return found
 
     def versions(self, job_ids: Collection[str]) -> dict[str, int]:
-        """The versions of those of these jobs that there are."""
+        """The versions of these jobs, by id; ids without a job are left out."""
         with self._database.reading() as connection:
             rows = connection.execute(select(jobs.c.id, jobs.c.version).where(jobs.c.id.in_(job_ids)))
             return {row.id: row.version for row in rows}
@@ -108,15 +114,15 @@ class CallerStore:
         return page(self._database, wanted)
 
     def list_all(self, wanted: Filter) -> Sequence[Job]:
-        """As many as the filter's limit says, newest first."""
+        """The jobs that fit the filter, newest first, up to its limit."""
         return all_of(self._database, wanted)
 
     def count(self, wanted: Filter, *, most: int) -> int:
-        """How many there are, counted up to `most`."""
+        """Counts the jobs that fit the filter; stops at `most`."""
         return number(self._database, wanted, most)
 
     def body(self, job_id: str, kind: Literal["input", "result"]) -> StoredBody | None:
-        """What the caller sent, or what the job brought if it succeeded."""
+        """The job's input or result; None: there is none."""
         return self._database.ask(_BODY, {"the_job": job_id, "the_kind": kind})
 
     def delete(self, job_id: str, client_id: str | None) -> bool:
@@ -152,7 +158,7 @@ class CallerStore:
                 .returning(*JOB_COLUMNS)
             ).all()
         count_ends(self.counts, moved)
-        # Not read again: a database that goes away in between would leave the caller with a failure of what was done.
+        # RETURNING, not a second read: if that one failed, the caller would get an error for a cancel that was done.
         return job_from(moved[0]) if moved else self.get(job_id, client_id)
 
     def _find(self, job_ids: Collection[str]) -> dict[str, JobWithResult]:
@@ -168,12 +174,12 @@ class CallerStore:
 
 
 def _is_late(job: Job) -> bool:
-    """Whether its deadline had passed when it was read, and nobody had said so."""
+    """Whether the deadline had passed when the job was read, and its row did not say so yet."""
     return not job.state.is_final and job.deadline <= job.seen_at
 
 
 def _keep_key(connection: Connection, job_id: str, keep: timedelta) -> None:
-    """The idempotency key of an erased job stays for a while and says so."""
+    """Keeps the idempotency key of an erased job for a while; it answers that the job was erased."""
     connection.execute(
         update(idempotency_keys)
         .where(idempotency_keys.c.job_id == job_id)

@@ -1,4 +1,4 @@
-"""The moves of a job that several statements share, as values of an UPDATE, and reading a row."""
+"""The guarded moves of a job that several statements share: conditions and values of an UPDATE."""
 
 import json
 from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -47,19 +47,19 @@ IN_TIME = jobs.c.deadline > database_now()
 
 
 def count_ends(counts: Counts, moved: Iterable[Row[Any]]) -> None:
-    """Counts those of the moved jobs that are final now. To be called when the move is committed."""
+    """Counts, for the metrics, the moved jobs that are final now. Call it after the move is committed."""
     for row in moved:
         if State(row.state).is_final:
             counts.add(FINISHED, row.operation, row.state)
 
 
 def job_from(row: Row[Any]) -> Job:
-    """The record of a row of JOB_COLUMNS."""
+    """Makes a Job of a row of JOB_COLUMNS."""
     return job_of(row._mapping)  # noqa: SLF001 - SQLAlchemy's public name for it
 
 
 def job_of(columns: Mapping[Any, Any]) -> Job:
-    """The record of JOB_COLUMNS by name."""
+    """Makes a Job of JOB_COLUMNS by name."""
     values = dict(columns)
     values["state"] = State(values["state"])
     values["waits_for"] = Wait(values["waits_for"]) if values["waits_for"] else None
@@ -68,13 +68,13 @@ def job_of(columns: Mapping[Any, Any]) -> Job:
 
 
 def error_text(error: Mapping[str, Any]) -> str:
-    """The JSON that `jobs.error` holds. Never fails: what UTF-8 can't say is replaced."""
+    """The JSON for `jobs.error`. Never fails: what UTF-8 can't encode is replaced."""
     # Not orjson: it refuses text that UTF-8 can't say, and an outcome must always be recorded.
     return json.dumps(error, default=str, ensure_ascii=False).encode("utf-8", "replace").decode()
 
 
 def ended(state: State) -> dict[str, Any]:
-    """Values of the move into a final state other than succeeded."""
+    """Values of an UPDATE that ends a job in a final state other than succeeded."""
     return {
         "state": state,
         "finished_at": database_now(),
@@ -86,8 +86,10 @@ def ended(state: State) -> dict[str, Any]:
 
 
 def come_back(*, spent: bool | ColumnElement[bool], after: timedelta, waits_for: Wait | None) -> dict[str, Any]:
-    """Values of the move out of an attempt that brought no result. The order of fate, decided in one place:
+    """Values of an UPDATE that ends an attempt without a result: its job is queued again, or final.
 
+    The order, decided here alone: deadline passed: expired; cancel asked: cancelled; attempts spent: failed; else
+    queued again, not before `after`.
     deadline passed: expired; cancel asked: cancelled; attempts spent: failed; else queued again, not before `after`.
     """
     is_spent = literal(spent) if isinstance(spent, bool) else spent
@@ -110,31 +112,32 @@ def come_back(*, spent: bool | ColumnElement[bool], after: timedelta, waits_for:
 
 
 def is_mine(claim: Claim) -> ColumnElement[bool]:
-    """Whether the job still runs under this claim: the guard of every write of a worker."""
+    """Condition: the job still runs under this claim. The guard of every write of a worker."""
     return and_(jobs.c.id == claim.job_id, jobs.c.state == State.RUNNING, jobs.c.fence == claim.fence)
 
 
 def is_released(job_id: str | ColumnElement[str], fence: int | ColumnElement[int]) -> ColumnElement[bool]:
-    """Whether this release of the job still stands and nobody has claimed it."""
+    """Condition: this release of the job still stands and nobody has claimed it."""
     return and_(jobs.c.id == job_id, jobs.c.state == State.QUEUED, jobs.c.fence == fence, jobs.c.slot_at.is_not(None))
 
 
 def lock_rows(statement: Any, *, of: Table | None = None) -> Any:
-    """Locks the rows that a SELECT finds and passes over those that others hold; of a join, the rows `of` one table.
+    """FOR UPDATE SKIP LOCKED: locks the rows of a SELECT; rows locked by another transaction are skipped.
 
+    Of a join, the rows `of` one table.
     On SQLite, whose writer is alone anyway, it is the SELECT that it was.
     """
     return statement.with_for_update(skip_locked=True, of=of)
 
 
 def is_among(calls: Collection[Call]) -> ColumnElement[bool]:
-    """Whether an attempt is one of these calls."""
+    """Condition: the attempt is one of these calls, each a job's id and a fence."""
     which = tuple_(attempts.c.job_id, attempts.c.fence).in_([*calls])
     return and_(attempts.c.job_id.in_([job_id for job_id, _ in calls]), which)  # the index goes by these
 
 
 def wait_briefly(connection: Connection) -> None:
-    """From here on this transaction waits for a lock a second at the most, and then raises OperationalError.
+    """Sets this transaction's lock timeout to one second; a longer wait raises OperationalError.
 
     Longer, and who watches over the connection would take the server for dead. On SQLite nothing: it has one lock, and
     this transaction has it.
@@ -144,12 +147,14 @@ def wait_briefly(connection: Connection) -> None:
 
 
 def forget_attempts(connection: Connection, job_ids: Sequence[str]) -> None:
-    """Erases the attempts of these jobs where the job is erased: those that have ended, and those that nobody claimed,
-    for nobody can any more. One whose call is still open keeps its place, and goes when it ends."""
+    """Deletes the attempts of erased jobs: those that have ended, and those that no worker has claimed.
+
+    Nobody can claim them any more. One whose call is still open keeps its place, and goes when it ends.
+    """
     if not job_ids:
         return
     of_these = attempts.c.job_id.in_(job_ids)
-    # Waits for who ends one of them just now, and may still see the job: one of the two must see both ends.
+    # FOR UPDATE waits for a transaction that ends one of them now: whichever commits last sees job and call both ended.
     connection.execute(select(attempts.c.job_id).where(of_these).with_for_update())
     has_job = select(jobs.c.id).where(jobs.c.id == attempts.c.job_id).exists()
     is_over = or_(attempts.c.ended_at.is_not(None), attempts.c.claimed_at.is_(None))

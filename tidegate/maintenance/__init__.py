@@ -1,1 +1,1 @@
-"""What no message will put right, and what the rows say of the whole cluster."""
+"""Repairs that no message triggers (the sweep), and statistics of the whole cluster for metrics and live page."""

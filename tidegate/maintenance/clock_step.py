@@ -1,4 +1,4 @@
-"""Instants that a clock which was set back has left ahead of it: what nothing explains is put right.
+"""Repairs after the database's clock was set back: instants in rows that now lie in the future.
 
 Each rule looks at the rows alone, so that any process may do it, and twice.
 """
@@ -15,16 +15,15 @@ from tidegate.dispatch.release import CLAIM_WITHIN
 from tidegate.jobs.transitions import IS_WAITING
 from tidegate.states import State
 
-# Of clocks that agree.
+# A difference that two clocks which agree may show.
 _NOTHING = timedelta(seconds=1)
-# How long a lane rests, and a delivery is in a worker's hands, at the most.
+# The longest pause of a lane, and the longest lease of a delivery.
 _LONGEST_REST = timedelta(minutes=5)
 _LONGEST_SIGN_OF_LIFE = timedelta(seconds=30)
 
 
 def shows(connection: Connection) -> bool:
-    """Whether the rows say that the clock was set back: something was done in the future, or a scheduler said that it
-    lives for longer than they ever say."""
+    """Whether rows show that the clock was set back: work in the future, or a scheduler's lease that is too long."""
     newest = select(jobs.c.created_at).order_by(jobs.c.id.desc()).limit(1).scalar_subquery()
     is_out = attempts.c.ended_at.is_(None)
     signs = (
@@ -36,11 +35,11 @@ def shows(connection: Connection) -> bool:
 
 
 def put_right(connection: Connection, *, lease: timedelta, longest_wait: timedelta) -> int:
-    """After the clock was set back, in this transaction; how many rows were put right. `longest_wait`: before a job is
-    tried again.
+    """Repairs the instants in this transaction; returns the number of rows changed.
 
-    A job that was made in the future waits from now on; one that came back from an attempt, no longer than that may
-    take. The caller's own Job-Not-Before stands. Leases and signs of life end one lease from now, places as long after
+    `longest_wait`: how long a job waits at most before it is tried again.
+    A job that was made in the future may run now; so may one that came back from an attempt and waits for longer than
+    that. The caller's own Job-Not-Before stands. Leases and signs of life end one lease from now, places as long after
     now as after their claim.
     """
     changed = 0
@@ -69,16 +68,16 @@ def put_right(connection: Connection, *, lease: timedelta, longest_wait: timedel
 
 
 def _waiting(longest_wait: timedelta) -> Any:
-    # A bulk submit's lie a microsecond apart.
+    # Not equality: the run_at of a bulk submit's jobs lie a microsecond apart.
     was_to_go_at_once = _micro(jobs.c.run_at) - _micro(jobs.c.created_at) < _NOTHING // MICROSECOND
     is_new = and_(jobs.c.created_at > statement_now(_NOTHING), was_to_go_at_once)
-    # What its caller asked to wait for, it waited for before it was begun.
+    # A job that was started once has its Job-Not-Before behind it.
     came_back = and_(jobs.c.started_at.is_not(None), jobs.c.run_at > statement_now(longest_wait))
     return update(jobs).where(IS_WAITING, or_(is_new, came_back)).values(run_at=statement_now())
 
 
 def _claimed() -> Any:
-    """The calls of one that is dead by now must not hold their places for longer than they would have."""
+    """Moves the instants of open attempts back, so that a dead worker's places are not held for too long."""
     ahead = _micro(attempts.c.claimed_at) - type_coerce(statement_now(), BigInteger)
     is_ahead = and_(attempts.c.ended_at.is_(None), attempts.c.claimed_at > statement_now(_NOTHING))
     columns = (attempts.c.claimed_at, attempts.c.ends_at, attempts.c.place_until)

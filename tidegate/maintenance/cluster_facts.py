@@ -1,4 +1,4 @@
-"""What the rows say about the whole cluster at this moment, at a cost that does not grow with the backlog."""
+"""Statistics of the whole cluster for /metrics, at a cost that does not grow with the backlog."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -33,15 +33,18 @@ MOST_DELIVERIES = 10_000
 """Webhooks that are yet to be sent are counted up to here."""
 _COUNT_LIMIT = timedelta(minutes=1)
 _FORGET_SCHEDULERS_AFTER = timedelta(hours=1)
-# Literals: SQLite sees only of one that it fits the condition of a partial index.
+# Literals: with a bound parameter SQLite does not see that a partial index fits.
 _IS_DUE = (jobs.c.state == literal_column(f"'{State.QUEUED.value}'"), jobs.c.slot_at.is_(None))
 _RUNS = jobs.c.lease_until.is_not(None)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Facts:
-    """The cluster. `oldest_due_seconds`: by downstream, for how long its first job could have gone; 0: none could.
-    `released`: on their way to a worker. `final`: kept, by state, as counted up to a minute ago."""
+    """Statistics of the cluster at one moment.
+
+    `oldest_due_seconds`: by downstream, for how long its first job could have gone; 0: none could. `released`: on their
+    way to a worker. `final`: kept, by state, as counted up to a minute ago.
+    """
 
     oldest_due_seconds: dict[str, float]
     running: int
@@ -53,13 +56,13 @@ class Facts:
 
 
 class FactStore:
-    """Statements of the metrics, and of the schedulers that make them cheap."""
+    """Queries of the cluster's statistics, and the schedulers' heartbeats."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
 
     def read(self) -> Facts:
-        """All of it, in two statements."""
+        """Reads all statistics, in two statements."""
         with self._database.reading() as connection:
             due = connection.execute(_OLDEST_DUE).all()
             counted = connection.execute(_COUNTED).all()
@@ -75,17 +78,20 @@ class FactStore:
         )
 
     def scheduler_seen(self, scheduler: str, *, until: timedelta) -> None:
-        """Says that this scheduler lives."""
+        """Records a scheduler's heartbeat: it lives for so long from now."""
         values = {"the_id": scheduler, "lasts": until // MICROSECOND}
         self._database.tell(_SCHEDULER_SEEN, values)
 
     def scheduler_gone(self, scheduler: str) -> None:
-        """It stops."""
+        """Deletes the row of a scheduler that stops."""
         with self._database.single_write() as connection:
             connection.execute(delete(stewards).where(stewards.c.id == scheduler))
 
     def count_final(self) -> None:
-        """Counts the final jobs that are kept; that costs more the more there are. Forgets schedulers long gone."""
+        """Counts and stores the number of final jobs by state; also deletes rows of schedulers long gone.
+
+        That costs more the more jobs there are.
+        """
         with self._database.long_reading(_COUNT_LIMIT) as connection:
             rows = connection.execute(
                 select(jobs.c.state, func.count()).where(jobs.c.finished_at.is_not(None)).group_by(jobs.c.state)
@@ -115,7 +121,7 @@ def _of_kind(numbers: Mapping[tuple[str, str], int], wanted: str) -> dict[str, i
 
 
 def _oldest_due() -> Any:
-    """One step into the index of due jobs for each downstream."""
+    """SELECT of the oldest due job's age for each downstream: one index step each."""
     first = (
         select(type_coerce(jobs.c.run_at, BigInteger))
         .where(jobs.c.downstream == downstreams.c.name, *_IS_DUE)
@@ -126,7 +132,7 @@ def _oldest_due() -> Any:
 
 
 def _counted() -> Any:
-    """Each part reads an index that has no more entries than there is work under way."""
+    """SELECT of all numbers: each part reads an index that has no more entries than there is work under way."""
     nobody = literal("")
     alive = workers.c.seen_until > database_now()
     pending = select(true().label("it")).where(IS_PENDING).limit(MOST_DELIVERIES).subquery()

@@ -1,4 +1,4 @@
-"""What the live page shows of many jobs at once: what runs now, and which lanes nobody looks after."""
+"""Queries of the live page over many jobs: those that run now, and lanes whose due jobs are not being released."""
 
 from datetime import timedelta
 
@@ -12,15 +12,15 @@ from tidegate.jobs.transitions import IS_WAITING, JOB_COLUMNS, job_from
 
 
 class OverviewStore:
-    """Statements of the live page. Their cost does not grow with the number of jobs there are."""
+    """Queries of the live page. Their cost does not grow with the number of jobs there are."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
 
     def running(self, client_id: str | None, *, most: int) -> list[Job]:
-        """The jobs that run, of one client or of all, newest first; no more than `most`."""
+        """The running jobs, of one client or of all, newest first; no more than `most`."""
         mine = () if client_id is None else (jobs.c.client_id == client_id,)
-        # In the order of the index of leases: in that of the ids all that ever ran would be looked through.
+        # Ordered as the index of leases: ordered by id, every job that ever ran would be read.
         found = (
             select(*JOB_COLUMNS)
             .where(jobs.c.lease_until > statement_now(timedelta(days=-1)), *mine)
@@ -32,7 +32,7 @@ class OverviewStore:
         return sorted(running, key=lambda job: job.id, reverse=True)
 
     def overdue(self, longer_than: timedelta) -> frozenset[str]:
-        """The lanes with a job that has been due for so long and was not let go; one look into the index a lane."""
+        """The lanes with a job that has been due for so long and was not released; one index step a lane."""
         waits = (
             select(jobs.c.id)
             .where(

@@ -1,4 +1,4 @@
-"""The sweep's statements. Each is guarded by itself, so any number of sweeps may run side by side."""
+"""Statements of the sweep. Each is guarded by itself, so any number of sweeps may run side by side."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -38,16 +38,16 @@ from tidegate.webhooks.delivery import GIVE_UP_AFTER, DeliveryState
 from tidegate.webhooks.send_store import IS_PENDING
 
 PRUNE_BYTES = 8 * 1024**2
-"""Of bodies, erased in one transaction: SQLite has one writer, and to give a gigabyte back takes it seconds."""
+"""Bytes of bodies that one transaction deletes: SQLite has one writer, which freeing a gigabyte takes seconds."""
 _FORGET_WORKERS_AFTER = timedelta(hours=1)
 _LATE = timedelta(hours=1)
-# It is the gate's process, too.
+# Short: the gate runs in the same process and must not wait long.
 _PRUNE_SECONDS = 0.25
 
 
 @dataclass(frozen=True, kw_only=True)
 class Outlook:
-    """What there is to do for a scheduler, by the database's clock, `now`.
+    """What is due for a scheduler, by the database's clock, `now`: whether its steps have anything to do.
 
     `deadlines` of open jobs, `leases` of running ones and `places`: whether any ran out. `jobs_wait`: some have their
     release before them. `webhooks_wait`: some are not delivered yet.
@@ -78,32 +78,38 @@ _LOOK = Prepared(
 
 
 class UpkeepStore:
-    """What no message will put right. Every method works off one batch and returns how many rows it moved."""
+    """Statements of the sweep. Every method works off one batch and returns how many rows it moved."""
 
     def __init__(self, database: Database, counts: Counts) -> None:
         self._database = database
         self._counts = counts
 
     def look(self) -> Outlook:
-        """Whether there is anything for the steps that follow, and for gate and courier, in one statement: nearly
-        always there is not. Each part is one step in an index."""
+        """Asks whether the sweep, the gate or the courier have anything to do, in one statement.
+
+        Nearly always there is nothing. Each part is one step in an index.
+        """
         return there(self._database.ask(_LOOK, {}))
 
     def expire(self, batch: int) -> int:
-        """Ends jobs whose deadline has passed."""
+        """Expires jobs whose deadline has passed."""
         late = select(jobs.c.id).where(_DEADLINE_IS_OVER).order_by(jobs.c.deadline).limit(batch)
         return self._update_jobs(late, and_(IS_OPEN, not_(IN_TIME)), ended(State.EXPIRED))
 
     def rescue(self, batch: int, *, until: datetime) -> int:
-        """Takes back jobs whose worker let the lease run out, `until` this instant, however late the statement is done.
-        Their places stay held: the calls may still be open."""
+        """Takes back running jobs whose lease ran out before `until`, however late the statement is done.
+
+        Their places stay held: the calls may still be open.
+        """
         is_over = jobs.c.lease_until <= until
         expired = select(jobs.c.id).where(is_over).order_by(jobs.c.lease_until)
         return self._update_jobs(expired.limit(batch), and_(jobs.c.state == State.RUNNING, is_over), lost())
 
     def put_right(self, *, lease: timedelta, longest_wait: timedelta, is_known: bool) -> int:
-        """Instants that a clock which was set back left ahead of it, and that nothing explains; how many rows.
-        `is_known`: that it was set back; else only if the rows say so."""
+        """Repairs instants that a clock which was set back left in the future; returns the number of rows.
+
+        `is_known`: it was set back; else it is done only if the rows show that.
+        """
         with self._database.writing() as connection:
             wait_briefly(connection)
             if not (is_known or clock_step.shows(connection)):
@@ -126,7 +132,7 @@ class UpkeepStore:
         has_job = select(jobs.c.id).where(jobs.c.id == attempts.c.job_id).exists()
         erased = delete(attempts).where(_PLACE_IS_OVER, attempts.c.claimed_at.is_(None), ~has_job)
         with self._database.writing() as connection:
-            # The jobs first and then their attempts, as a claim does: else each could wait for the other.
+            # Jobs are locked before attempts, as a claim does it: the other order could deadlock.
             rows = connection.execute(lock_rows(found, of=jobs)).all()
             if not rows:
                 return connection.execute(erased).rowcount
@@ -151,7 +157,7 @@ class UpkeepStore:
             return take_back(self._database, connection, lost, outcome="unclaimed")
 
     def free_places(self, batch: int, *, until: datetime) -> int:
-        """Ends attempts whose time was long over `until` this instant, and whose process never said so."""
+        """Ends attempts whose `place_until` lies before `until` and whose process never ended them: frees places."""
         is_over = and_(attempts.c.ended_at.is_(None), attempts.c.place_until <= until)
         over = select(attempts.c.job_id, attempts.c.fence).where(is_over, attempts.c.claimed_at.is_not(None))
         with self._database.writing() as connection:
@@ -164,11 +170,11 @@ class UpkeepStore:
         return len(calls)
 
     def prune(self, batch: int, *, retention: timedelta) -> int:
-        """Erases jobs that have been final for longer than `retention`, with all that belongs to them.
+        """Deletes jobs that have been final for longer than `retention`, with all that belongs to them.
 
-        In transactions of `PRUNE_BYTES` of bodies at the most, or of one job, for a quarter of a second. One whose end
-        is still to be told waits for that: as long as it may be tried, and an hour for who is late; where no worker
-        sends webhooks nobody else would say that it is over.
+        In transactions of `PRUNE_BYTES` of bodies at the most, or of one job, for a quarter of a second. A job
+        whose webhook is still to be sent is kept as long as that may be tried, and an hour more for a late worker; not
+        longer, for where no worker sends webhooks nothing else would end the delivery.
         """
         ends_at = clock.monotonic() + _PRUNE_SECONDS
         erased, are_more = 0, True
@@ -179,13 +185,13 @@ class UpkeepStore:
         return erased
 
     def _prune_some(self, most: int, retention: timedelta) -> tuple[int, bool]:
-        """How many were erased, and whether others were left for their size."""
+        """Deletes one transaction's worth; returns how many, and whether others were left for their size."""
         untold = select(deliveries.c.job_id).where(
             deliveries.c.job_id == jobs.c.id,
             deliveries.c.state == DeliveryState.PENDING,
             deliveries.c.began_at > statement_now(-GIVE_UP_AFTER - _LATE),
         )
-        # Of a long body the databases know the length without reading it.
+        # length() of a long body needs no read of its content, on either database.
         size = select(func.sum(func.length(bodies.c.content))).where(bodies.c.job_id == jobs.c.id).scalar_subquery()
         old = (
             select(jobs.c.id, size.label("size"))
@@ -205,7 +211,7 @@ class UpkeepStore:
     def _update_jobs(self, found: Select[tuple[str]], still: ColumnElement[bool], changes: dict[str, Any]) -> int:
         batch = lock_rows(found)
         if not self._database.is_sqlite:
-            # Named by WITH it is made once; a plain subquery may run again for each row, and then has no limit.
+            # A CTE runs once; a plain subquery may run again for each row, and then its LIMIT means nothing.
             # SQLite does run it once.
             batch = select(batch.cte("batch").c.id)
         statement = update(jobs).where(jobs.c.id.in_(batch), still).values(**changes)
@@ -217,7 +223,7 @@ class UpkeepStore:
 
 
 def _within(most: int, sizes: Mapping[str, int]) -> list[str]:
-    """The first of these that have no more bytes together; one at least."""
+    """The first ids whose sizes together stay within `most` bytes; at least one."""
     total = 0
     ids: list[str] = []
     for job_id, size in sizes.items():

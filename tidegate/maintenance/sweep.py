@@ -1,4 +1,4 @@
-"""What no message will put right: expired jobs, lost leases, lost messages, places of the dead, old rows."""
+"""The sweep: repairs what no message will (expired jobs, lost leases, lost messages, places of the dead, old rows)."""
 
 import logging
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ from tidegate.maintenance.store import Outlook, UpkeepStore
 BATCH = 500
 # Erasing cascades to bodies and attempts; small batches let other writers in between.
 PRUNE_BATCH = 100
-# From one look to the next.
+# Seconds from one sweep to the next.
 SWEEP_SECONDS = 1.0
 _NEARLY = 0.8
 LONGEST_WAIT = timedelta(minutes=5)
@@ -21,7 +21,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, kw_only=True)
 class Swept:
-    """How many rows each step moved."""
+    """The number of rows that each step of a sweep moved."""
 
     expired: int
     rescued: int
@@ -48,9 +48,9 @@ def sweep(
     prunes: bool = True,
     outlook: Outlook | None = None,
 ) -> Swept:
-    """Does one batch of each step that has something to do. Each is one guarded UPDATE: any number of sweeps may run
-    side by side.
+    """Runs one batch of each step that has something to do.
 
+    Each is one guarded UPDATE: any number of sweeps may run side by side.
     `watch`: says what can be believed of leases and places; None: all. `longest_wait`: before a job is tried again.
     `prunes`: whether old rows are erased, too, which is in no hurry. `outlook`: what a look of this moment saw; None:
     it looks itself.
@@ -81,13 +81,13 @@ def sweep(
 
 
 class ClockWatch:
-    """What a scheduler believes of leases and places that have run out by the database's clock.
+    """Decides whether a lease that ran out by the database's clock means a dead worker.
 
-    They say that a worker is dead only if it could have renewed them. While the database stood still, was away or
-    locked, it could not; nor when the clock was set. So for one lease after a look that came late, failed or showed
-    that the clock jumped, nothing is believed, for in that time each that lives is renewed; likewise at the start, of
-    which nobody knows what was before. And what is believed had run out at an earlier look already: a database that is
-    just back has had time for those who waited for it.
+    A lease or place that ran out says so only if it could have been renewed. While the database stood still, was away
+    or locked, it could not; nor when the clock was set. So nothing is believed for one lease after a look that came
+    late, failed or showed that the clock jumped: in that time every live worker renews its own. The same holds at the
+    start, before which nothing is known. And what is believed had run out at an earlier look already: a database that
+    is just back has had time for those who waited for it.
     """
 
     def __init__(self, lease: timedelta) -> None:
@@ -100,12 +100,14 @@ class ClockWatch:
         self.distrust()
 
     def distrust(self) -> None:
-        """Nothing is believed for one lease from now on: what should have been done was not."""
+        """Believes no expiry for one lease from now on: workers may have been unable to renew theirs."""
         self._trusted_from = clock.monotonic() + self._lease
 
     def believed_until(self, now: datetime) -> datetime | None:
-        """To be called after every look, with the database's clock as it was then: the instant up to which what has run
-        out can be believed to have. None: just now nothing can."""
+        """The instant up to which an expired lease or place can be believed to have expired; None: none can, now.
+
+        To be called after every look, with the database's clock as it was then.
+        """
         monotonic = clock.monotonic()
         if self._looks:
             before, then = self._looks[-1]
@@ -114,7 +116,7 @@ class ClockWatch:
             if passed > self._lease / 2 + SWEEP_SECONDS or abs(jump) > self._lease / 2:
                 self.distrust()
             self.is_behind |= jump < -self._lease / 2
-            if passed < SWEEP_SECONDS * _NEARLY:  # one that follows another at once
+            if passed < SWEEP_SECONDS * _NEARLY:  # a look right after another one replaces it
                 self._looks.pop()
         self._looks = [*self._looks[-1:], (now, monotonic)]
         if monotonic < self._trusted_from:

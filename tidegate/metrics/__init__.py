@@ -1,1 +1,1 @@
-"""What is counted, in memory and for the whole cluster."""
+"""Metrics: counters and histograms, counted in memory and summed over all processes in the database."""

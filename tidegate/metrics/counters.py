@@ -1,4 +1,4 @@
-"""Counts in memory, and a thread that adds them to the database's own every few seconds."""
+"""Counters in memory, and a thread that adds them to the database's counters every two seconds."""
 
 import bisect
 import logging
@@ -20,7 +20,7 @@ _INFINITE = "+Inf"
 
 
 class Counts:
-    """What this process has counted since it was last asked. A count costs a lock and no statement."""
+    """The counts of this process since they were last taken. A count costs a lock and no statement."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -28,26 +28,26 @@ class Counts:
         self.are_there = threading.Event()
 
     def add(self, family: Family, *labels: str, by: float = 1) -> None:
-        """Counts so many more; `labels` in the family's order."""
+        """Adds to a counter; `labels` in the family's order."""
         if by:
             self._add({(family.name, labels): by})
 
     def observe(self, family: Family, seconds: float, *labels: str) -> None:
-        """Puts one observation into its histogram."""
+        """Adds one observation to a histogram."""
         seconds = max(0.0, seconds)
         found = bisect.bisect_left(family.buckets, seconds)
         bound = bound_text(family.buckets[found]) if found < len(family.buckets) else _INFINITE
         self._add({(f"{family.name}_bucket", (*labels, bound)): 1, (f"{family.name}_sum", labels): seconds})
 
     def take(self) -> dict[Key, float]:
-        """What was counted; it starts from nothing again."""
+        """Returns the counts and starts from nothing again."""
         with self._lock:
             taken, self._counts = self._counts, {}
             self.are_there.clear()
         return taken
 
     def put_back(self, taken: Mapping[Key, float]) -> None:
-        """They could not be written."""
+        """Adds counts back that could not be written."""
         self._add(taken)
 
     def _add(self, more: Mapping[Key, float]) -> None:
@@ -58,12 +58,12 @@ class Counts:
 
 
 def bound_text(bound: float) -> str:
-    """An upper bound as its label has it."""
+    """A histogram bucket's upper bound as the text of its label."""
     return _INFINITE if bound == float("inf") else repr(float(bound))
 
 
 class CountWriter:
-    """Writes what was counted, at most every two seconds, and nothing while nothing is counted.
+    """Writes the counts to the database at most every two seconds; nothing while nothing is counted.
 
     What a process that is killed had not written is lost: its last two seconds. What can't be written because the
     database is away is kept until it is back; if only the answer was lost it is counted twice.
@@ -78,11 +78,11 @@ class CountWriter:
         self._thread = threading.Thread(target=self._loop, name="counts", daemon=True)
 
     def start(self) -> None:
-        """Goes on in a thread."""
+        """Starts the writing thread."""
         self._thread.start()
 
     def run_once(self) -> int:
-        """Writes now, if there is anything; how many series. Raises one of UNREACHABLE, and then keeps them."""
+        """Writes the counts now; returns the number of series. Raises one of UNREACHABLE, and keeps them then."""
         with self._writing:
             taken = self._counts.take()
             if not taken:
@@ -95,7 +95,7 @@ class CountWriter:
         return len(taken)
 
     def turn(self) -> None:
-        """As `run_once`; the log says why not."""
+        """As `run_once`; a failure is logged and not raised."""
         try:
             self.run_once()
         except UNREACHABLE as error:
@@ -104,13 +104,13 @@ class CountWriter:
             log.exception("counts could not be written")
 
     def stop(self) -> None:
-        """Writes what is left, and ends. Gives up at once when the database is away."""
+        """Writes what is left and stops the thread. Gives up at once when the database is away."""
         self._stopped.set()
         self._hurried.set()
         self.turn()
 
     def hurry(self) -> None:
-        """The process ends soon and will not say when: from now on counts are written as they come."""
+        """Writes the counts as they come from now on: the process may end soon without notice."""
         self._hurried.set()
 
     def _loop(self) -> None:

@@ -1,4 +1,4 @@
-"""What all processes have counted together: a row a series, which only ever grows."""
+"""Counters summed over all processes: one row for each series, which only grows."""
 
 from collections.abc import Mapping
 
@@ -15,15 +15,15 @@ _MOST_AT_ONCE = 1000
 
 
 class CountStore:
-    """Statements about what was counted."""
+    """Statements on the summed counters."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
 
     def add(self, more: Mapping[Key, float]) -> None:
-        """Adds these, in one statement."""
+        """Adds these counts in one statement for each thousand (INSERT … ON CONFLICT DO UPDATE)."""
         insert = sqlite_insert if self._database.is_sqlite else postgresql_insert
-        # In one order, whoever writes: two statements that lock rows in different ones would wait for each other.
+        # Sorted: two statements that lock the same rows in different orders would deadlock.
         rows = [
             {"series": series, "labels": orjson.dumps(labels).decode(), "value": value}
             for (series, labels), value in sorted(more.items())
@@ -39,7 +39,7 @@ class CountStore:
                 )
 
     def all(self) -> dict[Key, float]:
-        """Every series as it is now."""
+        """Reads every series."""
         with self._database.reading() as connection:
             rows = connection.execute(select(counts)).all()
         return {(row.series, tuple(orjson.loads(row.labels))): row.value for row in rows}

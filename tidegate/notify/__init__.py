@@ -1,1 +1,1 @@
-"""Hints between processes over Redis pub/sub. Any of them may be lost: everybody looks by itself as well."""
+"""Hints between processes over Redis pub/sub. Any of them may be lost: every receiver also polls the database."""

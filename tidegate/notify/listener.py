@@ -1,4 +1,4 @@
-"""Hears what a bell says over Redis pub/sub."""
+"""The listener: receives what a notifier published on a Redis pub/sub channel."""
 
 import logging
 from collections.abc import Sequence
@@ -12,7 +12,7 @@ log = logging.getLogger(__name__)
 
 
 class Ear:
-    """Hears what RedisBell says on one channel. While Redis is away it just waits."""
+    """A subscription to one Redis channel. While Redis is away it just waits."""
 
     def __init__(self, url: str, channel: str = CHANNEL) -> None:
         self._redis = connect(url)
@@ -20,13 +20,13 @@ class Ear:
         self._subscription: redis.client.PubSub | None = None
 
     def wait(self, seconds: float) -> bool:
-        """Waits for a ring, at most so long; whether one came. Rings since the last call count."""
+        """Waits for a message, at most so many seconds; whether one came. Messages since the last call count."""
         return bool(self.hear(seconds))
 
     def hear(self, seconds: float) -> Sequence[bytes]:
-        """What was said since the last call, else the next that is said within so many seconds, else nothing.
+        """Returns the messages since the last call, else waits so many seconds for the next, else returns none.
 
-        Before it listened anything may have been said: then it answers with one empty message.
+        When it has only now subscribed, anything may have been published before: then it returns one empty message.
         """
         until = clock.monotonic() + seconds
         messages: list[bytes] = []
@@ -51,15 +51,15 @@ class Ear:
 
     @property
     def is_listening(self) -> bool:
-        """Whether it would hear a ring now."""
+        """Whether it is subscribed now, so that a message would reach it."""
         return self._subscription is not None
 
     def close(self) -> None:
-        """Hears no more, and lets go of its connection."""
+        """Unsubscribes and closes its connection."""
         self._subscription = None
         self._redis.close()
 
 
 def ear_for(url: str, channel: str = CHANNEL) -> Ear | None:
-    """The ear that fits the bell; None where there is no pub/sub."""
+    """Makes a listener for this URL; None where the server has no pub/sub."""
     return Ear(url, channel) if has_pubsub(url) else None

@@ -1,5 +1,6 @@
-"""The words that wake the scheduler, and who watches a job, over Redis pub/sub. Lost ones do no harm: both look by
-themselves once a second.
+"""The messages on Redis pub/sub that wake the scheduler and notify waiting requests: their channels and format.
+
+Lost ones do no harm: both sides poll once a second as well.
 """
 
 from collections.abc import Sequence
@@ -22,21 +23,21 @@ BEGAN = ":"
 """Behind the id of a job."""
 FREED = ":"
 """In place of a lane."""
-# As kombu writes the scheme of a socket, which is unix:// to redis-py.
+# kombu's scheme of a Unix socket; redis-py's is unix://.
 _SOCKET = "redis+socket://"
 _TIMEOUT_SECONDS = 0.5
 
 
 @dataclass(frozen=True, kw_only=True)
 class Rung:
-    """What the scheduler was rung for: `lanes` where something is due, None: any may be; `freed`: a place came free."""
+    """What the scheduler was woken for. `lanes`: where jobs are due, None: any may be; `freed`: a place came free."""
 
     lanes: AbstractSet[str] | None
     freed: bool = False
 
 
 def rung_in(messages: Sequence[bytes]) -> Rung:
-    """What these messages ring for."""
+    """Reads the messages to the scheduler."""
     words = {word for message in messages for word in message.decode("utf-8", "replace").split()}
     if not all(messages):
         return Rung(lanes=None)
@@ -44,15 +45,17 @@ def rung_in(messages: Sequence[bytes]) -> Rung:
 
 
 def named_in(message: bytes) -> tuple[AbstractSet[str], AbstractSet[str]]:
-    """The jobs that a message about changes names: those that changed, and those that only began an attempt. Neither:
-    any job may have changed."""
+    """Reads a message about changed jobs: the ids of those that changed, and of those that only began an attempt.
+
+    Neither: any job may have changed.
+    """
     words = message.decode("ascii", "replace").split()
     begun = {word.removesuffix(BEGAN) for word in words if word.endswith(BEGAN)}
     return {word for word in words if not word.endswith(BEGAN)}, begun
 
 
 def is_reachable(broker_url: str) -> bool | None:
-    """Whether a Redis broker answers within half a second; None for other brokers."""
+    """Whether a Redis broker answers a PING within half a second; None for other brokers."""
     if not has_pubsub(broker_url):
         return None
     try:
@@ -63,12 +66,12 @@ def is_reachable(broker_url: str) -> bool | None:
 
 
 def has_pubsub(url: str) -> bool:
-    """Whether this server can carry hints from process to process."""
+    """Whether this URL is of a Redis server, which has pub/sub."""
     return url.startswith(("redis://", "rediss://", _SOCKET))
 
 
 def connect(url: str) -> redis.Redis:
-    """A client that says within half a second that nobody is there."""
+    """A Redis client that gives up after half a second and does not retry."""
     # redis-py's own default tries ten times with backoff and takes seconds to say that nobody is there.
     return redis.Redis.from_url(
         f"unix://{url.removeprefix(_SOCKET)}" if url.startswith(_SOCKET) else url,

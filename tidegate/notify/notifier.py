@@ -1,4 +1,4 @@
-"""Wakes the scheduler, and who watches a job: says over Redis pub/sub what is due and what changed."""
+"""The notifier: publishes over Redis which lanes have due jobs and which jobs changed: wakes scheduler and waiters."""
 
 import logging
 import threading
@@ -13,36 +13,41 @@ from tidegate.notify.messages import BEGAN, CHANGES, CHANNEL, FREED, connect, ha
 
 log = logging.getLogger(__name__)
 
-# A beginning waits for so long, for the end of a short call to go with it.
+# The beginning of an attempt is sent so much later: the end of a short call then goes in the same message.
 _BEGAN_SECONDS = 0.02
 _AFTER_FAILURE_SECONDS = 1.0
-# More are told as "any": nobody needs to remember what was not sent while Redis was away.
+# Beyond so many unsent names the message says "any": the queue must not grow while Redis is away.
 _MOST_NAMED = 5000
 
 
 class Bell(Protocol):
-    """What can be rung."""
+    """The interface of a notifier."""
 
     def ring(self, lane: str = "") -> None:
-        """Asks the scheduler for a look soon, at a lane where something is due, or at all of them. Returns at once and
-        never fails."""
+        """Wakes the scheduler to look at a lane where something is due, or at all of them ("").
+
+        Returns at once and never fails.
+        """
         ...
 
     def freed(self) -> None:
-        """Says that a place came free, for a lane that waits for one. Returns at once and never fails."""
+        """Tells the scheduler that a place of a downstream came free. Returns at once and never fails."""
         ...
 
     def changed(self, *job_ids: str) -> None:
-        """Tells who watches these jobs that they changed; none named: any may have. At once, and never fails."""
+        """Tells who waits for these jobs that they changed; none named: any may have.
+
+        Returns at once and never fails.
+        """
         ...
 
     def began(self, job_id: str) -> None:
-        """As `changed`, for the beginning of an attempt: who only waits for the job's end need not look."""
+        """As `changed`, for the beginning of an attempt: who waits for the job's end alone ignores it."""
         ...
 
 
 class SilentBell:
-    """Where there is no pub/sub: all look by themselves."""
+    """The notifier where there is no pub/sub: publishes nothing, so that every receiver polls."""
 
     def ring(self, lane: str = "") -> None:
         """Does nothing."""
@@ -58,17 +63,17 @@ class SilentBell:
 
 
 class RedisBell:
-    """Rings over Redis pub/sub from a thread of its own: rings that come together are sent as one."""
+    """Publishes over Redis pub/sub from a thread of its own; notices that come together are sent as one message."""
 
     def __init__(self, url: str, channel: str = CHANNEL) -> None:
         self._redis = connect(url)
         self._channel = channel
-        # Without a lock, which a fork could leave held: appending and popping are atomic.
+        # No lock, which a fork could leave held: a deque's append and popleft are atomic.
         self._lanes: deque[str] = deque()
         self._any_lane = False
         self._changed: deque[str] = deque()
         self._any_changed = False
-        # Since the last message, about, and of each job once: its beginning and its place are not counted.
+        # Notices since the last message, roughly: beginnings and freed places are not counted, so each job is once.
         self._rings = 0
         self._rung = threading.Event()
         self._is_urgent = threading.Event()
@@ -76,8 +81,10 @@ class RedisBell:
         self._thread: threading.Thread | None = None
 
     def ring(self, lane: str = "") -> None:
-        """Asks the scheduler for a look soon, at a lane where something is due, or at all of them. Returns at once and
-        never fails."""
+        """Wakes the scheduler to look at a lane where something is due, or at all of them ("").
+
+        Returns at once and never fails.
+        """
         if lane and len(self._lanes) < _MOST_NAMED:
             self._lanes.append(lane)
         else:
@@ -87,11 +94,14 @@ class RedisBell:
         self._send_soon()
 
     def freed(self) -> None:
-        """Says that a place came free, for a lane that waits for one. Returns at once and never fails."""
+        """Tells the scheduler that a place of a downstream came free. Returns at once and never fails."""
         self.ring(FREED)
 
     def changed(self, *job_ids: str) -> None:
-        """Tells who watches these jobs that they changed; none named: any may have. At once, and never fails."""
+        """Tells who waits for these jobs that they changed; none named: any may have.
+
+        Returns at once and never fails.
+        """
         if job_ids and len(self._changed) < _MOST_NAMED:
             self._changed.extend(job_ids)
         else:
@@ -101,7 +111,7 @@ class RedisBell:
         self._send_soon()
 
     def began(self, job_id: str) -> None:
-        """As `changed`, for the beginning of an attempt: who only waits for the job's end need not look."""
+        """As `changed`, for the beginning of an attempt: who waits for the job's end alone ignores it."""
         if len(self._changed) < _MOST_NAMED:
             self._changed.append(job_id + BEGAN)
             self._send_soon()
@@ -137,7 +147,7 @@ class RedisBell:
         lanes = _taken(self._lanes)
         any_changed, self._any_changed = self._any_changed, False
         named = _taken(self._changed)
-        # One after the other: woken together, both would share the machine, and a client waits for one of them.
+        # Changes first: a client waits for these, and the scheduler, woken at once, would take processor time from it.
         if any_changed or named:
             self._redis.publish(CHANGES, b"" if any_changed else " ".join(named))
         if any_lane or lanes:
@@ -149,7 +159,7 @@ def _taken(words: deque[str]) -> AbstractSet[str]:
 
 
 def bell_for(url: str, channel: str = CHANNEL) -> Bell:
-    """The bell that fits the broker, or whatever else stands in the settings for it."""
+    """Makes the notifier for this URL: over Redis, or silent for a server without pub/sub."""
     return RedisBell(url, channel) if has_pubsub(url) else SilentBell()
 
 
@@ -157,18 +167,18 @@ GATHER_SECONDS = 0.003
 """Between two messages; the first after a rest goes out at once."""
 BURST_SECONDS = 0.013
 """In a burst each message takes time from it, and rings are gathered for longer."""
-# More than so many in so long are a burst: 230 a second. One client that submits as soon as it was answered is none.
+# More notices than this in BURST_SECONDS are a burst: 230 a second. One client that submits one by one makes none.
 _FEW = 3
 
 
 class Tempo:
-    """Of one bell, which tells it of each of its messages."""
+    """The pause between one notifier's messages: longer in a burst, so that more is sent in one."""
 
     def __init__(self) -> None:
         self._recent: deque[tuple[float, int]] = deque()
 
     def rest_after(self, rings: int, now: float) -> float:
-        """Seconds until the next message may go, after one that says so many rings."""
+        """Seconds to pause after a message that stood for so many notices."""
         self._recent.append((now, rings))
         while now - self._recent[0][0] >= BURST_SECONDS:
             self._recent.popleft()

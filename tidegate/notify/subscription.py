@@ -1,4 +1,4 @@
-"""What one held request waits with."""
+"""A subscription: how a long poll or event stream waits for changes of one job."""
 
 import threading
 from collections.abc import Callable
@@ -9,10 +9,10 @@ from tidegate.jobs.reads import JobWithResult
 
 
 class Watch:
-    """Of one thread, which closes it, for there are only so many.
+    """A subscription to one job's changes, held by one thread, which must close it: their number is limited.
 
-    Of no job in particular it is told nothing, and is over when the process stops. `client_id`: who holds it.
-    `only_end`: it waits for nothing but the job's end, and need not be told before, though it may.
+    One without a job is told nothing and ends when the process stops. `client_id`: who holds it. `only_end`: it waits
+    for the job's end alone; other changes need not be told to it, though they may be.
     """
 
     def __init__(
@@ -27,13 +27,12 @@ class Watch:
         self._is_erased = False
         self._is_over = False
         self._told = threading.Event()
-        self._lock = threading.Lock()  # it is told of what there is: a wake without news would end a wait early
+        self._lock = threading.Lock()  # between setting news and event: a wake without news would end a wait early
 
     def next(self, seconds: float) -> JobWithResult | None:
-        """The job as soon as it is another than it was, with what it brought; versions in between may have been passed
-        over.
+        """Waits for a change and returns the job and its result as they are now; versions in between may be skipped.
 
-        None when it is still the same after so many seconds, and at once when the process stops. Raises UnknownJob
+        None when nothing changed in so many seconds, and at once when the process stops. Raises UnknownJob
         when it was erased.
         """
         if not self._told.wait(max(0.0, seconds)):
@@ -48,15 +47,15 @@ class Watch:
 
     @property
     def is_over(self) -> bool:
-        """Whether the process stops: nothing more will be told."""
+        """Whether the process stops, so that no further change will come."""
         return self._is_over
 
     def close(self) -> None:
-        """Lets the next request have the room."""
+        """Unsubscribes, which makes room for another request."""
         self._close(self)
 
     def tell(self, found: JobWithResult | None) -> None:
-        """For the lookout: the job as it is now, if that is news; None: it was erased."""
+        """Called by the Lookout: delivers the job if it has changed; None: it was erased."""
         with self._lock:
             if found is None:
                 self._is_erased = True
@@ -68,7 +67,7 @@ class Watch:
             self._told.set()
 
     def end(self) -> None:
-        """For the lookout: the process stops."""
+        """Called by the Lookout: wakes the waiting thread for good, as the process stops."""
         with self._lock:
             self._is_over = True
             self._told.set()

@@ -1,7 +1,7 @@
-"""Tells requests that are held of the changes of their jobs: one look at the database for all of a process.
+"""The watcher: feeds the subscriptions of one web process's held requests, with one shared query of the changed jobs.
 
-Which jobs changed is heard over Redis pub/sub; whatever was not heard is found by a look once a second, four times a
-second where nothing can be heard. Deadlines need neither: each watched job is looked at when its own has come.
+Which jobs changed is heard over Redis pub/sub; what was not heard is found by polling versions once a second, four
+times a second without pub/sub. Deadlines need neither: each watched job is read when its own has come.
 """
 
 import logging
@@ -24,19 +24,18 @@ log = logging.getLogger(__name__)
 SLOW_LOOK_SECONDS = 1.0
 _DEAF_LOOK_SECONDS = 0.25
 _LISTEN_SECONDS = 1.0
-# It stops listening when nothing was watched for so long: every message of the whole cluster is read for it.
+# Unsubscribes from Redis when nothing was watched for so long: the channel carries every job of the cluster.
 _QUIET_SECONDS = 10.0
 _AFTER_FAILURE_SECONDS = 1.0
-# What changed between its read and its watch is found by a look after this; what changes from then on is told.
+# A new subscription's job is read after this, for a change between the request's read and the subscription.
 _FIRST_LOOK_SECONDS = 0.03
-# A job that is past its deadline and could not be ended is looked at again after this.
+# A job that is past its deadline and could not be expired is read again after this.
 _AGAIN_SECONDS = 0.05
 
 
 @dataclass
 class _Watched:
-    """A job that is watched: its newest known version, and when to look at it untold, by this process's monotonic
-    clock."""
+    """A job with subscriptions: its newest known version, and when it is read next, by the monotonic clock."""
 
     version: int
     look_due: float
@@ -44,12 +43,12 @@ class _Watched:
 
     @property
     def wants_all(self) -> bool:
-        """Whether somebody wants to know more than its end."""
+        """Whether a subscription wants other changes than the job's end."""
         return not all(watch.only_end for watch in self.watches)
 
 
 class Lookout:
-    """Watches jobs for at most `most` requests, and for `most_each` of one client. Its threads start with the first."""
+    """Keeps at most `most` subscriptions, `most_each` of one client. Its threads start with the first."""
 
     def __init__(self, store: CallerStore, bell_url: str, *, most: int, most_each: int | None = None) -> None:
         self._store = store
@@ -71,13 +70,13 @@ class Lookout:
 
     @property
     def count(self) -> int:
-        """How many requests are held."""
+        """The number of held requests: open subscriptions."""
         return self._count
 
     def watch(self, job: Job, client_id: str, *, only_end: bool = False) -> Watch | None:
-        """Watches a job for a client from what the request has read of it on; None when there is no room.
+        """Subscribes to a job's changes from the version that the request has read; None when there is no room.
 
-        Raises ShareUsed when the client has its share. While the process stops everybody gets a watch that is over.
+        Raises ShareUsed when the client has its share. While the process stops the subscription is over from the start.
         """
         watch = Watch(job, self.forget, client_id=client_id, only_end=only_end)
         with self._changed:
@@ -94,7 +93,7 @@ class Lookout:
         return watch
 
     def hold(self, client_id: str) -> Watch | None:
-        """Room for a request that waits for no job but for time to pass; None when there is none. Raises ShareUsed."""
+        """Reserves room for a request that waits for time to pass, not for a job; None: no room. Raises ShareUsed."""
         watch = Watch(None, self.forget, client_id=client_id)
         with self._changed:
             if self._is_stopping:
@@ -106,7 +105,7 @@ class Lookout:
         return watch
 
     def forget(self, watch: Watch) -> None:
-        """Ends a watch; a second time it does nothing."""
+        """Removes a subscription; a second time it does nothing."""
         with self._changed:
             if watch in self._watch_nothing:
                 self._watch_nothing.remove(watch)
@@ -121,7 +120,7 @@ class Lookout:
                 del self._watched[watch.job_id]
 
     def stop(self) -> None:
-        """Ends every watch, now and from now on: the process is to stop, and its requests must not hold it."""
+        """Ends every subscription, now and from now on: the process stops, and held requests must not delay it."""
         with self._changed:
             self._is_stopping = True
             watches = [watch for watched in self._watched.values() for watch in watched.watches]
@@ -135,7 +134,7 @@ class Lookout:
             watch.end()
 
     def close(self) -> None:
-        """Stops, and waits until its threads have let go of the database and of Redis."""
+        """Stops, and joins its threads, which close their connections to the database and Redis."""
         self.stop()
         for thread in (self._looker, self._listener):
             if thread is not None:
@@ -179,7 +178,7 @@ class Lookout:
             ear.close()
 
     def _concerned(self, message: bytes) -> Collection[str]:
-        """The watched jobs that a message of the bell is about."""
+        """The watched jobs that a message concerns."""
         ended_or_changed, begun = named_in(message)
         with self._changed:
             if not ended_or_changed and not begun:
@@ -203,7 +202,7 @@ class Lookout:
                 clock.sleep(_AFTER_FAILURE_SECONDS)
 
     def _try(self, look: Callable[[Collection[str]], None], job_ids: Collection[str]) -> bool:
-        """Whether the look succeeded; if not, it is made again by and by."""
+        """Runs a look and logs its failure; whether it succeeded. The jobs of one that failed are asked for again."""
         try:
             look(job_ids)
         except UNREACHABLE as error:
@@ -217,7 +216,7 @@ class Lookout:
         return False
 
     def _await_work(self) -> list[str]:
-        """Waits for jobs that are to be looked at now; none: all of them, whether they changed."""
+        """Waits until jobs are to be read, and returns their ids; none: poll the versions of all."""
         with self._changed:
             while not self._is_stopping:
                 now = clock.monotonic()
@@ -237,7 +236,7 @@ class Lookout:
             return []
 
     def _look_slowly(self, _: Collection[str]) -> None:
-        """Whether any of them changed untold."""
+        """Polls the versions of all watched jobs, and reads those that changed without a message."""
         with self._changed:
             known = {job_id: watched.version for job_id, watched in self._watched.items()}
         if not known:
@@ -261,7 +260,7 @@ class Lookout:
 
 
 def _due(job: Job) -> float:
-    """When to look at the job because of its deadline."""
+    """When the job is read because of its deadline, on the monotonic clock; never, if it is final."""
     if job.state.is_final:
         return float("inf")
     return clock.monotonic() + max((job.deadline - job.seen_at).total_seconds(), _AGAIN_SECONDS)

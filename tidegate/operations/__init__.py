@@ -1,4 +1,4 @@
-"""What a job does, and how an attempt at it can end."""
+"""Operations: the kinds of job, Python functions or HTTP calls, and how an attempt at one can end."""
 
 from tidegate.errors import OperationError, PermanentError
 from tidegate.operations.operation import Attempt, Body, Queue

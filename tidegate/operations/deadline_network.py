@@ -1,4 +1,4 @@
-"""Sockets that obey one total deadline, so that a downstream that drips a byte at a time can't hold a call for ever.
+"""Sockets that obey one total deadline: a downstream that sends a byte at a time can't hold a call for ever.
 
 An HTTP client's timeouts start anew at every read. Here each operation on the network gets only what is left
 until the instant that `ends_at` set, in this thread.
@@ -16,13 +16,13 @@ import httpcore2
 from tidegate import clock
 
 _ends: ContextVar[float] = ContextVar("ends")
-# The platform's resolver keeps its own time; everything after it keeps ours.
+# getaddrinfo knows no deadline; everything after it obeys ours.
 _Options = Iterable[Any] | None
 
 
 @contextmanager
 def ends_at(monotonic: float) -> Iterator[None]:
-    """Within it every socket operation of this thread ends by this instant of the monotonic clock."""
+    """Sets the deadline of every socket operation of this thread within it, on the monotonic clock."""
     token = _ends.set(monotonic)
     try:
         yield
@@ -38,7 +38,7 @@ def _left(error: type[Exception]) -> float:
 
 
 class DeadlineBackend(httpcore2.NetworkBackend):
-    """Connects, within the deadline, to the first address of a host that answers."""
+    """httpcore's network backend with a deadline: connects to the first address of a host that answers."""
 
     def __init__(self) -> None:
         self._inner = httpcore2.SyncBackend()
@@ -51,7 +51,7 @@ class DeadlineBackend(httpcore2.NetworkBackend):
         local_address: str | None = None,
         socket_options: _Options = None,
     ) -> httpcore2.NetworkStream:
-        """As httpcore's; raises its ConnectTimeout and ConnectError."""
+        """Connects as httpcore's own backend does; raises ConnectTimeout and ConnectError."""
         failure: Exception = httpcore2.ConnectError(f"{host} has no address")
         for address in self.addresses_of(host, port):
             try:
@@ -65,7 +65,7 @@ class DeadlineBackend(httpcore2.NetworkBackend):
         raise failure
 
     def addresses_of(self, host: str, port: int) -> list[str]:
-        """Where to try to connect, in this order; raises ConnectError."""
+        """The addresses of a host, to be tried in this order; raises ConnectError."""
         try:
             found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
         except OSError as error:
@@ -74,7 +74,7 @@ class DeadlineBackend(httpcore2.NetworkBackend):
 
     @staticmethod
     def seconds_left() -> float:
-        """Until the deadline of this thread; raises ConnectTimeout when it is over."""
+        """Seconds until this thread's deadline; raises ConnectTimeout when it is over."""
         return _left(httpcore2.ConnectTimeout)
 
 

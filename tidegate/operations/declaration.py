@@ -1,6 +1,6 @@
-"""What `@operation(...)` takes: each argument and the function itself, read and checked when it is declared.
+"""Checks the declaration of a Python operation, `@operation(...)`: its arguments and the function's signature.
 
-A slip here would otherwise fail each job, or wait until somebody asks for the operation's schema.
+Done when the module is imported: a mistake would otherwise fail each job, or wait until somebody asks for the schema.
 """
 
 import inspect
@@ -32,7 +32,7 @@ _collected: ContextVar[list[str] | None] = ContextVar("collected", default=None)
 
 @dataclass(frozen=True, kw_only=True)
 class Signature:
-    """What a function says of itself: `params` None is a raw body."""
+    """What a function's annotations say. `params` None: it takes a raw body."""
 
     params: TypeAdapter[Any] | None
     result: TypeAdapter[Any]
@@ -41,14 +41,14 @@ class Signature:
 
 @dataclass(frozen=True, kw_only=True)
 class Refused:
-    """Stands where a bad declaration would, where faults are collected."""
+    """Takes the place of an operation whose declaration is bad, while faults are collected."""
 
     faults: tuple[str, ...]
 
 
 @contextmanager
 def faults_collected() -> Iterator[list[str]]:
-    """Within it a bad declaration raises nothing: its faults go into this list, so that all of a module are told."""
+    """Within it bad declarations add their faults to this list and raise nothing, so that all are shown at once."""
     found: list[str] = []
     token = _collected.set(found)
     try:
@@ -58,7 +58,7 @@ def faults_collected() -> Iterator[list[str]]:
 
 
 def refuse(function: object, name: object, faults: list[str]) -> Refused:
-    """Raises ConfigurationError, file and line of the function in front of each fault; or adds to what is collected."""
+    """Raises ConfigurationError with file and line before each fault; while faults are collected, adds them there."""
     shown_name = name if isinstance(name, str) and NAME.fullmatch(name) else repr(name)
     lines = [f"{place_of(function)}: operation {shown_name}: {fault}" for fault in faults]
     collected = _collected.get()
@@ -69,7 +69,7 @@ def refuse(function: object, name: object, faults: list[str]) -> Refused:
 
 
 def place_of(function: object) -> str:
-    """`acme/prices.py:12`, the line where its declaration begins; of what is no function, where it is declared."""
+    """The file and line of a declaration: `acme/prices.py:12`. Of what is no function: the line that declares it."""
     function = inspect.unwrap(function) if callable(function) else function
     code = getattr(function, "__code__", None)
     if code is not None:
@@ -81,7 +81,7 @@ def place_of(function: object) -> str:
 
 
 def shown(path: str | Path) -> str:
-    """A path as one would type it here."""
+    """A path relative to the working directory, if it lies in it."""
     try:
         return str(Path(path).relative_to(Path.cwd()))
     except ValueError:
@@ -89,7 +89,7 @@ def shown(path: str | Path) -> str:
 
 
 def signature_of(function: Callable[..., Any], name: str, faults: list[str]) -> Signature | None:
-    """Reads parameters and annotations; None, and faults, when it can't be an operation."""
+    """Reads a function's parameters and annotations; None, and faults, when it can't be an operation."""
     if reason := _is_no_plain_function(function):
         faults.append(reason)
         return None
@@ -121,7 +121,7 @@ def signature_of(function: Callable[..., Any], name: str, faults: list[str]) -> 
 
 
 def queue_of(value: object, faults: list[str]) -> Queue:
-    """A queue, or its name."""
+    """Checks a queue, or its name; else adds a fault."""
     try:
         return Queue(str(value)) if isinstance(value, str) else Queue(value)  # type: ignore[arg-type] # it may be anything
     except ValueError:
@@ -130,7 +130,7 @@ def queue_of(value: object, faults: list[str]) -> Queue:
 
 
 def timeouts_of(whole: object, each: object, faults: list[str]) -> tuple[timedelta, timedelta]:
-    """Of the job and of one attempt, None: the same; texts such as "2m", timedeltas or numbers of seconds."""
+    """Checks the timeouts of the job and of one attempt (None: the same); each a text "2m", timedelta or seconds."""
     read: list[timedelta] = []
     for name, value in (("timeout", whole), ("attempt_timeout", whole if each is None else each)):
         try:
@@ -146,13 +146,13 @@ def timeouts_of(whole: object, each: object, faults: list[str]) -> tuple[timedel
 
 
 def check_name(what: str, value: object, faults: list[str]) -> None:
-    """Of an operation or a downstream: it stands in URLs, files and metrics."""
+    """Checks the name of an operation or downstream: it stands in URLs, files and metrics."""
     if not isinstance(value, str) or not NAME.fullmatch(value):
         faults.append(f"{what}: {value!r} can't be one: {NAME_RULE}")
 
 
 def check_retry(retry: object, faults: list[str]) -> None:
-    """A RetryPolicy whose parts are what they are declared to be."""
+    """Checks a RetryPolicy and the types and ranges of its parts."""
     if not isinstance(retry, RetryPolicy):
         faults.append(f"retry: write RetryPolicy(attempts=3), not {retry!r}")
         return
@@ -168,7 +168,7 @@ def check_retry(retry: object, faults: list[str]) -> None:
 
 
 def content_types_of(value: object, faults: list[str]) -> tuple[str, ...]:
-    """Media types without parameters, as an input's is compared to them."""
+    """Checks content types: media types in lower case, without parameters."""
     if not isinstance(value, list | tuple) or not all(
         isinstance(each, str) and _CONTENT_TYPE.fullmatch(each) for each in value
     ):
@@ -179,7 +179,7 @@ def content_types_of(value: object, faults: list[str]) -> tuple[str, ...]:
 
 
 def max_body_of(value: object, faults: list[str]) -> int:
-    """Bytes."""
+    """Checks the largest input, in bytes."""
     if not _is_whole(value) or value < 0:
         faults.append(f"max_body: a number of bytes, not {value!r}")
         return 0
@@ -187,7 +187,7 @@ def max_body_of(value: object, faults: list[str]) -> int:
 
 
 def check_choices(admission: object, paced: object, signature: Signature | None, faults: list[str]) -> None:
-    """What is one of two."""
+    """Checks `admission` (a boolean) and `paced` ("attempts" or "calls")."""
     if not isinstance(admission, bool):
         faults.append(f"admission: True or False, not {admission!r}")
     if paced not in PACED:
@@ -197,7 +197,7 @@ def check_choices(admission: object, paced: object, signature: Signature | None,
 
 
 def one_line(error: BaseException) -> str:
-    """The exception's type and its message, whose lines are joined and which is cut where it gets long."""
+    """An exception's type and message on one line, cut at 300 characters."""
     text = " ".join(str(error).split())
     return f"{type(error).__name__}: {text[:300]}" if text else type(error).__name__
 
@@ -225,7 +225,7 @@ def _takes_attempt(hint: object) -> bool:
 
 
 def _adapter(hint: Any, what: str, faults: list[str], *, needs_schema: bool = False) -> TypeAdapter[Any] | None:
-    """Of this type; None, and a fault, when pydantic can't read it, or can't tell callers how it looks."""
+    """The pydantic adapter of a type; None, and a fault, when pydantic can't read it or make its schema."""
     try:
         adapter = TypeAdapter(hint)
         if needs_schema:

@@ -1,4 +1,4 @@
-"""The operation that calls an HTTP downstream: one job, one request a slot, bytes in and bytes out."""
+"""The HTTP operation: calls a downstream over HTTP, one request for each attempt, bytes in and bytes out."""
 
 import re
 import threading
@@ -28,7 +28,7 @@ _read_url = lru_cache(maxsize=256)(parse_url)
 
 @dataclass(frozen=True, kw_only=True)
 class HttpOperation:
-    """Lines of the operations file. `url` and `headers` are templates: workers `expand` them."""
+    """An operation declared in the operations file. `url` and `headers` are templates: workers `expand` them."""
 
     name: str
     url: str
@@ -47,23 +47,23 @@ class HttpOperation:
 
     @property
     def paced_by_calls(self) -> bool:
-        """False: an attempt is one request."""
+        """Always False: an attempt is one request."""
         return False
 
     @property
     def content_types(self) -> tuple[str, ...]:
-        """None named: the downstream decides."""
+        """Always empty: any content type is taken, the downstream decides."""
         return ()
 
     def input_schema(self) -> Mapping[str, Any] | None:
-        """None: the downstream decides what it takes."""
+        """Always None: the downstream decides what it takes."""
         return None
 
     def check(self, body: Body) -> None:
-        """Takes everything: the downstream decides."""
+        """Accepts every input: the downstream decides."""
 
     def run(self, body: Body, attempt: Attempt) -> Outcome:
-        """Makes one request and reads its answer within the attempt's time, all of it included."""
+        """Calls the downstream once; the answer must be complete within the attempt's time."""
         trace = attempt.headers.get("traceparent")
         with tracing.span("downstream call", parent=trace, kind="client", downstream=self.downstream) as span:
             outcome = self._call(body, attempt, span)
@@ -80,7 +80,7 @@ class HttpOperation:
                 ends_at(clock.monotonic() + attempt.time_left.total_seconds()),
                 _connections().stream(
                     self.method,
-                    # In parts, as it was checked: read once more as a text, it would lose some of them.
+                    # In parts, as it was checked: httpcore's own parser, given the text, would drop some.
                     httpcore2.URL(scheme=url.scheme, host=url.host, port=url.port, target=url.target),
                     headers=[(b"host", url.host_field.encode()), *self._headers_of(body, attempt.job_id, headers)],
                     content=body.content,
@@ -99,7 +99,7 @@ class HttpOperation:
         except httpcore2.TimeoutException:
             return TryAgain(code=ErrorCode.DOWNSTREAM_ERROR, message="the downstream did not answer in time")
         except (httpcore2.LocalProtocolError, httpcore2.UnsupportedProtocol, ValueError, TypeError):
-            # Its message would show the header or URL that can't be sent, and with it a secret.
+            # The exception's message shows the header or URL that can't be sent, and with it a secret.
             return Failed(
                 code=ErrorCode.OPERATION_ERROR, message="the request can't be sent: a header or the URL is not valid"
             )
@@ -111,7 +111,7 @@ class HttpOperation:
         return self._judge(response.status, _Headers(response.headers), bytes(content))
 
     def _headers_of(self, body: Body, job_id: str, given: Mapping[str, str]) -> list[tuple[bytes, bytes]]:
-        """The file's headers go before our own words, whatever their case, and our promises before the file's."""
+        """The request's headers: the file's override our defaults; the job's id and trace override the file's."""
         headers = {
             "content-type": body.content_type,
             "accept": "*/*",
@@ -141,7 +141,7 @@ class HttpOperation:
 
 
 def read_retry_after(value: str | None) -> timedelta | None:
-    """What a Retry-After asks for (RFC 9110, 10.2.3: seconds or an HTTP-date); None when that can't be read."""
+    """Parses a Retry-After (RFC 9110, 10.2.3: seconds or an HTTP-date); None when that can't be read."""
     if value is None:
         return None
     value = value.strip()
@@ -157,7 +157,7 @@ def read_retry_after(value: str | None) -> timedelta | None:
 
 
 class _Headers:
-    """Case-blind look-up in what httpcore gives: pairs of bytes."""
+    """Case-insensitive look-up in httpcore's headers, which are pairs of bytes."""
 
     def __init__(self, pairs: list[tuple[bytes, bytes]]) -> None:
         self._values = {name.decode("ascii", "replace").lower(): value.decode("latin-1") for name, value in pairs}
@@ -171,7 +171,7 @@ _pool: httpcore2.ConnectionPool | None = None
 
 
 def _connections() -> httpcore2.ConnectionPool:
-    """One pool a process; its size is bounded by the worker's threads."""
+    """The connection pool of this process; its size is bounded by the worker's threads."""
     global _pool  # noqa: PLW0603 - connections are the process's
     with _pool_lock:
         if _pool is None:

@@ -1,4 +1,4 @@
-"""Reads an absolute http:// or https:// URL: one strict grammar, so that what was checked is what is connected to.
+"""A strict parser of absolute http:// and https:// URLs, so that what was checked is what is connected to.
 
 Programs differ in how they read unusual URLs, and an attacker lives in the difference. Here a URL is what RFC 3986
 calls one and nothing that browsers mend: what is not plainly well-formed is refused with the reason. No reason repeats
@@ -16,7 +16,7 @@ _URL = re.compile(
     re.IGNORECASE,
 )
 _NAME = re.compile(r"(?!-)[a-z0-9_-]{1,63}(?<!-)(?:\.(?!-)[a-z0-9_-]{1,63}(?<!-))*")
-# What systems take for a number as the last label, whose whole name they then read as an IPv4 address.
+# A last label like this makes systems read the whole name as an IPv4 address.
 _NUMBER = re.compile(r"[0-9]+|0x[0-9a-f]*")
 _LONGEST_NAME = 253
 _PORTS = {"http": 80, "https": 443}
@@ -24,7 +24,7 @@ _PORTS = {"http": 80, "https": 443}
 
 @dataclass(frozen=True, kw_only=True)
 class HttpUrl:
-    """A URL in the parts that a request is made of. `host` is lower case, without brackets."""
+    """A parsed URL, in the parts that a request is made of. `host` is lower case, without brackets."""
 
     text: str
     scheme: Literal["http", "https"]
@@ -34,7 +34,7 @@ class HttpUrl:
 
     @property
     def address(self) -> IPAddress | None:
-        """The address, where the host is one and no name."""
+        """The IP address, where the host is one and not a name; else None."""
         try:
             return ipaddress.ip_address(self.host)
         except ValueError:
@@ -42,13 +42,13 @@ class HttpUrl:
 
     @property
     def host_field(self) -> str:
-        """What the request's Host says: an IPv6 address in brackets, and the port unless it is the scheme's own."""
+        """The value of the Host header: an IPv6 address in brackets, and the port unless it is the scheme's own."""
         host = f"[{self.host}]" if ":" in self.host else self.host
         return host if self.port == _PORTS[self.scheme] else f"{host}:{self.port}"
 
 
 def parse_url(text: str) -> HttpUrl:
-    """Reads the URL; raises ValueError that says what is wrong with it."""
+    """Parses the URL; raises ValueError that says what is wrong with it."""
     _check_characters(text)
     found = _URL.fullmatch(text)
     if found is None:

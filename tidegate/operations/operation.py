@@ -1,4 +1,4 @@
-"""What a job does: operations, what they are given, and the table of all of them."""
+"""The interface of an operation, what an attempt gives it (Body, Attempt), and the registry of all operations."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sized
 from dataclasses import dataclass, field
@@ -17,7 +17,7 @@ Item = TypeVar("Item")
 
 
 class Queue(StrEnum):
-    """Which kind of worker runs an operation."""
+    """The queue of an operation, which decides the kind of worker that runs it."""
 
     IO = "io"
     """Threads: for operations that wait for the network."""
@@ -27,7 +27,7 @@ class Queue(StrEnum):
 
 @dataclass(frozen=True, kw_only=True)
 class Body:
-    """Bytes with their content type, as a caller sent or an operation returned them."""
+    """Bytes with their content type: an input that a caller sent, or a result."""
 
     content: bytes
     content_type: str = "application/json"
@@ -35,7 +35,7 @@ class Body:
 
 @dataclass(frozen=True, kw_only=True)
 class Progress:
-    """How far an attempt is. `total` None: unknown, and then there is no percent either."""
+    """Progress of an attempt. `total` None: unknown, and then there is no percent either."""
 
     done: int
     total: int | None = None
@@ -43,14 +43,14 @@ class Progress:
 
     @property
     def percent(self) -> int:
-        """0 to 99: only an outcome makes it 100."""
+        """Percent done, 0 to 99: only success makes it 100."""
         if not self.total or self.total < 0:
             return 0
         return max(0, min(99, 100 * self.done // self.total))
 
 
 class Attempt:
-    """What an operation knows of the try that it is, and how it tells its progress."""
+    """The handle that an operation's function gets for its attempt: progress, slots, time left."""
 
     def __init__(
         self,
@@ -71,11 +71,11 @@ class Attempt:
 
     @property
     def time_left(self) -> timedelta:
-        """Until this attempt's end: its own timeout or the job's deadline, whichever is first. May be negative."""
+        """Time until this attempt must end: its timeout or the job's deadline, whichever is first. May be negative."""
         return timedelta(seconds=self._seconds_left())
 
     def progress(self, done: int, total: int | None = None, note: str | None = None) -> None:
-        """Tells how far it is. Call it as often as you like: it writes a few times a second.
+        """Reports progress. Call it as often as you like: it is written a few times a second.
 
         Raises AttemptStopped (let it through) when the attempt no longer counts.
         """
@@ -88,14 +88,14 @@ class Attempt:
         )
 
     def slot(self) -> None:
-        """Waits for the permission for one call to the downstream. For operations with `paced="calls"`.
+        """Waits until one call to the downstream is allowed. For operations with `paced="calls"`.
 
         Raises AttemptStopped (let it through) when the attempt no longer counts.
         """
         self._take_slot()
 
     def track(self, items: Iterable[Item], note: str | None = None, total: int | None = None) -> Iterator[Item]:
-        """Yields the items and tells after each how many are done."""
+        """Yields the items and reports after each how many are done."""
         if total is None and isinstance(items, Sized):
             total = len(items)
         for done, item in enumerate(items):
@@ -106,7 +106,7 @@ class Attempt:
 
 
 class Operation(Protocol):
-    """One kind of job. `PythonOperation` and `HttpOperation` are the two there are."""
+    """The interface of an operation, a kind of job: `PythonOperation` and `HttpOperation` implement it."""
 
     @property
     def name(self) -> str: ...
@@ -118,12 +118,12 @@ class Operation(Protocol):
     def description(self) -> str: ...
     @property
     def timeout(self) -> timedelta:
-        """From created_at to the deadline."""
+        """Time from the submit to the job's deadline."""
         ...
 
     @property
     def attempt_timeout(self) -> timedelta:
-        """One attempt, in total."""
+        """Time for one attempt, in total."""
         ...
 
     @property
@@ -145,30 +145,30 @@ class Operation(Protocol):
 
     @property
     def content_types(self) -> tuple[str, ...]:
-        """What an input may be; none named: anything."""
+        """The content types that an input may have; none named: any."""
         ...
 
     def input_schema(self) -> Mapping[str, Any] | None:
-        """JSON Schema of the input; None when anything goes."""
+        """JSON Schema of the input; None when any input is taken."""
         ...
 
     def check(self, body: Body) -> None:
-        """Raises a Refusal when this input can't be taken."""
+        """Validates an input at the submit; raises a Refusal."""
         ...
 
     def run(self, body: Body, attempt: Attempt) -> Outcome:
-        """One attempt. What it raises is a failed attempt."""
+        """Runs one attempt. What it raises is a failed attempt."""
         ...
 
 
 def _storable(note: str) -> str:
-    """The note, cut to what its column holds, without what a database refuses: surrogates and NUL."""
+    """Cuts a note to its column's length and replaces what a database refuses: surrogates and NUL."""
     return str(note)[:NOTE_LENGTH].replace("\0", "").encode("utf-8", "replace").decode()
 
 
 @dataclass(frozen=True, kw_only=True)
 class Limits:
-    """What one downstream can take, as its file declares it. No rates: as fast as workers are.
+    """The declared limits of one downstream. No rates: calls go as fast as workers are.
 
     `breaker_after`: failures in a row that open its breaker; 0: it has none.
     """
@@ -182,14 +182,14 @@ class Limits:
 
 @dataclass(frozen=True)
 class Registry:
-    """Every operation and downstream that this process knows."""
+    """The registry of all operations and downstreams that this process knows."""
 
     operations: Mapping[str, Operation]
     downstreams: Mapping[str, Limits] = field(default_factory=dict)
 
     @classmethod
     def of(cls, operations: Iterable[Operation], downstreams: Iterable[Limits] = ()) -> "Registry":
-        """Builds the table; raises ConfigurationError for a name that stands twice.
+        """Builds the registry; raises ConfigurationError for a name that is used twice.
 
         A downstream that is named by an operation and declared nowhere has no limits.
         """

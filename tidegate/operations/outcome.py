@@ -1,4 +1,4 @@
-"""How an attempt can end: values that the runner records in one place."""
+"""The outcomes of an attempt, as values: success, failure, retry, a busy downstream, handed back."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -8,7 +8,7 @@ from typing import Any
 
 
 class ErrorCode(StrEnum):
-    """`error.code` of a job that did not succeed."""
+    """The `error.code` of a job that ended without a result."""
 
     DEADLINE_EXCEEDED = "deadline_exceeded"
     DOWNSTREAM_ERROR = "downstream_error"
@@ -19,7 +19,7 @@ class ErrorCode(StrEnum):
 
 @dataclass(frozen=True, kw_only=True)
 class Succeeded:
-    """The result is there."""
+    """The attempt succeeded; this is the result."""
 
     content: bytes
     content_type: str
@@ -28,7 +28,7 @@ class Succeeded:
 
 @dataclass(frozen=True, kw_only=True)
 class Failed:
-    """No attempt will do better. `detail` goes into the job's `error` beside code and message."""
+    """The attempt failed for good. `detail` goes into the job's `error` beside code and message."""
 
     code: ErrorCode
     message: str
@@ -37,7 +37,7 @@ class Failed:
 
 @dataclass(frozen=True, kw_only=True)
 class TryAgain:
-    """This attempt failed; another may succeed. `retry_after`: not before, if the downstream said so."""
+    """The attempt failed; another may succeed. `retry_after`: not before, if the downstream said so."""
 
     code: ErrorCode
     message: str
@@ -47,7 +47,7 @@ class TryAgain:
 
 @dataclass(frozen=True, kw_only=True)
 class Refused:
-    """The downstream has no capacity now (429, 503): the whole lane waits, and the attempt is given back."""
+    """The downstream has no capacity now (429, 503): its whole lane pauses, and the attempt is not counted."""
 
     message: str
     retry_after: timedelta | None = None
@@ -55,7 +55,7 @@ class Refused:
 
 @dataclass(frozen=True, kw_only=True)
 class HandedBack:
-    """The attempt did not happen or was broken off by us (its slot is too far): it is given back, for `after`."""
+    """The attempt did not happen, or we broke it off (its slot is too far): the job is queued again, for `after`."""
 
     reason: str
     after: timedelta = timedelta(0)

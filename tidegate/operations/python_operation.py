@@ -1,4 +1,4 @@
-"""The operation that is a typed Python function, and the decorator that makes one."""
+"""Python operations: the `@operation` decorator makes one of a function with typed parameters."""
 
 import inspect
 from collections.abc import Callable, Mapping
@@ -31,7 +31,7 @@ JSON = "application/json"
 
 @dataclass(frozen=True, kw_only=True)
 class PythonOperation:
-    """A function of (params or raw body[, attempt]). `params` None: the function takes its body raw."""
+    """An operation that calls a function of (params or raw body[, attempt]). `params` None: a raw body."""
 
     name: str
     function: Callable[..., Any]
@@ -54,7 +54,7 @@ class PythonOperation:
         return self.params.json_schema() if self.params else None
 
     def check(self, body: Body) -> None:
-        """Raises UnsupportedBody, MalformedBody or InvalidInput."""
+        """Validates an input; raises UnsupportedBody, MalformedBody or InvalidInput."""
         media_type = body.content_type.partition(";")[0].strip().lower()
         if self.content_types and media_type not in self.content_types:
             raise UnsupportedBody(
@@ -84,7 +84,7 @@ class PythonOperation:
 
 
 def succeeded(content: bytes, content_type: str) -> Succeeded:
-    """A result, marked as JSON when it says so and really is."""
+    """Makes the outcome of a result, marked as JSON when its content type says so and it parses."""
     media_type = content_type.partition(";")[0].strip().lower()
     return Succeeded(content=content, content_type=content_type, is_json=_says_json(media_type) and is_json(content))
 
@@ -104,7 +104,7 @@ def operation(
     admission: bool = True,
     paced: Literal["attempts", "calls"] = "attempts",
 ) -> Callable[[Callable[..., Any]], PythonOperation]:
-    """Makes an operation of a function; put the file into tasks/operations/ and it is there.
+    """Decorator that makes an operation of a function; a file in tasks/operations/ is found by itself.
 
     The first argument's annotation decides what callers send: a pydantic model, dataclass or plain type is
     JSON of that shape; `Body` is the raw body. A second argument receives the Attempt. The annotation of
@@ -131,7 +131,7 @@ def operation(
         most = (20 * MEGABYTE if takes_raw else MEGABYTE) if max_body is None else max_body_of(max_body, faults)
         kind = queue_of(queue, faults)
         if signature is None or faults:
-            # It returns only where faults are collected, and nothing will run.
+            # refuse() returns only while faults are collected, and then nothing runs.
             return cast("PythonOperation", refuse(function, own_name, faults))
         return PythonOperation(
             name=own_name,
@@ -158,7 +158,7 @@ def operation(
 
 
 def _can_be_sent(body: Body) -> bool:
-    # As the table and HTTP will have it, whatever the annotations say.
+    # What the table's columns and an HTTP header can hold, whatever the annotations say.
     content_type: object = body.content_type
     return (
         isinstance(body.content, bytes)

@@ -1,4 +1,4 @@
-"""JSON of a declared shape, read at a bounded price: what is wrong with it is told a hundred times at the most."""
+"""Parses and validates JSON input with pydantic, at a bounded cost: at most a hundred faults are reported."""
 
 import re
 from typing import Any
@@ -12,18 +12,18 @@ from tidegate.errors import MOST_FAULTS, InputFault, InvalidInput, MalformedBody
 # pydantic reads these as numbers.
 _NOT_JSON = re.compile(rb"NaN|Infinity")
 _ERRORS = {"include_url": False, "include_input": False}
-# So much of one fault is told, of the place and of the reason.
+# Characters of one fault's pointer, and of its reason.
 _LONGEST = 500
-# Of very many faults, the beginning of their list in which the first hundred are looked for.
+# Bytes of pydantic's JSON list of faults that are parsed for the first hundred.
 _BEGINNING = 1_000_000
-# pydantic keeps the whole place of each fault, name by name: 220 KB of one long name with 10,000 members took 1 GB.
+# pydantic copies the whole location for each fault: an input of 220 KB, one long name with 10,000 members, took 1 GB.
 _SMALL = 16_384
 _LONG_NAME = re.compile(rb'"[^"]{256,}+"\s*:')
 _MOST_OF_PLACES = 64_000_000
 
 
 def parse(params: TypeAdapter[Any], content: bytes) -> Any:
-    """JSON of a declared shape; raises MalformedBody, or InvalidInput with the faults and their JSON pointers."""
+    """Parses and validates JSON; raises MalformedBody, or InvalidInput with the faults and their JSON pointers."""
     _check_numbers(content)
     _check_names(content)
     try:
@@ -36,7 +36,7 @@ def parse(params: TypeAdapter[Any], content: bytes) -> Any:
 
 
 def read(content: bytes) -> Any:
-    """JSON of any shape; raises MalformedBody. For `check`, where something is to be looked at between."""
+    """Parses JSON of any shape; raises MalformedBody. For `check`, where the caller looks at it in between."""
     _check_numbers(content)
     try:
         return from_json(content)
@@ -45,7 +45,7 @@ def read(content: bytes) -> Any:
 
 
 def check(params: TypeAdapter[Any], document: Any) -> Any:
-    """What was read, as its declared shape; raises InvalidInput."""
+    """Validates parsed JSON; raises InvalidInput."""
     try:
         return params.validate_python(document)
     except ValidationError as error:
@@ -53,7 +53,7 @@ def check(params: TypeAdapter[Any], document: Any) -> Any:
 
 
 def is_json(content: bytes) -> bool:
-    """Whether it is, by the letter."""
+    """Whether the bytes are strictly valid JSON."""
     try:
         orjson.loads(content)
     except orjson.JSONDecodeError:
@@ -72,7 +72,7 @@ def _invalid(found: list[Any], error: ValidationError, document: Any) -> Invalid
 
 
 def _first_of(error: ValidationError) -> list[Any]:
-    """The first hundred. As Python objects all of them may be a gigabyte; as text they are a twelfth of it."""
+    """The first hundred faults. As Python objects all of them may be a gigabyte; as text they are a twelfth of it."""
     if error.error_count() <= MOST_FAULTS:
         return error.errors(**_ERRORS)
     text = error.json(**_ERRORS, include_context=False)
@@ -82,7 +82,7 @@ def _first_of(error: ValidationError) -> list[Any]:
 
 
 def _check_names(content: bytes) -> None:
-    """Raises InvalidInput where the places of faults, if there are any, could be more than memory holds."""
+    """Raises InvalidInput where the locations of faults, if there are any, could take more than the memory."""
     if len(content) <= _SMALL or not (b'\\"' in content or _LONG_NAME.search(content)):
         return
     try:
@@ -94,7 +94,7 @@ def _check_names(content: bytes) -> None:
 
 
 def _longest_place(document: Any) -> int:
-    """How long the names above one value are together, at the most."""
+    """The greatest total length of the member names above one value."""
     longest, todo = 0, [(document, 0)]
     while todo:
         value, above = todo.pop()
@@ -115,7 +115,7 @@ def _cut(text: str) -> str:
 
 
 def _pointer(location: tuple[int | str, ...], document: Any) -> str:
-    """JSON pointer to where pydantic says; without what it adds that is no place, such as the branch of a union.
+    """The JSON pointer of pydantic's location, without its parts that are no place, such as the branch of a union.
 
     The last part of a place may be a member that is missing.
     """

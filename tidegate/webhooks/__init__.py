@@ -1,1 +1,1 @@
-"""Telling a client's own server that its job has ended."""
+"""Webhooks: HTTP calls that tell a client's own server that its job has ended."""

@@ -1,4 +1,4 @@
-"""Whether a webhook is taken: what can be known of its URL at the submit, and that there is a secret to sign with."""
+"""Checks a webhook at the submit: its URL, as far as it can be known then, and that there is a secret to sign with."""
 
 import threading
 
@@ -14,7 +14,7 @@ _MOST_REMEMBERED = 10_000
 
 
 class WebhookDoor:
-    """The rule of the door. Remembers for 2 s that a client has a secret: a batch asks once."""
+    """The check of webhooks. Remembers for 2 s that a client has a secret: a batch asks the database once."""
 
     def __init__(self, egress: Egress, secrets: SecretStore) -> None:
         self._egress = egress
@@ -23,13 +23,13 @@ class WebhookDoor:
         self._lock = threading.Lock()
 
     def check(self, webhook: Webhook, client_id: str) -> None:
-        """Raises InvalidWebhook for one that can't be sent, or not be signed."""
+        """Raises InvalidWebhook for a webhook that can't be sent, or not be signed."""
         self.check_url(webhook)
         if not self._can_sign(client_id):
             raise InvalidWebhook("there is no secret to sign with; make one first: POST /v1/webhook-secrets")
 
     def check_url(self, webhook: Webhook) -> None:
-        """Raises InvalidWebhook for one that can't be sent, whoever asks and whenever."""
+        """Raises InvalidWebhook for a URL that can't be sent to, whoever the client is."""
         try:
             check(parse(webhook.url), self._egress)
         except ValueError as error:

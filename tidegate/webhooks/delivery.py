@@ -1,4 +1,4 @@
-"""A delivery, the sending of one job's end to its webhook: what it is, and what can become of an attempt."""
+"""Values of a delivery, the sending of one job's end to its webhook: its state, attempts, claim and their outcomes."""
 
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -9,11 +9,11 @@ QUEUE = "webhooks"
 GIVE_UP_AFTER = timedelta(days=1)
 PROMPT_SECONDS = 3.0
 OUTCOMES = ("delivered", "not_taken", "no_answer", "not_sent")
-"""Of one attempt, in a word."""
+"""Outcomes of one attempt: labels of a metric."""
 
 
 class DeliveryState(StrEnum):
-    """Where a delivery is. WAITING: its job has not ended. PENDING: to be sent, or sent again."""
+    """The state of a delivery. WAITING: its job has not ended. PENDING: to be sent, or sent again."""
 
     WAITING = "waiting"
     PENDING = "pending"
@@ -23,7 +23,7 @@ class DeliveryState(StrEnum):
 
 @dataclass(frozen=True, kw_only=True)
 class Webhook:
-    """Where a job's end is to be told. `base_url`: of the links in its document."""
+    """The URL that a job's end is sent to. `base_url`: of the links in the document that is sent."""
 
     url: str
     base_url: str
@@ -31,7 +31,7 @@ class Webhook:
 
 @dataclass(frozen=True, kw_only=True)
 class DeliveryAttempt:
-    """One try. `seconds` None: it goes on, or nobody knows how it ended. `status` None: there was no answer."""
+    """One attempt to send. `seconds` None: it goes on, or nobody knows how it ended. `status` None: no answer."""
 
     number: int
     started_at: datetime
@@ -42,7 +42,7 @@ class DeliveryAttempt:
 
 @dataclass(frozen=True, kw_only=True)
 class Delivery:
-    """A delivery as its row says it is. It has its job's id: a job ends once and is told once."""
+    """A snapshot of a delivery's row. Its id is its job's: a job ends once and is told once."""
 
     job_id: str
     client_id: str
@@ -59,7 +59,7 @@ class Delivery:
 
 @dataclass(frozen=True, kw_only=True)
 class ReleasedDelivery:
-    """What a Celery message is made of."""
+    """A released delivery: what a Celery message is made of."""
 
     job_id: str
     fence: int
@@ -67,7 +67,7 @@ class ReleasedDelivery:
 
 @dataclass(frozen=True, kw_only=True)
 class DeliveryClaim:
-    """A delivery in the hands of one worker; every write of the worker carries `fence`.
+    """One worker's claim on a delivery; every write of the worker carries `fence`.
 
     `number`: of the attempt, ever; `tries`: since it began, this one included. `left`: until it is given up.
     `receiver_failures`: of its receiver, in a row; None: it never answered.
@@ -89,8 +89,11 @@ class DeliveryClaim:
 
 @dataclass(frozen=True, kw_only=True)
 class Sent:
-    """How an attempt went. `status` None: no answer, and `error` says why. `retry_after`: what the receiver asked for.
-    `was_sent` False: it did not come to that, and says nothing about the receiver."""
+    """The outcome of one attempt to send. `status` None: no answer, and `error` says why.
+
+    `retry_after`: what the receiver asked for. `was_sent` False: it did not come to that, and says nothing about the
+    receiver.
+    """
 
     seconds: float
     status: int | None = None
@@ -100,7 +103,7 @@ class Sent:
 
     @property
     def outcome(self) -> str:
-        """One of OUTCOMES."""
+        """The outcome as a metric's label: one of OUTCOMES."""
         if not self.was_sent:
             return "not_sent"
         if self.status is None:
@@ -109,20 +112,23 @@ class Sent:
 
     @property
     def is_delivered(self) -> bool:
-        """Any 2xx."""
+        """Whether the receiver answered 2xx."""
         return self.status is not None and 200 <= self.status < 300
 
     @property
     def is_unwanted(self) -> bool:
-        """410: the receiver wants no more of this (Standard Webhooks)."""
+        """Whether the receiver answered 410: it wants no more of this (Standard Webhooks)."""
         return self.status == 410
 
     @property
     def is_prompt(self) -> bool:
-        """Whether the receiver answered, whatever it said, and soon."""
+        """Whether the receiver answered, with any status, and soon."""
         return self.status is not None and self.seconds <= PROMPT_SECONDS
 
 
 def receiver_of(client_id: str, host: str) -> str:
-    """What places are counted by. Of one client: another's trouble with the same host is not its own."""
+    """The key by which deliveries share places: client and host.
+
+    One client's trouble with a host does not slow another's.
+    """
     return f"{client_id} {host}"

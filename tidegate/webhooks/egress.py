@@ -1,4 +1,4 @@
-"""Which network addresses a webhook may be sent to: public ones, and networks that a setting opens by name.
+"""The filter of addresses that a webhook may be sent to (against SSRF): public ones, and networks opened by a setting.
 
 Someone who may name a URL must not reach through us what only we can reach (server-side request forgery).
 """
@@ -33,7 +33,7 @@ _CLOSED = tuple(
         "3fff::/20",  # documentation
     )
 )
-# Not even by name: no host of their own, or the machine itself under another name.
+# Closed even if a setting opens them: they are no single host, or the machine itself.
 _NEVER = tuple(
     ipaddress.ip_network(network) for network in ("0.0.0.0/8", "224.0.0.0/4", "240.0.0.0/4", "::/128", "ff00::/8")
 )
@@ -42,13 +42,13 @@ _NAT64 = ipaddress.IPv6Network("64:ff9b::/96")
 
 
 class Egress:
-    """The rule of one gateway. `networks`: what is open beside the public addresses."""
+    """The address filter. `networks`: what is open beside the public addresses."""
 
     def __init__(self, networks: Iterable[IPNetwork] = ()) -> None:
         self._open: Sequence[IPNetwork] = tuple(networks)
 
     def allows(self, address: IPAddress) -> bool:
-        """Whether a connection to this address may be opened. IPv4 inside IPv6 is judged as the IPv4 it is."""
+        """Whether a connection to this address is allowed. IPv4 inside IPv6 is judged as the IPv4 it is."""
         address = _unwrapped(address)
         if _is_in(address, _NEVER):
             return False
@@ -60,7 +60,7 @@ class Egress:
 
 
 def _unwrapped(address: IPAddress) -> IPAddress:
-    """The IPv4 address that the system would really connect to: mapped (::ffff:0:0/96), or translated by NAT64."""
+    """The IPv4 address that is really connected to: mapped (::ffff:0:0/96), or translated by NAT64; else itself."""
     if isinstance(address, ipaddress.IPv6Address):
         if address.ipv4_mapped is not None:
             return address.ipv4_mapped

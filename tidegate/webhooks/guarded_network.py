@@ -1,7 +1,7 @@
-"""Sockets that are opened only to addresses that a webhook may be sent to.
+"""Sockets that connect only to addresses that a webhook may be sent to (protection from SSRF and DNS rebinding).
 
-The name is looked up once and that answer is both checked and connected to: a name that stands for another address a
-moment later (DNS rebinding) gains nothing.
+The name is looked up once, and that answer is both checked and connected to: a name that stands for another address a
+moment later gains nothing.
 """
 
 import ipaddress
@@ -17,11 +17,14 @@ log = logging.getLogger(__name__)
 
 
 class NotPublicError(httpcore2.ConnectError):
-    """One of the host's addresses may not be connected to. Says not which: a name inside is nobody's business."""
+    """One of the host's addresses may not be connected to.
+
+    Says not which: what internal names stand for is nobody's business.
+    """
 
 
 class GuardedBackend(DeadlineBackend):
-    """Connects within the deadline, the look-up included, and only where `egress` allows every address of the host.
+    """Connects within the deadline, DNS included, and only if `egress` allows every address of the host.
 
     Every one, not just the one that is taken: an answer that mixes public and private addresses is a trick.
     """
@@ -31,7 +34,7 @@ class GuardedBackend(DeadlineBackend):
         self._egress = egress
 
     def addresses_of(self, host: str, port: int) -> list[str]:
-        """The host's addresses, all of them checked; raises NotPublicError."""
+        """The host's addresses, all of them allowed; raises NotPublicError."""
         try:
             found = [str(ipaddress.ip_address(host))]
         except ValueError:
@@ -42,8 +45,10 @@ class GuardedBackend(DeadlineBackend):
         return found
 
     def _looked_up(self, host: str, port: int) -> list[str]:
-        """In a thread of its own: the system's resolver knows no deadline, and whoever owns the name may own its
-        name server."""
+        """Looks the name up in a thread of its own: getaddrinfo has no deadline.
+
+        Whoever owns the name may own its name server, and let it answer slowly.
+        """
         answer: list[list[str]] = []
 
         def look_up() -> None:

@@ -1,4 +1,4 @@
-"""The secrets that clients check webhooks with: made, rotated, ended. What is stored makes none of them by itself."""
+"""Webhook signing secrets in the database: rotate, list, end. The rows alone are not enough to make one."""
 
 import logging
 import secrets
@@ -19,7 +19,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, kw_only=True)
 class WebhookSecret:
-    """A secret as it may be shown. `signs_until` None: until it is rotated or ended."""
+    """A signing secret without its text. `signs_until` None: until it is rotated or ended."""
 
     id: str
     client_id: str
@@ -28,7 +28,7 @@ class WebhookSecret:
 
 
 class SecretStore:
-    """The secrets in the database. `keyring` is asked for the keys that make them at the first use."""
+    """Statements on signing secrets. `keyring` loads the keys that make them, at the first use."""
 
     def __init__(self, database: Database, keyring: Callable[[], Keyring]) -> None:
         self._database = database
@@ -39,8 +39,11 @@ class SecretStore:
         return self._load()
 
     def rotate(self, client_id: str, *, overlap: timedelta) -> tuple[WebhookSecret, str]:
-        """A new secret, and its text, which nobody can show again. The one before it goes on signing beside it for
-        `overlap`; older ones end now, so that there are never more than two signatures."""
+        """Makes a new secret; returns it with its text, which nobody can show again.
+
+        The one before it goes on signing beside it for `overlap`; older ones end now, so that there are never more than
+        two signatures.
+        """
         secret_id, salt = str(uuid_utils.uuid7()), secrets.token_bytes(SALT_BYTES)
         with self._database.writing() as connection:
             now = connection.execute(select(database_now())).scalar_one()
@@ -64,7 +67,7 @@ class SecretStore:
         return made, shown(self._keyring.secret(self._keyring.newest, salt))
 
     def all_of(self, client_id: str | None) -> Sequence[WebhookSecret]:
-        """Those that sign now, newest first; `client_id` None: everybody's."""
+        """The secrets that sign now, newest first; `client_id` None: every client's."""
         mine = () if client_id is None else (_is_of(client_id),)
         with self._database.reading() as connection:
             rows = connection.execute(
@@ -78,7 +81,7 @@ class SecretStore:
             ]
 
     def end(self, secret_id: str, client_id: str | None) -> bool:
-        """It signs no more, from now on. False: it did not, or is another client's."""
+        """Ends a secret: it signs no more. False: it did not, or is another client's."""
         mine = () if client_id is None else (_is_of(client_id),)
         with self._database.single_write() as connection:
             ended = connection.execute(
@@ -89,8 +92,10 @@ class SecretStore:
         return ended.rowcount == 1
 
     def signing(self, client_id: str) -> list[bytes]:
-        """The secrets to sign with now, newest first; none where the client has none, or all were made from keys that
-        this process does not have."""
+        """The secrets to sign with now, newest first.
+
+        None where the client has none, or all were made from keys that this process does not have.
+        """
         with self._database.reading() as connection:
             rows = connection.execute(
                 select(webhook_secrets.c.key_id, webhook_secrets.c.salt)

@@ -1,4 +1,7 @@
-"""The way of a delivery: the scheduler releases it, a worker claims and records it. Its own fence guards each write."""
+"""Statements of sending webhooks: the scheduler releases a delivery, a worker claims it and records the outcome.
+
+A fence of the delivery's own guards each write.
+"""
 
 from collections.abc import Sequence
 from datetime import timedelta
@@ -36,14 +39,14 @@ _MOST_TRIES = 50
 _ADVISORY_LOCK = 0x7469646564656C69
 _UNKNOWN_END = "the worker died or stood still: not known whether it was sent"
 
-# A literal: SQLite sees only of one that it fits the condition of a partial index.
+# A literal: with a bound parameter SQLite does not see that a partial index fits.
 IS_PENDING = deliveries.c.state == literal_column("'pending'")
 _IS_DUE = (IS_PENDING, deliveries.c.run_at <= database_now())
 _DONE = {"run_at": None, "lease_until": None, "ended_at": database_now()}
 
 
 class _Due(NamedTuple):
-    """A receiver with something due since then, in microseconds; `failures` None: it never failed."""
+    """A receiver with a delivery due since `due_at`, in microseconds; `failures` None: it has no row yet."""
 
     name: str
     due_at: int
@@ -51,18 +54,18 @@ class _Due(NamedTuple):
 
 
 class SendingStore:
-    """Statements of the courier and of those who send."""
+    """Statements of the courier, which releases deliveries, and of the workers that send them."""
 
     def __init__(self, database: Database, counts: Counts) -> None:
         self._database = database
         self._counts = counts
 
     def release(self) -> list[ReleasedDelivery]:
-        """Lets go what may be sent now; what then is not claimed within 10 s is due again."""
+        """Releases the deliveries that may be sent now; one that is not claimed within 10 s is due again."""
         if not self._database.ask_all(_DUE, {}):
             return []
         with self._database.writing() as connection:
-            # One scheduler at a time: two would each give away the same places.
+            # An advisory lock, one scheduler at a time: two would each give away the same places.
             if not self._database.is_sqlite and not _lock(connection):
                 return []
             due = self._database.ask_all(_DUE, {}, within=connection)
@@ -83,7 +86,7 @@ class SendingStore:
         return [ReleasedDelivery(job_id=row.job_id, fence=row.fence) for row in rows]
 
     def take_back(self, released: Sequence[ReleasedDelivery]) -> None:
-        """They were surely not sent to the broker: due again at once."""
+        """Makes deliveries whose messages were surely not sent to the broker due again at once."""
         with self._database.writing() as connection:
             for each in released:
                 connection.execute(
@@ -93,7 +96,7 @@ class SendingStore:
                 )
 
     def claim(self, job_id: str, fence: int, *, lease: timedelta) -> DeliveryClaim | None:
-        """Takes a released delivery; of several messages of one release the first wins. None: it no longer stands."""
+        """Claims a released delivery; of several messages of one release the first wins. None: it no longer stands."""
         failures = select(receivers.c.failures).where(receivers.c.name == deliveries.c.receiver).scalar_subquery()
         began_at = type_coerce(deliveries.c.began_at, BigInteger)
         with self._database.writing() as connection:
@@ -131,7 +134,7 @@ class SendingStore:
         )
 
     def told(self, job_id: str, *, largest: int) -> tuple[Job, StoredBody | None] | None:
-        """The job and its result, whose content is left out where it is larger than this. None: it was erased."""
+        """Reads the job and its result for the webhook's body; a larger content is left out. None: it was erased."""
         with self._database.reading() as connection:
             row = connection.execute(select(*JOB_COLUMNS).where(jobs.c.id == job_id)).one_or_none()
             if row is None:
@@ -155,8 +158,10 @@ class SendingStore:
     def record(
         self, claim: DeliveryClaim, sent: Sent, *, again_after: timedelta | None, rest: timedelta | None
     ) -> bool:
-        """Records how the attempt went. `again_after` None: this was the last. `rest`: nothing goes to its receiver
-        for so long. False: the claim no longer stands; the attempt is recorded all the same."""
+        """Records the outcome of an attempt. False: the claim no longer stands; the attempt is recorded all the same.
+
+        `again_after` None: this was the last. `rest`: nothing goes to its receiver for so long.
+        """
         if sent.is_delivered:
             values: dict[str, Any] = {"state": DeliveryState.DELIVERED, **_DONE}
         elif again_after is None:
@@ -181,8 +186,10 @@ class SendingStore:
         return won == 1
 
     def give_up(self, batch: int) -> int:
-        """Ends deliveries whose day is over while their receiver was silent all the time: those behind the ones that
-        were tried. How many."""
+        """Fails due deliveries that are over a day old, if their receiver is silent or they were tried too often.
+
+        Returns how many.
+        """
         day_ago = database_now(-GIVE_UP_AFTER)
         silent = select(receivers.c.name).where(receivers.c.failing_since <= day_ago)
         found = (
@@ -202,7 +209,7 @@ class SendingStore:
     def _judge_receiver(
         self, connection: Connection, claim: DeliveryClaim, *, rest: timedelta | None, is_good: bool
     ) -> None:
-        """A good receiver that stays good costs no statement."""
+        """Updates the receiver's row; a good receiver that stays good costs no statement."""
         if is_good and claim.receiver_failures == 0:
             return
         insert_ = sqlite_insert if self._database.is_sqlite else postgresql_insert
@@ -221,7 +228,7 @@ class SendingStore:
 
 
 def _leased(lease: timedelta) -> dict[str, Any]:
-    """In flight it is not due; when the lease runs out it is, by itself."""
+    """Values of a delivery in flight: not due before the lease runs out, and then due by itself."""
     return {"run_at": database_now(lease), "lease_until": database_now(lease)}
 
 
@@ -230,7 +237,7 @@ def _is(job_id: str, fence: int) -> Any:
 
 
 def _receivers(connection: Connection, those_with_due: Sequence[_Due]) -> list[Receiver]:
-    """Those with something due or in flight. Each is found by one step in an index, however much waits for it."""
+    """The receivers with something due or in flight."""
     due = {each.name: each for each in those_with_due}
     in_flight = {row.receiver: row for row in connection.execute(_IN_FLIGHT)}
     return [
@@ -245,7 +252,7 @@ def _receivers(connection: Connection, those_with_due: Sequence[_Due]) -> list[R
 
 
 def _due() -> Any:
-    """The names of all receivers with something pending, by a loose index scan; then what is due first for each."""
+    """SELECT of the receivers with a delivery due: names by a loose index scan, then the first delivery of each."""
     names = select(func.min(deliveries.c.receiver).label("name")).where(IS_PENDING).cte("names", recursive=True)
     following = select(func.min(deliveries.c.receiver)).where(IS_PENDING, deliveries.c.receiver > names.c.name)
     names = names.union_all(select(following.scalar_subquery()).where(names.c.name.is_not(None)))

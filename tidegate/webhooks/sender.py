@@ -1,4 +1,4 @@
-"""Sends one delivery: claim it, write and sign its body, post it, record how that went."""
+"""Sends one delivery: claims it, writes and signs its body, posts it, records the outcome."""
 
 import logging
 import ssl
@@ -36,7 +36,7 @@ _LONGEST_DELAY = timedelta(hours=4)
 _LONGEST_REST = timedelta(minutes=5)
 _LONGEST_SILENCE_SECONDS = 60
 _LEASE_MARGIN = timedelta(seconds=10)
-# Whatever the receiver says beside its status is read, so that it can end in order, and thrown away.
+# The answer's body is read up to so much, so that the receiver can end in order, and thrown away.
 _MOST_READ_BYTES = 64 * 1024
 _MOST_READ_SECONDS = 1.0
 _RECORD_AGAIN_SECONDS = (0.1, 0.5, 1.0, 2.0, 4.0)
@@ -44,7 +44,10 @@ _RANDOM = SystemRandom()
 
 
 class Sender:
-    """Sends what messages name. `timeout`: of one attempt, in total, from the name's look-up to the answer's head."""
+    """Sends the deliveries that messages name.
+
+    `timeout`: of one attempt, in total, from the name's look-up to the answer's head.
+    """
 
     def __init__(
         self, store: SendingStore, secrets: SecretStore, egress: Egress, *, timeout: timedelta, bell: Bell
@@ -125,7 +128,7 @@ class Sender:
         )
 
     def _post(self, url: HttpUrl, headers: dict[str, str], body: bytes) -> tuple[int, str | None]:
-        """The answer's status and its Retry-After. A connection of its own, to the parts that were checked."""
+        """Posts the webhook on a connection of its own; returns the answer's status and Retry-After."""
         with (
             httpcore2.HTTPConnection(
                 httpcore2.Origin(url.scheme.encode(), url.host.encode(), url.port),
@@ -164,7 +167,7 @@ class Sender:
 
 
 def body_of(claim: DeliveryClaim, job: Job, result: StoredBody | None) -> bytes:
-    """The payload of Standard Webhooks. The same bytes at every attempt, for a final job never changes."""
+    """The webhook's body: the payload of Standard Webhooks. The same bytes at every attempt, for the job is final."""
     return orjson.dumps(
         {
             "type": claim.event,
@@ -175,7 +178,7 @@ def body_of(claim: DeliveryClaim, job: Job, result: StoredBody | None) -> bytes:
 
 
 def next_try(claim: DeliveryClaim, sent: Sent, random: Random = _RANDOM) -> timedelta | None:
-    """How long until the next attempt; None: there is none.
+    """The delay until the next attempt; None: there is none.
 
     5 s, 20 s, 80 s … 4 h, each a quarter more or less, so that what failed together does not come back together; the
     last one when a day is over. A receiver's Retry-After is waited for.
@@ -188,8 +191,10 @@ def next_try(claim: DeliveryClaim, sent: Sent, random: Random = _RANDOM) -> time
 
 
 def rest_after(claim: DeliveryClaim, sent: Sent) -> timedelta | None:
-    """How long nothing at all goes to the receiver: because it asked for that, or because it is silent (1 s, 2 s, …
-    1 min); None: it need not rest."""
+    """How long nothing at all goes to the receiver; None: it is not paused.
+
+    Because it asked for that, or because it is silent (1 s, 2 s, … 1 min).
+    """
     if not sent.was_sent:
         return None
     if sent.status is None:
@@ -201,7 +206,7 @@ def rest_after(claim: DeliveryClaim, sent: Sent) -> timedelta | None:
 
 
 def _read_some(response: httpcore2.Response) -> None:
-    """The status decides; what comes behind it may neither hold the thread nor fail the delivery."""
+    """Reads the answer's body for a moment and drops it; it may neither hold the thread nor fail the delivery."""
     size = 0
     try:
         with ends_at(clock.monotonic() + _MOST_READ_SECONDS):
@@ -221,5 +226,5 @@ def _told(status: int) -> str:
 
 @cache
 def _tls() -> ssl.SSLContext:
-    """Made once: reading the certificates of all authorities takes as long as many deliveries."""
+    """The TLS context, made once: reading all authorities' certificates takes as long as many deliveries."""
     return httpcore2.default_ssl_context()

@@ -1,4 +1,4 @@
-"""Signs what webhooks send, as Standard Webhooks asks (standardwebhooks.com, specification 1.0), and makes secrets.
+"""Signs webhooks as Standard Webhooks asks (standardwebhooks.com, specification 1.0), and derives signing secrets.
 
 A client's secret is not stored, sealed or otherwise: it is HMAC-SHA256 of random bytes that are, under a key that is
 not in the database. Who reads the database, or a copy of it, can sign nothing.
@@ -16,7 +16,7 @@ _PURPOSE = b"tidegate webhook secret 1\0"
 
 
 class Keyring:
-    """The keys that secrets are made from. The first makes new ones; the others still know those that they made."""
+    """The keys that signing secrets are derived from. The first makes new ones; the others still derive old ones."""
 
     def __init__(self, keys: Sequence[bytes]) -> None:
         self._keys = {key_id_of(key): key for key in keys}
@@ -24,26 +24,29 @@ class Keyring:
 
     @property
     def ids(self) -> frozenset[str]:
-        """Of the keys that are there."""
+        """The ids of the keys in the ring."""
         return frozenset(self._keys)
 
     def secret(self, key_id: str, salt: bytes) -> bytes:
-        """The signing secret that this key made of this salt, 32 bytes. Raises KeyError for a key that is not there."""
+        """Derives the signing secret of this key and salt, 32 bytes. Raises KeyError for a key that is not there."""
         return hmac.digest(self._keys[key_id], _PURPOSE + salt, hashlib.sha256)
 
 
 def key_id_of(key: bytes) -> str:
-    """Names a key without telling it."""
+    """The id of a key: part of its hash, which does not tell the key."""
     return hashlib.sha256(b"tidegate key id\0" + key).hexdigest()[:16]
 
 
 def shown(secret: bytes) -> str:
-    """The secret as a client is told it, once: `whsec_` and base64."""
+    """The text of a secret for its client, shown once: `whsec_` and base64."""
     return _PREFIX + base64.b64encode(secret).decode()
 
 
 def sign(message_id: str, timestamp: int, body: bytes, secrets: Iterable[bytes]) -> str:
-    """The value of `webhook-signature`: one signature for each secret. `timestamp`: whole seconds since 1970."""
+    """Signs a webhook: returns the value of `webhook-signature`, one signature for each secret.
+
+    `timestamp`: whole seconds since 1970.
+    """
     signed = f"{message_id}.{timestamp}.".encode() + body
     digests = (hmac.digest(secret, signed, hashlib.sha256) for secret in secrets)
     return " ".join(f"v1,{base64.b64encode(digest).decode()}" for digest in digests)

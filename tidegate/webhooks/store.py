@@ -1,4 +1,4 @@
-"""What clients see of deliveries, and sending them again by hand."""
+"""Statements of the API on deliveries: read, list, record, send again by hand."""
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
@@ -20,7 +20,7 @@ _ENDED = (DeliveryState.DELIVERED, DeliveryState.FAILED)
 
 @dataclass(frozen=True, kw_only=True)
 class DeliveryFilter:
-    """Which deliveries. None: whatever. `before_id`: of jobs submitted before this one."""
+    """A filter of deliveries; None: any. `before_id`: of jobs submitted before this one."""
 
     client_id: str | None = None
     state: DeliveryState | None = None
@@ -32,7 +32,7 @@ class DeliveryFilter:
 
 
 class DeliveryStore:
-    """Statements of the API about deliveries."""
+    """Statements of the API on deliveries."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
@@ -46,27 +46,29 @@ class DeliveryStore:
         return found[0] if found else None
 
     def list(self, wanted: DeliveryFilter) -> list[Delivery]:
-        """A page, newest job first. Raises DatabaseTooSlowError."""
+        """A page of deliveries, newest job first. Raises DatabaseTooSlowError."""
         page = _SELECT.where(*_conditions(wanted)).order_by(deliveries.c.job_id.desc()).limit(wanted.limit)
         with self._database.long_reading(LIMIT) as connection:
             return _with_attempts(connection, connection.execute(page).all())
 
     def send_again(self, wanted: DeliveryFilter) -> int:
-        """Makes these due now, with a day of tries before them, whatever became of them; how many. One that waits for
-        its job, or is being sent at this moment, stays as it is."""
+        """Makes deliveries due now, for a new day of tries, whatever became of them; returns how many.
+
+        One whose job has not ended, or that is being sent at this moment, stays as it is.
+        """
         found = select(deliveries.c.job_id).where(*_conditions(wanted), *_CAN_BE_SENT)
         with self._database.writing() as connection:
             ids = list(connection.execute(found.order_by(deliveries.c.job_id).limit(wanted.limit)).scalars())
             return _send_again(connection, ids)
 
     def send_one_again(self, job_id: str) -> bool:
-        """As `send_again`, one."""
+        """As `send_again`, for one delivery; False: it stays as it is."""
         with self._database.writing() as connection:
             return _send_again(connection, [job_id]) == 1
 
 
 def record_webhooks(connection: Connection, webhooks: Mapping[tuple[str, str], Webhook]) -> None:
-    """Where the ends of these new jobs go, by (job id, client id)."""
+    """Inserts the deliveries of new jobs, whose webhooks are given by (job id, client id)."""
     connection.execute(
         insert(deliveries),
         [

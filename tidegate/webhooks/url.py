@@ -1,4 +1,4 @@
-"""Reads where a webhook goes, by the grammar of `http_url` and what is asked of strangers beyond it."""
+"""Checks a webhook's URL: the strict grammar of `http_url`, no dangerous ports, no address that is not public."""
 
 import ipaddress
 
@@ -8,14 +8,14 @@ from tidegate.webhooks.egress import Egress
 LONGEST = 2000
 _LOOPBACK = ipaddress.IPv4Address("127.0.0.1")
 _LOWEST_FREE_PORT = 1024
-# Ports from there on that the Fetch standard has browsers refuse too: they speak other protocols.
+# Higher ports that the Fetch standard blocks: they speak other protocols.
 _PORTS_OF_OTHERS = frozenset(
     {1719, 1720, 1723, 2049, 3659, 4045, 4190, 5060, 5061, 6000, 6566, *range(6665, 6670), 6679, 6697, 10080}
 )
 
 
 def parse(text: str) -> HttpUrl:
-    """Reads the URL; raises ValueError that says what is wrong with it."""
+    """Parses the URL; raises ValueError that says what is wrong with it."""
     if len(text) > LONGEST:
         raise ValueError(f"at most {LONGEST} characters")
     url = parse_url(text)
@@ -27,8 +27,10 @@ def parse(text: str) -> HttpUrl:
 
 
 def check(url: HttpUrl, egress: Egress) -> None:
-    """Raises ValueError when it is known already that this can't be connected to. Names are not looked up: what they
-    stand for is seen, and checked, at each connection."""
+    """Raises ValueError when it is known already that this can't be connected to.
+
+    Names are not looked up: what they stand for is seen, and checked, at each connection.
+    """
     is_local = url.host == "localhost" or url.host.endswith(".localhost")
     address = _LOOPBACK if is_local else url.address
     if address is not None and not egress.allows(address):

@@ -1,1 +1,1 @@
-"""Reading requests and writing answers, whatever the resource."""
+"""Parts of HTTP that routes share: authentication, headers, queries, long polling, problem documents, JSON shapes."""

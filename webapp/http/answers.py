@@ -1,4 +1,4 @@
-"""What is said of a job over HTTP: status, headers and body, before any framework makes a response of it."""
+"""HTTP answers about a job (status, headers, body), made without Flask, so that the fast path can use them too."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -30,7 +30,7 @@ HTTP_STATUS = {
     State.FAILED: 502,
     State.CANCELLED: 410,
 }
-"""The one place that says how a state is told over HTTP."""
+"""The HTTP status of a job in each state."""
 
 TITLES = {
     State.EXPIRED: "The job did not finish in time",
@@ -41,7 +41,7 @@ TITLES = {
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class JobAnswer:
-    """The answer about a job. The body of a 304 is empty, and it has no content type."""
+    """An HTTP answer about a job. The body of a 304 is empty, and it has no content type."""
 
     status: int
     headers: dict[str, str]
@@ -51,9 +51,9 @@ class JobAnswer:
 def answer_about(
     job: Job, result: StoredBody | None, jobs: Jobs, links: Links, *, path: str | None = None, status: int | None = None
 ) -> JobAnswer:
-    """The job's document under its status, or another one; for an end without result as a problem.
+    """Makes the answer about a job: its document; for an end without a result, as a problem.
 
-    `path`: the one that was asked for, if it is not the job's own.
+    `status`: in place of the state's own. `path`: the one that was asked for, if it is not the job's own.
     """
     status = status or HTTP_STATUS[job.state]
     waiting = jobs.waiting(job)
@@ -72,7 +72,7 @@ def answer_about(
 
 
 def accepted_answer(job: Job, jobs: Jobs, links: Links) -> JobAnswer:
-    """The answer to a submit: 202 and where to look, whatever the job's state by now."""
+    """Makes the answer to a submit: 202 with Location, whatever the job's state by now."""
     answer = answer_about(job, None, jobs, links, status=202)
     answer.headers["Location"] = links.base + job_path(job)
     answer.headers.setdefault("Retry-After", "1")  # the end of a replayed job can be read at once
@@ -81,12 +81,15 @@ def accepted_answer(job: Job, jobs: Jobs, links: Links) -> JobAnswer:
 
 
 def entity_tag(job: Job) -> str:
-    """Changes with every change that a caller can see; an expiry changes the state, whoever notices it first."""
+    """The ETag of a job: version and state. It changes with every change that a caller can see.
+
+    An expiry that no row says yet changes the state.
+    """
     return f"{job.version}-{job.state}"
 
 
 def problem_document(name: str, title: str, status: int, detail: str, path: str) -> shapes.Problem:
-    """A problem as RFC 9457 writes it, about a request to this path."""
+    """Makes a problem document (RFC 9457) about a request to this path."""
     return {
         "type": PROBLEM_TYPE_PREFIX + name,
         "title": title,

@@ -1,4 +1,4 @@
-"""Who is asking, and what they may. While authentication is off everyone is the one client, and operator."""
+"""Authentication and roles of a request. While authentication is off everyone is the one client, and operator."""
 
 from flask import g, request
 from werkzeug.datastructures import Authorization
@@ -14,7 +14,7 @@ _EVERYONE = Caller(client_id=IMPLICIT_CLIENT, role=Role.OPERATOR)
 
 
 def caller() -> Caller:
-    """Who makes this request; raises Unauthorized without a good key."""
+    """The caller of this request, by its API key; raises Unauthorized without a good key."""
     if gateway().doorkeeper is None:
         return _EVERYONE
     if "caller" not in g:
@@ -24,7 +24,7 @@ def caller() -> Caller:
 
 
 def operator() -> Caller:
-    """As `caller`, and raises Forbidden for one who is no operator."""
+    """As `caller`; raises Forbidden unless it is an operator."""
     known = caller()
     if known.role is not Role.OPERATOR:
         raise Forbidden("this needs an operator's key")
@@ -32,7 +32,7 @@ def operator() -> Caller:
 
 
 def monitor() -> Caller:
-    """Who makes this request, with a key of an operator or one for metrics; as `operator` else."""
+    """The caller of /metrics: an operator, or a key for metrics alone; raises Unauthorized or Forbidden."""
     doorkeeper = gateway().doorkeeper
     if doorkeeper is None:
         return _EVERYONE
@@ -43,7 +43,7 @@ def monitor() -> Caller:
 
 
 def caller_with_ticket(job_id: str) -> Caller:
-    """As `caller`, and a ticket for this job, in the query, does in place of a key."""
+    """As `caller`, but a ticket for this job in the query (`?ticket=`) does in place of a key."""
     doorkeeper, ticket = gateway().doorkeeper, request.args.get("ticket")
     if doorkeeper and ticket and request.authorization is None:
         g.caller = doorkeeper.holder(ticket, job_id)
@@ -53,13 +53,13 @@ def caller_with_ticket(job_id: str) -> Caller:
 
 
 def signer() -> Signer | None:
-    """What makes tickets for who makes this request; None where none is needed, or nobody was asked for a key."""
+    """The signer of tickets in the caller's name; None: no key was needed, or none was asked for."""
     known: Caller | None = g.get("caller")
     return known.signer if known else None
 
 
 def caller_with(authorization: Authorization | None, doorkeeper: Doorkeeper | None) -> Caller:
-    """Who sends this; raises Unauthorized when it has no good key, and Forbidden when the key is for metrics alone."""
+    """The caller of this Authorization; raises Unauthorized without a good key, Forbidden for one for metrics alone."""
     if doorkeeper is None:
         return _EVERYONE
     known = _who_has(authorization, doorkeeper)

@@ -1,4 +1,4 @@
-"""The absolute URL that links begin with: the public one that is set, or the one that a request came in under."""
+"""The base of absolute links: the public URL of the settings, or the URL that the request came in under."""
 
 from functools import lru_cache
 from typing import TYPE_CHECKING
@@ -14,7 +14,7 @@ _SAFE_IN_PATH = "/!$&'()*+,;=:@~"
 
 
 def base_url(environ: "WSGIEnvironment", public_url: str | None) -> str | None:
-    """Without a slash at its end; None for a request that names no host."""
+    """The base URL, without a slash at its end; None for a request that names no host."""
     return public_url or _base_under(
         environ["wsgi.url_scheme"], environ.get("HTTP_HOST", ""), environ.get("SCRIPT_NAME", "")
     )
@@ -22,8 +22,11 @@ def base_url(environ: "WSGIEnvironment", public_url: str | None) -> str | None:
 
 @lru_cache(1024)
 def _base_under(scheme: str, host: str, root: str) -> str | None:
-    """The host is Werkzeug's, which takes a tenth of a millisecond: checked, and without the scheme's own port. Its
-    URL is for people to read: of xn--bcher-kva it makes bücher, which is no URI (RFC 3986), and of some an error."""
+    """The base URL of a request, its host checked by Werkzeug, which is slow and therefore cached.
+
+    Werkzeug's own URL is for people to read: of xn--bcher-kva it makes bücher, which is no URI (RFC 3986), and of some
+    hosts an error.
+    """
     request = Request({"wsgi.url_scheme": scheme, "HTTP_HOST": host, "SCRIPT_NAME": root, "REQUEST_METHOD": "GET"})
     if not (host and request.host):
         return None

@@ -1,4 +1,4 @@
-"""What clients read, as Flask responses: jobs, and other JSON."""
+"""Flask responses with a job's document, or other JSON."""
 
 from typing import Any
 
@@ -15,25 +15,25 @@ from webapp.http.base_url import base_url
 
 
 def links_here() -> Links:
-    """For who makes this request: under the public base URL if one is set, else as the request came in."""
+    """The Links for the caller of this request: under the public URL if one is set, else as the request came in."""
     base = base_url(request.environ, gateway().settings.public_url)
     return Links(base=base or request.root_url.rstrip("/"), signer=signer())
 
 
 def absolute(path: str) -> str:
-    """The absolute URL of a path."""
+    """Makes the absolute URL of a path."""
     return links_here().base + path
 
 
 def job_document(
     job: Job, result: StoredBody | None = None, waiting: Waiting | None = None, links: Links | None = None
 ) -> shapes.Job:
-    """The job's document. `links`: outside of the request that they were made for."""
+    """The job's document. `links`: for use outside of the request that they were made for."""
     return document_of(job, links or links_here(), result, waiting)
 
 
 def job_answer(job: Job, result: StoredBody | None = None, *, status: int | None = None) -> Response:
-    """The answer about a job, as a response."""
+    """The answer about a job, as a Flask response."""
     return response_of(answer_about(job, result, gateway().jobs, links_here(), path=request.path, status=status))
 
 
@@ -43,5 +43,5 @@ def json_answer(document: Any, status: int = 200, content_type: str = "applicati
 
 
 def response_of(answer: JobAnswer) -> Response:
-    """The answer, as a response."""
+    """Makes a Flask response of a JobAnswer."""
     return Response(answer.body, answer.status, answer.headers)

@@ -1,4 +1,4 @@
-"""Operations and downstreams as the API answers with them; see `shapes`."""
+"""The JSON shapes of operations and downstreams in the API's answers, as TypedDicts; see `shapes`."""
 
 from collections.abc import Mapping
 from typing import Annotated, Any
@@ -13,7 +13,7 @@ Seconds = Annotated[float, Field(ge=0)]
 
 @exact
 class RetryPolicy(TypedDict):
-    """When another attempt is made."""
+    """How often and with which delays an attempt is made again. Durations are seconds."""
 
     attempts: Annotated[int, Field(ge=1)]
     delay: Seconds
@@ -24,7 +24,7 @@ class RetryPolicy(TypedDict):
 
 @exact
 class OperationLimits(TypedDict):
-    """What the downstream of an operation is given at the most."""
+    """The limits of an operation's downstream."""
 
     name: str
     rate: list[str]
@@ -35,14 +35,14 @@ class OperationLimits(TypedDict):
 
 @exact
 class OperationLinks(TypedDict):
-    """Absolute URLs."""
+    """Absolute URLs of an operation."""
 
     submit: Url
 
 
 @exact
 class Operation(TypedDict):
-    """A kind of job. Durations are seconds."""
+    """A kind of job: what it takes, its limits, how busy it is. Durations are seconds."""
 
     name: str
     description: str
@@ -70,7 +70,7 @@ class OperationList(TypedDict):
 
 @exact
 class DeclaredLimits(TypedDict):
-    """What the operations file says."""
+    """A downstream's limits as the operations file declares them."""
 
     rate: list[str]
     burst: Annotated[int, Field(ge=1)]
@@ -80,14 +80,14 @@ class DeclaredLimits(TypedDict):
 
 @exact
 class DownstreamLinks(TypedDict):
-    """Absolute URLs."""
+    """Absolute URLs of a downstream."""
 
     self: Url
 
 
 @exact
 class Downstream(TypedDict):
-    """What a downstream may get, and what it gets."""
+    """A downstream: its limits, its state, its queue and how fast that is released."""
 
     name: str
     rate: list[str]

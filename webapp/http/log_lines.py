@@ -1,4 +1,4 @@
-"""What the log lines of a request are about: its job and its trace."""
+"""Adds the job and trace of a request to its log lines."""
 
 from flask import Flask, request
 
@@ -7,7 +7,7 @@ from webapp.http.submitting import traceparent
 
 
 def register(app: Flask) -> None:
-    """Says it before each request and forgets it afterwards: threads serve others next."""
+    """Sets the log context before each request and clears it afterwards, for threads serve other requests next."""
     app.before_request(_begin)
     app.teardown_request(lambda _error: now_about())
 

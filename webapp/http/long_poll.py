@@ -1,4 +1,4 @@
-"""Holds a request until its job is as the client waits for it, or its time is over."""
+"""Long polling: holds a request until its job is as the client waits for it, or its time is over."""
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager, closing, nullcontext, suppress
@@ -24,7 +24,7 @@ def held(
     only_end: bool = False,
     meanwhile: AbstractContextManager[None] | None = None,
 ) -> JobWithResult | None:
-    """The job as soon as `until` says yes to it, or as it is after so many seconds, with what it brought.
+    """Waits until `until` accepts the job, or for so many seconds; returns the job and its result.
 
     None: there is no room to wait, for this client or for anybody. `only_end`: nothing but an end is waited for.
     `meanwhile`: in which it waits, and gives its turn to others if it has one; no connection of the database is held.
@@ -61,11 +61,13 @@ def answer_to_submit(
     path: str,
     meanwhile: AbstractContextManager[None] | None = None,
 ) -> JobAnswer:
-    """202; to a client that would wait for the end, and lives to see it, that of a read. `path`: that of the request.
-    `meanwhile` as for `held`."""
+    """Makes the answer to a submit: 202, or that of a read if the client waited for the job's end and it came.
+
+    `path`: that of the request. `meanwhile` as for `held`.
+    """
     found = None
     if wishes.wait:
-        with suppress(Unauthorized):  # the job is recorded all the same; of what became of it since nothing is told
+        with suppress(Unauthorized):  # the job is recorded all the same: 202 without what became of it since
             found = held(
                 own, caller, job, wishes.wait, lambda job: job.state.is_final, only_end=True, meanwhile=meanwhile
             )

@@ -1,4 +1,4 @@
-"""Whole numbers as JSON Schema understands them: 5.0 is one, "5" and true are not."""
+"""A pydantic validator for whole numbers as JSON Schema has them: 5.0 is one, "5" and true are not."""
 
 from pydantic import BeforeValidator
 
@@ -8,4 +8,4 @@ def _whole(value: object) -> object:
 
 
 WHOLE = BeforeValidator(_whole)
-"""Stands behind the bounds of an int in a strict model."""
+"""For an int of a strict model: write it behind the int's bounds."""

@@ -1,4 +1,4 @@
-"""Reads `Prefer` (RFC 7240): how long a client would wait. Whatever can't be read is no preference, never an error."""
+"""Parses the Prefer header (RFC 7240): how long a client would wait. What can't be parsed is ignored, no error."""
 
 import re
 from collections.abc import Iterator
@@ -12,24 +12,27 @@ from webapp.context import gateway
 
 @dataclass(frozen=True, kw_only=True)
 class Preferences:
-    """What of them we know. `wait` in whole seconds, at most as long as the settings allow; 0: not at all."""
+    """The preferences that the gateway knows.
+
+    `wait`: whole seconds, at most as long as the settings allow; 0: not at all.
+    """
 
     wait: int = 0
     respond_async: bool = False
 
     def fields(self) -> dict[str, str]:
-        """The header of an answer in which these made a difference; none if there are none."""
+        """The Preference-Applied header of an answer in which these made a difference; none if there are none."""
         names = [*(["respond-async"] if self.respond_async else []), *([f"wait={self.wait}"] if self.wait else [])]
         return {"Preference-Applied": ", ".join(names)} if names else {}
 
 
 def preferences() -> Preferences:
-    """Those of this request."""
+    """The preferences of this request."""
     return preferences_in(request.headers.get("Prefer", ""), gateway().settings.hold_seconds)
 
 
 def preferences_in(header: str, longest: int) -> Preferences:
-    """Those in a header; of one that comes twice the first counts. `longest`: to wait, in seconds."""
+    """Parses a Prefer header; of a preference that comes twice the first counts. `longest`: wait, in seconds."""
     wait, respond_async = None, False
     for name, value in _items(header):
         if name == "wait" and wait is None and re.fullmatch(r"\d{1,9}", value, re.ASCII):
@@ -40,7 +43,7 @@ def preferences_in(header: str, longest: int) -> Preferences:
 
 
 def _items(header: str) -> Iterator[tuple[str, str]]:
-    """Names in lower case with their values; parameters, of which ours have none, are passed over."""
+    """Splits the header into names in lower case and values; parameters, of which ours have none, are ignored."""
     for item in parse_list_header(header):
         name, _, value = item.partition(";")[0].partition("=")
         yield name.strip().lower(), value.strip().strip('"')

@@ -1,4 +1,4 @@
-"""Every error as application/problem+json (RFC 9457): what is refused, what is not there, what went wrong here."""
+"""Flask error handlers: every error becomes a problem document, application/problem+json (RFC 9457)."""
 
 import logging
 from collections.abc import Mapping
@@ -28,7 +28,7 @@ INTERNAL_ERROR = ("internal-error", "Something went wrong here")
 def problem(
     name: str, title: str, status: int, detail: str, more: Mapping[str, Any] | None = None, **headers: str
 ) -> Response:
-    """A problem document; `more` are its further members."""
+    """Makes a response with a problem document; `more`: its further members."""
     document = {**problem_document(name, title, status, detail, request.path), **(more or {})}
     response = Response(orjson.dumps(document, default=str), status, content_type=PROBLEM)
     for header, value in headers.items():
@@ -37,7 +37,7 @@ def problem(
 
 
 def register(app: Flask) -> None:
-    """Makes every error of the application a problem document."""
+    """Registers the error handlers of the application."""
     app.register_error_handler(errors.Refusal, _refused)
     app.register_error_handler(HTTPException, _http_error)
     app.register_error_handler(413, _too_large)
@@ -48,7 +48,7 @@ def register(app: Flask) -> None:
 
 
 def refusal_document(refusal: errors.Refusal) -> Problem:
-    """The problem document of a refusal."""
+    """The problem document of a Refusal."""
     status, name, title = REFUSALS[type(refusal)]
     document = problem_document(name, title, status, str(refusal), request.path)
     match refusal:
@@ -64,18 +64,18 @@ def refusal_document(refusal: errors.Refusal) -> Problem:
 
 
 def count_refusal(refusal: errors.Refusal) -> None:
-    """For the metrics."""
+    """Counts a refusal for the metrics."""
     _count(REFUSALS[type(refusal)][1])
 
 
 def _count(reason: str) -> None:
     own, operation = gateway(), (request.view_args or {}).get("operation", "")
-    # A name that somebody made up would be a series of its own.
+    # An operation's name that a client made up must not become a label.
     own.store.counts.add(REFUSALS_COUNTED, operation if operation in own.registry.operations else "", reason)
 
 
 def http_error_name(error: HTTPException) -> str:
-    """The end of the type URI of an error of Flask's own."""
+    """The last part of the type URI of one of Flask's own errors."""
     return (error.name or "error").lower().replace(" ", "-")
 
 
@@ -95,7 +95,7 @@ def _refused(refusal: errors.Refusal) -> Response:
 
 
 def _http_error(error: HTTPException) -> Response:
-    """Flask's own: no such route, wrong method, a body that was cut off."""
+    """Answers one of Flask's own errors: no such route, wrong method, a body that was cut off."""
     status = error.code or 500
     _count(http_error_name(error))
     response = problem(http_error_name(error), error.name, status, error.description or error.name)
@@ -106,7 +106,7 @@ def _http_error(error: HTTPException) -> Response:
 
 
 def _too_large(_error: HTTPException) -> Response:
-    """Flask's own for a Content-Length that is too large, told as ours is."""
+    """Answers Flask's own error for a Content-Length that is too large as our BodyTooLarge."""
     return _refused(errors.BodyTooLarge(f"at most {request.max_content_length} bytes are taken here"))
 
 
@@ -122,7 +122,7 @@ def _unreachable(error: Exception) -> Response:
 
 
 def may_be_done(error: Exception) -> bool:
-    """Whether what was asked may be recorded although the database did not say so."""
+    """Whether the write may be committed although the database's answer was lost."""
     return isinstance(error, errors.DatabaseUnreachableError) and error.may_be_done
 
 

@@ -1,4 +1,4 @@
-"""Reads the query of a list: which jobs, how many, from where."""
+"""Parses the query string of a list: filter, page size, cursor."""
 
 from dataclasses import replace
 from typing import TypeVar
@@ -14,7 +14,7 @@ from tidegate.jobs.reads import Filter
 from tidegate.states import State
 
 MOST_JOBS = 200
-# PostgreSQL can't be asked for a text with a NUL.
+# PostgreSQL refuses a parameter with a NUL.
 NAME_PATTERN = r"^[^\x00]*$"
 Query = TypeVar("Query", bound=BaseModel)
 
@@ -29,9 +29,9 @@ class _Query(BaseModel):
 
 
 def read_query(model: type[Query]) -> Query:
-    """The query of this request; raises InvalidQuery."""
+    """Validates the query string of this request; raises InvalidQuery."""
     try:
-        # A parameter that comes twice stays a list, which none of them is.
+        # A parameter that comes twice stays a list, which fails validation.
         given = {name: each[0] if len(each) == 1 else each for name, each in request.args.lists()}
         return model.model_validate(given)
     except ValidationError as error:
@@ -40,12 +40,12 @@ def read_query(model: type[Query]) -> Query:
 
 
 def listing_filter(caller: Caller) -> Filter:
-    """The filter of this request."""
+    """Makes the jobs' Filter of this request."""
     query = read_query(_Query)
     wanted = Filter(states=(query.state,) if query.state else (), operation=query.operation, limit=query.limit)
     return replace(wanted, client_id=caller.scope, before_id=str(query.cursor) if query.cursor else None)
 
 
 def next_page(last_id: str) -> str:
-    """Path and query of the page after the job of this id, or its delivery."""
+    """Path and query of the page after this job's id (or its delivery's)."""
     return f"{request.path}?{urlencode({**request.args.to_dict(), 'cursor': last_id})}"

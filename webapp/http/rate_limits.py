@@ -1,4 +1,4 @@
-"""429 for a client that submits or polls too fast, and the RateLimit fields that tell it beforehand.
+"""Rate limits of clients over HTTP: 429 for submits or polls that come too fast, and the RateLimit fields.
 
 Fields as in draft-ietf-httpapi-ratelimit-headers. The limit is each web process's own.
 """
@@ -14,18 +14,18 @@ from tidegate.errors import TooFast
 from webapp.http.auth import caller
 
 COUNTED = "tidegate.counted"
-"""In the WSGI environment: what a request counted as that was not answered by Flask, but failed."""
+"""Key in the WSGI environment: the Counted of a request that failed in the fast path, for Flask's answer."""
 
 
 @dataclass(frozen=True)
 class Counted:
-    """A request that was counted. `name`: of the limit."""
+    """The rate limiter's verdict on this request. `name`: of the limit."""
 
     name: str
     verdict: Verdict
 
     def check(self) -> None:
-        """Raises TooFast for a request beyond the limit."""
+        """Raises TooFast if the request is beyond the limit."""
         if not self.verdict.allowed:
             rate = self.verdict.rate
             raise TooFast(
@@ -34,7 +34,7 @@ class Counted:
             )
 
     def fields(self) -> dict[str, str]:
-        """The RateLimit fields of its answer."""
+        """The RateLimit fields of the answer."""
         period = math.ceil(self.verdict.rate.period / 1e6)
         more_in = math.ceil(self.verdict.more_in_seconds)
         return {
@@ -52,7 +52,7 @@ def count(limit: ClientLimit | None, name: str) -> None:
 
 
 def tell(response: Response) -> Response:
-    """Puts the fields on the answer of a request that was counted."""
+    """Adds the RateLimit fields to the answer of a request that was counted."""
     counted: Counted | None = g.get("counted") or request.environ.get(COUNTED)
     if counted:
         for field, value in counted.fields().items():

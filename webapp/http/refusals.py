@@ -1,4 +1,4 @@
-"""What each refusal is over HTTP: its status, type and title; and its answer where Flask has not been reached."""
+"""The HTTP status, problem type and title of each Refusal; and whole answers for WSGI middleware in front of Flask."""
 
 import math
 from dataclasses import dataclass
@@ -52,7 +52,7 @@ REFUSALS: dict[type[errors.Refusal], tuple[int, str, str]] = {
 
 @dataclass(frozen=True, kw_only=True)
 class RefusalAnswer:
-    """What is answered. `name`: the end of the problem's type."""
+    """An HTTP answer that refuses. `name`: the last part of the problem's type."""
 
     status: int
     name: str
@@ -61,12 +61,12 @@ class RefusalAnswer:
 
     @property
     def status_line(self) -> str:
-        """For start_response."""
+        """The status for WSGI's start_response: `429 TOO MANY REQUESTS`."""
         return f"{self.status} {HTTPStatus(self.status).phrase.upper()}"
 
 
 def refusal_answer(refusal: errors.Refusal, environ: "WSGIEnvironment") -> RefusalAnswer:
-    """The answer to this request."""
+    """Makes the answer that refuses this request."""
     status, name, title = REFUSALS[type(refusal)]
     document = problem_document(name, title, status, str(refusal), environ.get("PATH_INFO") or "/")
     body = orjson.dumps(document)
@@ -78,7 +78,7 @@ def refusal_answer(refusal: errors.Refusal, environ: "WSGIEnvironment") -> Refus
 
 
 def retry_after_seconds(refusal: errors.Refusal) -> int | None:
-    """Whole seconds after which the same may be taken; None: never."""
+    """The Retry-After of a refusal, in whole seconds; None: the same request will never be taken."""
     match refusal:
         case (
             errors.Unavailable()
@@ -94,5 +94,5 @@ def retry_after_seconds(refusal: errors.Refusal) -> int | None:
 
 
 def whole_seconds(duration: timedelta) -> int:
-    """As Retry-After has them."""
+    """Rounds a duration up to whole seconds, at least 1, as Retry-After needs."""
     return max(1, math.ceil(duration.total_seconds()))

@@ -1,6 +1,6 @@
-"""What the API answers with, as types: mypy holds the code to them, and /openapi.json is made of them.
+"""The JSON shapes of the API's answers, as TypedDicts: mypy checks the code with them, /openapi.json is made of them.
 
-A job's own document is in `tidegate.job_shapes`, for webhooks carry it too.
+A job's own document is in `tidegate.jobs.shapes`, for webhooks carry it too.
 """
 
 from collections.abc import Mapping
@@ -29,7 +29,7 @@ class Fault(TypedDict):
 
 @exact
 class Problem(TypedDict):
-    """An error, as RFC 9457 writes it."""
+    """An error, as a problem document (RFC 9457)."""
 
     type: str
     title: str
@@ -45,7 +45,7 @@ class Problem(TypedDict):
 
 @exact
 class JobProblem(Job):
-    """A job that ended without a result: its document, told as a problem."""
+    """A job that ended without a result: its document and a problem document in one."""
 
     type: str
     title: str
@@ -65,7 +65,7 @@ class JobList(TypedDict):
 
 @exact
 class BatchAnswer(TypedDict):
-    """What became of one job of a batch: `job` and `location`, or `problem`."""
+    """The answer about one job of a batch: `job` and `location`, or `problem`."""
 
     status: int
     location: Url | None
@@ -83,7 +83,7 @@ class BatchAnswers(TypedDict):
 
 
 class BulkCounts(TypedDict):
-    """What cancel and retry of many jobs both answer."""
+    """Members that the answers to bulk cancel and bulk retry have in common."""
 
     dry_run: bool
     matched: Count
@@ -93,8 +93,11 @@ class BulkCounts(TypedDict):
 
 @exact
 class CancelCounts(BulkCounts):
-    """What became of the jobs that were selected. Of a dry run `matched` says how many there are, 100,000 at the most;
-    `refusals` are counted by the end of their problem's type."""
+    """Counts of a bulk cancel, by what became of the selected jobs.
+
+    Of a dry run `matched` says how many there are, 100,000 at the most; `refusals` are counted by the end of their
+    problem's type.
+    """
 
     cancelled: Count
     asked_to_stop: Count
@@ -103,8 +106,11 @@ class CancelCounts(BulkCounts):
 
 @exact
 class RetryCounts(BulkCounts):
-    """What became of the jobs that were selected. Of a dry run `matched` says how many there are, 100,000 at the most;
-    `refusals` are counted by the end of their problem's type."""
+    """Counts of a bulk retry, by what became of the selected jobs.
+
+    Of a dry run `matched` says how many there are, 100,000 at the most; `refusals` are counted by the end of their
+    problem's type.
+    """
 
     retried: Count
     refused: Count
@@ -112,14 +118,14 @@ class RetryCounts(BulkCounts):
 
 @exact
 class Health(TypedDict):
-    """The process answers."""
+    """The answer of a process that lives."""
 
     status: Literal["live"]
 
 
 @exact
 class Readiness(TypedDict):
-    """Whether jobs are accepted (they are, or this would be a 503) and dispatched."""
+    """The answer of a process that accepts jobs (else it is a 503), and whether they are dispatched."""
 
     status: Literal["ready", "accepting, not dispatching"]
     database: Literal["ok"]

@@ -1,4 +1,4 @@
-"""What the headers of a submit say, wherever they come from."""
+"""Parses the headers of a submit, for Flask's view and for the fast path."""
 
 import re
 from datetime import UTC, datetime, timedelta
@@ -21,8 +21,7 @@ _TRACEPARENT = re.compile(r"00-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a
 
 
 def submission_of(headers: Headers, content: bytes, operation: str, client_id: str, base_url: str) -> Submission:
-    """What is submitted, with a body that is whole. Raises InvalidHeader for a header of the contract that can't be
-    read."""
+    """Makes the Submission of headers and body; raises InvalidHeader for one of our headers that can't be parsed."""
     return Submission(
         operation=operation,
         body=Body(content=content, content_type=headers.get("Content-Type", "")),
@@ -36,26 +35,26 @@ def submission_of(headers: Headers, content: bytes, operation: str, client_id: s
 
 
 def check_not_encoded(headers: Headers) -> None:
-    """Raises UnsupportedBody for a body that is encoded."""
+    """Raises UnsupportedBody for a body with a Content-Encoding."""
     if headers.get("Content-Encoding", "identity").strip().lower() != "identity":
         raise UnsupportedBody("send the body without Content-Encoding: it is passed on as it is")
 
 
 def idempotency_key(value: str | None) -> str | None:
-    """A key as it may be: 1 to 255 visible ASCII characters."""
+    """Checks an Idempotency-Key: 1 to 255 visible ASCII characters; raises InvalidHeader."""
     if value is not None and not re.fullmatch(KEY_PATTERN, value):
         raise InvalidHeader("Idempotency-Key: 1 to 255 visible ASCII characters")
     return value
 
 
 def webhook_in(headers: Headers, base_url: str) -> Webhook | None:
-    """Where the job's end is to be told; whether that can be is for the door to say."""
+    """The webhook that the headers name; whether its URL is acceptable is checked later."""
     url = headers.get("Webhook-Url")
     return None if url is None else Webhook(url=url.strip(), base_url=base_url)
 
 
 def traceparent_in(headers: Headers) -> str | None:
-    """The trace that the request belongs to; one that can't be read is none, as its standard asks."""
+    """The traceparent of the request; one that can't be parsed is ignored, as W3C Trace Context asks."""
     value = headers.get("traceparent", "").strip()
     return value if _TRACEPARENT.fullmatch(value) else None
 
@@ -69,7 +68,10 @@ def _timeout(value: str | None) -> timedelta | None:
 
 
 def _not_before(value: str | None) -> datetime | None:
-    """An HTTP-date or RFC 3339. Both parsers read much else besides, such as a bare number."""
+    """Parses Job-Not-Before: an HTTP-date or RFC 3339.
+
+    Both parsers accept much else besides, such as a bare number.
+    """
     if value is None:
         return None
     try:

@@ -1,4 +1,4 @@
-"""Reads a submit: body and headers of this request become a Submission."""
+"""Reads a submit in Flask: makes a Submission of this request's headers and body."""
 
 from flask import request
 
@@ -17,23 +17,23 @@ JOB_INPUTS = frozenset({"jobs.submit", "batch.submit"})
 
 
 def submission(operation: str) -> Submission:
-    """What this request submits. Raises InvalidHeader for a header of the contract that can't be read."""
+    """Makes the Submission of this request. Raises InvalidHeader for one of our headers that can't be parsed."""
     client_id = caller().client_id  # first: without a key nothing is told about the rest
     return submission_of(request.headers, whole_body(), operation, client_id, absolute(""))
 
 
 def webhook() -> Webhook | None:
-    """Where the ends of the request's jobs are to be told."""
+    """The webhook of this request's jobs; None: none is asked for."""
     return webhook_in(request.headers, absolute(""))
 
 
 def traceparent() -> str | None:
-    """The trace that the request belongs to."""
+    """The traceparent of this request; None: it has none."""
     return traceparent_in(request.headers)
 
 
 def bound_body() -> None:
-    """Before each request: what is no job input is small, whatever reads it. Werkzeug refuses by the Content-Length."""
+    """Limits the body before each request: only inputs of jobs may be large. Werkzeug checks the Content-Length."""
     most = gateway().settings.max_body
     if request.endpoint not in JOB_INPUTS:
         most = min(most, SMALL_BODY)
@@ -41,14 +41,14 @@ def bound_body() -> None:
 
 
 def whole_body() -> bytes:
-    """The request's body, whole: what was cut off on its way must not become a job. Asks for a key before it reads."""
+    """Reads the request's body in full, after authentication; one that was cut off must not become a job."""
     client_id = caller().client_id
     check_not_encoded(request.headers)
     return read_body(client_id)
 
 
 def read_body(client_id: str) -> bytes:
-    """The request's body, whole, while others have its turn. `client_id`: whose body it is, or `STRANGER`.
+    """Reads the request's body in full, while other requests are worked on. `client_id`: its sender, or `STRANGER`.
 
     Raises BodyTooLarge beforehand, BodyTooSlow, TooManyBodies, and ClientDisconnected for one that breaks off.
     """

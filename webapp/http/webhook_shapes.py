@@ -1,4 +1,4 @@
-"""Deliveries, webhook secrets, and what a webhook sends, as types; see `shapes`."""
+"""The JSON shapes of deliveries, webhook secrets, and the webhook itself, as TypedDicts; see `shapes`."""
 
 from typing import Annotated
 
@@ -13,7 +13,7 @@ Event = Annotated[str, Field(pattern="^job\\.(succeeded|failed|expired|cancelled
 
 @exact
 class DeliveryAttempt(TypedDict):
-    """One try to send it."""
+    """One attempt to send a webhook."""
 
     number: Annotated[int, Field(ge=1)]
     started_at: Instant
@@ -26,7 +26,7 @@ class DeliveryAttempt(TypedDict):
 
 @exact
 class DeliveryLinks(TypedDict):
-    """Absolute URLs."""
+    """Absolute URLs of a delivery."""
 
     self: Url
     job: Url
@@ -61,7 +61,7 @@ class DeliveryList(TypedDict):
 
 @exact
 class SendCounts(TypedDict):
-    """What became of the deliveries that were selected."""
+    """Counts of sending many deliveries again."""
 
     sent_again: Count
 
@@ -93,7 +93,7 @@ class WebhookSecretList(TypedDict):
 
 @exact
 class WebhookEvent(TypedDict):
-    """What a webhook gets: the payload of Standard Webhooks."""
+    """The body of a webhook: the payload of Standard Webhooks."""
 
     type: Event
     timestamp: Instant

@@ -1,4 +1,4 @@
-"""The OpenAPI 3.1 document of this gateway: made from its routes, its operations, and the tables and types of the code.
+"""Generates the OpenAPI 3.1 document from the routes, the operations, and the types and tables of the code.
 
 `routes` has what can't be read off them. The rest follows by itself: a new operation has its path, a new kind of
 refusal its problem type, a new member of a document its schema.
@@ -44,7 +44,10 @@ Every error is a problem document (RFC 9457). Every path answers `OPTIONS`, and 
 
 
 def openapi(app: Flask, gateway: Gateway, base_url: str) -> Node:
-    """The document, whose server is `base_url`. Needs the application's context, for the links in its examples."""
+    """Makes the OpenAPI document, whose server is `base_url`.
+
+    Needs the application's context, for the links in its examples.
+    """
     operations = [*gateway.registry.operations.values()]
     writer = _Writer(gateway)
     paths: Node = {}
@@ -91,7 +94,7 @@ class _Writer:
         self._settings = gateway.settings
 
     def route(self, method: str, route: Route, **texts: object) -> Node:
-        """One route as an Operation Object."""
+        """Makes the Operation Object of one route."""
         limits = limit_headers(self._settings, route.counted)
         answers = route.answers()
         for answer in answers.values():
@@ -117,5 +120,5 @@ def _references(route: Route) -> list[Node]:
 
 
 def _path(rule: Rule) -> str:
-    """As OpenAPI writes it: <uuid:job_id> becomes {job_id}."""
+    """A Werkzeug path as OpenAPI writes it: <uuid:job_id> becomes {job_id}."""
     return re.sub(r"<(?:\w+:)?(\w+)>", r"{\1}", rule.rule)

@@ -1,4 +1,4 @@
-"""The responses of the description: answers about a job, other documents, and problems by status."""
+"""Response Objects of the OpenAPI document: answers about a job, other documents, and problems by status."""
 
 from collections.abc import Iterable
 from itertools import groupby
@@ -16,7 +16,7 @@ from webapp.resources.events import EVENT_STREAM
 _ABOUT_A_JOB = ("Tidegate-Job-State", "Cache-Control")
 _HEADERS_OF_STATUS = {401: ("WWW-Authenticate",), 405: ("Allow",), 429: ("Retry-After",), 503: ("Retry-After",)}
 _OPEN = [state.value for state in State if state in OPEN_STATES]
-# Of each event, its fields; `data` is a string, for that is what the stream has.
+# The fields of a server-sent event; `data` is a string, for that is what the stream has.
 _EVENT: Node = {
     "type": "object",
     "properties": {
@@ -31,12 +31,12 @@ _NEXT = ("readJob", "readResult", "cancelJob", "retryJob", "deleteJob")
 
 
 def job_links(job_id: str) -> Node:
-    """Links to everything that can be done with a job; `job_id`: where its id stands."""
+    """Link Objects to everything that can be done with a job; `job_id`: the expression for its id."""
     return {name: {"operationId": name, "parameters": {"job_id": job_id}} for name in _NEXT}
 
 
 def accepted() -> Node:
-    """202 to a submit."""
+    """The response 202 to a submit."""
     return {
         "description": "Recorded. `Location` tells everything about the job from now on.",
         "headers": headers("Location", "Retry-After", "Preference-Applied", *_ABOUT_A_JOB),
@@ -46,7 +46,7 @@ def accepted() -> Node:
 
 
 def submitted() -> dict[str, Node]:
-    """The answers to a submit, by status: to one that waited for the end, those of a read."""
+    """The responses to a submit, by status; to one that waited for the end, those of a read."""
     succeeded = ended(State.SUCCEEDED, "With `Prefer: wait`: the job succeeded in time.")
     waited = {"200": succeeded, **job_problems()}
     for answer in waited.values():
@@ -55,7 +55,7 @@ def submitted() -> dict[str, Node]:
 
 
 def events() -> dict[str, Node]:
-    """The answers of an event stream."""
+    """The responses of an event stream."""
     return {
         "200": {
             "description": "Events `state` and `progress`, each with the job's document as `data` and its version as "
@@ -71,7 +71,7 @@ def events() -> dict[str, Node]:
 
 
 def on_its_way(description: str = "Not done yet. `Retry-After` says when to ask again.") -> Node:
-    """202 about a job that is not final."""
+    """The response 202 about a job that is not final."""
     return {
         "description": description,
         "headers": headers("Retry-After", "ETag", *_ABOUT_A_JOB),
@@ -83,7 +83,7 @@ def on_its_way(description: str = "Not done yet. `Retry-After` says when to ask 
 
 
 def ended(state: State, description: str) -> Node:
-    """200 about a job in this state."""
+    """The response 200 about a job in this state."""
     return {
         "description": description,
         "headers": headers("ETag", *_ABOUT_A_JOB),
@@ -95,12 +95,12 @@ def ended(state: State, description: str) -> Node:
 
 
 def job_problems() -> dict[str, Node]:
-    """The answers about jobs that ended without a result, by status."""
+    """The responses about jobs that ended without a result, by status."""
     return {str(HTTP_STATUS[state]): _job_problem(state, end) for state, end in JOB_ENDS.items()}
 
 
 def not_modified() -> Node:
-    """304."""
+    """The response 304."""
     retry_after: Node = {"description": "Unless the job is final.", "schema": {"type": "integer", "minimum": 1}}
     return {
         "description": "As it was when `ETag` was that of `If-None-Match`.",
@@ -109,7 +109,7 @@ def not_modified() -> Node:
 
 
 def raw_result() -> Node:
-    """200 with a job's result as it is."""
+    """The response 200 with a job's raw result."""
     return {
         "description": "The result, with its own content type.",
         "headers": headers(*_ABOUT_A_JOB),
@@ -118,7 +118,7 @@ def raw_result() -> Node:
 
 
 def exposition() -> dict[str, Node]:
-    """200 with metrics, also while the database is away."""
+    """The response 200 with metrics, also while the database is away."""
     return {
         "200": {
             "description": "Prometheus' text format, version 0.0.4. While the database does not answer, nothing but "
@@ -130,7 +130,7 @@ def exposition() -> dict[str, Node]:
 
 
 def json(description: str, schema: str, *header_names: str, **more: Any) -> Node:
-    """200 or 202 with a document."""
+    """A response with a JSON document."""
     return {
         "description": description,
         "headers": headers(*header_names),
@@ -140,7 +140,7 @@ def json(description: str, schema: str, *header_names: str, **more: Any) -> Node
 
 
 def either(one: Node, other: Node) -> Node:
-    """A response that is one of two problems: what only one of them has may be there."""
+    """Merges two problem responses of one status: headers that only one of them has become optional."""
     only_some = one["headers"].keys() ^ other["headers"].keys()
     optional = {name: {**HEADERS[name], "required": False} for name in only_some}
     contents = [each["content"][PROBLEM] for each in (one, other)]
@@ -155,13 +155,13 @@ def either(one: Node, other: Node) -> Node:
 
 
 class Problems:
-    """Collects each different problem response once, for components/responses, and refers to it."""
+    """Collects each different problem response once, for components/responses, and makes references to it."""
 
     def __init__(self) -> None:
         self.components: dict[str, Node] = {}
 
     def of(self, problems: Iterable[ProblemType], extra_headers: Node) -> dict[str, Node]:
-        """Responses by status, for these types of problem."""
+        """References to problem responses by status, for these types of problem."""
         in_order = sorted(set(problems), key=attrgetter("status", "name"))
         return {
             str(status): self._refer(status, list(types), extra_headers if status == 429 else {})
@@ -169,7 +169,7 @@ class Problems:
         }
 
     def followed(self, reference: Node) -> Node:
-        """The response that a reference of `of` names."""
+        """The response that a reference made by `of` names."""
         return self.components[reference["$ref"].rpartition("/")[2]]
 
     def _refer(self, status: int, problems: list[ProblemType], extra_headers: Node) -> Node:

@@ -1,4 +1,4 @@
-"""What the docs page shows, taken from the OpenAPI document: its references followed, its schemas as tables."""
+"""The data of the docs page, taken from the OpenAPI document: references resolved, schemas as tables."""
 
 import json
 import shlex
@@ -20,7 +20,7 @@ _MEANINGS = {
 
 @dataclass(frozen=True, kw_only=True)
 class Member:
-    """A parameter, a header, or a member of a document. `link`: the name of the schema that its type is."""
+    """A parameter, header, or member of a document, for a table row. `link`: the schema that its type names."""
 
     name: str
     type: str
@@ -32,7 +32,7 @@ class Member:
 
 @dataclass(frozen=True, kw_only=True)
 class Answer:
-    """One status of a route. `problems`: names of the types it may have; `example`: a body."""
+    """One response of a route. `problems`: names of the problem types that it may have; `example`: a body."""
 
     status: str
     description: str
@@ -44,7 +44,7 @@ class Answer:
 
 @dataclass(frozen=True, kw_only=True)
 class Entry:
-    """One route."""
+    """One route of the docs page."""
 
     id: str
     method: str
@@ -69,7 +69,7 @@ class Section:
 
 @dataclass(frozen=True, kw_only=True)
 class Page:
-    """The page."""
+    """All data of the docs page."""
 
     title: str
     description: str
@@ -82,7 +82,7 @@ class Page:
 
 
 def page_of(document: Node) -> Page:
-    """The page of this document."""
+    """Makes the docs page's data of an OpenAPI document."""
     return Page(
         title=document["info"]["title"],
         description=document["info"]["description"],
@@ -171,7 +171,7 @@ def _member(name: str, schema: Node, required: bool | None, told: Node) -> Membe
 
 
 def _type(schema: Node) -> tuple[str, str | None]:
-    """The type in words, and the schema that it names."""
+    """A schema's type in words, and the schema that it names."""
     if "$ref" in schema:
         name = schema["$ref"].removeprefix(SCHEMAS)
         return name, name
@@ -213,7 +213,7 @@ def _example_body(schema: Node, *, is_json: bool) -> str:
 
 
 def _followed(document: Node, node: Node) -> Node:
-    """The node that a reference names, which may itself be one."""
+    """Resolves a $ref, whose target may itself be one."""
     while "$ref" in node:
         found: Any = document
         for part in node["$ref"].removeprefix("#/").split("/"):

@@ -1,4 +1,4 @@
-"""Jobs to show: made up, and written by the code that writes the real ones."""
+"""Example Objects of the OpenAPI document: made-up jobs, written by the code that writes real ones."""
 
 from datetime import UTC, datetime, timedelta
 
@@ -27,7 +27,7 @@ _WAITING = Waiting(
 
 
 def job_example(state: State) -> Node:
-    """A job document, as an Example Object."""
+    """A job document in this state, as an Example Object."""
     return {str(state): {"value": _document(state)}}
 
 
@@ -44,7 +44,7 @@ def problem_examples(problems: list[ProblemType]) -> Node:
 
 
 def problem_content(schema: Node, examples: Node) -> Node:
-    """The content of an answer that is a problem."""
+    """The content of a response that is a problem."""
     return {PROBLEM: {"schema": schema, "examples": examples}}
 
 

@@ -1,4 +1,4 @@
-"""Parameters and headers of the description: what stands beside bodies."""
+"""Parameter Objects and Header Objects of the OpenAPI document."""
 
 from collections.abc import Iterable
 from typing import Any, get_args
@@ -138,24 +138,24 @@ PARAMETERS: dict[str, Node] = {
 
 
 def parameter(name: str) -> Node:
-    """A reference to a parameter."""
+    """A reference to a Parameter Object."""
     return {"$ref": f"#/components/parameters/{name}"}
 
 
 def headers(*names: str) -> Node:
-    """References to headers."""
+    """References to Header Objects."""
     return {name: {"$ref": f"#/components/headers/{name}"} for name in names}
 
 
 def limit_headers(settings: Settings, counted: str | None) -> Node:
-    """Those of an answer that counts against a limit."""
+    """References to the RateLimit headers, for a route that counts against a limit."""
     share = shares(settings)
     limits = {"submits": share.submits, "reads": share.reads}
     return headers("RateLimit", "RateLimit-Policy") if counted and limits[counted] else {}
 
 
 def job_timeout(operation: Operation) -> Node:
-    """The header that shortens the operation's own timeout."""
+    """The Parameter Object of Job-Timeout, which shortens the operation's own timeout."""
     longest = int(operation.timeout.total_seconds())
     return {
         "name": "Job-Timeout",
@@ -166,7 +166,7 @@ def job_timeout(operation: Operation) -> Node:
 
 
 def operation_name(name: str, operations: Iterable[Operation]) -> Node:
-    """The path parameter that names an operation."""
+    """The Parameter Object of a path parameter that names an operation."""
     names = sorted(operation.name for operation in operations)
     only: dict[str, Any] = {"enum": names} if names else {}
     return {"name": name, "in": "path", "required": True, "schema": {"type": "string", **only}}

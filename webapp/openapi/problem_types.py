@@ -1,4 +1,4 @@
-"""Every type of problem that the API answers with: those of the refusals, of jobs' ends, and Flask's own."""
+"""Every problem type (RFC 9457) that the API answers with: those of Refusals, of jobs' ends, of Flask's own errors."""
 
 import inspect
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ from webapp.http.refusals import REFUSALS
 
 @dataclass(frozen=True, kw_only=True)
 class ProblemType:
-    """One type of problem. `name` is the end of its URI, `meaning` a sentence."""
+    """A problem type. `name` is the last part of its URI, `meaning` a sentence."""
 
     status: int
     name: str
@@ -23,7 +23,7 @@ class ProblemType:
 
     @property
     def uri(self) -> str:
-        """The problem's `type`."""
+        """The `type` of its problem documents."""
         return PROBLEM_TYPE_PREFIX + self.name
 
 
@@ -34,7 +34,7 @@ def _of_flask(error: type[HTTPException], meaning: str) -> ProblemType:
 
 
 def _meaning(refusal: type[Refusal]) -> str:
-    """What its docstring says first; what stands behind a semicolon is for those who raise it."""
+    """The first sentence of a Refusal's docstring; what stands behind a semicolon is for those who raise it."""
     return (inspect.getdoc(refusal) or "").split("\n\n")[0].partition(";")[0].rstrip(".") + "."
 
 

@@ -1,4 +1,4 @@
-"""A route as /openapi.json tells it, and the problems that follow from what it is."""
+"""What the OpenAPI document says of a route, and the problem types that follow from it."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -22,9 +22,10 @@ _IN_PATH = {"job_id", "secret_id", "downstream", "operation_name", "operation_of
 
 @dataclass(frozen=True, kw_only=True)
 class Route:
-    """One route. `answers` by status, without problems; `refusals` beyond those that follow from the rest:
+    """The description of one route, of which the rest of its Operation Object follows.
 
-    a key (`needs`), a limit (`counted`), a body, a parameter in its path, the database.
+    `answers` by status, without problems; `refusals` beyond those that follow from the rest: a key (`needs`), a limit
+    (`counted`), a body, a parameter in its path, the database.
     """
 
     id: str
@@ -39,13 +40,13 @@ class Route:
     writes: bool = False
 
     def problems(self, *, is_safe: bool, has_keys: bool, has_limit: bool) -> set[ProblemType]:
-        """Every type of problem that this route answers with, but a wrong method."""
+        """Every problem type that this route answers with, except for a wrong method."""
         refusals = {*self.refusals, errors.FieldsTooLarge, errors.Overloaded}
         if self.body:
             refusals |= _OF_A_BODY
         if has_keys and self.needs != "nothing":
             refusals |= {errors.Unauthorized, errors.Forbidden}
-        if has_keys and refusals & {errors.NoRoom, errors.CannotFinishInTime}:  # what is held, and submits
+        if has_keys and refusals & {errors.NoRoom, errors.CannotFinishInTime}:  # held requests, and submits
             refusals.add(errors.ShareUsed)
         if not has_keys:
             refusals |= {errors.UnknownHost, *([] if is_safe else [errors.Forbidden])}
@@ -64,7 +65,7 @@ class Route:
 
 
 def json_body(schema: Node, *content_types: str) -> Node:
-    """A request body that is JSON."""
+    """A Request Body Object for JSON."""
     return {
         "required": True,
         "content": {content_type: {"schema": schema} for content_type in content_types or ["application/json"]},

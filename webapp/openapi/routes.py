@@ -1,4 +1,4 @@
-"""What each route takes and answers: the part that can't be read off the code, one entry a route."""
+"""The table of routes for the OpenAPI document: what can't be read off the code, one entry for each view function."""
 
 from collections.abc import Callable
 from typing import Any
@@ -274,4 +274,4 @@ ROUTES: dict[str, Route] = {
         id="isReady", tag="Health", answers=_document("Jobs are accepted.", "Readiness"), needs="nothing"
     ),
 }
-"""By endpoint. The submits are told in `submits`, an operation at a time."""
+"""By Flask endpoint. The submit's routes, one for each operation, are made in `submits`."""

@@ -1,4 +1,4 @@
-"""The schemas of the description: our documents from their types, operations' inputs from what each declares."""
+"""Schema Objects of the OpenAPI document: documents from their types, operations' inputs from their declarations."""
 
 import re
 from functools import cache
@@ -37,14 +37,14 @@ _REQUESTS = (batch.Item, bulk.Selection, downstreams.Change, deliveries.Sending,
 
 
 class _WithoutTitles(GenerateJsonSchema):
-    """pydantic would give each member its own name a second time, as a title."""
+    """A schema generator without titles: pydantic would repeat each member's name as its title."""
 
     def field_title_should_be_set(self, schema: Any) -> bool:  # noqa: ARG002 - pydantic's signature
         return False
 
 
 def schemas(operations: list[Operation]) -> Node:
-    """Everything under components/schemas."""
+    """All schemas under components/schemas."""
     inputs: Node = {}
     for operation in operations:
         inputs |= _input_schemas(operation)
@@ -52,7 +52,7 @@ def schemas(operations: list[Operation]) -> Node:
 
 
 def ref(name: str, **narrowed: Any) -> Node:
-    """A reference to a schema; `narrowed`: what its members are beyond that, here."""
+    """A reference to a schema; `narrowed`: properties that are narrower here."""
     properties = {"properties": narrowed} if narrowed else {}
     return {"$ref": SCHEMAS + name, **properties}
 
@@ -81,7 +81,7 @@ def _own_schemas() -> Node:
 
 
 def _input_schemas(operation: Operation) -> Node:
-    """The operation's input as `<operation>.input`, what that refers to beside it as `<operation>.<Name>`."""
+    """The operation's input as `<operation>.input`, its $defs beside it as `<operation>.<Name>`."""
     schema = operation.input_schema()
     if schema is None:
         return {}
@@ -94,7 +94,7 @@ def _input_schemas(operation: Operation) -> Node:
 
 
 def _moved(node: Any, target: str) -> Any:
-    """The schema with its references, and a discriminator's, led to where its definitions are moved."""
+    """The schema with its references, and a discriminator's, rewritten to where its definitions are moved."""
     match node:
         case dict():
             return {key: _moved(value, target) for key, value in node.items()}

@@ -1,4 +1,4 @@
-"""What the gateway itself sends: the webhook of a job's end."""
+"""The webhook in the OpenAPI document: the request that the gateway itself sends when a job ends."""
 
 from tidegate.states import FINAL_STATES
 from webapp.openapi.schemas import Node, ref
@@ -12,7 +12,7 @@ _HEADERS = {
 
 
 def job_ended() -> Node:
-    """The POST that a `Webhook-Url` gets."""
+    """The Path Item's POST that a `Webhook-Url` gets."""
     events = ", ".join(f"`job.{state}`" for state in sorted(FINAL_STATES))
     return {
         "operationId": "jobEnded",

@@ -1,4 +1,4 @@
-"""One path for each operation: what it takes, and what it answers."""
+"""The OpenAPI paths of submits: one for each operation, with its own input, texts and limits."""
 
 from tidegate.operations.operation import Operation
 from tidegate.operations.python_operation import JSON
@@ -12,7 +12,7 @@ _PARAMETERS = ("Idempotency-Key", "Job-Not-Before", "Prefer", "Webhook-Url", "tr
 
 
 def submit_route(operation: Operation) -> Route:
-    """The route of this operation's submit."""
+    """The Route of this operation's submit."""
     refusals = SUBMIT_REFUSALS if operation.input_schema() is None else SUBMIT_REFUSALS + BAD_JSON
     return Route(
         writes=True,
@@ -27,7 +27,7 @@ def submit_route(operation: Operation) -> Route:
 
 
 def submit_texts(operation: Operation) -> Node:
-    """Summary, description and parameters, which are the operation's own."""
+    """The operation's own summary, description and parameters."""
     first, _, rest = operation.description.partition("\n")
     return {
         "summary": first or operation.name,
@@ -41,7 +41,7 @@ def _body(operation: Operation) -> Node:
     content_types = operation.content_types
     if schema is not None:
         return {"description": f"At most {size}.", **json_body(schema, *(content_types or [JSON]))}
-    # What takes any type takes none, too, and an empty body.
+    # An operation that takes any content type also takes a body without one, and an empty body.
     return {
         "description": f"At most {size}, passed on as they are.",
         "required": bool(content_types),

@@ -1,6 +1,6 @@
-"""The live page: for people, on the paths beside /v1. Made of the same parts when it is asked for and when they change.
+"""The live page for people, on the paths beside /v1: server-rendered HTML whose parts are updated by event streams.
 
-No script is needed to read it or to act; `static/page.js` puts in the parts that change.
+No script is needed to read it or to act; `static/page.js` replaces the parts that change.
 """
 
 from webapp.page import actions, views

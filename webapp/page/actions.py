@@ -1,4 +1,4 @@
-"""What is done from the page: its own forms, each answered by a redirect to what it changed."""
+"""POST routes of the live page: sign in and out, cancel, retry, pause, change a rate; each redirects afterwards."""
 
 import re
 from contextlib import suppress
@@ -29,7 +29,7 @@ def _check_forms() -> None:
 
 @routes.get("/sign-in")
 def sign_in() -> AnyResponse:
-    """The form for an API key."""
+    """Shows the form for an API key."""
     if gateway().doorkeeper is None:
         return see()
     return page("sign_in", next=_next(request.args.get("next", "")), is_refused=False)
@@ -37,7 +37,7 @@ def sign_in() -> AnyResponse:
 
 @routes.post("/sign-in")
 def signed_in() -> AnyResponse:
-    """Begins a session with a good key."""
+    """Begins a session with a good key; else shows the form again with 403."""
     form = read_form(STRANGER)
     then = _next(form.get("next", ""))
     response = see(then)
@@ -56,7 +56,7 @@ def sign_out() -> AnyResponse:
 
 @routes.post("/jobs/<uuid:job_id>/cancel")
 def cancel(job_id: UUID) -> AnyResponse:
-    """Calls the job off; one that ended a moment ago stays as it is, and its page says how."""
+    """Cancels the job; one that has ended meanwhile stays as it is, and its page says how."""
     with suppress(JobAlreadyFinal):
         gateway().jobs.cancel(str(job_id), client_id=visitor().scope)
     overview_parts().board.look_anew()
@@ -75,13 +75,13 @@ def retry(job_id: UUID) -> AnyResponse:
 
 @routes.post("/lanes/<name>/pause")
 def pause(name: str) -> AnyResponse:
-    """Lets nothing more go."""
+    """Pauses a lane: no further job of it is released."""
     return _change(name, Change(paused=True))
 
 
 @routes.post("/lanes/<name>/resume")
 def resume(name: str) -> AnyResponse:
-    """Lets jobs go again; also ends a rest and closes the breaker."""
+    """Resumes a lane; also ends a pause that the downstream asked for, and closes the breaker."""
     return _change(name, Change(paused=False))
 
 
@@ -103,5 +103,5 @@ def _change(name: str, change: Change) -> AnyResponse:
 
 
 def _next(path: str) -> str:
-    """Where to go after the sign-in: the overview, or the job's page that was asked for; nowhere else."""
+    """The path to redirect to after the sign-in: the overview, or a job's page; nowhere else."""
     return path if _JOB_PAGE.fullmatch(path) else ""

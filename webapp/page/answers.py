@@ -1,4 +1,4 @@
-"""Pages as answers: their headers, what every template is given, and errors told to people instead of programs."""
+"""HTML responses of the live page: their security headers, values for every template, and error pages."""
 
 import logging
 from typing import Any
@@ -17,7 +17,7 @@ from webapp.page.session import comes_from_elsewhere
 
 log = logging.getLogger(__name__)
 
-# Own files only, nothing inline. A refused form would otherwise show its address nowhere, and nobody may frame this.
+# Scripts, styles and forms of this origin only, nothing inline; no site may frame the page.
 POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src 'self'; form-action 'self'; "
     "frame-ancestors 'none'; base-uri 'none'"
@@ -25,7 +25,7 @@ POLICY = (
 
 
 def page(template: str, status: int = 200, **values: Any) -> Response:
-    """A page of the browser's own: not kept by caches between, and its address told to nobody else."""
+    """Renders a template as an HTML response that no shared cache keeps."""
     known = g.get("caller")
     html = render_template(
         f"page/{template}.html",
@@ -41,7 +41,7 @@ def page(template: str, status: int = 200, **values: Any) -> Response:
 
 
 def secured(response: Response) -> Response:
-    """With the page's own policy. Origin is "null" with no-referrer, and forms are checked by it."""
+    """Sets the page's own security policy. Not "no-referrer": Origin would be "null", and forms are checked by it."""
     response.headers["Content-Security-Policy"] = POLICY
     response.headers["Referrer-Policy"] = "same-origin"
     response.vary.add("Cookie")
@@ -49,17 +49,17 @@ def secured(response: Response) -> Response:
 
 
 def root() -> str:
-    """The way from this request's path to the overview: relative, so that it is right below any prefix."""
+    """The relative path from this request's path to the overview: right below any prefix."""
     return "../" * (request.path.count("/") - 1) or "./"
 
 
 def see(path: str = "") -> AnyResponse:
-    """The answer to a form that was done: read this page of ours next."""
+    """The redirect (303) after a form: the browser reads this page next."""
     return redirect(root() + path, 303)
 
 
 def register(routes: Blueprint) -> None:
-    """Makes every error of these routes a page."""
+    """Registers error handlers that answer with a page."""
     routes.register_error_handler(errors.Refusal, _refused)
     routes.register_error_handler(HTTPException, _http_error)
     for kind in UNREACHABLE:

@@ -1,4 +1,4 @@
-"""The blueprint that the page's routes are added to, its error pages and filters, and what all who look share."""
+"""The Flask blueprint of the live page, with its error pages, template filters, and one overview for all viewers."""
 
 from typing import Any, cast
 
@@ -26,5 +26,5 @@ def _set_up(setup: Any) -> None:
 
 
 def overview_parts() -> OverviewParts:
-    """The overview of the application that answers this request."""
+    """The OverviewParts of the application that answers this request."""
     return cast("OverviewParts", current_app.extensions[_EXTENSION])

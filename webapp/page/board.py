@@ -1,4 +1,4 @@
-"""What the overview shows, looked up once a second for all who look at it in this process."""
+"""The data of the overview, read at most once a second for all viewers of this process."""
 
 import threading
 from collections import Counter, defaultdict, deque
@@ -33,7 +33,10 @@ class Row:
 
 @dataclass(frozen=True, kw_only=True)
 class Look:
-    """The overview at one instant, of one client's jobs or of all. `running` are all that run, `recent` the newest."""
+    """The overview's data at one instant, of one client's jobs or of all.
+
+    `running`: all that run; `recent`: the newest.
+    """
 
     taken_at: datetime
     lanes: Sequence[LaneCard]
@@ -45,14 +48,14 @@ class Look:
 
 @dataclass(frozen=True, kw_only=True)
 class _Lanes:
-    """What is the same for everybody."""
+    """The part of the data that is the same for every viewer."""
 
     in_flight: dict[str, int]
     overdue: frozenset[str]
 
 
 class Board:
-    """Looks at lanes and jobs when somebody asks, and not more often than each second, however many ask.
+    """Reads lanes and jobs when a viewer asks, at most once a second, however many ask.
 
     The plots begin with the first who looks: nobody keeps readings for a page that is not open.
     """
@@ -69,11 +72,11 @@ class Board:
         self._shared_at = self._overdue_at = float("-inf")
 
     def look(self, client_id: str | None) -> Look:
-        """The overview of this client, of all for None, a second old at the most. Raises one of UNREACHABLE."""
+        """The overview's data of this client, of all for None, a second old at the most. Raises one of UNREACHABLE."""
         with self._lock:
             now = clock.monotonic()
             taken, look = self._looks.get(client_id, (float("-inf"), None))
-            # A little less, so that those who ask each second do not get the one before.
+            # A little less than a second, so that viewers who ask each second do not get the look before.
             if look is None or now - taken >= 0.9 * LOOK_SECONDS:
                 look = self._taken(client_id)
                 self._looks[client_id] = now, look
@@ -81,7 +84,7 @@ class Board:
             return look
 
     def look_anew(self) -> None:
-        """Has the next one who asks see what was changed this instant."""
+        """Drops the cached data, so that the next viewer sees a change that was just made."""
         with self._lock:
             self._lanes.views(fresh=True)
             self._looks.clear()

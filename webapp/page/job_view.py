@@ -1,4 +1,4 @@
-"""One job as its page shows it."""
+"""The data of one job's page, and its HTML parts."""
 
 from dataclasses import dataclass, replace
 from typing import Self
@@ -20,7 +20,7 @@ _RELEASES = 50
 
 @dataclass(frozen=True, kw_only=True)
 class JobView:
-    """All that there is to show of it."""
+    """A job with all that its page shows."""
 
     job: Job
     waiting: Waiting | None
@@ -29,7 +29,7 @@ class JobView:
 
     @classmethod
     def read(cls, gateway: Gateway, job: Job) -> Self:
-        """The job and what became of it: three statements, and two more for its webhook."""
+        """Reads the job's history: three statements, and two more for its webhook."""
         return cls(
             job=job,
             waiting=gateway.jobs.waiting(job),
@@ -38,7 +38,7 @@ class JobView:
         )
 
     def moved_on(self, gateway: Gateway, job: Job | None) -> Self:
-        """The same later. While it only goes on within an attempt, or waits (`job` None), it costs no statement."""
+        """The view after a change of the job (None: only time has passed). Within an attempt it costs no statement."""
         if job and _stage(job) != _stage(self.job):
             return self.read(gateway, job)
         job = job or self.job
@@ -48,12 +48,12 @@ class JobView:
 
     @property
     def is_settled(self) -> bool:
-        """Whether nothing more will become of it."""
+        """Whether the page will not change any more."""
         is_told = self.delivery is None or self.delivery.state in {DeliveryState.DELIVERED, DeliveryState.FAILED}
         return self.job.state.is_final and is_told
 
     def parts(self, environment: Environment, *, is_operator: bool) -> Parts:
-        """The parts of its page."""
+        """Renders the parts of the page."""
         values = {
             "job": self.job,
             "waiting": self.waiting,

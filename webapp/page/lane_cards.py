@@ -1,4 +1,4 @@
-"""A lane as the page shows it: what waits, what is allowed and used, what holds it back, and when it will be empty."""
+"""The data of a lane's card on the overview: its queue, limits and use, what holds it back, when it will be empty."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ from webapp.page.plot import Plot, Reading, plot_of, used_per_second
 
 
 class Mood(StrEnum):
-    """What there is to say about a lane first."""
+    """The status of a lane in a word: the first of these that holds."""
 
     PAUSED = "paused"
     BROKEN = "broken"
@@ -35,7 +35,7 @@ MOODS = {
 
 @dataclass(frozen=True, kw_only=True)
 class Flow:
-    """What only operators see of a lane: what all clients together make of it. `used` None: not measured yet."""
+    """Data of a lane that only operators see, over all clients. `used` None: not measured yet."""
 
     in_flight: int
     used: float | None
@@ -46,8 +46,11 @@ class Flow:
 
 @dataclass(frozen=True, kw_only=True)
 class LaneCard:
-    """One lane. `waiting`, `running`: of who looks, an operator has everybody's. `empty_at` None: can't be told.
-    `stale_for`: so long no scheduler looked at it, though jobs are due."""
+    """A lane's card.
+
+    `waiting`, `running`: the viewer's jobs, an operator has everybody's. `empty_at` None: can't be told. `stale_for`:
+    for so long no scheduler sampled it, though jobs are due.
+    """
 
     name: str
     mood: Mood
@@ -67,7 +70,7 @@ class LaneCard:
 
     @property
     def is_held_back(self) -> bool:
-        """Whether nothing goes out although nobody may have wanted that."""
+        """Whether nothing is released although the operator may not have wanted that."""
         return self.mood in {Mood.PAUSED, Mood.BROKEN, Mood.RESTING, Mood.NO_WORKER}
 
 
@@ -82,7 +85,7 @@ def card_of(
     history: Sequence[Reading],
     is_overdue: bool,
 ) -> LaneCard:
-    """The card of a lane. `submitted`: since its sample; `client_id` None: for an operator."""
+    """Makes the card of a lane. `submitted`: since its sample; `client_id` None: for an operator."""
     downstream = view.downstream
     waiting = _backlog(view, submitted) if client_id is None else view.backlog_of(client_id)
     empty_at = view.start_of(downstream.seen_at, downstream.seen_at, submitted)

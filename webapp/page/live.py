@@ -1,7 +1,7 @@
-"""The page's event streams: the parts that changed, as HTML, to be put in the place of those that are shown.
+"""Event streams (SSE) of the live page: HTML parts that changed, which the script puts in the place of the old ones.
 
-Events: `parts`, a JSON object of HTML by name; `beat`, that all is well; `trouble`, why there is no news; `bye`, that
-there will be none, for nothing more happens, or the session or the job is gone.
+Events: `parts`, a JSON object of HTML by name; `beat`, a heartbeat; `trouble`, why nothing new comes; `bye`, the end,
+for nothing more happens, or the session or the job is gone.
 """
 
 import random
@@ -24,19 +24,19 @@ from webapp.page.parts import OverviewParts, Parts
 from webapp.page.session import COOKIE
 from webapp.resources.events import EVENT_STREAM
 
-# How long a browser waits before it connects again, in milliseconds: of many another time each.
+# A browser's delay before it connects again, in milliseconds: random, so that many do not come at once.
 _RETRY = (1000, 3000)
 _BEAT_SECONDS = 10.0
-# How long the page of a final job waits for its webhook to be taken.
+# For so long a final job's stream goes on while its webhook is not delivered.
 _UNTIL_TOLD_SECONDS = 600.0
 _TROUBLE = "The database does not answer. This is what was last seen."
 
 
 class Scene(Protocol):
-    """What a stream shows."""
+    """The interface of what a stream shows: the overview, or one job."""
 
     def parts(self) -> Parts:
-        """As it is now; raises one of UNREACHABLE, and UnknownJob when there is nothing any more."""
+        """The HTML parts as they are now; raises one of UNREACHABLE, and UnknownJob for a job that was erased."""
         ...
 
     def is_over(self) -> bool:
@@ -44,12 +44,12 @@ class Scene(Protocol):
         ...
 
     def wait(self) -> None:
-        """Until it may have changed."""
+        """Waits until it may have changed."""
         ...
 
 
 def overview_stream(known: Caller, overview: OverviewParts) -> Response:
-    """The overview, each second at the most; raises NoRoom."""
+    """The event stream of the overview, an update a second at the most; raises NoRoom."""
     if request.method == "HEAD":
         return Response(content_type=EVENT_STREAM)
     watch = _room(gateway().lookout.hold(known.client_id))
@@ -57,7 +57,7 @@ def overview_stream(known: Caller, overview: OverviewParts) -> Response:
 
 
 def job_stream(known: Caller, view: JobView) -> Response:
-    """One job, as it changes; raises NoRoom."""
+    """The event stream of one job's page, with each of its changes; raises NoRoom."""
     if request.method == "HEAD":
         return Response(content_type=EVENT_STREAM)
     lookout = gateway().lookout
@@ -75,14 +75,17 @@ def _room(watch: Watch | None) -> Watch:
 def _answer(events: "_Events") -> Response:
     response = Response(events, content_type=EVENT_STREAM)
     response.call_on_close(events.watch.close)
-    response.headers["X-Accel-Buffering"] = "no"  # nginx would keep what comes until it is enough
+    response.headers["X-Accel-Buffering"] = "no"  # else nginx buffers the stream
     response.headers["Cache-Control"] = "private, no-cache"
     return response
 
 
 class _OverviewScene:
-    """The overview. All who look at it look at the same moments, so that one look serves them: it is made by one thread
-    at a time, and so takes no turn from other requests."""
+    """The overview's scene.
+
+    All viewers wake at the same moments, so that one look serves them: it is made by one thread at a time, and so takes
+    no turn from other requests.
+    """
 
     def __init__(self, watch: Watch, overview: OverviewParts, client_id: str | None) -> None:
         self._watch = watch
@@ -100,7 +103,7 @@ class _OverviewScene:
 
 
 class _JobScene:
-    """One job. A change is seen at once; its position and estimates, which cost nothing, each second."""
+    """A job's scene. A change is shown at once; position and estimates, which cost nothing, each second."""
 
     def __init__(self, watch: Watch, view: JobView, *, is_operator: bool) -> None:
         self._watch = watch
@@ -126,7 +129,7 @@ class _JobScene:
 
 
 class _Events:
-    """What is sent. It outlives its request, so it keeps what it needs of it."""
+    """The iterator of a stream's events. It outlives its request, so it keeps what it needs of it."""
 
     def __init__(self, watch: Watch, scene: Scene) -> None:
         self.watch = watch
@@ -166,11 +169,11 @@ class _Events:
                 self.watch.next(LOOK_SECONDS)
 
     def _is_welcome(self) -> bool:
-        """Whether the session goes on: its key may have been revoked since, or its owner signed out."""
+        """Whether the session is still good: its key may be revoked, or its owner signed out."""
         doorkeeper = self._gateway.doorkeeper
         return doorkeeper is None or doorkeeper.visitor(self._cookie) is not None
 
 
 def _event(name: Literal["parts", "beat", "trouble", "bye"], data: str) -> bytes:
-    """One event. Its data is one line, for JSON has no line ends, and never empty: browsers would not tell of it."""
+    """One server-sent event. Its data is one line, as JSON is, and never empty: browsers skip empty events."""
     return f"event: {name}\ndata: {data}\n\n".encode()

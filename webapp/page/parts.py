@@ -1,4 +1,4 @@
-"""The parts of the page that change, as HTML by name: the same in a whole page and in its stream."""
+"""The HTML parts of the page that change, by name: the same in a whole page and in its event stream."""
 
 import threading
 from collections.abc import Mapping, Sequence
@@ -16,7 +16,7 @@ _MOST_KEPT = 100
 
 
 class OverviewParts:
-    """Each look of the board, written out once for all who are shown it."""
+    """Renders each look of the board once for all its viewers."""
 
     def __init__(self, board: Board, environment: Environment) -> None:
         self.board = board
@@ -25,7 +25,7 @@ class OverviewParts:
         self._written: dict[str | None, tuple[Look, Parts]] = {}
 
     def now(self, client_id: str | None) -> Parts:
-        """The overview of this client, of all for None. Raises one of UNREACHABLE."""
+        """The overview's parts for this client, for all with None. Raises one of UNREACHABLE."""
         look = self.board.look(client_id)
         with self._lock:
             known, parts = self._written.get(client_id, (None, {}))
@@ -43,7 +43,7 @@ class OverviewParts:
 
 
 def written(environment: Environment, folder: str, names: Sequence[str], values: Mapping[str, object]) -> Parts:
-    """These templates of a folder, filled."""
+    """Renders these templates of a folder."""
     return {
         name: Markup(environment.get_template(f"page/{folder}/{name}.html").render(values).strip())  # noqa: S704 - Jinja escaped it
         for name in names

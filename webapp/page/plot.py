@@ -1,4 +1,4 @@
-"""The small plot of a lane: in the last minute, the rate that was used as an area below the one that was allowed."""
+"""The SVG plot on a lane's card: the rate of releases in the last minute, below the rate that was allowed."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -6,14 +6,14 @@ from datetime import datetime, timedelta
 
 WIDTH, HEIGHT = 240, 48
 SPAN = timedelta(seconds=60)
-# One slot more or less in a second is no news: what was used is told of so many seconds.
+# The plotted rate is a mean over so many seconds: one slot more or less in a second must not show.
 _SMOOTH = timedelta(seconds=2.5)
 _HEADROOM = 1.2
 
 
 @dataclass(frozen=True, kw_only=True)
 class Reading:
-    """A look at a lane: jobs released ever, and the rate that was allowed then; None: no limit."""
+    """A measurement of a lane: jobs released ever, and the rate that was allowed then; None: no limit."""
 
     at: datetime
     released: int
@@ -22,7 +22,10 @@ class Reading:
 
 @dataclass(frozen=True, kw_only=True)
 class Plot:
-    """Paths of an SVG of WIDTH x HEIGHT. `allowed` empty: there was no limit. `top`: a second, at the upper edge."""
+    """Paths of an SVG of WIDTH x HEIGHT.
+
+    `allowed` empty: there was no limit. `top`: the rate a second at the upper edge.
+    """
 
     used: str
     edge: str
@@ -31,7 +34,7 @@ class Plot:
 
 
 def used_per_second(history: Sequence[Reading]) -> list[float]:
-    """What was released a second at each reading but the first, smoothed over the readings shortly before it."""
+    """Releases a second at each reading but the first, smoothed over the readings shortly before it."""
     used, first = [], 0
     for last in range(1, len(history)):
         while first < last - 1 and history[last].at - history[first + 1].at >= _SMOOTH:
@@ -42,7 +45,7 @@ def used_per_second(history: Sequence[Reading]) -> list[float]:
 
 
 def plot_of(history: Sequence[Reading], used: Sequence[float]) -> Plot | None:
-    """The plot of these readings, the newest at its right edge; None: there is no line in one point."""
+    """Plots these readings, the newest at the right edge; None for fewer than two points."""
     if len(used) < 2:
         return None
     end = history[-1].at
@@ -69,7 +72,7 @@ def _line(points: Sequence[tuple[float, float]]) -> str:
 
 
 def _steps(points: Sequence[tuple[float, float | None, float]]) -> str:
-    """The rate that was allowed: level, with a step where it was changed and a gap where there was none."""
+    """The path of the allowed rate: level, with a step where it was changed and a gap where there was none."""
     path, last = "", None
     for x, allowed, top in points:
         y = None if allowed is None else _height(allowed, top)

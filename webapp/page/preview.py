@@ -1,4 +1,4 @@
-"""Bytes of somebody else's as text that can be looked at: cut, and with nothing in it that moves or hides text."""
+"""Safe previews of clients' bytes as text: cut, and with no character in it that moves or hides text."""
 
 import json
 import re
@@ -21,7 +21,7 @@ _IS_KEPT = frozenset("\n\t")
 
 @dataclass(frozen=True, kw_only=True)
 class Preview:
-    """What is shown of a body. `text` None: it is no text."""
+    """A preview of a body. `text` None: it is not text."""
 
     content_type: str
     size: str
@@ -30,7 +30,7 @@ class Preview:
 
 
 def preview_of(head: Head) -> Preview:
-    """The first bytes, as text where they are text."""
+    """Makes a preview of a body's first bytes."""
     text = _text(head)
     return Preview(
         content_type=_visible(head.content_type, keep=frozenset()),
@@ -55,7 +55,7 @@ def _text(head: Head) -> str | None:
 
 
 def _laid_out(text: str) -> str:
-    """JSON with a line for each member, its strings and numbers as they came; what is no JSON, or very deep, as it is.
+    """Pretty-prints JSON, its strings and numbers as they came; other text, or very deep JSON, is left as it is.
 
     Not by way of Python's values: 1.10 would become 1.1, and a long number another one.
     """
@@ -79,7 +79,7 @@ def _laid_out(text: str) -> str:
 
 
 def _visible(text: str, *, keep: frozenset[str]) -> str:
-    """The text with a sign in place of each character that would not be seen or turn others around."""
+    """Replaces each character that would be invisible or reverse the text's direction by a sign."""
     return "".join(
         each if each in keep or unicodedata.category(each) not in {"Cc", "Cf", "Cs", "Zl", "Zp"} else _sign(each)
         for each in text

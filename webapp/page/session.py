@@ -1,7 +1,7 @@
-"""Who looks at the page: by a session cookie where keys are on, else everyone is the one client and operator.
+"""Authentication of the live page by a session cookie; while keys are off everyone is the one client and operator.
 
-A session (`tidegate.sessions`) ends with its key, after 12 hours, when somebody signs out, or with the browser. The API
-does not know the cookie, so nothing that a browser sends by itself moves anything there.
+A session (`tidegate.access.sessions`) ends with its key, after 12 hours, when somebody signs out, or with the browser.
+The API ignores the cookie, so nothing that a browser sends by itself changes anything there.
 """
 
 from urllib.parse import urlsplit
@@ -19,7 +19,7 @@ _LONGEST_KEY = 200
 
 
 def visitor() -> Caller:
-    """Who makes this request; raises Unauthorized where a session is needed and there is none that is good."""
+    """The caller of this request, by its session; raises Unauthorized where one is needed and none is good."""
     doorkeeper = gateway().doorkeeper
     if doorkeeper and "caller" not in g:
         known = doorkeeper.visitor(request.cookies.get(COOKIE, ""))
@@ -30,7 +30,7 @@ def visitor() -> Caller:
 
 
 def operating() -> Caller:
-    """As `visitor`, and raises Forbidden for one who is no operator."""
+    """As `visitor`; raises Forbidden unless it is an operator."""
     known = visitor()
     if known.role is not Role.OPERATOR:
         raise Forbidden("this needs an operator's key")
@@ -38,18 +38,18 @@ def operating() -> Caller:
 
 
 def begin(response: AnyResponse, key: str) -> bool:
-    """Puts the cookie of a new session into the answer; False: the key is not good."""
+    """Begins a session and sets its cookie; False: the key is not good."""
     doorkeeper = gateway().doorkeeper
     session = doorkeeper.begin_session(key) if doorkeeper and 0 < len(key) <= _LONGEST_KEY else None
     if session is None:
         return False
-    # No age: it goes with the browser, and is worth nothing after 12 hours wherever it is kept.
+    # No Max-Age: the browser drops it when it closes, and the database ends the session after 12 hours.
     response.set_cookie(COOKIE, session, path=_path(), secure=_is_secure(), httponly=True, samesite="Strict")
     return True
 
 
 def end(response: AnyResponse) -> None:
-    """Ends the session, whoever has the cookie, and takes that back."""
+    """Ends the session of this request's cookie, and deletes the cookie."""
     doorkeeper, session = gateway().doorkeeper, request.cookies.get(COOKIE, "")
     if doorkeeper and session:
         doorkeeper.end_session(session)
@@ -57,7 +57,7 @@ def end(response: AnyResponse) -> None:
 
 
 def check_origin() -> None:
-    """Whether one of our own pages sent this form: browsers say so of every POST. Raises Forbidden."""
+    """CSRF check: raises Forbidden unless one of our own pages sent this form, as browsers say of every POST."""
     site, sender = request.headers.get("Sec-Fetch-Site"), urlsplit(request.headers.get("Origin", "")).netloc
     ours = {request.host, urlsplit(gateway().settings.public_url).netloc}
     is_ours = site == "same-origin" if site else bool(sender) and sender in ours
@@ -66,7 +66,7 @@ def check_origin() -> None:
 
 
 def comes_from_elsewhere() -> bool:
-    """Whether a link on another site led here: then the browser kept the cookie (SameSite=Strict) to itself."""
+    """Whether a link on another site led here: then the browser did not send the cookie (SameSite=Strict)."""
     return request.headers.get("Sec-Fetch-Site") == "cross-site" and COOKIE not in request.cookies
 
 

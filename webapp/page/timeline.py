@@ -1,4 +1,4 @@
-"""What became of a job, in the order it happened: recorded, waits and why, attempts, its end, what was sent of it."""
+"""The timeline on a job's page: recorded, waits and why, attempts, its end, what was sent to its webhook."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -13,12 +13,12 @@ from tidegate.states import State
 from tidegate.webhooks.delivery import Delivery, DeliveryAttempt, DeliveryState
 from webapp.page.words import STATES, WAITS, duration
 
-# What is shorter was no wait but the way through gate and broker.
+# Shorter waits are the way through gate and broker, and not shown.
 _WORTH_TELLING = timedelta(milliseconds=100)
 
 
 class Tone(StrEnum):
-    """How an entry is marked."""
+    """The colour class of an entry."""
 
     PLAIN = "plain"
     WAIT = "wait"
@@ -30,7 +30,7 @@ class Tone(StrEnum):
 
 @dataclass(frozen=True, kw_only=True)
 class Entry:
-    """One line. `at` None: it has no instant of its own."""
+    """One line of the timeline. `at` None: it has no instant of its own."""
 
     at: datetime | None
     title: str
@@ -54,7 +54,7 @@ _OUTCOMES: dict[str | None, tuple[str, Tone]] = {
     "handed back": ("handed back: its worker was stopped", Tone.PLAIN),
     None: ("is under way", Tone.NOW),
 }
-# The others are given back: as if they had never been.
+# Attempts that have a number; the others were given back and are not counted.
 _COUNTED = frozenset({"succeeded", "failed", "error", "timed out", "lost", "late", None})
 _NOT_TAKEN = {
     "dropped": "When a worker came for it, it no longer waited",
@@ -71,7 +71,7 @@ _WAITED = {
 
 
 def entries_of(job: Job, timeline: Timeline, waiting: Waiting | None, delivery: Delivery | None) -> list[Entry]:
-    """Every line about the job."""
+    """Every line of a job's timeline."""
     return [
         *_begin(job, timeline),
         *_attempts(job, timeline.releases),

@@ -1,4 +1,4 @@
-"""What is read of the page: the overview, a job, its bodies, and their streams."""
+"""GET routes of the live page: the overview, a job, its bodies, and their event streams."""
 
 import re
 from urllib.parse import urlencode
@@ -27,7 +27,7 @@ _ENDINGS = {"application/json": ".json", "text/csv": ".csv", "text/plain": ".txt
 
 @routes.get("/")
 def overview() -> AnyResponse:
-    """Lanes, what runs, the newest jobs; or those that are looked for in place of the newest."""
+    """Shows lanes, what runs, and the newest jobs; or, in place of the newest, the jobs that were searched for."""
     known = visitor()
     sought = request.args.get("q", "").strip()
     if (found := _UUID.search(sought.lower())) and _is_there(found[0], known.scope):
@@ -48,13 +48,13 @@ def overview() -> AnyResponse:
 
 @routes.get("/live")
 def live() -> Response:
-    """The overview as events."""
+    """The event stream of the overview."""
     return secured(overview_stream(visitor(), overview_parts()))
 
 
 @routes.get("/jobs/<uuid:job_id>")
 def job(job_id: UUID) -> Response:
-    """One job: where it is, what became of it, what went in and came out."""
+    """Shows one job: its state, its timeline, its input and result."""
     known, view = visitor(), _view(job_id)
     parts = view.parts(current_app.jinja_env, is_operator=known.scope is None)
     return page("job", job=view.job, parts=parts, is_settled=view.is_settled)
@@ -62,13 +62,13 @@ def job(job_id: UUID) -> Response:
 
 @routes.get("/jobs/<uuid:job_id>/live")
 def job_live(job_id: UUID) -> Response:
-    """One job as events."""
+    """The event stream of one job."""
     return secured(job_stream(visitor(), _view(job_id)))
 
 
 @routes.get("/jobs/<uuid:job_id>/<any(params, result):kind>")
 def body(job_id: UUID, kind: str) -> Response:
-    """The whole of what went in or came out, as a file: nothing that a browser would run or show."""
+    """Downloads a job's whole input or result as a file that no browser would run or show."""
     found = _job(job_id)
     stored = gateway().store.callers.body(found.id, "input" if kind == "params" else "result")
     if stored is None:
@@ -100,7 +100,7 @@ def _is_there(text: str, client_id: str | None) -> bool:
 
 
 def _wanted(sought: str, client_id: str | None) -> tuple[bool, Filter | None]:
-    """Whether jobs are looked for, and which; None: no job can be meant. Raises InvalidQuery."""
+    """Whether jobs are searched for, and the filter; None: no job can match. Raises InvalidQuery."""
     state, operation, cursor = (request.args.get(name, "") for name in ("state", "operation", "cursor"))
     if state and state not in set(State):
         raise InvalidQuery(f"there is no state {state!r}")
@@ -121,7 +121,7 @@ def _wanted(sought: str, client_id: str | None) -> tuple[bool, Filter | None]:
 
 
 def _ids_beginning_with(sought: str) -> tuple[str, str] | None:
-    """The first of these ids, and one after the last: no id of ours ends like that. None: no id begins so."""
+    """The range of ids that begin with this text, as (first, one after the last); None: no id begins so."""
     found = _UUID.search(sought.lower())
     digits = (found[0] if found else sought.lower()).replace("-", "")
     if not _BEGINNING.fullmatch(digits):

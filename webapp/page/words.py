@@ -1,4 +1,4 @@
-"""How the page says things: durations, sizes, states, why a job waits and what became of an attempt."""
+"""Texts of the page: durations, sizes, states, why a job waits. Template filters."""
 
 from datetime import datetime, timedelta
 
@@ -36,7 +36,7 @@ _SECOND, _MINUTE, _HOUR, _DAY = 1, 60, 3600, 86400
 
 
 def state_of(job: Job) -> str:
-    """The state in one word or two."""
+    """A job's state in one word or more."""
     if job.state is State.RUNNING and job.cancel_requested:
         return "Asked to stop"
     if job.state is State.QUEUED and job.attempt:
@@ -45,7 +45,7 @@ def state_of(job: Job) -> str:
 
 
 def duration(span: timedelta) -> str:
-    """Such as "85 ms", "2.4 s", "3 min 20 s", "5 h 1 min"."""
+    """Formats a duration: "85 ms", "2.4 s", "3 min 20 s", "5 h 1 min"."""
     seconds = max(0.0, span.total_seconds())
     if seconds < 0.9995:
         return f"{seconds * 1000:.0f} ms"
@@ -64,7 +64,7 @@ def duration(span: timedelta) -> str:
 
 
 def size(count: int) -> str:
-    """Such as "17 bytes", "4.2 KB", "20 MB"."""
+    """Formats a number of bytes: "17 bytes", "4.2 KB", "20 MB"."""
     if count < 1000:
         return f"{count} byte{'' if count == 1 else 's'}"
     value, unit = count / 1000, 0
@@ -74,17 +74,17 @@ def size(count: int) -> str:
 
 
 def number(value: float) -> str:
-    """Such as "12,000", "19.8", "0.25"."""
+    """Formats a number: "12,000", "19.8", "0.25"."""
     if value >= 100 or value == int(value):
         return f"{value:,.0f}"
     return f"{value:.1f}" if value >= 1 else f"{value:.2g}"
 
 
 def clock_time(instant: datetime) -> str:
-    """For those without a script, which puts in their own time."""
+    """Formats an instant as a UTC time of day; the page's script puts in the viewer's own."""
     return f"{instant:%H:%M:%S}"
 
 
 def day_time(instant: datetime) -> str:
-    """The same with its day."""
+    """Formats an instant as a UTC date and time of day."""
     return f"{instant:%Y-%m-%d %H:%M:%S}"

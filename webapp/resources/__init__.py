@@ -1,1 +1,1 @@
-"""The routes: one module per resource."""
+"""The routes of the API: one Flask blueprint per resource."""

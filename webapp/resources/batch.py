@@ -1,4 +1,4 @@
-"""Many jobs in one request: a JSON array or NDJSON, each job taken or refused for itself, or all or none."""
+"""Batch submits: many jobs in one request, as a JSON array or NDJSON; each taken or refused alone, or all or none."""
 
 import json
 from collections.abc import Iterator, Sequence
@@ -39,7 +39,7 @@ routes = Blueprint("batch", __name__, url_prefix="/v1")
 
 MOST_JOBS = 1000
 NDJSON = "application/x-ndjson"
-# Of one item, and beyond any that can be right.
+# Members of one item that are validated: more than any valid item has.
 _MOST_MEMBERS = 20
 
 
@@ -58,7 +58,7 @@ _ITEMS = TypeAdapter(Annotated[list[Item], Field(min_length=1, max_length=MOST_J
 
 @routes.post("/operations/<operation>/jobs/batch")
 def submit(operation: str) -> Response:
-    """Up to 1,000 jobs of one operation. `?all_or_none=true`: one refusal refuses all."""
+    """Submits up to 1,000 jobs of one operation. `?all_or_none=true`: one refusal refuses all."""
     client_id = caller().client_id
     gateway().registry.operation(operation)
     all_or_none = _all_or_none()
@@ -69,7 +69,7 @@ def submit(operation: str) -> Response:
 
 
 def _documents(answers: Sequence[Job | Refusal]) -> Iterator[shapes.BatchAnswer]:
-    """What became of each. Of those that are faulty each is told its first fault, and all together a hundred."""
+    """The answer about each job. A faulty one shows at least its first fault, all together about a hundred."""
     told = 0
     for document in map(_answer, answers):
         faults = document["problem"].get("errors", []) if document["problem"] else []
@@ -102,7 +102,7 @@ def _submit_all(submissions: Sequence[Submission]) -> Sequence[Job | Refusal]:
 
 
 def _submit_each(submissions: Sequence[Submission]) -> Sequence[Job | Refusal]:
-    """Those within the client's limit; the rest is refused job by job, and all with a 429 when not one is within."""
+    """Submits those within the client's rate limit; the rest is refused one by one, or all if none is within."""
     too_fast: list[Refusal] = []
     within: list[Submission] = []
     for submission in submissions:
@@ -134,8 +134,10 @@ def _submissions(operation: str, client_id: str) -> Iterator[Submission]:
 
 
 def _items(content: bytes) -> list[Item]:
-    """What is in the array; raises MalformedBody and InvalidInput. How much is in it is looked at before pydantic does,
-    which would make a fault of each of a million items or members."""
+    """Parses and validates the array; raises MalformedBody and InvalidInput.
+
+    Its size is checked before pydantic validates it, which would make a fault of each of a million items or members.
+    """
     given = read(content)
     if isinstance(given, list):
         if len(given) > MOST_JOBS:
@@ -156,7 +158,7 @@ def _all_or_none() -> bool:
 
 
 def _as_array(content: bytes) -> bytes:
-    """JSON as it came; NDJSON as an array of its lines."""
+    """The body as a JSON array: JSON as it came, NDJSON with its lines joined."""
     match request.mimetype:
         case "application/json":
             return content
@@ -170,7 +172,7 @@ def _as_array(content: bytes) -> bytes:
 
 
 def _check_line(number: int, line: bytes) -> None:
-    """Joined, two halves of a value or two values in one line could pass for what they are not."""
+    """Raises MalformedBody unless the line is one JSON value: joined lines could pass for other values."""
     try:
         orjson.loads(line)
     except orjson.JSONDecodeError as error:
@@ -178,7 +180,10 @@ def _check_line(number: int, line: bytes) -> None:
 
 
 def _as_json(value: Any, number: int) -> bytes:
-    """The input as a body. Not orjson: it does not know integers of more than 64 bits, and makes 1e400 null."""
+    """Encodes an item's input as a body.
+
+    Not by orjson: it does not know integers of more than 64 bits, and makes 1e400 null.
+    """
     try:
         return json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode()
     except ValueError:

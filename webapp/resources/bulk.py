@@ -1,4 +1,4 @@
-"""Cancel and retry of many jobs by what they are: an operator's tools for a bad day."""
+"""Bulk cancel and bulk retry by a filter of jobs, for operators."""
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
@@ -31,7 +31,7 @@ MOST_COUNTED = 100_000
 RETRIED = FINAL_STATES - {State.SUCCEEDED}
 FILTERS = ("state", "operation", "downstream", "client", "client_id", "created_after", "created_before")
 _Name = Annotated[str, Field(pattern=NAME_PATTERN)]
-# What pydantic can't say: that a filter is needed, or `all`.
+# The part of the JSON Schema that pydantic can't express: a filter is needed, or `all`.
 _SOMETHING: dict[str, Any] = {
     "anyOf": [
         *({"required": [name], "properties": {name: {"not": {"type": "null"}}}} for name in FILTERS),
@@ -42,8 +42,10 @@ _SOMETHING: dict[str, Any] = {
 
 
 class Selection(BaseModel):
-    """Which jobs: by filters that all hold, or `all`. Without a state: those that can be cancelled or retried. `limit`
-    of them at the most, those before `cursor`; `client_id` is an older name of `client`. `dry_run` only counts."""
+    """Which jobs: by filters that all hold, or `all`. Without a state: those that can be cancelled or retried.
+
+    `limit` of them at the most, those before `cursor`; `client_id` is an older name of `client`. `dry_run` only counts.
+    """
 
     model_config = ConfigDict(extra="forbid", strict=True, json_schema_extra=_SOMETHING)
 
@@ -66,7 +68,7 @@ class Selection(BaseModel):
         return self
 
     def filter(self, states: Collection[State], *, is_retry: bool) -> Filter:
-        """The jobs that are meant; raises InvalidInput when none are named."""
+        """Makes the jobs' Filter; raises InvalidInput when nothing is selected."""
         if not self.all and all(getattr(self, name) is None for name in FILTERS):
             raise InvalidInput([InputFault("", 'name a filter, or say "all": true')])
         return Filter(
@@ -87,7 +89,7 @@ _SELECTION = TypeAdapter(Selection)
 
 @routes.post("/cancel")
 def cancel() -> Response:
-    """Cancels those that are queued, asks those that run to stop. `next` is the `cursor` for those that are left."""
+    """Cancels the selected jobs that are queued, asks those that run to stop. `next` is the `cursor` for the rest."""
     done = _each(cancel_each, of=OPEN_STATES, is_retry=False)
     counts: shapes.CancelCounts = {
         **done.counts,
@@ -100,7 +102,7 @@ def cancel() -> Response:
 
 @routes.post("/retry")
 def retry() -> Response:
-    """Submits those that ended without a result again, each once. `next` is the `cursor` for those that are left."""
+    """Retries the selected jobs that ended without a result, each once. `next` is the `cursor` for the rest."""
     done = _each(retry_each, of=RETRIED, is_retry=True)
     counts: shapes.RetryCounts = {
         **done.counts,
@@ -112,14 +114,14 @@ def retry() -> Response:
 
 @dataclass(frozen=True)
 class _Done:
-    """What became of the selected jobs, and the part of the answer that cancel and retry have in common."""
+    """The counts of a bulk request, and the part of the answer that cancel and retry have in common."""
 
     outcome: Outcome
     counts: shapes.BulkCounts
 
 
 def _each(act: Callable[[Jobs, Sequence[Job]], Outcome], *, of: Collection[State], is_retry: bool) -> _Done:
-    """Reads the selection and does it to each of its jobs; a dry run only counts them."""
+    """Reads the selection and applies `act` to its jobs; a dry run only counts them."""
     selection = _selected()
     wanted = selection.filter(of, is_retry=is_retry)
     outcome, following = Outcome(), None
@@ -140,7 +142,7 @@ def _each(act: Callable[[Jobs, Sequence[Job]], Outcome], *, of: Collection[State
 
 
 def by_reason(outcome: Outcome) -> Mapping[str, int]:
-    """How many were refused, by the end of their problem's type."""
+    """The numbers of refusals, by the last part of their problem's type."""
     return {REFUSALS[kind][1]: number for kind, number in sorted(outcome.refusals.items(), key=lambda each: -each[1])}
 
 

@@ -1,4 +1,4 @@
-"""Deliveries over HTTP: what was sent to webhooks, how that went, and sending it again by hand."""
+"""The routes of deliveries: read what was sent to webhooks and how that went, send again by hand."""
 
 from typing import Annotated, Literal
 from uuid import UUID
@@ -54,7 +54,7 @@ _SENDING = TypeAdapter(Sending)
 
 @routes.get("")
 def listing() -> Response:
-    """The caller's deliveries with their attempts, newest job first, a page at a time."""
+    """Lists the caller's deliveries with their attempts, newest job first, a page at a time."""
     count(gateway().poll_limit, "reads")
     query = read_query(_Query)
     found = gateway().store.deliveries.list(
@@ -76,14 +76,14 @@ def listing() -> Response:
 
 @routes.get("/<uuid:job_id>")
 def read(job_id: UUID) -> Response:
-    """The delivery of one job."""
+    """Reads the delivery of one job."""
     count(gateway().poll_limit, "reads")
     return _private(json_answer(_document(_delivery(job_id))))
 
 
 @routes.post("/<uuid:job_id>/send")
 def send(job_id: UUID) -> Response:
-    """Sends it again, now, whatever became of it before; for a day, as at first, until it is taken."""
+    """Sends a delivery again, now, whatever became of it before; for a day, as at first, until it is taken."""
     if _delivery(job_id).state is DeliveryState.WAITING:
         raise DeliveryNotDue("the job has not ended; its webhook is sent when it does")
     gateway().store.deliveries.send_one_again(str(job_id))
@@ -93,7 +93,7 @@ def send(job_id: UUID) -> Response:
 
 @routes.post("/send")
 def send_many() -> Response:
-    """Sends those that failed again, or others. Call it again while `sent_again` is `limit`."""
+    """Sends deliveries again: those that failed, or others. Call it again while `sent_again` is `limit`."""
     scope = caller().scope
     if request.mimetype != "application/json":
         raise UnsupportedBody("send the selection as application/json")

@@ -1,4 +1,4 @@
-"""The description of the API: for programs at /openapi.json, for people at /docs."""
+"""The routes of the API's description: OpenAPI for programs at /openapi.json, a page for people at /docs."""
 
 import re
 
@@ -12,19 +12,19 @@ from webapp.openapi.docs_page import page_of
 
 routes = Blueprint("docs", "webapp", static_folder="static", static_url_path="/static", template_folder="templates")
 
-# Its own style sheet, and nothing else, from anywhere.
+# The page loads its own style sheet and nothing else.
 _POLICY = "default-src 'none'; style-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 
 
 @routes.get("/openapi.json")
 def document() -> Response:
-    """The OpenAPI document."""
+    """Returns the OpenAPI document."""
     return json_answer(openapi(current_app, gateway(), absolute("")))
 
 
 @routes.get("/docs")
 def page() -> Response:
-    """The same as a page: no script, nothing from elsewhere."""
+    """Shows the OpenAPI document as a page without scripts."""
     description = openapi(current_app, gateway(), absolute(""))
     html = render_template("docs.html", page=page_of(description))
     response = Response(html, content_type="text/html; charset=utf-8")
@@ -34,11 +34,11 @@ def page() -> Response:
 
 @routes.app_template_filter()
 def coded(text: str) -> Markup:
-    """What stands between backticks as code."""
+    """Template filter: text between backticks becomes <code>."""
     return Markup(re.sub(r"`([^`]+)`", r"<code>\1</code>", str(escape(text))))  # noqa: S704 - escaped the line before
 
 
 @routes.app_template_filter()
 def breakable(path: str) -> Markup:
-    """A path that may go on in the next line after each slash."""
+    """Template filter: a path that may break into lines after each slash."""
     return Markup("/<wbr>").join(path.split("/"))

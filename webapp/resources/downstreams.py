@@ -1,4 +1,4 @@
-"""Downstreams over HTTP: what each may get, what it gets, and an operator's changes of that."""
+"""The routes of downstreams, for operators: read limits and state, change limits, pause and resume."""
 
 from typing import Annotated, Literal
 
@@ -58,7 +58,7 @@ _Rates = Annotated[_Several, BeforeValidator(_as_list, json_schema_input_type=_S
 
 
 _Number = Annotated[int, Field(ge=1, le=100_000), WHOLE]
-# Not a union, whose faults would point into "/concurrency/int".
+# Not a union type: its faults would have the pointer "/concurrency/int".
 _Concurrency = Annotated[
     _Number, WrapValidator(_unless_unlimited, json_schema_input_type=_Number | Literal["unlimited"])
 ]
@@ -82,7 +82,7 @@ _COLUMNS = {"rate": "rates", "burst": "burst", "concurrency": "concurrency", "br
 
 @routes.get("")
 def listing() -> Response:
-    """Every downstream."""
+    """Lists every downstream."""
     operator()
     held = gateway().store.lanes.held()
     views = gateway().lanes.views(fresh=True)
@@ -93,7 +93,7 @@ def listing() -> Response:
 
 @routes.get("/<name>")
 def read(name: str) -> Response:
-    """One downstream as it is now."""
+    """Reads one downstream as it is now."""
     operator()
     return _answer(name)
 
@@ -110,16 +110,16 @@ def change(name: str) -> Response:
 
 
 def read_change(content: bytes) -> Change:
-    """The change that stands in a merge patch; raises MalformedBody and InvalidInput."""
+    """Validates a merge patch; raises MalformedBody and InvalidInput."""
     change: Change = parse(_CHANGE, content)
     return change
 
 
 def apply(name: str, wanted: Change) -> None:
-    """Makes an operator's change. Raises UnknownDownstream."""
+    """Applies an operator's change. Raises UnknownDownstream."""
     changes = {_COLUMNS[key]: getattr(wanted, key) for key in wanted.model_fields_set if key in _COLUMNS}
     paused = bool(wanted.paused) if "paused" in wanted.model_fields_set else None
-    # Looked up first: PostgreSQL can't even be asked for a name with a NUL.
+    # Looked up first: PostgreSQL refuses a parameter with a NUL.
     is_known = name in gateway().lanes.views(fresh=True)
     if not is_known or not gateway().store.limits.change(name, changes, paused=paused):
         raise _unknown(name)

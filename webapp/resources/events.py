@@ -1,4 +1,4 @@
-"""A job as server-sent events: its state and its progress, until it is final."""
+"""Server-sent events of a job: its state and its progress, until it is final."""
 
 import random
 from collections.abc import Iterator
@@ -21,17 +21,17 @@ from webapp.http.rate_limits import count
 routes = Blueprint("events", __name__, url_prefix="/v1")
 
 EVENT_STREAM = "text/event-stream"
-# A line of its own and no block: some clients take a block without data for an event.
+# A comment line without an empty line behind it: some clients take a block without data for an event.
 HEARTBEAT = b": still here\n"
-# How long a browser waits before it connects again, in milliseconds: of those that lost one process together, each
-# another time.
+# A browser's delay before it connects again, in milliseconds: random, so that those that lost one process together do
+# not come at once.
 _RETRY = (500, 2500)
 _AFTER_FAILURE_SECONDS = 1.0
 
 
 @routes.get("/jobs/<uuid:job_id>/events")
 def read(job_id: UUID) -> Response:
-    """The job's changes as they happen, as server-sent events."""
+    """Streams the job's changes as server-sent events."""
     caller_with_ticket(str(job_id))
     job = gateway().jobs.get(str(job_id), client_id=caller().scope)
     if not job.state.is_final:
@@ -40,12 +40,12 @@ def read(job_id: UUID) -> Response:
 
 
 def is_wanted() -> bool:
-    """Whether the client asks for events where it could have a document."""
+    """Whether the Accept header prefers events to a document."""
     return request.accept_mimetypes.best_match(["application/json", EVENT_STREAM]) == EVENT_STREAM
 
 
 def stream(job: Job) -> Response:
-    """The events of the job from now on. 204 for a client that has had the last of them; raises NoRoom."""
+    """Makes the event stream of the job from now on. 204 for a client that has had the last event; raises NoRoom."""
     if job.state.is_final and request.headers.get("Last-Event-ID") == str(job.version):
         response = Response(status=204)
         del response.headers["Content-Type"]
@@ -60,7 +60,7 @@ def stream(job: Job) -> Response:
     response = Response(_Events(job, watch), content_type=EVENT_STREAM)
     if watch:
         response.call_on_close(watch.close)
-    response.headers["X-Accel-Buffering"] = "no"  # nginx would keep what comes until it is enough
+    response.headers["X-Accel-Buffering"] = "no"  # else nginx buffers the stream
     return _about(job, response)
 
 
@@ -72,7 +72,7 @@ def _about(job: Job, response: Response) -> Response:
 
 
 class _Events:
-    """What is sent of one job. It outlives its request, so it keeps what it needs of it."""
+    """The iterator of a job's events. It outlives its request, so it keeps what it needs of it."""
 
     def __init__(self, job: Job, watch: Watch | None) -> None:
         self._job = job
@@ -101,7 +101,7 @@ class _Events:
                 return
 
     def _told(self, name: Literal["state", "progress"], job: Job, more: bytes = b"") -> Iterator[bytes]:
-        """One event; while the database can't be asked for the result, or for the key, heartbeats before it."""
+        """Yields one event; while the database can't be asked for the result or the key, heartbeats before it."""
         while True:
             try:
                 if not self._may_be_told():
@@ -112,18 +112,18 @@ class _Events:
                 clock.sleep(_AFTER_FAILURE_SECONDS)
             else:
                 break
-        # A result stands in the document as it came, with line ends of its own between its members.
+        # A JSON result is embedded as it came, and may have line ends between its members.
         lines = b"".join(b"data: %s\n" % line for line in data.splitlines())
         yield b"%sevent: %s\nid: %d\n%s\n" % (more, name.encode(), job.version, lines)
 
     def _may_be_told(self) -> bool:
-        """Whether the key that opened the stream is good still. Raises one of UNREACHABLE."""
+        """Whether the key that opened the stream is still good. Raises one of UNREACHABLE."""
         doorkeeper = self._gateway.doorkeeper
         self._is_refused = doorkeeper is not None and not doorkeeper.still_knows(self._caller)
         return not self._is_refused
 
     def _is_welcome(self) -> bool:
-        """As that; while nobody can say, the client may go on waiting."""
+        """As `_may_be_told`; True while the database can't be asked."""
         try:
             return self._may_be_told()
         except UNREACHABLE:

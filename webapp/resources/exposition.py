@@ -1,4 +1,4 @@
-"""What is counted and what the rows say, as families of Prometheus metrics."""
+"""Prometheus metric families, made of the summed counters, the cluster's statistics and the lanes."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import fields
@@ -34,12 +34,12 @@ from webapp.http.refusals import REFUSALS as REASONS
 
 
 def database_up(up: int) -> Metric:
-    """All that there is to tell while it does not answer."""
+    """The gauge of whether the database answers: the only metric while it does not."""
     return GaugeMetricFamily("tidegate_database_up", "Whether the database answers; 0: nothing else is told.", up)
 
 
 def of_the_cluster(facts: Facts, lanes: list[LaneView], registry: Registry) -> Iterator[Metric]:
-    """Jobs by state, and who is there to do them."""
+    """Gauges of jobs by state, schedulers, workers, operations and pending webhooks."""
     jobs = _gauge("tidegate_jobs", "Jobs by state; final ones are counted once a minute.", "state")
     waiting = sum(lane.sample.backlog for lane in lanes if lane.sample)
     numbers = {State.QUEUED.value: waiting + facts.released, State.RUNNING.value: facts.running, **facts.final}
@@ -59,7 +59,7 @@ def of_the_cluster(facts: Facts, lanes: list[LaneView], registry: Registry) -> I
 
 
 def of_lanes(views: Mapping[str, LaneView], facts: Facts, held: Mapping[str, int]) -> Iterator[Metric]:
-    """Each downstream: what waits, what it may get, what it gets."""
+    """Gauges and counters of each downstream: its backlog, its limits, what it gets."""
 
     def of_each(name: str, meaning: str, values: Mapping[str, float]) -> Metric:
         family = _gauge(name, meaning, "downstream")
@@ -114,7 +114,7 @@ def of_lanes(views: Mapping[str, LaneView], facts: Facts, held: Mapping[str, int
 
 
 def nothing_yet(registry: Registry) -> dict[Key, float]:
-    """The series whose first event matters to an alert: one that begins at 1 has not increased, for Prometheus."""
+    """Series at 0 whose first event matters to an alert: one that begins at 1 has not increased, for Prometheus."""
     found: dict[Key, float] = {(SWEPT.name, (each.name,)): 0 for each in fields(Swept)}
     found |= {(UNSENT.name, (queue,)): 0 for queue in Queue}
     found |= {(DELIVERY_ATTEMPTS.name, (outcome,)): 0 for outcome in DELIVERY_OUTCOMES}
@@ -130,7 +130,7 @@ def nothing_yet(registry: Registry) -> dict[Key, float]:
 
 
 def counted(counts: Mapping[Key, float]) -> Iterator[Metric]:
-    """Every counter and histogram, those that have counted nothing yet without a series."""
+    """Every counter and histogram; families that have counted nothing yet have no series."""
     for family in FAMILIES:
         if family.buckets:
             yield _histogram(family, counts)

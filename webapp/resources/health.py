@@ -1,4 +1,4 @@
-"""Whether this process lives, and whether it can do its work."""
+"""Health checks: liveness of this process, and readiness to accept jobs."""
 
 from flask import Blueprint, Response
 
@@ -13,15 +13,17 @@ routes = Blueprint("health", __name__, url_prefix="/health")
 
 @routes.get("/live")
 def live() -> Response:
-    """200 while the process answers at all."""
+    """Answers 200 while the process answers at all."""
     document: shapes.Health = {"status": "live"}
     return json_answer(document)
 
 
 @routes.get("/ready")
 def ready() -> Response:
-    """200 when jobs can be accepted, 503 when not: the database does not answer, or takes no writes. Says so when they
-    are not dispatched."""
+    """Answers 200 when jobs can be accepted, 503 when not; also says whether they are dispatched.
+
+    503: the database does not answer, or takes no writes.
+    """
     gateway().store.database.check_writable()
     workers = gateway().store.presence.sizes()
     broker = is_reachable(gateway().settings.broker_url)

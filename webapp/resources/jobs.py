@@ -1,4 +1,4 @@
-"""Jobs over HTTP: submit, read, list, the raw result, cancel, retry, delete."""
+"""The routes of jobs: submit, read, list, the raw result, cancel, retry, delete."""
 
 from uuid import UUID
 
@@ -25,14 +25,14 @@ routes = Blueprint("jobs", __name__, url_prefix="/v1")
 
 @routes.post("/operations/<operation>/jobs")
 def submit(operation: str) -> Response:
-    """Records a job: 202 and the one URL that tells everything about it."""
+    """Records a job: 202 with its URL, which tells everything about it."""
     count(gateway().submit_limit, "submits")
     return _submitted(gateway().jobs.submit(submission(operation)))
 
 
 @routes.get("/jobs")
 def listing() -> Response:
-    """The caller's jobs without results, newest first, a page at a time."""
+    """Lists the caller's jobs without results, newest first, a page at a time."""
     count(gateway().poll_limit, "reads")
     wanted = listing_filter(caller())
     page = gateway().jobs.list(wanted)
@@ -47,7 +47,7 @@ def listing() -> Response:
 
 @routes.get("/jobs/<uuid:job_id>")
 def read(job_id: UUID) -> Response:
-    """How far the job is; when it is final, how it ended. Events instead, by `Accept`."""
+    """Reads a job: how far it is; when it is final, how it ended. Events instead, by `Accept`."""
     job = _job(job_id)
     if events.is_wanted():
         return events.stream(job)
@@ -64,7 +64,7 @@ def read(job_id: UUID) -> Response:
 
 @routes.get("/jobs/<uuid:job_id>/result")
 def result(job_id: UUID) -> Response:
-    """The raw result with its own content type; until then, and without one, as the job itself."""
+    """Reads the raw result with its own content type; until there is one, and without one, the job itself."""
     job = _job(job_id)
     body = gateway().jobs.result(job)
     if body is None:
@@ -77,14 +77,14 @@ def result(job_id: UUID) -> Response:
 
 @routes.post("/jobs/<uuid:job_id>/cancel")
 def cancel(job_id: UUID) -> Response:
-    """200: now cancelled. 202: a running attempt was asked to stop. 409: already ended otherwise."""
+    """Cancels a job. 200: now cancelled. 202: a running attempt was asked to stop. 409: already ended otherwise."""
     job = gateway().jobs.cancel(str(job_id), client_id=caller().scope)
     return job_answer(job, status=200 if job.state is State.CANCELLED else 202)
 
 
 @routes.post("/jobs/<uuid:job_id>/retry")
 def retry(job_id: UUID) -> Response:
-    """A final job that did not succeed, submitted again as a new job."""
+    """Retries a final job that did not succeed: submits it as a new job."""
     count(gateway().submit_limit, "submits")
     key = idempotency_key(request.headers.get("Idempotency-Key"))
     return _submitted(gateway().jobs.retry(str(job_id), client_id=caller().scope, idempotency_key=key))
@@ -106,9 +106,9 @@ def _submitted(job: Job) -> Response:
 
 
 def _when_changed(job: Job) -> tuple[JobWithResult | None, Preferences]:
-    """The job when it is another than the client knows, or its patience is over; and what made us wait, if we did.
+    """Waits for a change of the job, if asked to; returns the job if it waited, and the preferences applied.
 
-    None: nobody waited, and it is the same.
+    None: nobody waited, and the job is the same.
     """
     wait, tag = preferences().wait, entity_tag(job)
     if not wait:
@@ -122,7 +122,7 @@ def _when_changed(job: Job) -> tuple[JobWithResult | None, Preferences]:
 
 
 def _job(job_id: UUID) -> Job:
-    """The job that is asked for. Reads of final ones are not counted: clients repeat a 502 or 504 by themselves."""
+    """The job of this request. Polls of final jobs are not counted: clients repeat a 502 or 504 by themselves."""
     job = gateway().jobs.get(str(job_id), client_id=caller().scope)
     if not job.state.is_final:
         count(gateway().poll_limit, "reads")

@@ -1,4 +1,4 @@
-"""Metrics for Prometheus: those of the whole cluster, whichever web process answers.
+"""The route /metrics for Prometheus: metrics of the whole cluster, whichever web process answers.
 
 What was counted anywhere lies in the database; what is a fact of its rows is read from them at the scrape.
 """
@@ -22,19 +22,19 @@ routes = Blueprint("metrics", __name__)
 
 @routes.get("/metrics")
 def read() -> Response:
-    """Prometheus metrics of the whole cluster, as text."""
+    """Returns Prometheus metrics of the whole cluster, as text."""
     try:
         monitor()
         families = _everything(gateway())
     except UNREACHABLE as error:
-        # No more than /health/ready tells everybody; and an alert can tell it from a web server that is down.
+        # Also without a key: it says no more than /health/ready. An alert can tell this from a web server that is down.
         log.warning("metrics: the database can't be reached: %s", error)
         families = [database_up(0)]
     return Response(generate_latest(_Collected(families)), content_type=CONTENT_TYPE_PLAIN_0_0_4)
 
 
 class _Collected(Collector):
-    """What the library takes for a registry."""
+    """A prometheus_client Collector of ready-made families."""
 
     def __init__(self, families: list[Metric]) -> None:
         self._families = families

@@ -1,4 +1,4 @@
-"""What there is to submit to."""
+"""The routes of operations: list the kinds of job, read one with its input schema and expected wait."""
 
 from flask import Blueprint, Response
 
@@ -14,7 +14,7 @@ routes = Blueprint("operations", __name__, url_prefix="/v1/operations")
 
 @routes.get("")
 def listing() -> Response:
-    """Every operation."""
+    """Lists every operation."""
     caller()
     operations = gateway().registry.operations.values()
     document: lane_shapes.OperationList = {"operations": [_document(operation) for operation in operations]}
@@ -23,7 +23,7 @@ def listing() -> Response:
 
 @routes.get("/<name>")
 def read(name: str) -> Response:
-    """One operation."""
+    """Reads one operation."""
     caller()
     return json_answer(_document(gateway().registry.operation(name)))
 

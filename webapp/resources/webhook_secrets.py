@@ -1,4 +1,4 @@
-"""Webhook secrets over HTTP: made and rotated, shown once, listed without their text, ended."""
+"""The routes of webhook secrets: make or rotate one, which is shown once, list them without their text, end one."""
 
 from datetime import timedelta
 from typing import Annotated
@@ -51,7 +51,7 @@ def rotate() -> Response:
 
 @routes.get("")
 def listing() -> Response:
-    """The secrets that sign now, without their text; operators see everybody's."""
+    """Lists the secrets that sign now, without their text; operators see every client's."""
     secrets = gateway().secrets.all_of(caller().scope)
     document: webhook_shapes.WebhookSecretList = {"secrets": [_document(secret) for secret in secrets]}
     return json_answer(document)

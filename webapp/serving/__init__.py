@@ -1,1 +1,1 @@
-"""What stands around Flask in the web server: guards, limits of a connection, the end of a process."""
+"""WSGI middleware and process handling around Flask: guards, a fast path, request bodies, watchdog, shutdown."""

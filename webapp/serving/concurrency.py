@@ -1,4 +1,4 @@
-"""So many requests are worked on side by side; those that are only held let others have their turn."""
+"""Limits how many requests are worked on at once; those that only wait (long polls) don't count."""
 
 import threading
 from collections.abc import Iterable, Iterator
@@ -10,8 +10,10 @@ if TYPE_CHECKING:
 
 
 class Turns:
-    """WSGI middleware. The server has a thread for each request that is held, too: without it a burst could set all of
-    those on the database at once, whose connections are few.
+    """WSGI middleware with a semaphore: only so many threads use the database at once.
+
+    The server has a thread for each held request too: without a limit a burst could set all of those on the database at
+    once, whose connections are few.
     """
 
     def __init__(self, app: "WSGIApplication", most: int) -> None:
@@ -19,13 +21,13 @@ class Turns:
         self._free = threading.Semaphore(most)
 
     def __call__(self, environ: "WSGIEnvironment", start_response: "StartResponse") -> Iterable[bytes]:
-        """Works on a request when it is its turn; sending what the answer yields is none."""
+        """Runs the application within the semaphore; streaming the answer afterwards does not count."""
         with self._free:
             return self._app(environ, start_response)
 
     @contextmanager
     def given_up(self) -> Iterator[None]:
-        """Within it the request only waits, and another has its turn."""
+        """Releases the semaphore while a request only waits, so that another is worked on."""
         self._free.release()
         try:
             yield
@@ -34,6 +36,6 @@ class Turns:
 
     @contextmanager
     def taken(self) -> Iterator[None]:
-        """For an answer that is still being made while it is sent."""
+        """Acquires the semaphore for a part of an answer that is made while it is streamed."""
         with self._free:
             yield

@@ -1,8 +1,8 @@
-"""Answers plain submits and polls past Flask: nearly all that a gateway is asked, and Flask is most of their cost.
+"""The fast path: WSGI middleware that answers plain submits and polls without Flask, which is most of their cost.
 
-Whatever is more than plain is Flask's: held reads, events, browsers of other sites, large inputs. What fails here is
-handed to Flask as it failed, and told there. Both ways are made of the same functions, and a test holds them to the
-same answers.
+Nearly all requests to a gateway are such. Everything else goes to Flask: held reads, events, browsers of other sites,
+large inputs. An exception here is raised again in Flask, which answers it. Both ways use the same functions, and a test
+holds them to the same answers.
 """
 
 import re
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 _JOB = re.compile(r"/v1/jobs/([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})")
 _JOBS = re.compile(r"/v1/operations/([\w.-]+)/jobs", re.ASCII)
-# What asks for more than a plain answer, now.
+# A request with one of these is not plain.
 _MORE = ("HTTP_ORIGIN", "QUERY_STRING")
 _SMALL = 65_536  # a longer body may be long on its way
 _STATUS_LINES = {
@@ -41,7 +41,7 @@ _STATUS_LINES = {
 
 
 class ShortWay:
-    """WSGI middleware around the application of this gateway."""
+    """WSGI middleware in front of the Flask application: the fast path."""
 
     def __init__(self, app: "WSGIApplication", gateway: Gateway) -> None:
         self._app = app
@@ -50,7 +50,7 @@ class ShortWay:
         self._always = [*SECURITY_HEADERS.items(), *([("Vary", "Origin")] if gateway.settings.cors_origins else [])]
 
     def __call__(self, environ: "WSGIEnvironment", start_response: "StartResponse") -> Iterable[bytes]:
-        """The answer to a plain submit or poll; to any other request, and when that fails, the application's."""
+        """Answers a plain submit or poll; passes any other request, and one that fails, to Flask."""
         answer = self._answer(environ)
         if answer is None:
             return self._app(environ, start_response)
@@ -113,7 +113,7 @@ class ShortWay:
 
 
 def _polled(environ: "WSGIEnvironment") -> str | None:
-    """The job that a plain poll is about."""
+    """The id of the job that a plain poll asks for; None: it is no plain poll."""
     is_held = environ.get("HTTP_PREFER")
     if environ["REQUEST_METHOD"] != "GET" or is_held or "text/" in environ.get("HTTP_ACCEPT", ""):  # events, maybe
         return None
@@ -122,7 +122,7 @@ def _polled(environ: "WSGIEnvironment") -> str | None:
 
 
 def _submitted(environ: "WSGIEnvironment", most: int) -> str | None:
-    """The operation that a plain submit is for, of so many bytes at most."""
+    """The name of the operation that a plain submit is for, of so many bytes at most; None: it is none."""
     if environ["REQUEST_METHOD"] != "POST":
         return None
     length = environ.get("CONTENT_LENGTH", "")
@@ -133,7 +133,7 @@ def _submitted(environ: "WSGIEnvironment", most: int) -> str | None:
 
 
 def _count(environ: "WSGIEnvironment", counted: Counted) -> dict[str, str]:
-    """The RateLimit fields of the answer; raises TooFast, and then the application tells them."""
+    """The RateLimit fields of the answer; raises TooFast, and then Flask's answer has them."""
     environ[COUNTED] = counted
     counted.check()
     return counted.fields()

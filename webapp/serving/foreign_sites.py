@@ -1,4 +1,4 @@
-"""Keeps other web sites out while no key is asked for: their names for this machine, and what their pages send here.
+"""Protection from other web sites while authentication is off: DNS rebinding and cross-site requests (CSRF).
 
 With authentication off whoever reaches the port is the operator, and a browser on this machine reaches it for any page
 that it shows. Two ways lead here, and both are closed before any route: a name that somebody makes point at this
@@ -26,14 +26,14 @@ if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
 
 _SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
-# What a browser says of a request that our own page, or its user, made.
+# Sec-Fetch-Site of a request that our own page, or the browser's user, made.
 _OWN_SITE = frozenset({"same-origin", "none"})
 _NAMES = "without keys it answers to localhost, to loopback addresses and to the host of TIDEGATE_PUBLIC_URL"
 _SENDERS = "without keys only its own pages, programs, and pages of TIDEGATE_CORS_ORIGINS may change anything here"
 
 
 class ForeignSites:
-    """WSGI middleware. A request without a Host passes: no browser makes one, and probes do."""
+    """WSGI middleware that refuses other sites' requests. One without a Host passes: browsers always send it."""
 
     def __init__(self, app: "WSGIApplication", settings: Settings, counts: Counts) -> None:
         self._app = app
@@ -44,7 +44,7 @@ class ForeignSites:
         self._is_ours = lru_cache(1024)(self._names_us)
 
     def __call__(self, environ: "WSGIEnvironment", start_response: "StartResponse") -> Iterable[bytes]:
-        """The application's answer, or why there is none."""
+        """Passes the request to the application, or refuses it."""
         host = environ.get("HTTP_HOST", "")
         if host and not self._is_ours(host):
             return self._refuse(UnknownHost(_NAMES), environ, start_response)
@@ -88,7 +88,7 @@ def is_loopback(name: str) -> bool:
 
 
 def _host_name(host: str) -> str:
-    """Of a Host header, without port, brackets and the dot at the end; empty for one that is none."""
+    """The name in a Host header, without port, brackets and a dot at the end; empty if the header is malformed."""
     try:
         split = urlsplit(f"//{host}")
         _ = split.port  # raises ValueError for one that is no number
@@ -99,5 +99,5 @@ def _host_name(host: str) -> str:
 
 
 def _public_host(public_url: str) -> str:
-    """As browsers send it: names in other scripts are written in ASCII (IDNA)."""
+    """The public URL's host as browsers send it: names in other scripts in ASCII (IDNA)."""
     return (AnyUrl(public_url).host or "").strip("[]").removesuffix(".") if public_url else ""

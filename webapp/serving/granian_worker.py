@@ -1,4 +1,7 @@
-"""What a worker of granian knows of a request and does not tell a WSGI application: how to answer it, and its size."""
+"""Reaches into granian's WSGI worker for what it does not pass on: a request's protocol object and head size.
+
+With the protocol object another thread can answer a request.
+"""
 
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
@@ -11,25 +14,23 @@ if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIEnvironment
 
 HEAD_BYTES = "tidegate.head_bytes"
-"""In the WSGI environment: bytes of the request's line and header fields."""
+"""Key in the WSGI environment: bytes of the request's line and header fields."""
 _PROTOCOL = "tidegate.protocol"
 _INPUT = "wsgi.input"
 
 
 def tell_more() -> None:
-    """Makes the worker of this process tell. Its module has the function that calls applications under this name; were
-    it gone, the start would fail, and the attacks of the tests would say why.
-    """
-    # granian has no other way to the protocol.
+    """Patches granian's worker so that each request's WSGI environment has them."""
+    # granian has no public way to the protocol object.
     mp._wsgi_call_wrap = _telling(mp._wsgi_call_wrap)  # type: ignore[attr-defined]  # noqa: SLF001
 
 
 def answer_and_close(
     environ: "WSGIEnvironment", status: int, headers: Sequence[tuple[str, str]], body: bytes, *, linger_seconds: float
 ) -> None:
-    """Answers a request in the place of its thread, which waits for its body, and closes the connection so many seconds
-    later: what is not sent by then is lost.
+    """Answers a request for its thread, which waits for the body, and closes the connection after so many seconds.
 
+    What is not sent by then is lost.
     The answer stays one byte short of what it announces: it can't be finished, so the server closes, and with that the
     wait for the body ends. After a whole answer it would go on for as long as the client likes. What the thread then
     answers is passed over; so is this if the thread was first, or the server is another.
@@ -51,7 +52,7 @@ def _telling(wrap: Callable[..., Callable[[Any, dict[str, Any]], Any]]) -> Calla
         run = wrap(*arguments)
 
         def run_telling(protocol: Any, scope: dict[str, Any]) -> Any:
-            # All others are texts: the request's own, as it came.
+            # All other keys and values are strings of the request's head, as it came.
             body = scope.pop(_INPUT)
             size = sum(map(len, scope)) + sum(map(len, scope.values()))
             scope[_INPUT], scope[_PROTOCOL], scope[HEAD_BYTES] = body, protocol, size

@@ -1,4 +1,4 @@
-"""Believes a proxy's forwarded headers, and only those of the proxies that the settings name."""
+"""Trusts the X-Forwarded headers of the proxies that the settings name, and of no others."""
 
 import ipaddress
 from collections.abc import Iterable, Sequence
@@ -21,7 +21,7 @@ class TrustedProxies:
         self._fixed = ProxyFix(app, x_for=1, x_proto=1, x_host=1, x_prefix=1)
 
     def __call__(self, environ: "WSGIEnvironment", start_response: "StartResponse") -> Iterable[bytes]:
-        """Chooses by the address of the peer."""
+        """Applies the headers if the peer's address is a trusted proxy's."""
         app = self._fixed if self._is_trusted(environ.get("REMOTE_ADDR", "")) else self._app
         return app(environ, start_response)
 

@@ -1,7 +1,7 @@
-"""Reads the bodies of requests, under a deadline, and so many of one client at once.
+"""Reads request bodies with a deadline and a limit per client: protection from slow clients (slow POST).
 
 The server hands a body to a thread that waits for it, and has no time limit of its own. So a watchdog answers in the
-place of a thread that has waited for too long, and the answer ends the connection (`webapp/granian_worker.py`).
+place of a thread that has waited for too long, and the answer ends the connection (see `granian_worker`).
 """
 
 import logging
@@ -26,24 +26,24 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 STRANGER = ""
-"""In the place of a client's id: whoever shows no key yet."""
+"""In place of a client's id: a sender who is not authenticated yet."""
 PIECE = 65_536
 PIECE_SECONDS = 10.0
 """Each piece of a body, or what is left of it, has so long: at least 6.5 KB/s."""
 
 _TOO_SLOW = f"each {PIECE // 1024} KB of a body, or what is left of it, has {PIECE_SECONDS:g} s"
-# What is under way for so long waits for its client and not for us.
+# A body that takes longer than this is slow because of its client, not because of us.
 _SLOW_SECONDS = 0.5
 _LOOK_SECONDS = 0.25
-# For the answers of one look together. In the multitude of an attack they may be lost.
+# Shared by all answers of one look: in an attack by many they may be lost.
 _LINGER_SECONDS = 0.2
-# In a burst of more than may be read at once the first make room within milliseconds.
+# How long a body waits for its client's others: in a burst the first ones are done within milliseconds.
 _WAIT_SECONDS = 3.0
 
 
 @dataclass(frozen=True, kw_only=True)
 class _Share:
-    """How many bodies of one client are read at once, how many more wait to be, and how many may be slow."""
+    """The limits of one client: bodies that are read at once, that wait to be, and that may be slow."""
 
     read: int
     waiting: int
@@ -55,7 +55,10 @@ _OF_STRANGERS = _Share(read=32, waiting=96, slow=8)
 
 
 class BodyReader:
-    """Reads bodies for all requests of a web process. `most_bytes`: of one client's larger bodies together."""
+    """Reads the bodies of all requests of a web process.
+
+    `most_bytes`: of one client's larger bodies together.
+    """
 
     def __init__(self, most_bytes: int) -> None:
         self._most_bytes = most_bytes
@@ -65,7 +68,7 @@ class BodyReader:
         self._watchdog: threading.Thread | None = None
 
     def read(self, environ: "WSGIEnvironment", client_id: str, length: int) -> bytes:
-        """The body of this length, whole. To be called outside a turn.
+        """Reads the body of this length in full. Call it outside a turn (see `concurrency`).
 
         Raises BodyTooSlow, TooManyBodies, and ClientDisconnected for one that breaks off.
         """
@@ -113,7 +116,7 @@ class BodyReader:
         return sender
 
     def _wait(self, sender: "_Sender", reading: "_Reading") -> None:
-        """Until there is room. Raises TooManyBodies when there is none in time, or as many wait already."""
+        """Waits until the client's share has room. Raises TooManyBodies if there is none in time, or too many wait."""
         if sender.waiting < sender.share.waiting:
             sender.waiting += 1
             has_room = sender.changed.wait_for(lambda: sender.has_room_for(reading), _WAIT_SECONDS)
@@ -135,7 +138,7 @@ class BodyReader:
             clock.sleep(_LOOK_SECONDS)
             try:
                 self._cut_off(self.overdue(clock.monotonic()))
-            except Exception:  # the next look is a new one; without it nothing would end slow bodies
+            except Exception:  # goes on: without the next look nothing would cut off slow bodies
                 log.exception("bodies that are too slow could not be cut off")
 
     def _cut_off(self, readings: "list[_Reading]") -> None:
@@ -145,7 +148,7 @@ class BodyReader:
             answer_and_close(reading.environ, answer.status, answer.headers, answer.body, linger_seconds=linger)
 
     def overdue(self, now: float) -> list["_Reading"]:
-        """Those to be cut now, and marked so: their time is over, or their client has too many that are slow."""
+        """Marks and returns the bodies to cut off: their time is over, or their client has too many slow ones."""
         with self._lock:
             if not any(sender.readings for sender in self._senders.values()):
                 self._is_wanted.clear()
@@ -157,7 +160,7 @@ class BodyReader:
 
 @dataclass(eq=False)
 class _Sender:
-    """The bodies of one client that are on their way."""
+    """The bodies of one client that are being read."""
 
     share: _Share
     most_bytes: int
@@ -167,7 +170,7 @@ class _Sender:
     large_bytes: int = 0
 
     def has_room_for(self, reading: "_Reading") -> bool:
-        """Whether it may begin. One large body always may, whatever the bounds."""
+        """Whether the body may be read now. One large body always may, whatever the limits."""
         if len(self.readings) >= self.share.read:
             return False
         return reading.is_small or not self.large_bytes or self.large_bytes + reading.length <= self.most_bytes
@@ -183,7 +186,7 @@ class _Sender:
             self.large_bytes -= reading.length
 
     def overdue(self, now: float) -> Iterable["_Reading"]:
-        """What is late, and what is too many: of slow ones those go first that brought least, then the oldest."""
+        """The bodies that are late, and slow ones beyond the share: those with the fewest bytes go first."""
         going_on = [reading for reading in self.readings if not reading.is_cut]
         late = [reading for reading in going_on if now >= reading.due]
         slow = [reading for reading in going_on if reading.due > now >= reading.began + _SLOW_SECONDS]
@@ -192,7 +195,7 @@ class _Sender:
 
 
 class _Reading:
-    """One body on its way."""
+    """One body that is being read."""
 
     __slots__ = ("began", "due", "environ", "got", "is_cut", "is_small", "length")
 
@@ -205,6 +208,6 @@ class _Reading:
         self.begin(now)
 
     def begin(self, now: float) -> None:
-        """Its time counts from here."""
+        """Starts the body's deadline."""
         self.began = now
         self.due = now + PIECE_SECONDS

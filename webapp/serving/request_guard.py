@@ -1,4 +1,4 @@
-"""Stands in front of everything: answers probes whatever happens, and refuses what nothing behind it should see."""
+"""The outermost WSGI middleware: answers liveness probes, and refuses overload, oversized heads and chunked bodies."""
 
 import os
 import threading
@@ -20,7 +20,7 @@ from webapp.serving.worker_watch import PROBE
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
 
-# Longer than any program's; to take 32 KB of it apart is a tenth of a second's work.
+# Longer than any program's Accept; parsing one of 32 KB takes a tenth of a second.
 _LONGEST_ACCEPT = 1024
 _PROBE_IN_ENVIRON = "HTTP_" + PROBE.upper().replace("-", "_")
 _LIVE_PATH = "/health/live"
@@ -29,7 +29,7 @@ LIVE = orjson.dumps(_LIVE)
 
 
 class RequestGuard:
-    """WSGI middleware. `most`: requests at once; there are more threads, so that beyond it each is told so at once."""
+    """WSGI middleware. `most`: requests at once; the server has more threads, to refuse the excess at once."""
 
     def __init__(self, app: "WSGIApplication", most: int, counts: Counts) -> None:
         self._app = app
@@ -40,21 +40,21 @@ class RequestGuard:
         self._lock = threading.Lock()
 
     def __call__(self, environ: "WSGIEnvironment", start_response: "StartResponse") -> Iterable[bytes]:
-        """The application's answer, or one without it."""
+        """Passes the request to the application, or answers or refuses it itself."""
         if environ["PATH_INFO"] == _LIVE_PATH and _is_probe(environ):
             # Only the main process asks which of its workers answers.
             which = [(PROBE, self._pid)] if _PROBE_IN_ENVIRON in environ else []
             start_response("200 OK", _LIVE_HEADERS + which)
             return [] if environ["REQUEST_METHOD"] == "HEAD" else [LIVE]
         if environ.get("HTTP_TRANSFER_ENCODING"):
-            # granian gives a chunked body that broke off as if it had ended.
+            # granian passes on a chunked body that broke off as if it were complete.
             return self._refuse(LengthRequired(_NO_LENGTH), environ, start_response)
         size = environ.get(HEAD_BYTES, 0)
         if size > _LONGEST_ACCEPT:
             if size > LARGEST_HEAD:
                 return self._refuse(FieldsTooLarge(_TOO_LARGE), environ, start_response)
             if len(environ.get("HTTP_ACCEPT", "")) > _LONGEST_ACCEPT:
-                environ["HTTP_ACCEPT"] = ""  # whoever wants anything gets what there is
+                environ["HTTP_ACCEPT"] = ""  # treated as none: the client gets the default
         with self._lock:
             has_room = self._inside < self._most
             self._inside += has_room
@@ -81,7 +81,7 @@ class RequestGuard:
 
 
 class _Sent:
-    """An answer that is made while it is sent; its thread is taken until its end, or until it is closed."""
+    """A streamed answer: its request counts until the stream ends or is closed."""
 
     def __init__(self, answer: Iterable[bytes], leave: Callable[[], None]) -> None:
         self._answer = answer
@@ -99,7 +99,7 @@ class _Sent:
             raise
 
     def close(self) -> None:
-        """As WSGI asks of an answer."""
+        """Closes the stream, as WSGI asks."""
         try:
             close = getattr(self._answer, "close", None)
             if close:
@@ -120,5 +120,5 @@ _FULL = "as many requests are under way here as may be"
 
 
 def _is_probe(environ: "WSGIEnvironment") -> bool:
-    """Whether it is GET or HEAD, and by no page of another site: what such a page may read is Flask's to say."""
+    """Whether it is a GET or HEAD by no other site's page: what such a page may read is decided in Flask (CORS)."""
     return environ["REQUEST_METHOD"] in {"GET", "HEAD"} and "HTTP_ORIGIN" not in environ

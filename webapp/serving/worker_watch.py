@@ -1,4 +1,4 @@
-"""Replaces a worker of the web server that answers nothing for a minute.
+"""A watchdog that kills a web worker which answers nothing for a minute; granian starts another.
 
 A worker that stands still goes on as a process, so nobody would notice: not granian, not the supervisor, and Docker
 restarts nothing that is unhealthy. The main process asks for /health/live as anybody would, over new connections, and
@@ -21,17 +21,17 @@ from tidegate import clock
 log = logging.getLogger(__name__)
 
 PROBE = "Tidegate-Probe"
-"""The header of a request that wants to know which process answers it; the answer's header of the same name says it."""
+"""Request header that asks which process answers; the answer's header of the same name has its pid."""
 SILENT_SECONDS = 60.0
 _ROUNDS = 12
-# The system deals connections out to the workers by chance. So often a round asks for each of them at most, while it
-# lasts; beside one that stands still two more questions have their time.
+# The system gives connections to workers at random. A round makes at most so many tries for each worker, while it
+# lasts; the time for one answer leaves room for two more tries beside a worker that hangs.
 _TRIES = 4
 _SILENT_TRIES = 3
 
 
 class WorkerWatch:
-    """Watches the children of this process that answer on this address; `host`: a literal address, or localhost."""
+    """Probes the web workers, children of this process; `host`: a literal address, or localhost."""
 
     def __init__(self, host: str, port: int, *, workers: int, silent_seconds: float = SILENT_SECONDS) -> None:
         self._address = _reachable(host), port
@@ -42,11 +42,11 @@ class WorkerWatch:
         self._silent_rounds: dict[int, int] = {}
 
     def start(self) -> None:
-        """Watches in a thread of its own, as long as the process lives."""
+        """Starts probing in a thread, as long as the process lives."""
         threading.Thread(target=self._run, name="worker-watch", daemon=True).start()
 
     def run_once(self) -> list[int]:
-        """Asks all, and kills those that have been silent for too long, whose pids it returns."""
+        """Probes all workers, and kills those that have been silent for too long; returns their pids."""
         answered = self._answered()
         children = {child.pid for child in psutil.Process().children()}
         silent = {pid: 0 if pid in answered else rounds + 1 for pid, rounds in self._silent_rounds.items()}
@@ -61,7 +61,7 @@ class WorkerWatch:
         return late
 
     def _run(self) -> None:
-        # The first workers are forked now, which no other thread's locks should meet.
+        # The first workers are being forked now: a fork must not copy a lock that this thread holds.
         clock.sleep(self._round_seconds)
         while True:
             began = clock.monotonic()
@@ -72,7 +72,7 @@ class WorkerWatch:
             clock.sleep(max(0, began + self._round_seconds - clock.monotonic()))
 
     def _answered(self) -> set[int]:
-        """The workers that answered, of as many tries as find all of them, nearly always."""
+        """The pids of the workers that answered, out of enough tries to find nearly always all of them."""
         found: set[int] = set()
         ends_at = clock.monotonic() + self._round_seconds
         for _ in range(_TRIES * self._workers):
@@ -94,7 +94,7 @@ class WorkerWatch:
 
 
 def _reachable(host: str) -> str:
-    """An address under which this machine reaches a server that listens on this one."""
+    """The address to connect to for a server that listens on this one: loopback for 0.0.0.0 and ::."""
     with suppress(OSError):
         if socket.inet_pton(socket.AF_INET, host) == bytes(4):
             return "127.0.0.1"

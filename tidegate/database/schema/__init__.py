@@ -1,4 +1,4 @@
-"""The tables, with the constraints that make an impossible row impossible."""
+"""The database schema: SQLAlchemy tables, with the constraints that make an impossible row impossible."""
 
 from tidegate.database.schema.clients import IMPLICIT_CLIENT, clients, keys, sessions
 from tidegate.database.schema.jobs import UNSUCCESSFUL, attempts, bodies, idempotency_keys, jobs

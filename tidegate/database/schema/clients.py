@@ -1,4 +1,4 @@
-"""Who asks, and with which keys."""
+"""Tables of API clients, their keys, and sessions of the live page."""
 
 from sqlalchemy import CheckConstraint, Column, ForeignKey, LargeBinary, String, Table
 

@@ -1,4 +1,4 @@
-"""Jobs, and what hangs on them.
+"""Tables of jobs, their bodies, attempts and idempotency keys, with their indexes.
 
 `jobs` rows are small and hot; what callers send and get lies in `bodies`. An `attempts` row is made at the
 release of a job and is the *place* that it holds at its downstream until the call has ended.
@@ -58,7 +58,7 @@ jobs = Table(
     Column("error", Text),  # JSON object
     Column("traceparent", String(55)),
     Column("retry_of", Uuid(as_uuid=False)),
-    # Its end makes its row in `deliveries` due, by a trigger: in the same transaction, whoever ends it.
+    # A trigger makes its row in `deliveries` due, in the same transaction that ends the job.
     Column("has_webhook", Boolean, nullable=False, server_default=false()),
     CheckConstraint(f"state IN ({', '.join(repr(state.value) for state in State)})", name="state"),
     CheckConstraint(f"(state IN ({_FINAL})) = (finished_at IS NOT NULL)", name="finished"),
@@ -77,8 +77,8 @@ Index(
     postgresql_where=_DUE,
     sqlite_where=_DUE,
 )
-# These two say what only the sweep and the page ask for. Of "state = 'running'" PostgreSQL would take them for a way to
-# a job whose id is known, whenever its statistics are of a time when nothing ran.
+# The conditions of these two are spelt as only the sweep and the live page ask. With "state = 'running'" PostgreSQL
+# would use them to find a job by its id, whenever its statistics are of a time when nothing ran.
 _OPEN = text("finished_at IS NULL")
 Index("ix_jobs_deadline", jobs.c.deadline, postgresql_where=_OPEN, sqlite_where=_OPEN)
 _RUNNING = text("lease_until IS NOT NULL")
@@ -87,8 +87,8 @@ Index("ix_jobs_client", jobs.c.client_id, jobs.c.id)
 _FINISHED = text("finished_at IS NOT NULL")
 Index("ix_jobs_finished", jobs.c.finished_at, postgresql_where=_FINISHED, sqlite_where=_FINISHED)
 UNSUCCESSFUL = "state IN ('cancelled', 'expired', 'failed')"
-"""For lists of those: where nearly all succeeded, the few others are looked for in vain. Both are small, and a job that
-succeeds is never in them."""
+"""Condition of two partial indexes, for lists of these states: where nearly all jobs succeeded, a list by id reads too
+many rows to find the few others. Both indexes are small, and a job that succeeds is never in them."""
 Index(
     "ix_jobs_unsuccessful",
     jobs.c.state,

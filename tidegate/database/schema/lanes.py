@@ -1,4 +1,4 @@
-"""Downstreams, and what their lanes looked like last."""
+"""Tables of downstreams (limits, rate limiter's state, pauses) and of the last sample of each one's queue."""
 
 from sqlalchemy import (
     BigInteger,
@@ -21,14 +21,14 @@ downstreams = Table(
     "downstreams",
     metadata,
     Column("name", String(100), primary_key=True),
-    # What holds now: what the file declares, overlaid by what an operator changed.
+    # The limits in force: what the file declares, overlaid by what an operator changed.
     Column("rates", Text, nullable=False),  # JSON list of "50/s"; empty: no limit
     Column("burst", Integer, nullable=False),
     Column("concurrency", Integer),  # null: no limit
     Column("breaker_after", Integer, nullable=False),  # failures in a row; 0: no breaker
     Column("declared", Text, nullable=False),  # JSON object: the file's values of these four
     Column("changes", Text, nullable=False, server_default="{}"),  # JSON object: the operator's
-    Column("pace", Text, nullable=False),  # JSON of pacing.Pace: what the past calls leave free
+    Column("pace", Text, nullable=False),  # JSON of rate_limit.Pace: what the past calls leave free
     Column("released", BigInteger, nullable=False, server_default="0"),  # jobs ever
     Column("paused", Boolean, nullable=False, server_default=false()),  # by an operator
     Column("paused_until", Instant),  # because the downstream asked for it

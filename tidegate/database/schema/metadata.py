@@ -1,4 +1,4 @@
-"""What all tables belong to, and how their constraints are named."""
+"""SQLAlchemy's MetaData of all tables, with the naming convention of their constraints."""
 
 from sqlalchemy import MetaData
 

@@ -1,4 +1,4 @@
-"""Which processes live, and what all of them have counted together."""
+"""Tables of live workers and schedulers, and of counters that all processes add to."""
 
 from sqlalchemy import BigInteger, Column, Float, Integer, String, Table
 
@@ -21,7 +21,7 @@ stewards = Table(
     Column("seen_until", Instant, nullable=False),
 )
 
-# What all processes have counted together; see counts.py.
+# Counters summed over all processes; see tidegate/metrics/store.py.
 counts = Table(
     "counts",
     metadata,
@@ -30,7 +30,7 @@ counts = Table(
     Column("value", Float, nullable=False),
 )
 
-# How many final jobs are kept, counted by a steward once a minute.
+# How many final jobs are kept, counted by a scheduler once a minute.
 final_jobs = Table(
     "final_jobs",
     metadata,

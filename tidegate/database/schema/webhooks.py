@@ -1,4 +1,4 @@
-"""Webhooks: their secrets, and the way of each delivery."""
+"""Tables of webhooks: signing secrets, deliveries, their attempts, and receivers."""
 
 from sqlalchemy import (
     CheckConstraint,
