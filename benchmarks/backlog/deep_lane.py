@@ -11,6 +11,7 @@ from psycopg.pq import TransactionStatus
 from sqlalchemy import event
 
 from benchmarks.backlog.rows import LANE, fill, job_id
+from tests.support.present import present
 from tidegate.database.connection import Database
 from tidegate.database.schema import IMPLICIT_CLIENT
 from tidegate.dispatch.forecast import retry_after_seconds, waiting_of
@@ -160,8 +161,8 @@ def _buffers_of(driver: psycopg.Connection[Any], query: str, parameters: Any) ->
     begin, undo = _ALONE if is_alone else ("SAVEPOINT before", "ROLLBACK TO before")
     with psycopg.Cursor(driver) as cursor:
         cursor.execute(begin)
-        cursor.execute(f"EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) {query}", parameters)  # type: ignore[arg-type]
-        plan = cursor.fetchone()[0][0]["Plan"]  # type: ignore[index]
+        cursor.execute(f"EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) {query}", parameters)
+        plan = present(cursor.fetchone())[0][0]["Plan"]
         cursor.execute(undo)
     touched: int = plan["Shared Hit Blocks"] + plan["Shared Read Blocks"]
     return touched

@@ -87,7 +87,7 @@ class _PostgreSQL:
         with psycopg.connect(
             host=where.host, port=where.port, user=where.username, dbname=where.database, autocommit=True
         ) as connection:
-            cursor = connection.execute(statement, parameters)  # type: ignore[arg-type] # not a literal
+            cursor = connection.execute(statement, parameters)
             return cursor.fetchall() if cursor.description else []
 
 

@@ -15,11 +15,12 @@ import threading
 import time
 from collections.abc import Sequence
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 
 import psutil
 
-from benchmarks.waiting.streams import HOST, Streams
+from benchmarks.waiting.streams import HOST, Stream, Streams
 from tests.support import postgresql, sqlite
 from tests.support import run as test_run
 from tests.support.valkey import Valkey
@@ -146,6 +147,10 @@ def cost(bench: Bench, job_ids: Sequence[str], *, pairs: int, seconds: float) ->
     print(f"memory of both: {before:.0f} MB before, {bench.megabytes():.0f} MB after")
 
 
+def _is_past(stream: Stream, last: str) -> bool:
+    return stream.last_id != last
+
+
 def latency(bench: Bench, job_ids: Sequence[str]) -> None:
     """From the commit of a change to its event: one of all, and all at once."""
     streams = Streams(bench.server.port, job_ids)
@@ -157,7 +162,7 @@ def latency(bench: Bench, job_ids: Sequence[str]) -> None:
         last = stream.last_id
         bench.change(stream.job_id)
         changed_at = time.monotonic()
-        streams.follow(lambda stream=stream, last=last: stream.last_id != last)  # type: ignore[misc]
+        streams.follow(partial(_is_past, stream, last))
         taken.append(1000 * (stream.told_at - changed_at))
         time.sleep(0.01)
     taken.sort()

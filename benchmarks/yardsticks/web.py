@@ -50,4 +50,5 @@ def read(request_id: str) -> ResponseReturnValue:
 @app.post("/round-trip")
 def round_trip() -> ResponseReturnValue:
     """Bare Celery: a task and the wait for its result."""
-    return call.delay().get(timeout=30)
+    answer: ResponseReturnValue = call.delay().get(timeout=30)
+    return answer

@@ -50,7 +50,7 @@ def wait_for_progress(gateway: Gateway, url: str) -> dict[str, Any]:
         assert found["state"] in ("queued", "running"), found
         return found if found["progress"]["percent"] else None
 
-    return wait_until(document, description="the job is under way")  # type: ignore[return-value]
+    return wait_until(document, description="the job is under way")
 
 
 def test_a_quote_from_submit_to_result(gateway: Gateway) -> None:

@@ -15,6 +15,7 @@ from benchmarks.pacing.arrivals import most_within
 from tasks.brokers.options import settings_for
 from tests.support import rabbitmq, run
 from tests.support.gateway import Gateway
+from tests.support.present import present
 from tests.support.rabbitmq import RabbitMQ
 from tests.support.sqs import Sqs
 from tests.support.waiting import wait_until
@@ -122,7 +123,7 @@ def test_what_flower_shows_is_told_over_rabbitmq_and_nothing_over_sqs(gateway: G
             assert not app.conf.worker_enable_remote_control
             assert not app.conf.worker_send_task_events
             return
-        pongs = app.control.ping(timeout=20, limit=3)
+        pongs = present(app.control.ping(timeout=20, limit=3))
         events: list[tuple[str, str]] = []
         url = ""
         with app.connection_for_read() as connection:

@@ -114,7 +114,10 @@ if _MODE == "docker":
 @pytest.fixture
 def default_redis_broker(broker: Valkey) -> Any:
     """The server that the fixture `broker` gives, as pytest-celery wants it."""
-    return broker.container if _MODE == "docker" else RedisProcess(broker)
+    if _MODE == "docker":
+        assert isinstance(broker, ContainerRedis)
+        return broker.container
+    return RedisProcess(broker)
 
 
 @pytest.fixture

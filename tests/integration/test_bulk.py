@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from sqlalchemy import insert, update
 
+from tests.support.present import present
 from tests.support.web import Web, assert_is_problem
 from tidegate.database.schema import IMPLICIT_CLIENT, clients, jobs
 from tidegate.database.time import database_now
@@ -240,7 +241,7 @@ def test_jobs_that_are_refused_are_told_by_their_reasons(web: Web) -> None:
     counts = act(web, "retry", state="failed")
     assert (counts["matched"], counts["retried"], counts["refused"]) == (2, 1, 1)
     assert counts["refusals"] == {"unknown-operation": 1}
-    assert web.store.callers.get(failed, None).state is State.FAILED
+    assert present(web.store.callers.get(failed, None)).state is State.FAILED
 
 
 def test_a_job_that_is_erased_meanwhile_does_not_stop_the_others(web: Web, monkeypatch: pytest.MonkeyPatch) -> None:

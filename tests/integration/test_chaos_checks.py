@@ -68,6 +68,12 @@ def drop(store: Store, table: Table) -> None:
         connection.execute(delete(table))
 
 
+def erased(store: Store, _: str) -> None:
+    """The job, and the key that names it."""
+    drop(store, idempotency_keys)
+    drop(store, jobs)
+
+
 def forgotten_key(store: Store, _: str) -> None:
     """Of a job that nobody knows."""
     nobody = "00000000-0000-0000-0000-000000000000"
@@ -115,7 +121,7 @@ def test_a_job_on_its_way_is_open_and_holds_its_place_from_its_release_on(store:
 LEAKS: list[tuple[str, Callable[[Store, str], object]]] = [
     ("no lease outlives its job", lambda store, _: change(store, jobs, slot_at=database_now())),
     ("no place outlives its call", lambda store, _: change(store, attempts, ended_at=None)),
-    ("no attempt outlives its job", lambda store, _: (drop(store, idempotency_keys), drop(store, jobs))),
+    ("no attempt outlives its job", erased),
     ("no key names a job that is not there", forgotten_key),
     ("every end is told", forgotten_delivery),
     (

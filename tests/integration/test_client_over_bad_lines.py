@@ -214,7 +214,7 @@ def test_a_redirect_is_not_followed_and_the_key_goes_nowhere_else(server: HttpSe
             client.submit("quote", 1)
         # A page's link to the next may lead through another address, too.
         page = {"jobs": [document()], "next": f"{other.url}/v1/jobs?cursor=c%201&limit=100"}
-        last = {"jobs": [], "next": None}
+        last: dict[str, Any] = {"jobs": [], "next": None}
         answers = [respond(200, json.dumps(each).encode(), Content_Type="application/json") for each in (page, last)]
         in_turn(server, *answers)
         assert [each.id for each in client.jobs()] == [JOB_ID]
@@ -262,7 +262,11 @@ def test_a_held_poll_is_followed_by_the_next_at_once_with_the_tag_of_what_is_kno
     server: HttpServer, client: Client
 ) -> None:
     def held(answer: Answer) -> Answer:
-        return lambda connection: (time.sleep(0.6), answer(connection))[1]
+        def late(connection: socket.socket) -> None:
+            time.sleep(0.6)
+            answer(connection)
+
+        return late
 
     running = job("running", retry_after="30", Preference_Applied="wait=25", ETag='W/"2-running"')
     unchanged = respond(304, Tidegate_Job_State="running", Preference_Applied="wait=25", Retry_After="30")

@@ -143,7 +143,7 @@ def test_claims_that_wait_for_a_lock_leave_no_job_in_nobodys_hands(
     cluster: Cluster, lock: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     released = cluster.releases()
-    cluster.holder.execute(lock)  # type: ignore[arg-type] # a parameter is not a literal
+    cluster.holder.execute(lock)
 
     def unlock() -> None:
         are_given_up(caplog)

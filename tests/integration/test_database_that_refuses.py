@@ -22,6 +22,7 @@ from tests.support.waiting import wait_until
 from tests.support.web import Web, assert_is_problem
 from tidegate.database.connection import UNREACHABLE, Database
 from tidegate.database.schema import downstreams, jobs
+from tidegate.errors import DatabaseUnreachableError
 from tidegate.stores import Store
 
 REFUSALS = {
@@ -161,6 +162,7 @@ def test_a_result_goes_to_the_server_that_is_the_primary_now(
 
     with pytest.raises(UNREACHABLE) as raised:
         change_lane(store, burst=7)
+    assert isinstance(raised.value, DatabaseUnreachableError)
     assert not raised.value.may_be_done
     change_lane(store, burst=8)
     assert lane_row(store).burst == 8

@@ -70,7 +70,7 @@ def test_readmes_operation_is_served_and_shown(
     try:
         assert web.client.get("/").status_code == 200
         (shown,) = [
-            each for each in web.client.get("/v1/operations").json["operations"] if each["name"] == "word_count"
+            each for each in web.client.get("/v1/operations").get_json()["operations"] if each["name"] == "word_count"
         ]
         assert shown["timeout"] == 300
         assert web.submit("word_count", b'{"lines": ["a b", "a"]}').status_code == 202

@@ -103,7 +103,8 @@ def test_each_limit_can_be_changed_and_null_takes_it_back(
     assert document["declared"] == FILE
     assert document["changed"] == sorted(change)
 
-    back = changed(web, **dict.fromkeys(change))
+    nothing: dict[str, Any] = dict.fromkeys(change)
+    back = changed(web, **nothing)
 
     assert (limits(back), back["changed"]) == (FILE, [])
 

@@ -87,6 +87,12 @@ def test_a_place_that_an_earlier_version_left_is_freed(store: Store) -> None:
     assert not store.upkeep.look().places
 
 
+def run_out(store: Store, claimed: Claim) -> None:
+    """Its place is held no longer, and the sweep finds that."""
+    change_attempts(store, claimed.job_id, place_until=OVER)
+    sweep(store.upkeep, retention=timedelta(days=1))
+
+
 _ENDS: dict[str, Callable[[Store, Claim], object]] = {
     "its worker says so": lambda store, claimed: store.workers.succeed(claimed, RESULT, call_seconds=0.1),
     "its worker stops": lambda store, _: store.presence.gone("worker-1"),
@@ -94,10 +100,7 @@ _ENDS: dict[str, Callable[[Store, Claim], object]] = {
     "its claim was given up": lambda store, claimed: store.claims.disclaim(
         claimed.job_id, claimed.fence, worker="worker-1"
     ),
-    "nobody says so": lambda store, claimed: (
-        change_attempts(store, claimed.job_id, place_until=OVER),
-        sweep(store.upkeep, retention=timedelta(days=1)),
-    ),
+    "nobody says so": run_out,
 }
 
 

@@ -27,7 +27,7 @@ class Stream:
     def __init__(self, web: Web, path: str, **headers: str) -> None:
         named = {name.replace("_", "-"): value for name, value in headers.items()}
         self.answer: TestResponse = web.app.test_client().get(path, headers=named)
-        self._chunks: Iterator[bytes] = iter(self.answer.response)
+        self._chunks: Iterator[bytes] = self.answer.iter_encoded()
 
     def blocks(self) -> Iterator[str]:
         """What is sent, as it comes: events, comments, fields."""

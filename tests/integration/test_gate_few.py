@@ -7,6 +7,7 @@ locked way would is shown by the gate's other tests, which go both ways.
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
+from typing import Any
 
 import pytest
 from sqlalchemy import select
@@ -124,7 +125,7 @@ def test_a_slot_that_a_call_takes_meanwhile_is_nobody_elses(store: Store, other:
 
 
 @pytest.mark.parametrize("limits", [{"paused": True}, {"concurrency": 1}], ids=["paused", "fewer places"])
-def test_a_limit_that_changes_meanwhile_holds(store: Store, other: Store, limits: dict[str, object]) -> None:
+def test_a_limit_that_changes_meanwhile_holds(store: Store, other: Store, limits: dict[str, Any]) -> None:
     open_lane(store, concurrency=5)
     submit(store)
     assert release_few(store), "a place is taken"

@@ -244,9 +244,12 @@ def test_a_turn_that_fails_is_not_the_last(store: Store, monkeypatch: pytest.Mon
         return {1}
 
     looked: list[set[int]] = []
-    monkeypatch.setattr(
-        PresenceStore, "child_died", lambda _self, _worker, alive, **_: looked.append(alive) or 0, raising=True
-    )
+
+    def look(_self: object, _worker: str, alive: set[int], **_: object) -> int:
+        looked.append(alive)
+        return 0
+
+    monkeypatch.setattr(PresenceStore, "child_died", look, raising=True)
     heartbeat = Heartbeat(
         store.presence,
         worker="mine",
@@ -266,12 +269,18 @@ def test_a_turn_that_fails_is_not_the_last(store: Store, monkeypatch: pytest.Mon
 
 @pytest.mark.parametrize(("children", "turns"), [(None, 1), ({7}, 3)])
 def test_between_two_beats_it_wakes_only_to_look_after_children(
-    store: Store, children: set[int] | None, turns: int
+    store: Store, monkeypatch: pytest.MonkeyPatch, children: set[int] | None, turns: int
 ) -> None:
     """Ten workers that wake twice a second for nothing would cost an idle cluster as much as its schedulers do."""
     heartbeat = heartbeat_of(store, children=children)
-    seen = []
-    heartbeat._turn, turn = lambda: (seen.append(1), turn()), heartbeat._turn  # type: ignore[method-assign,assignment,func-returns-value]
+    seen: list[int] = []
+    turn = heartbeat._turn
+
+    def counted() -> None:
+        seen.append(1)
+        turn()
+
+    monkeypatch.setattr(heartbeat, "_turn", counted)
 
     heartbeat.start()
     time.sleep(1.8)

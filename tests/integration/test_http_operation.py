@@ -176,7 +176,7 @@ def test_the_file_says_which_statuses_are_tried_again(server: HttpServer) -> Non
 def test_a_downstream_without_capacity_refuses(
     server: HttpServer, status: int, value: str | None, seconds: int | None
 ) -> None:
-    server.answer = respond(status, **({"retry_after": value} if value else {}))
+    server.answer = respond(status, retry_after=value) if value else respond(status)
 
     outcome = call(make_operation(server.url, retry=RetryPolicy(on=frozenset())))
 

@@ -3,6 +3,7 @@
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from tests.support.web import Web, assert_is_problem
 from tidegate.database.schema import idempotency_keys
 from tidegate.database.time import database_now
 from tidegate.intake import admission
+from tidegate.operations.python_operation import PythonOperation
 from tidegate.states import State
 from webapp.app import create_app
 
@@ -216,23 +218,13 @@ def test_a_replay_is_answered_when_the_operation_would_not_take_it_any_more(
     # A full disk, and that can't be had without one.
     monkeypatch.setattr(admission.Disk, "is_full", lambda _: True)
     registry = web.app.extensions["tidegate"].registry
-    changed = registry.operations["sleepy_io"].__class__(
-        **{
-            **{name: getattr(registry.operations["sleepy_io"], name) for name in _fields(registry)},
-            "timeout": timedelta(seconds=1),
-            "max_body": 1,
-            "content_types": ("text/plain",),
-        }
-    )
+    made: PythonOperation = registry.operations["sleepy_io"]
+    changed = replace(made, timeout=timedelta(seconds=1), max_body=1, content_types=("text/plain",))
     monkeypatch.setitem(registry.operations, "sleepy_io", changed)
 
     again = web.submit("sleepy_io", b'{"seconds": 1}', headers={**KEY, "Job-Timeout": "9"})
 
     assert (again.status_code, again.get_json()["id"]) == (202, job_id)
-
-
-def _fields(registry: object) -> list[str]:
-    return list(registry.operations["sleepy_io"].__dataclass_fields__)  # type: ignore[attr-defined]
 
 
 def test_twenty_first_requests_together_make_one_job(web: Web, app: Flask) -> None:

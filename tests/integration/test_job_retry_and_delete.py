@@ -3,7 +3,7 @@
 from datetime import timedelta
 
 import pytest
-from sqlalchemy import func, select, update
+from sqlalchemy import Table, func, select, update
 
 from tests.support.web import Web, assert_is_problem
 from tidegate.database.schema import attempts, bodies, jobs
@@ -14,10 +14,10 @@ UNKNOWN = "0199c5a0-0000-7000-8000-000000000000"
 AGAIN = [State.FAILED, State.EXPIRED, State.CANCELLED]
 
 
-def count(web: Web, table: object) -> int:
+def count(web: Web, table: Table) -> int:
     """Rows of the table."""
     with web.database.reading() as connection:
-        return connection.execute(select(func.count()).select_from(table)).scalar_one()  # type: ignore[arg-type]
+        return connection.execute(select(func.count()).select_from(table)).scalar_one()
 
 
 @pytest.mark.parametrize("state", AGAIN)

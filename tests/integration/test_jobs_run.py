@@ -7,6 +7,7 @@ import signal
 import time
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -259,7 +260,9 @@ def test_a_second_message_of_the_same_release_does_nothing(
 def test_a_message_that_makes_no_sense_does_not_hurt_the_worker(
     face: Web, scheduler: SchedulerNode, celery_setup: CeleryTestSetup
 ) -> None:
-    for arguments in (("x", 1), ("0199c5a0-0000-7000-8000-000000000000", 1), ("", None), (), (None, "'"), ([], {})):
+    unknown = "0199c5a0-0000-7000-8000-000000000000"
+    senseless: list[tuple[Any, ...]] = [("x", 1), (unknown, 1), ("", None), (), (None, "'"), ([], {})]
+    for arguments in senseless:
         celery_setup.app.send_task("tasks.run.run_job", arguments, queue="io")
     celery_setup.app.send_task("tasks.run.unknown", (), queue="io")
     wait_for_state(face, face.accepted(), "succeeded")
@@ -356,12 +359,16 @@ def test_a_cancelled_job_is_never_run(face: Web, scheduler: SchedulerNode, start
     assert attempts_of(face, job_id) == []
 
 
+def _has_progress(face: Web, job_id: str) -> bool:
+    return bool(face.row(job_id).percent > 0)
+
+
 def test_cancelling_stops_a_running_job_at_its_next_progress(
     face: Web, scheduler: SchedulerNode, io_worker: WorkerNode, cpu_worker: WorkerNode
 ) -> None:
     running = [face.accepted(operation, b'{"seconds": 60}') for operation in ("sleepy_io", "sleepy_cpu")]
     for job_id in running:
-        wait_until(lambda job_id=job_id: face.row(job_id).percent > 0, description="it is under way")
+        wait_until(partial(_has_progress, face, job_id), description="it is under way")
         assert face.client.post(f"/v1/jobs/{job_id}/cancel").status_code == 202
         asked_at = time.monotonic()
         wait_for_state(face, job_id, "cancelled")

@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from datetime import timedelta
+from functools import partial
 
 import psycopg
 import pytest
@@ -19,6 +20,7 @@ from tests.support.jobs import (
     submit_many,
     time_at,
 )
+from tests.support.present import present
 from tests.support.statements import asked
 from tidegate.database.connection import Database
 from tidegate.database.schema import attempts, jobs
@@ -71,7 +73,7 @@ def test_the_claims_of_others_do_not_wait_for_it(store: Store) -> None:
     released = release(store)
 
     claims = all_but_the_locked_one(
-        store, released[0].job_id, {each.job_id: lambda each=each: claim(store, each) for each in released}
+        store, released[0].job_id, {each.job_id: partial(claim, store, each) for each in released}
     )
 
     assert all(claims.values())
@@ -79,14 +81,12 @@ def test_the_claims_of_others_do_not_wait_for_it(store: Store) -> None:
 
 
 def test_the_results_of_others_do_not_wait_for_it(store: Store) -> None:
-    claimed = [claim(store, each) for each in release(store)]
+    claimed = [present(claim(store, each)) for each in release(store)]
 
     def succeed(each: Claim) -> bool:
         return store.workers.succeed(each, RESULT, call_seconds=0.1)
 
-    done = all_but_the_locked_one(
-        store, claimed[0].job_id, {each.job_id: lambda each=each: succeed(each) for each in claimed if each}
-    )
+    done = all_but_the_locked_one(store, claimed[0].job_id, {each.job_id: partial(succeed, each) for each in claimed})
 
     assert all(done.values())
     assert {row_of(store, each.job_id).state for each in claimed} == {"succeeded"}

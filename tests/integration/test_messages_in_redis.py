@@ -1,6 +1,8 @@
 """What a worker's connection leaves in Redis of the messages that it has taken."""
 
-from kombu import Connection, Consumer, Queue
+from typing import Any
+
+from kombu import Connection, Consumer, Message, Queue
 
 from tasks.brokers.options import settings_for
 from tests.support.valkey import Valkey
@@ -9,7 +11,7 @@ QUEUE = Queue("io")
 
 
 def test_what_was_taken_lies_in_redis_no_more_and_goes_back_to_it_if_it_was_not_begun(broker: Valkey) -> None:
-    taken = []
+    taken: list[Message] = []
     with (
         Connection(broker.url, transport_options=settings_for(broker.url)["broker_transport_options"]) as connection,
         broker.client() as redis,
@@ -17,7 +19,7 @@ def test_what_was_taken_lies_in_redis_no_more_and_goes_back_to_it_if_it_was_not_
         with connection.Producer() as producer:
             for number in range(5):
                 producer.publish({"number": number}, routing_key=QUEUE.name, declare=[QUEUE])
-        channel = connection.channel()
+        channel: Any = connection.channel()  # its stub has nothing of what transports add
         channel.basic_qos(0, 3, False)
         with Consumer(channel, [QUEUE], on_message=taken.append):
             while len(taken) < 3:

@@ -23,14 +23,15 @@ def database(postgresql_url: str) -> Iterator[Database]:
 
 
 def test_a_watchdog_without_anything_to_watch_rests(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
-    looks = []
+    looks: list[float] = []
     sleep = clock.sleep
-    # Threads that other tests left behind sleep, too.
-    monkeypatch.setattr(
-        circuit_breaker.clock,
-        "sleep",
-        lambda seconds: (looks.append(seconds) if seconds == circuit_breaker._LOOK_SECONDS else None, sleep(seconds)),
-    )
+
+    def counted(seconds: float) -> None:
+        if seconds == circuit_breaker._LOOK_SECONDS:  # threads that other tests left behind sleep, too
+            looks.append(seconds)
+        sleep(seconds)
+
+    monkeypatch.setattr(clock, "sleep", counted)
 
     for _ in range(2):
         with database.reading() as connection:

@@ -10,6 +10,7 @@ from sqlalchemy.exc import OperationalError, ProgrammingError
 
 from tests.support import postgresql
 from tests.support.jobs import open_lane, row_of, submit
+from tests.support.present import present
 from tidegate.database.connection import UNREACHABLE, Database
 from tidegate.database.schema import downstreams, jobs
 from tidegate.database.statement import Prepared
@@ -74,8 +75,8 @@ def test_a_server_that_was_restarted_is_found_again_after_one_failure(postgresql
     store = Store(database)
     job_id = submit(store)
     held = [database.engine.raw_connection() for _ in range(4)]
-    for connection in held:
-        connection.close()
+    for pooled in held:
+        pooled.close()
     other = Database(postgresql_url)
     with other.writing() as connection:
         connection.exec_driver_sql(
@@ -124,7 +125,7 @@ def test_a_transaction_whose_connection_dies_is_one_failure(postgresql_url: str,
     with pytest.raises(UNREACHABLE), database.asking() as within:  # noqa: PT012 - it raises where it ends, too
         database.ask(SET_BURST, {"its_burst": 7}, within=within)
         with other.writing() as connection:
-            pid = within.driver_connection.info.backend_pid
+            pid = present(within.driver_connection).info.backend_pid
             connection.exec_driver_sql("SELECT pg_terminate_backend(%s)", (pid,))
         if dies == "in it":
             database.ask(SET_BURST, {"its_burst": 8}, within=within)

@@ -59,8 +59,8 @@ def test_a_stream_ends_before_it_tells_anything_more(keyed: Keyed, way: str, is_
             answer = keyed.get(path, Accept="text/event-stream")
         case _:
             answer = keyed.web.app.test_client().get(keyed.links["events"].removeprefix("http://localhost"))
-    chunks = iter(answer.response)
-    assert b'"state":"queued"' in bytes(next(chunks))
+    chunks = answer.iter_encoded()
+    assert b'"state":"queued"' in next(chunks)
     if is_beating:
         assert next(chunks) == b": still here\n"
     assert keyed.keys.revoke(keyed.key_id)
@@ -121,8 +121,8 @@ def test_a_key_that_expires_ends_what_is_held_for_it(
 ) -> None:
     monkeypatch.setattr("tidegate.access.authenticator.FRESH_SECONDS", -1.0)
     keyed = Keyed(tmp_path, sqlite_url, expires_in=timedelta(seconds=3))
-    chunks = iter(keyed.get(f"/v1/jobs/{keyed.job_id}/events").response)
-    assert b"queued" in bytes(next(chunks))
+    chunks = keyed.get(f"/v1/jobs/{keyed.job_id}/events").iter_encoded()
+    assert b"queued" in next(chunks)
     assert set(chunks) <= {b": still here\n"}
     assert keyed.get("/v1/jobs").status_code == 401
     keyed.web.close()

@@ -18,6 +18,7 @@ from tests.support.jobs import (
     row_of,
     submit,
 )
+from tests.support.present import present
 from tests.support.running import run_one, run_operation, runner_of
 from tidegate.database.schema import IMPLICIT_CLIENT
 from tidegate.errors import AttemptStopped, PermanentError
@@ -192,7 +193,7 @@ def test_a_result_after_the_deadline_is_dropped(store: Store) -> None:
 
     job_id = run_one(store, made)
 
-    assert store.callers.get(job_id, IMPLICIT_CLIENT).state == "expired"  # type: ignore[union-attr]
+    assert present(store.callers.get(job_id, IMPLICIT_CLIENT)).state == "expired"
     assert (result_of(store, job_id), outcomes_of(store, job_id)) == (None, ["late"])
 
 

@@ -65,7 +65,7 @@ def test_refusals_of_calls_that_were_open_together_are_one_rest(store: Store) ->
     recorder = Recorder(store.workers, Registry.of([made]))
     for claimed in claims:
         assert claimed is not None
-        assert recorder.record(claimed, made.run(Body(content=b""), None), 0.1)  # type: ignore[arg-type]
+        assert recorder.record(claimed, made.run(Body(content=b""), None), 0.1)  # type: ignore[arg-type] # unasked
 
     assert lane_row(store).refusals == 1
 

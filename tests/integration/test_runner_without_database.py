@@ -188,7 +188,7 @@ def test_an_outcome_survives_the_loss_of_every_connection(postgresql_url: str) -
 def test_a_claim_that_was_committed_unheard_is_handed_back(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     """The connection dies between the commit and its answer. Nobody works on the job, and its worker lives."""
     dialect = store.database.engine.dialect
-    commit, armed = dialect.do_commit, []
+    commit, armed = dialect.do_commit, list[bool]()
     driver: Any = dialect.dbapi
 
     def commit_unheard(connection: Any) -> None:

@@ -77,7 +77,7 @@ def scrape(server: WebServer) -> Scrape:
 
 def spans_of(collector: HttpServer) -> dict[str, Span]:
     """By name, those that were sent."""
-    found = {}
+    found: dict[str, Span] = {}
     for request in collector.received:
         assert request.line == "POST /v1/traces HTTP/1.1"
         for resource in ExportTraceServiceRequest.FromString(request.body).resource_spans:

@@ -25,7 +25,7 @@ from tidegate.database.connection import Database
 from tidegate.database.schema import IMPLICIT_CLIENT, deliveries, delivery_attempts, receivers
 from tidegate.database.time import database_now
 from tidegate.stores import Store
-from tidegate.webhooks import sender
+from tidegate.webhooks.delivery import Sent
 
 LONG_AGO = timedelta(hours=25)
 
@@ -73,7 +73,7 @@ def test_a_worker_that_stood_still_changes_nothing(store: Store, receiver: HttpS
     assert frozen
     make_due(store, job_id)
     send_due(store)
-    late = sender.Sent(seconds=60, status=500)
+    late = Sent(seconds=60, status=500)
     assert not store.sending.record(frozen, late, again_after=timedelta(0), rest=None)
     assert delivery_of(store, job_id).state == "delivered"
     assert [each.status for each in attempts_at(store, job_id)] == [500, 200], "what it saw is told all the same"

@@ -3,6 +3,7 @@
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Any, TypeVar
 
 import pytest
@@ -68,9 +69,7 @@ def test_jobs_that_meet_are_recorded_each_with_its_input(store: Store) -> None:
     def record(number: int) -> str:
         return submit(store, body=Body(content=b"%d\x00\xff" % number, content_type=f"application/{number}"))
 
-    jobs = meet(
-        store.database, lambda: store.submissions._new_jobs, [lambda each=each: record(each) for each in range(6)]
-    )
+    jobs = meet(store.database, lambda: store.submissions._new_jobs, [partial(record, each) for each in range(6)])
 
     for number, job_id in enumerate(jobs):
         body = store.callers.body(job_id, "input")
@@ -98,7 +97,7 @@ def test_claims_that_meet_each_have_their_job_and_input(store: Store) -> None:
         answers = meet(
             store.database,
             lambda: next(iter(store.claims._shared.values())),
-            [lambda each=each: take(each) for each in range(6)],
+            [partial(take, each) for each in range(6)],
         )
 
     assert answers[4] is None, "called off"
@@ -124,7 +123,7 @@ def test_results_that_meet_are_each_its_jobs_own(store: Store) -> None:
         return store.workers._successes.record_at_once(Success(claim=claims[number], result=success, call_began=None))
 
     answers = meet(
-        store.database, lambda: store.workers._successes._shared, [lambda each=each: record(each) for each in range(6)]
+        store.database, lambda: store.workers._successes._shared, [partial(record, each) for each in range(6)]
     )
 
     assert answers == [True] * 4 + [False] * 2

@@ -2,7 +2,6 @@
 
 import threading
 import time
-from collections.abc import Iterator
 from datetime import timedelta
 
 import pytest
@@ -51,7 +50,7 @@ class Caller:
 
 
 @pytest.fixture
-def caller() -> Iterator[Caller]:
+def caller() -> Caller:
     """What the test's operation is made of."""
     return Caller()
 

@@ -34,7 +34,7 @@ def database(postgresql_url: str) -> Iterator[Database]:
 
 def answers(database: Database) -> bool:
     with database.reading() as connection:
-        return connection.exec_driver_sql("SELECT 1").scalar_one() == 1
+        return bool(connection.exec_driver_sql("SELECT 1").scalar_one() == 1)
 
 
 def test_a_statement_that_takes_too_long_is_stopped_by_the_server_and_shuts_nobody_out(database: Database) -> None:

@@ -212,7 +212,12 @@ def test_one_address_can_not_take_every_connection(tmp_path: Path, web: HttpServ
     proxy = StackProxy(tmp_path, int(web.url.rpartition(":")[2]), by_address=5)
     proxy.start()
     over = threading.Event()
-    web.answer = lambda connection: (over.wait(10), respond(202)(connection))
+
+    def answer(connection: socket.socket) -> None:
+        over.wait(10)
+        respond(202)(connection)
+
+    web.answer = answer
     try:
         with ExitStack() as opened:
             held = [opened.enter_context(proxy.connect()) for _ in range(5)]

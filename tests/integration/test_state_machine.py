@@ -5,7 +5,7 @@ from collections import Counter
 from collections.abc import Sequence
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import pytest
 from hypothesis import Phase, settings
@@ -47,9 +47,10 @@ RESULT = Succeeded(content=b"1", content_type="application/json", is_json=True)
 # Counted from the newest: what hypothesis likes best, 0, is then what is in the middle of something.
 PICK = st.integers(0, 12)
 NOW = timedelta(0)
+T = TypeVar("T")
 
 
-def _newest(choice: Sequence[Any], pick: int) -> Any:
+def _newest(choice: Sequence[T], pick: int) -> T:
     return choice[-1 - pick % len(choice)]
 
 

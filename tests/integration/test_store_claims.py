@@ -4,6 +4,7 @@ import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
+from functools import partial
 from typing import Any
 
 import pytest
@@ -26,6 +27,7 @@ from tests.support.jobs import (
     submit,
     time_at,
 )
+from tests.support.present import present
 from tidegate.database.connection import Database
 from tidegate.database.schema import IMPLICIT_CLIENT, attempts, jobs
 from tidegate.database.time import database_now
@@ -143,8 +145,8 @@ def test_between_cancel_and_finish_at_once_the_job_ends_in_one_way(store: Store,
     for _ in range(10):
         claimed = running(store)
         cancelled, won = at_once(
-            lambda claimed=claimed: other.callers.cancel(claimed.job_id, IMPLICIT_CLIENT),
-            lambda claimed=claimed: store.workers.succeed(claimed, RESULT, call_seconds=None),
+            partial(other.callers.cancel, claimed.job_id, IMPLICIT_CLIENT),
+            partial(store.workers.succeed, claimed, RESULT, call_seconds=None),
         )
         assert won, "asking to cancel does not undo a result"
         assert cancelled.state in {State.RUNNING, State.SUCCEEDED}
@@ -159,14 +161,14 @@ def test_between_expiry_and_claim_at_once_one_wins(store: Store, database_url: s
         submit(store)
         released = release_one(store)
         change_job(store, released.job_id, deadline=database_now(timedelta(milliseconds=2)))
-        at_once(lambda: other.upkeep.expire(10), lambda released=released: claim(store, released))
+        at_once(lambda: other.upkeep.expire(10), partial(claim, store, released))
 
         job = store.callers.get(released.job_id, IMPLICIT_CLIENT)
 
         assert job is not None
         assert job.state in {State.RUNNING, State.EXPIRED}
         pass_deadline(store, released.job_id)
-        assert store.callers.get(released.job_id, IMPLICIT_CLIENT).state is State.EXPIRED  # type: ignore[union-attr]
+        assert present(store.callers.get(released.job_id, IMPLICIT_CLIENT)).state is State.EXPIRED
         change_attempts(store, released.job_id, ended_at=database_now())
     other.database.close()
 

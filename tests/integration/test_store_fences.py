@@ -18,6 +18,7 @@ from tests.support.jobs import (
     running,
     time_at,
 )
+from tests.support.present import present
 from tidegate.database.schema import IMPLICIT_CLIENT
 from tidegate.database.time import database_now
 from tidegate.jobs.job import Claim
@@ -88,7 +89,7 @@ def test_the_deadline_beats_the_result(store: Store) -> None:
 
     assert result_of(store, claimed.job_id) is None
     assert outcomes_of(store, claimed.job_id) == ["late"]
-    assert store.callers.get(claimed.job_id, IMPLICIT_CLIENT).state is State.EXPIRED  # type: ignore[union-attr]
+    assert present(store.callers.get(claimed.job_id, IMPLICIT_CLIENT)).state is State.EXPIRED
 
 
 def test_a_cancelled_attempt_learns_of_it_at_its_progress(store: Store) -> None:

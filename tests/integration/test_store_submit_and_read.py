@@ -18,6 +18,7 @@ from tests.support.jobs import (
     running,
     submit,
 )
+from tests.support.present import present
 from tidegate.database.schema import IMPLICIT_CLIENT
 from tidegate.operations.operation import Body
 from tidegate.operations.outcome import Succeeded
@@ -115,7 +116,7 @@ def test_a_released_job_is_cancelled_and_its_message_finds_nothing(store: Store)
     job_id = submit(store)
     released = release_one(store)
 
-    assert store.callers.cancel(job_id, IMPLICIT_CLIENT).state is State.CANCELLED  # type: ignore[union-attr]
+    assert present(store.callers.cancel(job_id, IMPLICIT_CLIENT)).state is State.CANCELLED
 
     assert row_of(store, job_id).slot_at is None
     assert claim(store, released) is None
@@ -170,7 +171,7 @@ def test_past_its_deadline_a_job_expires_and_is_not_cancelled(store: Store) -> N
     job_id = submit(store)
     pass_deadline(store, job_id)
 
-    assert store.callers.cancel(job_id, IMPLICIT_CLIENT).state is State.EXPIRED  # type: ignore[union-attr]
+    assert present(store.callers.cancel(job_id, IMPLICIT_CLIENT)).state is State.EXPIRED
     assert not row_of(store, job_id).cancel_requested
 
 
@@ -181,7 +182,7 @@ def test_a_job_that_waits_for_a_retry_is_cancelled_at_once(store: Store) -> None
         claimed, {"message": "no"}, after=timedelta(hours=1), is_spent=False, blames_downstream=False, call_seconds=None
     )
 
-    assert store.callers.cancel(claimed.job_id, IMPLICIT_CLIENT).state is State.CANCELLED  # type: ignore[union-attr]
+    assert present(store.callers.cancel(claimed.job_id, IMPLICIT_CLIENT)).state is State.CANCELLED
     assert release(store) == []
 
 
@@ -216,7 +217,7 @@ def test_instants_are_exact_to_the_microsecond(store: Store) -> None:
     exact = row_of(store, job_id).created_at + timedelta(days=36500, microseconds=1)
     change_job(store, job_id, deadline=exact)
 
-    assert store.callers.get(job_id, IMPLICIT_CLIENT).deadline == exact  # type: ignore[union-attr]
+    assert present(store.callers.get(job_id, IMPLICIT_CLIENT)).deadline == exact
 
 
 def test_a_new_lane_grants_without_a_past(store: Store) -> None:

@@ -116,7 +116,11 @@ def test_with_pub_sub_away_changes_are_found_and_afterwards_heard_again(
     cancel(store, job_ids[1], bell)
     wait_until(lambda: last[job_ids[1]] == "cancelled", description="with Valkey back", timeout_seconds=20)
     with broker.client() as client:
-        subscribed = lambda: dict(client.pubsub_numsub(CHANGES))[CHANGES.encode()]  # noqa: E731 - asked again and again
+
+        def subscribed() -> int:
+            number: int = dict(client.pubsub_numsub(CHANGES))[CHANGES.encode()]
+            return number
+
         wait_until(lambda: subscribed() == 1, description="the server listens again", timeout_seconds=20)
     broker.freeze()
     cancel(store, job_ids[2], bell)

@@ -5,7 +5,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 
 import pytest
@@ -85,6 +85,10 @@ def await_delivery(store: Store, job_id: str) -> None:
     )
 
 
+def _has_succeeded(store: Store, job_id: str) -> bool:
+    return bool(row_of(store, job_id).state == "succeeded")
+
+
 @pytest.mark.usefixtures("scheduler", "celery_worker")
 def test_receivers_that_hang_slow_neither_jobs_nor_other_receivers(
     store: Store, receiver: HttpServer, secret: str, hanging: list[str], start_worker: StartWorker
@@ -103,7 +107,7 @@ def test_receivers_that_hang_slow_neither_jobs_nor_other_receivers(
     assert 1 <= most_stuck <= 4, "those that nobody knows have half of the eight places"
     for job_id in jobs:
         wait_until(
-            lambda job_id=job_id: row_of(store, job_id).state == "succeeded",
+            partial(_has_succeeded, store, job_id),
             description="a job was done",
             timeout_seconds=PATIENCE,
         )

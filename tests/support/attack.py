@@ -49,11 +49,11 @@ class Target:
             lines.append(f"Authorization: Bearer {key}")
         return "\r\n".join([*lines, "", ""]).encode("latin-1")
 
-    def client(self, key: str | None = None, **options: float) -> httpx2.Client:
+    def client(self, key: str | None = None, *, timeout: float = 10) -> httpx2.Client:
         """An HTTP client with this key (left out: the attacker's)."""
         key = self.attacker_key if key is None else key
         headers = {"Authorization": f"Bearer {key}"} if key else {}
-        return httpx2.Client(base_url=self.url, headers=headers, trust_env=False, **{"timeout": 10, **options})
+        return httpx2.Client(base_url=self.url, headers=headers, trust_env=False, timeout=timeout)
 
 
 @dataclass

@@ -8,7 +8,7 @@ import subprocess
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -241,12 +241,10 @@ def await_health(containers: Sequence[str], *, since: Mapping[str, str] | None =
     def is_well(container: str) -> bool:
         state = inspect(container)["State"]
         has_started = since is None or state["StartedAt"] != since[container]
-        return has_started and state["Status"] == "running" and state["Health"]["Status"] == "healthy"
+        return bool(has_started and state["Status"] == "running" and state["Health"]["Status"] == "healthy")
 
     for container in containers:
-        wait_until(
-            lambda container=container: is_well(container), description=f"{container[:12]} is well", timeout_seconds=90
-        )
+        wait_until(partial(is_well, container), description=f"{container[:12]} is well", timeout_seconds=90)
 
 
 def started_at(container: str) -> str:

@@ -158,10 +158,10 @@ class WorkerContainer(EngineContainer, CeleryWorkerContainer):
         self._worker_name = name
         self._queue = queue
 
-    def worker_name(self) -> str:  # type: ignore[override] # a class method there
+    def worker_name(self) -> str:  # a class method there
         return self._worker_name
 
-    def worker_queue(self) -> str:  # type: ignore[override] # a class method there
+    def worker_queue(self) -> str:  # a class method there
         return self._queue
 
 
@@ -208,7 +208,7 @@ class ContainerRedis(Valkey):
         self.port = free_port()
         self.url = f"redis://127.0.0.1:{self.port}/0"
         self.container = RedisNode(self.port)
-        self.process = self.container  # type: ignore[assignment] # it has all that Valkey asks of one
+        self.process = self.container  # it has all that Valkey asks of one
 
 
 def _surroundings(environment: Mapping[str, str], folder: Path) -> dict[str, Any]:

@@ -66,7 +66,7 @@ def faults_of(web: Web, *, examples: int, secret: str | None = None) -> tuple[li
 
 
 def _events(schema: BaseSchema, help_out: "_Help") -> Iterator[events.EngineEvent]:
-    def before_call(context: HookContext, case: Case, kwargs: dict[str, Any]) -> None:
+    def before_call(context: HookContext, case: Case[Any], kwargs: dict[str, Any]) -> None:
         help_out.make_possible(case)
 
     schemathesis.hook(before_call)
@@ -92,7 +92,7 @@ class _Help:
         self._secrets = web.app.extensions["tidegate"].secrets
         self._client_id = client_id
 
-    def make_possible(self, case: Case) -> None:
+    def make_possible(self, case: Case[Any]) -> None:
         """A key that nobody used before, an instant before the deadline, a public host and a secret to sign with."""
         if case.meta is None or case.meta.generation.mode is not GenerationMode.POSITIVE:
             return

@@ -51,7 +51,7 @@ class PageStream:
             client.set_cookie("tidegate_session", cookie)
         self.answer = client.get(path)
         assert self.answer.content_type == "text/event-stream", self.answer.get_data(as_text=True)
-        self._chunks: Iterator[bytes] = iter(self.answer.response)
+        self._chunks: Iterator[bytes] = self.answer.iter_encoded()
 
     def next(self, name: str) -> Any:
         """The data of the next event of this name: of `parts`, the HTML by name."""

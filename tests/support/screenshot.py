@@ -5,14 +5,14 @@ import tempfile
 from pathlib import Path
 
 from PIL import Image
-from playwright.sync_api import expect
+from playwright.sync_api import ViewportSize, expect
 
 from tests.support import chromium, run
 from tests.support.gateway import Gateway
 from tests.support.processes import REPOSITORY
 
 FILE = REPOSITORY / "docs" / "live-page.png"
-_SIZE = {"width": 1280, "height": 1010}
+_SIZE: ViewportSize = {"width": 1280, "height": 1010}
 _OPERATIONS = """\
 [downstreams.sample]
 rate = "4/s"

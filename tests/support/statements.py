@@ -1,14 +1,16 @@
 """Counts what a database is asked to do."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 from sqlalchemy import Connection, PoolProxiedConnection, event
 
-from tidegate.database.connection import Database
+from tidegate.database.connection import Database, Within
+from tidegate.database.statement import Prepared
 
+T = TypeVar("T")
 # How a transaction of SQLite's begins here, and what goes before and after that.
 _CONTROL = ("BEGIN", "PRAGMA busy_timeout")
 
@@ -43,7 +45,7 @@ def asked(database: Database) -> Iterator[Asked]:
     def committed(_: Connection) -> None:
         seen.transactions += 1
 
-    def ask_all(prepared: Any, values: Any, *, within: Connection | None = None) -> Any:
+    def ask_all(prepared: Prepared[T], values: Mapping[str, Any], *, within: Within | None = None) -> list[T]:
         seen.statements.append(" ".join(str(prepared.statement).split()))
         return ask_the_database(prepared, values, within=within)
 
@@ -54,7 +56,7 @@ def asked(database: Database) -> Iterator[Asked]:
         seen.transactions += not database.is_sqlite  # there it is one that SQLAlchemy tells of
 
     engine, ask_the_database, asking_the_database = database.engine, database.ask_all, database.asking
-    database.asking = asking  # type: ignore[method-assign]
+    database.asking = asking  # type: ignore[method-assign] # this one database's, and only within it
     database.ask_all = ask_all  # type: ignore[method-assign] # these go to the driver without an event
     event.listen(engine, "before_cursor_execute", executed)
     event.listen(engine, "commit", committed)

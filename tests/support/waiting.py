@@ -9,7 +9,7 @@ Value = TypeVar("Value")
 _INTERVAL_SECONDS = 0.02
 
 
-def wait_until(condition: Callable[[], Value], *, description: str, timeout_seconds: float = 10) -> Value:
+def wait_until(condition: Callable[[], Value | None], *, description: str, timeout_seconds: float = 10) -> Value:
     """Asks `condition` again and again until it is truthy and returns its value.
 
     Raises AssertionError naming `description` when the time is over; `condition` was asked at least once.

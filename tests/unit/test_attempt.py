@@ -8,7 +8,7 @@ from pydantic import JsonValue
 
 from tidegate.errors import AttemptStopped
 from tidegate.operations.operation import Attempt, Body, Progress
-from tidegate.operations.outcome import Outcome
+from tidegate.operations.outcome import Outcome, Succeeded
 from tidegate.operations.python_operation import PythonOperation, operation
 
 
@@ -31,7 +31,10 @@ def test_the_second_argument_is_the_attempt() -> None:
     def tells(params: JsonValue, attempt: Attempt) -> list[Any]:
         return [attempt.job_id, attempt.number, attempt.time_left.total_seconds()]
 
-    assert json.loads(run(tells).content) == ["a-job", 2, 10.0]  # type: ignore[union-attr]
+    outcome = run(tells)
+
+    assert isinstance(outcome, Succeeded)
+    assert json.loads(outcome.content) == ["a-job", 2, 10.0]
 
 
 def test_tracking_tells_after_each_item_how_many_are_done() -> None:

@@ -1,6 +1,7 @@
 """What is counted in memory, and how it gets to the database."""
 
 import threading
+from collections.abc import Mapping
 
 import pytest
 
@@ -47,10 +48,10 @@ def test_what_can_not_be_written_is_kept_and_written_later() -> None:
     counts, written = Counts(), dict[Key, float]()
     answers = iter([DatabaseUnreachableError("away"), None])
 
-    def write(more: object) -> None:
+    def write(more: Mapping[Key, float]) -> None:
         if error := next(answers):
             raise error
-        written.update(more)  # type: ignore[call-overload]
+        written.update(more)
 
     writer = CountWriter(counts, write)
     counts.add(CALLS, "one")
@@ -69,13 +70,13 @@ def test_the_thread_writes_what_comes_and_nothing_while_nothing_comes(monkeypatc
     lock = threading.Lock()
     total: dict[Key, float] = {}
 
-    def write(more: dict[Key, float]) -> None:
+    def write(more: Mapping[Key, float]) -> None:
         with lock:
             times.append(len(more))
             for key, by in more.items():
                 total[key] = total.get(key, 0) + by
 
-    writer = CountWriter(counts, write)  # type: ignore[arg-type]
+    writer = CountWriter(counts, write)
     writer.start()
     try:
         for number in range(20):

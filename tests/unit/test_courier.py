@@ -51,7 +51,7 @@ def claim(**values: Any) -> DeliveryClaim:
     """A claim of a first attempt."""
     given = {"number": 1, "tries": 1, "left": GIVE_UP_AFTER, "receiver_failures": None, **values}
     now = datetime(2026, 11, 23, tzinfo=UTC)
-    texts = dict.fromkeys(("job_id", "client_id", "url", "base_url", "receiver", "event"), "x")
+    texts: dict[str, Any] = dict.fromkeys(("job_id", "client_id", "url", "base_url", "receiver", "event"), "x")
     return DeliveryClaim(fence=1, created_at=now, **texts, **given)
 
 

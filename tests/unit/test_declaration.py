@@ -35,10 +35,10 @@ def line_of(function: Callable[..., Any]) -> int:
     return function.__code__.co_firstlineno
 
 
-def refusal_of(function: object, **options: Any) -> str:
+def refusal_of(function: Any, **options: Any) -> str:
     """The one line that this declaration is refused with."""
     with pytest.raises(ConfigurationError) as error:
-        operation(**options)(function)  # type: ignore[arg-type]
+        operation(**options)(function)
     (line,) = error.value.faults
     return line
 
@@ -101,13 +101,13 @@ def test_what_is_left_out_has_its_default_and_what_is_zero_is_kept() -> None:
         ({"retry": 3}, "retry: write RetryPolicy(attempts=3), not 3"),
         ({"retry": RetryPolicy(attempts=0)}, "retry: attempts is a number from 1 to 100, not 0"),
         ({"retry": RetryPolicy(attempts=True)}, "retry: attempts is a number from 1 to 100, not True"),
-        ({"retry": RetryPolicy(attempts=2.5)}, "retry: attempts"),  # type: ignore[arg-type]
-        ({"retry": RetryPolicy(delay="1s")}, "retry: delay is a timedelta"),  # type: ignore[arg-type]
+        ({"retry": RetryPolicy(attempts=2.5)}, "retry: attempts"),  # type: ignore[arg-type] # refused
+        ({"retry": RetryPolicy(delay="1s")}, "retry: delay is a timedelta"),  # type: ignore[arg-type] # refused
         ({"retry": RetryPolicy(delay=timedelta(-1))}, "retry: delay is a timedelta, not less than nothing"),
-        ({"retry": RetryPolicy(max_delay=5)}, "retry: max_delay is a timedelta"),  # type: ignore[arg-type]
+        ({"retry": RetryPolicy(max_delay=5)}, "retry: max_delay is a timedelta"),  # type: ignore[arg-type] # refused
         ({"retry": RetryPolicy(delay=timedelta(minutes=1))}, "is longer than its max_delay"),
         ({"retry": RetryPolicy(on=frozenset({99}))}, "retry: on is a frozenset of statuses"),
-        ({"retry": RetryPolicy(on=[500])}, "retry: on is a frozenset of statuses"),  # type: ignore[arg-type]
+        ({"retry": RetryPolicy(on=[500])}, "retry: on is a frozenset of statuses"),  # type: ignore[arg-type] # refused
         ({"content_types": "text/csv"}, "content_types: write a tuple"),
         ({"content_types": ("text/csv; charset=utf-8",)}, "without parameters"),
         ({"content_types": ("Text/CSV",)}, "in lower case"),
@@ -132,8 +132,9 @@ def test_each_bad_argument_is_told_with_file_and_line_of_the_function(options: d
 
 
 def test_every_bad_argument_is_told_at_once() -> None:
+    bad: Any = "gpu"
     with pytest.raises(ConfigurationError) as error:
-        operation(queue="gpu", timeout="soon", attempt_timeout="later", max_body=-1)(work)  # type: ignore[arg-type]
+        operation(queue=bad, timeout="soon", attempt_timeout="later", max_body=-1)(work)
 
     told = [line.partition("operation work: ")[2].partition(":")[0] for line in error.value.faults]
     assert told == ["timeout", "attempt_timeout", "max_body", "queue"]
@@ -141,16 +142,16 @@ def test_every_bad_argument_is_told_at_once() -> None:
 
 def no_argument() -> None: ...
 def three(a: int, b: int, c: int) -> None: ...
-def untyped(a) -> None: ...  # type: ignore[no-untyped-def]
-def untyped_attempt(a: int, attempt) -> None: ...  # type: ignore[no-untyped-def]
+def untyped(a) -> None: ...  # type: ignore[no-untyped-def] # refused
+def untyped_attempt(a: int, attempt) -> None: ...  # type: ignore[no-untyped-def] # refused
 def no_attempt(a: int, b: int) -> None: ...
 def attempt_first(attempt: Attempt, a: int) -> None: ...
 def keyword_only(a: int, *, attempt: Attempt) -> None: ...
 def starred(*a: int) -> None: ...
 def mapped(**a: int) -> None: ...
-def unresolved(a: "Nowhere") -> None: ...  # type: ignore[name-defined] # noqa: F821
-def broken_text(a: "int |") -> None: ...  # type: ignore[syntax] # noqa: F722
-def no_such_attribute(a: "timedelta.Hours") -> None: ...  # type: ignore[name-defined]
+def unresolved(a: "Nowhere") -> None: ...  # type: ignore[name-defined] # noqa: F821 - refused
+def broken_text(a: "int |") -> None: ...  # type: ignore[valid-type] # noqa: F722 - refused
+def no_such_attribute(a: "timedelta.Hours") -> None: ...  # type: ignore[name-defined] # refused
 
 
 @pytest.mark.parametrize(
@@ -249,7 +250,7 @@ def test_a_type_that_has_no_schema_is_refused_when_it_is_declared(function: Call
 
 def test_the_parentheses_are_asked_for() -> None:
     with pytest.raises(ConfigurationError, match=r":\d+: operation work: write @operation\(\), with parentheses"):
-        operation(work)  # type: ignore[call-overload,arg-type,unused-ignore]
+        operation(work)  # type: ignore[arg-type] # refused
 
 
 def test_an_attempt_may_be_annotated_in_any_way_that_says_so() -> None:
@@ -277,10 +278,10 @@ def test_a_decorated_function_is_told_where_it_is_written() -> None:
 
 def test_where_faults_are_collected_nothing_is_raised_and_all_are_told() -> None:
     with faults_collected() as faults:
-        operation(queue="gpu")(work)  # type: ignore[arg-type]
+        operation(queue="gpu")(work)  # type: ignore[arg-type] # refused
         operation()(is_async)
         assert isinstance(operation()(work), PythonOperation)
 
     assert [line.partition(": ")[0] for line in faults] == [f"{HERE}:{line_of(work)}", f"{HERE}:{line_of(is_async)}"]
     with pytest.raises(ConfigurationError):
-        operation(queue="gpu")(work)  # type: ignore[arg-type]
+        operation(queue="gpu")(work)  # type: ignore[arg-type] # refused

@@ -99,7 +99,7 @@ def test_a_lane_that_rested_grants_its_burst_at_once_and_then_its_rate(rate: Rat
 
 @given(rate=rates, burst=bursts, wanted=st.integers(2, 200))
 def test_a_backlog_gets_the_whole_rate_whenever_the_gate_looks(rate: Rate, burst: int, wanted: int) -> None:
-    allowance, pace, now, slots = Allowance(rates=(rate,), burst=burst), Pace(), START, []
+    allowance, pace, now, slots = Allowance(rates=(rate,), burst=burst), Pace(), START, list[int]()
     while len(slots) < wanted:
         taken, pace = take(allowance, pace, now=now, wanted=wanted - len(slots), horizon=HORIZON)
         slots += taken

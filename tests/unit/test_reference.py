@@ -11,7 +11,7 @@ from config.settings import PREFIX, Settings
 from tests.support import reference
 from tidegate.operations.python_operation import operation
 
-TABLES = [DownstreamTable, OperationTable, RetryTable]
+TABLES: list[type[BaseModel]] = [DownstreamTable, OperationTable, RetryTable]
 
 
 @pytest.mark.parametrize("page", reference.PAGES)
