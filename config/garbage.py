@@ -3,7 +3,7 @@
 import gc
 
 
-def spare_what_is_loaded() -> None:
+def freeze_loaded_objects() -> None:
     """Excludes all objects that exist now from later garbage collections. Call it before a process forks.
 
     Modules, tables and built statements stay until the end: 120,000 objects, over which each full collection goes for

@@ -10,7 +10,7 @@ from pathlib import Path
 from alembic.util import CommandError
 from sqlalchemy.exc import SQLAlchemyError
 
-from config.garbage import spare_what_is_loaded
+from config.garbage import freeze_loaded_objects
 from config.settings import Settings, settings
 from config.web_server import allow_files
 from embedded.data_folder import PRIVATE, make_private
@@ -66,7 +66,7 @@ def _run(current: Settings, notes: Sequence[str]) -> int:
     check_ports(current)
     allow_files(current)
     _migrate(current.database)
-    spare_what_is_loaded()
+    freeze_loaded_objects()
 
     supervisor = Supervisor(groups, run_folder, output)
     for number in (signal.SIGINT, signal.SIGTERM):

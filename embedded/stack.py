@@ -13,7 +13,7 @@ from config.settings import Settings
 from embedded import broker
 from embedded.environments import Environments
 from embedded.processes import Program
-from tasks.health_file import pulse_file
+from tasks.health_file import health_file_path
 from tidegate import clock
 from tidegate.errors import ConfigurationError
 from tidegate.webhooks.delivery import QUEUE as WEBHOOKS
@@ -95,7 +95,7 @@ def _workers(settings: Settings, environments: Environments) -> Group:
         arguments=(sys.executable, "-m", "tasks.scheduler"),
         environment=environments.of_scheduler(),
         grace=grace,
-        is_ready=_beats_since_now(pulse_file(settings.run_folder.resolve(), "scheduler")),
+        is_ready=_beats_since_now(health_file_path(settings.run_folder.resolve(), "scheduler")),
     )
 
     def worker(name: str, queue: str, pool: str, concurrency: int, environment: Mapping[str, str]) -> Program:

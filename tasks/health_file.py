@@ -11,12 +11,12 @@ log = logging.getLogger(__name__)
 _APART_SECONDS = 1.0
 
 
-def pulse_file(folder: Path, name: str) -> Path:
+def health_file_path(folder: Path, name: str) -> Path:
     """The path of the health file of the process of this name."""
     return folder / f"{name}.alive"
 
 
-class Pulse:
+class HealthFile:
     """The health file `<folder>/<name>.alive`.
 
     `find <folder> -name '*.alive' -newermt '-20 seconds'` finds it while the process lives.
@@ -24,7 +24,7 @@ class Pulse:
     """
 
     def __init__(self, folder: Path, name: str) -> None:
-        self._file = pulse_file(folder, name)
+        self._file = health_file_path(folder, name)
         self._due = 0.0
         self._has_complained = False
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from tidegate.database.connection import after_a_write
 from tidegate.errors import Refusal
-from tidegate.gateway import Jobs
+from tidegate.gateway import Gateway
 from tidegate.jobs.job import Job
 from tidegate.states import State
 
@@ -21,7 +21,7 @@ class Outcome:
     refusals: Counter[type[Refusal]] = field(default_factory=Counter)
 
 
-def cancel_each(jobs: Jobs, found: Sequence[Job]) -> Outcome:
+def cancel_each(jobs: Gateway, found: Sequence[Job]) -> Outcome:
     """Cancels each job that is queued and asks each that runs to stop; as an operator."""
     done = asked = 0
     refusals: Counter[type[Refusal]] = Counter()
@@ -37,7 +37,7 @@ def cancel_each(jobs: Jobs, found: Sequence[Job]) -> Outcome:
     return Outcome(done=done, asked=asked, refusals=refusals)
 
 
-def retry_each(jobs: Jobs, found: Sequence[Job]) -> Outcome:
+def retry_each(jobs: Gateway, found: Sequence[Job]) -> Outcome:
     """Submits each job again, at most once however often this is called; as an operator."""
     done = 0
     refusals: Counter[type[Refusal]] = Counter()

@@ -28,7 +28,7 @@ def sleep(seconds: float) -> None:
         time.sleep(seconds)  # noqa: TID251 - the one place
 
 
-def give_way() -> None:
+def yield_thread() -> None:
     """Yields the interpreter lock to another thread of this process, which else waits up to 5 ms for it."""
     time.sleep(0)  # noqa: TID251 - the one place
 

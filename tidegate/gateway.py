@@ -11,7 +11,7 @@ from typing import TypeVar
 import uuid_utils
 
 from tidegate.dispatch.forecast import retry_after_seconds, waiting_of
-from tidegate.dispatch.lane_cache import Lanes
+from tidegate.dispatch.lane_cache import LaneCache
 from tidegate.errors import (
     BodyTooLarge,
     InvalidHeader,
@@ -29,12 +29,12 @@ from tidegate.intake.submission import Submission, check_same, erased, traced
 from tidegate.intake.waiting_bytes import WaitingBytes
 from tidegate.jobs.job import Job, StoredBody, Waiting
 from tidegate.jobs.reads import Filter, JobWithResult, Page
-from tidegate.jobs.store import CallerStore
+from tidegate.jobs.store import JobStore
 from tidegate.metrics.families import SUBMITS
-from tidegate.notify.notifier import Bell
+from tidegate.notify.notifier import Notifier
 from tidegate.operations.operation import CONTENT_TYPE_LENGTH, Operation, Registry
 from tidegate.states import State
-from tidegate.webhooks.checks import WebhookDoor
+from tidegate.webhooks.checks import WebhookChecks
 from tidegate.webhooks.delivery import Webhook
 from tidegate.webhooks.store import DeliveryStore
 
@@ -42,17 +42,17 @@ Answer = TypeVar("Answer")
 
 
 @dataclass(frozen=True)
-class Jobs:
+class Gateway:
     """The gateway: every call that a face such as HTTP makes on jobs."""
 
-    store: CallerStore
+    store: JobStore
     submissions: SubmissionStore
     registry: Registry
-    lanes: Lanes
+    lanes: LaneCache
     admission: Admission
-    bell: Bell
+    notifier: Notifier
     deliveries: DeliveryStore
-    webhook_door: WebhookDoor
+    webhook_checks: WebhookChecks
     waiting_bytes: WaitingBytes | None = None
 
     def submit(self, submission: Submission) -> Job:
@@ -110,7 +110,7 @@ class Jobs:
             raise InvalidHeader("Job-Not-Before: it must lie before the deadline")
         operation.check(body)
         if submission.webhook:
-            self.webhook_door.check(submission.webhook, submission.client_id)
+            self.webhook_checks.check(submission.webhook, submission.client_id)
         door.check(operation, client_id=submission.client_id, timeout=timeout, later=later)
         if self.waiting_bytes:
             self.waiting_bytes.take(submission.client_id, len(body.content))
@@ -147,7 +147,7 @@ class Jobs:
         recorded = iter(zip(new, inserted, strict=True))
         # A job that may not begin yet wakes the scheduler for all lanes (""): it must learn the new instant to wake at.
         for lane in {"" if job.not_before else job.downstream for job in new}:
-            self.bell.ring(lane)
+            self.notifier.ring(lane)
         return [self._recorded(*next(recorded)) if isinstance(each, NewJob) else each for each in checked]
 
     def _recorded(self, new: NewJob, answer: Job | StoredKey) -> Job | Refusal:
@@ -209,7 +209,7 @@ class Jobs:
         job = self.store.cancel(job_id, client_id)
         if job is None:
             raise _unknown(job_id)
-        self.bell.changed(job.id)
+        self.notifier.changed(job.id)
         if job.state.is_final and job.state is not State.CANCELLED:
             raise JobAlreadyFinal(f"the job is already {job.state}")
         return job
@@ -250,7 +250,7 @@ class Jobs:
         if not self.store.delete(job_id, client_id):
             job = self.get(job_id, client_id=client_id)
             raise JobNotFinal(f"the job is still {job.state}; cancel it first")
-        self.bell.changed(job_id)
+        self.notifier.changed(job_id)
 
     def _webhook_of(self, job: Job) -> Webhook | None:
         """The webhook of the job that is retried: the new job's end is sent there too."""

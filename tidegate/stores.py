@@ -11,15 +11,15 @@ from tidegate.dispatch.limits import LimitStore
 from tidegate.dispatch.samples import SampleStore
 from tidegate.dispatch.store import LaneStore
 from tidegate.execution.claims import ClaimStore
-from tidegate.execution.outcome_store import WorkerStore
+from tidegate.execution.outcome_store import OutcomeStore
 from tidegate.execution.slots import SlotStore
 from tidegate.execution.workers import PresenceStore
 from tidegate.intake.store import SubmissionStore
-from tidegate.jobs.history import TimelineStore
-from tidegate.jobs.store import CallerStore
+from tidegate.jobs.history import HistoryStore
+from tidegate.jobs.store import JobStore
 from tidegate.maintenance.cluster_facts import FactStore
 from tidegate.maintenance.overview import OverviewStore
-from tidegate.maintenance.store import UpkeepStore
+from tidegate.maintenance.store import MaintenanceStore
 from tidegate.metrics.counters import Counts
 from tidegate.metrics.store import CountStore
 from tidegate.webhooks.send_store import SendingStore
@@ -35,32 +35,35 @@ class Store:
     def __init__(self, database: Database, *, retention: timedelta = timedelta(days=7)) -> None:
         self.database = database
         self.counts = Counts()
-        self.callers = CallerStore(database, self.counts, retention=retention)
+        self.callers = JobStore(database, self.counts, retention=retention)
         self.submissions = SubmissionStore(database)
         self.claims = ClaimStore(database)
-        self.workers = WorkerStore(database, self.counts)
+        self.workers = OutcomeStore(database, self.counts)
         self.presence = PresenceStore(database, self.counts)
         self.limits = LimitStore(database)
         self.samples = SampleStore(database)
         self.lanes = LaneStore(database)
         self.slots = SlotStore(database)
-        self.upkeep = UpkeepStore(database, self.counts)
+        self.upkeep = MaintenanceStore(database, self.counts)
         self.deliveries = DeliveryStore(database)
         self.sending = SendingStore(database, self.counts)
         self.counted = CountStore(database)
         self.facts = FactStore(database)
         self.overview = OverviewStore(database)
-        self.timeline = TimelineStore(database)
+        self.timeline = HistoryStore(database)
 
 
 __all__ = [
-    "CallerStore",
     "ClaimStore",
     "CountStore",
     "DeliveryStore",
     "FactStore",
+    "HistoryStore",
+    "JobStore",
     "LaneStore",
     "LimitStore",
+    "MaintenanceStore",
+    "OutcomeStore",
     "OverviewStore",
     "PresenceStore",
     "SampleStore",
@@ -68,7 +71,4 @@ __all__ = [
     "SlotStore",
     "Store",
     "SubmissionStore",
-    "TimelineStore",
-    "UpkeepStore",
-    "WorkerStore",
 ]

@@ -16,25 +16,25 @@ from config.settings import Settings
 from config.shares import shares
 from config.signing_keys import signing_keys
 from config.webhook_keyring import load_keyring
-from tidegate.access.authenticator import Doorkeeper
+from tidegate.access.authenticator import Authenticator
 from tidegate.access.client_limits import ClientLimit
 from tidegate.access.keys import KeyStore
 from tidegate.access.sessions import SessionStore
 from tidegate.database.connection import Database
-from tidegate.dispatch.lane_cache import Lanes
-from tidegate.gateway import Jobs
+from tidegate.dispatch.lane_cache import LaneCache
+from tidegate.gateway import Gateway
 from tidegate.intake.admission import Admission, Disk
 from tidegate.intake.input_bytes import InputByteStore
 from tidegate.intake.waiting_bytes import WaitingBytes
 from tidegate.metrics.counters import CountWriter
-from tidegate.notify.notifier import bell_for
-from tidegate.notify.watcher import Lookout
+from tidegate.notify.notifier import notifier_for
+from tidegate.notify.watcher import Watcher
 from tidegate.stores import Store
-from tidegate.webhooks.checks import WebhookDoor
+from tidegate.webhooks.checks import WebhookChecks
 from tidegate.webhooks.egress import Egress
 from tidegate.webhooks.secrets import SecretStore
 from webapp import page
-from webapp.context import FAILED, Gateway, gateway
+from webapp.context import FAILED, Context, context
 from webapp.http import log_lines, problems, rate_limits, submitting
 from webapp.http.answers import SECURITY_HEADERS
 from webapp.resources import (
@@ -51,7 +51,7 @@ from webapp.resources import (
     webhook_secrets,
 )
 from webapp.serving import fast_path, foreign_sites, proxies, request_body, request_guard
-from webapp.serving.concurrency import Turns
+from webapp.serving.concurrency import ConcurrencyLimit
 from webapp.serving.request_body import BodyReader
 
 # Pooled connections: fewer than threads, most of which read a body or wait. Twice as many more are opened if needed.
@@ -76,7 +76,7 @@ def create_app(settings: Settings, database: Database | None = None) -> Flask:
     """Makes the WSGI application with all its middleware. Needs no database to start, only to answer."""
     app = Flask(__name__, static_folder=None)
     app.url_map.merge_slashes = False  # a wrong path is a 404, never a redirect
-    turns = Turns(app.wsgi_app, settings.web_threads)
+    turns = ConcurrencyLimit(app.wsgi_app, settings.web_threads)
     app.wsgi_app = turns  # type: ignore[method-assign]
     bodies = request_body.BodyReader(_LARGE_BODIES * settings.max_body)
     app.extensions["tidegate"] = _gateway(settings, turns, bodies, database)
@@ -104,10 +104,10 @@ def create_app(settings: Settings, database: Database | None = None) -> Flask:
     app.after_request(_secure)
     if settings.cors_origins:
         CORS(app, origins=_exactly(settings.cors_origins), expose_headers=list(EXPOSED_HEADERS), max_age=600)
-    app.wsgi_app = fast_path.ShortWay(app.wsgi_app, app.extensions["tidegate"])  # type: ignore[method-assign]
+    app.wsgi_app = fast_path.FastPath(app.wsgi_app, app.extensions["tidegate"])  # type: ignore[method-assign]
     if settings.auth == "off":
         own = app.extensions["tidegate"].store.counts
-        app.wsgi_app = foreign_sites.ForeignSites(app.wsgi_app, settings, own)  # type: ignore[method-assign]
+        app.wsgi_app = foreign_sites.CrossSiteGuard(app.wsgi_app, settings, own)  # type: ignore[method-assign]
     if settings.trusted_proxies:
         app.wsgi_app = proxies.TrustedProxies(app.wsgi_app, settings.trusted_proxies)  # type: ignore[method-assign]
     most, counts = web_server.requests_at_once(settings), app.extensions["tidegate"].store.counts
@@ -115,44 +115,44 @@ def create_app(settings: Settings, database: Database | None = None) -> Flask:
     return app
 
 
-def _gateway(settings: Settings, turns: Turns, bodies: BodyReader, database: Database | None) -> Gateway:
+def _gateway(settings: Settings, turns: ConcurrencyLimit, bodies: BodyReader, database: Database | None) -> Context:
     database = database or Database(settings.database, pool_size=_CONNECTIONS, patience=_PATIENCE)
     registry = load_registry(settings)
     store = Store(database, retention=settings.retention)
-    lanes, bell, share = Lanes(store, registry.downstreams), bell_for(settings.bell), shares(settings)
+    lanes, notifier, share = LaneCache(store, registry.downstreams), notifier_for(settings.bell), shares(settings)
     secrets = SecretStore(database, cache(lambda: load_keyring(settings)))
     admission = Admission(
         lanes=lanes, max_backlog=settings.max_backlog, disk=Disk(settings.data) if database.is_sqlite else None
     )
-    return Gateway(
+    return Context(
         settings=settings,
         registry=registry,
         store=store,
         count_writer=CountWriter(store.counts, store.counted.add),
         lanes=lanes,
-        bell=bell,
-        jobs=Jobs(
+        notifier=notifier,
+        jobs=Gateway(
             store.callers,
             store.submissions,
             registry,
             lanes,
             admission,
-            bell,
+            notifier,
             store.deliveries,
-            WebhookDoor(Egress(settings.webhook_networks), secrets),
+            WebhookChecks(Egress(settings.webhook_networks), secrets),
             _waiting_bytes(database, lanes, share.waiting_bytes),
         ),
         secrets=secrets,
         turns=turns,
         bodies=bodies,
-        lookout=Lookout(store.callers, settings.bell, most=settings.held_requests, most_each=share.held),
-        doorkeeper=_doorkeeper(settings, database) if settings.auth == "keys" else None,
+        watcher=Watcher(store.callers, settings.bell, most=settings.held_requests, most_each=share.held),
+        authenticator=_authenticator(settings, database) if settings.auth == "keys" else None,
         submit_limit=ClientLimit(share.submits) if share.submits else None,
         poll_limit=ClientLimit(share.reads) if share.reads else None,
     )
 
 
-def _waiting_bytes(database: Database, lanes: Lanes, most: int | None) -> WaitingBytes | None:
+def _waiting_bytes(database: Database, lanes: LaneCache, most: int | None) -> WaitingBytes | None:
     if most is None:
         return None
     inputs = InputByteStore(database)
@@ -163,8 +163,8 @@ def _waiting_bytes(database: Database, lanes: Lanes, most: int | None) -> Waitin
     return WaitingBytes(count, most)
 
 
-def _doorkeeper(settings: Settings, database: Database) -> Doorkeeper:
-    return Doorkeeper(KeyStore(database), SessionStore(database), signing_keys(settings))
+def _authenticator(settings: Settings, database: Database) -> Authenticator:
+    return Authenticator(KeyStore(database), SessionStore(database), signing_keys(settings))
 
 
 def _exactly(origins: Sequence[str]) -> "list[str | re.Pattern[str]]":
@@ -174,7 +174,7 @@ def _exactly(origins: Sequence[str]) -> "list[str | re.Pattern[str]]":
 
 def _check_host() -> None:
     """Refuses a request without a Host when no public URL is set: links are absolute. Health probes need none."""
-    if request.blueprint != "health" and not gateway().settings.public_url and not request.host:
+    if request.blueprint != "health" and not context().settings.public_url and not request.host:
         raise BadRequest("the Host header is missing or names no host")
 
 

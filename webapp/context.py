@@ -6,17 +6,17 @@ from typing import cast
 from flask import current_app
 
 from config.settings import Settings
-from tidegate.access.authenticator import Doorkeeper
+from tidegate.access.authenticator import Authenticator
 from tidegate.access.client_limits import ClientLimit
-from tidegate.dispatch.lane_cache import Lanes
-from tidegate.gateway import Jobs
+from tidegate.dispatch.lane_cache import LaneCache
+from tidegate.gateway import Gateway
 from tidegate.metrics.counters import CountWriter
-from tidegate.notify.notifier import Bell
-from tidegate.notify.watcher import Lookout
+from tidegate.notify.notifier import Notifier
+from tidegate.notify.watcher import Watcher
 from tidegate.operations.operation import Registry
 from tidegate.stores import Store
 from tidegate.webhooks.secrets import SecretStore
-from webapp.serving.concurrency import Turns
+from webapp.serving.concurrency import ConcurrencyLimit
 from webapp.serving.request_body import BodyReader
 
 FAILED = "tidegate.failed"
@@ -24,25 +24,25 @@ FAILED = "tidegate.failed"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Gateway:
-    """The dependencies of the routes. `doorkeeper` None: authentication is off."""
+class Context:
+    """The dependencies of the routes. `authenticator` None: authentication is off."""
 
     settings: Settings
     registry: Registry
     store: Store
     count_writer: CountWriter
-    lanes: Lanes
-    bell: Bell
-    turns: Turns
+    lanes: LaneCache
+    notifier: Notifier
+    turns: ConcurrencyLimit
     bodies: BodyReader
-    lookout: Lookout
-    jobs: Jobs
+    watcher: Watcher
+    jobs: Gateway
     secrets: SecretStore
-    doorkeeper: Doorkeeper | None
+    authenticator: Authenticator | None
     submit_limit: ClientLimit | None
     poll_limit: ClientLimit | None
 
 
-def gateway() -> Gateway:
+def context() -> Context:
     """The gateway of the application that answers this request."""
-    return cast("Gateway", current_app.extensions["tidegate"])
+    return cast("Context", current_app.extensions["tidegate"])

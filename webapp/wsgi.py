@@ -3,11 +3,11 @@
 import sys
 
 from config import logs, tracing
-from config.garbage import spare_what_is_loaded
+from config.garbage import freeze_loaded_objects
 from config.settings import settings
 from tidegate.errors import ConfigurationError
 from webapp.app import create_app
-from webapp.context import gateway
+from webapp.context import context
 from webapp.serving import granian_worker
 from webapp.serving.shutdown import when_asked_to_stop
 
@@ -20,14 +20,14 @@ except ConfigurationError as error:  # it was good when the server started
     print(error, file=sys.stderr)  # noqa: T201 - there may be no log yet
     sys.exit(2)
 with app.app_context():
-    own = gateway()
+    own = context()
 
 
 def _stop() -> None:
-    own.lookout.stop()
+    own.watcher.stop()
     own.count_writer.hurry()
 
 
 own.count_writer.start()
 when_asked_to_stop(_stop)
-spare_what_is_loaded()
+freeze_loaded_objects()

@@ -16,16 +16,16 @@ from tidegate.database.connection import Database
 from tidegate.database.schema import IMPLICIT_CLIENT
 from tidegate.dispatch.forecast import retry_after_seconds, waiting_of
 from tidegate.dispatch.gate import Gate
-from tidegate.dispatch.lane_cache import Lanes
-from tidegate.gateway import Jobs
+from tidegate.dispatch.lane_cache import LaneCache
+from tidegate.gateway import Gateway
 from tidegate.intake.admission import Admission
 from tidegate.intake.submission import Submission
-from tidegate.notify.notifier import SilentBell
+from tidegate.notify.notifier import SilentNotifier
 from tidegate.operations.operation import Body, Limits, Queue, Registry
 from tidegate.operations.outcome import Succeeded
 from tidegate.operations.python_operation import operation
 from tidegate.stores import Store
-from tidegate.webhooks.checks import WebhookDoor
+from tidegate.webhooks.checks import WebhookChecks
 from tidegate.webhooks.egress import Egress
 from tidegate.webhooks.secrets import SecretStore
 
@@ -67,16 +67,16 @@ class DeepLane:
 
     def submit(self) -> None:
         """What the API does for one submit; its lanes are not read before."""
-        lanes = Lanes(self._store)
+        lanes = LaneCache(self._store)
         admission = Admission(lanes=lanes, max_backlog=10 * self.queued)
-        store, door = self._store, WebhookDoor(Egress(()), SecretStore(self.database, _no_keyring))
-        gateway = Jobs(
+        store, door = self._store, WebhookChecks(Egress(()), SecretStore(self.database, _no_keyring))
+        gateway = Gateway(
             store.callers,
             store.submissions,
             Registry.of([call]),
             lanes,
             admission,
-            SilentBell(),
+            SilentNotifier(),
             store.deliveries,
             door,
         )
@@ -114,7 +114,7 @@ class DeepLane:
         """What the API reads for one poll of a job in the middle of the backlog; its lanes are not read before."""
         job = self._store.callers.get(job_id(self._final + self.queued // 2), IMPLICIT_CLIENT)
         assert job is not None
-        view = Lanes(self._store).view(job.downstream)
+        view = LaneCache(self._store).view(job.downstream)
         waiting = waiting_of(job, view)
         assert waiting is not None
         assert waiting.position, waiting

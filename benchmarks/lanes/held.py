@@ -14,7 +14,7 @@ from tests.support.jobs import submit, submit_many
 from tests.support.statements import asked
 from tidegate.database.connection import Database
 from tidegate.dispatch.gate import Gate
-from tidegate.notify.messages import Rung
+from tidegate.notify.messages import Wakeup
 from tidegate.operations.operation import Limits
 from tidegate.stores import Store
 
@@ -47,7 +47,7 @@ class HeldLanes:
         """From the ring for a job of the idle lane to its release."""
         submit(self.store, lane=_IDLE)
         began = time.perf_counter()
-        released = self._gate.run_once(Rung(lanes=frozenset({_IDLE}))).released
+        released = self._gate.run_once(Wakeup(lanes=frozenset({_IDLE}))).released
         taken = time.perf_counter() - began
         assert len(released) == 1, released
         return 1e3 * taken

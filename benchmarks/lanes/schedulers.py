@@ -14,7 +14,7 @@ from tests.support.jobs import LANE, submit
 from tests.support.statements import asked
 from tidegate.database.connection import Database
 from tidegate.dispatch.gate import Gate
-from tidegate.notify.messages import Rung
+from tidegate.notify.messages import Wakeup
 from tidegate.operations.operation import Limits
 from tidegate.stores import Store
 
@@ -48,7 +48,7 @@ def _measure(kind: str, count: int, submits: int) -> tuple[float, float]:
             for _ in range(submits):
                 start.wait()
                 for _ in range(_AGAIN):  # as a scheduler does when it finds the lane locked
-                    if gate.run_once(Rung(lanes=frozenset({LANE}))).look_again_seconds > 0.03:
+                    if gate.run_once(Wakeup(lanes=frozenset({LANE}))).look_again_seconds > 0.03:
                         break
                 end.wait()
 

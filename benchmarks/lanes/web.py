@@ -11,7 +11,7 @@ from benchmarks.lanes.figures import Line, in_turns
 from tidegate import clock
 from tidegate.database.connection import Database
 from tidegate.database.schema import downstreams, samples
-from tidegate.dispatch.lane_cache import Lanes
+from tidegate.dispatch.lane_cache import LaneCache
 from tidegate.operations.operation import Limits
 from tidegate.stores import Store
 
@@ -41,7 +41,7 @@ class ManyLanes:
             names = [f"lane-{number}" for number in range(count)]
             connection.execute(insert(downstreams), [{**like, "name": name} for name in names])
             connection.execute(insert(samples), [{"downstream": name, **figures} for name in names])
-        self._lanes = Lanes(self.store)
+        self._lanes = LaneCache(self.store)
 
     def milliseconds(self) -> float:
         """Of processor time for one look."""

@@ -27,7 +27,7 @@ from tests.support.valkey import Valkey
 from tests.support.web_server import WebServer
 from tidegate.database.connection import Database
 from tidegate.database.schema import jobs
-from tidegate.notify.notifier import RedisBell
+from tidegate.notify.notifier import RedisNotifier
 from tidegate.stores import Store
 
 _SUBMITTERS = 8
@@ -52,7 +52,7 @@ class Bench:
         self.database = Database(url)
         stack.callback(self.database.close)
         self.store = Store(self.database)
-        self.bell = RedisBell(broker.url)
+        self.notifier = RedisNotifier(broker.url)
 
     def submit(self, count: int) -> list[str]:
         """Submits so many jobs; their ids."""
@@ -62,7 +62,7 @@ class Bench:
         """Changes these jobs as a worker would: a commit, and then the bell."""
         with self.database.single_write() as connection:
             connection.execute(jobs.update().where(jobs.c.id.in_(job_ids)).values(version=jobs.c.version + 1))
-        self.bell.changed(*job_ids)
+        self.notifier.changed(*job_ids)
 
     def megabytes(self) -> float:
         """Resident memory of the web processes."""
@@ -192,7 +192,7 @@ def kill(bench: Bench, job_ids: Sequence[str]) -> None:
     starter.join()
     for job_id in job_ids[1::2]:
         bench.store.callers.cancel(job_id, None)
-        bench.bell.changed(job_id)
+        bench.notifier.changed(job_id)
     streams.follow(lambda: all(stream.has_ended for stream in streams.all))
     again = sum(stream.connections > 1 for stream in streams.all)
     print(f"web killed -9 with {len(job_ids)} streams open: {again} connected again, all saw the end")

@@ -3,10 +3,10 @@
 import logging
 import threading
 
-from tasks.scheduler.look import Vigil
 from tasks.scheduler.publisher import NotSent, Publisher
+from tasks.scheduler.work_signal import WorkSignal
 from tidegate import clock
-from tidegate.notify.listener import Ear
+from tidegate.notify.listener import Listener
 from tidegate.stores import SendingStore
 
 log = logging.getLogger(__name__)
@@ -23,13 +23,15 @@ _REST_FACTOR = 9
 
 
 class Courier:
-    """Releases and publishes deliveries. Any number of couriers may run. Without an `ear` it polls."""
+    """Releases and publishes deliveries. Any number of couriers may run. Without a `listener` it polls."""
 
-    def __init__(self, store: SendingStore, publisher: Publisher, vigil: Vigil, ear: Ear | None) -> None:
+    def __init__(
+        self, store: SendingStore, publisher: Publisher, work_signal: WorkSignal, listener: Listener | None
+    ) -> None:
         self._store = store
         self._publisher = publisher
-        self._vigil = vigil
-        self._ear = ear
+        self._work_signal = work_signal
+        self._listener = listener
         self._upkeep_due = 0.0
         self._quiet_from = 0.0
 
@@ -55,9 +57,9 @@ class Courier:
 
     def wait(self, seconds: float, stopped: threading.Event) -> None:
         """Waits until the next look is due, or a place came free; when no webhook waits, until one does."""
-        if clock.monotonic() >= self._quiet_from and not self._vigil.webhooks.is_set():
-            self._vigil.wait(self._vigil.webhooks, _UPKEEP_SECONDS)
-        elif self._ear:
-            self._ear.wait(seconds)
+        if clock.monotonic() >= self._quiet_from and not self._work_signal.webhooks.is_set():
+            self._work_signal.wait(self._work_signal.webhooks, _UPKEEP_SECONDS)
+        elif self._listener:
+            self._listener.wait(seconds)
         else:
             stopped.wait(seconds)

@@ -11,15 +11,15 @@ from typing import TypeAlias
 
 from config import logs
 from config import tracing as spans
-from config.garbage import spare_what_is_loaded
+from config.garbage import freeze_loaded_objects
 from config.registry import load_registry
 from config.settings import settings
-from tasks.health_file import Pulse
+from tasks.health_file import HealthFile
 from tasks.scheduler.census import Census, Presence
 from tasks.scheduler.courier import Courier
-from tasks.scheduler.look import Vigil
 from tasks.scheduler.publisher import NotSent, Publisher
 from tasks.scheduler.sampler import Sampler
+from tasks.scheduler.work_signal import WorkSignal
 from tidegate import clock, tracing
 from tidegate.database.connection import UNREACHABLE, Database
 from tidegate.dispatch.gate import SLOW_LOOK_SECONDS, Gate
@@ -28,9 +28,9 @@ from tidegate.jobs.job import Released
 from tidegate.maintenance.sweep import LONGEST_WAIT, PRUNE_BATCH, SWEEP_SECONDS, ClockWatch, sweep
 from tidegate.metrics.counters import CountWriter
 from tidegate.metrics.families import SWEPT, UNSENT
-from tidegate.notify.listener import Ear, ear_for
-from tidegate.notify.messages import DELIVERIES, rung_in
-from tidegate.notify.notifier import Bell, bell_for
+from tidegate.notify.listener import Listener, listener_for
+from tidegate.notify.messages import DELIVERIES, parse_wakeup
+from tidegate.notify.notifier import Notifier, notifier_for
 from tidegate.stores import Store
 
 log = logging.getLogger(__name__)
@@ -53,24 +53,24 @@ class Scheduler:
         self,
         store: Store,
         publisher: Publisher,
-        bell: Bell,
-        ear: Ear | None,
+        notifier: Notifier,
+        listener: Listener | None,
         *,
         retention: timedelta,
         lease: timedelta,
-        pulse: Pulse,
-        vigil: Vigil,
+        pulse: HealthFile,
+        work_signal: WorkSignal,
         longest_wait: timedelta = LONGEST_WAIT,
     ) -> None:
         self._store = store
         self._longest_wait = longest_wait
-        self._vigil = vigil
-        self._bell = bell
+        self._work_signal = work_signal
+        self._notifier = notifier
         self._pulse = pulse
         self._presence = Presence(store.facts)
-        self._ear = ear
+        self._listener = listener
         self._rings = [_FOR_ALL]
-        self._gate = Gate(store.lanes, lambda: ear is not None and ear.is_listening)
+        self._gate = Gate(store.lanes, lambda: listener is not None and listener.is_listening)
         self._publisher = publisher
         self._retention = retention
         self._clock_watch = ClockWatch(lease)
@@ -88,9 +88,9 @@ class Scheduler:
 
     def wait(self, seconds: float, stopped: threading.Event) -> None:
         """Waits until the next turn is due, or a message wakes it."""
-        if self._ear is None:
+        if self._listener is None:
             stopped.wait(seconds)
-        elif messages := self._ear.hear(seconds):
+        elif messages := self._listener.hear(seconds):
             self._rings += messages
 
     def _turn(self) -> float:
@@ -100,7 +100,7 @@ class Scheduler:
             self._rings = [_FOR_ALL]
             return _PING_SECONDS
         rings, self._rings = self._rings, []
-        turn = self._gate.run_once(rung_in(rings))
+        turn = self._gate.run_once(parse_wakeup(rings))
         if turn.released:
             try:
                 self._broker_is_up = self._publisher.send(turn.released)
@@ -123,7 +123,7 @@ class Scheduler:
         self._presence.beat()
         prunes = clock.monotonic() >= self._prune_due
         outlook = self._store.upkeep.look()
-        self._vigil.saw(outlook)
+        self._work_signal.saw(outlook)
         swept = sweep(
             self._store.upkeep,
             retention=self._retention,
@@ -140,7 +140,7 @@ class Scheduler:
             for action, number in asdict(swept).items():
                 self._store.counts.add(SWEPT, action, by=number)
         if swept.expired or swept.rescued:
-            self._bell.changed()
+            self._notifier.changed()
         self._sweep_due = clock.monotonic() + (0.0 if swept.is_full else SWEEP_SECONDS)
         if not (outlook.jobs_wait or swept.total):
             self._gate.nothing_waits()
@@ -193,16 +193,16 @@ def main() -> int:
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stopped.set())
     store = Store(Database(current.database, pool_size=3, patience=_PATIENCE))
-    vigil = Vigil()
+    work_signal = WorkSignal()
     scheduler = Scheduler(
         store,
         Publisher(registry),
-        bell_for(current.bell),
-        ear_for(current.bell),
+        notifier_for(current.bell),
+        listener_for(current.bell),
         retention=current.retention,
         lease=timedelta(seconds=current.lease_seconds),
-        pulse=Pulse(current.run_folder, "scheduler"),
-        vigil=vigil,
+        pulse=HealthFile(current.run_folder, "scheduler"),
+        work_signal=work_signal,
         longest_wait=max([LONGEST_WAIT, *(each.retry.max_delay for each in registry.operations.values())]),
     )
     while not stopped.is_set():
@@ -213,9 +213,9 @@ def main() -> int:
             log.warning("the database can't be reached: %s", error)
             stopped.wait(SLOW_LOOK_SECONDS)
     log.info("scheduler of %d downstream(s)", len(registry.downstreams))
-    sampler = Sampler(store.samples, vigil)
+    sampler = Sampler(store.samples, work_signal)
     census = Census(store.facts)
-    courier = Courier(store.sending, Publisher(registry), vigil, ear_for(current.bell, DELIVERIES))
+    courier = Courier(store.sending, Publisher(registry), work_signal, listener_for(current.bell, DELIVERIES))
     beside: dict[str, tuple[Callable[[], float], _Wait]] = {
         "sampler": (sampler.run_once, sampler.wait),
         "census": (census.run_once, lambda seconds, stopped: stopped.wait(seconds)),
@@ -225,7 +225,7 @@ def main() -> int:
         threading.Thread(target=run, args=(turn, wait, stopped), name=name, daemon=True).start()
     writer = CountWriter(store.counts, store.counted.add)
     writer.start()
-    spare_what_is_loaded()
+    freeze_loaded_objects()
     run(scheduler.run_once, scheduler.wait, stopped)
     log.info("scheduler stops")
     try:

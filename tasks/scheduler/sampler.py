@@ -2,7 +2,7 @@
 
 import threading
 
-from tasks.scheduler.look import Vigil
+from tasks.scheduler.work_signal import WorkSignal
 from tidegate import clock
 from tidegate.stores import SampleStore
 
@@ -17,9 +17,9 @@ class Sampler:
     still.
     """
 
-    def __init__(self, samples: SampleStore, vigil: Vigil) -> None:
+    def __init__(self, samples: SampleStore, work_signal: WorkSignal) -> None:
         self._samples = samples
-        self._vigil = vigil
+        self._work_signal = work_signal
         self._has_backlog = True
 
     def run_once(self) -> float:
@@ -31,4 +31,4 @@ class Sampler:
     def wait(self, seconds: float, stopped: threading.Event) -> None:
         """Waits until the next sample is due, and jobs wait or did at the last one."""
         if not stopped.wait(seconds) and not self._has_backlog:
-            self._vigil.wait(self._vigil.jobs, _LONGEST_REST_SECONDS)
+            self._work_signal.wait(self._work_signal.jobs, _LONGEST_REST_SECONDS)

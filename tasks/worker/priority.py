@@ -11,7 +11,7 @@ _AUTOGROUP = Path("/proc/self/autogroup")
 _TRIES, _APART_SECONDS = 5, 0.12
 
 
-def give_way(by: int) -> None:
+def lower_priority(by: int) -> None:
     """Raises the niceness of this process and its later children to `by`, 0 to 19; never lowers it.
 
     Linux may share its processors out between sessions first (autogroups): niceness then means nothing between two of

@@ -13,23 +13,23 @@ from typing import Any
 from celery import signals
 
 from config import logs, tracing
-from config.garbage import spare_what_is_loaded
+from config.garbage import freeze_loaded_objects
 from config.registry import load_registry_with_secrets
 from config.settings import settings
 from config.webhook_keyring import check_keyring, load_keyring
-from tasks.health_file import Pulse
+from tasks.health_file import HealthFile
 from tasks.once import once
-from tasks.worker.priority import give_way
+from tasks.worker.priority import lower_priority
 from tidegate import clock
 from tidegate.database.connection import UNREACHABLE, Database
 from tidegate.errors import ConfigurationError
-from tidegate.execution.handoff import handover_for
+from tidegate.execution.handoff import handoff_for
 from tidegate.execution.heartbeat import Heartbeat
 from tidegate.execution.open_attempts import OpenAttempts
 from tidegate.execution.runner import Runner
 from tidegate.metrics.counters import CountWriter
 from tidegate.notify.messages import DELIVERIES
-from tidegate.notify.notifier import Bell, bell_for
+from tidegate.notify.notifier import Notifier, notifier_for
 from tidegate.operations.operation import Queue, Registry
 from tidegate.stores import Store
 from tidegate.webhooks.delivery import QUEUE as WEBHOOKS
@@ -57,9 +57,9 @@ def registry() -> Registry:
 
 
 @once
-def bell() -> Bell:
+def notifier() -> Notifier:
     """This process's notifier."""
-    return bell_for(settings().bell)
+    return notifier_for(settings().bell)
 
 
 @once
@@ -72,8 +72,8 @@ def runner() -> Runner:
         worker=WORKER_ID,
         lease=timedelta(seconds=current.lease_seconds),
         max_result=current.max_result,
-        bell=bell(),
-        handover=handover_for(current.bell),
+        notifier=notifier(),
+        handoff=handoff_for(current.bell),
         open_attempts=_open_attempts,
     )
 
@@ -88,7 +88,7 @@ def sender() -> Sender:
         SecretStore(store.database, once(lambda: load_keyring(current))),
         Egress(current.webhook_networks),
         timeout=current.webhook_timeout,
-        bell=bell_for(current.bell, DELIVERIES),
+        notifier=notifier_for(current.bell, DELIVERIES),
     )
 
 
@@ -116,8 +116,8 @@ def _prepare(sender: str, options: Mapping[str, Any], **_: Any) -> None:
     except ConfigurationError as error:
         print(error, file=sys.stderr)  # noqa: T201 - the log is not set up yet
         sys.exit(2)
-    give_way(current.worker_nice)  # inherited by the children, as is the next line
-    spare_what_is_loaded()
+    lower_priority(current.worker_nice)  # inherited by the children, as is the next line
+    freeze_loaded_objects()
 
 
 @signals.celeryd_init.connect
@@ -126,7 +126,7 @@ def _show_pulse(sender: str, **_: Any) -> None:
 
     Celery sends this signal every 2 s while it is connected.
     """
-    pulse = Pulse(settings().run_folder, sender.partition("@")[0])
+    pulse = HealthFile(settings().run_folder, sender.partition("@")[0])
 
     def beat(**_: Any) -> None:
         if any(heartbeat.is_heard for heartbeat in _heartbeats):
@@ -166,14 +166,14 @@ def _begin(sender: Any, **_: Any) -> None:
     _heartbeats.append(heartbeat)
     sender.tell_whether_it_hears = heartbeat.hears
     heartbeat.start()
-    bell().ring()
-    spare_what_is_loaded()
+    notifier().ring()
+    freeze_loaded_objects()
 
 
 def _tell_all() -> None:
     """Wakes the scheduler and all waiting requests: jobs were taken from attempts and are queued again."""
-    bell().ring()
-    bell().changed()
+    notifier().ring()
+    notifier().changed()
 
 
 @signals.worker_process_init.connect
@@ -182,7 +182,7 @@ def _begin_child(**_: Any) -> None:
     runner()
     signals.task_prerun.connect(_die_of_sigterm, weak=False)
     signals.task_postrun.connect(_exit_on_sigterm, weak=False)
-    spare_what_is_loaded()
+    freeze_loaded_objects()
 
 
 def _die_of_sigterm(**_: Any) -> None:

@@ -107,5 +107,5 @@ def test_a_server_that_is_not_known_or_does_not_know_the_client_is_left_alone(br
         with pytest.raises((OperationalError, OSError), match=reason):
             opened_by_celery(url)
         if has_pubsub(url):
-            with connect(url) as bell, pytest.raises((RedisError, OSError), match=reason):
-                bell.ping()
+            with connect(url) as notifier, pytest.raises((RedisError, OSError), match=reason):
+                notifier.ping()

@@ -16,9 +16,9 @@ from tidegate.database.schema import clients, downstreams, jobs
 from tidegate.database.time import database_now
 from tidegate.dispatch.forecast import retry_after_seconds
 from tidegate.dispatch.gate import Gate
-from tidegate.execution.handoff import SilentHandover
+from tidegate.execution.handoff import SilentHandoff
 from tidegate.execution.runner import Runner
-from tidegate.notify.notifier import SilentBell
+from tidegate.notify.notifier import SilentNotifier
 
 
 class Usage(NamedTuple):
@@ -354,7 +354,13 @@ def run(web: Web) -> int:
     """Releases what may go and runs it, one after the other; how many those were."""
     registry = web.app.extensions["tidegate"].registry
     runner = Runner(
-        web.store, registry, worker="io-1", lease=LEASE, max_result=1000, bell=SilentBell(), handover=SilentHandover()
+        web.store,
+        registry,
+        worker="io-1",
+        lease=LEASE,
+        max_result=1000,
+        notifier=SilentNotifier(),
+        handoff=SilentHandoff(),
     )
     released = Gate(web.store.lanes).run_once().released
     return sum(runner.run(job.job_id, job.fence) for job in released)

@@ -13,7 +13,7 @@ from tidegate.database.schema import IMPLICIT_CLIENT, clients, jobs
 from tidegate.database.time import database_now
 from tidegate.jobs.job import Job
 from tidegate.jobs.reads import Filter
-from tidegate.jobs.store import CallerStore
+from tidegate.jobs.store import JobStore
 from tidegate.states import State
 
 
@@ -246,14 +246,14 @@ def test_jobs_that_are_refused_are_told_by_their_reasons(web: Web) -> None:
 
 def test_a_job_that_is_erased_meanwhile_does_not_stop_the_others(web: Web, monkeypatch: pytest.MonkeyPatch) -> None:
     erased, kept = web.job_in(State.CANCELLED), web.accepted()
-    listed = CallerStore.list_all
+    listed = JobStore.list_all
 
-    def then_erase(store: CallerStore, wanted: Filter) -> Sequence[Job]:
+    def then_erase(store: JobStore, wanted: Filter) -> Sequence[Job]:
         found = listed(store, wanted)
         web.client.delete(f"/v1/jobs/{erased}")
         return found
 
-    monkeypatch.setattr(CallerStore, "list_all", then_erase)
+    monkeypatch.setattr(JobStore, "list_all", then_erase)
     counts = act(web, "cancel", state="cancelled", operation="echo")
     assert counts["refusals"] == {"unknown-job": 1}
     assert web.row(kept).state == "queued"

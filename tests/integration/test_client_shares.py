@@ -69,7 +69,7 @@ def test_one_client_holds_its_share_of_streams_and_no_more(shared: Shared) -> No
             opened = shared.stream(shared.other)
             open_ones.callback(opened.close)
             assert opened.status_code == 200
-    assert shared.web.app.extensions["tidegate"].lookout.count == 0
+    assert shared.web.app.extensions["tidegate"].watcher.count == 0
     again = shared.stream(shared.one)
     assert again.status_code == 200, "what was given back can be had again"
     again.close()
@@ -142,7 +142,7 @@ def test_jobs_of_a_bulk_submit_count_each(shared: Shared) -> None:
 def test_what_other_processes_took_is_known_from_the_next_count(shared: Shared) -> None:
     shared.submit(shared.one, b"x" * 50_000)
     elsewhere = WaitingBytes(lambda: InputByteStore(shared.web.database).by_client(0), most=60_000)
-    client_id = shared.web.app.extensions["tidegate"].doorkeeper.caller(shared.one["Authorization"][7:]).client_id
+    client_id = shared.web.app.extensions["tidegate"].authenticator.caller(shared.one["Authorization"][7:]).client_id
     elsewhere.take("nobody", 10)
     elsewhere.count()
     with pytest.raises(ShareUsed):

@@ -27,7 +27,7 @@ from tests.support.postgresql import LOOPBACK, Server
 from tests.support.running import runner_of
 from tests.support.waiting import wait_until
 from tidegate.database.connection import UNREACHABLE, Database
-from tidegate.database.retrying import until_answered
+from tidegate.database.retrying import retry_until_answered
 from tidegate.database.time import database_now
 from tidegate.execution.runner import Runner
 from tidegate.jobs.job import Released
@@ -212,7 +212,7 @@ def test_a_result_that_is_committed_late_stands_when_it_is_offered_again(
         return cluster.impatient.workers.succeed(claimed, result, call_seconds=0.1)
 
     with ThreadPoolExecutor(1) as pool:
-        offered = pool.submit(until_answered, claimed.job_id, offer)
+        offered = pool.submit(retry_until_answered, claimed.job_id, offer)
         try:
             wait_until(lambda: "trying on" in caplog.text, description="its first offer is given up, and still waits")
         finally:

@@ -60,7 +60,7 @@ def path_of(job_id: str) -> str:
 
 def held(web: Web) -> int:
     """How many requests are held."""
-    count: int = web.app.extensions["tidegate"].lookout.count
+    count: int = web.app.extensions["tidegate"].watcher.count
     return count
 
 
@@ -170,7 +170,7 @@ def test_when_the_process_stops_streams_end_and_new_ones_are_short(web: Web) -> 
     job_id = web.accepted()
     stream = Stream(web, path_of(job_id))
     assert stream.event()["id"] == "1"
-    web.app.extensions["tidegate"].lookout.stop()
+    web.app.extensions["tidegate"].watcher.stop()
     assert stream.is_at_its_end()
     another = Stream(web, path_of(job_id))
     assert another.event()["id"] == "1"

@@ -35,11 +35,11 @@ from tests.support.waiting import wait_until
 from tidegate.database.schema import attempts, jobs, samples, workers
 from tidegate.database.time import database_now
 from tidegate.dispatch.gate import Gate
-from tidegate.execution.handoff import Handover, RedisHandover, SilentHandover
+from tidegate.execution.handoff import Handoff, RedisHandoff, SilentHandoff
 from tidegate.execution.runner import Runner
 from tidegate.execution.slots import Turn
 from tidegate.jobs.job import Claim
-from tidegate.notify.notifier import SilentBell
+from tidegate.notify.notifier import SilentNotifier
 from tidegate.operations.operation import Queue, Registry
 from tidegate.operations.outcome import Succeeded
 from tidegate.operations.python_operation import operation
@@ -196,7 +196,7 @@ class Calls:
                 self.open -= 1
 
 
-def runner_of(store: Store, calls: Calls, handover: Handover, *, call_seconds: float = 0.05) -> Runner:
+def runner_of(store: Store, calls: Calls, handoff: Handoff, *, call_seconds: float = 0.05) -> Runner:
     @operation(name="echo", downstream=LANE, queue=Queue.IO)
     def call(params: JsonValue) -> JsonValue:
         with calls.one():
@@ -209,8 +209,8 @@ def runner_of(store: Store, calls: Calls, handover: Handover, *, call_seconds: f
         worker=WORKER,
         lease=LEASE,
         max_result=1000,
-        bell=SilentBell(),
-        handover=handover,
+        notifier=SilentNotifier(),
+        handoff=handoff,
     )
 
 
@@ -238,9 +238,9 @@ def test_no_more_calls_are_open_than_the_concurrency_whoever_follows(
 ) -> None:
     quick_lane(store, jobs=40, concurrency=3, size=16)
     calls = Calls()
-    handovers = [RedisHandover(broker.url) if is_told else SilentHandover() for _ in range(2)]
+    handovers = [RedisHandoff(broker.url) if is_told else SilentHandoff() for _ in range(2)]
 
-    run_all(store, [runner_of(store, calls, handover) for handover in handovers], threads=16)
+    run_all(store, [runner_of(store, calls, handoff) for handoff in handovers], threads=16)
 
     assert calls.most == 3
     with store.database.reading() as connection:
@@ -254,7 +254,7 @@ def test_a_follower_is_told_by_another_process_and_goes_before_the_outcome_is_re
     store: Store, broker: Valkey
 ) -> None:
     first, second = open_call_and_follower(store)
-    told, teller = RedisHandover(broker.url), RedisHandover(broker.url)
+    told, teller = RedisHandoff(broker.url), RedisHandoff(broker.url)
     calls = Calls()
     with ThreadPoolExecutor(1) as pool:
         # As a message that waits for a thread would: the claim is made, what follows is the rest of the attempt.
@@ -273,16 +273,16 @@ def test_a_follower_is_told_by_another_process_and_goes_before_the_outcome_is_re
 
 def test_after_an_alarm_a_follower_that_was_told_looks_whether_its_lane_rests(store: Store, broker: Valkey) -> None:
     first, second = open_call_and_follower(store)
-    handover = RedisHandover(broker.url)
-    handover.wait(("nobody", 1), 0)
-    wait_until(lambda: not handover.is_alarmed(), description="it listens")
-    handover.alarm()
-    wait_until(handover.is_alarmed, description="the alarm was heard")
+    handoff = RedisHandoff(broker.url)
+    handoff.wait(("nobody", 1), 0)
+    wait_until(lambda: not handoff.is_alarmed(), description="it listens")
+    handoff.alarm()
+    wait_until(handoff.is_alarmed, description="the alarm was heard")
     change_lane(store, paused_until=database_now(timedelta(seconds=30)))
-    handover.tell((first.job_id, first.fence))
+    handoff.tell((first.job_id, first.fence))
     calls = Calls()
 
-    outcome, _ = runner_of(store, calls, handover)._attempt(second)
+    outcome, _ = runner_of(store, calls, handoff)._attempt(second)
 
     assert calls.most == 0
     assert "no place" in str(outcome)
@@ -291,7 +291,7 @@ def test_after_an_alarm_a_follower_that_was_told_looks_whether_its_lane_rests(st
 def test_a_follower_does_not_wait_for_long(store: Store) -> None:
     _, second = open_call_and_follower(store)
 
-    outcome, _ = runner_of(store, Calls(), SilentHandover())._attempt(second)
+    outcome, _ = runner_of(store, Calls(), SilentHandoff())._attempt(second)
 
     assert "no place" in str(outcome)
 
@@ -302,7 +302,7 @@ def test_without_redis_a_follower_finds_its_turn_in_the_rows(store: Store, broke
     calls = Calls()
     store.workers.succeed(first, RESULT, call_seconds=0.1)
 
-    outcome, _ = runner_of(store, calls, RedisHandover(broker.url))._attempt(second)
+    outcome, _ = runner_of(store, calls, RedisHandoff(broker.url))._attempt(second)
 
     assert isinstance(outcome, Succeeded)
 
@@ -313,7 +313,7 @@ def test_a_follower_of_a_lane_with_a_rate_takes_its_slot_at_its_turn(store: Stor
     store.workers.succeed(first, RESULT, call_seconds=0.1)
     pace = lane_row(store).pace
 
-    outcome, _ = runner_of(store, Calls(), SilentHandover())._attempt(second)
+    outcome, _ = runner_of(store, Calls(), SilentHandoff())._attempt(second)
 
     assert isinstance(outcome, Succeeded)
     assert lane_row(store).pace != pace

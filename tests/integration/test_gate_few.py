@@ -30,11 +30,11 @@ from tidegate.database.schema import attempts, jobs
 from tidegate.dispatch.gate import HORIZON, Gate, room_in
 from tidegate.dispatch.lane import Lane, Room
 from tidegate.jobs.job import Released
-from tidegate.notify.messages import Rung
+from tidegate.notify.messages import Wakeup
 from tidegate.states import State
 from tidegate.stores import Store
 
-_FOR_LANE = Rung(lanes={LANE})
+_FOR_LANE = Wakeup(lanes={LANE})
 
 
 @pytest.fixture

@@ -7,13 +7,13 @@ from tests.support.statements import asked
 from tidegate.database.schema import jobs
 from tidegate.dispatch.gate import SLOW_LOOK_SECONDS, Gate
 from tidegate.jobs.job import Claim
-from tidegate.notify.messages import Rung, rung_in
+from tidegate.notify.messages import Wakeup, parse_wakeup
 from tidegate.operations.outcome import Succeeded
 from tidegate.stores import Store
 
-_FOR_LANE = Rung(lanes={LANE})
-_FREED = Rung(lanes=set(), freed=True)
-_NOTHING = Rung(lanes=set())
+_FOR_LANE = Wakeup(lanes={LANE})
+_FREED = Wakeup(lanes=set(), freed=True)
+_NOTHING = Wakeup(lanes=set())
 
 
 def finish(store: Store, claimed: Claim) -> None:
@@ -73,7 +73,7 @@ def test_a_lane_that_is_named_takes_no_more_than_its_half_while_another_waits(st
     gate = quiet_gate(store)
     for _ in range(6):
         submit(store, lane="other")
-    first = gate.run_once(Rung(lanes={"other"})).released
+    first = gate.run_once(Wakeup(lanes={"other"})).released
     assert len(first) == 4, "twice the threads, with nobody else there"
     for job in first[:2]:
         claimed = claim(store, job)
@@ -115,6 +115,6 @@ def test_a_job_that_is_due_later_is_waited_for(store: Store) -> None:
 
 
 def test_messages_say_what_was_rung_for() -> None:
-    assert rung_in([]) == _NOTHING
-    assert rung_in([b"one two", b"two :"]) == Rung(lanes={"one", "two"}, freed=True)
-    assert rung_in([b"one", b""]) == Rung(lanes=None)
+    assert parse_wakeup([]) == _NOTHING
+    assert parse_wakeup([b"one two", b"two :"]) == Wakeup(lanes={"one", "two"}, freed=True)
+    assert parse_wakeup([b"one", b""]) == Wakeup(lanes=None)

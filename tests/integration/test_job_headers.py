@@ -10,9 +10,9 @@ import pytest
 from tests.support.http_server import HttpServer, serving
 from tests.support.web import LEASE, Web, assert_is_problem
 from tidegate.dispatch.gate import Gate
-from tidegate.execution.handoff import SilentHandover
+from tidegate.execution.handoff import SilentHandoff
 from tidegate.execution.runner import Runner
-from tidegate.notify.notifier import SilentBell
+from tidegate.notify.notifier import SilentNotifier
 from tidegate.operations.operation import Progress
 from tidegate.states import FINAL_STATES, State
 
@@ -160,7 +160,13 @@ def run(web: Web, job_id: str) -> None:
     assert job.job_id == job_id
     registry = web.app.extensions["tidegate"].registry
     runner = Runner(
-        web.store, registry, worker="io-1", lease=LEASE, max_result=1000, bell=SilentBell(), handover=SilentHandover()
+        web.store,
+        registry,
+        worker="io-1",
+        lease=LEASE,
+        max_result=1000,
+        notifier=SilentNotifier(),
+        handoff=SilentHandoff(),
     )
     assert runner.run(job.job_id, job.fence)
 

@@ -4,7 +4,7 @@ import pytest
 
 from tests.support.jobs import LANE, open_lane, release, submit, time_at
 from tidegate.database.schema import IMPLICIT_CLIENT
-from tidegate.dispatch.lane_cache import Lanes
+from tidegate.dispatch.lane_cache import LaneCache
 from tidegate.stores import Store
 
 
@@ -16,7 +16,7 @@ def test_what_was_submitted_since_the_sample_goes_before_only_while_it_waits(
     submit(store)
     store.samples.take()
     assert len(release(store)) == 1
-    lanes = Lanes(store)
+    lanes = LaneCache(store)
     lanes.views(fresh=True)
     for _ in range(10):
         job = store.callers.get(submit(store), IMPLICIT_CLIENT)

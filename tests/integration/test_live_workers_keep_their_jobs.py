@@ -16,11 +16,11 @@ import psycopg
 import pytest
 from sqlalchemy import func, make_url, select
 
-from tasks.health_file import Pulse
-from tasks.scheduler.look import Vigil
+from tasks.health_file import HealthFile
 from tasks.scheduler.process import Scheduler
 from tasks.scheduler.process import run as run_turns
 from tasks.scheduler.publisher import Publisher
+from tasks.scheduler.work_signal import WorkSignal
 from tests.support import run
 from tests.support.jobs import LANE, change_job, claim, open_lane, release, running, submit_many
 from tests.support.postgresql import LOOPBACK, Server
@@ -34,7 +34,7 @@ from tidegate.execution.heartbeat import Heartbeat
 from tidegate.execution.open_attempts import OpenAttempts
 from tidegate.jobs.job import Released
 from tidegate.maintenance.sweep import ClockWatch, sweep
-from tidegate.notify.notifier import SilentBell
+from tidegate.notify.notifier import SilentNotifier
 from tidegate.stores import Store
 
 pytestmark = pytest.mark.long  # outages of the database are waited out
@@ -91,12 +91,12 @@ def scheduler(url: str, folder: Path, number: int = 1) -> Iterator[None]:
     turning = Scheduler(
         store,
         cast("Publisher", Sent()),
-        SilentBell(),
+        SilentNotifier(),
         None,
         retention=timedelta(days=1),
         lease=LEASE,
-        pulse=Pulse(folder, f"scheduler-{number}"),
-        vigil=Vigil(),
+        pulse=HealthFile(folder, f"scheduler-{number}"),
+        work_signal=WorkSignal(),
     )
     stopped = threading.Event()
     thread = threading.Thread(target=run_turns, args=(turning.run_once, turning.wait, stopped))

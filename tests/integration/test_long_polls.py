@@ -38,7 +38,7 @@ def get(web: Web, job_id: str, **headers: str) -> TestResponse:
 
 def held(web: Web) -> int:
     """How many requests are held."""
-    count: int = web.app.extensions["tidegate"].lookout.count
+    count: int = web.app.extensions["tidegate"].watcher.count
     return count
 
 
@@ -249,7 +249,7 @@ def test_when_the_process_stops_nobody_waits_any_longer(web: Web) -> None:
     started = time.monotonic()
     with meanwhile(lambda: get(web, job_id, Prefer=LONG)) as answer:
         await_held(web)
-        threading.Thread(target=web.app.extensions["tidegate"].lookout.stop).start()
+        threading.Thread(target=web.app.extensions["tidegate"].watcher.stop).start()
         assert answer.result(20).status_code == 202
     assert get(web, job_id, Prefer=LONG).status_code == 202, "and nobody begins to"
     assert time.monotonic() - started < 10

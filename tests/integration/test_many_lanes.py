@@ -14,8 +14,8 @@ from tidegate import clock
 from tidegate.database.connection import Database
 from tidegate.database.schema import IMPLICIT_CLIENT, downstreams, samples
 from tidegate.dispatch.gate import Gate
-from tidegate.dispatch.lane_cache import Lanes
-from tidegate.notify.messages import Rung
+from tidegate.dispatch.lane_cache import LaneCache
+from tidegate.notify.messages import Wakeup
 from tidegate.operations.operation import Limits
 from tidegate.stores import Store
 
@@ -61,7 +61,7 @@ def test_a_job_of_an_idle_lane_is_released_without_a_look_at_lanes_that_their_ra
     submit(store)
 
     with asked(store.database) as cost:
-        assert len(gate.run_once(Rung(lanes=frozenset({LANE}))).released) == 1
+        assert len(gate.run_once(Wakeup(lanes=frozenset({LANE}))).released) == 1
 
     assert_few(cost)
 
@@ -85,7 +85,7 @@ def test_schedulers_that_are_rung_together_ask_little_more_than_one(postgresql_u
         for _ in range(_SUBMITS):
             start.wait()
             for _ in range(4):  # as a scheduler does when it finds the lane locked
-                done = gate.run_once(Rung(lanes=frozenset({LANE})))
+                done = gate.run_once(Wakeup(lanes=frozenset({LANE})))
                 released.extend(job.job_id for job in done.released)
                 if done.look_again_seconds > 0.03:
                     break
@@ -122,7 +122,7 @@ def test_a_web_process_reads_of_many_lanes_the_one_that_it_is_asked_for(postgres
     assert job is not None
     before = _rows_read(store)
 
-    view = Lanes(store).view(job.downstream)
+    view = LaneCache(store).view(job.downstream)
 
     assert view is not None
     read = _rows_read(store) - before

@@ -40,7 +40,7 @@ def test_the_overview_sends_what_changed_and_only_that(web: Web) -> None:
     assert job_id in told["recent"]
     assert "pulse" not in told
     stream.close()
-    assert web.app.extensions["tidegate"].lookout.count == 0
+    assert web.app.extensions["tidegate"].watcher.count == 0
 
 
 def test_a_jobs_page_follows_it_to_its_end(web: Web) -> None:
@@ -180,7 +180,7 @@ def test_streams_end_when_the_process_is_asked_to_stop(one: Web) -> None:
     stream.next("parts")
     with ThreadPoolExecutor(1) as pool:
         over = pool.submit(lambda: [*stream._chunks])
-        one.app.extensions["tidegate"].lookout.stop()
+        one.app.extensions["tidegate"].watcher.stop()
         over.result(timeout=30)
 
 
@@ -188,7 +188,7 @@ def test_heads_of_streams_hold_nothing(one: Web) -> None:
     for path in ("/live", f"/jobs/{one.accepted('echo')}/live"):
         answer = one.client.head(path)
         assert (answer.status_code, answer.content_type) == (200, "text/event-stream")
-    assert one.app.extensions["tidegate"].lookout.count == 0
+    assert one.app.extensions["tidegate"].watcher.count == 0
 
 
 def test_while_the_database_is_away_pages_and_streams_say_so(tmp_path: Path, postgresql_url: str) -> None:

@@ -9,19 +9,19 @@ from typing import Any, cast
 
 import pytest
 
-from tasks.health_file import Pulse
+from tasks.health_file import HealthFile
 from tasks.scheduler.courier import Courier
-from tasks.scheduler.look import Vigil
 from tasks.scheduler.process import Scheduler
 from tasks.scheduler.publisher import Publisher
 from tasks.scheduler.sampler import Sampler
+from tasks.scheduler.work_signal import WorkSignal
 from tests.support.jobs import LANE, open_lane, release_one, submit
 from tests.support.statements import asked
 from tests.support.valkey import Valkey
 from tests.support.webhooks import ended_job, open_senders
 from tidegate.jobs.job import Released
-from tidegate.notify.listener import Ear
-from tidegate.notify.notifier import SilentBell
+from tidegate.notify.listener import Listener
+from tidegate.notify.notifier import SilentNotifier
 from tidegate.stores import Store
 from tidegate.webhooks.delivery import ReleasedDelivery
 
@@ -48,28 +48,28 @@ def sent() -> Sent:
 
 
 @pytest.fixture
-def vigil() -> Vigil:
-    return Vigil()
+def work_signal() -> WorkSignal:
+    return WorkSignal()
 
 
 @pytest.fixture
-def scheduler(store: Store, broker: Valkey, sent: Sent, vigil: Vigil, tmp_path: Path) -> Iterator[Scheduler]:
+def scheduler(store: Store, broker: Valkey, sent: Sent, work_signal: WorkSignal, tmp_path: Path) -> Iterator[Scheduler]:
     """One that has nothing left of its beginning: it hears, has said that it lives, and looked for old rows."""
-    ear = Ear(broker.url)
-    ear.hear(0.1)
+    listener = Listener(broker.url)
+    listener.hear(0.1)
     scheduler = Scheduler(
         store,
         cast("Publisher", sent),
-        SilentBell(),
-        ear,
+        SilentNotifier(),
+        listener,
         retention=timedelta(days=1),
         lease=timedelta(seconds=15),
-        pulse=Pulse(tmp_path, "scheduler"),
-        vigil=vigil,
+        pulse=HealthFile(tmp_path, "scheduler"),
+        work_signal=work_signal,
     )
     scheduler.run_once()
     yield scheduler
-    ear.close()
+    listener.close()
 
 
 def turns(scheduler: Scheduler, seconds: float) -> None:
@@ -114,27 +114,27 @@ def test_a_lane_that_is_rung_for_is_released_at_once_though_the_look_saw_nothing
     assert [released.job_id for released in sent.jobs] == [job_id]
 
 
-def test_the_sampler_rests_until_jobs_wait(store: Store, scheduler: Scheduler, vigil: Vigil) -> None:
+def test_the_sampler_rests_until_jobs_wait(store: Store, scheduler: Scheduler, work_signal: WorkSignal) -> None:
     open_lane(store)
-    sampler, stopped = Sampler(store.samples, vigil), threading.Event()
+    sampler, stopped = Sampler(store.samples, work_signal), threading.Event()
     sampler.run_once()
 
     assert not _returns(sampler.wait, 0, stopped, within=0.5)
 
     submit(store)
-    vigil.saw(store.upkeep.look())
+    work_signal.saw(store.upkeep.look())
     assert _returns(sampler.wait, 0, stopped)
     sampler.run_once()
     assert [sample.backlog for sample in store.samples.latest() if sample.downstream == LANE] == [1]
 
 
-def test_the_sampler_sees_that_a_backlog_is_gone_before_it_rests(store: Store, vigil: Vigil) -> None:
+def test_the_sampler_sees_that_a_backlog_is_gone_before_it_rests(store: Store, work_signal: WorkSignal) -> None:
     open_lane(store)
-    sampler, stopped = Sampler(store.samples, vigil), threading.Event()
+    sampler, stopped = Sampler(store.samples, work_signal), threading.Event()
     submit(store)
     sampler.run_once()
     release_one(store)
-    vigil.saw(store.upkeep.look())
+    work_signal.saw(store.upkeep.look())
 
     assert _returns(sampler.wait, 0.9, stopped)
     sampler.run_once()
@@ -143,10 +143,10 @@ def test_the_sampler_sees_that_a_backlog_is_gone_before_it_rests(store: Store, v
     assert not _returns(sampler.wait, 0, stopped, within=0.5)
 
 
-def test_the_courier_rests_until_a_webhook_waits(store: Store, vigil: Vigil, sent: Sent) -> None:
-    courier, stopped = Courier(store.sending, cast("Publisher", sent), vigil, None), threading.Event()
+def test_the_courier_rests_until_a_webhook_waits(store: Store, work_signal: WorkSignal, sent: Sent) -> None:
+    courier, stopped = Courier(store.sending, cast("Publisher", sent), work_signal, None), threading.Event()
     courier.run_once()
-    vigil.saw(store.upkeep.look())
+    work_signal.saw(store.upkeep.look())
     rest = threading.Thread(target=courier.wait, args=(0, stopped), daemon=True)
     rest.start()
     rest.join(0.5)
@@ -154,7 +154,7 @@ def test_the_courier_rests_until_a_webhook_waits(store: Store, vigil: Vigil, sen
 
     job_id = ended_job(store, "http://127.0.0.1:8080/hook")
     open_senders(store)
-    vigil.saw(store.upkeep.look())
+    work_signal.saw(store.upkeep.look())
 
     rest.join(10)
     assert not rest.is_alive()

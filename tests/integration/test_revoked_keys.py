@@ -67,7 +67,7 @@ def test_a_stream_ends_before_it_tells_anything_more(keyed: Keyed, way: str, is_
     keyed.end()
     assert list(chunks) == []
     answer.close()
-    assert keyed.web.app.extensions["tidegate"].lookout.count == 0
+    assert keyed.web.app.extensions["tidegate"].watcher.count == 0
 
 
 def test_without_news_the_next_heartbeat_is_not_sent(keyed: Keyed) -> None:
@@ -81,11 +81,11 @@ def test_without_news_the_next_heartbeat_is_not_sent(keyed: Keyed) -> None:
 @pytest.mark.parametrize("known", [{}, {"If_None_Match": 'W/"1-queued"'}], ids=str)
 def test_a_long_poll_is_answered_with_a_401(tmp_path: Path, sqlite_url: str, known: dict[str, str]) -> None:
     keyed = Keyed(tmp_path, sqlite_url, hold_seconds=20)
-    lookout = keyed.web.app.extensions["tidegate"].lookout
+    watcher = keyed.web.app.extensions["tidegate"].watcher
     with ThreadPoolExecutor(1) as pool, pytest.MonkeyPatch.context() as patch:
         patch.setattr("tidegate.access.authenticator.FRESH_SECONDS", -1.0)
         held = pool.submit(keyed.get, f"/v1/jobs/{keyed.job_id}", Prefer="wait=20", **known)
-        wait_until(lambda: lookout.count == 1 or held.done(), description="it is held")
+        wait_until(lambda: watcher.count == 1 or held.done(), description="it is held")
         keyed.keys.revoke(keyed.key_id)
         keyed.end()
         answer = held.result(30)
@@ -106,7 +106,7 @@ def test_a_submit_that_waits_is_told_that_it_was_recorded_and_no_more(
         before = keyed.web.count()
         with ThreadPoolExecutor(1) as pool:
             waiting = pool.submit(keyed.web.submit, headers=headers)
-            wait_until(lambda: own.lookout.count == 1 or waiting.done(), description="it is held")  # noqa: B023 - at once
+            wait_until(lambda: own.watcher.count == 1 or waiting.done(), description="it is held")  # noqa: B023 - at once
             keyed.keys.revoke(key_id)
             answer = waiting.result(30)
         assert answer.status_code == 202

@@ -22,7 +22,7 @@ from tests.support.jobs import (
 )
 from tests.support.running import run_one, run_operation, runner_of
 from tidegate.database.time import database_now
-from tidegate.execution.outcome_recorder import Recorder
+from tidegate.execution.outcome_recorder import OutcomeRecorder
 from tidegate.operations.http_operation import HttpOperation
 from tidegate.operations.operation import Attempt, Body, Operation, Registry
 from tidegate.operations.outcome import Outcome, Refused
@@ -62,7 +62,7 @@ def test_refusals_of_calls_that_were_open_together_are_one_rest(store: Store) ->
         submit(store, operation="made")
     claims = [claim(store, released) for released in release(store)]
     assert len(claims) == 2
-    recorder = Recorder(store.workers, Registry.of([made]))
+    recorder = OutcomeRecorder(store.workers, Registry.of([made]))
     for claimed in claims:
         assert claimed is not None
         assert recorder.record(claimed, made.run(Body(content=b""), None), 0.1)  # type: ignore[arg-type] # unasked

@@ -29,9 +29,9 @@ from tidegate.database.connection import Database
 from tidegate.database.json_rows import PARAMETER
 from tidegate.database.statement import Prepared
 from tidegate.errors import DatabaseUnreachableError
-from tidegate.execution.handoff import SilentHandover
+from tidegate.execution.handoff import SilentHandoff
 from tidegate.execution.runner import Runner
-from tidegate.notify.notifier import SilentBell
+from tidegate.notify.notifier import SilentNotifier
 from tidegate.operations.operation import Attempt, Registry
 from tidegate.operations.python_operation import operation
 from tidegate.stores import Store
@@ -48,8 +48,8 @@ def run_one(store: Store, function: Any) -> str:
         worker="mine",
         lease=LEASE,
         max_result=10_000,
-        bell=SilentBell(),
-        handover=SilentHandover(),
+        notifier=SilentNotifier(),
+        handoff=SilentHandoff(),
     )
     runner.run(job_id, released.fence)
     return job_id
@@ -223,8 +223,8 @@ def test_a_claim_that_was_committed_unheard_is_handed_back(store: Store, monkeyp
         worker="mine",
         lease=LEASE,
         max_result=10_000,
-        bell=SilentBell(),
-        handover=SilentHandover(),
+        notifier=SilentNotifier(),
+        handoff=SilentHandoff(),
     )
     armed.append(True)
 

@@ -12,9 +12,9 @@ from tests.support.web import Web
 from tidegate.access.keys import KeyStore, Role
 from tidegate.dispatch import lane_cache
 from tidegate.jobs.job import Job
-from tidegate.notify.subscription import Watch
+from tidegate.notify.subscription import Subscription
 from tidegate.states import FINAL_STATES, State
-from webapp.serving.fast_path import ShortWay
+from webapp.serving.fast_path import FastPath
 
 TICKET = "ticket="
 SUBMIT = "/v1/operations/echo/jobs"
@@ -46,7 +46,7 @@ class Sides:
         short = client.open(path, method=method, headers=dict(headers), data=content)
         is_short = self.dispatched == before
         with self._monkeypatch.context() as patch:
-            patch.setattr(ShortWay, "_answer", lambda *_: None)
+            patch.setattr(FastPath, "_answer", lambda *_: None)
             return short, client.open(path, method=method, headers=dict(headers), data=content), is_short
 
 
@@ -300,18 +300,18 @@ def test_a_submit_that_waits_for_an_end_is_answered_as_flask_answers_it(sides: S
 def test_a_job_that_is_erased_while_its_submit_waits_is_flasks_to_tell(sides: Sides) -> None:
     """No result and no 202: the job is gone."""
     gateway = sides.web.app.extensions["tidegate"]
-    watch = gateway.lookout.watch
+    watch = gateway.watcher.watch
 
-    def erased(job: Job, client_id: str, *, only_end: bool = False) -> Watch | None:
-        watching: Watch | None = watch(job, client_id, only_end=only_end)
+    def erased(job: Job, client_id: str, *, only_end: bool = False) -> Subscription | None:
+        watching: Subscription | None = watch(job, client_id, only_end=only_end)
         if watching:
             watching.tell(None)
         return watching
 
-    gateway.lookout.watch = erased
+    gateway.watcher.watch = erased
     answer = sides.web.client.post(SUBMIT, json=1, headers={"Prefer": "wait=5"})
     assert (answer.status_code, sides.dispatched) == (404, 1)
-    assert gateway.lookout.count == 0
+    assert gateway.watcher.count == 0
 
 
 def test_a_key_gives_the_same_job_on_both_ways(sides: Sides) -> None:

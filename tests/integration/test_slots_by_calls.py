@@ -10,10 +10,10 @@ from tests.support.jobs import LEASE, attempts_of, open_lane, row_of
 from tidegate.database.schema import IMPLICIT_CLIENT
 from tidegate.dispatch.gate import Gate
 from tidegate.errors import AttemptStopped
-from tidegate.execution.handoff import SilentHandover
+from tidegate.execution.handoff import SilentHandoff
 from tidegate.execution.runner import Runner
 from tidegate.intake.record import NewJob
-from tidegate.notify.notifier import SilentBell
+from tidegate.notify.notifier import SilentNotifier
 from tidegate.operations.operation import Attempt, Body, Registry
 from tidegate.operations.python_operation import PythonOperation, operation
 from tidegate.stores import Store
@@ -77,7 +77,7 @@ def runner(store: Store, crawl: PythonOperation) -> Runner:
     """A worker that knows the operation."""
     registry = Registry.of([crawl])
     return Runner(
-        store, registry, worker="io-1", lease=LEASE, max_result=1000, bell=SilentBell(), handover=SilentHandover()
+        store, registry, worker="io-1", lease=LEASE, max_result=1000, notifier=SilentNotifier(), handoff=SilentHandoff()
     )
 
 

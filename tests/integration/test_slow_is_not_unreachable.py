@@ -10,8 +10,8 @@ from sqlalchemy.engine import make_url
 
 from benchmarks.backlog.rows import fill
 from tasks.scheduler import process
-from tasks.scheduler.look import Vigil
 from tasks.scheduler.sampler import Sampler
+from tasks.scheduler.work_signal import WorkSignal
 from tests.support.jobs import change_lane, open_lane, release, submit
 from tests.support.proxy import Proxy
 from tests.support.waiting import wait_until
@@ -123,7 +123,7 @@ def test_a_sample_that_takes_too_long_stops_neither_the_gate_nor_the_next_sample
     open_lane(store)
     fill(database, queued=60_000, final=0)
     stopped = threading.Event()
-    sampler = Sampler(store.samples, Vigil())
+    sampler = Sampler(store.samples, WorkSignal())
     thread = threading.Thread(target=process.run, args=(sampler.run_once, sampler.wait, stopped), name="sampler")
     thread.start()
     try:

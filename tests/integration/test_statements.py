@@ -16,7 +16,7 @@ from tidegate.database.connection import Database
 from tidegate.dispatch import lane_cache
 from tidegate.dispatch.gate import Gate
 from tidegate.maintenance.sweep import sweep
-from tidegate.notify.messages import Rung
+from tidegate.notify.messages import Wakeup
 from tidegate.operations.operation import Body
 from tidegate.states import State
 from tidegate.stores import Store
@@ -94,7 +94,7 @@ def test_a_release_of_a_few_is_two_statements_on_postgresql(store: Store) -> Non
     submit(store)
 
     with asked(store.database) as cost:
-        assert len(gate.run_once(Rung(lanes={LANE})).released) == 1
+        assert len(gate.run_once(Wakeup(lanes={LANE})).released) == 1
 
     assert_cost(cost, statements=6 if store.database.is_sqlite else 2, transactions=int(store.database.is_sqlite))
 

@@ -8,31 +8,31 @@ import pytest
 from tests.support.jobs import lane_row, open_lane, outcomes_of, row_of, running, time_at
 from tidegate.jobs.job import Claim
 from tidegate.operations.outcome import Succeeded
-from tidegate.stores import Store, WorkerStore
+from tidegate.stores import OutcomeStore, Store
 
-Write = Callable[[WorkerStore, Claim], bool]
+Write = Callable[[OutcomeStore, Claim], bool]
 RESULT = Succeeded(content=b"[1]", content_type="application/json", is_json=True)
 ERROR = {"code": "operation_error", "message": "no"}
 NONE = timedelta(0)
 
 
-def succeed(store: WorkerStore, claimed: Claim) -> bool:
+def succeed(store: OutcomeStore, claimed: Claim) -> bool:
     return store.succeed(claimed, RESULT, call_seconds=None)
 
 
-def fail(store: WorkerStore, claimed: Claim) -> bool:
+def fail(store: OutcomeStore, claimed: Claim) -> bool:
     return store.fail(claimed, ERROR, call_seconds=None)
 
 
-def try_again(store: WorkerStore, claimed: Claim) -> bool:
+def try_again(store: OutcomeStore, claimed: Claim) -> bool:
     return store.try_again(claimed, ERROR, after=NONE, is_spent=False, blames_downstream=False, call_seconds=None)
 
 
-def refused(store: WorkerStore, claimed: Claim) -> bool:
+def refused(store: OutcomeStore, claimed: Claim) -> bool:
     return store.refused(claimed, ERROR, after=NONE, call_seconds=None)
 
 
-def hand_back(store: WorkerStore, claimed: Claim) -> bool:
+def hand_back(store: OutcomeStore, claimed: Claim) -> bool:
     return store.hand_back(claimed, after=NONE, outcome="no slot")
 
 

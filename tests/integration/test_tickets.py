@@ -42,7 +42,7 @@ class Keyed:
 def keyed(tmp_path: Path, sqlite_url: str) -> Iterator[Keyed]:
     """With keys on. Nothing happens to the jobs, so streams are made to end with their first event."""
     web = Web(tmp_path, sqlite_url, auth="keys")
-    web.app.extensions["tidegate"].lookout.stop()
+    web.app.extensions["tidegate"].watcher.stop()
     yield Keyed(web)
     web.close()
 
@@ -158,7 +158,7 @@ def test_the_key_that_signs_can_be_given_and_changed(tmp_path: Path, sqlite_url:
     url = ""
     for given, status in ((old, 200), (f"{new},{old}", 200), (new, 401)):
         web = Web(tmp_path, sqlite_url, auth="keys", signing_key=given)
-        web.app.extensions["tidegate"].lookout.stop()
+        web.app.extensions["tidegate"].watcher.stop()
         url = url or Keyed(web).events_url()
         assert web.client.get(url).status_code == status
         web.close()
@@ -168,7 +168,7 @@ def test_the_key_that_signs_can_be_given_and_changed(tmp_path: Path, sqlite_url:
 def test_without_one_it_is_made_once_and_only_its_owner_reads_it(tmp_path: Path, sqlite_url: str) -> None:
     first, second = (Web(tmp_path, sqlite_url, auth="keys") for _ in range(2))
     for web in (first, second):
-        web.app.extensions["tidegate"].lookout.stop()
+        web.app.extensions["tidegate"].watcher.stop()
     url = Keyed(first).events_url()
     assert second.client.get(url).status_code == 200, "two web servers of one machine"
     assert (tmp_path / "signing.key").stat().st_mode & 0o077 == 0

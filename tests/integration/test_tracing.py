@@ -20,9 +20,9 @@ from tests.support.web import LEASE, Web
 from tests.support.webhooks import make_secret, open_senders, send_due
 from tidegate import tracing
 from tidegate.dispatch.gate import Gate
-from tidegate.execution.handoff import SilentHandover
+from tidegate.execution.handoff import SilentHandoff
 from tidegate.execution.runner import Runner
-from tidegate.notify.notifier import SilentBell
+from tidegate.notify.notifier import SilentNotifier
 
 TRACE, CALLER = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
 TRACEPARENT = f"00-{TRACE}-{CALLER}-01"
@@ -84,7 +84,13 @@ def run_all(web: Web) -> None:
     web.store.limits.declare(registry.downstreams.values())
     web.store.presence.seen("io-1", queue="io", size=100, until=LEASE)
     runner = Runner(
-        web.store, registry, worker="io-1", lease=LEASE, max_result=1000, bell=SilentBell(), handover=SilentHandover()
+        web.store,
+        registry,
+        worker="io-1",
+        lease=LEASE,
+        max_result=1000,
+        notifier=SilentNotifier(),
+        handoff=SilentHandoff(),
     )
     for job in Gate(web.store.lanes).run_once().released:
         assert runner.run(job.job_id, job.fence)

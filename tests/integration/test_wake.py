@@ -7,48 +7,48 @@ from tests.support.jobs import open_lane, submit
 from tests.support.processes import ChildProcess
 from tests.support.valkey import Valkey, server_binary
 from tests.support.waiting import wait_until
-from tidegate.notify.listener import Ear, ear_for
+from tidegate.notify.listener import Listener, listener_for
 from tidegate.notify.messages import CHANGES, CHANNEL, is_reachable, named_in
-from tidegate.notify.notifier import RedisBell, SilentBell, bell_for
-from tidegate.notify.watcher import Lookout
+from tidegate.notify.notifier import RedisNotifier, SilentNotifier, notifier_for
+from tidegate.notify.watcher import Watcher
 from tidegate.stores import Store
 
 
-def listening_ear(broker: Valkey, channel: str = CHANNEL) -> Ear:
-    ear = Ear(broker.url, channel)
-    assert ear.wait(5), "whatever was rung before it listened"
-    return ear
+def listening_ear(broker: Valkey, channel: str = CHANNEL) -> Listener:
+    listener = Listener(broker.url, channel)
+    assert listener.wait(5), "whatever was rung before it listened"
+    return listener
 
 
-def ring_is_heard(bell: RedisBell, ear: Ear) -> bool:
-    bell.ring()
-    return ear.wait(0.1)
+def ring_is_heard(notifier: RedisNotifier, listener: Listener) -> bool:
+    notifier.ring()
+    return listener.wait(0.1)
 
 
-def seconds_of(ear: Ear, wait: float) -> tuple[bool, float]:
+def seconds_of(listener: Listener, wait: float) -> tuple[bool, float]:
     started = time.monotonic()
-    heard = ear.wait(wait)
+    heard = listener.wait(wait)
     return heard, time.monotonic() - started
 
 
 def test_a_ring_is_heard_at_once(broker: Valkey) -> None:
-    ear = listening_ear(broker)
+    listener = listening_ear(broker)
 
-    RedisBell(broker.url).ring()
+    RedisNotifier(broker.url).ring()
 
-    heard, seconds = seconds_of(ear, 10)
+    heard, seconds = seconds_of(listener, 10)
     assert heard
     assert seconds < 5
 
 
 def test_a_ring_before_the_wait_is_heard_too(broker: Valkey) -> None:
-    ear = listening_ear(broker)
-    bell = RedisBell(broker.url)
-    bell.ring()
+    listener = listening_ear(broker)
+    notifier = RedisNotifier(broker.url)
+    notifier.ring()
     with broker.client() as client:
         wait_until(lambda: client.info("stats")["total_commands_processed"], description="it was sent")
 
-    assert ear.wait(5)
+    assert listener.wait(5)
 
 
 def test_without_a_ring_it_waits_as_long_as_asked(broker: Valkey) -> None:
@@ -59,11 +59,11 @@ def test_without_a_ring_it_waits_as_long_as_asked(broker: Valkey) -> None:
 
 
 def test_many_rings_are_sent_as_a_few(broker: Valkey) -> None:
-    ear = listening_ear(broker)
-    bell = RedisBell(broker.url)
+    listener = listening_ear(broker)
+    notifier = RedisNotifier(broker.url)
     for _ in range(1000):
-        bell.ring()
-    assert ear.wait(5)
+        notifier.ring()
+    assert listener.wait(5)
 
     with broker.client() as client:
         calls = client.info("commandstats")["cmdstat_publish"]["calls"]
@@ -72,9 +72,9 @@ def test_many_rings_are_sent_as_a_few(broker: Valkey) -> None:
 
 def test_one_ring_after_the_other_is_no_burst(broker: Valkey) -> None:
     """As of a client that submits again as soon as it was answered: each ring goes out at once."""
-    bell = RedisBell(broker.url)
+    notifier = RedisNotifier(broker.url)
     for _ in range(60):
-        bell.ring()
+        notifier.ring()
         time.sleep(0.006)
 
     with broker.client() as client:
@@ -85,53 +85,53 @@ def test_one_ring_after_the_other_is_no_burst(broker: Valkey) -> None:
 def test_every_ear_hears(broker: Valkey) -> None:
     ears = [listening_ear(broker) for _ in range(3)]
 
-    RedisBell(broker.url).ring()
+    RedisNotifier(broker.url).ring()
 
-    assert [ear.wait(5) for ear in ears] == [True, True, True]
+    assert [listener.wait(5) for listener in ears] == [True, True, True]
 
 
 def test_while_the_broker_is_away_ringing_and_waiting_do_no_harm_and_afterwards_they_work(broker: Valkey) -> None:
-    ear, bell = listening_ear(broker), RedisBell(broker.url)
-    bell.ring()
-    assert ear.wait(5)
+    listener, notifier = listening_ear(broker), RedisNotifier(broker.url)
+    notifier.ring()
+    assert listener.wait(5)
     broker.kill()
 
     started = time.monotonic()
-    bell.ring()
+    notifier.ring()
     assert time.monotonic() - started < 0.1, "the caller does not wait"
-    heard, seconds = seconds_of(ear, 0.3)
+    heard, seconds = seconds_of(listener, 0.3)
     assert not heard
     assert seconds >= 0.3, "it does not spin"
     assert is_reachable(broker.url) is False
 
     broker.start()
-    assert ear.wait(5), "what was rung meanwhile"
-    wait_until(lambda: ring_is_heard(bell, ear), description="a ring is heard again")
+    assert listener.wait(5), "what was rung meanwhile"
+    wait_until(lambda: ring_is_heard(notifier, listener), description="a ring is heard again")
     assert is_reachable(broker.url) is True
 
 
 def test_a_frozen_broker_holds_nobody(broker: Valkey) -> None:
-    ear, bell = listening_ear(broker), RedisBell(broker.url)
+    listener, notifier = listening_ear(broker), RedisNotifier(broker.url)
     broker.freeze()
 
     started = time.monotonic()
-    bell.ring()
+    notifier.ring()
     assert time.monotonic() - started < 0.1
-    heard, seconds = seconds_of(ear, 0.3)
+    heard, seconds = seconds_of(listener, 0.3)
     assert not heard
     assert 0.3 <= seconds < 2
     assert is_reachable(broker.url) is False
 
     broker.thaw()
-    wait_until(lambda: ring_is_heard(bell, ear), description="a ring is heard again")
+    wait_until(lambda: ring_is_heard(notifier, listener), description="a ring is heard again")
 
 
 def test_a_broker_without_pub_sub_has_a_silent_bell_and_no_ear() -> None:
     for url in ("amqp://guest@host//", "sqs://", ""):
-        assert isinstance(bell_for(url), SilentBell)
-        assert ear_for(url) is None
+        assert isinstance(notifier_for(url), SilentNotifier)
+        assert listener_for(url) is None
         assert is_reachable(url) is None
-    assert isinstance(bell_for("rediss://host/0"), RedisBell)
+    assert isinstance(notifier_for("rediss://host/0"), RedisNotifier)
 
 
 def test_a_redis_on_a_socket_carries_rings_too(tmp_path: Path) -> None:
@@ -141,36 +141,36 @@ def test_a_redis_on_a_socket_carries_rings_too(tmp_path: Path) -> None:
     url = f"redis+socket://{socket}"
     with ChildProcess(command, log=tmp_path / "valkey.log"):
         wait_until(lambda: is_reachable(url), description="it answers")
-        ear = ear_for(url)
-        assert ear is not None
-        assert ear.wait(5), "whatever was rung before it listened"
+        listener = listener_for(url)
+        assert listener is not None
+        assert listener.wait(5), "whatever was rung before it listened"
 
-        bell_for(url).ring()
+        notifier_for(url).ring()
 
-        assert ear.wait(5)
+        assert listener.wait(5)
 
 
 def test_an_ear_knows_whether_it_would_hear(broker: Valkey) -> None:
-    ear = Ear(broker.url)
-    seen = [ear.is_listening]
-    ear.wait(5)
-    seen.append(ear.is_listening)
+    listener = Listener(broker.url)
+    seen = [listener.is_listening]
+    listener.wait(5)
+    seen.append(listener.is_listening)
     broker.kill()
-    ear.wait(0.1)
-    seen.append(ear.is_listening)
+    listener.wait(0.1)
+    seen.append(listener.is_listening)
     assert seen == [False, True, False]
 
 
 def test_a_beginning_waits_a_moment_for_the_end_of_a_short_call(broker: Valkey) -> None:
     """So that both are one message; without an end it goes by itself."""
-    ear, bell = listening_ear(broker, CHANGES), RedisBell(broker.url)
-    bell.began("one")
-    bell.changed("one", "two")
-    (message,) = ear.hear(5)
+    listener, notifier = listening_ear(broker, CHANGES), RedisNotifier(broker.url)
+    notifier.began("one")
+    notifier.changed("one", "two")
+    (message,) = listener.hear(5)
     assert named_in(message) == ({"one", "two"}, {"one"})
 
-    bell.began("three")
-    (message,) = ear.hear(5)
+    notifier.began("three")
+    (message,) = listener.hear(5)
     assert named_in(message) == (set(), {"three"})
 
 
@@ -179,14 +179,14 @@ def test_who_waits_for_nothing_but_an_end_is_not_asked_about_at_a_beginning(stor
     job_id = submit(store)
     job = store.callers.get(job_id, None)
     assert job
-    lookout = Lookout(store.callers, "", most=2)
-    watch = lookout.watch(job, "one", only_end=True)
+    watcher = Watcher(store.callers, "", most=2)
+    watch = watcher.watch(job, "one", only_end=True)
     assert watch
     begun, changed = f"{job_id}:".encode(), job_id.encode()
 
-    assert not lookout._concerned(begun)
-    assert set(lookout._concerned(changed)) == set(lookout._concerned(b"")) == {job_id}
-    other = lookout.watch(job, "one")
-    assert set(lookout._concerned(begun)) == {job_id}
+    assert not watcher._concerned(begun)
+    assert set(watcher._concerned(changed)) == set(watcher._concerned(b"")) == {job_id}
+    other = watcher.watch(job, "one")
+    assert set(watcher._concerned(begun)) == {job_id}
     assert other
-    lookout.close()
+    watcher.close()

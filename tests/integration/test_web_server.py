@@ -18,7 +18,7 @@ from tests.support.web_server import WebServer, document, told
 from tidegate.database.connection import Database
 from tidegate.database.schema import jobs
 from tidegate.notify.messages import CHANGES
-from tidegate.notify.notifier import Bell, RedisBell
+from tidegate.notify.notifier import Notifier, RedisNotifier
 from tidegate.stores import Store
 
 StartServer = Callable[..., WebServer]
@@ -52,16 +52,16 @@ def store(database: Database) -> Store:
 
 
 @pytest.fixture
-def bell(broker: Valkey) -> Bell:
+def notifier(broker: Valkey) -> Notifier:
     """What a worker rings."""
-    return RedisBell(broker.url)
+    return RedisNotifier(broker.url)
 
 
-def cancel(store: Store, job_id: str, bell: Bell | None = None) -> None:
+def cancel(store: Store, job_id: str, notifier: Notifier | None = None) -> None:
     """Ends a job past the web server; with a bell as its writer would, without one it must be found."""
     store.callers.cancel(job_id, None)
-    if bell:
-        bell.changed(job_id)
+    if notifier:
+        notifier.changed(job_id)
 
 
 def change(store: Store, job_id: str) -> None:
@@ -71,7 +71,7 @@ def change(store: Store, job_id: str) -> None:
 
 
 def test_over_pub_sub_a_change_is_told_long_before_anybody_would_look(
-    start_server: StartServer, store: Store, bell: Bell
+    start_server: StartServer, store: Store, notifier: Notifier
 ) -> None:
     server = start_server()
     job_id = server.submit()
@@ -83,10 +83,10 @@ def test_over_pub_sub_a_change_is_told_long_before_anybody_would_look(
             time.sleep(0.1)
             change(store, job_id)
             changed_at = time.monotonic()
-            bell.changed(job_id)
+            notifier.changed(job_id)
             assert next(events).event == "progress"
             seconds.append(time.monotonic() - changed_at)
-        cancel(store, job_id, bell)
+        cancel(store, job_id, notifier)
         assert told(next(events))["state"] == "cancelled"
         assert list(events) == [], "and then the server closes"
     # A look that comes by itself, once a second, would take half a second in the median.
@@ -94,7 +94,7 @@ def test_over_pub_sub_a_change_is_told_long_before_anybody_would_look(
 
 
 def test_with_pub_sub_away_changes_are_found_and_afterwards_heard_again(
-    start_server: StartServer, store: Store, bell: Bell, broker: Valkey
+    start_server: StartServer, store: Store, notifier: Notifier, broker: Valkey
 ) -> None:
     server = start_server()
     job_ids = [server.submit() for _ in range(4)]
@@ -110,10 +110,10 @@ def test_with_pub_sub_away_changes_are_found_and_afterwards_heard_again(
         follower.start()
     wait_until(lambda: len(last) == 4, description="all streams are open", timeout_seconds=20)
     broker.kill()
-    cancel(store, job_ids[0], bell)
+    cancel(store, job_ids[0], notifier)
     wait_until(lambda: last[job_ids[0]] == "cancelled", description="the change is found", timeout_seconds=20)
     broker.start()
-    cancel(store, job_ids[1], bell)
+    cancel(store, job_ids[1], notifier)
     wait_until(lambda: last[job_ids[1]] == "cancelled", description="with Valkey back", timeout_seconds=20)
     with broker.client() as client:
 
@@ -123,7 +123,7 @@ def test_with_pub_sub_away_changes_are_found_and_afterwards_heard_again(
 
         wait_until(lambda: subscribed() == 1, description="the server listens again", timeout_seconds=20)
     broker.freeze()
-    cancel(store, job_ids[2], bell)
+    cancel(store, job_ids[2], notifier)
     wait_until(lambda: last[job_ids[2]] == "cancelled", description="with Valkey frozen", timeout_seconds=20)
     broker.thaw()
     cancel(store, job_ids[3])

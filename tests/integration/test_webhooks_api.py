@@ -16,7 +16,7 @@ from tests.support.webhooks import delivery_of, make_due, open_senders
 from tidegate.access.keys import KeyStore, Role
 from tidegate.database.connection import Database
 from tidegate.errors import ConfigurationError
-from tidegate.notify.notifier import SilentBell
+from tidegate.notify.notifier import SilentNotifier
 from tidegate.states import State
 from tidegate.webhooks.egress import Egress
 from tidegate.webhooks.sender import Sender
@@ -51,7 +51,7 @@ def send_due(web: Web) -> int:
         gateway.secrets,
         Egress(web.settings.webhook_networks),
         timeout=web.settings.webhook_timeout,
-        bell=SilentBell(),
+        notifier=SilentNotifier(),
     )
     return sum(sender.run(each.job_id, each.fence) for each in web.store.sending.release())
 

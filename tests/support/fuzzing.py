@@ -47,9 +47,9 @@ def faults_of(web: Web, *, examples: int, secret: str | None = None) -> tuple[li
         }
     )
     web.app.before_request(_Hand(web).move)
-    web.app.extensions["tidegate"].lookout.stop()  # a stream ends with its first event: nothing happens beside a call
+    web.app.extensions["tidegate"].watcher.stop()  # a stream ends with its first event: nothing happens beside a call
     schema = schemathesis.openapi.from_wsgi("/openapi.json", web.app, config=config)
-    client = web.app.extensions["tidegate"].doorkeeper.caller(secret).client_id if secret else IMPLICIT_CLIENT
+    client = web.app.extensions["tidegate"].authenticator.caller(secret).client_id if secret else IMPLICIT_CLIENT
     help_out = _Help(web, client)
     faults: dict[str, None] = {}
     statuses: set[int] = set()

@@ -4,9 +4,9 @@ from collections.abc import Callable
 from typing import Any
 
 from tests.support.jobs import LANE, LEASE, open_lane, release_one, submit
-from tidegate.execution.handoff import SilentHandover
+from tidegate.execution.handoff import SilentHandoff
 from tidegate.execution.runner import Runner
-from tidegate.notify.notifier import SilentBell
+from tidegate.notify.notifier import SilentNotifier
 from tidegate.operations.operation import Operation, Registry
 from tidegate.operations.python_operation import operation
 from tidegate.stores import Store
@@ -20,8 +20,8 @@ def runner_of(store: Store, *operations: Operation, max_result: int = 10_000) ->
         worker="mine",
         lease=LEASE,
         max_result=max_result,
-        bell=SilentBell(),
-        handover=SilentHandover(),
+        notifier=SilentNotifier(),
+        handoff=SilentHandoff(),
     )
 
 

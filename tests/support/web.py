@@ -164,7 +164,7 @@ class Web:
 
     def close(self) -> None:
         """Ends the requests that it holds and closes its connections."""
-        self.app.extensions["tidegate"].lookout.close()
+        self.app.extensions["tidegate"].watcher.close()
         self.database.close()
 
 

@@ -14,7 +14,7 @@ from tests.support.http_server import Received
 from tests.support.jobs import open_lane, running
 from tidegate.database.schema import IMPLICIT_CLIENT, deliveries, delivery_attempts, receivers
 from tidegate.database.time import database_now
-from tidegate.notify.notifier import SilentBell
+from tidegate.notify.notifier import SilentNotifier
 from tidegate.operations.outcome import Succeeded
 from tidegate.stores import Store
 from tidegate.webhooks.delivery import QUEUE, Webhook
@@ -45,7 +45,9 @@ def make_secret(store: Store, client_id: str = IMPLICIT_CLIENT) -> str:
 
 def sender_of(store: Store, *, timeout: float = 15, egress: Egress = LOOPBACK) -> Sender:
     """One who sends; the timeout in seconds."""
-    return Sender(store.sending, secrets_of(store), egress, timeout=timedelta(seconds=timeout), bell=SilentBell())
+    return Sender(
+        store.sending, secrets_of(store), egress, timeout=timedelta(seconds=timeout), notifier=SilentNotifier()
+    )
 
 
 def open_senders(store: Store, *, places: int = 8) -> None:

@@ -8,7 +8,7 @@ import pytest
 
 from tidegate import clock
 from tidegate.jobs.job import Job
-from tidegate.notify.subscription import Watch
+from tidegate.notify.subscription import Subscription
 from tidegate.states import State
 
 
@@ -33,7 +33,7 @@ def test_a_change_that_comes_while_another_is_fetched_wakes_nobody_without_news(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(threading, "Event", SlowEvent)
-    watch = Watch(job(1), lambda _: None)
+    watch = Subscription(job(1), lambda _: None)
     watch.tell((job(2), None))
     monkeypatch.setattr(SlowEvent, "is_slow", True)
     telling = threading.Thread(target=watch.tell, args=((job(3), None),))
@@ -51,7 +51,7 @@ def test_a_change_that_comes_while_another_is_fetched_wakes_nobody_without_news(
 
 
 def test_no_change_is_lost_while_another_is_fetched() -> None:
-    watch = Watch(job(1), lambda _: None)
+    watch = Subscription(job(1), lambda _: None)
     last = 2000
 
     def tell() -> None:

@@ -13,7 +13,7 @@ FRESH_SECONDS = 2.0
 _MOST_REMEMBERED = 10_000
 
 
-class Doorkeeper:
+class Authenticator:
     """The authenticator: reads a key from the database at most every 2 s. Remembers hashes, never secrets."""
 
     def __init__(self, keys: KeyStore, sessions: SessionStore, signing_keys: Sequence[bytes]) -> None:

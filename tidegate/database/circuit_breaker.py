@@ -88,7 +88,7 @@ class Watchdog:
                         _cut(watched.driver)
 
 
-class Breaker:
+class CircuitBreaker:
     """A circuit breaker: after a failure it probes the database, and refuses at once while it can't be reached.
 
     One statement that took too long, or one connection that was ended, says nothing about the others: a probe on a

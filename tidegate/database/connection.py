@@ -10,7 +10,7 @@ from sqlalchemy import Connection, PoolProxiedConnection, event
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
-from tidegate.database.circuit_breaker import Breaker, Watchdog
+from tidegate.database.circuit_breaker import CircuitBreaker, Watchdog
 from tidegate.database.engines import (
     EACH_ALONE,
     TAKES_LONG,
@@ -20,7 +20,7 @@ from tidegate.database.engines import (
     takes_writes,
 )
 from tidegate.database.group_commit import GroupCommit
-from tidegate.database.statement import Asker, Prepared, replace_pooled
+from tidegate.database.statement import Prepared, StatementRunner, replace_pooled
 from tidegate.errors import DatabaseUnreachableError
 
 UNREACHABLE = (DatabaseUnreachableError, PoolTimeoutError)
@@ -73,8 +73,8 @@ class Database:
             touch = lambda connection, *_: watchdog.touch(_driver(connection))  # noqa: E731 - for events of two signatures
             event.listen(self.engine, "before_cursor_execute", touch)
             event.listen(self.engine, "commit", touch)
-        self._asker = Asker(self.engine, self._watched)
-        self._breaker = Breaker(self._probe, _is_lost_connection) if impatient else None
+        self._asker = StatementRunner(self.engine, self._watched)
+        self._breaker = CircuitBreaker(self._probe, _is_lost_connection) if impatient else None
 
     @contextmanager
     def reading(self) -> Iterator[Connection]:

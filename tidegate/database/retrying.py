@@ -15,7 +15,7 @@ Answer = TypeVar("Answer")
 _AGAIN_SECONDS = (0.1, 0.5, 1.0, 2.0)
 
 
-def until_answered(job_id: str, ask: Callable[[], Answer], *, whatever_it_says: bool = False) -> Answer:
+def retry_until_answered(job_id: str, ask: Callable[[], Answer], *, whatever_it_says: bool = False) -> Answer:
     """Calls `ask` again and again until the database answers, however long that takes; returns its answer.
 
     `whatever_it_says`: it is asked on also when it refuses for other reasons (a right that was taken away, a table that

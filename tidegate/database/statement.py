@@ -42,7 +42,7 @@ class Prepared(Generic[T]):
         return self.statement if self.on_sqlite is None or dialect.name != "sqlite" else self.on_sqlite
 
 
-def there(answer: T | None) -> T:
+def required(answer: T | None) -> T:
     """The row of a statement that always returns one; LookupError when it returned none."""
     if answer is None:
         raise LookupError("the database did what it was asked and said nothing")
@@ -58,7 +58,7 @@ def replace_pooled(engine: Engine, lost: PoolProxiedConnection) -> None:
     engine.pool._invalidate(lost, _checkin=False)  # noqa: SLF001
 
 
-class Asker:
+class StatementRunner:
     """Runs prepared statements on an engine's pooled connections. `watching`: a watchdog's context around each."""
 
     def __init__(self, engine: Engine, watching: Callable[[object], AbstractContextManager[None]]) -> None:

@@ -11,7 +11,7 @@ from tidegate import clock
 from tidegate.dispatch.lane import Lane, Room
 from tidegate.dispatch.store import LaneStore
 from tidegate.jobs.job import Released
-from tidegate.notify.messages import Rung
+from tidegate.notify.messages import Wakeup
 from tidegate.operations.operation import Queue
 
 BATCH = 200
@@ -25,7 +25,7 @@ SLOW_LOOK_SECONDS = 1.0
 # Without pub/sub: looks soon after a release, since its places come free again, then less and less often.
 _UNTOLD_SECONDS = 0.05
 UNTOLD_SLOW_SECONDS = 0.25
-_FOR_ALL = Rung(lanes=None)
+_FOR_ALL = Wakeup(lanes=None)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,7 +49,7 @@ class Gate:
         self._waiting: set[str] = set()  # lanes that may have had due jobs left
         self._look_due = 0.0
 
-    def run_once(self, rung: Rung = _FOR_ALL) -> Turn:
+    def run_once(self, rung: Wakeup = _FOR_ALL) -> Turn:
         """Releases what is due in the lanes that it was woken for, or in all when their time has come.
 
         The released jobs are committed as such and must be published or taken back.

@@ -48,7 +48,7 @@ class Stores(Protocol):
     def presence(self) -> WorkerSizes: ...
 
 
-class Lanes:
+class LaneCache:
     """A short-lived copy of all lanes, so that few polls and submits need a statement for their forecast.
 
     Of a lane that gets submits it also counts the queue, at most once a second and when admission needs it, and adds

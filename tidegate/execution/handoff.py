@@ -29,7 +29,7 @@ _ALARM = "alarm"
 _ALARMED_SECONDS = 10.0
 
 
-class Handover(Protocol):
+class Handoff(Protocol):
     """The interface of the hints between a call that ends and its follower."""
 
     def tell(self, ended: Call) -> None:
@@ -56,7 +56,7 @@ class Handover(Protocol):
         ...
 
 
-class SilentHandover:
+class SilentHandoff:
     """For brokers without pub/sub: followers poll the rows."""
 
     def tell(self, ended: Call) -> None:
@@ -79,7 +79,7 @@ class SilentHandover:
         return _LOOK_SECONDS
 
 
-class RedisHandover:
+class RedisHandoff:
     """The hints over Redis pub/sub, with a sending and a listening thread, started when first needed."""
 
     def __init__(self, url: str) -> None:
@@ -164,6 +164,6 @@ class RedisHandover:
             self._heard.notify_all()
 
 
-def handover_for(broker_url: str) -> Handover:
+def handoff_for(broker_url: str) -> Handoff:
     """Makes the Handover for this broker: over Redis pub/sub, or silent."""
-    return RedisHandover(broker_url) if has_pubsub(broker_url) else SilentHandover()
+    return RedisHandoff(broker_url) if has_pubsub(broker_url) else SilentHandoff()

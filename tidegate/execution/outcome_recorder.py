@@ -3,7 +3,7 @@
 from datetime import timedelta
 from typing import Any
 
-from tidegate.execution.outcome_store import WorkerStore
+from tidegate.execution.outcome_store import OutcomeStore
 from tidegate.jobs.job import Claim
 from tidegate.operations.operation import Registry
 from tidegate.operations.outcome import ErrorCode, Failed, HandedBack, Outcome, Refused, Succeeded, TryAgain
@@ -11,10 +11,10 @@ from tidegate.operations.outcome import ErrorCode, Failed, HandedBack, Outcome, 
 _MAX_PAUSE = timedelta(minutes=5)
 
 
-class Recorder:
+class OutcomeRecorder:
     """Records outcomes by the operation's retry policy."""
 
-    def __init__(self, store: WorkerStore, registry: Registry) -> None:
+    def __init__(self, store: OutcomeStore, registry: Registry) -> None:
         self._store = store
         self._registry = registry
 

@@ -45,7 +45,7 @@ _BREAKER_STEP = 5
 _BREAKER_LONGEST = 60
 
 
-class WorkerStore:
+class OutcomeStore:
     """Statements of the runner on a claimed job."""
 
     def __init__(self, database: Database, counts: Counts) -> None:

@@ -14,7 +14,7 @@ log = logging.getLogger(__name__)
 REPORT_EVERY_SECONDS = 0.25
 
 
-class Reporter:
+class ProgressReporter:
     """Writes the progress of one attempt, which must end by `ends` (monotonic). `write`: whether it still counts."""
 
     def __init__(self, write: Callable[[Progress], bool], ends: float) -> None:

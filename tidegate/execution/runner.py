@@ -11,21 +11,21 @@ from typing import Protocol
 
 from tidegate import clock, tracing
 from tidegate.database.connection import UNREACHABLE
-from tidegate.database.retrying import until_answered
+from tidegate.database.retrying import retry_until_answered
 from tidegate.errors import AttemptStopped, UnknownOperation
 from tidegate.execution.claims import ClaimStore
-from tidegate.execution.handoff import Handover
+from tidegate.execution.handoff import Handoff
 from tidegate.execution.open_attempts import OpenAttempts
-from tidegate.execution.outcome_recorder import Recorder
-from tidegate.execution.outcome_store import WorkerStore
-from tidegate.execution.progress import Reporter
-from tidegate.execution.slot_wait import Start
+from tidegate.execution.outcome_recorder import OutcomeRecorder
+from tidegate.execution.outcome_store import OutcomeStore
+from tidegate.execution.progress import ProgressReporter
+from tidegate.execution.slot_wait import SlotWait
 from tidegate.execution.slots import SlotStore
 from tidegate.jobs.job import Claim
 from tidegate.log_context import about, trace_id
 from tidegate.metrics.counters import Counts
 from tidegate.metrics.families import ATTEMPT_SECONDS, ATTEMPTS, CALLS, LATE, QUEUE_WAIT, SLOT_WAIT
-from tidegate.notify.notifier import Bell
+from tidegate.notify.notifier import Notifier
 from tidegate.operations.operation import Attempt, Body, Operation, Progress, Registry
 from tidegate.operations.outcome import ErrorCode, Failed, HandedBack, Outcome, Refused, Succeeded, TryAgain
 from tidegate.tracing import Span
@@ -47,7 +47,7 @@ class Stores(Protocol):
 
     counts: Counts
     claims: ClaimStore
-    workers: WorkerStore
+    workers: OutcomeStore
     slots: SlotStore
 
 
@@ -67,8 +67,8 @@ class Runner:
         worker: str,
         lease: timedelta,
         max_result: int,
-        bell: Bell,
-        handover: Handover,
+        notifier: Notifier,
+        handoff: Handoff,
         open_attempts: OpenAttempts | None = None,
     ) -> None:
         self._store = store
@@ -77,11 +77,11 @@ class Runner:
         self._worker = worker
         self._lease = lease
         self._max_result = max_result
-        self._bell = bell
-        self._handover = handover
+        self._notifier = notifier
+        self._handoff = handoff
         self._open_attempts = open_attempts or OpenAttempts()
-        self._start = Start(store.slots, handover)
-        self._recorder = Recorder(store.workers, registry)
+        self._start = SlotWait(store.slots, handoff)
+        self._recorder = OutcomeRecorder(store.workers, registry)
         self._attempt_timeouts = {name: operation.attempt_timeout for name, operation in registry.operations.items()}
 
     def run(self, job_id: str, fence: int) -> bool:
@@ -108,16 +108,16 @@ class Runner:
         except UNREACHABLE as error:
             # It may have been committed all the same, or wait in the server and be committed yet.
             log.warning("job %s: the database can't be reached, not claimed: %s", job_id, error)
-            until_answered(job_id, lambda: self._store.claims.disclaim(job_id, fence, worker=self._worker))
-            self._bell.ring()  # it is due again
+            retry_until_answered(job_id, lambda: self._store.claims.disclaim(job_id, fence, worker=self._worker))
+            self._notifier.ring()  # it is due again
             return None
         if claim is None:
             log.info("job %s: release %d no longer stands", job_id, fence)
-            self._bell.ring()
+            self._notifier.ring()
         return claim
 
     def _carry_out(self, claim: Claim) -> None:
-        self._bell.began(claim.job_id)
+        self._notifier.began(claim.job_id)
         self._counts.observe(QUEUE_WAIT, claim.waited_seconds, claim.downstream)
         with _traced(claim) as (traced, span):
             outcome, began = self._attempt(traced)
@@ -126,24 +126,26 @@ class Runner:
                 span.fail(outcome.message)
         call_seconds = _seconds_since(began)
         try:
-            won = until_answered(claim.job_id, lambda: self._recorder.record(claim, outcome, _seconds_since(began)))
+            won = retry_until_answered(
+                claim.job_id, lambda: self._recorder.record(claim, outcome, _seconds_since(began))
+            )
         except Exception:
             # Not one of UNREACHABLE: the database will never take this outcome. Without another the job would run until
             # its deadline, for its worker lives. If the other is refused too, the fault is not in what it says.
             log.exception("job %s: its outcome could not be stored", claim.job_id)
             outcome = Failed(code=ErrorCode.OPERATION_ERROR, message="the outcome could not be stored")
-            won = until_answered(
+            won = retry_until_answered(
                 claim.job_id,
                 lambda: self._recorder.record(claim, outcome, _seconds_since(began)),
                 whatever_it_says=True,
             )
         # First what others wait for, then the rest.
-        self._bell.changed(claim.job_id)
+        self._notifier.changed(claim.job_id)
         if isinstance(outcome, Succeeded | Failed):
-            self._bell.freed()
+            self._notifier.freed()
         else:
-            self._bell.ring()  # it is due again, by and by
-        clock.give_way()  # so that the notifier's thread publishes now, not when this one next waits
+            self._notifier.ring()  # it is due again, by and by
+        clock.yield_thread()  # so that the notifier's thread publishes now, not when this one next waits
         self._count(claim, outcome, call_seconds, won=won)
         log.log(
             logging.INFO if won else logging.WARNING,
@@ -184,12 +186,12 @@ class Runner:
     def _hand_over(self, claim: Claim, outcome: Outcome) -> None:
         match outcome:
             case Succeeded() | Failed():
-                self._handover.tell((claim.job_id, claim.fence))
+                self._handoff.tell((claim.job_id, claim.fence))
             case Refused() | TryAgain():  # a follower of this call then reads the rows
-                self._handover.alarm()
+                self._handoff.alarm()
 
     def _run(self, claim: Claim, operation: Operation, body: Body, ends: float) -> Outcome:
-        reporter = Reporter(lambda progress: self._progress(claim, progress), ends)
+        reporter = ProgressReporter(lambda progress: self._progress(claim, progress), ends)
         attempt = Attempt(
             job_id=claim.job_id,
             number=claim.attempt,
@@ -210,7 +212,7 @@ class Runner:
             return Failed(code=ErrorCode.OPERATION_ERROR, message=f"the result is too large: {size}")
         return outcome
 
-    def _take_slot(self, claim: Claim, reporter: Reporter, ends: float) -> None:
+    def _take_slot(self, claim: Claim, reporter: ProgressReporter, ends: float) -> None:
         self._start.take_slot(claim, reporter.check_time, ends)
         self._counts.add(CALLS, claim.downstream)
 
@@ -225,7 +227,7 @@ class Runner:
     def _progress(self, claim: Claim, progress: Progress) -> bool:
         counts = self._store.workers.progress(claim, progress, lease=self._lease)
         if counts:
-            self._bell.changed(claim.job_id)
+            self._notifier.changed(claim.job_id)
         return counts
 
 

@@ -5,9 +5,9 @@ from collections.abc import Callable
 from datetime import timedelta
 
 from tidegate import clock
-from tidegate.database.retrying import until_answered
+from tidegate.database.retrying import retry_until_answered
 from tidegate.errors import AttemptStopped
-from tidegate.execution.handoff import Handover
+from tidegate.execution.handoff import Handoff
 from tidegate.execution.slots import SlotStore, Turn
 from tidegate.jobs.job import Claim
 
@@ -19,12 +19,12 @@ LATE_SECONDS = 0.02
 PATIENCE = timedelta(seconds=1)
 
 
-class Start:
+class SlotWait:
     """Waits in an attempt's thread until its call may begin."""
 
-    def __init__(self, slots: SlotStore, handover: Handover) -> None:
+    def __init__(self, slots: SlotStore, handoff: Handoff) -> None:
         self._slots = slots
-        self._handover = handover
+        self._handoff = handoff
 
     def reach_turn(self, claim: Claim) -> bool:
         """Waits, as a follower, until the call before it has ended. False: it takes too long, or the lane is paused."""
@@ -32,10 +32,10 @@ class Start:
             return True
         until = clock.monotonic() + PATIENCE.total_seconds()
         while (left := until - clock.monotonic()) > 0:
-            has_ended = self._handover.wait(claim.follows, min(left, self._handover.look_seconds()))
-            if has_ended and not self._handover.is_alarmed():
+            has_ended = self._handoff.wait(claim.follows, min(left, self._handoff.look_seconds()))
+            if has_ended and not self._handoff.is_alarmed():
                 return clock.monotonic() < claim.deadline_due
-            turn = until_answered(claim.job_id, lambda: self._slots.turn(claim))
+            turn = retry_until_answered(claim.job_id, lambda: self._slots.turn(claim))
             if turn is Turn.NEVER:
                 return False
             if turn is Turn.NOW or has_ended:
@@ -64,12 +64,12 @@ class Start:
         return None
 
     def _new_slot(self, claim: Claim) -> float | None:
-        return until_answered(claim.job_id, lambda: self._slots.take(claim, within=PATIENCE)).due
+        return retry_until_answered(claim.job_id, lambda: self._slots.take(claim, within=PATIENCE)).due
 
     def take_slot(self, claim: Claim, check_time: Callable[[], None], ends: float) -> None:
         """Waits for a slot for `attempt.slot()`, at most until the attempt `ends`; `check_time` raises then."""
         while True:
-            offer = until_answered(claim.job_id, lambda: self._slots.take(claim, within=PATIENCE))
+            offer = retry_until_answered(claim.job_id, lambda: self._slots.take(claim, within=PATIENCE))
             if not offer.counts:
                 raise AttemptStopped("stopped")
             check_time()

@@ -26,7 +26,7 @@ from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 from tidegate.clock import MICROSECOND
 from tidegate.database.connection import Database
 from tidegate.database.schema import attempts, jobs, workers
-from tidegate.database.statement import Prepared, there
+from tidegate.database.statement import Prepared, required
 from tidegate.database.time import Instant, database_now
 from tidegate.jobs.job import MAX_LOSSES, Call
 from tidegate.jobs.transitions import (
@@ -65,7 +65,7 @@ class PresenceStore:
     def seen(self, worker: str, *, queue: str, size: int, until: timedelta) -> bool:
         """Records a heartbeat and how many attempts the worker runs side by side; returns whether it has open calls."""
         values = {"the_id": worker, "its_queue": queue, "its_size": size, "lasts": until // MICROSECOND}
-        return there(self._database.tell(_SEEN, values))
+        return required(self._database.tell(_SEEN, values))
 
     def sizes(self) -> dict[str, int]:
         """How many attempts the live workers run side by side, by queue."""

@@ -8,7 +8,7 @@ from typing import Self, TypeAlias
 
 from tidegate import clock
 from tidegate.dispatch.forecast import LaneView, earliest_finish
-from tidegate.dispatch.lane_cache import Lanes
+from tidegate.dispatch.lane_cache import LaneCache
 from tidegate.dispatch.submitted import Submitted
 from tidegate.errors import CannotFinishInTime, Refusal, Unavailable
 from tidegate.operations.operation import Operation
@@ -51,7 +51,7 @@ class Disk:
 class Admission:
     """The rules of admission. `max_backlog`: queued jobs of one client in one lane. `disk` None: not on our disk."""
 
-    lanes: Lanes
+    lanes: LaneCache
     max_backlog: int
     disk: Disk | None = None
 

@@ -23,7 +23,7 @@ from tidegate.clock import MICROSECOND, to_microseconds
 from tidegate.database.connection import Database
 from tidegate.database.json_rows import SMALL, as_bytes, as_parameter, as_text, given_rows
 from tidegate.database.schema import bodies, jobs
-from tidegate.database.statement import Prepared, there
+from tidegate.database.statement import Prepared, required
 from tidegate.database.time import database_now
 from tidegate.jobs.job import Job
 from tidegate.jobs.transitions import JOB_COLUMNS, NOW, job_from, job_of
@@ -135,7 +135,7 @@ def record(database: Database, connection: Connection, new: Sequence[NewJob]) ->
     if not new:
         return {}
     # The clock is read after the keys' INSERT, which may have waited: a job's timeout begins when it is recorded.
-    now = there(database.ask(_NOW, {}, within=connection))
+    now = required(database.ask(_NOW, {}, within=connection))
     recorded = (_each if database.is_sqlite else _all)(database, connection, new, now)
     webhooks = {(job.id, job.client_id): job.webhook for job in new if job.webhook}
     if webhooks:
@@ -148,7 +148,7 @@ def _each(database: Database, connection: Connection, new: Sequence[NewJob], now
     recorded = []
     for number, job in enumerate(new):
         values = {**_values_of(job), **{f"its_{name}": at for name, at in _instants(job, now, number).items()}}
-        recorded.append(there(database.ask(_JOB, values, within=connection)))
+        recorded.append(required(database.ask(_JOB, values, within=connection)))
         database.ask(_ITS_INPUT, values, within=connection)
     return recorded
 

@@ -54,7 +54,7 @@ class Timeline:
     heads: Mapping[str, Head]
 
 
-class TimelineStore:
+class HistoryStore:
     """Queries of a job's page. The caller has checked that the client may see the job."""
 
     def __init__(self, database: Database) -> None:

@@ -49,7 +49,7 @@ _BODY = Prepared(
 )
 
 
-class CallerStore:
+class JobStore:
     """Statements of the API on jobs that exist.
 
     `retention`: how long the idempotency key of an erased job still answers that it was erased.

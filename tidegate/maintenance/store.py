@@ -11,7 +11,7 @@ from sqlalchemy.sql import Select
 from tidegate import clock
 from tidegate.database.connection import Database
 from tidegate.database.schema import attempts, bodies, deliveries, jobs, workers
-from tidegate.database.statement import Prepared, there
+from tidegate.database.statement import Prepared, required
 from tidegate.database.time import database_now, statement_now
 from tidegate.dispatch.places import is_lost
 from tidegate.dispatch.release import CLAIM_WITHIN
@@ -77,7 +77,7 @@ _LOOK = Prepared(
 )
 
 
-class UpkeepStore:
+class MaintenanceStore:
     """Statements of the sweep. Every method works off one batch and returns how many rows it moved."""
 
     def __init__(self, database: Database, counts: Counts) -> None:
@@ -89,7 +89,7 @@ class UpkeepStore:
 
         Nearly always there is nothing. Each part is one step in an index.
         """
-        return there(self._database.ask(_LOOK, {}))
+        return required(self._database.ask(_LOOK, {}))
 
     def expire(self, batch: int) -> int:
         """Expires jobs whose deadline has passed."""

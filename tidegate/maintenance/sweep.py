@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 
 from tidegate import clock
 from tidegate.database.connection import UNREACHABLE
-from tidegate.maintenance.store import Outlook, UpkeepStore
+from tidegate.maintenance.store import MaintenanceStore, Outlook
 
 BATCH = 500
 # Erasing cascades to bodies and attempts; small batches let other writers in between.
@@ -40,7 +40,7 @@ class Swept:
 
 
 def sweep(
-    upkeep: UpkeepStore,
+    upkeep: MaintenanceStore,
     *,
     retention: timedelta,
     watch: "ClockWatch | None" = None,

@@ -11,7 +11,7 @@ from tidegate.notify.messages import CHANNEL, connect, has_pubsub
 log = logging.getLogger(__name__)
 
 
-class Ear:
+class Listener:
     """A subscription to one Redis channel. While Redis is away it just waits."""
 
     def __init__(self, url: str, channel: str = CHANNEL) -> None:
@@ -60,6 +60,6 @@ class Ear:
         self._redis.close()
 
 
-def ear_for(url: str, channel: str = CHANNEL) -> Ear | None:
+def listener_for(url: str, channel: str = CHANNEL) -> Listener | None:
     """Makes a listener for this URL; None where the server has no pub/sub."""
-    return Ear(url, channel) if has_pubsub(url) else None
+    return Listener(url, channel) if has_pubsub(url) else None

@@ -29,19 +29,19 @@ _TIMEOUT_SECONDS = 0.5
 
 
 @dataclass(frozen=True, kw_only=True)
-class Rung:
+class Wakeup:
     """What the scheduler was woken for. `lanes`: where jobs are due, None: any may be; `freed`: a place came free."""
 
     lanes: AbstractSet[str] | None
     freed: bool = False
 
 
-def rung_in(messages: Sequence[bytes]) -> Rung:
+def parse_wakeup(messages: Sequence[bytes]) -> Wakeup:
     """Reads the messages to the scheduler."""
     words = {word for message in messages for word in message.decode("utf-8", "replace").split()}
     if not all(messages):
-        return Rung(lanes=None)
-    return Rung(lanes=words - {FREED}, freed=FREED in words)
+        return Wakeup(lanes=None)
+    return Wakeup(lanes=words - {FREED}, freed=FREED in words)
 
 
 def named_in(message: bytes) -> tuple[AbstractSet[str], AbstractSet[str]]:

@@ -20,7 +20,7 @@ _AFTER_FAILURE_SECONDS = 1.0
 _MOST_NAMED = 5000
 
 
-class Bell(Protocol):
+class Notifier(Protocol):
     """The interface of a notifier."""
 
     def ring(self, lane: str = "") -> None:
@@ -46,7 +46,7 @@ class Bell(Protocol):
         ...
 
 
-class SilentBell:
+class SilentNotifier:
     """The notifier where there is no pub/sub: publishes nothing, so that every receiver polls."""
 
     def ring(self, lane: str = "") -> None:
@@ -62,7 +62,7 @@ class SilentBell:
         """Does nothing."""
 
 
-class RedisBell:
+class RedisNotifier:
     """Publishes over Redis pub/sub from a thread of its own; notices that come together are sent as one message."""
 
     def __init__(self, url: str, channel: str = CHANNEL) -> None:
@@ -121,11 +121,11 @@ class RedisBell:
         if self._thread is None or not self._thread.is_alive():  # also after a fork, where the thread stayed behind
             with self._start:
                 if self._thread is None or not self._thread.is_alive():
-                    self._thread = threading.Thread(target=self._send, name="bell", daemon=True)
+                    self._thread = threading.Thread(target=self._send, name="notifier", daemon=True)
                     self._thread.start()
 
     def _send(self) -> None:
-        tempo, rests_until = Tempo(), 0.0
+        tempo, rests_until = SendInterval(), 0.0
         while True:
             self._rung.wait()
             self._is_urgent.wait(_BEGAN_SECONDS)
@@ -158,9 +158,9 @@ def _taken(words: deque[str]) -> AbstractSet[str]:
     return {words.popleft() for _ in range(len(words))}
 
 
-def bell_for(url: str, channel: str = CHANNEL) -> Bell:
+def notifier_for(url: str, channel: str = CHANNEL) -> Notifier:
     """Makes the notifier for this URL: over Redis, or silent for a server without pub/sub."""
-    return RedisBell(url, channel) if has_pubsub(url) else SilentBell()
+    return RedisNotifier(url, channel) if has_pubsub(url) else SilentNotifier()
 
 
 GATHER_SECONDS = 0.003
@@ -171,7 +171,7 @@ BURST_SECONDS = 0.013
 _FEW = 3
 
 
-class Tempo:
+class SendInterval:
     """The pause between one notifier's messages: longer in a burst, so that more is sent in one."""
 
     def __init__(self) -> None:

@@ -8,7 +8,7 @@ from tidegate.jobs.job import Job
 from tidegate.jobs.reads import JobWithResult
 
 
-class Watch:
+class Subscription:
     """A subscription to one job's changes, held by one thread, which must close it: their number is limited.
 
     One without a job is told nothing and ends when the process stops. `client_id`: who holds it. `only_end`: it waits
@@ -16,7 +16,7 @@ class Watch:
     """
 
     def __init__(
-        self, job: Job | None, close: "Callable[[Watch], None]", *, client_id: str = "", only_end: bool = False
+        self, job: Job | None, close: "Callable[[Subscription], None]", *, client_id: str = "", only_end: bool = False
     ) -> None:
         self.job_id = job.id if job else ""
         self.client_id = client_id
@@ -55,7 +55,7 @@ class Watch:
         self._close(self)
 
     def tell(self, found: JobWithResult | None) -> None:
-        """Called by the Lookout: delivers the job if it has changed; None: it was erased."""
+        """Called by the Watcher: delivers the job if it has changed; None: it was erased."""
         with self._lock:
             if found is None:
                 self._is_erased = True
@@ -67,7 +67,7 @@ class Watch:
             self._told.set()
 
     def end(self) -> None:
-        """Called by the Lookout: wakes the waiting thread for good, as the process stops."""
+        """Called by the Watcher: wakes the waiting thread for good, as the process stops."""
         with self._lock:
             self._is_over = True
             self._told.set()

@@ -14,10 +14,10 @@ from tidegate import clock
 from tidegate.database.connection import UNREACHABLE
 from tidegate.errors import ShareUsed
 from tidegate.jobs.job import Job
-from tidegate.jobs.store import CallerStore
-from tidegate.notify.listener import ear_for
+from tidegate.jobs.store import JobStore
+from tidegate.notify.listener import listener_for
 from tidegate.notify.messages import CHANGES, has_pubsub, named_in
-from tidegate.notify.subscription import Watch
+from tidegate.notify.subscription import Subscription
 
 log = logging.getLogger(__name__)
 
@@ -39,7 +39,7 @@ class _Watched:
 
     version: int
     look_due: float
-    watches: set[Watch] = field(default_factory=set)
+    watches: set[Subscription] = field(default_factory=set)
 
     @property
     def wants_all(self) -> bool:
@@ -47,10 +47,10 @@ class _Watched:
         return not all(watch.only_end for watch in self.watches)
 
 
-class Lookout:
+class Watcher:
     """Keeps at most `most` subscriptions, `most_each` of one client. Its threads start with the first."""
 
-    def __init__(self, store: CallerStore, bell_url: str, *, most: int, most_each: int | None = None) -> None:
+    def __init__(self, store: JobStore, bell_url: str, *, most: int, most_each: int | None = None) -> None:
         self._store = store
         self._bell_url = bell_url
         self._look_seconds = SLOW_LOOK_SECONDS if has_pubsub(bell_url) else _DEAF_LOOK_SECONDS
@@ -59,7 +59,7 @@ class Lookout:
         self._count = 0
         self._held: Counter[str] = Counter()  # by client
         self._watched: dict[str, _Watched] = {}
-        self._watch_nothing: set[Watch] = set()
+        self._watch_nothing: set[Subscription] = set()
         self._asked: set[str] = set()
         self._slow_look_due = 0.0
         self._quiet_since = 0.0
@@ -73,12 +73,12 @@ class Lookout:
         """The number of held requests: open subscriptions."""
         return self._count
 
-    def watch(self, job: Job, client_id: str, *, only_end: bool = False) -> Watch | None:
+    def watch(self, job: Job, client_id: str, *, only_end: bool = False) -> Subscription | None:
         """Subscribes to a job's changes from the version that the request has read; None when there is no room.
 
         Raises ShareUsed when the client has its share. While the process stops the subscription is over from the start.
         """
-        watch = Watch(job, self.forget, client_id=client_id, only_end=only_end)
+        watch = Subscription(job, self.forget, client_id=client_id, only_end=only_end)
         with self._changed:
             if self._is_stopping:
                 watch.end()
@@ -92,9 +92,9 @@ class Lookout:
             self._start_threads()
         return watch
 
-    def hold(self, client_id: str) -> Watch | None:
+    def hold(self, client_id: str) -> Subscription | None:
         """Reserves room for a request that waits for time to pass, not for a job; None: no room. Raises ShareUsed."""
-        watch = Watch(None, self.forget, client_id=client_id)
+        watch = Subscription(None, self.forget, client_id=client_id)
         with self._changed:
             if self._is_stopping:
                 watch.end()
@@ -104,7 +104,7 @@ class Lookout:
             self._watch_nothing.add(watch)
         return watch
 
-    def forget(self, watch: Watch) -> None:
+    def forget(self, watch: Subscription) -> None:
         """Removes a subscription; a second time it does nothing."""
         with self._changed:
             if watch in self._watch_nothing:
@@ -149,7 +149,7 @@ class Lookout:
         self._held[client_id] += 1
         return True
 
-    def _gone(self, watch: Watch) -> None:
+    def _gone(self, watch: Subscription) -> None:
         self._count -= 1
         self._held[watch.client_id] -= 1
         if not self._held[watch.client_id]:
@@ -169,13 +169,13 @@ class Lookout:
             self._changed.notify_all()
 
     def _listen(self) -> None:
-        ear = ear_for(self._bell_url, CHANGES)
-        while ear and self._is_wanted():
-            for message in ear.hear(_LISTEN_SECONDS):
+        listener = listener_for(self._bell_url, CHANGES)
+        while listener and self._is_wanted():
+            for message in listener.hear(_LISTEN_SECONDS):
                 if job_ids := self._concerned(message):
                     self._try(self._tell, job_ids)
-        if ear:
-            ear.close()
+        if listener:
+            listener.close()
 
     def _concerned(self, message: bytes) -> Collection[str]:
         """The watched jobs that a message concerns."""

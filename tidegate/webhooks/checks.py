@@ -13,7 +13,7 @@ _FRESH_SECONDS = 2.0
 _MOST_REMEMBERED = 10_000
 
 
-class WebhookDoor:
+class WebhookChecks:
     """The check of webhooks. Remembers for 2 s that a client has a secret: a batch asks the database once."""
 
     def __init__(self, egress: Egress, secrets: SecretStore) -> None:

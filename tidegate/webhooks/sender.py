@@ -15,7 +15,7 @@ from tidegate.database.connection import UNREACHABLE
 from tidegate.jobs.document import Links, document_of
 from tidegate.jobs.job import Job, StoredBody
 from tidegate.log_context import about, trace_id
-from tidegate.notify.notifier import Bell
+from tidegate.notify.notifier import Notifier
 from tidegate.operations.deadline_network import ends_at
 from tidegate.operations.http_operation import read_retry_after
 from tidegate.operations.http_url import HttpUrl
@@ -50,14 +50,14 @@ class Sender:
     """
 
     def __init__(
-        self, store: SendingStore, secrets: SecretStore, egress: Egress, *, timeout: timedelta, bell: Bell
+        self, store: SendingStore, secrets: SecretStore, egress: Egress, *, timeout: timedelta, notifier: Notifier
     ) -> None:
         self._store = store
         self._secrets = secrets
         self._egress = egress
         self._backend = GuardedBackend(egress)
         self._timeout = timeout
-        self._bell = bell
+        self._notifier = notifier
 
     def run(self, job_id: str, fence: int) -> bool:
         """Makes one attempt; False when this release no longer stands and nothing was sent.
@@ -88,7 +88,7 @@ class Sender:
                 if not sent.is_delivered:
                     span.fail(sent.outcome)
             self._record(claim, sent)
-        self._bell.ring()
+        self._notifier.ring()
         return True
 
     def _send(self, claim: DeliveryClaim, body: bytes, secrets: Sequence[bytes]) -> Sent:

@@ -6,7 +6,7 @@ from urllib.parse import quote
 
 import orjson
 
-from tidegate.gateway import Jobs
+from tidegate.gateway import Gateway
 from tidegate.jobs.document import Links, document_of, error_of, job_path
 from tidegate.jobs.job import Job, StoredBody
 from tidegate.states import State
@@ -49,7 +49,13 @@ class JobAnswer:
 
 
 def answer_about(
-    job: Job, result: StoredBody | None, jobs: Jobs, links: Links, *, path: str | None = None, status: int | None = None
+    job: Job,
+    result: StoredBody | None,
+    jobs: Gateway,
+    links: Links,
+    *,
+    path: str | None = None,
+    status: int | None = None,
 ) -> JobAnswer:
     """Makes the answer about a job: its document; for an end without a result, as a problem.
 
@@ -71,7 +77,7 @@ def answer_about(
     return JobAnswer(status=status, headers=headers, body=orjson.dumps(document))
 
 
-def accepted_answer(job: Job, jobs: Jobs, links: Links) -> JobAnswer:
+def accepted_answer(job: Job, jobs: Gateway, links: Links) -> JobAnswer:
     """Makes the answer to a submit: 202 with Location, whatever the job's state by now."""
     answer = answer_about(job, None, jobs, links, status=202)
     answer.headers["Location"] = links.base + job_path(job)

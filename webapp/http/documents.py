@@ -7,7 +7,7 @@ from flask import Response, request
 
 from tidegate.jobs.document import Links, document_of
 from tidegate.jobs.job import Job, StoredBody, Waiting
-from webapp.context import gateway
+from webapp.context import context
 from webapp.http import shapes
 from webapp.http.answers import JobAnswer, answer_about
 from webapp.http.auth import signer
@@ -16,7 +16,7 @@ from webapp.http.base_url import base_url
 
 def links_here() -> Links:
     """The Links for the caller of this request: under the public URL if one is set, else as the request came in."""
-    base = base_url(request.environ, gateway().settings.public_url)
+    base = base_url(request.environ, context().settings.public_url)
     return Links(base=base or request.root_url.rstrip("/"), signer=signer())
 
 
@@ -34,7 +34,7 @@ def job_document(
 
 def job_answer(job: Job, result: StoredBody | None = None, *, status: int | None = None) -> Response:
     """The answer about a job, as a Flask response."""
-    return response_of(answer_about(job, result, gateway().jobs, links_here(), path=request.path, status=status))
+    return response_of(answer_about(job, result, context().jobs, links_here(), path=request.path, status=status))
 
 
 def json_answer(document: Any, status: int = 200, content_type: str = "application/json") -> Response:

@@ -9,13 +9,13 @@ from tidegate.errors import ShareUsed, Unauthorized
 from tidegate.jobs.document import Links, job_path
 from tidegate.jobs.job import Job
 from tidegate.jobs.reads import JobWithResult, is_whole
-from webapp.context import Gateway
+from webapp.context import Context
 from webapp.http.answers import JobAnswer, accepted_answer, answer_about
 from webapp.http.preferences import Preferences
 
 
 def held(
-    own: Gateway,
+    own: Context,
     caller: Caller,
     job: Job,
     seconds: float,
@@ -31,7 +31,7 @@ def held(
     Raises UnknownJob when it was erased, and Unauthorized when the key was revoked meanwhile.
     """
     try:
-        watch = own.lookout.watch(job, caller.client_id, only_end=only_end)
+        watch = own.watcher.watch(job, caller.client_id, only_end=only_end)
     except ShareUsed:
         watch = None
     if watch is None:
@@ -44,7 +44,7 @@ def held(
             if news is None:
                 break
             job, _ = news
-    if own.doorkeeper and not own.doorkeeper.still_knows(caller):
+    if own.authenticator and not own.authenticator.still_knows(caller):
         raise Unauthorized("the key was revoked or expired while the request waited")
     if news and is_whole(news):
         return news
@@ -52,7 +52,7 @@ def held(
 
 
 def answer_to_submit(
-    own: Gateway,
+    own: Context,
     caller: Caller,
     job: Job,
     wishes: Preferences,

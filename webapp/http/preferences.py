@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from flask import request
 from werkzeug.http import parse_list_header
 
-from webapp.context import gateway
+from webapp.context import context
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,7 +28,7 @@ class Preferences:
 
 def preferences() -> Preferences:
     """The preferences of this request."""
-    return preferences_in(request.headers.get("Prefer", ""), gateway().settings.hold_seconds)
+    return preferences_in(request.headers.get("Prefer", ""), context().settings.hold_seconds)
 
 
 def preferences_in(header: str, longest: int) -> Preferences:

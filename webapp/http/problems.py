@@ -12,7 +12,7 @@ from tidegate import errors
 from tidegate.database.connection import UNREACHABLE
 from tidegate.metrics.families import REFUSALS as REFUSALS_COUNTED
 from tidegate.timeformat import instant
-from webapp.context import gateway
+from webapp.context import context
 from webapp.http.answers import PROBLEM, problem_document
 from webapp.http.refusals import REFUSALS, retry_after_seconds, whole_seconds
 from webapp.http.shapes import Fault, Problem
@@ -69,7 +69,7 @@ def count_refusal(refusal: errors.Refusal) -> None:
 
 
 def _count(reason: str) -> None:
-    own, operation = gateway(), (request.view_args or {}).get("operation", "")
+    own, operation = context(), (request.view_args or {}).get("operation", "")
     # An operation's name that a client made up must not become a label.
     own.store.counts.add(REFUSALS_COUNTED, operation if operation in own.registry.operations else "", reason)
 

@@ -5,7 +5,7 @@ from flask import request
 from tidegate.errors import BodyTooLarge
 from tidegate.intake.submission import Submission
 from tidegate.webhooks.delivery import Webhook
-from webapp.context import gateway
+from webapp.context import context
 from webapp.http.auth import caller
 from webapp.http.documents import absolute
 from webapp.http.submit_headers import check_not_encoded, submission_of, traceparent_in, webhook_in
@@ -34,7 +34,7 @@ def traceparent() -> str | None:
 
 def bound_body() -> None:
     """Limits the body before each request: only inputs of jobs may be large. Werkzeug checks the Content-Length."""
-    most = gateway().settings.max_body
+    most = context().settings.max_body
     if request.endpoint not in JOB_INPUTS:
         most = min(most, SMALL_BODY)
     request.max_content_length = most
@@ -55,6 +55,6 @@ def read_body(client_id: str) -> bytes:
     length, most = request.content_length or 0, request.max_content_length or 0
     if length > most:
         raise BodyTooLarge(f"at most {most} bytes are taken here")
-    own = gateway()
+    own = context()
     with own.turns.given_up():
         return own.bodies.read(request.environ, client_id, length)

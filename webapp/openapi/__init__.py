@@ -10,7 +10,7 @@ import re
 from flask import Flask
 from werkzeug.routing import Rule
 
-from webapp.context import Gateway
+from webapp.context import Context
 from webapp.openapi.answers import Problems, either
 from webapp.openapi.parts import HEADERS, PARAMETERS, limit_headers, operation_name, parameter
 from webapp.openapi.problem_types import METHOD_NOT_ALLOWED
@@ -43,13 +43,13 @@ Every error is a problem document (RFC 9457). Every path answers `OPTIONS`, and 
 """
 
 
-def openapi(app: Flask, gateway: Gateway, base_url: str) -> Node:
+def openapi(app: Flask, context: Context, base_url: str) -> Node:
     """Makes the OpenAPI document, whose server is `base_url`.
 
     Needs the application's context, for the links in its examples.
     """
-    operations = [*gateway.registry.operations.values()]
-    writer = _Writer(gateway)
+    operations = [*context.registry.operations.values()]
+    writer = _Writer(context)
     paths: Node = {}
     for rule in app.url_map.iter_rules():
         if rule.endpoint.partition(".")[0] in UNDESCRIBED:
@@ -88,10 +88,10 @@ def openapi(app: Flask, gateway: Gateway, base_url: str) -> Node:
 class _Writer:
     """Writes Operation Objects for one gateway."""
 
-    def __init__(self, gateway: Gateway) -> None:
-        self.has_keys = gateway.doorkeeper is not None
+    def __init__(self, context: Context) -> None:
+        self.has_keys = context.authenticator is not None
         self.problems = Problems()
-        self._settings = gateway.settings
+        self._settings = context.settings
 
     def route(self, method: str, route: Route, **texts: object) -> Node:
         """Makes the Operation Object of one route."""

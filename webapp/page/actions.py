@@ -9,7 +9,7 @@ from flask import request
 from werkzeug.wrappers import Response as AnyResponse
 
 from tidegate.errors import JobAlreadyFinal
-from webapp.context import gateway
+from webapp.context import context
 from webapp.http.rate_limits import count
 from webapp.page.answers import page, see
 from webapp.page.blueprint import overview_parts, routes
@@ -30,7 +30,7 @@ def _check_forms() -> None:
 @routes.get("/sign-in")
 def sign_in() -> AnyResponse:
     """Shows the form for an API key."""
-    if gateway().doorkeeper is None:
+    if context().authenticator is None:
         return see()
     return page("sign_in", next=_next(request.args.get("next", "")), is_refused=False)
 
@@ -41,7 +41,7 @@ def signed_in() -> AnyResponse:
     form = read_form(STRANGER)
     then = _next(form.get("next", ""))
     response = see(then)
-    if gateway().doorkeeper is None or begin(response, form.get("key", "").strip()):
+    if context().authenticator is None or begin(response, form.get("key", "").strip()):
         return response
     return page("sign_in", 403, next=then, is_refused=True)
 
@@ -58,7 +58,7 @@ def sign_out() -> AnyResponse:
 def cancel(job_id: UUID) -> AnyResponse:
     """Cancels the job; one that has ended meanwhile stays as it is, and its page says how."""
     with suppress(JobAlreadyFinal):
-        gateway().jobs.cancel(str(job_id), client_id=visitor().scope)
+        context().jobs.cancel(str(job_id), client_id=visitor().scope)
     overview_parts().board.look_anew()
     return see(f"jobs/{job_id}")
 
@@ -67,8 +67,8 @@ def cancel(job_id: UUID) -> AnyResponse:
 def retry(job_id: UUID) -> AnyResponse:
     """Submits the job again: once, however often the button is pressed."""
     scope = visitor().scope
-    count(gateway().submit_limit, "submits")
-    new = gateway().jobs.retry(str(job_id), client_id=scope, idempotency_key=f"retry-of-{job_id}")
+    count(context().submit_limit, "submits")
+    new = context().jobs.retry(str(job_id), client_id=scope, idempotency_key=f"retry-of-{job_id}")
     overview_parts().board.look_anew()
     return see(f"jobs/{new.id}")
 

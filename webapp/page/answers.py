@@ -10,7 +10,7 @@ from werkzeug.wrappers import Response as AnyResponse
 from tidegate import errors
 from tidegate.access.keys import Role
 from tidegate.database.connection import UNREACHABLE
-from webapp.context import gateway
+from webapp.context import context
 from webapp.http.problems import INTERNAL_ERROR, may_be_done
 from webapp.http.refusals import REFUSALS
 from webapp.page.session import comes_from_elsewhere
@@ -30,7 +30,7 @@ def page(template: str, status: int = 200, **values: Any) -> Response:
     html = render_template(
         f"page/{template}.html",
         root=root(),
-        has_keys=gateway().doorkeeper is not None,
+        has_keys=context().authenticator is not None,
         is_signed_in=known is not None,
         role=known.role if known else Role.OPERATOR,
         **values,

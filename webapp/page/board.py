@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from tidegate import clock
-from tidegate.dispatch.lane_cache import Lanes
-from tidegate.gateway import Jobs
+from tidegate.dispatch.lane_cache import LaneCache
+from tidegate.gateway import Gateway
 from tidegate.jobs.job import Job, Waiting
 from tidegate.jobs.reads import Filter
 from tidegate.operations.operation import Registry
@@ -60,7 +60,7 @@ class Board:
     The plots begin with the first who looks: nobody keeps readings for a page that is not open.
     """
 
-    def __init__(self, store: Store, lanes: Lanes, jobs: Jobs, registry: Registry) -> None:
+    def __init__(self, store: Store, lanes: LaneCache, jobs: Gateway, registry: Registry) -> None:
         self._store = store
         self._lanes = lanes
         self._jobs = jobs

@@ -9,7 +9,7 @@ from tidegate.jobs.history import Timeline
 from tidegate.jobs.job import Job, Waiting
 from tidegate.states import State
 from tidegate.webhooks.delivery import Delivery, DeliveryState
-from webapp.context import Gateway
+from webapp.context import Context
 from webapp.page.parts import Parts, written
 from webapp.page.preview import HEAD_BYTES, preview_of
 from webapp.page.timeline import entries_of
@@ -28,23 +28,23 @@ class JobView:
     delivery: Delivery | None
 
     @classmethod
-    def read(cls, gateway: Gateway, job: Job) -> Self:
+    def read(cls, context: Context, job: Job) -> Self:
         """Reads the job's history: three statements, and two more for its webhook."""
         return cls(
             job=job,
-            waiting=gateway.jobs.waiting(job),
-            timeline=gateway.store.timeline.read(job.id, job.client_id, releases=_RELEASES, head_bytes=HEAD_BYTES),
-            delivery=_delivery(gateway, job),
+            waiting=context.jobs.waiting(job),
+            timeline=context.store.timeline.read(job.id, job.client_id, releases=_RELEASES, head_bytes=HEAD_BYTES),
+            delivery=_delivery(context, job),
         )
 
-    def moved_on(self, gateway: Gateway, job: Job | None) -> Self:
+    def moved_on(self, context: Context, job: Job | None) -> Self:
         """The view after a change of the job (None: only time has passed). Within an attempt it costs no statement."""
         if job and _stage(job) != _stage(self.job):
-            return self.read(gateway, job)
+            return self.read(context, job)
         job = job or self.job
         if job.state.is_final:
-            return replace(self, delivery=_delivery(gateway, job))
-        return replace(self, job=job, waiting=gateway.jobs.waiting(job))
+            return replace(self, delivery=_delivery(context, job))
+        return replace(self, job=job, waiting=context.jobs.waiting(job))
 
     @property
     def is_settled(self) -> bool:
@@ -67,8 +67,8 @@ class JobView:
         return written(environment, "job", PARTS, values)
 
 
-def _delivery(gateway: Gateway, job: Job) -> Delivery | None:
-    return gateway.store.deliveries.get(job.id, None) if job.has_webhook else None
+def _delivery(context: Context, job: Job) -> Delivery | None:
+    return context.store.deliveries.get(job.id, None) if job.has_webhook else None
 
 
 def _stage(job: Job) -> tuple[str, int, bool]:

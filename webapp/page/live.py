@@ -16,8 +16,8 @@ from tidegate import clock
 from tidegate.access.keys import Caller
 from tidegate.database.connection import UNREACHABLE
 from tidegate.errors import NoRoom, UnknownJob
-from tidegate.notify.subscription import Watch
-from webapp.context import gateway
+from tidegate.notify.subscription import Subscription
+from webapp.context import context
 from webapp.page.board import LOOK_SECONDS
 from webapp.page.job_view import JobView
 from webapp.page.parts import OverviewParts, Parts
@@ -52,7 +52,7 @@ def overview_stream(known: Caller, overview: OverviewParts) -> Response:
     """The event stream of the overview, an update a second at the most; raises NoRoom."""
     if request.method == "HEAD":
         return Response(content_type=EVENT_STREAM)
-    watch = _room(gateway().lookout.hold(known.client_id))
+    watch = _room(context().watcher.hold(known.client_id))
     return _answer(_Events(watch, _OverviewScene(watch, overview, known.scope)))
 
 
@@ -60,13 +60,13 @@ def job_stream(known: Caller, view: JobView) -> Response:
     """The event stream of one job's page, with each of its changes; raises NoRoom."""
     if request.method == "HEAD":
         return Response(content_type=EVENT_STREAM)
-    lookout = gateway().lookout
+    watcher = context().watcher
     is_final = view.job.state.is_final
-    watch = _room(lookout.hold(known.client_id) if is_final else lookout.watch(view.job, known.client_id))
+    watch = _room(watcher.hold(known.client_id) if is_final else watcher.watch(view.job, known.client_id))
     return _answer(_Events(watch, _JobScene(watch, view, is_operator=known.scope is None)))
 
 
-def _room(watch: Watch | None) -> Watch:
+def _room(watch: Subscription | None) -> Subscription:
     if watch is None:
         raise NoRoom("as many pages and requests are held open as may be; try again later")
     return watch
@@ -87,7 +87,7 @@ class _OverviewScene:
     no turn from other requests.
     """
 
-    def __init__(self, watch: Watch, overview: OverviewParts, client_id: str | None) -> None:
+    def __init__(self, watch: Subscription, overview: OverviewParts, client_id: str | None) -> None:
         self._watch = watch
         self._overview = overview
         self._client_id = client_id
@@ -105,11 +105,11 @@ class _OverviewScene:
 class _JobScene:
     """A job's scene. A change is shown at once; position and estimates, which cost nothing, each second."""
 
-    def __init__(self, watch: Watch, view: JobView, *, is_operator: bool) -> None:
+    def __init__(self, watch: Subscription, view: JobView, *, is_operator: bool) -> None:
         self._watch = watch
         self._view = view
         self._is_operator = is_operator
-        self._gateway = gateway()
+        self._gateway = context()
         self._environment = current_app.jinja_env
         self._ends_at = clock.monotonic() + _UNTIL_TOLD_SECONDS
 
@@ -131,10 +131,10 @@ class _JobScene:
 class _Events:
     """The iterator of a stream's events. It outlives its request, so it keeps what it needs of it."""
 
-    def __init__(self, watch: Watch, scene: Scene) -> None:
+    def __init__(self, watch: Subscription, scene: Scene) -> None:
         self.watch = watch
         self._scene = scene
-        self._gateway = gateway()
+        self._gateway = context()
         self._cookie = request.cookies.get(COOKIE, "")
 
     def __iter__(self) -> Iterator[bytes]:
@@ -170,8 +170,8 @@ class _Events:
 
     def _is_welcome(self) -> bool:
         """Whether the session is still good: its key may be revoked, or its owner signed out."""
-        doorkeeper = self._gateway.doorkeeper
-        return doorkeeper is None or doorkeeper.visitor(self._cookie) is not None
+        authenticator = self._gateway.authenticator
+        return authenticator is None or authenticator.visitor(self._cookie) is not None
 
 
 def _event(name: Literal["parts", "beat", "trouble", "bye"], data: str) -> bytes:

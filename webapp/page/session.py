@@ -11,7 +11,7 @@ from werkzeug.wrappers import Response as AnyResponse
 
 from tidegate.access.keys import Caller, Role
 from tidegate.errors import Forbidden, Unauthorized
-from webapp.context import gateway
+from webapp.context import context
 from webapp.http.auth import caller
 
 COOKIE = "tidegate_session"
@@ -20,9 +20,9 @@ _LONGEST_KEY = 200
 
 def visitor() -> Caller:
     """The caller of this request, by its session; raises Unauthorized where one is needed and none is good."""
-    doorkeeper = gateway().doorkeeper
-    if doorkeeper and "caller" not in g:
-        known = doorkeeper.visitor(request.cookies.get(COOKIE, ""))
+    authenticator = context().authenticator
+    if authenticator and "caller" not in g:
+        known = authenticator.visitor(request.cookies.get(COOKIE, ""))
         if known is None:
             raise Unauthorized("sign in with an API key")
         g.caller = known
@@ -39,8 +39,8 @@ def operating() -> Caller:
 
 def begin(response: AnyResponse, key: str) -> bool:
     """Begins a session and sets its cookie; False: the key is not good."""
-    doorkeeper = gateway().doorkeeper
-    session = doorkeeper.begin_session(key) if doorkeeper and 0 < len(key) <= _LONGEST_KEY else None
+    authenticator = context().authenticator
+    session = authenticator.begin_session(key) if authenticator and 0 < len(key) <= _LONGEST_KEY else None
     if session is None:
         return False
     # No Max-Age: the browser drops it when it closes, and the database ends the session after 12 hours.
@@ -50,16 +50,16 @@ def begin(response: AnyResponse, key: str) -> bool:
 
 def end(response: AnyResponse) -> None:
     """Ends the session of this request's cookie, and deletes the cookie."""
-    doorkeeper, session = gateway().doorkeeper, request.cookies.get(COOKIE, "")
-    if doorkeeper and session:
-        doorkeeper.end_session(session)
+    authenticator, session = context().authenticator, request.cookies.get(COOKIE, "")
+    if authenticator and session:
+        authenticator.end_session(session)
     response.delete_cookie(COOKIE, path=_path(), secure=_is_secure(), httponly=True, samesite="Strict")
 
 
 def check_origin() -> None:
     """CSRF check: raises Forbidden unless one of our own pages sent this form, as browsers say of every POST."""
     site, sender = request.headers.get("Sec-Fetch-Site"), urlsplit(request.headers.get("Origin", "")).netloc
-    ours = {request.host, urlsplit(gateway().settings.public_url).netloc}
+    ours = {request.host, urlsplit(context().settings.public_url).netloc}
     is_ours = site == "same-origin" if site else bool(sender) and sender in ours
     if not is_ours:
         raise Forbidden("only this page's own forms may do that; from elsewhere use the API")
@@ -71,9 +71,9 @@ def comes_from_elsewhere() -> bool:
 
 
 def _path() -> str:
-    public = gateway().settings.public_url
+    public = context().settings.public_url
     return (urlsplit(public).path if public else request.script_root) or "/"
 
 
 def _is_secure() -> bool:
-    return request.is_secure or gateway().settings.public_url.startswith("https:")
+    return request.is_secure or context().settings.public_url.startswith("https:")

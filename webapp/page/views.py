@@ -11,7 +11,7 @@ from tidegate.errors import InvalidQuery, UnknownJob
 from tidegate.jobs.job import Job
 from tidegate.jobs.reads import Filter, Page
 from tidegate.states import State
-from webapp.context import gateway
+from webapp.context import context
 from webapp.http.rate_limits import count
 from webapp.page.answers import page, secured, see
 from webapp.page.blueprint import overview_parts, routes
@@ -33,7 +33,7 @@ def overview() -> AnyResponse:
     if (found := _UUID.search(sought.lower())) and _is_there(found[0], known.scope):
         return see(f"jobs/{UUID(found[0])}")
     is_listing, wanted = _wanted(sought, known.scope)
-    listed = gateway().jobs.list(wanted) if is_listing and wanted else Page(jobs=(), before_id=None)
+    listed = context().jobs.list(wanted) if is_listing and wanted else Page(jobs=(), before_id=None)
     return page(
         "overview",
         parts=overview_parts().now(known.scope),
@@ -42,7 +42,7 @@ def overview() -> AnyResponse:
         older=_older(listed.before_id) if listed.before_id else None,
         sought=sought,
         chosen={name: request.args.get(name, "") for name in ("state", "operation")},
-        operations=sorted(gateway().registry.operations),
+        operations=sorted(context().registry.operations),
     )
 
 
@@ -70,7 +70,7 @@ def job_live(job_id: UUID) -> Response:
 def body(job_id: UUID, kind: str) -> Response:
     """Downloads a job's whole input or result as a file that no browser would run or show."""
     found = _job(job_id)
-    stored = gateway().store.callers.body(found.id, "input" if kind == "params" else "result")
+    stored = context().store.callers.body(found.id, "input" if kind == "params" else "result")
     if stored is None:
         raise UnknownJob(f"job {found.id} has no {kind}")
     ending = _ENDINGS.get(stored.content_type.partition(";")[0].strip(), ".bin")
@@ -81,19 +81,19 @@ def body(job_id: UUID, kind: str) -> Response:
 
 
 def _job(job_id: UUID) -> Job:
-    found = gateway().jobs.get(str(job_id), client_id=visitor().scope)
+    found = context().jobs.get(str(job_id), client_id=visitor().scope)
     if not found.state.is_final:
-        count(gateway().poll_limit, "reads")
+        count(context().poll_limit, "reads")
     return found
 
 
 def _view(job_id: UUID) -> JobView:
-    return JobView.read(gateway(), _job(job_id))
+    return JobView.read(context(), _job(job_id))
 
 
 def _is_there(text: str, client_id: str | None) -> bool:
     try:
-        gateway().jobs.get(str(UUID(text)), client_id=client_id)
+        context().jobs.get(str(UUID(text)), client_id=client_id)
     except UnknownJob:
         return False
     return True

@@ -24,7 +24,7 @@ from tidegate.jobs.document import job_path
 from tidegate.jobs.job import Job
 from tidegate.operations.operation import Body
 from tidegate.operations.typed_input import check, read
-from webapp.context import gateway
+from webapp.context import context
 from webapp.http import shapes
 from webapp.http.auth import caller
 from webapp.http.documents import absolute, job_document, json_answer
@@ -60,7 +60,7 @@ _ITEMS = TypeAdapter(Annotated[list[Item], Field(min_length=1, max_length=MOST_J
 def submit(operation: str) -> Response:
     """Submits up to 1,000 jobs of one operation. `?all_or_none=true`: one refusal refuses all."""
     client_id = caller().client_id
-    gateway().registry.operation(operation)
+    context().registry.operation(operation)
     all_or_none = _all_or_none()
     submissions = list(_submissions(operation, client_id))
     answers = _submit_all(submissions) if all_or_none else _submit_each(submissions)
@@ -84,7 +84,7 @@ def _answer(answer: Job | Refusal) -> shapes.BatchAnswer:
         problem = refusal_document(answer)
         later = retry_after_seconds(answer)
         return {"status": problem["status"], "location": None, "job": None, "problem": problem, "retry_after": later}
-    own = gateway().jobs
+    own = context().jobs
     waiting = own.waiting(answer)
     return {
         "status": 202,
@@ -97,8 +97,8 @@ def _answer(answer: Job | Refusal) -> shapes.BatchAnswer:
 
 def _submit_all(submissions: Sequence[Submission]) -> Sequence[Job | Refusal]:
     for _ in submissions:
-        count(gateway().submit_limit, "submits")
-    return gateway().jobs.submit_all(submissions)
+        count(context().submit_limit, "submits")
+    return context().jobs.submit_all(submissions)
 
 
 def _submit_each(submissions: Sequence[Submission]) -> Sequence[Job | Refusal]:
@@ -107,20 +107,20 @@ def _submit_each(submissions: Sequence[Submission]) -> Sequence[Job | Refusal]:
     within: list[Submission] = []
     for submission in submissions:
         try:
-            count(gateway().submit_limit, "submits")
+            count(context().submit_limit, "submits")
         except TooFast as refusal:
             if not within:
                 raise
             too_fast = [refusal] * (len(submissions) - len(within))
             break
         within.append(submission)
-    return [*gateway().jobs.submit_each(within), *too_fast]
+    return [*context().jobs.submit_each(within), *too_fast]
 
 
 def _submissions(operation: str, client_id: str) -> Iterator[Submission]:
     trace, told_to = traceparent(), webhook()
     if told_to:  # one header for all: a bad one is the request's fault, not that of each job
-        gateway().jobs.webhook_door.check_url(told_to)
+        context().jobs.webhook_checks.check_url(told_to)
     for number, item in enumerate(_items(_as_array(whole_body()))):
         yield Submission(
             operation=operation,

@@ -10,12 +10,12 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, TypeAdapter, m
 
 from tidegate.bulk import Outcome, cancel_each, retry_each
 from tidegate.errors import InputFault, InvalidInput, UnsupportedBody
-from tidegate.gateway import Jobs
+from tidegate.gateway import Gateway
 from tidegate.jobs.job import Job
 from tidegate.jobs.reads import Filter
 from tidegate.operations.typed_input import parse
 from tidegate.states import FINAL_STATES, OPEN_STATES, State
-from webapp.context import gateway
+from webapp.context import context
 from webapp.http import shapes
 from webapp.http.auth import operator
 from webapp.http.documents import json_answer
@@ -120,16 +120,16 @@ class _Done:
     counts: shapes.BulkCounts
 
 
-def _each(act: Callable[[Jobs, Sequence[Job]], Outcome], *, of: Collection[State], is_retry: bool) -> _Done:
+def _each(act: Callable[[Gateway, Sequence[Job]], Outcome], *, of: Collection[State], is_retry: bool) -> _Done:
     """Reads the selection and applies `act` to its jobs; a dry run only counts them."""
     selection = _selected()
     wanted = selection.filter(of, is_retry=is_retry)
     outcome, following = Outcome(), None
     if selection.dry_run:
-        matched = gateway().jobs.count(wanted, most=MOST_COUNTED)
+        matched = context().jobs.count(wanted, most=MOST_COUNTED)
     else:
-        found = gateway().jobs.list_all(wanted)
-        outcome, matched = act(gateway().jobs, found), len(found)
+        found = context().jobs.list_all(wanted)
+        outcome, matched = act(context().jobs, found), len(found)
         following = found[-1].id if matched == wanted.limit else None
     refusals = by_reason(outcome)
     counts: shapes.BulkCounts = {

@@ -12,7 +12,7 @@ from tidegate.operations.typed_input import parse
 from tidegate.timeformat import instant
 from tidegate.webhooks.delivery import Delivery, DeliveryState
 from tidegate.webhooks.store import DeliveryFilter
-from webapp.context import gateway
+from webapp.context import context
 from webapp.http import webhook_shapes
 from webapp.http.auth import caller
 from webapp.http.documents import absolute, json_answer
@@ -55,9 +55,9 @@ _SENDING = TypeAdapter(Sending)
 @routes.get("")
 def listing() -> Response:
     """Lists the caller's deliveries with their attempts, newest job first, a page at a time."""
-    count(gateway().poll_limit, "reads")
+    count(context().poll_limit, "reads")
     query = read_query(_Query)
-    found = gateway().store.deliveries.list(
+    found = context().store.deliveries.list(
         DeliveryFilter(
             client_id=caller().scope,
             state=query.state,
@@ -77,7 +77,7 @@ def listing() -> Response:
 @routes.get("/<uuid:job_id>")
 def read(job_id: UUID) -> Response:
     """Reads the delivery of one job."""
-    count(gateway().poll_limit, "reads")
+    count(context().poll_limit, "reads")
     return _private(json_answer(_document(_delivery(job_id))))
 
 
@@ -86,7 +86,7 @@ def send(job_id: UUID) -> Response:
     """Sends a delivery again, now, whatever became of it before; for a day, as at first, until it is taken."""
     if _delivery(job_id).state is DeliveryState.WAITING:
         raise DeliveryNotDue("the job has not ended; its webhook is sent when it does")
-    gateway().store.deliveries.send_one_again(str(job_id))
+    context().store.deliveries.send_one_again(str(job_id))
     with after_a_write():
         return _private(json_answer(_document(_delivery(job_id)), 202))
 
@@ -108,12 +108,12 @@ def send_many() -> Response:
             created_before=chosen.created_before,
             limit=chosen.limit,
         )
-        document["sent_again"] = gateway().store.deliveries.send_again(wanted)
+        document["sent_again"] = context().store.deliveries.send_again(wanted)
     return json_answer(document)
 
 
 def _delivery(job_id: UUID) -> Delivery:
-    found = gateway().store.deliveries.get(str(job_id), caller().scope)
+    found = context().store.deliveries.get(str(job_id), caller().scope)
     if found is None:
         raise UnknownDelivery(f"there is no webhook of a job {job_id}")
     return found

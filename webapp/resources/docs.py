@@ -5,7 +5,7 @@ import re
 from flask import Blueprint, Response, current_app, render_template
 from markupsafe import Markup, escape
 
-from webapp.context import gateway
+from webapp.context import context
 from webapp.http.documents import absolute, json_answer
 from webapp.openapi import openapi
 from webapp.openapi.docs_page import page_of
@@ -19,13 +19,13 @@ _POLICY = "default-src 'none'; style-src 'self'; base-uri 'none'; form-action 'n
 @routes.get("/openapi.json")
 def document() -> Response:
     """Returns the OpenAPI document."""
-    return json_answer(openapi(current_app, gateway(), absolute("")))
+    return json_answer(openapi(current_app, context(), absolute("")))
 
 
 @routes.get("/docs")
 def page() -> Response:
     """Shows the OpenAPI document as a page without scripts."""
-    description = openapi(current_app, gateway(), absolute(""))
+    description = openapi(current_app, context(), absolute(""))
     html = render_template("docs.html", page=page_of(description))
     response = Response(html, content_type="text/html; charset=utf-8")
     response.headers["Content-Security-Policy"] = _POLICY

@@ -21,7 +21,7 @@ from tidegate.errors import UnknownDownstream, UnsupportedBody
 from tidegate.operations.typed_input import parse
 from tidegate.rate_limit import Rate
 from tidegate.timeformat import instant
-from webapp.context import gateway
+from webapp.context import context
 from webapp.http import lane_shapes
 from webapp.http.auth import operator
 from webapp.http.documents import absolute, json_answer
@@ -84,8 +84,8 @@ _COLUMNS = {"rate": "rates", "burst": "burst", "concurrency": "concurrency", "br
 def listing() -> Response:
     """Lists every downstream."""
     operator()
-    held = gateway().store.lanes.held()
-    views = gateway().lanes.views(fresh=True)
+    held = context().store.lanes.held()
+    views = context().lanes.views(fresh=True)
     lanes = [_document(lane, held.get(name, 0)) for name, lane in views.items()]
     document: lane_shapes.DownstreamList = {"downstreams": lanes}
     return json_answer(document)
@@ -120,18 +120,18 @@ def apply(name: str, wanted: Change) -> None:
     changes = {_COLUMNS[key]: getattr(wanted, key) for key in wanted.model_fields_set if key in _COLUMNS}
     paused = bool(wanted.paused) if "paused" in wanted.model_fields_set else None
     # Looked up first: PostgreSQL refuses a parameter with a NUL.
-    is_known = name in gateway().lanes.views(fresh=True)
-    if not is_known or not gateway().store.limits.change(name, changes, paused=paused):
+    is_known = name in context().lanes.views(fresh=True)
+    if not is_known or not context().store.limits.change(name, changes, paused=paused):
         raise _unknown(name)
-    gateway().bell.ring()
+    context().notifier.ring()
 
 
 def _answer(name: str) -> Response:
-    lanes = gateway().lanes
+    lanes = context().lanes
     lane = lanes.counted(name, anew=True) if name in lanes.views(fresh=True) else None
     if lane is None:
         raise _unknown(name)
-    return json_answer(_document(lane, gateway().store.lanes.held().get(name, 0)))
+    return json_answer(_document(lane, context().store.lanes.held().get(name, 0)))
 
 
 def _unknown(name: str) -> UnknownDownstream:

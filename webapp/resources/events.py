@@ -12,8 +12,8 @@ from tidegate import clock
 from tidegate.database.connection import UNREACHABLE
 from tidegate.errors import NoRoom, UnknownJob
 from tidegate.jobs.job import Job
-from tidegate.notify.subscription import Watch
-from webapp.context import gateway
+from tidegate.notify.subscription import Subscription
+from webapp.context import context
 from webapp.http.auth import caller, caller_with_ticket
 from webapp.http.documents import job_document, links_here
 from webapp.http.rate_limits import count
@@ -33,9 +33,9 @@ _AFTER_FAILURE_SECONDS = 1.0
 def read(job_id: UUID) -> Response:
     """Streams the job's changes as server-sent events."""
     caller_with_ticket(str(job_id))
-    job = gateway().jobs.get(str(job_id), client_id=caller().scope)
+    job = context().jobs.get(str(job_id), client_id=caller().scope)
     if not job.state.is_final:
-        count(gateway().poll_limit, "reads")
+        count(context().poll_limit, "reads")
     return stream(job)
 
 
@@ -54,7 +54,7 @@ def stream(job: Job) -> Response:
         return _about(job, Response(content_type=EVENT_STREAM))
     watch = None
     if not job.state.is_final:
-        watch = gateway().lookout.watch(job, caller().client_id)
+        watch = context().watcher.watch(job, caller().client_id)
         if watch is None:
             raise NoRoom("as many requests are held open as may be; poll, or try again later")
     response = Response(_Events(job, watch), content_type=EVENT_STREAM)
@@ -74,10 +74,10 @@ def _about(job: Job, response: Response) -> Response:
 class _Events:
     """The iterator of a job's events. It outlives its request, so it keeps what it needs of it."""
 
-    def __init__(self, job: Job, watch: Watch | None) -> None:
+    def __init__(self, job: Job, watch: Subscription | None) -> None:
         self._job = job
         self._watch = watch
-        self._gateway = gateway()
+        self._gateway = context()
         self._links = links_here()
         self._caller = caller()
         self._is_refused = False
@@ -118,8 +118,8 @@ class _Events:
 
     def _may_be_told(self) -> bool:
         """Whether the key that opened the stream is still good. Raises one of UNREACHABLE."""
-        doorkeeper = self._gateway.doorkeeper
-        self._is_refused = doorkeeper is not None and not doorkeeper.still_knows(self._caller)
+        authenticator = self._gateway.authenticator
+        self._is_refused = authenticator is not None and not authenticator.still_knows(self._caller)
         return not self._is_refused
 
     def _is_welcome(self) -> bool:

@@ -4,7 +4,7 @@ from flask import Blueprint, Response
 
 from tidegate.notify.messages import is_reachable
 from tidegate.operations.operation import Queue
-from webapp.context import gateway
+from webapp.context import context
 from webapp.http import shapes
 from webapp.http.documents import json_answer
 
@@ -24,9 +24,9 @@ def ready() -> Response:
 
     503: the database does not answer, or takes no writes.
     """
-    gateway().store.database.check_writable()
-    workers = gateway().store.presence.sizes()
-    broker = is_reachable(gateway().settings.broker_url)
+    context().store.database.check_writable()
+    workers = context().store.presence.sizes()
+    broker = is_reachable(context().settings.broker_url)
     dispatching = broker is not False and bool(workers.keys() & set(Queue))
     document: shapes.Readiness = {
         "status": "ready" if dispatching else "accepting, not dispatching",

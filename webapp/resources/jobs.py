@@ -7,7 +7,7 @@ from flask import Blueprint, Response, request
 from tidegate.jobs.job import Job
 from tidegate.jobs.reads import JobWithResult
 from tidegate.states import State
-from webapp.context import gateway
+from webapp.context import context
 from webapp.http import shapes
 from webapp.http.answers import HTTP_STATUS, entity_tag
 from webapp.http.auth import caller
@@ -26,18 +26,18 @@ routes = Blueprint("jobs", __name__, url_prefix="/v1")
 @routes.post("/operations/<operation>/jobs")
 def submit(operation: str) -> Response:
     """Records a job: 202 with its URL, which tells everything about it."""
-    count(gateway().submit_limit, "submits")
-    return _submitted(gateway().jobs.submit(submission(operation)))
+    count(context().submit_limit, "submits")
+    return _submitted(context().jobs.submit(submission(operation)))
 
 
 @routes.get("/jobs")
 def listing() -> Response:
     """Lists the caller's jobs without results, newest first, a page at a time."""
-    count(gateway().poll_limit, "reads")
+    count(context().poll_limit, "reads")
     wanted = listing_filter(caller())
-    page = gateway().jobs.list(wanted)
+    page = context().jobs.list(wanted)
     document: shapes.JobList = {
-        "jobs": [job_document(job, waiting=gateway().jobs.waiting(job)) for job in page.jobs],
+        "jobs": [job_document(job, waiting=context().jobs.waiting(job)) for job in page.jobs],
         "next": absolute(next_page(page.before_id)) if page.before_id else None,
     }
     response = json_answer(document)
@@ -56,7 +56,7 @@ def read(job_id: UUID) -> Response:
     if HTTP_STATUS[job.state] < 400 and request.if_none_match.contains_weak(entity_tag(job)):
         response = job_answer(job, status=304)
     else:
-        response = job_answer(job, result if later else gateway().jobs.result(job))
+        response = job_answer(job, result if later else context().jobs.result(job))
     response.vary.add("Accept")
     response.headers.update(applied.fields())
     return response
@@ -66,7 +66,7 @@ def read(job_id: UUID) -> Response:
 def result(job_id: UUID) -> Response:
     """Reads the raw result with its own content type; until there is one, and without one, the job itself."""
     job = _job(job_id)
-    body = gateway().jobs.result(job)
+    body = context().jobs.result(job)
     if body is None:
         return job_answer(job)
     response = Response(body.content, HTTP_STATUS[job.state], content_type=body.content_type)
@@ -78,27 +78,27 @@ def result(job_id: UUID) -> Response:
 @routes.post("/jobs/<uuid:job_id>/cancel")
 def cancel(job_id: UUID) -> Response:
     """Cancels a job. 200: now cancelled. 202: a running attempt was asked to stop. 409: already ended otherwise."""
-    job = gateway().jobs.cancel(str(job_id), client_id=caller().scope)
+    job = context().jobs.cancel(str(job_id), client_id=caller().scope)
     return job_answer(job, status=200 if job.state is State.CANCELLED else 202)
 
 
 @routes.post("/jobs/<uuid:job_id>/retry")
 def retry(job_id: UUID) -> Response:
     """Retries a final job that did not succeed: submits it as a new job."""
-    count(gateway().submit_limit, "submits")
+    count(context().submit_limit, "submits")
     key = idempotency_key(request.headers.get("Idempotency-Key"))
-    return _submitted(gateway().jobs.retry(str(job_id), client_id=caller().scope, idempotency_key=key))
+    return _submitted(context().jobs.retry(str(job_id), client_id=caller().scope, idempotency_key=key))
 
 
 @routes.delete("/jobs/<uuid:job_id>")
 def delete(job_id: UUID) -> Response:
     """Erases a final job and its result."""
-    gateway().jobs.delete(str(job_id), client_id=caller().scope)
+    context().jobs.delete(str(job_id), client_id=caller().scope)
     return Response(status=204)
 
 
 def _submitted(job: Job) -> Response:
-    own = gateway()
+    own = context()
     answer = answer_to_submit(
         own, caller(), job, preferences(), links_here(), path=request.path, meanwhile=own.turns.given_up()
     )
@@ -115,7 +115,7 @@ def _when_changed(job: Job) -> tuple[JobWithResult | None, Preferences]:
         return None, Preferences()
     is_news = bool(request.if_none_match) and not request.if_none_match.contains_weak(tag)
     if not (is_news or job.state.is_final):
-        own = gateway()
+        own = context()
         later = held(own, caller(), job, wait, lambda job: entity_tag(job) != tag, meanwhile=own.turns.given_up())
         return later, Preferences(wait=wait) if later else Preferences()
     return None, Preferences(wait=wait)
@@ -123,7 +123,7 @@ def _when_changed(job: Job) -> tuple[JobWithResult | None, Preferences]:
 
 def _job(job_id: UUID) -> Job:
     """The job of this request. Polls of final jobs are not counted: clients repeat a 502 or 504 by themselves."""
-    job = gateway().jobs.get(str(job_id), client_id=caller().scope)
+    job = context().jobs.get(str(job_id), client_id=caller().scope)
     if not job.state.is_final:
-        count(gateway().poll_limit, "reads")
+        count(context().poll_limit, "reads")
     return job

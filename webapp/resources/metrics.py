@@ -11,7 +11,7 @@ from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4, generate_late
 from prometheus_client.registry import Collector
 
 from tidegate.database.connection import UNREACHABLE
-from webapp.context import Gateway, gateway
+from webapp.context import Context, context
 from webapp.http.auth import monitor
 from webapp.resources.exposition import counted, database_up, nothing_yet, of_lanes, of_the_cluster
 
@@ -25,7 +25,7 @@ def read() -> Response:
     """Returns Prometheus metrics of the whole cluster, as text."""
     try:
         monitor()
-        families = _everything(gateway())
+        families = _everything(context())
     except UNREACHABLE as error:
         # Also without a key: it says no more than /health/ready. An alert can tell this from a web server that is down.
         log.warning("metrics: the database can't be reached: %s", error)
@@ -43,7 +43,7 @@ class _Collected(Collector):
         return self._families
 
 
-def _everything(own: Gateway) -> list[Metric]:
+def _everything(own: Context) -> list[Metric]:
     own.count_writer.run_once()
     store = own.store
     views, facts, held = own.lanes.views(fresh=True), store.facts.read(), store.lanes.held()

@@ -4,7 +4,7 @@ from flask import Blueprint, Response
 
 from tidegate.dispatch.forecast import LaneView
 from tidegate.operations.operation import Operation
-from webapp.context import gateway
+from webapp.context import context
 from webapp.http import lane_shapes
 from webapp.http.auth import caller
 from webapp.http.documents import absolute, json_answer
@@ -16,7 +16,7 @@ routes = Blueprint("operations", __name__, url_prefix="/v1/operations")
 def listing() -> Response:
     """Lists every operation."""
     caller()
-    operations = gateway().registry.operations.values()
+    operations = context().registry.operations.values()
     document: lane_shapes.OperationList = {"operations": [_document(operation) for operation in operations]}
     return json_answer(document)
 
@@ -25,12 +25,12 @@ def listing() -> Response:
 def read(name: str) -> Response:
     """Reads one operation."""
     caller()
-    return json_answer(_document(gateway().registry.operation(name)))
+    return json_answer(_document(context().registry.operation(name)))
 
 
 def _document(operation: Operation) -> lane_shapes.Operation:
-    lane = gateway().lanes.view(operation.downstream)
-    limits = lane.downstream.limits if lane else gateway().registry.downstreams[operation.downstream]
+    lane = context().lanes.view(operation.downstream)
+    limits = lane.downstream.limits if lane else context().registry.downstreams[operation.downstream]
     return {
         "name": operation.name,
         "description": operation.description,

@@ -11,7 +11,7 @@ from tidegate.errors import UnknownSecret, UnsupportedBody
 from tidegate.operations.typed_input import parse
 from tidegate.timeformat import instant
 from tidegate.webhooks.secrets import WebhookSecret
-from webapp.context import gateway
+from webapp.context import context
 from webapp.http import webhook_shapes
 from webapp.http.auth import caller
 from webapp.http.documents import json_answer
@@ -42,7 +42,7 @@ def rotate() -> Response:
     if content and request.mimetype != "application/json":
         raise UnsupportedBody("send nothing, or application/json")
     rotation: Rotation = parse(_ROTATION, content) if content else Rotation()
-    made, secret = gateway().secrets.rotate(client_id, overlap=timedelta(seconds=rotation.overlap))
+    made, secret = context().secrets.rotate(client_id, overlap=timedelta(seconds=rotation.overlap))
     document: webhook_shapes.NewWebhookSecret = {**_document(made), "secret": secret}
     response = json_answer(document, 201)
     response.headers["Cache-Control"] = "no-store"
@@ -52,7 +52,7 @@ def rotate() -> Response:
 @routes.get("")
 def listing() -> Response:
     """Lists the secrets that sign now, without their text; operators see every client's."""
-    secrets = gateway().secrets.all_of(caller().scope)
+    secrets = context().secrets.all_of(caller().scope)
     document: webhook_shapes.WebhookSecretList = {"secrets": [_document(secret) for secret in secrets]}
     return json_answer(document)
 
@@ -60,7 +60,7 @@ def listing() -> Response:
 @routes.delete("/<uuid:secret_id>")
 def end(secret_id: UUID) -> Response:
     """Ends a secret at once, as when it became known."""
-    if not gateway().secrets.end(str(secret_id), caller().scope):
+    if not context().secrets.end(str(secret_id), caller().scope):
         raise UnknownSecret(f"there is no secret {secret_id} that signs")
     return Response(status=204)
 

@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
 
 
-class Turns:
+class ConcurrencyLimit:
     """WSGI middleware with a semaphore: only so many threads use the database at once.
 
     The server has a thread for each held request too: without a limit a burst could set all of those on the database at

@@ -17,7 +17,7 @@ from werkzeug.http import parse_etags
 from tidegate.access.keys import Caller
 from tidegate.jobs.document import Links
 from tidegate.log_context import about, trace_id
-from webapp.context import FAILED, Gateway
+from webapp.context import FAILED, Context
 from webapp.http.answers import HTTP_STATUS, SECURITY_HEADERS, JobAnswer, answer_about, entity_tag
 from webapp.http.auth import caller_with
 from webapp.http.base_url import base_url
@@ -40,14 +40,14 @@ _STATUS_LINES = {
 }
 
 
-class ShortWay:
+class FastPath:
     """WSGI middleware in front of the Flask application: the fast path."""
 
-    def __init__(self, app: "WSGIApplication", gateway: Gateway) -> None:
+    def __init__(self, app: "WSGIApplication", context: Context) -> None:
         self._app = app
-        self._own = gateway
-        self._most = min(_SMALL, gateway.settings.max_body)
-        self._always = [*SECURITY_HEADERS.items(), *([("Vary", "Origin")] if gateway.settings.cors_origins else [])]
+        self._own = context
+        self._most = min(_SMALL, context.settings.max_body)
+        self._always = [*SECURITY_HEADERS.items(), *([("Vary", "Origin")] if context.settings.cors_origins else [])]
 
     def __call__(self, environ: "WSGIEnvironment", start_response: "StartResponse") -> Iterable[bytes]:
         """Answers a plain submit or poll; passes any other request, and one that fails, to Flask."""
@@ -71,7 +71,7 @@ class ShortWay:
         trace = traceparent_in(headers)
         try:
             with about(job_id=polled, trace_id=trace_id(trace)) if polled or trace else nullcontext():
-                caller = caller_with(Authorization.from_header(headers.get("Authorization")), self._own.doorkeeper)
+                caller = caller_with(Authorization.from_header(headers.get("Authorization")), self._own.authenticator)
                 links = Links(base=base, signer=caller.signer)
                 if polled:
                     return self._poll(environ, polled, caller, links)

@@ -32,7 +32,7 @@ _NAMES = "without keys it answers to localhost, to loopback addresses and to the
 _SENDERS = "without keys only its own pages, programs, and pages of TIDEGATE_CORS_ORIGINS may change anything here"
 
 
-class ForeignSites:
+class CrossSiteGuard:
     """WSGI middleware that refuses other sites' requests. One without a Host passes: browsers always send it."""
 
     def __init__(self, app: "WSGIApplication", settings: Settings, counts: Counts) -> None:

@@ -2,12 +2,12 @@
 
 from collections.abc import Iterable
 
-from tidegate.notify.notifier import BURST_SECONDS, GATHER_SECONDS, Tempo
+from tidegate.notify.notifier import BURST_SECONDS, GATHER_SECONDS, SendInterval
 
 
 def rests(rings: Iterable[tuple[float, int]]) -> list[float]:
     """The rest after each message; a ring that comes during one waits for its end."""
-    tempo, until, found = Tempo(), 0.0, []
+    tempo, until, found = SendInterval(), 0.0, []
     for at, count in rings:
         now = max(at, until)
         found.append(tempo.rest_after(count, now))

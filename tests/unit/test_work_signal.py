@@ -6,8 +6,8 @@ from datetime import UTC, datetime
 
 import pytest
 
-from tasks.scheduler import look as module
-from tasks.scheduler.look import Vigil
+from tasks.scheduler import work_signal as module
+from tasks.scheduler.work_signal import WorkSignal
 from tidegate.maintenance.store import Outlook
 
 
@@ -23,30 +23,30 @@ def outlook(*, jobs_wait: bool = False, webhooks_wait: bool = False) -> Outlook:
     )
 
 
-def waited(vigil: Vigil, event: threading.Event, seconds: float) -> float:
+def waited(work_signal: WorkSignal, event: threading.Event, seconds: float) -> float:
     started = time.monotonic()
-    vigil.wait(event, seconds)
+    work_signal.wait(event, seconds)
     return time.monotonic() - started
 
 
 def test_who_waits_goes_on_when_a_look_sees_something() -> None:
-    vigil = Vigil()
-    vigil.saw(outlook())
-    threading.Timer(0.1, lambda: vigil.saw(outlook(webhooks_wait=True))).start()
-    assert waited(vigil, vigil.webhooks, 30) < 15
-    assert not vigil.jobs.is_set()
+    work_signal = WorkSignal()
+    work_signal.saw(outlook())
+    threading.Timer(0.1, lambda: work_signal.saw(outlook(webhooks_wait=True))).start()
+    assert waited(work_signal, work_signal.webhooks, 30) < 15
+    assert not work_signal.jobs.is_set()
 
 
 def test_what_is_there_is_not_waited_for_and_what_is_gone_is() -> None:
-    vigil = Vigil()
-    vigil.saw(outlook(jobs_wait=True))
-    assert waited(vigil, vigil.jobs, 30) < 15
-    vigil.saw(outlook())
-    assert waited(vigil, vigil.jobs, 0.2) >= 0.2
+    work_signal = WorkSignal()
+    work_signal.saw(outlook(jobs_wait=True))
+    assert waited(work_signal, work_signal.jobs, 30) < 15
+    work_signal.saw(outlook())
+    assert waited(work_signal, work_signal.jobs, 0.2) >= 0.2
 
 
 def test_nobody_relies_on_an_old_look(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "_FRESH_SECONDS", 0.2)
-    vigil = Vigil()
-    vigil.saw(outlook())
-    assert 0.2 <= waited(vigil, vigil.jobs, 30) < 15
+    work_signal = WorkSignal()
+    work_signal.saw(outlook())
+    assert 0.2 <= waited(work_signal, work_signal.jobs, 30) < 15

@@ -9,7 +9,7 @@ from tidegate.maintenance.store import Outlook
 _FRESH_SECONDS = 3.0
 
 
-class Vigil:
+class WorkSignal:
     """Two events, set by the sweep's query: whether jobs wait for their release, and webhooks for their delivery."""
 
     def __init__(self) -> None:
