@@ -14,6 +14,7 @@ from webapp.http import shapes
 
 JSON = "application/json"
 PROBLEM = "application/problem+json"
+EVENT_STREAM = "text/event-stream"
 PROBLEM_TYPE_PREFIX = "urn:tidegate:problem:"
 # A result is somebody's bytes: a browser must neither guess its type nor run anything in it.
 SECURITY_HEADERS = {

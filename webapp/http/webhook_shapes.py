@@ -1,6 +1,6 @@
 """The JSON shapes of deliveries, webhook secrets, and the webhook itself, as TypedDicts; see `shapes`."""
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import Field
 from typing_extensions import TypedDict
@@ -8,6 +8,8 @@ from typing_extensions import TypedDict
 from tidegate.webhooks.delivery import DeliveryState
 from webapp.http.shapes import Count, Instant, Job, JobId, Url, exact
 
+EventName = Literal["job.succeeded", "job.failed", "job.expired", "job.cancelled"]
+"""An event that a request may name."""
 Event = Annotated[str, Field(pattern="^job\\.(succeeded|failed|expired|cancelled)$")]
 
 

@@ -6,12 +6,11 @@ from operator import attrgetter
 from typing import Any
 
 from tidegate.states import OPEN_STATES, State
-from webapp.http.answers import HTTP_STATUS, PROBLEM
+from webapp.http.answers import EVENT_STREAM, HTTP_STATUS, PROBLEM
 from webapp.openapi.examples import job_example, job_problem_example, problem_content, problem_examples
 from webapp.openapi.parts import HEADERS, headers
 from webapp.openapi.problem_types import JOB_ENDS, ProblemType
 from webapp.openapi.schemas import Node, ref
-from webapp.resources.events import EVENT_STREAM
 
 _ABOUT_A_JOB = ("Tidegate-Job-State", "Cache-Control")
 _HEADERS_OF_STATUS = {401: ("WWW-Authenticate",), 405: ("Allow",), 429: ("Retry-After",), 503: ("Retry-After",)}

@@ -10,10 +10,9 @@ from tidegate.states import State
 from tidegate.webhooks.url import LONGEST
 from webapp.http.queries import MOST_JOBS
 from webapp.http.submit_headers import KEY_PATTERN
+from webapp.http.webhook_shapes import EventName
 from webapp.openapi.schemas import Node, ref
-from webapp.resources.deliveries import Event
 
-EVENTS = get_args(Event)
 _STATES = [state.value for state in State]
 
 HEADERS: dict[str, Node] = {
@@ -126,7 +125,7 @@ PARAMETERS: dict[str, Node] = {
         "schema": {"type": "string", "format": "uuid"},
     },
     "delivery_state": {"name": "state", "in": "query", "schema": ref("DeliveryState")},
-    "event": {"name": "event", "in": "query", "schema": {"type": "string", "enum": [*EVENTS]}},
+    "event": {"name": "event", "in": "query", "schema": {"type": "string", "enum": [*get_args(EventName)]}},
     "secret_id": {"name": "secret_id", "in": "path", "required": True, "schema": {"type": "string", "format": "uuid"}},
     "all_or_none": {
         "name": "all_or_none",

@@ -72,8 +72,6 @@ def _own_schemas() -> Node:
     own: Node = generated["$defs"]
     for schema in own.values():
         schema.pop("title", None)  # the name it is listed under
-    for member in own["Change"]["properties"].values():
-        del member["default"]  # what a merge patch leaves out stays as it is
     ends = {end.uri for end in JOB_ENDS.values()}
     own["Problem"]["properties"]["type"]["enum"] = [each.uri for each in PROBLEM_TYPES if each.uri not in ends]
     own["JobProblem"]["properties"]["type"]["enum"] = sorted(ends)

@@ -18,11 +18,11 @@ from tidegate.database.connection import UNREACHABLE
 from tidegate.errors import NoRoom, UnknownJob
 from tidegate.notify.subscription import Subscription
 from webapp.context import context
+from webapp.http.answers import EVENT_STREAM
 from webapp.page.board import LOOK_SECONDS
 from webapp.page.job_view import JobView
 from webapp.page.parts import OverviewParts, Parts
 from webapp.page.session import COOKIE
-from webapp.resources.events import EVENT_STREAM
 
 # A browser's delay before it connects again, in milliseconds: random, so that many do not come at once.
 _RETRY = (1000, 3000)

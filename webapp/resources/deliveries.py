@@ -24,14 +24,13 @@ from webapp.http.submitting import whole_body
 routes = Blueprint("deliveries", __name__, url_prefix="/v1/deliveries")
 
 MOST_SENT = 1000
-Event = Literal["job.succeeded", "job.failed", "job.expired", "job.cancelled"]
 
 
 class _Query(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     state: DeliveryState | None = None
-    event: Event | None = None
+    event: webhook_shapes.EventName | None = None
     limit: int = Field(50, ge=1, le=MOST_JOBS)
     cursor: UUID | None = None
 
@@ -42,7 +41,7 @@ class Sending(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True)
 
     state: Literal["pending", "delivered", "failed"] = "failed"
-    event: Event | None = None
+    event: webhook_shapes.EventName | None = None
     client_id: Annotated[str, Field(pattern=NAME_PATTERN)] | None = None
     created_after: AwareDatetime | None = None
     created_before: AwareDatetime | None = None

@@ -1,6 +1,6 @@
 """The routes of downstreams, for operators: read limits and state, change limits, pause and resume."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from flask import Blueprint, Response, request
 from pydantic import (
@@ -64,10 +64,16 @@ _Concurrency = Annotated[
 ]
 
 
+def _without_defaults(schema: dict[str, Any]) -> None:
+    """What a merge patch leaves out stays as it is, so no member has a default in the JSON Schema."""
+    for member in schema["properties"].values():
+        del member["default"]
+
+
 class Change(BaseModel):
     """A JSON merge patch (RFC 7396): what is named changes, null takes an earlier change back to the file's value."""
 
-    model_config = ConfigDict(extra="forbid", strict=True)
+    model_config = ConfigDict(extra="forbid", strict=True, json_schema_extra=_without_defaults)
 
     rate: _Rates | None = None
     burst: Annotated[int, Field(ge=1, le=100_000), WHOLE] | None = None

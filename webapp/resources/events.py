@@ -14,13 +14,13 @@ from tidegate.errors import NoRoom, UnknownJob
 from tidegate.jobs.job import Job
 from tidegate.notify.subscription import Subscription
 from webapp.context import context
+from webapp.http.answers import EVENT_STREAM
 from webapp.http.auth import caller, caller_with_ticket
 from webapp.http.documents import job_document, links_here
 from webapp.http.rate_limits import count
 
 routes = Blueprint("events", __name__, url_prefix="/v1")
 
-EVENT_STREAM = "text/event-stream"
 # A comment line without an empty line behind it: some clients take a block without data for an event.
 HEARTBEAT = b": still here\n"
 # A browser's delay before it connects again, in milliseconds: random, so that those that lost one process together do
