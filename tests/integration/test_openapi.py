@@ -17,9 +17,8 @@ from tests.support.reference import DOCS, made_anew
 from tests.support.web import OPERATIONS, Web
 from webapp.http.answers import HTTP_STATUS, PROBLEM_TYPE_PREFIX
 from webapp.http.refusals import REFUSALS
-from webapp.openapi import UNDESCRIBED
+from webapp.openapi import UNDESCRIBED, openapi
 from webapp.openapi.problem_types import PROBLEM_TYPES
-from webapp.openapi.routes import ROUTES
 
 METHODS = {"get", "post", "put", "patch", "delete"}
 EVERYTHING = {"submit_limit": "100/s", "poll_limit": "100/s", "auth": "keys"}
@@ -90,7 +89,12 @@ def test_every_route_of_the_application_is_described(described: Web) -> None:
         for method in (rule.methods or set()) - {"HEAD", "OPTIONS"}:
             expected |= {(method.lower(), path.replace("{operation}", name) if name else path) for name in names}
     assert set(routes_of(document_of(described))) == expected
-    assert {rule.endpoint for rule in described.app.url_map.iter_rules()} >= set(ROUTES)
+
+
+def test_a_view_without_a_description_is_an_error_that_names_its_endpoint(described: Web) -> None:
+    described.app.add_url_rule("/v1/forgotten", "jobs.forgotten", lambda: "")
+    with described.app.test_request_context(), pytest.raises(LookupError, match=r"jobs\.forgotten"):
+        openapi(described.app, described.app.extensions["tidegate"], "http://localhost")
 
 
 def test_each_operation_has_its_own_path_with_its_own_body(described: Web) -> None:

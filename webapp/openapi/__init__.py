@@ -1,28 +1,28 @@
 """Generates the OpenAPI 3.1 document from the routes, the operations, and the types and tables of the code.
 
-`routes` has what can't be read off them. The rest follows by itself: a new operation has its path, a new kind of
-refusal its problem type, a new member of a document its schema.
+What can't be read off them stands beside each view function, in `@described(...)`. The rest follows by itself: a new
+operation has its path, a new kind of refusal its problem type, a new member of a document its schema.
 """
 
 import inspect
 import re
+from collections.abc import Iterable, Iterator
 
 from flask import Flask
 from werkzeug.routing import Rule
 
+from tidegate.operations.operation import Operation
 from webapp.context import Context
 from webapp.openapi.answers import Problems, either
 from webapp.openapi.parts import HEADERS, PARAMETERS, limit_headers, operation_name, parameter
 from webapp.openapi.problem_types import METHOD_NOT_ALLOWED
-from webapp.openapi.route import Route
-from webapp.openapi.routes import ROUTES
+from webapp.openapi.route import Route, route_of
 from webapp.openapi.schemas import Node, schemas
 from webapp.openapi.sent import job_ended
 from webapp.openapi.submits import submit_route, submit_texts
 
 API_VERSION = "1"
 """That of the contract, as in its paths."""
-SUBMIT = "jobs.submit"
 UNDESCRIBED = frozenset({"docs", "page"})
 """Blueprints that are no part of the API: what is there for people, and this description."""
 _AUTOMATIC = frozenset({"HEAD", "OPTIONS"})
@@ -49,21 +49,14 @@ def openapi(app: Flask, context: Context, base_url: str) -> Node:
     Needs the application's context, for the links in its examples.
     """
     operations = [*context.registry.operations.values()]
+    rules = _described(app)
     writer = _Writer(context)
     paths: Node = {}
-    for rule in app.url_map.iter_rules():
-        if rule.endpoint.partition(".")[0] in UNDESCRIBED:
-            continue
-        view = inspect.getdoc(app.view_functions[rule.endpoint]) or ""
-        for method in sorted(set(rule.methods or ()) - _AUTOMATIC):
-            if rule.endpoint == SUBMIT:
-                for each in operations:
-                    path = rule.rule.replace("<operation>", each.name)
-                    paths[path] = {method.lower(): writer.route(method, submit_route(each), **submit_texts(each))}
-            else:
-                route = ROUTES[rule.endpoint]
-                written = writer.route(method, route, summary=view.split("\n")[0], parameters=_references(route))
-                paths.setdefault(_path(rule), {})[method.lower()] = written
+    for rule, route in rules:
+        summary = (inspect.getdoc(app.view_functions[rule.endpoint]) or "").split("\n")[0]
+        for path, own, texts in _paths(rule, route, summary, operations):
+            for method in sorted(set(rule.methods or ()) - _AUTOMATIC):
+                paths.setdefault(path, {})[method.lower()] = writer.route(method, own, **texts)
     parameters = PARAMETERS | {
         "operation_name": operation_name("name", operations),
         "operation_of_batch": operation_name("operation", operations),
@@ -76,13 +69,37 @@ def openapi(app: Flask, context: Context, base_url: str) -> Node:
         "paths": dict(sorted(paths.items())),
         "webhooks": {"jobEnded": {"post": job_ended()}},
         "components": {
-            "schemas": schemas(operations),
+            "schemas": schemas(
+                operations,
+                answers={route.answer_shape for _, route in rules if route.answer_shape},
+                requests={route.request_model for _, route in rules if route.request_model},
+            ),
             "responses": dict(sorted(writer.problems.components.items())),
             "parameters": parameters,
             "headers": HEADERS,
             **({"securitySchemes": {_KEY: {"type": "http", "scheme": "bearer"}}} if writer.has_keys else {}),
         },
     }
+
+
+def _described(app: Flask) -> list[tuple[Rule, Route]]:
+    """Every rule of the API with the description of its view; raises LookupError for a view without one."""
+    return [
+        (rule, route_of(app, rule.endpoint))
+        for rule in app.url_map.iter_rules()
+        if rule.endpoint.partition(".")[0] not in UNDESCRIBED
+    ]
+
+
+def _paths(
+    rule: Rule, route: Route, summary: str, operations: Iterable[Operation]
+) -> Iterator[tuple[str, Route, Node]]:
+    """The paths that stand for a rule, one or one for each operation, with each one's description and texts."""
+    if route.of_each_operation:
+        for each in operations:
+            yield rule.rule.replace("<operation>", each.name), submit_route(route, each), submit_texts(route, each)
+    else:
+        yield _path(rule), route, {"summary": summary, "parameters": [*map(parameter, route.parameters)]}
 
 
 class _Writer:
@@ -109,14 +126,10 @@ class _Writer:
             "operationId": route.id,
             "tags": [route.tag],
             **{name: text for name, text in texts.items() if text},
-            **({"requestBody": route.body} if route.body else {}),
+            **({"requestBody": route.body.node} if route.body else {}),
             "responses": dict(sorted(responses.items())),
             **security,
         }
-
-
-def _references(route: Route) -> list[Node]:
-    return [parameter(name) for name in route.parameters]
 
 
 def _path(rule: Rule) -> str:

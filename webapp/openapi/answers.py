@@ -1,9 +1,10 @@
 """Response Objects of the OpenAPI document: answers about a job, other documents, and problems by status."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from dataclasses import KW_ONLY, dataclass, field
 from itertools import groupby
 from operator import attrgetter
-from typing import Any
+from typing import TypeAlias
 
 from tidegate.states import OPEN_STATES, State
 from webapp.http.answers import EVENT_STREAM, HTTP_STATUS, PROBLEM
@@ -12,6 +13,8 @@ from webapp.openapi.parts import HEADERS, headers
 from webapp.openapi.problem_types import JOB_ENDS, ProblemType
 from webapp.openapi.schemas import Node, ref
 
+Responses: TypeAlias = dict[str, Node]
+"""Response Objects by status."""
 _ABOUT_A_JOB = ("Tidegate-Job-State", "Cache-Control")
 _HEADERS_OF_STATUS = {401: ("WWW-Authenticate",), 405: ("Allow",), 429: ("Retry-After",), 503: ("Retry-After",)}
 _OPEN = [state.value for state in State if state in OPEN_STATES]
@@ -29,31 +32,90 @@ _EVENT: Node = {
 _NEXT = ("readJob", "readResult", "cancelJob", "retryJob", "deleteJob")
 
 
+@dataclass(frozen=True)
+class Document:
+    """The answer of a route that returns one JSON document, of the type `shape`. A call makes its Response Object.
+
+    `headers` are names; `links` are Link Objects, made by `links()` or `job_links()`.
+    """
+
+    description: str
+    shape: type
+    _: KW_ONLY
+    status: int = 200
+    headers: tuple[str, ...] = ()
+    links: Node = field(default_factory=dict)
+
+    def __call__(self) -> Responses:
+        """The response, by its status."""
+        response = {
+            "description": self.description,
+            "headers": headers(*self.headers),
+            "content": {"application/json": {"schema": ref(self.shape.__name__)}},
+        }
+        return {str(self.status): response | ({"links": self.links} if self.links else {})}
+
+
+@dataclass(frozen=True)
+class NoContent:
+    """The answer 204 of a route that returns nothing. A call makes its Response Object."""
+
+    description: str
+
+    def __call__(self) -> Responses:
+        """The response, by its status."""
+        return {"204": {"description": self.description}}
+
+
+def links(*operation_ids: str, parameters: Mapping[str, str]) -> Node:
+    """Link Objects to these routes; `parameters`: the expression for each, such as `$response.body#/id`."""
+    return {each: {"operationId": each, "parameters": {**parameters}} for each in operation_ids}
+
+
 def job_links(job_id: str) -> Node:
     """Link Objects to everything that can be done with a job; `job_id`: the expression for its id."""
-    return {name: {"operationId": name, "parameters": {"job_id": job_id}} for name in _NEXT}
+    return links(*_NEXT, parameters={"job_id": job_id})
 
 
-def accepted() -> Node:
-    """The response 202 to a submit."""
+def submitted() -> Responses:
+    """The responses to a submit, by status; to one that waited for the end, those of a read."""
+    succeeded = _ended(State.SUCCEEDED, "With `Prefer: wait`: the job succeeded in time.")
+    waited = {"200": succeeded, **_job_problems()}
+    for answer in waited.values():
+        answer["headers"] |= headers("Location", "Preference-Applied")
+    return {"202": _accepted(), **waited}
+
+
+def read() -> Responses:
+    """The responses to a read of a job, which may have waited, or become an event stream."""
+    found = {
+        "200": _ended(State.SUCCEEDED, "The job succeeded; this is its result, or where it is."),
+        "202": _on_its_way(),
+        "304": _not_modified(),
+        **_job_problems(),
+    }
+    for answer in found.values():
+        answer["headers"] |= headers("Vary", "Preference-Applied")
+    found["200"]["content"] |= events()["200"]["content"]
+    found["200"]["description"] += " With `Accept: text/event-stream`, whatever its state: as `/events`."
+    found["204"] = events()["204"]
+    return found
+
+
+def result() -> Responses:
+    """The responses to a read of a job's raw result, by status."""
+    return {"200": _raw_result(), "202": _on_its_way(), **_job_problems()}
+
+
+def cancelled() -> Responses:
+    """The responses to a cancel of one job."""
     return {
-        "description": "Recorded. `Location` tells everything about the job from now on.",
-        "headers": headers("Location", "Retry-After", "Preference-Applied", *_ABOUT_A_JOB),
-        "content": {"application/json": {"schema": ref("Job"), "examples": job_example(State.QUEUED)}},
-        "links": job_links("$response.body#/id"),
+        "200": _ended(State.CANCELLED, "The job is cancelled."),
+        "202": _on_its_way("A running attempt was asked to stop."),
     }
 
 
-def submitted() -> dict[str, Node]:
-    """The responses to a submit, by status; to one that waited for the end, those of a read."""
-    succeeded = ended(State.SUCCEEDED, "With `Prefer: wait`: the job succeeded in time.")
-    waited = {"200": succeeded, **job_problems()}
-    for answer in waited.values():
-        answer["headers"] |= headers("Location", "Preference-Applied")
-    return {"202": accepted(), **waited}
-
-
-def events() -> dict[str, Node]:
+def events() -> Responses:
     """The responses of an event stream."""
     return {
         "200": {
@@ -69,54 +131,7 @@ def events() -> dict[str, Node]:
     }
 
 
-def on_its_way(description: str = "Not done yet. `Retry-After` says when to ask again.") -> Node:
-    """The response 202 about a job that is not final."""
-    return {
-        "description": description,
-        "headers": headers("Retry-After", "ETag", *_ABOUT_A_JOB),
-        "content": {
-            "application/json": {"schema": ref("Job", state={"enum": _OPEN}), "examples": job_example(State.RUNNING)}
-        },
-        "links": job_links("$response.body#/id"),
-    }
-
-
-def ended(state: State, description: str) -> Node:
-    """The response 200 about a job in this state."""
-    return {
-        "description": description,
-        "headers": headers("ETag", *_ABOUT_A_JOB),
-        "content": {
-            "application/json": {"schema": ref("Job", state={"const": state.value}), "examples": job_example(state)}
-        },
-        "links": job_links("$response.body#/id"),
-    }
-
-
-def job_problems() -> dict[str, Node]:
-    """The responses about jobs that ended without a result, by status."""
-    return {str(HTTP_STATUS[state]): _job_problem(state, end) for state, end in JOB_ENDS.items()}
-
-
-def not_modified() -> Node:
-    """The response 304."""
-    retry_after: Node = {"description": "Unless the job is final.", "schema": {"type": "integer", "minimum": 1}}
-    return {
-        "description": "As it was when `ETag` was that of `If-None-Match`.",
-        "headers": {**headers("ETag", *_ABOUT_A_JOB), "Retry-After": retry_after},
-    }
-
-
-def raw_result() -> Node:
-    """The response 200 with a job's raw result."""
-    return {
-        "description": "The result, with its own content type.",
-        "headers": headers(*_ABOUT_A_JOB),
-        "content": {"*/*": {}},
-    }
-
-
-def exposition() -> dict[str, Node]:
+def exposition() -> Responses:
     """The response 200 with metrics, also while the database is away."""
     return {
         "200": {
@@ -125,16 +140,6 @@ def exposition() -> dict[str, Node]:
             "headers": {},
             "content": {"text/plain": {"schema": {"type": "string"}}},
         }
-    }
-
-
-def json(description: str, schema: str, *header_names: str, **more: Any) -> Node:
-    """A response with a JSON document."""
-    return {
-        "description": description,
-        "headers": headers(*header_names),
-        "content": {"application/json": {"schema": ref(schema)}},
-        **more,
     }
 
 
@@ -159,7 +164,7 @@ class Problems:
     def __init__(self) -> None:
         self.components: dict[str, Node] = {}
 
-    def of(self, problems: Iterable[ProblemType], extra_headers: Node) -> dict[str, Node]:
+    def of(self, problems: Iterable[ProblemType], extra_headers: Node) -> Responses:
         """References to problem responses by status, for these types of problem."""
         in_order = sorted(set(problems), key=attrgetter("status", "name"))
         return {
@@ -182,6 +187,63 @@ class Problems:
             ),
         }
         return {"$ref": f"#/components/responses/{name}"}
+
+
+def _accepted() -> Node:
+    """The response 202 to a submit."""
+    return {
+        "description": "Recorded. `Location` tells everything about the job from now on.",
+        "headers": headers("Location", "Retry-After", "Preference-Applied", *_ABOUT_A_JOB),
+        "content": {"application/json": {"schema": ref("Job"), "examples": job_example(State.QUEUED)}},
+        "links": job_links("$response.body#/id"),
+    }
+
+
+def _on_its_way(description: str = "Not done yet. `Retry-After` says when to ask again.") -> Node:
+    """The response 202 about a job that is not final."""
+    return {
+        "description": description,
+        "headers": headers("Retry-After", "ETag", *_ABOUT_A_JOB),
+        "content": {
+            "application/json": {"schema": ref("Job", state={"enum": _OPEN}), "examples": job_example(State.RUNNING)}
+        },
+        "links": job_links("$response.body#/id"),
+    }
+
+
+def _ended(state: State, description: str) -> Node:
+    """The response 200 about a job in this state."""
+    return {
+        "description": description,
+        "headers": headers("ETag", *_ABOUT_A_JOB),
+        "content": {
+            "application/json": {"schema": ref("Job", state={"const": state.value}), "examples": job_example(state)}
+        },
+        "links": job_links("$response.body#/id"),
+    }
+
+
+def _job_problems() -> Responses:
+    """The responses about jobs that ended without a result, by status."""
+    return {str(HTTP_STATUS[state]): _job_problem(state, end) for state, end in JOB_ENDS.items()}
+
+
+def _not_modified() -> Node:
+    """The response 304."""
+    retry_after: Node = {"description": "Unless the job is final.", "schema": {"type": "integer", "minimum": 1}}
+    return {
+        "description": "As it was when `ETag` was that of `If-None-Match`.",
+        "headers": {**headers("ETag", *_ABOUT_A_JOB), "Retry-After": retry_after},
+    }
+
+
+def _raw_result() -> Node:
+    """The response 200 with a job's raw result."""
+    return {
+        "description": "The result, with its own content type.",
+        "headers": headers(*_ABOUT_A_JOB),
+        "content": {"*/*": {}},
+    }
 
 
 def _job_problem(state: State, end: ProblemType) -> Node:

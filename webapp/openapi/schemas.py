@@ -1,39 +1,25 @@
 """Schema Objects of the OpenAPI document: documents from their types, operations' inputs from their declarations."""
 
 import re
+from collections.abc import Iterable
 from functools import cache
+from operator import attrgetter
 from typing import Any, TypeAlias
 
-from pydantic import TypeAdapter
+from pydantic import BaseModel, TypeAdapter
 from pydantic.json_schema import GenerateJsonSchema
 
 from tidegate.operations.operation import Operation
-from webapp.http import lane_shapes, shapes, webhook_shapes
+from webapp.http import shapes, webhook_shapes
 from webapp.openapi.problem_types import JOB_ENDS, PROBLEM_TYPES
-from webapp.resources import batch, bulk, deliveries, downstreams, webhook_secrets
 
 Node: TypeAlias = dict[str, Any]
 """A part of the description, which is JSON."""
 
 SCHEMAS = "#/components/schemas/"
-_ANSWERS = (
-    shapes.JobList,
-    shapes.JobProblem,
-    shapes.Problem,
-    shapes.BatchAnswers,
-    shapes.CancelCounts,
-    shapes.RetryCounts,
-    shapes.Health,
-    shapes.Readiness,
-    lane_shapes.OperationList,
-    lane_shapes.DownstreamList,
-    webhook_shapes.DeliveryList,
-    webhook_shapes.SendCounts,
-    webhook_shapes.WebhookSecretList,
-    webhook_shapes.NewWebhookSecret,
-    webhook_shapes.WebhookEvent,
-)
-_REQUESTS = (batch.Item, bulk.Selection, downstreams.Change, deliveries.Sending, webhook_secrets.Rotation)
+# Documents that no description of a route names: problems, and what webhooks send.
+_OF_NO_ROUTE = frozenset({shapes.JobProblem, shapes.Problem, webhook_shapes.WebhookEvent})
+_NAME = attrgetter("__name__")
 
 
 class _WithoutTitles(GenerateJsonSchema):
@@ -43,12 +29,12 @@ class _WithoutTitles(GenerateJsonSchema):
         return False
 
 
-def schemas(operations: list[Operation]) -> Node:
-    """All schemas under components/schemas."""
+def schemas(operations: list[Operation], answers: Iterable[type], requests: Iterable[type[BaseModel]]) -> Node:
+    """All schemas under components/schemas: inputs of operations, answers and requests of routes."""
     inputs: Node = {}
     for operation in operations:
         inputs |= _input_schemas(operation)
-    return _own_schemas() | inputs
+    return _own_schemas(_OF_NO_ROUTE.union(answers), frozenset(requests)) | inputs
 
 
 def ref(name: str, **narrowed: Any) -> Node:
@@ -63,10 +49,10 @@ def input_ref(operation: Operation) -> Node | None:
 
 
 @cache
-def _own_schemas() -> Node:
+def _own_schemas(answers: frozenset[type], requests: frozenset[type[BaseModel]]) -> Node:
     adapters: list[tuple[Any, Any, TypeAdapter[Any]]] = [
-        *((shape, "serialization", TypeAdapter[Any](shape)) for shape in _ANSWERS),
-        *((model, "validation", TypeAdapter[Any](model)) for model in _REQUESTS),
+        *((shape, "serialization", TypeAdapter[Any](shape)) for shape in sorted(answers, key=_NAME)),
+        *((model, "validation", TypeAdapter[Any](model)) for model in sorted(requests, key=_NAME)),
     ]
     _, generated = TypeAdapter.json_schemas(adapters, ref_template=SCHEMAS + "{model}", schema_generator=_WithoutTitles)
     own: Node = generated["$defs"]

@@ -17,6 +17,7 @@ from tidegate.errors import (
     MalformedBody,
     Refusal,
     TooFast,
+    UnknownOperation,
     UnsupportedBody,
 )
 from tidegate.intake.submission import Submission
@@ -34,6 +35,9 @@ from webapp.http.rate_limits import count
 from webapp.http.refusals import retry_after_seconds
 from webapp.http.submit_headers import KEY_PATTERN
 from webapp.http.submitting import traceparent, webhook, whole_body
+from webapp.openapi.answers import Document, job_links
+from webapp.openapi.route import BAD_JSON, SUBMIT_REFUSALS, RequestBody, described
+from webapp.openapi.schemas import ref
 
 routes = Blueprint("batch", __name__, url_prefix="/v1")
 
@@ -54,9 +58,30 @@ class Item(BaseModel):
 
 
 _ITEMS = TypeAdapter(Annotated[list[Item], Field(min_length=1, max_length=MOST_JOBS)])
+_BODY = {
+    "application/json": {
+        "schema": {"type": "array", "items": ref(Item.__name__), "minItems": 1, "maxItems": MOST_JOBS}
+    },
+    NDJSON: {"schema": {"type": "string", "description": "An `Item` a line."}},
+}
 
 
 @routes.post("/operations/<operation>/jobs/batch")
+@described(
+    id="submitBatch",
+    tag="Many jobs",
+    answers=Document(
+        "What became of each.",
+        shapes.BatchAnswers,
+        status=202,
+        links=job_links("$response.body#/jobs/0/job/id"),
+    ),
+    parameters=("operation_of_batch", "all_or_none", "traceparent", "Webhook-Url"),
+    body=RequestBody(node={"required": True, "content": _BODY}, model=Item),
+    refusals=(UnknownOperation, InvalidQuery, *SUBMIT_REFUSALS, *BAD_JSON),
+    counted="submits",
+    writes=True,
+)
 def submit(operation: str) -> Response:
     """Submits up to 1,000 jobs of one operation. `?all_or_none=true`: one refusal refuses all."""
     client_id = caller().client_id

@@ -9,7 +9,7 @@ from flask import Blueprint, Response, request
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, TypeAdapter, model_validator
 
 from tidegate.bulk import Outcome, cancel_each, retry_each
-from tidegate.errors import InputFault, InvalidInput, UnsupportedBody
+from tidegate.errors import InputFault, InvalidInput, TooSlow, UnsupportedBody
 from tidegate.gateway import Gateway
 from tidegate.jobs.job import Job
 from tidegate.jobs.reads import Filter
@@ -23,6 +23,8 @@ from webapp.http.numbers import WHOLE
 from webapp.http.queries import NAME_PATTERN
 from webapp.http.refusals import REFUSALS
 from webapp.http.submitting import whole_body
+from webapp.openapi.answers import Document
+from webapp.openapi.route import BAD_JSON, described, json_body
 
 routes = Blueprint("bulk", __name__, url_prefix="/v1/jobs")
 
@@ -88,6 +90,15 @@ _SELECTION = TypeAdapter(Selection)
 
 
 @routes.post("/cancel")
+@described(
+    id="cancelJobs",
+    tag="Many jobs",
+    answers=Document("What became of them.", shapes.CancelCounts),
+    body=json_body(Selection),
+    refusals=(*BAD_JSON, TooSlow),
+    needs="operator",
+    writes=True,
+)
 def cancel() -> Response:
     """Cancels the selected jobs that are queued, asks those that run to stop. `next` is the `cursor` for the rest."""
     done = _each(cancel_each, of=OPEN_STATES, is_retry=False)
@@ -101,6 +112,15 @@ def cancel() -> Response:
 
 
 @routes.post("/retry")
+@described(
+    id="retryJobs",
+    tag="Many jobs",
+    answers=Document("What became of them.", shapes.RetryCounts),
+    body=json_body(Selection),
+    refusals=(*BAD_JSON, TooSlow),
+    needs="operator",
+    writes=True,
+)
 def retry() -> Response:
     """Retries the selected jobs that ended without a result, each once. `next` is the `cursor` for the rest."""
     done = _each(retry_each, of=RETRIED, is_retry=True)

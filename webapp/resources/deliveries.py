@@ -7,7 +7,7 @@ from flask import Blueprint, Response, request
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, TypeAdapter
 
 from tidegate.database.connection import after_a_write
-from tidegate.errors import DeliveryNotDue, UnknownDelivery, UnsupportedBody
+from tidegate.errors import DeliveryNotDue, InvalidQuery, TooSlow, UnknownDelivery, UnsupportedBody
 from tidegate.operations.typed_input import parse
 from tidegate.timeformat import instant
 from tidegate.webhooks.delivery import Delivery, DeliveryState
@@ -20,6 +20,8 @@ from webapp.http.numbers import WHOLE
 from webapp.http.queries import MOST_JOBS, NAME_PATTERN, next_page, read_query
 from webapp.http.rate_limits import count
 from webapp.http.submitting import whole_body
+from webapp.openapi.answers import Document, links
+from webapp.openapi.route import BAD_JSON, described, json_body
 
 routes = Blueprint("deliveries", __name__, url_prefix="/v1/deliveries")
 
@@ -52,6 +54,19 @@ _SENDING = TypeAdapter(Sending)
 
 
 @routes.get("")
+@described(
+    id="listDeliveries",
+    tag="Webhooks",
+    answers=Document(
+        "A page of deliveries.",
+        webhook_shapes.DeliveryList,
+        headers=("Cache-Control",),
+        links=links("readDelivery", "sendDelivery", parameters={"job_id": "$response.body#/deliveries/0/id"}),
+    ),
+    parameters=("delivery_state", "event", "limit", "cursor"),
+    refusals=(InvalidQuery, TooSlow),
+    counted="reads",
+)
 def listing() -> Response:
     """Lists the caller's deliveries with their attempts, newest job first, a page at a time."""
     count(context().poll_limit, "reads")
@@ -74,6 +89,14 @@ def listing() -> Response:
 
 
 @routes.get("/<uuid:job_id>")
+@described(
+    id="readDelivery",
+    tag="Webhooks",
+    answers=Document("The delivery.", webhook_shapes.Delivery, headers=("Cache-Control",)),
+    parameters=("job_id",),
+    refusals=(UnknownDelivery,),
+    counted="reads",
+)
 def read(job_id: UUID) -> Response:
     """Reads the delivery of one job."""
     count(context().poll_limit, "reads")
@@ -81,6 +104,14 @@ def read(job_id: UUID) -> Response:
 
 
 @routes.post("/<uuid:job_id>/send")
+@described(
+    id="sendDelivery",
+    tag="Webhooks",
+    answers=Document("It is sent again.", webhook_shapes.Delivery, status=202, headers=("Cache-Control",)),
+    parameters=("job_id",),
+    refusals=(UnknownDelivery, DeliveryNotDue),
+    writes=True,
+)
 def send(job_id: UUID) -> Response:
     """Sends a delivery again, now, whatever became of it before; for a day, as at first, until it is taken."""
     if _delivery(job_id).state is DeliveryState.WAITING:
@@ -91,6 +122,14 @@ def send(job_id: UUID) -> Response:
 
 
 @routes.post("/send")
+@described(
+    id="sendDeliveries",
+    tag="Webhooks",
+    answers=Document("They are sent again.", webhook_shapes.SendCounts),
+    body=json_body(Sending),
+    refusals=BAD_JSON,
+    writes=True,
+)
 def send_many() -> Response:
     """Sends deliveries again: those that failed, or others. Call it again while `sent_again` is `limit`."""
     scope = caller().scope

@@ -27,6 +27,8 @@ from webapp.http.auth import operator
 from webapp.http.documents import absolute, json_answer
 from webapp.http.numbers import WHOLE
 from webapp.http.submitting import whole_body
+from webapp.openapi.answers import Document, links
+from webapp.openapi.route import BAD_JSON, described, json_body
 
 routes = Blueprint("downstreams", __name__, url_prefix="/v1/downstreams")
 
@@ -87,6 +89,16 @@ _COLUMNS = {"rate": "rates", "burst": "burst", "concurrency": "concurrency", "br
 
 
 @routes.get("")
+@described(
+    id="listDownstreams",
+    tag="Downstreams",
+    answers=Document(
+        "Every downstream.",
+        lane_shapes.DownstreamList,
+        links=links("readDownstream", parameters={"name": "$response.body#/downstreams/0/name"}),
+    ),
+    needs="operator",
+)
 def listing() -> Response:
     """Lists every downstream."""
     operator()
@@ -98,6 +110,14 @@ def listing() -> Response:
 
 
 @routes.get("/<name>")
+@described(
+    id="readDownstream",
+    tag="Downstreams",
+    answers=Document("The downstream.", lane_shapes.Downstream),
+    parameters=("downstream",),
+    refusals=(UnknownDownstream,),
+    needs="operator",
+)
 def read(name: str) -> Response:
     """Reads one downstream as it is now."""
     operator()
@@ -105,6 +125,16 @@ def read(name: str) -> Response:
 
 
 @routes.patch("/<name>")
+@described(
+    id="changeDownstream",
+    tag="Downstreams",
+    answers=Document("The downstream as it is now.", lane_shapes.Downstream),
+    parameters=("downstream",),
+    body=json_body(Change, "application/merge-patch+json", "application/json"),
+    refusals=(UnknownDownstream, *BAD_JSON),
+    needs="operator",
+    writes=True,
+)
 def change(name: str) -> Response:
     """Changes limits or pauses; in force for the whole cluster with the next release, and kept over restarts."""
     operator()

@@ -18,6 +18,8 @@ from webapp.http.answers import EVENT_STREAM
 from webapp.http.auth import caller, caller_with_ticket
 from webapp.http.documents import job_document, links_here
 from webapp.http.rate_limits import count
+from webapp.openapi import answers
+from webapp.openapi.route import described
 
 routes = Blueprint("events", __name__, url_prefix="/v1")
 
@@ -30,6 +32,14 @@ _AFTER_FAILURE_SECONDS = 1.0
 
 
 @routes.get("/jobs/<uuid:job_id>/events")
+@described(
+    id="readEvents",
+    tag="Jobs",
+    answers=answers.events,
+    parameters=("job_id", "Last-Event-ID", "ticket"),
+    refusals=(UnknownJob, NoRoom),
+    counted="reads",
+)
 def read(job_id: UUID) -> Response:
     """Streams the job's changes as server-sent events."""
     caller_with_ticket(str(job_id))

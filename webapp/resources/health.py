@@ -7,11 +7,16 @@ from tidegate.operations.operation import Queue
 from webapp.context import context
 from webapp.http import shapes
 from webapp.http.documents import json_answer
+from webapp.openapi.answers import Document
+from webapp.openapi.route import described
 
 routes = Blueprint("health", __name__, url_prefix="/health")
 
 
 @routes.get("/live")
+@described(
+    id="isLive", tag="Health", answers=Document("It lives.", shapes.Health), needs="nothing", uses_database=False
+)
 def live() -> Response:
     """Answers 200 while the process answers at all."""
     document: shapes.Health = {"status": "live"}
@@ -19,6 +24,7 @@ def live() -> Response:
 
 
 @routes.get("/ready")
+@described(id="isReady", tag="Health", answers=Document("Jobs are accepted.", shapes.Readiness), needs="nothing")
 def ready() -> Response:
     """Answers 200 when jobs can be accepted, 503 when not; also says whether they are dispatched.
 

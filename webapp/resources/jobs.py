@@ -4,6 +4,7 @@ from uuid import UUID
 
 from flask import Blueprint, Response, request
 
+from tidegate.errors import InvalidQuery, JobAlreadyFinal, JobNotFinal, NoRoom, TooSlow, UnknownJob, UnknownOperation
 from tidegate.jobs.job import Job
 from tidegate.jobs.reads import JobWithResult
 from tidegate.states import State
@@ -18,12 +19,25 @@ from webapp.http.queries import listing_filter, next_page
 from webapp.http.rate_limits import count
 from webapp.http.submit_headers import idempotency_key
 from webapp.http.submitting import submission
+from webapp.openapi import answers
+from webapp.openapi.answers import Document, NoContent, job_links
+from webapp.openapi.route import BAD_JSON, SUBMIT_REFUSALS, described
 from webapp.resources import events
 
 routes = Blueprint("jobs", __name__, url_prefix="/v1")
 
 
 @routes.post("/operations/<operation>/jobs")
+@described(
+    id="submit",
+    tag="Operations",
+    answers=answers.submitted,
+    parameters=("Idempotency-Key", "Job-Not-Before", "Prefer", "Webhook-Url", "traceparent"),
+    refusals=SUBMIT_REFUSALS,
+    counted="submits",
+    writes=True,
+    of_each_operation=True,
+)
 def submit(operation: str) -> Response:
     """Records a job: 202 with its URL, which tells everything about it."""
     count(context().submit_limit, "submits")
@@ -31,6 +45,19 @@ def submit(operation: str) -> Response:
 
 
 @routes.get("/jobs")
+@described(
+    id="listJobs",
+    tag="Jobs",
+    answers=Document(
+        "A page of jobs.",
+        shapes.JobList,
+        headers=("Cache-Control",),
+        links=job_links("$response.body#/jobs/0/id"),
+    ),
+    parameters=("state", "operation", "limit", "cursor"),
+    refusals=(InvalidQuery, TooSlow),
+    counted="reads",
+)
 def listing() -> Response:
     """Lists the caller's jobs without results, newest first, a page at a time."""
     count(context().poll_limit, "reads")
@@ -46,6 +73,14 @@ def listing() -> Response:
 
 
 @routes.get("/jobs/<uuid:job_id>")
+@described(
+    id="readJob",
+    tag="Jobs",
+    answers=answers.read,
+    parameters=("job_id", "If-None-Match", "Prefer"),
+    refusals=(UnknownJob, NoRoom),
+    counted="reads",
+)
 def read(job_id: UUID) -> Response:
     """Reads a job: how far it is; when it is final, how it ended. Events instead, by `Accept`."""
     job = _job(job_id)
@@ -63,6 +98,14 @@ def read(job_id: UUID) -> Response:
 
 
 @routes.get("/jobs/<uuid:job_id>/result")
+@described(
+    id="readResult",
+    tag="Jobs",
+    answers=answers.result,
+    parameters=("job_id",),
+    refusals=(UnknownJob,),
+    counted="reads",
+)
 def result(job_id: UUID) -> Response:
     """Reads the raw result with its own content type; until there is one, and without one, the job itself."""
     job = _job(job_id)
@@ -76,6 +119,14 @@ def result(job_id: UUID) -> Response:
 
 
 @routes.post("/jobs/<uuid:job_id>/cancel")
+@described(
+    id="cancelJob",
+    tag="Jobs",
+    answers=answers.cancelled,
+    parameters=("job_id",),
+    refusals=(UnknownJob, JobAlreadyFinal),
+    writes=True,
+)
 def cancel(job_id: UUID) -> Response:
     """Cancels a job. 200: now cancelled. 202: a running attempt was asked to stop. 409: already ended otherwise."""
     job = context().jobs.cancel(str(job_id), client_id=caller().scope)
@@ -83,6 +134,15 @@ def cancel(job_id: UUID) -> Response:
 
 
 @routes.post("/jobs/<uuid:job_id>/retry")
+@described(
+    id="retryJob",
+    tag="Jobs",
+    answers=answers.submitted,
+    parameters=("job_id", "Idempotency-Key", "Prefer"),
+    refusals=(UnknownJob, JobNotFinal, JobAlreadyFinal, UnknownOperation, *SUBMIT_REFUSALS, *BAD_JSON),
+    counted="submits",
+    writes=True,
+)
 def retry(job_id: UUID) -> Response:
     """Retries a final job that did not succeed: submits it as a new job."""
     count(context().submit_limit, "submits")
@@ -91,6 +151,14 @@ def retry(job_id: UUID) -> Response:
 
 
 @routes.delete("/jobs/<uuid:job_id>")
+@described(
+    id="deleteJob",
+    tag="Jobs",
+    answers=NoContent("The job and its result are gone."),
+    parameters=("job_id",),
+    refusals=(UnknownJob, JobNotFinal),
+    writes=True,
+)
 def delete(job_id: UUID) -> Response:
     """Erases a final job and its result."""
     context().jobs.delete(str(job_id), client_id=caller().scope)

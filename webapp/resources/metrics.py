@@ -13,6 +13,8 @@ from prometheus_client.registry import Collector
 from tidegate.database.connection import UNREACHABLE
 from webapp.context import Context, context
 from webapp.http.auth import monitor
+from webapp.openapi import answers
+from webapp.openapi.route import described
 from webapp.resources.exposition import counted, database_up, nothing_yet, of_lanes, of_the_cluster
 
 log = logging.getLogger(__name__)
@@ -21,6 +23,7 @@ routes = Blueprint("metrics", __name__)
 
 
 @routes.get("/metrics")
+@described(id="readMetrics", tag="Health", answers=answers.exposition, needs="metrics", uses_database=False)
 def read() -> Response:
     """Returns Prometheus metrics of the whole cluster, as text."""
     try:

@@ -3,16 +3,28 @@
 from flask import Blueprint, Response
 
 from tidegate.dispatch.forecast import LaneView
+from tidegate.errors import UnknownOperation
 from tidegate.operations.operation import Operation
 from webapp.context import context
 from webapp.http import lane_shapes
 from webapp.http.auth import caller
 from webapp.http.documents import absolute, json_answer
+from webapp.openapi.answers import Document, links
+from webapp.openapi.route import described
 
 routes = Blueprint("operations", __name__, url_prefix="/v1/operations")
 
 
 @routes.get("")
+@described(
+    id="listOperations",
+    tag="Operations",
+    answers=Document(
+        "Every operation.",
+        lane_shapes.OperationList,
+        links=links("readOperation", parameters={"name": "$response.body#/operations/0/name"}),
+    ),
+)
 def listing() -> Response:
     """Lists every operation."""
     caller()
@@ -22,6 +34,13 @@ def listing() -> Response:
 
 
 @routes.get("/<name>")
+@described(
+    id="readOperation",
+    tag="Operations",
+    answers=Document("The operation.", lane_shapes.Operation),
+    parameters=("operation_name",),
+    refusals=(UnknownOperation,),
+)
 def read(name: str) -> Response:
     """Reads one operation."""
     caller()

@@ -17,6 +17,8 @@ from webapp.http.auth import caller
 from webapp.http.documents import json_answer
 from webapp.http.numbers import WHOLE
 from webapp.http.submitting import whole_body
+from webapp.openapi.answers import Document, NoContent, links
+from webapp.openapi.route import BAD_JSON, described, json_body
 
 routes = Blueprint("webhook_secrets", __name__, url_prefix="/v1/webhook-secrets")
 
@@ -35,6 +37,19 @@ _ROTATION = TypeAdapter(Rotation)
 
 
 @routes.post("")
+@described(
+    id="rotateWebhookSecret",
+    tag="Webhooks",
+    answers=Document(
+        "The new secret, shown this once.",
+        webhook_shapes.NewWebhookSecret,
+        status=201,
+        links=links("endWebhookSecret", parameters={"secret_id": "$response.body#/id"}),
+    ),
+    body=json_body(Rotation, required=False),
+    refusals=BAD_JSON,
+    writes=True,
+)
 def rotate() -> Response:
     """Makes a secret and shows it, this once. The one before it signs beside it for a day, or as long as is asked."""
     client_id = caller().client_id
@@ -50,6 +65,15 @@ def rotate() -> Response:
 
 
 @routes.get("")
+@described(
+    id="listWebhookSecrets",
+    tag="Webhooks",
+    answers=Document(
+        "The secrets, without their text.",
+        webhook_shapes.WebhookSecretList,
+        links=links("endWebhookSecret", parameters={"secret_id": "$response.body#/secrets/0/id"}),
+    ),
+)
 def listing() -> Response:
     """Lists the secrets that sign now, without their text; operators see every client's."""
     secrets = context().secrets.all_of(caller().scope)
@@ -58,6 +82,14 @@ def listing() -> Response:
 
 
 @routes.delete("/<uuid:secret_id>")
+@described(
+    id="endWebhookSecret",
+    tag="Webhooks",
+    answers=NoContent("It signs no more."),
+    parameters=("secret_id",),
+    refusals=(UnknownSecret,),
+    writes=True,
+)
 def end(secret_id: UUID) -> Response:
     """Ends a secret at once, as when it became known."""
     if not context().secrets.end(str(secret_id), caller().scope):
