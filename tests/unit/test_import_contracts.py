@@ -37,6 +37,11 @@ PLANTED = {
         ("tidegate.clock", "tasks.app"),
     ],
     "rooms": [("tidegate.jobs.job", "tidegate.gateway"), ("tidegate.a_new_room", "tidegate.clock")],
+    "web-rooms": [
+        ("webapp.openapi.schemas", "webapp.resources.batch"),
+        ("webapp.resources.jobs", "webapp.page.views"),
+        ("webapp.http.shapes", "webapp.openapi.route"),
+    ],
     "pure": [
         *itertools.product(
             CONTRACTS["pure"]["source_modules"],
