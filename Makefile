@@ -3,8 +3,7 @@
 VENV := .venv
 BIN := $(VENV)/bin
 UV := $(VENV)/uv/bin/uv
-QUICK := $(addprefix tests/integration/test_,$(addsuffix .py,gate http_jobs idempotency store_claims store_fences \
-  store_submit_and_read sweep runner))
+QUICK := tests/conformance tests/intake tests/jobs
 SBOM := $(VENV)/sbom/bin/cyclonedx-py
 CANDIDATES := $(or $(PYTHON),python3.13 python3.12 python3.11 python3)
 SUITS := import ensurepip, sys, venv; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))
@@ -31,7 +30,7 @@ test-quick: $(VENV)/.dev ## Runs within a minute what tells most: all unit tests
 
 test-stack: $(VENV)/.dev ## Runs the compose stack end to end, and the workers' tests in containers; needs a Docker engine
 	@$(BIN)/python -m pytest tests/stack --timeout 900 $(ARGS)
-	@CELERY_NODES=docker $(BIN)/python -m pytest -n 2 --dist loadfile -m nodes tests/integration
+	@CELERY_NODES=docker $(BIN)/python -m pytest -n 2 --dist loadfile -m nodes
 
 lint: $(VENV)/.dev ## Checks style, format, types and imports
 	@$(BIN)/ruff check

@@ -10,20 +10,22 @@ import hypothesis
 import pytest
 
 from tests.support import postgresql, run, sqlite
-from tests.support.valkey import Valkey
 from tidegate.database.connection import Database
 from tidegate.stores import Store
 
+pytest_plugins = ["tests.support.node_fixtures"]
+
 _TIERS = {
     "unit": "nothing is started; milliseconds",
-    "integration": "real databases, broker and workers",
-    "e2e": "the whole stack as a user starts it",
+    "conformance": "what both kinds of database must do alike",
+    "system": "the whole stack as a user starts it",
+    "simulation": "random moves and generated requests, some thousand of each",
     "attacks": "somebody means harm to a whole stack",
     "stack": "docker-compose.yml on a Docker engine; only `make test-stack` runs them",
 }
 
 # A tier whose every test is one of `make test-long`; single files say so themselves.
-_LONG_TIERS = {"e2e"}
+_LONG_TIERS = {"system", "simulation"}
 
 # The same examples in every run, so that a failure is one of the change and not of the day; HYPOTHESIS_PROFILE=search
 # looks for new ones, and for longer.
@@ -66,7 +68,7 @@ def pytest_configure_node(node: Any) -> None:
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Marks each test with its tier, and spreads the files of each tier over the run.
 
-    Side by side, as `make test` runs them, four files of the e2e tier would be forty processes on two cores.
+    Side by side, as `make test` runs them, four files of the system tier would be forty processes on two cores.
     """
     files: dict[str, dict[Path, None]] = {}
     for item in items:
@@ -121,12 +123,3 @@ def database(database_url: str) -> Iterator[Database]:
 def store(database: Database) -> Store:
     """The faces of the fresh database."""
     return Store(database)
-
-
-@pytest.fixture
-def broker(tmp_path: Path) -> Iterator[Valkey]:
-    """A running, empty Valkey of the test's own: it may kill, freeze and restart it."""
-    server = Valkey(tmp_path)
-    server.start()
-    yield server
-    server.stop()

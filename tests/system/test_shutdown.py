@@ -17,8 +17,6 @@ from tests.support.waiting import wait_until
 from tests.support.web import Web
 from tidegate.database.connection import Database
 
-pytestmark = pytest.mark.long  # whole stacks end and start again
-
 StartWorker = Callable[..., WorkerNode]
 SLACK_SECONDS = 5
 

@@ -13,9 +13,9 @@ from sqlalchemy import func, select
 
 from config.settings import Settings
 from config.webhook_keyring import load_keyring
-from tests.integration.conftest import StartWorker
 from tests.support.http_server import HttpServer, respond
 from tests.support.jobs import row_of, submit
+from tests.support.node_fixtures import StartWorker
 from tests.support.nodes import SchedulerNode
 from tests.support.valkey import Valkey
 from tests.support.waiting import wait_until

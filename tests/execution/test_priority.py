@@ -6,7 +6,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from tests.integration.conftest import StartWorker
+from tests.support.node_fixtures import StartWorker
 
 _NICE = 7
 

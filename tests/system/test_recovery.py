@@ -16,8 +16,6 @@ from tests.support.web import Web
 from tidegate import clock
 from tidegate.database.schema import attempts
 
-pytestmark = pytest.mark.long  # workers and brokers are killed, and their leases run out
-
 StartWorker = Callable[..., WorkerNode]
 # What a busy machine may add to each time.
 SLACK = timedelta(seconds=3)

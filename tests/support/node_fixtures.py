@@ -110,6 +110,16 @@ if _MODE == "docker":
         yield server
         server.container.teardown()
 
+else:
+
+    @pytest.fixture
+    def broker(tmp_path: Path) -> Iterator[Valkey]:
+        """A running, empty Valkey of the test's own: it may kill, freeze and restart it."""
+        server = Valkey(tmp_path)
+        server.start()
+        yield server
+        server.stop()
+
 
 @pytest.fixture
 def default_redis_broker(broker: Valkey) -> Any:

@@ -7,7 +7,6 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any, TypeVar
 
-import pytest
 from hypothesis import Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule, run_state_machine_as_test
@@ -38,8 +37,6 @@ from tidegate.operations.operation import Progress
 from tidegate.operations.outcome import Succeeded
 from tidegate.states import MOVES, State
 from tidegate.stores import Store
-
-pytestmark = pytest.mark.long  # some thousand random moves
 
 CONCURRENCY = 3
 ERROR = {"code": "operation_error", "message": "no"}

@@ -1,0 +1,1 @@
+"""What every kind of database must do alike: each test runs on SQLite and on PostgreSQL."""

@@ -1,0 +1,1 @@
+"""Random moves and generated requests, some thousand of each."""

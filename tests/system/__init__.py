@@ -1,0 +1,1 @@
+"""A whole stack as a user starts it: killed, restarted, watched."""
