@@ -13,6 +13,7 @@ from typing import Protocol
 import redis
 
 from tidegate import clock
+from tidegate.notify.listener import Listener
 from tidegate.notify.messages import connect, has_pubsub
 
 log = logging.getLogger(__name__)
@@ -87,7 +88,7 @@ class RedisHandoff:
         self._outbox: queue.SimpleQueue[str] = queue.SimpleQueue()
         self._ended: OrderedDict[Call, None] = OrderedDict()
         self._heard = threading.Condition()
-        self._is_subscribed = False
+        self._listener = Listener(url, CHANNEL)
         self._alarmed_until = 0.0
         self._start = threading.Lock()
         self._threads: dict[str, threading.Thread] = {}
@@ -103,21 +104,21 @@ class RedisHandoff:
 
     def is_alarmed(self) -> bool:
         """Whether an alarm came in the last 10 s, or could not have been received."""
-        return not self._is_subscribed or clock.monotonic() < self._alarmed_until
+        return not self._listener.is_listening or clock.monotonic() < self._alarmed_until
 
     def wait(self, call: Call, seconds: float) -> bool:
         """Waits for the end of a call, at most so many seconds; whether it was told, now or before."""
-        self._keep_running("handover-listen", self._listen)
+        self._keep_running("handoff-listen", self._listen)
         with self._heard:
             return self._heard.wait_for(lambda: call in self._ended, timeout=seconds)
 
     def look_seconds(self) -> float:
         """A long interval while Redis is there."""
-        return _SLOW_LOOK_SECONDS if self._is_subscribed else _LOOK_SECONDS
+        return _SLOW_LOOK_SECONDS if self._listener.is_listening else _LOOK_SECONDS
 
     def _publish(self, message: str) -> None:
         self._outbox.put(message)
-        self._keep_running("handover-tell", self._send)
+        self._keep_running("handoff-tell", self._send)
 
     def _keep_running(self, name: str, target: object) -> None:
         if name not in self._threads:
@@ -138,25 +139,15 @@ class RedisHandoff:
 
     def _listen(self) -> None:
         while True:
-            try:
-                subscription = self._redis.pubsub(ignore_subscribe_messages=True)  # type: ignore[no-untyped-call]
-                subscription.subscribe(CHANNEL)
-                self._is_subscribed = True
-                while True:
-                    message = subscription.get_message(timeout=_AFTER_FAILURE_SECONDS)
-                    if message:
-                        self._hear(message["data"].decode())
-            except (redis.RedisError, OSError, ValueError) as error:
-                if self._is_subscribed:
-                    log.warning("Redis is away, followers look into the rows: %s", error)
-                self._is_subscribed = False
-                clock.sleep(_AFTER_FAILURE_SECONDS)
+            for message in self._listener.hear(_AFTER_FAILURE_SECONDS):
+                self._hear(message.decode("ascii", "replace"))
 
     def _hear(self, message: str) -> None:
         if message == _ALARM:
             self._alarmed_until = clock.monotonic() + _ALARMED_SECONDS
-            return
         job_id, _, fence = message.rpartition(":")
+        if not fence.isdecimal():  # an alarm, or nothing: the listener has only now subscribed
+            return
         with self._heard:
             self._ended[job_id, int(fence)] = None
             if len(self._ended) > _REMEMBERED:
@@ -165,5 +156,5 @@ class RedisHandoff:
 
 
 def handoff_for(broker_url: str) -> Handoff:
-    """Makes the Handover for this broker: over Redis pub/sub, or silent."""
+    """Makes the hand-off for this broker: over Redis pub/sub, or silent."""
     return RedisHandoff(broker_url) if has_pubsub(broker_url) else SilentHandoff()

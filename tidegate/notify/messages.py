@@ -13,7 +13,7 @@ from redis.retry import Retry
 
 CHANNEL = "tidegate:wake"
 """Its messages are names of lanes with blanks between, and a colon for a place that came free; an empty one: look at
-all. `rung_in` reads them."""
+all. `parse_wakeup` reads them."""
 DELIVERIES = "tidegate:deliveries"
 """Rung by those who send webhooks, when a place is free again."""
 CHANGES = "tidegate:changed"
