@@ -153,6 +153,8 @@ class StackProxy:
         )
         if by_address is not None:
             text = re.sub(r"limit_conn by_address \d+;", f"limit_conn by_address {by_address};", text)
+        if os.geteuid() == 0:
+            text = f"user root;\n{text}"  # else its workers are somebody who may not write bodies into this folder
         configuration = folder / "nginx.conf"
         configuration.write_text(text)
         self._process = ChildProcess([find() or "", "-p", str(folder), "-c", str(configuration)], log=folder / "log")

@@ -37,7 +37,6 @@ def web() -> Iterator[HttpServer]:
 @pytest.fixture
 def proxy(tmp_path: Path, web: HttpServer) -> Iterator[StackProxy]:
     """The proxy."""
-    tmp_path.chmod(0o755)  # its workers are another user
     own = StackProxy(tmp_path, int(web.url.rpartition(":")[2]), faster=FASTER)
     own.start()
     yield own
@@ -175,6 +174,23 @@ def test_many_fields_of_33_kilobytes_and_a_long_address_are_refused(proxy: Stack
 def test_a_body_over_the_proxys_limit_is_refused_with_a_problem(proxy: StackProxy, web: HttpServer) -> None:
     assert_is_problem(raw(proxy, f"{SUBMIT}Content-Length: 200000000\r\n\r\n"), 413)
     assert web.received == []
+
+
+@pytest.mark.parametrize("line", ["POST /v1/jobs/cancel", "PATCH /v1/downstreams/quote", "POST /v1/webhook-secrets"])
+def test_a_large_body_that_is_no_jobs_input_is_refused_before_a_web_server_could_hang_up(
+    proxy: StackProxy, web: HttpServer, line: str
+) -> None:
+    """It answers without having read it all; nginx, which is still writing, would tell its client a 503."""
+
+    def ask(line: str, size: int) -> bytes:
+        close = "Connection: close\r\n"
+        return raw(proxy, f"{line} HTTP/1.1\r\nHost: here\r\n{close}Content-Length: {size}\r\n\r\n" + "1" * size)
+
+    assert_is_problem(ask(line, 16_385), 413)
+    assert web.received == []
+    assert status(ask(line, 16_384)) == 202
+    for path in ("/v1/operations/quote/jobs", "/v1/operations/quote/jobs/batch", "/v1/operations/quote/jobs?x=1"):
+        assert status(ask(f"POST {path}", 1_000_000)) == 202, "a job's input may be larger"
 
 
 def test_nonsense_is_refused_with_a_problem(proxy: StackProxy, web: HttpServer) -> None:
