@@ -10,7 +10,7 @@ from pathlib import Path
 from alembic.util import CommandError
 from sqlalchemy.exc import SQLAlchemyError
 
-from config.garbage import freeze_loaded_objects
+from config.gc_freeze import freeze_loaded_objects
 from config.settings import Settings, settings
 from config.web_server import allow_files
 from embedded.data_folder import PRIVATE, make_private

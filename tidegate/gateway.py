@@ -23,7 +23,7 @@ from tidegate.errors import (
 )
 from tidegate.intake.admission import Admission, Door, Later
 from tidegate.intake.idempotency import StoredKey
-from tidegate.intake.record import NewJob
+from tidegate.intake.insert import NewJob
 from tidegate.intake.store import SubmissionStore
 from tidegate.intake.submission import Submission, check_same, erased, traced
 from tidegate.intake.waiting_bytes import WaitingBytes

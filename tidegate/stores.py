@@ -11,9 +11,9 @@ from tidegate.dispatch.limits import LimitStore
 from tidegate.dispatch.samples import SampleStore
 from tidegate.dispatch.store import LaneStore
 from tidegate.execution.claims import ClaimStore
+from tidegate.execution.heartbeat_store import PresenceStore
 from tidegate.execution.outcome_store import OutcomeStore
-from tidegate.execution.slots import SlotStore
-from tidegate.execution.workers import PresenceStore
+from tidegate.execution.slot_store import SlotStore
 from tidegate.intake.store import SubmissionStore
 from tidegate.jobs.history import HistoryStore
 from tidegate.jobs.store import JobStore

@@ -10,10 +10,10 @@ from flask_cors import CORS
 from werkzeug.exceptions import BadRequest
 
 from config import web_server
+from config.client_shares import shares
 from config.origins import ANY
 from config.registry import load_registry
 from config.settings import Settings
-from config.shares import shares
 from config.signing_keys import signing_keys
 from config.webhook_keyring import load_keyring
 from tidegate.access.authenticator import Authenticator

@@ -3,7 +3,7 @@
 import sys
 
 from config import logs, tracing
-from config.garbage import freeze_loaded_objects
+from config.gc_freeze import freeze_loaded_objects
 from config.settings import settings
 from tidegate.errors import ConfigurationError
 from webapp.app import create_app

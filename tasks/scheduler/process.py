@@ -11,12 +11,12 @@ from typing import TypeAlias
 
 from config import logs
 from config import tracing as spans
-from config.garbage import freeze_loaded_objects
+from config.gc_freeze import freeze_loaded_objects
 from config.registry import load_registry
 from config.settings import settings
 from tasks.health_file import HealthFile
-from tasks.scheduler.census import Census, Presence
 from tasks.scheduler.courier import Courier
+from tasks.scheduler.final_count import Census, Presence
 from tasks.scheduler.publisher import NotSent, Publisher
 from tasks.scheduler.sampler import Sampler
 from tasks.scheduler.work_signal import WorkSignal

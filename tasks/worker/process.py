@@ -13,7 +13,7 @@ from typing import Any
 from celery import signals
 
 from config import logs, tracing
-from config.garbage import freeze_loaded_objects
+from config.gc_freeze import freeze_loaded_objects
 from config.registry import load_registry_with_secrets
 from config.settings import settings
 from config.webhook_keyring import check_keyring, load_keyring

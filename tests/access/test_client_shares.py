@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 from werkzeug.test import TestResponse
 
+from config.client_shares import shares
 from config.settings import Settings
-from config.shares import shares
 from tests.support.waiting import wait_until
 from tests.support.web import Web, assert_is_problem
 from tidegate.access.keys import KeyStore, Role

@@ -10,7 +10,7 @@ from pydantic import JsonValue
 from sqlalchemy import insert, text
 from sqlalchemy.engine import make_url
 
-from tasks.scheduler.census import Census, Presence
+from tasks.scheduler.final_count import Census, Presence
 from tests.support.http_server import HttpServer, respond
 from tests.support.jobs import (
     LANE,

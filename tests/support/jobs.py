@@ -10,7 +10,7 @@ from sqlalchemy import Row, delete, func, insert, select, update
 from tidegate.database.schema import IMPLICIT_CLIENT, attempts, bodies, downstreams, jobs, samples
 from tidegate.database.time import database_now
 from tidegate.dispatch.gate import Gate
-from tidegate.intake.record import NewJob
+from tidegate.intake.insert import NewJob
 from tidegate.jobs.job import Claim, Released
 from tidegate.operations.operation import Body, Limits
 from tidegate.stores import Store

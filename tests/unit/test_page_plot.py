@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from webapp.page.plot import HEIGHT, WIDTH, Reading, plot_of, used_per_second
-from webapp.page.words import duration, number
+from webapp.page.texts import duration, number
 
 START = datetime(2026, 11, 25, 12, tzinfo=UTC)
 

@@ -16,7 +16,7 @@ from tidegate.dispatch.forecast import LaneView
 from tidegate.dispatch.lane import Downstream, Sample
 from tidegate.dispatch.limits import LimitStore
 from tidegate.dispatch.samples import SampleStore
-from tidegate.dispatch.submitted import Submitted
+from tidegate.dispatch.uncounted import Submitted
 from tidegate.jobs.job import Job
 from tidegate.operations.operation import Limits
 

@@ -18,12 +18,12 @@ from tidegate.database.schema import jobs
 from tidegate.database.statement import Prepared
 from tidegate.database.time import Instant
 from tidegate.dispatch import prefetch
+from tidegate.dispatch.due_jobs import of_queues, waiting_first
 from tidegate.dispatch.lane import Lane, Room, WaitingJob
-from tidegate.dispatch.pace import ROW, VERSION, lane_row
+from tidegate.dispatch.limiter_row import ROW, VERSION, lane_row
 from tidegate.dispatch.places import Count, counts, lane_of
 from tidegate.dispatch.plan import Choice, chosen, that_fit
 from tidegate.dispatch.release import let_few_go
-from tidegate.dispatch.waiting import of_queues, waiting_first
 from tidegate.jobs.job import Released
 from tidegate.operations.operation import Queue
 

@@ -13,7 +13,7 @@ from tidegate.database.connection import Database, Within
 from tidegate.database.json_rows import as_parameter, given_rows, is_one_of
 from tidegate.database.schema import attempts, downstreams, jobs
 from tidegate.database.statement import Prepared
-from tidegate.dispatch.pace import KEEP_PACE, VERSION, keep_pace, kept_pace
+from tidegate.dispatch.limiter_row import KEEP_PACE, VERSION, keep_pace, kept_pace
 from tidegate.jobs.job import Released
 from tidegate.jobs.transitions import lock_rows
 from tidegate.rate_limit import Pace

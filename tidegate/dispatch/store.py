@@ -11,15 +11,15 @@ from tidegate.clock import from_microseconds
 from tidegate.database.connection import Database, Within
 from tidegate.database.schema import attempts, downstreams, jobs
 from tidegate.database.statement import Prepared
-from tidegate.dispatch import pace as lane_pace
+from tidegate.dispatch import limiter_row as lane_pace
 from tidegate.dispatch import prefetch
+from tidegate.dispatch.due_jobs import first_waiting
 from tidegate.dispatch.lane import Lane, Room, is_kept_apart
 from tidegate.dispatch.optimistic import release_few
 from tidegate.dispatch.places import counted, has_place, lane_of
 from tidegate.dispatch.plan import Choice, chosen, released_at
 from tidegate.dispatch.release import let_go
-from tidegate.dispatch.unreleased import take_back
-from tidegate.dispatch.waiting import first_waiting
+from tidegate.dispatch.undo_release import take_back
 from tidegate.jobs.job import Released
 from tidegate.jobs.transitions import IS_WAITING, NOW
 from tidegate.operations.operation import Queue

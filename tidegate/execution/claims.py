@@ -34,7 +34,7 @@ from tidegate.database.json_rows import MOST_ROWS, as_parameter, given_rows, is_
 from tidegate.database.schema import attempts, bodies, downstreams, jobs
 from tidegate.database.statement import Prepared
 from tidegate.database.time import Instant, database_now
-from tidegate.dispatch.unreleased import take_back_release
+from tidegate.dispatch.undo_release import take_back_release
 from tidegate.jobs.job import Claim
 from tidegate.jobs.transitions import (
     IN_TIME,

@@ -9,8 +9,8 @@ from datetime import timedelta
 
 from tidegate import clock
 from tidegate.database.connection import UNREACHABLE
+from tidegate.execution.heartbeat_store import PresenceStore
 from tidegate.execution.open_attempts import OpenAttempts
-from tidegate.execution.workers import PresenceStore
 from tidegate.jobs.job import Call
 
 log = logging.getLogger(__name__)

@@ -19,8 +19,8 @@ from tidegate.execution.open_attempts import OpenAttempts
 from tidegate.execution.outcome_recorder import OutcomeRecorder
 from tidegate.execution.outcome_store import OutcomeStore
 from tidegate.execution.progress import ProgressReporter
+from tidegate.execution.slot_store import SlotStore
 from tidegate.execution.slot_wait import SlotWait
-from tidegate.execution.slots import SlotStore
 from tidegate.jobs.job import Claim
 from tidegate.log_context import about, trace_id
 from tidegate.metrics.counters import Counts

@@ -8,7 +8,7 @@ from tidegate import clock
 from tidegate.database.retrying import retry_until_answered
 from tidegate.errors import AttemptStopped
 from tidegate.execution.handoff import Handoff
-from tidegate.execution.slots import SlotStore, Turn
+from tidegate.execution.slot_store import SlotStore, Turn
 from tidegate.jobs.job import Claim
 
 log = logging.getLogger(__name__)

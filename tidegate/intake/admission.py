@@ -9,7 +9,7 @@ from typing import Self, TypeAlias
 from tidegate import clock
 from tidegate.dispatch.forecast import LaneView, earliest_finish
 from tidegate.dispatch.lane_cache import LaneCache
-from tidegate.dispatch.submitted import Submitted
+from tidegate.dispatch.uncounted import Submitted
 from tidegate.errors import CannotFinishInTime, Refusal, Unavailable
 from tidegate.operations.operation import Operation
 

@@ -9,7 +9,7 @@ from datetime import datetime, timedelta
 from tidegate import tracing
 from tidegate.errors import IdempotencyConflict, JobErased
 from tidegate.intake.idempotency import StoredKey
-from tidegate.intake.record import NewJob
+from tidegate.intake.insert import NewJob
 from tidegate.operations.operation import Body
 from tidegate.tracing import Value
 from tidegate.webhooks.delivery import Webhook

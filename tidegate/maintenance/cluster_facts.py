@@ -24,7 +24,7 @@ from tidegate.database.connection import Database
 from tidegate.database.schema import attempts, downstreams, final_jobs, jobs, stewards, workers
 from tidegate.database.statement import Prepared
 from tidegate.database.time import database_now
-from tidegate.execution.workers import lives
+from tidegate.execution.heartbeat_store import lives
 from tidegate.jobs.transitions import NOW
 from tidegate.states import FINAL_STATES, State
 from tidegate.webhooks.send_store import IS_PENDING

@@ -15,8 +15,8 @@ from tidegate.database.statement import Prepared, required
 from tidegate.database.time import database_now, statement_now
 from tidegate.dispatch.places import is_lost
 from tidegate.dispatch.release import CLAIM_WITHIN
-from tidegate.dispatch.unreleased import take_back
-from tidegate.execution.workers import lost
+from tidegate.dispatch.undo_release import take_back
+from tidegate.execution.heartbeat_store import lost
 from tidegate.intake import idempotency
 from tidegate.jobs.transitions import (
     ENDS,

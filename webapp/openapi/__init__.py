@@ -14,12 +14,12 @@ from werkzeug.routing import Rule
 from tidegate.operations.operation import Operation
 from webapp.context import Context
 from webapp.openapi.answers import Problems, either
-from webapp.openapi.parts import HEADERS, PARAMETERS, limit_headers, operation_name, parameter
+from webapp.openapi.parameters import HEADERS, PARAMETERS, limit_headers, operation_name, parameter
 from webapp.openapi.problem_types import METHOD_NOT_ALLOWED
 from webapp.openapi.route import Route, route_of
 from webapp.openapi.schemas import Node, schemas
-from webapp.openapi.sent import job_ended
 from webapp.openapi.submits import submit_route, submit_texts
+from webapp.openapi.webhook import job_ended
 
 API_VERSION = "1"
 """That of the contract, as in its paths."""

@@ -9,7 +9,7 @@ from typing import TypeAlias
 from tidegate.states import OPEN_STATES, State
 from webapp.http.answers import EVENT_STREAM, HTTP_STATUS, PROBLEM
 from webapp.openapi.examples import job_example, job_problem_example, problem_content, problem_examples
-from webapp.openapi.parts import HEADERS, headers
+from webapp.openapi.parameters import HEADERS, headers
 from webapp.openapi.problem_types import JOB_ENDS, ProblemType
 from webapp.openapi.schemas import Node, ref
 

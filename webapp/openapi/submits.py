@@ -4,7 +4,7 @@ from dataclasses import replace
 
 from tidegate.operations.operation import Operation
 from tidegate.operations.python_operation import JSON
-from webapp.openapi.parts import job_timeout, parameter
+from webapp.openapi.parameters import job_timeout, parameter
 from webapp.openapi.route import BAD_JSON, RequestBody, Route
 from webapp.openapi.schemas import Node, input_ref
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from email.message import Message
 
 from tidegate.jobs.history import Head
-from webapp.page.words import size
+from webapp.page.texts import size
 
 HEAD_BYTES = 4096
 _TEXT = re.compile(

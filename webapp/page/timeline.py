@@ -11,7 +11,7 @@ from tidegate.jobs.history import Release, Timeline
 from tidegate.jobs.job import Job, Wait, Waiting
 from tidegate.states import State
 from tidegate.webhooks.delivery import Delivery, DeliveryAttempt, DeliveryState
-from webapp.page.words import STATES, WAITS, duration
+from webapp.page.texts import STATES, WAITS, duration
 
 # Shorter waits are the way through gate and broker, and not shown.
 _WORTH_TELLING = timedelta(milliseconds=100)

@@ -4,7 +4,15 @@ from uuid import UUID
 
 from flask import Blueprint, Response, request
 
-from tidegate.errors import InvalidQuery, JobAlreadyFinal, JobNotFinal, NoRoom, TooSlow, UnknownJob, UnknownOperation
+from tidegate.errors import (
+    InvalidQuery,
+    JobAlreadyFinal,
+    JobNotFinal,
+    NoRoom,
+    TooSlow,
+    UnknownJob,
+    UnknownOperation,
+)
 from tidegate.jobs.job import Job
 from tidegate.jobs.reads import JobWithResult
 from tidegate.states import State

@@ -15,7 +15,7 @@ from tidegate.database.json_rows import as_parameter, given_rows, is_one_of
 from tidegate.database.schema import attempts, downstreams, jobs
 from tidegate.database.statement import Prepared
 from tidegate.database.time import database_now
-from tidegate.dispatch import pace
+from tidegate.dispatch import limiter_row
 from tidegate.jobs.job import Call
 from tidegate.jobs.transitions import forget_attempts, is_released, lock_rows
 
@@ -66,9 +66,9 @@ def _give_back(database: Database, within: Connection, ended: Sequence[Mapping[s
         return
     rates = within.execute(select(downstreams.c.name, downstreams.c.rates).where(downstreams.c.name.in_([*calls])))
     for name in sorted(row.name for row in rates if len(orjson.loads(row.rates)) > 1):
-        if lane := pace.locked(database, within, name, wait=True):
-            kept = pace.kept_pace(name, rate_limit.given_back(lane.pace, calls[name]))
-            database.ask(pace.KEEP_PACE, kept, within=within)
+        if lane := limiter_row.locked(database, within, name, wait=True):
+            kept = limiter_row.kept_pace(name, rate_limit.given_back(lane.pace, calls[name]))
+            database.ask(limiter_row.KEEP_PACE, kept, within=within)
 
 
 def _each(database: Database, within: Connection, releases: Sequence[Call], outcome: str) -> Sequence[Any]:

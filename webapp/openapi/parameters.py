@@ -3,8 +3,8 @@
 from collections.abc import Iterable
 from typing import Any, get_args
 
+from config.client_shares import shares
 from config.settings import Settings
-from config.shares import shares
 from tidegate.operations.operation import Operation
 from tidegate.states import State
 from tidegate.webhooks.url import LONGEST

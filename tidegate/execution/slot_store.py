@@ -12,7 +12,7 @@ from tidegate.clock import MICROSECOND, from_microseconds
 from tidegate.database.connection import Database
 from tidegate.database.schema import attempts, downstreams, jobs
 from tidegate.database.time import Instant
-from tidegate.dispatch import pace as lane_pace
+from tidegate.dispatch import limiter_row as lane_pace
 from tidegate.dispatch.places import follows_open_call
 from tidegate.jobs.job import Claim
 from tidegate.jobs.transitions import IN_TIME, NOW, is_mine
