@@ -1,7 +1,7 @@
 """Bulk cancel and retry of many jobs by an operator: one after the other; refusals are counted by type."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 
@@ -23,30 +23,26 @@ class Outcome:
 
 def cancel_each(jobs: Gateway, found: Sequence[Job]) -> Outcome:
     """Cancels each job that is queued and asks each that runs to stop; as an operator."""
-    done = asked = 0
-    refusals: Counter[type[Refusal]] = Counter()
-    for job in found:
-        try:
-            with after_a_write() if done or asked else nullcontext():
-                after = jobs.cancel(job.id, client_id=None)
-        except Refusal as refusal:  # it ended meanwhile, or was erased
-            refusals[type(refusal)] += 1
-        else:
-            done += after.state is State.CANCELLED
-            asked += after.state is not State.CANCELLED
-    return Outcome(done=done, asked=asked, refusals=refusals)
+    # Refused: what ended meanwhile, or was erased.
+    done, refusals = _each(found, lambda job: jobs.cancel(job.id, client_id=None))
+    cancelled = sum(job.state is State.CANCELLED for job in done)
+    return Outcome(done=cancelled, asked=len(done) - cancelled, refusals=refusals)
 
 
 def retry_each(jobs: Gateway, found: Sequence[Job]) -> Outcome:
     """Submits each job again, at most once however often this is called; as an operator."""
-    done = 0
+    done, refusals = _each(found, lambda job: jobs.retry(job.id, client_id=None, idempotency_key=f"retry-of-{job.id}"))
+    return Outcome(done=len(done), refusals=refusals)
+
+
+def _each(found: Sequence[Job], act: Callable[[Job], Job]) -> tuple[list[Job], Counter[type[Refusal]]]:
+    """Does it to one job after the other; returns the jobs as they are then, and the numbers of refusals."""
+    done: list[Job] = []
     refusals: Counter[type[Refusal]] = Counter()
     for job in found:
         try:
             with after_a_write() if done else nullcontext():
-                jobs.retry(job.id, client_id=None, idempotency_key=f"retry-of-{job.id}")
+                done.append(act(job))
         except Refusal as refusal:
             refusals[type(refusal)] += 1
-        else:
-            done += 1
-    return Outcome(done=done, refusals=refusals)
+    return done, refusals
