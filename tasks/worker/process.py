@@ -18,8 +18,8 @@ from config.registry import load_registry_with_secrets
 from config.settings import settings
 from config.webhook_keyring import check_keyring, load_keyring
 from tasks.health_file import HealthFile
-from tasks.once import once
 from tasks.worker.priority import lower_priority
+from tasks.worker.singleton import once
 from tidegate import clock
 from tidegate.database.connection import UNREACHABLE, Database
 from tidegate.errors import ConfigurationError

@@ -6,7 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from tasks.once import once
+from tasks.worker.singleton import once
 
 _THREADS = 8
 

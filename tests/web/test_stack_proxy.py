@@ -224,7 +224,6 @@ def test_a_refusal_of_the_web_server_passes_as_it_is(proxy: StackProxy, web: Htt
 
 
 def test_one_address_can_not_take_every_connection(tmp_path: Path, web: HttpServer) -> None:
-    tmp_path.chmod(0o755)
     proxy = StackProxy(tmp_path, int(web.url.rpartition(":")[2]), by_address=5)
     proxy.start()
     over = threading.Event()
