@@ -46,8 +46,6 @@ from tidegate.operations.python_operation import operation
 from tidegate.states import FINAL_STATES
 from tidegate.stores import Store
 
-pytestmark = pytest.mark.usefixtures("each_way")
-
 RESULT = Succeeded(content=b"[1]", content_type="application/json", is_json=True)
 
 

@@ -26,11 +26,10 @@ from tests.support.jobs import (
 from tidegate.database.connection import Database
 from tidegate.database.schema import attempts
 from tidegate.database.time import database_now
-from tidegate.dispatch.gate import HORIZON, SLOW_LOOK_SECONDS, UNTOLD_SLOW_SECONDS, Gate
+from tidegate.dispatch.gate import SLOW_LOOK_SECONDS, UNTOLD_SLOW_SECONDS, Gate
+from tidegate.dispatch.plan import HORIZON
 from tidegate.jobs.job import Released
 from tidegate.stores import Store
-
-pytestmark = pytest.mark.usefixtures("each_way")
 
 
 def test_a_lane_without_jobs_is_looked_at_slowly(store: Store) -> None:

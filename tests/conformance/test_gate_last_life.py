@@ -11,8 +11,6 @@ from tidegate.jobs.job import MAX_LOSSES
 from tidegate.operations.outcome import Succeeded
 from tidegate.stores import Store
 
-pytestmark = pytest.mark.usefixtures("each_way")
-
 RESULT = Succeeded(content=b"[1]", content_type="application/json", is_json=True)
 
 

@@ -21,7 +21,6 @@ from tests.support.nodes import RedisProcess, SchedulerNode, SchedulerProcess, W
 from tests.support.valkey import Valkey
 from tests.support.web import Web
 from tests.support.webhooks import make_secret
-from tidegate.dispatch.store import LaneStore
 from tidegate.stores import Store
 
 StartWorker = Callable[..., WorkerNode]
@@ -41,16 +40,10 @@ _STARTS_NODES = {"start_worker", "scheduler", "celery_setup"}
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Marks the tests that have nodes, for `-m nodes`; leaves out those of a way that SQLite does not have."""
-    items[:] = [item for item in items if _ways_of(item) != {"few", "sqlite"}]
+    """Marks the tests that have nodes, for `-m nodes`."""
     for item in items:
         if _STARTS_NODES & set(getattr(item, "fixturenames", ())):
             item.add_marker("nodes")
-
-
-def _ways_of(item: pytest.Item) -> set[object]:
-    parameters = item.callspec.params if isinstance(item, pytest.Function) and hasattr(item, "callspec") else {}
-    return {parameters.get("each_way"), parameters.get("database_url")}
 
 
 @pytest.fixture
@@ -222,15 +215,3 @@ def receiver() -> Iterator[HttpServer]:
 def secret(store: Store) -> str:
     """The client's webhook secret."""
     return make_secret(store)
-
-
-@pytest.fixture(params=["locked", pytest.param("few", marks=pytest.mark.postgresql)])
-def each_way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
-    """Which way the gate goes: under a lane's lock; and then as if few jobs waited, which needs none on PostgreSQL."""
-    release = LaneStore.release
-
-    def this_way(store: LaneStore, *name_and_room: Any, **options: Any) -> Any:
-        return release(store, *name_and_room, **{**options, "are_few": request.param == "few"})
-
-    monkeypatch.setattr(LaneStore, "release", this_way)
-    return str(request.param)

@@ -1,19 +1,15 @@
 """The SELECT of a lane's jobs that may be released, in order of run_at."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from itertools import cycle
 from typing import Any
 
 from sqlalchemy import Integer, bindparam, select
 
-from tidegate.database.connection import Database, Within
 from tidegate.database.schema import jobs
-from tidegate.database.statement import Prepared
 from tidegate.database.time import statement_now
-from tidegate.dispatch.lane import WaitingJob
 from tidegate.dispatch.places import may_kill_no_other
-from tidegate.dispatch.plan import that_fit
-from tidegate.jobs.transitions import IN_TIME, IS_WAITING, lock_rows
+from tidegate.jobs.transitions import IN_TIME, IS_WAITING
 from tidegate.operations.operation import Queue
 
 # The IN has always so many parameters; for fewer queues, names are repeated.
@@ -43,17 +39,3 @@ def waiting_first(*columns: Any) -> Any:
 def of_queues(queues: Sequence[str]) -> dict[str, str]:
     """Parameters of `waiting_first`: the queues whose jobs may be released, at least one."""
     return dict(zip(_QUEUES, cycle(queues), strict=False))
-
-
-_FIRST = Prepared(
-    lock_rows(waiting_first(*(jobs.c[name] for name in WaitingJob._fields))), lambda row: WaitingJob(**row)
-)
-
-
-def first_waiting(database: Database, within: Within, name: str, rooms: Mapping[str, int]) -> Sequence[WaitingJob]:
-    """Reads and locks (SKIP LOCKED) the first jobs of a lane for which there is room; `rooms` by queue."""
-    left = {str(queue): rooms[queue] for queue in Queue if queue in rooms}  # the queue of webhooks has workers, too
-    if not left:
-        return []
-    wanted = {"lane": name, **of_queues([*left]), "most": max(left.values())}
-    return that_fit(database.ask_all(_FIRST, wanted, within=within), left)

@@ -5,22 +5,21 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
-from datetime import timedelta
 
 from tidegate import clock
-from tidegate.dispatch.lane import Lane, Room
+from tidegate.dispatch.plan import BATCH, Plan, plan_release
 from tidegate.dispatch.store import LaneStore
 from tidegate.jobs.job import Released
 from tidegate.notify.messages import Wakeup
-from tidegate.operations.operation import Queue
 
-BATCH = 200
-# Slots are taken at most this far ahead: after a change of a limit, or a pause, few jobs have old slots.
-HORIZON = timedelta(milliseconds=120)
+# So many of a lane's jobs are read at first: they cost little, and in most lanes no more wait.
+_FEW = 8
+_TRIES = 3
 # The gate looks again this long before the first slot that is not taken yet, for a message needs time to its worker:
 # 10 ms, but a slot missed on a busy machine is lost, while a worker that waits for its slot costs only a thread.
 LEAD_SECONDS = 0.09
-LOCKED_LOOK_SECONDS = 0.02
+# After so many tries another transaction has written the lane's row each time.
+BUSY_LOOK_SECONDS = 0.02
 SLOW_LOOK_SECONDS = 1.0
 # Without pub/sub: looks soon after a release, since its places come free again, then less and less often.
 _UNTOLD_SECONDS = 0.05
@@ -37,7 +36,7 @@ class Turn:
 
 
 class Gate:
-    """Releases due jobs to the broker. Any number of gates may run: a lane's row lock or version decides who releases.
+    """Releases due jobs to the broker. Any number of gates may run: who writes a lane's row first releases.
 
     `is_told`: whether messages wake it when there is something to do; else it looks more often.
     """
@@ -47,6 +46,7 @@ class Gate:
         self._is_told = is_told
         self._untold_seconds = UNTOLD_SLOW_SECONDS
         self._waiting: set[str] = set()  # lanes that may have had due jobs left
+        self._expected: dict[str, int] = {}  # by lane, how many jobs to read
         self._look_due = 0.0
 
     def run_once(self, rung: Wakeup = _FOR_ALL) -> Turn:
@@ -68,7 +68,7 @@ class Gate:
             turn = self._look_at_all()
         elif names:
             name = next(iter(names))
-            released, look = self._release(name, frozenset(), are_few=name not in self._waiting)
+            released, look = self._release(name)
             turn = Turn(released=released, look_again_seconds=max(0.0, min(left, look)))
         else:
             turn = Turn(released=[], look_again_seconds=left)
@@ -101,51 +101,33 @@ class Gate:
             look_again = min(look_again, self._untold_seconds)
         return Turn(released=released, look_again_seconds=max(0.0, look_again))
 
-    def _release(
-        self, name: str, contended: AbstractSet[str], *, are_few: bool = False
-    ) -> tuple[Sequence[Released], float]:
-        room = 0
-
-        def room_of(lane: Lane) -> Room:
-            nonlocal room
-            found = room_in(lane, contended)
-            room = min(found.by_queue.values(), default=0)
-            return found
-
+    def _release(self, name: str, contended: AbstractSet[str] = frozenset()) -> tuple[Sequence[Released], float]:
+        """Releases what may go of one lane: read, plan, write. Returns the jobs, and seconds until the next look."""
         self._waiting.add(name)
-        released = self._lanes.release(name, room_of, horizon=HORIZON, are_few=are_few)
-        if released is None:
-            return [], LOCKED_LOOK_SECONDS
-        jobs, seconds_to_next_slot = released
-        if seconds_to_next_slot is None and 0 < len(jobs) < room:
+        for _ in range(_TRIES):
+            plan = self._plan(name, contended)
+            if plan is None:
+                return [], SLOW_LOOK_SECONDS
+            released = self._lanes.write(plan) if plan.released else []
+            if released or not plan.released:
+                break
+        else:
+            return [], BUSY_LOOK_SECONDS
+        self._expected[name] = len(released) + _FEW
+        if len(released) < len(plan.released) or len(released) >= BATCH:
+            return released, 0.0
+        if released and plan.leaves_none:
             self._waiting.discard(name)
-        if len(jobs) == BATCH:
-            return jobs, 0.0
-        if seconds_to_next_slot is None:
-            return jobs, SLOW_LOOK_SECONDS
-        return jobs, seconds_to_next_slot - LEAD_SECONDS
+        return released, SLOW_LOOK_SECONDS if plan.held_back is None else plan.held_back - LEAD_SECONDS
 
-
-def room_in(lane: Lane, contended: AbstractSet[str] = frozenset()) -> Room:
-    """How many more jobs of this lane may be released, by queue.
-
-    The downstream's concurrency, whatever the queue; at most twice as many messages as the live workers of a queue
-    can run, so that the broker's queue stays short; and in a queue for which another lane has due jobs too, no more
-    than half of those. With an open breaker one at a time, as a probe.
-    """
-    if lane.is_broken:
-        free = 0 if lane.held else 1
-    else:
-        free = BATCH if lane.concurrency is None else min(BATCH, lane.concurrency - lane.held)
-    places = {}
-    for queue, size in lane.sizes.items():
-        room = min(free, 2 * size - lane.out_by_queue.get(queue, 0))
-        if queue in contended:
-            room = min(room, size - lane.out.get(queue, 0))
-        if room > 0:
-            places[queue] = room
-    size = lane.sizes.get(Queue.IO, 0)
-    idle = size - lane.out_by_queue.get(Queue.IO, 0)
-    if Queue.IO in contended:
-        idle = min(idle, size // 2 - lane.out.get(Queue.IO, 0))
-    return Room(by_queue=places, idle_threads=max(0, idle))
+    def _plan(self, name: str, contended: AbstractSet[str]) -> Plan | None:
+        """Reads a lane and plans its release; None: there is no such lane."""
+        state = self._lanes.read(name, limit=self._expected.get(name, _FEW))
+        plan = plan_release(state, contended) if state else None
+        if plan and plan.unread:
+            state = self._lanes.read(name, queues=plan.unread, limit=max(plan.unread.values()))
+            plan = plan_release(state, contended) if state else None
+        if plan and plan.followers:
+            open_calls = self._lanes.unfollowed_calls(name, plan.followers) if plan.state.held else []
+            plan = plan.with_followers(open_calls)
+        return plan

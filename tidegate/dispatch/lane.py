@@ -1,6 +1,6 @@
 """Values of a lane: the row of its downstream, what is released and running, what waits, and a sample. Pure."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, NamedTuple, TypeAlias
@@ -46,10 +46,10 @@ class Downstream:
 
 
 @dataclass(frozen=True, kw_only=True)
-class LaneRow:
-    """The columns of a downstream's row that gate and claims read. Instants in microseconds.
+class Lane:
+    """The columns of a downstream's row that releases and calls go by: limits, state of the rate limiter, pauses.
 
-    `call_seconds`: how long a place is taken by one call, by Little's law.
+    Instants in microseconds. `call_seconds`: how long a place is taken by one call, by Little's law.
     """
 
     name: str
@@ -61,42 +61,22 @@ class LaneRow:
     refusals: int
     paused: bool
     paused_until: int
-    call_seconds: float | None
+    released: int
+    call_seconds: float | None = field(compare=False)
 
+    @property
+    def is_broken(self) -> bool:
+        """Whether its circuit breaker is open: no calls, then one at a time, until one succeeds."""
+        return 0 < self.breaker_after <= self.failures
 
-@dataclass(frozen=True, kw_only=True)
-class Lane:
-    """A downstream's row with what is released or running at this moment. Instants in microseconds.
+    @property
+    def is_troubled(self) -> bool:
+        """Whether its downstream failed or refused last."""
+        return self.failures > 0 or self.refusals > 0
 
-    `held`: its places taken; a follower has none of its own. `out`: by queue, what waits for the live workers or runs
-    on them; a dead worker's call may still be open at the downstream, but takes nothing from a queue. `out_by_queue`:
-    of all lanes. `sizes`: of the live workers, by queue. `call_seconds`: how long a place is taken by one call, as far
-    as that is known. `is_troubled`: its downstream failed or refused last.
-    """
-
-    name: str
-    allowance: rate_limit.Allowance
-    pace: rate_limit.Pace
-    concurrency: int | None
-    is_broken: bool
-    is_troubled: bool
-    call_seconds: float | None
-    now: int
-    held: int
-    out: dict[str, int]
-    out_by_queue: dict[str, int]
-    sizes: dict[str, int]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Room:
-    """How many more jobs of a lane may be released: by queue, onto free places; queues without any are left out.
-
-    `idle_threads`: threads of the queue `io` that would idle all the same, so that followers may have them.
-    """
-
-    by_queue: Mapping[str, int]
-    idle_threads: int = 0
+    def rests(self, now: int) -> bool:
+        """Whether it is paused, by an operator or by the downstream's own answers."""
+        return self.paused or self.paused_until > now
 
 
 class WaitingJob(NamedTuple):
@@ -111,6 +91,32 @@ class WaitingJob(NamedTuple):
     paced_by_calls: bool
     losses: int
     traceparent: str | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class LaneState:
+    """A lane as read at one moment: its row, what is released or running, the workers, and the first waiting jobs.
+
+    `version`: PostgreSQL's version of the row. `now`: the database's clock, in microseconds. `held`: places taken; a
+    follower has none of its own. `out`: by queue, what waits for the live workers or runs on them; a dead worker's call
+    may still be open at the downstream, but takes nothing from a queue. `out_by_queue`: of all lanes. `sizes`: of the
+    live workers, by queue. `limit`: so many waiting jobs were asked for; fewer are all.
+    """
+
+    lane: Lane
+    version: str = ""
+    now: int
+    held: int
+    out: Mapping[str, int]
+    out_by_queue: Mapping[str, int]
+    sizes: Mapping[str, int]
+    waiting: Sequence[WaitingJob] = ()
+    limit: int = 0
+
+    @property
+    def may_have_more(self) -> bool:
+        """Whether more jobs may wait than were read."""
+        return len(self.waiting) == self.limit
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -21,21 +21,20 @@ from tidegate import rate_limit
 from tidegate.database.connection import Database, Within
 from tidegate.database.schema import downstreams, samples
 from tidegate.database.statement import Prepared
-from tidegate.dispatch.lane import LaneRow, allowance_of
-from tidegate.jobs.transitions import lock_rows
+from tidegate.dispatch.lane import Lane, allowance_of
 
 
-def lane_row(columns: Mapping[str, Any]) -> LaneRow:
-    """Makes a LaneRow of the columns of `ROW`."""
+def lane_from(columns: Mapping[str, Any]) -> Lane:
+    """Makes a Lane of the columns of `ROW`."""
     row = dict(columns)
     allowance = allowance_of(orjson.loads(row.pop("rates")), row.pop("burst"))
     pace = rate_limit.Pace.from_json(orjson.loads(row.pop("pace")))
-    return LaneRow(allowance=allowance, pace=pace, **{**row, "paused_until": row["paused_until"] or 0})
+    return Lane(allowance=allowance, pace=pace, **{**row, "paused_until": row["paused_until"] or 0})
 
 
 ROW = select(
     *(downstreams.c[name] for name in ("name", "rates", "burst", "pace", "concurrency", "breaker_after")),
-    *(downstreams.c[name] for name in ("failures", "refusals", "paused")),
+    *(downstreams.c[name] for name in ("failures", "refusals", "paused", "released")),
     type_coerce(downstreams.c.paused_until, BigInteger).label("paused_until"),
     # A float as the driver gives it; SQLAlchemy would take it for a decimal that is to be converted.
     select(type_coerce(samples.c.held_mean / samples.c.per_second, NullType()))
@@ -45,13 +44,13 @@ ROW = select(
 ).where(downstreams.c.name == bindparam("lane"))
 VERSION: ColumnClause[Any] = literal_column("downstreams.xmin")
 """The row's version on PostgreSQL, xmin: the transaction that wrote it last."""
-_WAITING = Prepared(ROW.with_for_update(of=downstreams), lane_row)
-_PASSING_OVER = Prepared(lock_rows(ROW, of=downstreams), lane_row)
+ROW_ALONE = Prepared(ROW, lane_from)
+_LOCKED = Prepared(ROW.with_for_update(of=downstreams), lane_from)
 
 
-def locked(database: Database, within: Within, name: str, *, wait: bool) -> LaneRow | None:
-    """Reads a downstream's row FOR UPDATE. `wait` False: SKIP LOCKED, None while another transaction has its lock."""
-    return database.ask(_WAITING if wait else _PASSING_OVER, {"lane": name}, within=within)
+def locked(database: Database, within: Within, name: str) -> Lane | None:
+    """Reads a downstream's row FOR UPDATE: waits for the lock."""
+    return database.ask(_LOCKED, {"lane": name}, within=within)
 
 
 _RELEASED = bindparam("its_released", type_=BigInteger)

@@ -5,11 +5,9 @@ from typing import Any, NamedTuple
 
 from sqlalchemy import FromClause, and_, case, func, literal, or_, select, tuple_, union_all
 
-from tidegate.database.connection import Database, Within
 from tidegate.database.schema import attempts, jobs, workers
-from tidegate.database.statement import Prepared
 from tidegate.database.time import database_now
-from tidegate.dispatch.lane import LAST_LIFE, Lane, LaneRow
+from tidegate.dispatch.lane import LAST_LIFE
 from tidegate.jobs.transitions import NOW
 from tidegate.operations.operation import Queue
 
@@ -112,35 +110,16 @@ class Count(NamedTuple):
     out: int
 
 
-# Sums are decimals in PostgreSQL.
-_COUNTS = Prepared(counts(), lambda row: Count(**{**row, "own": int(row["own"]), "out": int(row["out"])}))
-
-
-def counted(database: Database, within: Within) -> Sequence[Count]:
-    """Counts the places taken at this moment, in this transaction."""
-    return database.ask_all(_COUNTS, {}, within=within)
-
-
-def lane_of(row: LaneRow, counts: Sequence[Count]) -> Lane:
-    """Makes a Lane of its row and the counts read with it, or later under its lock.
-
-    A clock that was read before may be older than the last slot taken.
-    """
+def occupancy(name: str, counts: Sequence[Count]) -> dict[str, Any]:
+    """The fields of a lane's LaneState that the counts tell."""
     places = [(downstream, queue, own, out) for kind, downstream, queue, own, out in counts if kind == "held"]
     out_by_queue: dict[str, int] = {}
     for _, queue, _, count in places:
         out_by_queue[queue] = out_by_queue.get(queue, 0) + count
-    return Lane(
-        name=row.name,
-        allowance=row.allowance,
-        pace=row.pace,
-        concurrency=row.concurrency,
-        is_broken=0 < row.breaker_after <= row.failures,
-        is_troubled=row.failures > 0 or row.refusals > 0,
-        call_seconds=row.call_seconds,
-        now=next(now for kind, _, _, now, _ in counts if kind == "now"),
-        held=sum(count for downstream, _, count, _ in places if downstream == row.name),
-        out={queue: count for downstream, queue, _, count in places if downstream == row.name},
-        out_by_queue=out_by_queue,
-        sizes={queue: size for kind, _, queue, size, _ in counts if kind == "size"},
-    )
+    return {
+        "now": next(now for kind, _, _, now, _ in counts if kind == "now"),
+        "held": sum(count for downstream, _, count, _ in places if downstream == name),
+        "out": {queue: count for downstream, queue, _, count in places if downstream == name},
+        "out_by_queue": out_by_queue,
+        "sizes": {queue: size for kind, _, queue, size, _ in counts if kind == "size"},
+    }

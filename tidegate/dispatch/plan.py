@@ -1,25 +1,125 @@
-"""Plans a release: which of the waiting jobs go now, and at which slots. Pure."""
+"""Plans a release: which of the waiting jobs go now, at which slots, and which follow an open call. Pure."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Set as AbstractSet
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
 from tidegate import rate_limit
 from tidegate.clock import MICROSECOND, from_microseconds
-from tidegate.dispatch.lane import Lane, WaitingJob, is_kept_apart
-from tidegate.jobs.job import Released
+from tidegate.dispatch.lane import LaneState, WaitingJob, is_kept_apart
+from tidegate.jobs.job import Call, Released
+from tidegate.operations.operation import Queue
+
+BATCH = 200
+"""So many jobs are released together at most."""
+HORIZON = timedelta(milliseconds=120)
+"""Slots are taken at most this far ahead: after a change of a limit, or a pause, few jobs have old slots."""
+
+# Longer calls have no followers: the gap between two is small beside them, and a follower's thread waits for long.
+_QUICK_SECONDS = 0.5
 
 
 @dataclass(frozen=True, kw_only=True)
-class Choice:
-    """The plan: jobs to release, and the rate limiter's state after their slots.
+class Room:
+    """How many more jobs of a lane may be released: by queue, onto free places; queues without any are left out.
 
-    `held_back`: where a rate holds the rest back, the seconds until the next slot.
+    `idle_threads`: threads of the queue `io` that would idle all the same, so that followers may have them.
     """
 
-    released: Sequence[Released]
+    by_queue: Mapping[str, int]
+    idle_threads: int = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """What one release writes: jobs with their slots, and the rate limiter's state after these.
+
+    `held_back`: where a rate holds the rest back, the seconds until the next slot. `followers`: so many more may go,
+    each to follow an open call; `follows`: by job, the call that it follows. `unread`: how many jobs of which queues
+    might go as well, had they been read.
+    """
+
+    state: LaneState
+    released: Sequence[Released] = ()
     pace: rate_limit.Pace
-    held_back: float | None
+    held_back: float | None = None
+    followers: int = 0
+    follows: Mapping[str, Call] = field(default_factory=dict)
+    unread: Mapping[str, int] = field(default_factory=dict)
+
+    def with_followers(self, open_calls: Sequence[Call]) -> "Plan":
+        """Adds the next jobs as followers of these open calls, and then of the ones that begin now.
+
+        They take a rate's slot when their turn comes.
+        """
+        begin_now = [(job.job_id, job.fence) for job in self.released if job.queue == Queue.IO]
+        now = from_microseconds(self.state.now)
+        gone = {job.job_id for job in self.released}
+        may_follow = [
+            released_at(job, now, now)
+            for job in self.state.waiting
+            if job.queue == Queue.IO and job.id not in gone and not is_kept_apart(job)
+        ]
+        following = dict(zip(may_follow[: self.followers], [*open_calls, *begin_now], strict=False))
+        follows = {job.job_id: call for job, call in following.items()}
+        return replace(self, released=[*self.released, *following], follows=follows)
+
+    @property
+    def leaves_none(self) -> bool:
+        """Whether all jobs that wait are released."""
+        return len(self.released) == len(self.state.waiting) and not self.state.may_have_more
+
+
+def plan_release(state: LaneState, contended: AbstractSet[str] = frozenset()) -> Plan:
+    """Plans the release of what waits in a lane. `contended`: queues for which other lanes have due jobs, too."""
+    if state.lane.rests(state.now):
+        return Plan(state=state, pace=state.lane.pace)
+    room = room_in(state, contended)
+    plan = _onto_free_places(state, that_fit(state.waiting, room.by_queue))
+    followers = _followers(state, room.idle_threads, released=len(plan.released))
+    unread = _unread(state, room, followers) if state.may_have_more and plan.held_back is None else {}
+    return replace(plan, followers=followers, unread=unread)
+
+
+def _onto_free_places(state: LaneState, fitting: Sequence[WaitingJob]) -> Plan:
+    """Takes a slot within the horizon for each job; those that are paced by their calls need none."""
+    lane = state.lane
+    paced = [job for job in fitting if not job.paced_by_calls]
+    slots, pace = rate_limit.take(
+        lane.allowance, lane.pace, now=state.now, wanted=len(paced), horizon=HORIZON // MICROSECOND
+    )
+    slot_of = {job.id: slot for job, slot in zip(paced, slots, strict=False)}
+    slot_of |= {job.id: state.now for job in fitting if job.paced_by_calls}
+    held_back = None
+    if len(slots) < len(paced):
+        held_back = (rate_limit.next_slot(lane.allowance, pace, now=state.now) - state.now) / 1e6
+    now = from_microseconds(state.now)
+    released = [released_at(job, from_microseconds(slot_of[job.id]), now) for job in fitting if job.id in slot_of]
+    return Plan(state=state, released=released, pace=pace, held_back=held_back)
+
+
+def _unread(state: LaneState, room: Room, followers: int) -> dict[str, int]:
+    """Where jobs may wait that were not read: how many of each queue could go."""
+    could_go = max(room.by_queue.values(), default=0) + followers
+    if sum(job.queue in room.by_queue for job in state.waiting) >= could_go:
+        return {}
+    queues = [*room.by_queue, *([Queue.IO] if followers else [])]
+    return {queue: could_go for queue in Queue if queue in queues}
+
+
+def _followers(state: LaneState, idle_threads: int, *, released: int) -> int:
+    """How many followers a lane may have, with so many jobs just released.
+
+    Zero while a place is free, or while the concurrency was lowered below what is taken, and only for threads that
+    would idle.
+    """
+    lane = state.lane
+    if lane.concurrency is None or state.held + released != lane.concurrency or lane.is_troubled:
+        return 0
+    if lane.call_seconds is not None and lane.call_seconds > _QUICK_SECONDS:
+        return 0
+    return max(0, idle_threads - released)
 
 
 def that_fit(waiting: Sequence[WaitingJob], rooms: Mapping[str, int]) -> Sequence[WaitingJob]:
@@ -38,20 +138,31 @@ def that_fit(waiting: Sequence[WaitingJob], rooms: Mapping[str, int]) -> Sequenc
     return fitting
 
 
-def chosen(lane: Lane, fitting: Sequence[WaitingJob], *, horizon: timedelta) -> Choice:
-    """Takes a slot within the horizon for each job; those that are paced by their calls need none."""
-    paced = [job for job in fitting if not job.paced_by_calls]
-    slots, pace = rate_limit.take(
-        lane.allowance, lane.pace, now=lane.now, wanted=len(paced), horizon=horizon // MICROSECOND
-    )
-    slot_of = {job.id: slot for job, slot in zip(paced, slots, strict=False)}
-    slot_of |= {job.id: lane.now for job in fitting if job.paced_by_calls}
-    held_back = None
-    if len(slots) < len(paced):
-        held_back = (rate_limit.next_slot(lane.allowance, pace, now=lane.now) - lane.now) / 1e6
-    now = from_microseconds(lane.now)
-    released = [released_at(job, from_microseconds(slot_of[job.id]), now) for job in fitting if job.id in slot_of]
-    return Choice(released=released, pace=pace, held_back=held_back)
+def room_in(state: LaneState, contended: AbstractSet[str] = frozenset()) -> Room:
+    """How many more jobs of this lane may be released, by queue.
+
+    The downstream's concurrency, whatever the queue; at most twice as many messages as the live workers of a queue
+    can run, so that the broker's queue stays short; and in a queue for which another lane has due jobs too, no more
+    than half of those. With an open breaker one at a time, as a probe.
+    """
+    lane = state.lane
+    if lane.is_broken:
+        free = 0 if state.held else 1
+    else:
+        free = BATCH if lane.concurrency is None else min(BATCH, lane.concurrency - state.held)
+    places = {}
+    for queue in Queue:  # that of webhooks has workers, too
+        size = state.sizes.get(queue, 0)
+        room = min(free, 2 * size - state.out_by_queue.get(queue, 0))
+        if queue in contended:
+            room = min(room, size - state.out.get(queue, 0))
+        if room > 0:
+            places[str(queue)] = room
+    size = state.sizes.get(Queue.IO, 0)
+    idle = size - state.out_by_queue.get(Queue.IO, 0)
+    if Queue.IO in contended:
+        idle = min(idle, size // 2 - state.out.get(Queue.IO, 0))
+    return Room(by_queue=places, idle_threads=max(0, idle))
 
 
 def released_at(job: WaitingJob, slot_at: datetime, now: datetime) -> Released:

@@ -5,50 +5,27 @@ follower has all of that behind it when its turn comes.
 """
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 from sqlalchemy import Integer, bindparam, select
 
-from tidegate.database.connection import Database, Within
+from tidegate.database.connection import Database
 from tidegate.database.schema import attempts
 from tidegate.database.statement import Prepared
-from tidegate.dispatch.lane import Lane
 from tidegate.dispatch.places import is_among_followers, is_held, is_lost
+from tidegate.jobs.job import Call
 from tidegate.operations.operation import Queue
 
-# Longer calls have no followers: the gap between two is small beside them, and a follower's thread waits for long.
-_QUICK_SECONDS = 0.5
 
-
-class Call(NamedTuple):
-    """An attempt: a job's id and the fence of its release."""
-
-    job_id: str
-    fence: int
-
-
-def most(lane: Lane, idle_threads: int, *, released: int) -> int:
-    """How many followers a lane may have, with so many jobs just released.
-
-    Zero while a place is free, or while the concurrency was lowered below what is taken, and only for threads that
-    would idle.
-    """
-    if lane.concurrency is None or lane.held + released != lane.concurrency or lane.is_troubled:
-        return 0
-    if lane.call_seconds is not None and lane.call_seconds > _QUICK_SECONDS:
-        return 0
-    return max(0, idle_threads - released)
-
-
-def followed(database: Database, within: Within, name: str, limit: int) -> Sequence[Call]:
+def unfollowed_calls(database: Database, name: str, limit: int) -> Sequence[Call]:
     """The open calls of a lane that have no follower yet, the oldest first.
 
     One has one follower ever: if that gave up waiting, the call takes too long to be followed.
     """
-    return database.ask_all(_FOLLOWED, {"lane": name, "most": limit}, within=within)
+    return database.ask_all(_UNFOLLOWED, {"lane": name, "most": limit})
 
 
-def _followed() -> Any:
+def _unfollowed() -> Any:
     follower = attempts.alias("follower")
     # A scalar subquery with LIMIT 1, not EXISTS: PostgreSQL would make that a join, which may read all followers for
     # each call.
@@ -74,4 +51,4 @@ def _followed() -> Any:
     )
 
 
-_FOLLOWED = Prepared(_followed(), lambda row: Call(**row))
+_UNFOLLOWED = Prepared(_unfollowed(), lambda row: (row["job_id"], row["fence"]))

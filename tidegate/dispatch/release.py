@@ -1,22 +1,21 @@
 """Writes a release to the database: the jobs' new fence and slot, and an attempts row each, which is their place."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from collections.abc import Set as AbstractSet
-from datetime import datetime, timedelta
-from itertools import repeat
+from datetime import timedelta
 from typing import Any, TypeAlias
 
 from sqlalchemy import BigInteger, Text, and_, bindparam, cast, func, insert, select, update
 
-from tidegate.clock import to_microseconds
-from tidegate.database.connection import Database, Within
+from tidegate.clock import from_microseconds, to_microseconds
+from tidegate.database.connection import Database
 from tidegate.database.json_rows import as_parameter, given_rows, is_one_of
 from tidegate.database.schema import attempts, downstreams, jobs
 from tidegate.database.statement import Prepared
-from tidegate.dispatch.limiter_row import KEEP_PACE, VERSION, keep_pace, kept_pace
+from tidegate.dispatch.limiter_row import KEEP_PACE, ROW_ALONE, VERSION, keep_pace, kept_pace
+from tidegate.dispatch.plan import Plan
 from tidegate.jobs.job import Released
-from tidegate.jobs.transitions import lock_rows
-from tidegate.rate_limit import Pace
+from tidegate.jobs.transitions import IS_WAITING, lock_rows
 from tidegate.states import State
 
 # Plus the sweep's own second: a lost message is repaired within 5 s.
@@ -31,25 +30,16 @@ _COMMON = ("downstream", "released_at", "place_until")
 _Values: TypeAlias = dict[str, Any]
 
 
-def let_go(
-    database: Database,
-    within: Within,
-    downstream: str,
-    released: Sequence[Released],
-    *,
-    now: datetime,
-    pace: Pace,
-    follow: Sequence[tuple[str | None, int | None]] = (),
-) -> None:
-    """Releases these jobs in this transaction, which holds the lane's lock.
+def write_release(database: Database, plan: Plan) -> AbstractSet[str]:
+    """Writes a release in one transaction, if the lane's row is still as the plan's; returns the ids that went.
 
-    `pace`: the rate limiter's state after their slots. `follow`: for followers, the calls (job id, fence) whose places
-    they wait for, in order.
+    Optimistic concurrency control (Kung and Robinson, 1981): no lock is held between read and write. No ids when the
+    row is locked or has changed. A job that another transaction moved meanwhile is not among them.
     """
-    rows = [_own(job, *call) for job, call in zip(released, follow or repeat(_NOBODY), strict=False)]
-    common = _common(downstream, now)
-    kept = kept_pace(downstream, pace, released=len(rows))
-    (_each if database.is_sqlite else _all)(database, within, rows, common, kept)
+    rows = [_own(job, *plan.follows.get(job.job_id, _NOBODY)) for job in plan.released]
+    now = from_microseconds(plan.state.now)
+    common = {"downstream": plan.state.lane.name, "released_at": now, "place_until": now + CLAIM_WITHIN}
+    return (_one_by_one if database.is_sqlite else _all_at_once)(database, plan, rows, common)
 
 
 def _own(job: Released, follows_job: str | None = None, follows_fence: int | None = None) -> _Values:
@@ -63,48 +53,32 @@ def _own(job: Released, follows_job: str | None = None, follows_fence: int | Non
     }
 
 
-def _common(downstream: str, now: datetime) -> _Values:
-    return {"downstream": downstream, "released_at": now, "place_until": now + CLAIM_WITHIN}
+def _one_by_one(database: Database, plan: Plan, rows: Sequence[_Values], common: _Values) -> AbstractSet[str]:
+    """On SQLite, where a statement costs no round trip: under the one lock there is, two statements a job."""
+    name = plan.state.lane.name
+    gone: set[str] = set()
+    with database.writing() as within:
+        if database.ask(ROW_ALONE, {"lane": name}, within=within) != plan.state.lane:
+            return gone
+        for row in rows:
+            if database.ask(_MOVE_ONE, {f"the_{column}": row[column] for column in _MOVED}, within=within):
+                database.ask(
+                    _TAKE_PLACE, {f"its_{key}": value for key, value in {**row, **common}.items()}, within=within
+                )
+                gone.add(row["job_id"])
+        if gone:
+            database.ask(KEEP_PACE, kept_pace(name, plan.pace, released=len(gone)), within=within)
+    return gone
 
 
-def _each(database: Database, within: Within, rows: Sequence[_Values], common: _Values, kept: _Values) -> None:
-    """On SQLite, where a statement costs no round trip: three kinds of statements, row by row."""
-    for row in rows:
-        database.ask(_LET_ONE_GO, {f"the_{name}": row[name] for name in _MOVED}, within=within)
-        database.ask(_TAKE_PLACE, {f"its_{name}": value for name, value in {**row, **common}.items()}, within=within)
-    database.ask(KEEP_PACE, kept, within=within)
-
-
-def _all(database: Database, within: Within, rows: Sequence[_Values], common: _Values, kept: _Values) -> None:
+def _all_at_once(database: Database, plan: Plan, rows: Sequence[_Values], common: _Values) -> AbstractSet[str]:
     """On PostgreSQL: one statement, however many jobs there are."""
-    database.ask(_LET_GO, {**_as_given(rows), **common, **kept}, within=within)
+    kept = kept_pace(plan.state.lane.name, plan.pace)
+    values = {**as_parameter({**row, "slot_at": to_microseconds(row["slot_at"])} for row in rows), **common, **kept}
+    return set(database.ask_all(_MOVE_ALL, {**values, "its_version": plan.state.version}))
 
 
-def let_few_go(
-    database: Database, downstream: str, released: Sequence[Released], *, now: datetime, pace: Pace, version: str
-) -> AbstractSet[str]:
-    """Releases jobs on PostgreSQL in one statement, if the lane's row still has this `version`; returns their ids.
-
-    No ids when that row is locked or has changed. A job that another transaction moved meanwhile is not among them, and
-    its slot is lost.
-    """
-    values = {**_common(downstream, now), **kept_pace(downstream, pace), "its_version": version}
-    return set(database.ask_all(_LET_FEW_GO, {**_as_given(map(_own, released)), **values}))
-
-
-def _let_go() -> Any:
-    new = _given()
-    moved = (
-        update(jobs)
-        .where(jobs.c.id == new.c.job_id, is_one_of(jobs.c.id, new.c.job_id))
-        .values(_released(new))
-        .cte("moved")
-    )
-    kept = keep_pace().cte("kept")
-    return insert(attempts).from_select([*_OWN, *_COMMON], select(*_places(new))).add_cte(moved, kept)
-
-
-def _let_few_go() -> Any:
+def _move_all() -> Any:
     """FOR UPDATE SKIP LOCKED on lane and jobs: rows locked by another transaction are skipped."""
     new = _given()
     this_lane = select(downstreams.c.name).where(
@@ -133,10 +107,6 @@ def _let_few_go() -> Any:
     return insert(attempts).from_select([*_OWN, *_COMMON], places).returning(attempts.c.job_id).add_cte(kept)
 
 
-def _as_given(rows: Iterable[_Values]) -> dict[str, str]:
-    return as_parameter({**row, "slot_at": to_microseconds(row["slot_at"])} for row in rows)
-
-
 def _given() -> Any:
     return given_rows({name: BigInteger() if name == "slot_at" else attempts.c[name].type for name in _OWN})
 
@@ -149,16 +119,16 @@ def _places(new: Any) -> Sequence[Any]:
     return *(new.c[name] for name in _OWN), *(bindparam(name, type_=attempts.c[name].type) for name in _COMMON)
 
 
-_LET_GO = Prepared(_let_go(), bool)
-_LET_FEW_GO = Prepared(_let_few_go(), lambda row: str(row["job_id"]))
-_LET_ONE_GO = Prepared(
+_MOVE_ALL = Prepared(_move_all(), lambda row: str(row["job_id"]))
+_MOVE_ONE = Prepared(
     update(jobs)
-    .where(jobs.c.id == bindparam("the_job_id"))
+    .where(IS_WAITING, jobs.c.id == bindparam("the_job_id"), jobs.c.fence == bindparam("the_fence") - 1)
     .values(
         fence=bindparam("the_fence", type_=jobs.c.fence.type),
         slot_at=bindparam("the_slot_at", type_=jobs.c.slot_at.type),
         waits_for=None,
-    ),
+    )
+    .returning(jobs.c.id),
     bool,
 )
 _TAKE_PLACE = Prepared(

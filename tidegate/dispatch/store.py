@@ -1,28 +1,26 @@
-"""The gate's statements: find the lanes that are due, and release jobs of one lane under the lock of its row."""
+"""The gate's statements: find the lanes that are due, read one of them, and write the release of its jobs."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from datetime import timedelta
 from typing import Any
 
 from sqlalchemy import BigInteger, func, select, type_coerce
 
-from tidegate.clock import from_microseconds
-from tidegate.database.connection import Database, Within
+from tidegate.database.connection import Database
 from tidegate.database.schema import attempts, downstreams, jobs
 from tidegate.database.statement import Prepared
-from tidegate.dispatch import limiter_row as lane_pace
-from tidegate.dispatch import prefetch
-from tidegate.dispatch.due_jobs import first_waiting
-from tidegate.dispatch.lane import Lane, Room, is_kept_apart
-from tidegate.dispatch.optimistic import release_few
-from tidegate.dispatch.places import counted, has_place, lane_of
-from tidegate.dispatch.plan import Choice, chosen, released_at
-from tidegate.dispatch.release import let_go
+from tidegate.dispatch.lane import LaneState
+from tidegate.dispatch.lane_reads import read_lane
+from tidegate.dispatch.places import has_place
+from tidegate.dispatch.plan import BATCH, Plan
+from tidegate.dispatch.prefetch import unfollowed_calls
+from tidegate.dispatch.release import write_release
 from tidegate.dispatch.undo_release import take_back
-from tidegate.jobs.job import Released
+from tidegate.jobs.job import Call, Released
 from tidegate.jobs.transitions import IS_WAITING, NOW
 from tidegate.operations.operation import Queue
+
+_QUEUES = (*Queue,)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,47 +66,22 @@ class LaneStore:
         """
         return [due for due in self._database.ask_all(_DUE, {}) if due]
 
-    def release(
-        self, name: str, room_in: Callable[[Lane], Room], *, horizon: timedelta, are_few: bool = False
-    ) -> tuple[Sequence[Released], float | None] | None:
-        """Takes slots and releases as many jobs of one lane: those that are returned have both, no other has either.
+    def read(self, name: str, *, queues: Collection[str] = _QUEUES, limit: int = BATCH) -> LaneState | None:
+        """Reads a lane and the first of its waiting jobs, without a lock; None: there is no such downstream."""
+        return read_lane(self._database, name, queues=queues, limit=limit)
 
-        `room_in` says how many there is room for. Returns the released jobs and, where a rate holds the rest back, the
-        seconds until the next slot. None: another scheduler holds this lane just now. `are_few`: only few jobs are
-        expected to wait, and with PostgreSQL they go without the lane's lock, in two round trips instead of six; the
-        slot of one that another moved meanwhile is lost.
+    def unfollowed_calls(self, name: str, limit: int) -> Sequence[Call]:
+        """Reads the open calls of a lane that have no follower yet, the oldest first."""
+        return unfollowed_calls(self._database, name, limit)
+
+    def write(self, plan: Plan) -> Sequence[Released]:
+        """Writes a release, if the lane is still as it was read; returns the jobs that have their slots and places.
+
+        None of them: the lane's row was written or locked by another transaction meanwhile. A job that another moved
+        stays, and its slot is lost.
         """
-        if are_few and not self._database.is_sqlite:
-            released = release_few(self._database, name, room_in, horizon=horizon)
-            if released is not None:
-                return released
-        with self._database.asking() as within:
-            row = lane_pace.locked(self._database, within, name, wait=False)
-            if row is None:
-                return None
-            lane = lane_of(row, counted(self._database, within))
-            if row.paused or row.paused_until > lane.now:
-                return [], None
-            room = room_in(lane)
-            choice = chosen(lane, first_waiting(self._database, within, name, room.by_queue), horizon=horizon)
-            if choice.released:
-                now = from_microseconds(lane.now)
-                let_go(self._database, within, name, choice.released, now=now, pace=choice.pace)
-            following = self._let_follow(within, lane, choice, room.idle_threads)
-        return [*choice.released, *following], choice.held_back
-
-    def _let_follow(self, within: Within, lane: Lane, choice: Choice, idle_threads: int) -> Sequence[Released]:
-        """Releases the next jobs as followers of open calls. They take a rate's slot when their turn comes."""
-        most = prefetch.most(lane, idle_threads, released=len(choice.released))
-        before = prefetch.followed(self._database, within, lane.name, most) if most else []
-        if not before:
-            return []
-        waiting = first_waiting(self._database, within, lane.name, {Queue.IO: len(before)})
-        now = from_microseconds(lane.now)
-        following = [released_at(job, now, now) for job in waiting if not is_kept_apart(job)]
-        if following:
-            let_go(self._database, within, lane.name, following, now=now, pace=choice.pace, follow=before)
-        return following
+        gone = write_release(self._database, plan)
+        return [job for job in plan.released if job.job_id in gone]
 
     def held(self) -> dict[str, int]:
         """How many places are taken, by downstream."""

@@ -66,7 +66,7 @@ def _give_back(database: Database, within: Connection, ended: Sequence[Mapping[s
         return
     rates = within.execute(select(downstreams.c.name, downstreams.c.rates).where(downstreams.c.name.in_([*calls])))
     for name in sorted(row.name for row in rates if len(orjson.loads(row.rates)) > 1):
-        if lane := limiter_row.locked(database, within, name, wait=True):
+        if lane := limiter_row.locked(database, within, name):
             kept = limiter_row.kept_pace(name, rate_limit.given_back(lane.pace, calls[name]))
             database.ask(limiter_row.KEEP_PACE, kept, within=within)
 

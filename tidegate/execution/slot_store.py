@@ -55,11 +55,11 @@ class SlotStore:
         attempt that no longer counts, get none.
         """
         with self._database.writing() as connection:
-            lane = lane_pace.locked(self._database, connection, claim.downstream, wait=True)
+            lane = lane_pace.locked(self._database, connection, claim.downstream)
             if lane is None or connection.execute(select(jobs.c.id).where(_counts(claim))).one_or_none() is None:
                 return Offer(counts=False)
             now, at = _now(connection), clock.monotonic()
-            if lane.paused or lane.paused_until > now:
+            if lane.rests(now):
                 return Offer(wait_seconds=max((lane.paused_until - now) / 1e6, _PAUSED_LOOK_SECONDS))
             slots, pace = rate_limit.take(lane.allowance, lane.pace, now=now, wanted=1, horizon=within // MICROSECOND)
             if not slots:

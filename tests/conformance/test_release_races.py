@@ -1,10 +1,9 @@
-"""A release of few jobs on PostgreSQL, which holds no lock: what happens between its two statements undoes it.
+"""A release holds no lock between what it reads and what it writes: what happens meanwhile undoes it, where it must.
 
-`room_in` is asked between the two, so each race is run there, over a connection of its own. That it lets go what the
-locked way would is shown by the gate's other tests, which go both ways.
+Each race is run between the two, over a connection of its own.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from typing import Any
@@ -27,54 +26,51 @@ from tests.support.jobs import (
 from tests.support.statements import asked
 from tidegate.database.connection import Database
 from tidegate.database.schema import attempts, jobs
-from tidegate.dispatch.gate import HORIZON, Gate, room_in
-from tidegate.dispatch.lane import Lane, Room
+from tidegate.dispatch.gate import BUSY_LOOK_SECONDS, Gate
+from tidegate.dispatch.plan import BATCH, Plan, plan_release
+from tidegate.dispatch.store import LaneStore
 from tidegate.jobs.job import Released
 from tidegate.notify.messages import Wakeup
 from tidegate.states import State
 from tidegate.stores import Store
 
 _FOR_LANE = Wakeup(lanes={LANE})
+# Where two transactions may be open side by side.
+POSTGRESQL = pytest.mark.parametrize(
+    "database_url", [pytest.param("postgresql", marks=pytest.mark.postgresql)], indirect=True
+)
 
 
 @pytest.fixture
-def store(postgresql_url: str) -> Iterator[Store]:
-    database = Database(postgresql_url)
-    yield Store(database)
-    database.close()
-
-
-@pytest.fixture
-def other(postgresql_url: str) -> Iterator[Store]:
+def other(database_url: str) -> Iterator[Store]:
     """The same database over connections of its own."""
-    database = Database(postgresql_url)
+    database = Database(database_url)
     yield Store(database)
     database.close()
 
 
-def release_few(store: Store, meanwhile: Callable[[], object] = lambda: None) -> list[str] | None:
-    """The ids that go, when something happens once between what is read and what is written; None: the lane is held."""
-    to_do = [meanwhile]
-
-    def room(lane: Lane) -> Room:
-        while to_do:
-            to_do.pop()()
-        return room_in(lane)
-
-    done = store.lanes.release(LANE, room, horizon=HORIZON, are_few=True)
-    return None if done is None else [job.job_id for job in done[0]]
+def release(store: Store, meanwhile: Callable[[], object] = lambda: None, *, limit: int = BATCH) -> list[str]:
+    """The ids that go, when something happens between what is read and what is written."""
+    state = store.lanes.read(LANE, limit=limit)
+    assert state
+    plan = plan_release(state)
+    meanwhile()
+    return [job.job_id for job in store.lanes.write(plan)] if plan.released else []
 
 
 def test_where_nothing_may_go_it_takes_one(store: Store) -> None:
     open_lane(store, concurrency=1)
     submit(store)
-    assert release_few(store)
+    assert release(store)
     submit(store)
 
-    with asked(store.database) as cost:
-        assert release_few(store) == []
+    gate = Gate(store.lanes)
+    gate._look_due = float("inf")
 
-    assert cost.counts == (1, 0), str(cost)
+    with asked(store.database) as cost:
+        assert gate.run_once(_FOR_LANE).released == []
+
+    assert cost.counts == (1 if "postgresql" in str(store.database.engine.url) else 3, 0), str(cost)
 
 
 def test_more_than_a_few_all_go(store: Store) -> None:
@@ -90,7 +86,7 @@ def test_another_release_meanwhile_leaves_no_place_too_many(store: Store, other:
     open_lane(store, concurrency=1)
     first, second = submit(store), submit(store)
 
-    assert release_few(store, lambda: release_few(other)) == []
+    assert release(store, lambda: release(other)) == []
 
     assert [each.ended_at for each in attempts_of(store, first)] == [None]
     assert attempts_of(store, second) == []
@@ -101,9 +97,10 @@ def test_another_release_meanwhile_leaves_no_slot_twice(store: Store, other: Sto
     first, second = submit(store), submit(store)
 
     def let_one_go() -> None:
-        other.lanes.release(LANE, lambda _: Room(by_queue={"io": 1}), horizon=HORIZON, are_few=True)
+        assert release(other, limit=1) == [first]
 
-    assert release_few(store, let_one_go) == [second]
+    assert release(store, let_one_go) == []
+    assert release(store) == [second]
 
     before, after = (attempts_of(store, job_id)[0].slot_at for job_id in (first, second))
     assert after - before >= timedelta(milliseconds=50)
@@ -118,7 +115,8 @@ def test_a_slot_that_a_call_takes_meanwhile_is_nobody_elses(store: Store, other:
     assert claimed
     waiting = submit(store)
 
-    assert release_few(store, lambda: other.slots.take(claimed, within=timedelta(seconds=1))) == [waiting]
+    assert release(store, lambda: other.slots.take(claimed, within=timedelta(seconds=1))) == []
+    assert release(store) == [waiting]
 
     (calls,), (released_later,) = attempts_of(store, claimed.job_id), attempts_of(store, waiting)
     assert released_later.slot_at - calls.slot_at >= timedelta(milliseconds=50)
@@ -128,10 +126,10 @@ def test_a_slot_that_a_call_takes_meanwhile_is_nobody_elses(store: Store, other:
 def test_a_limit_that_changes_meanwhile_holds(store: Store, other: Store, limits: dict[str, Any]) -> None:
     open_lane(store, concurrency=5)
     submit(store)
-    assert release_few(store), "a place is taken"
+    assert release(store), "a place is taken"
     job_id = submit(store)
 
-    assert release_few(store, lambda: change_lane(other, **limits)) == []
+    assert release(store, lambda: change_lane(other, **limits)) == []
 
     assert attempts_of(store, job_id) == []
 
@@ -140,15 +138,30 @@ def test_where_one_ends_meanwhile_there_is_room_for_another_look_at_once(store: 
     open_lane(store, concurrency=2)
     ended, waiting = submit(store), submit(store)
 
-    def room(lane: Lane) -> Room:
-        other.callers.cancel(ended, None)
-        return room_in(lane)
+    class Meanwhile(LaneStore):
+        def write(self, plan: Plan) -> Sequence[Released]:
+            other.callers.cancel(ended, None)
+            return super().write(plan)
 
-    released = store.lanes.release(LANE, room, horizon=HORIZON, are_few=True)
+    turn = Gate(Meanwhile(store.database)).run_once()
 
-    assert released
-    assert [job.job_id for job in released[0]] == [waiting]
-    assert released[1] == 0.0
+    assert [job.job_id for job in turn.released] == [waiting]
+    assert turn.look_again_seconds == 0.0
+
+
+def test_a_lane_that_another_writes_each_time_is_looked_at_soon_again(store: Store, other: Store) -> None:
+    open_lane(store)
+    job_id = submit(store)
+
+    class Meanwhile(LaneStore):
+        def write(self, plan: Plan) -> Sequence[Released]:
+            change_lane(other, failures=plan.state.lane.failures + 1)
+            return super().write(plan)
+
+    turn = Gate(Meanwhile(store.database)).run_once()
+
+    assert (turn.released, turn.look_again_seconds) == ([], BUSY_LOOK_SECONDS)
+    assert attempts_of(store, job_id) == []
 
 
 @pytest.mark.parametrize("end", ["cancelled", "expired"])
@@ -163,7 +176,7 @@ def test_a_job_that_ends_meanwhile_does_not_go_and_the_others_do(store: Store, o
             pass_deadline(other, ended)
             other.upkeep.expire(10)
 
-    assert release_few(store, let_it_end) == [waiting]
+    assert release(store, let_it_end) == [waiting]
 
     assert row_of(store, ended).state == end
     assert lane_row(store).released == 1
@@ -176,33 +189,35 @@ def test_when_all_end_meanwhile_nothing_goes(store: Store, other: Store) -> None
     job_id = submit(store)
     before = lane_row(store).pace
 
-    assert release_few(store, lambda: other.callers.cancel(job_id, None)) == []
+    assert release(store, lambda: other.callers.cancel(job_id, None)) == []
 
     assert row_of(store, job_id).state == State.CANCELLED
     assert count_of(store, attempts) == 0
     assert lane_row(store).pace == before, "and no slot is spent"
 
 
+@POSTGRESQL
 def test_a_job_whose_row_another_holds_is_passed_over(store: Store, other: Store) -> None:
     open_lane(store)
     held, free = submit(store), submit(store)
     with other.database.writing() as transaction:
-        assert release_few(
-            store, lambda: transaction.execute(select(jobs).where(jobs.c.id == held).with_for_update())
-        ) == [free]
+        assert release(store, lambda: transaction.execute(select(jobs).where(jobs.c.id == held).with_for_update())) == [
+            free
+        ]
 
     assert attempts_of(store, held) == []
-    assert release_few(store) == [held]
+    assert release(store) == [held]
 
 
+@POSTGRESQL
 def test_a_lane_whose_lock_another_takes_meanwhile_is_left_to_it(store: Store, other: Store) -> None:
     open_lane(store)
     job_id = submit(store)
     with other.database.writing() as transaction:
-        assert release_few(store, lambda: transaction.exec_driver_sql("SELECT * FROM downstreams FOR UPDATE")) is None
+        assert release(store, lambda: transaction.exec_driver_sql("SELECT * FROM downstreams FOR UPDATE")) == []
 
     assert attempts_of(store, job_id) == []
-    assert release_few(store) == [job_id]
+    assert release(store) == [job_id]
 
 
 def test_jobs_of_two_queues_share_the_places_of_their_lane(store: Store) -> None:
@@ -211,13 +226,13 @@ def test_jobs_of_two_queues_share_the_places_of_their_lane(store: Store) -> None
     first = submit(store)
     submit(store, queue="cpu")
 
-    assert release_few(store) == [first]
+    assert release(store) == [first]
 
 
-def test_gates_that_are_rung_at_once_let_go_no_more_than_one_would(postgresql_url: str) -> None:
+def test_gates_that_are_rung_at_once_let_go_no_more_than_one_would(database_url: str) -> None:
     """Four with connections of their own, while jobs come one by one and are claimed and end: at no time are there
     more calls than places, each is released once for each of its attempts, and no two slots are the same."""
-    stores = [Store(Database(postgresql_url, pool_size=2)) for _ in range(4)]
+    stores = [Store(Database(database_url, pool_size=2)) for _ in range(4)]
     first = stores[0]
     open_lane(first, concurrency=3, rates=("1000/s",), size=100)
     wanted = 120
