@@ -99,18 +99,18 @@ BURST = Prepared(select(downstreams.c.burst), lambda row: int(row["burst"]))
 def test_a_transaction_of_prepared_statements_happens_or_does_not(store: Store) -> None:
     open_lane(store)
     database = store.database
-    with database.asking() as within:
+    with database.writing() as within:
         database.ask(SET_BURST, {"its_burst": 5}, within=within)
         assert database.ask(BURST, {}, within=within) == 5
         if not database.is_sqlite:
             assert database.ask(BURST, {}) == 1, "nobody else sees it yet"
     assert database.ask(BURST, {}) == 5
 
-    with pytest.raises(RuntimeError), database.asking() as within:  # noqa: PT012 - it raises where it ends
+    with pytest.raises(RuntimeError), database.writing() as within:  # noqa: PT012 - it raises where it ends
         database.ask(SET_BURST, {"its_burst": 7}, within=within)
         raise RuntimeError
     assert database.ask(BURST, {}) == 5
-    with database.asking() as within:
+    with database.writing() as within:
         database.ask(SET_BURST, {"its_burst": 9}, within=within)
     assert database.ask(BURST, {}) == 9, "the connection that it went back with is the next one's"
 
@@ -122,16 +122,16 @@ def test_a_transaction_whose_connection_dies_is_one_failure(postgresql_url: str,
     store = Store(database)
     open_lane(store)
 
-    with pytest.raises(UNREACHABLE), database.asking() as within:  # noqa: PT012 - it raises where it ends, too
+    with pytest.raises(UNREACHABLE), database.writing() as within:  # noqa: PT012 - it raises where it ends, too
         database.ask(SET_BURST, {"its_burst": 7}, within=within)
         with other.writing() as connection:
-            pid = present(within.driver_connection).info.backend_pid
+            pid = present(within.connection.driver_connection).info.backend_pid
             connection.exec_driver_sql("SELECT pg_terminate_backend(%s)", (pid,))
         if dies == "in it":
             database.ask(SET_BURST, {"its_burst": 8}, within=within)
 
     assert database.ask(BURST, {}) == 1
-    with database.asking() as within:
+    with database.writing() as within:
         database.ask(SET_BURST, {"its_burst": 9}, within=within)
     assert other.ask(BURST, {}) == 9
     database.close()
@@ -143,8 +143,8 @@ def test_a_transaction_that_stands_still_counts_as_a_lost_connection(postgresql_
     store = Store(database)
     open_lane(store)
 
-    with pytest.raises(UNREACHABLE), database.asking() as within:  # noqa: PT012 - it raises where it ends
-        within.cursor().execute("SET LOCAL idle_in_transaction_session_timeout = 100")
+    with pytest.raises(UNREACHABLE), database.writing() as within:  # noqa: PT012 - it raises where it ends
+        within.exec_driver_sql("SET LOCAL idle_in_transaction_session_timeout = 100")
         time.sleep(1)
         database.ask(SET_BURST, {"its_burst": 7}, within=within)
 

@@ -5,7 +5,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
-from sqlalchemy import Connection, PoolProxiedConnection, event
+from sqlalchemy import Connection, event
 
 from tidegate.database.connection import Database, Within
 from tidegate.database.statement import Prepared
@@ -49,20 +49,13 @@ def asked(database: Database) -> Iterator[Asked]:
         seen.statements.append(" ".join(str(prepared.statement).split()))
         return ask_the_database(prepared, values, within=within)
 
-    @contextmanager
-    def asking() -> Iterator[PoolProxiedConnection]:
-        with asking_the_database() as within:
-            yield within
-        seen.transactions += not database.is_sqlite  # there it is one that SQLAlchemy tells of
-
-    engine, ask_the_database, asking_the_database = database.engine, database.ask_all, database.asking
-    database.asking = asking  # type: ignore[method-assign] # this one database's, and only within it
-    database.ask_all = ask_all  # type: ignore[method-assign] # these go to the driver without an event
+    engine, ask_the_database = database.engine, database.ask_all
+    database.ask_all = ask_all  # type: ignore[method-assign] # these go to the driver without an event; only within it
     event.listen(engine, "before_cursor_execute", executed)
     event.listen(engine, "commit", committed)
     try:
         yield seen
     finally:
-        del database.ask_all, database.asking
+        del database.ask_all
         event.remove(engine, "before_cursor_execute", executed)
         event.remove(engine, "commit", committed)

@@ -121,16 +121,6 @@ class Database:
             yield connection
 
     @contextmanager
-    def asking(self) -> Iterator[PoolProxiedConnection]:
-        """As `writing`, for a transaction of prepared statements alone: pass what it yields to `ask` as `within`."""
-        if self.is_sqlite:
-            with self.writing() as connection:
-                yield connection.connection
-        else:
-            with self._guarded(), self._asker.transaction() as pooled:
-                yield pooled
-
-    @contextmanager
     def single_write(self) -> Iterator[Connection]:
         """A connection for one write, or several that need not be one transaction.
 

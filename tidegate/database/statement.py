@@ -30,7 +30,6 @@ class Prepared(Generic[T]):
 
     The columns are converted as SQLAlchemy would. Run alone, it is its own transaction. `on_sqlite`: another wording
     for SQLite, where SQLAlchemy can't translate it.
-    By itself, it also commits by itself. `on_sqlite`: how it is said there, where SQLAlchemy does not know itself.
     """
 
     statement: SelectBase | UpdateBase
@@ -74,18 +73,6 @@ class StatementRunner:
         with self._connection() as pooled:
             return self._execute(pooled, compiled.sql, compiled.values(values), compiled.answers, commits=True)
 
-    @contextmanager
-    def transaction(self) -> Iterator[PoolProxiedConnection]:
-        """A PostgreSQL connection in a transaction, committed at the end, rolled back on an exception."""
-        with self._connection() as pooled:
-            self._execute(pooled, "BEGIN", None, _nothing)
-            try:
-                yield pooled
-            except BaseException:
-                self._end_badly(pooled)
-                raise
-            self._execute(pooled, "COMMIT", None, _nothing, commits=True)
-
     def ask_on(self, pooled: PoolProxiedConnection, prepared: Prepared[T], values: Mapping[str, Any]) -> list[T]:
         """As `ask`, within a transaction that is open on this connection."""
         compiled = self._of(prepared)
@@ -120,14 +107,6 @@ class StatementRunner:
             raise self._failed(pooled, error, sql, commits=commits) from error
         finally:
             cursor.close()
-
-    def _end_badly(self, pooled: PoolProxiedConnection) -> None:
-        """Rolls back; a connection that can't is invalidated, so that the first error is the one that is raised."""
-        try:
-            if pooled.is_valid:
-                pooled.rollback()
-        except self._driver_error as error:
-            pooled.invalidate(error)
 
     def _failed(self, pooled: PoolProxiedConnection, error: Exception, sql: str, *, commits: bool) -> BaseException:
         known = translated(error, sql=sql, commits=commits)
@@ -204,10 +183,6 @@ def _with_literals(statement: SelectBase | UpdateBase, dialect: Dialect) -> SQLC
             return str(super().visit_bindparam(bindparam, **kw))
 
     return Compiler(dialect, statement)
-
-
-def _nothing(_: DBAPICursor) -> None:
-    """Reads no rows: for BEGIN and COMMIT."""
 
 
 def _only(converts: Mapping[str, _Convert | None]) -> dict[str, _Convert]:

@@ -61,8 +61,7 @@ class Lane:
     refusals: int
     paused: bool
     paused_until: int
-    released: int
-    call_seconds: float | None = field(compare=False)
+    call_seconds: float | None
 
     @property
     def is_broken(self) -> bool:
@@ -97,14 +96,14 @@ class WaitingJob(NamedTuple):
 class LaneState:
     """A lane as read at one moment: its row, what is released or running, the workers, and the first waiting jobs.
 
-    `version`: PostgreSQL's version of the row. `now`: the database's clock, in microseconds. `held`: places taken; a
-    follower has none of its own. `out`: by queue, what waits for the live workers or runs on them; a dead worker's call
-    may still be open at the downstream, but takes nothing from a queue. `out_by_queue`: of all lanes. `sizes`: of the
-    live workers, by queue. `limit`: so many waiting jobs were asked for; fewer are all.
+    `version`: changes with every write of the row. `now`: the database's clock, in microseconds. `held`: places taken;
+    a follower has none of its own. `out`: by queue, what waits for the live workers or runs on them; a dead worker's
+    call may still be open at the downstream, but takes nothing from a queue. `out_by_queue`: of all lanes. `sizes`: of
+    the live workers, by queue. `limit`: so many waiting jobs were asked for; fewer are all.
     """
 
     lane: Lane
-    version: str = ""
+    version: str
     now: int
     held: int
     out: Mapping[str, int]

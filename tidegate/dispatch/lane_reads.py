@@ -1,10 +1,24 @@
 """Reads all that a release of a lane's jobs is planned from: its row, the places taken, the first waiting jobs."""
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
+from uuid import UUID
 
 import orjson
-from sqlalchemy import BigInteger, Column, Integer, Text, bindparam, cast, func, select, type_coerce
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    Column,
+    ColumnElement,
+    Integer,
+    Text,
+    Uuid,
+    bindparam,
+    cast,
+    func,
+    select,
+    type_coerce,
+)
 
 from tidegate.clock import from_microseconds
 from tidegate.database.connection import Database
@@ -13,63 +27,71 @@ from tidegate.database.statement import Prepared
 from tidegate.database.time import Instant
 from tidegate.dispatch.due_jobs import of_queues, waiting_first
 from tidegate.dispatch.lane import LaneState, WaitingJob
-from tidegate.dispatch.limiter_row import ROW, ROW_ALONE, VERSION, lane_from
+from tidegate.dispatch.limiter_row import ROW, VERSION, VERSION_ON_SQLITE, lane_from
 from tidegate.dispatch.places import Count, counts, occupancy
 
 _WAITING = [jobs.c[name] for name in WaitingJob._fields]
-_IS_INSTANT = [isinstance(column.type, Instant) for column in _WAITING]
 
 
 def read_lane(database: Database, name: str, *, queues: Collection[str], limit: int) -> LaneState | None:
-    """Reads a lane without a lock, and at most `limit` of its waiting jobs in these queues; None: there is none.
+    """Reads a lane in one statement, without a lock, and at most `limit` of its waiting jobs in these queues.
 
-    Its row is read first or at the same moment: whatever gives away a place or a slot, or changes a limit, writes that
-    row, so a plan that is written only if the row is unchanged is as safe as one that was made under its lock.
+    None: there is no such lane. Whatever gives away a place or a slot, or changes a limit, writes the lane's row: a
+    plan that is written only if the row is unchanged is as safe as one that was made under its lock.
     """
-    wanted = {"lane": name, **of_queues([*queues]), "most": limit}
-    if not database.is_sqlite:
-        return database.ask(_AT_ONCE, wanted)
-    lane = database.ask(ROW_ALONE, wanted)
-    if lane is None:
-        return None
-    taken = occupancy(name, database.ask_all(_COUNTS, {}))
-    return LaneState(lane=lane, **taken, waiting=database.ask_all(_FIRST, wanted), limit=limit)
+    return database.ask(_LANE, {"lane": name, **of_queues([*queues]), "most": limit})
 
 
 def _state(columns: Mapping[str, Any]) -> LaneState:
     row = dict(columns)
-    version, out, waiting = row.pop("version"), orjson.loads(row.pop("out")), orjson.loads(row.pop("waiting") or "[]")
-    limit = row.pop("most")
+    version, limit = row.pop("version"), row.pop("most")
+    places, waiting = orjson.loads(row.pop("places")), orjson.loads(row.pop("waiting") or "[]")
     lane = lane_from(row)
-    taken = occupancy(lane.name, [Count(*each) for each in out])
-    return LaneState(lane=lane, version=version, **taken, waiting=[_waiting(each) for each in waiting], limit=limit)
+    return LaneState(
+        lane=lane,
+        version=version,
+        **occupancy(lane.name, [Count(*each) for each in places]),
+        waiting=[_waiting(each) for each in waiting],
+        limit=limit,
+    )
 
 
 def _waiting(values: Sequence[Any]) -> WaitingJob:
-    read: list[Any] = [from_microseconds(at) if is_at else at for at, is_at in zip(values, _IS_INSTANT, strict=True)]
-    return WaitingJob(*read)
+    return WaitingJob(*(read(value) if read else value for read, value in zip(_READ, values, strict=True)))
+
+
+def _reader(column: Column[Any]) -> Callable[[Any], Any] | None:
+    """What makes a column's value of that in the JSON text. SQLite has UUIDs as 32 digits, and truth as numbers."""
+    readers: dict[Any, Callable[[Any], Any]] = {
+        Instant: from_microseconds,
+        Uuid: lambda text: str(UUID(text)),
+        Boolean: bool,
+    }
+    return next((read for kind, read in readers.items() if isinstance(column.type, kind)), None)
 
 
 def _plain(column: Column[Any]) -> Any:
     return type_coerce(column, BigInteger).label(column.name) if isinstance(column.type, Instant) else column
 
 
-def _as_text(rows: Any) -> Any:
-    """The rows of a SELECT as one value: a JSON array of arrays, in their order."""
-    each = rows.subquery()
-    return select(cast(func.json_agg(func.json_build_array(*each.c)), Text)).scalar_subquery()
+def _statement(version: ColumnElement[Any], all_of: Any, array_of: Any) -> Any:
+    """The lane's row, and the rows of two other SELECTs as a JSON array of arrays each, in their order."""
 
+    def as_text(rows: Any) -> Any:
+        each = rows.subquery()
+        return select(cast(all_of(array_of(*each.c)), Text)).scalar_subquery()
 
-# PostgreSQL: one round trip.
-_AT_ONCE = Prepared(
-    ROW.add_columns(
-        cast(VERSION, Text).label("version"),
-        _as_text(counts()).label("out"),
-        _as_text(waiting_first(*map(_plain, _WAITING))).label("waiting"),
+    return ROW.add_columns(
+        version.label("version"),
+        as_text(counts()).label("places"),
+        as_text(waiting_first(*map(_plain, _WAITING))).label("waiting"),
         bindparam("most", type_=Integer).label("most"),
-    ),
+    )
+
+
+_READ = [_reader(column) for column in _WAITING]
+_LANE = Prepared(
+    _statement(VERSION, func.json_agg, func.json_build_array),
     _state,
+    on_sqlite=_statement(VERSION_ON_SQLITE, func.json_group_array, func.json_array),
 )
-# SQLite, where a statement costs no round trip. Sums are integers there.
-_COUNTS = Prepared(counts(), lambda row: Count(**row))
-_FIRST = Prepared(waiting_first(*_WAITING), lambda row: WaitingJob(**row))

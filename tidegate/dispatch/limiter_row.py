@@ -6,10 +6,12 @@ from typing import Any
 import orjson
 from sqlalchemy import (
     BigInteger,
-    ColumnClause,
     ColumnElement,
+    Text,
     Update,
     bindparam,
+    cast,
+    func,
     literal_column,
     select,
     type_coerce,
@@ -34,7 +36,7 @@ def lane_from(columns: Mapping[str, Any]) -> Lane:
 
 ROW = select(
     *(downstreams.c[name] for name in ("name", "rates", "burst", "pace", "concurrency", "breaker_after")),
-    *(downstreams.c[name] for name in ("failures", "refusals", "paused", "released")),
+    *(downstreams.c[name] for name in ("failures", "refusals", "paused")),
     type_coerce(downstreams.c.paused_until, BigInteger).label("paused_until"),
     # A float as the driver gives it; SQLAlchemy would take it for a decimal that is to be converted.
     select(type_coerce(samples.c.held_mean / samples.c.per_second, NullType()))
@@ -42,9 +44,14 @@ ROW = select(
     .scalar_subquery()
     .label("call_seconds"),
 ).where(downstreams.c.name == bindparam("lane"))
-VERSION: ColumnClause[Any] = literal_column("downstreams.xmin")
+VERSION: ColumnElement[str] = cast(literal_column("downstreams.xmin"), Text)
 """The row's version on PostgreSQL, xmin: the transaction that wrote it last."""
-ROW_ALONE = Prepared(ROW, lane_from)
+VERSION_ON_SQLITE: ColumnElement[str] = func.json_array(
+    *(downstreams.c[name] for name in ("rates", "burst", "pace", "concurrency", "breaker_after")),
+    *(downstreams.c[name] for name in ("failures", "refusals", "paused", "paused_until", "released")),
+    type_=Text,
+)
+"""The row's version on SQLite: what a release is planned from, and the number of releases ever."""
 _LOCKED = Prepared(ROW.with_for_update(of=downstreams), lane_from)
 
 

@@ -5,14 +5,14 @@ from collections.abc import Set as AbstractSet
 from datetime import timedelta
 from typing import Any, TypeAlias
 
-from sqlalchemy import BigInteger, Text, and_, bindparam, cast, func, insert, select, update
+from sqlalchemy import BigInteger, Text, and_, bindparam, func, insert, select, update
 
 from tidegate.clock import from_microseconds, to_microseconds
 from tidegate.database.connection import Database
 from tidegate.database.json_rows import as_parameter, given_rows, is_one_of
 from tidegate.database.schema import attempts, downstreams, jobs
 from tidegate.database.statement import Prepared
-from tidegate.dispatch.limiter_row import KEEP_PACE, ROW_ALONE, VERSION, keep_pace, kept_pace
+from tidegate.dispatch.limiter_row import KEEP_PACE, VERSION, VERSION_ON_SQLITE, keep_pace, kept_pace
 from tidegate.dispatch.plan import Plan
 from tidegate.jobs.job import Released
 from tidegate.jobs.transitions import IS_WAITING, lock_rows
@@ -25,6 +25,7 @@ _NOBODY = (None, None)
 _MOVED = ("job_id", "fence", "slot_at")
 _OWN = ("job_id", "fence", "queue", "slot_at", "follows_job", "follows_fence")
 """What each job has for itself; the rest is the same for all that are released together."""
+_VERSION = bindparam("its_version", type_=Text)
 _COMMON = ("downstream", "released_at", "place_until")
 
 _Values: TypeAlias = dict[str, Any]
@@ -58,7 +59,7 @@ def _one_by_one(database: Database, plan: Plan, rows: Sequence[_Values], common:
     name = plan.state.lane.name
     gone: set[str] = set()
     with database.writing() as within:
-        if database.ask(ROW_ALONE, {"lane": name}, within=within) != plan.state.lane:
+        if not database.ask(_IS_UNCHANGED, {"lane": name, "its_version": plan.state.version}, within=within):
             return gone
         for row in rows:
             if database.ask(_MOVE_ONE, {f"the_{column}": row[column] for column in _MOVED}, within=within):
@@ -81,9 +82,7 @@ def _all_at_once(database: Database, plan: Plan, rows: Sequence[_Values], common
 def _move_all() -> Any:
     """FOR UPDATE SKIP LOCKED on lane and jobs: rows locked by another transaction are skipped."""
     new = _given()
-    this_lane = select(downstreams.c.name).where(
-        downstreams.c.name == bindparam("lane"), cast(VERSION, Text) == bindparam("its_version", type_=Text)
-    )
+    this_lane = select(downstreams.c.name).where(downstreams.c.name == bindparam("lane"), VERSION == _VERSION)
     lane = lock_rows(this_lane).cte("lane")
     is_as_it_was = select(lane.c.name).exists()
     # The fence shows that it was not released since. By "slot_at IS NULL" PostgreSQL would read the index of due jobs.
@@ -119,6 +118,9 @@ def _places(new: Any) -> Sequence[Any]:
     return *(new.c[name] for name in _OWN), *(bindparam(name, type_=attempts.c[name].type) for name in _COMMON)
 
 
+_IS_UNCHANGED = Prepared(
+    select(downstreams.c.name).where(downstreams.c.name == bindparam("lane"), VERSION_ON_SQLITE == _VERSION), bool
+)
 _MOVE_ALL = Prepared(_move_all(), lambda row: str(row["job_id"]))
 _MOVE_ONE = Prepared(
     update(jobs)
