@@ -5,7 +5,7 @@ follower has all of that behind it when its turn comes.
 """
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 from sqlalchemy import Integer, bindparam, select
 
@@ -14,17 +14,11 @@ from tidegate.database.schema import attempts
 from tidegate.database.statement import Prepared
 from tidegate.dispatch.lane import Lane
 from tidegate.dispatch.places import is_among_followers, is_held, is_lost
+from tidegate.jobs.job import Call
 from tidegate.operations.operation import Queue
 
 # Longer calls have no followers: the gap between two is small beside them, and a follower's thread waits for long.
 _QUICK_SECONDS = 0.5
-
-
-class Call(NamedTuple):
-    """An attempt: a job's id and the fence of its release."""
-
-    job_id: str
-    fence: int
 
 
 def most(lane: Lane, idle_threads: int, *, released: int) -> int:
@@ -74,4 +68,4 @@ def _followed() -> Any:
     )
 
 
-_FOLLOWED = Prepared(_followed(), lambda row: Call(**row))
+_FOLLOWED = Prepared(_followed(), lambda row: (row["job_id"], row["fence"]))
