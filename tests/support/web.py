@@ -10,11 +10,13 @@ from sqlalchemy import update
 from werkzeug.test import TestResponse
 
 from config.settings import Settings
+from tests.support.jobs import input_of
 from tidegate.database.connection import Database
 from tidegate.database.schema import jobs
 from tidegate.database.time import database_now
 from tidegate.dispatch.gate import Gate
 from tidegate.jobs.job import Claim
+from tidegate.operations.operation import Body
 from tidegate.operations.outcome import Succeeded
 from tidegate.states import State
 from tidegate.stores import Store
@@ -156,6 +158,10 @@ class Web:
         """The job's row as it is, without the read that applies the deadline."""
         with self.database.reading() as connection:
             return connection.execute(jobs.select().where(jobs.c.id == job_id)).one()
+
+    def input_of(self, job_id: str) -> Body | None:
+        """The job's input as it lies there; None: there is none."""
+        return input_of(self.store, job_id)
 
     def count(self) -> int:
         """How many jobs are recorded."""
