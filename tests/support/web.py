@@ -15,7 +15,10 @@ from tidegate.database.connection import Database
 from tidegate.database.schema import jobs
 from tidegate.database.time import database_now
 from tidegate.dispatch.gate import Gate
+from tidegate.execution.handoff import SilentHandoff
+from tidegate.execution.runner import Runner
 from tidegate.jobs.job import Claim
+from tidegate.notify.notifier import SilentNotifier
 from tidegate.operations.operation import Body
 from tidegate.operations.outcome import Succeeded
 from tidegate.states import State
@@ -122,6 +125,20 @@ class Web:
         )
         assert claim is not None
         return claim
+
+    def run_released(self) -> int:
+        """Releases what may go and runs it, one after the other, as scheduler and worker do; how many those were."""
+        runner = Runner(
+            self.store,
+            self.app.extensions["tidegate"].registry,
+            worker="io-1",
+            lease=LEASE,
+            max_result=1000,
+            notifier=SilentNotifier(),
+            handoff=SilentHandoff(),
+        )
+        released = Gate(self.store.lanes).run_once().released
+        return sum(runner.run(job.job_id, job.fence) for job in released)
 
     def succeed(self, job_id: str, content: bytes, content_type: str = "application/json", *, is_json: bool) -> None:
         """Gives the job this result."""
