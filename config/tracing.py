@@ -1,4 +1,4 @@
-"""OpenTelemetry tracing: sends spans over OTLP if the extra `otel` is installed and an endpoint is set.
+"""OpenTelemetry tracing: sends spans over OTLP if the group `otel` is installed and an endpoint is set.
 
 The variables are OpenTelemetry's own: OTEL_EXPORTER_OTLP_ENDPOINT (or …_TRACES_ENDPOINT), …_HEADERS, OTEL_SERVICE_NAME,
 OTEL_TRACES_SAMPLER. Nothing that a tracer does may harm or hold up a job: spans are sent by a thread, and what a
