@@ -87,9 +87,10 @@ requirements: $(UV) ## Locks the requirements anew with their hashes, at the new
 	  awk '/^[^ ]/ { line = $$0 } FILENAME == "runtime.txt" { locked[line] } !(line in locked)' runtime.txt "$$1"; \
 	}; \
 	header="# Locked by 'make requirements' from pyproject.toml; not to be edited."; \
-	lock ../pyproject.toml > runtime.txt; \
-	lock --extra stack --extra otel --constraint runtime.txt ../pyproject.toml > stack.txt; \
-	lock --extra sqs --constraint runtime.txt ../pyproject.toml > sqs.txt; \
+	application="../pyproject.toml --group ../pyproject.toml:application"; \
+	lock $$application > runtime.txt; \
+	lock $$application --group ../pyproject.toml:stack --constraint runtime.txt > stack.txt; \
+	lock $$application --group ../pyproject.toml:sqs --constraint runtime.txt > sqs.txt; \
 	lock --group ../pyproject.toml:dev --constraint runtime.txt > dev.txt; \
 	lock --group ../pyproject.toml:demo --constraint dev.txt > demo.txt; \
 	{ echo "$$header"; cat runtime.txt; } > ../requirements.txt; \
@@ -104,7 +105,7 @@ sbom: $(SBOM) ## Lists the parts, packages and images with their exact versions,
 	@echo "sbom.json lists $$(grep -c '"purl":' sbom.json) packages and images"
 
 clean: ## Removes the virtual environment and caches; the data folder stays
-	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis *.egg-info
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(BIN)/python:

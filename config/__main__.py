@@ -1,12 +1,11 @@
 """`python -m config`: shows every setting with its value and meaning. Secrets are hidden."""
 
 import sys
-from datetime import timedelta
 
 from config.masking import masked_url
+from config.setting_text import as_text
 from config.settings import PREFIX, Settings, settings
 from tidegate.errors import ConfigurationError
-from tidegate.timeformat import format_duration
 
 
 def main() -> int:
@@ -20,19 +19,6 @@ def main() -> int:
         value = masked_url(as_text(getattr(current, name)))  # a secret as asterisks
         print(f"{PREFIX}{name.upper():<18} {value:<32} {field.description}")  # noqa: T201 - this is its output
     return 0
-
-
-def as_text(value: object) -> str:
-    """Formats a setting's value as one would write it."""
-    match value:
-        case None:
-            return ""
-        case tuple():
-            return ",".join(map(str, value))
-        case timedelta():
-            return format_duration(value)
-        case _:
-            return str(value)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""OpenTelemetry tracing: sends spans over OTLP if the extra `otel` is installed and an endpoint is set.
+"""OpenTelemetry tracing: sends spans over OTLP if the group `otel` is installed and an endpoint is set.
 
 The variables are OpenTelemetry's own: OTEL_EXPORTER_OTLP_ENDPOINT (or …_TRACES_ENDPOINT), …_HEADERS, OTEL_SERVICE_NAME,
 OTEL_TRACES_SAMPLER. Nothing that a tracer does may harm or hold up a job: spans are sent by a thread, and what a
@@ -38,12 +38,13 @@ def start(process: str) -> None:
     if not given.get(_TRACES_ENDPOINT):
         endpoint += "/v1/traces"
     try:
-        from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter  # noqa: PLC0415 - an extra
-        from opentelemetry.sdk.resources import Resource  # noqa: PLC0415 - an extra
-        from opentelemetry.sdk.trace import TracerProvider  # noqa: PLC0415 - an extra
-        from opentelemetry.sdk.trace.export import BatchSpanProcessor  # noqa: PLC0415 - an extra
+        from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter  # noqa: PLC0415 - optional
+        from opentelemetry.sdk.resources import Resource  # noqa: PLC0415 - optional
+        from opentelemetry.sdk.trace import TracerProvider  # noqa: PLC0415 - optional
+        from opentelemetry.sdk.trace.export import BatchSpanProcessor  # noqa: PLC0415 - optional
     except ImportError:
-        log.warning("%s is set and the extra is missing, no spans are sent: pip install tidegate[otel]", _ENDPOINT)
+        missing = "OpenTelemetry is missing, no spans are sent: pip install -r requirements-stack.txt"
+        log.warning("%s is set and %s", _ENDPOINT, missing)
         return
     name = given.get("OTEL_SERVICE_NAME") or f"tidegate-{process}"
     provider = TracerProvider(resource=Resource.create({"service.name": name}), shutdown_on_exit=False)
@@ -72,7 +73,7 @@ class OtelTracer:
     @contextmanager
     def span(self, name: str, kind: Kind, parent: str | None, attributes: dict[str, Value]) -> Iterator[Span]:
         """Implements `Tracer.span`."""
-        from opentelemetry.trace import SpanKind  # noqa: PLC0415 - an extra
+        from opentelemetry.trace import SpanKind  # noqa: PLC0415 - optional
 
         opened = self._tracer.start_span(
             name, context=_context(parent), kind=SpanKind[kind.upper()], attributes=attributes
@@ -108,15 +109,15 @@ class _OtelSpan:
 
     def fail(self, reason: str) -> None:
         """Implements `Span.fail`."""
-        from opentelemetry.trace import Status, StatusCode  # noqa: PLC0415 - an extra
+        from opentelemetry.trace import Status, StatusCode  # noqa: PLC0415 - optional
 
         self._opened.set_status(Status(StatusCode.ERROR, reason))
 
 
 def _context(parent: str | None) -> "Context":
     """The context with the parent's span in it, else an empty one: never the current one of this thread."""
-    from opentelemetry.context import Context  # noqa: PLC0415 - an extra
-    from opentelemetry.trace import (  # noqa: PLC0415 - an extra
+    from opentelemetry.context import Context  # noqa: PLC0415 - optional
+    from opentelemetry.trace import (  # noqa: PLC0415 - optional
         NonRecordingSpan,
         SpanContext,
         TraceFlags,

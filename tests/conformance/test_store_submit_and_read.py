@@ -8,6 +8,7 @@ from tests.support.jobs import (
     attempts_of,
     change_job,
     claim,
+    input_of,
     lane_row,
     open_lane,
     outcomes_of,
@@ -45,13 +46,13 @@ def test_a_submitted_job_is_queued_and_due_at_once(store: Store) -> None:
 def test_the_input_is_kept_byte_for_byte(store: Store) -> None:
     body = Body(content=bytes(range(256)), content_type="application/octet-stream; x=é")
 
-    assert store.workers.input_of(submit(store, body=body)) == body
+    assert input_of(store, submit(store, body=body)) == body
 
 
 def test_an_empty_input_is_kept_too(store: Store) -> None:
     body = Body(content=b"", content_type="")
 
-    assert store.workers.input_of(submit(store, body=body)) == body
+    assert input_of(store, submit(store, body=body)) == body
 
 
 def test_another_clients_job_is_not_there(store: Store) -> None:
@@ -68,7 +69,7 @@ def test_an_unknown_job_is_not_there(store: Store) -> None:
     assert store.callers.get(unknown, IMPLICIT_CLIENT) is None
     assert store.callers.cancel(unknown, IMPLICIT_CLIENT) is None
     assert store.callers.body(unknown, "result") is None
-    assert store.workers.input_of(unknown) is None
+    assert input_of(store, unknown) is None
 
 
 @pytest.mark.parametrize("is_running", [False, True])

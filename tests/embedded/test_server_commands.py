@@ -115,9 +115,12 @@ def elsewhere(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return packages / "a" / "b"
 
 
-def test_where_the_server_is_not_installed_that_is_said(elsewhere: Path) -> None:
+@pytest.mark.parametrize("has_library", [False, True])
+def test_where_the_server_is_not_installed_that_is_said(elsewhere: Path, tmp_path: Path, has_library: bool) -> None:
+    if has_library:
+        (tmp_path / "tidegate").symlink_to(REPOSITORY / "tidegate")
     for arguments in (["keys", "list"], ["settings"], ["check", "x.toml"]):
-        done = tidegate(*arguments, folder=elsewhere, PYTHONPATH=str(elsewhere))
+        done = tidegate(*arguments, folder=elsewhere, PYTHONPATH=f"{elsewhere}:{tmp_path}")
         assert done.returncode == 1
         assert done.stderr.startswith("Error: this needs Tidegate's server")
 

@@ -9,16 +9,13 @@ from typing import Any, NamedTuple
 import pytest
 from sqlalchemy import insert, update
 
-from tests.support.http_server import HttpServer, respond, serving
+from tests.support.http_server import HttpServer, respond
 from tests.support.jobs import know_call_seconds
 from tests.support.web import LEASE, Web, assert_is_problem
 from tidegate.database.schema import clients, downstreams, jobs
 from tidegate.database.time import database_now
 from tidegate.dispatch.forecast import retry_after_seconds
 from tidegate.dispatch.gate import Gate
-from tidegate.execution.handoff import SilentHandoff
-from tidegate.execution.runner import Runner
-from tidegate.notify.notifier import SilentNotifier
 
 
 class Usage(NamedTuple):
@@ -33,13 +30,6 @@ class Usage(NamedTuple):
 def database_url(sqlite_url: str) -> str:
     """One kind of database is enough, except where a test says so."""
     return sqlite_url
-
-
-@pytest.fixture
-def downstream() -> Iterator[HttpServer]:
-    """What the operation `call` calls."""
-    with serving() as server:
-        yield server
 
 
 Make = Callable[..., Web]
@@ -350,22 +340,6 @@ def test_a_disk_that_is_full_takes_nothing_new_and_answers_what_is_there(
 # The breaker, and pauses that the downstream asks for
 
 
-def run(web: Web) -> int:
-    """Releases what may go and runs it, one after the other; how many those were."""
-    registry = web.app.extensions["tidegate"].registry
-    runner = Runner(
-        web.store,
-        registry,
-        worker="io-1",
-        lease=LEASE,
-        max_result=1000,
-        notifier=SilentNotifier(),
-        handoff=SilentHandoff(),
-    )
-    released = Gate(web.store.lanes).run_once().released
-    return sum(runner.run(job.job_id, job.fence) for job in released)
-
-
 def rest_of(web: Web) -> float:
     """Seconds for which the lane still rests."""
     until = lane_row(web).paused_until
@@ -383,22 +357,22 @@ def test_a_run_of_failures_opens_the_breaker_and_one_probe_that_succeeds_closes_
     downstream.answer = respond(500)
     fill(web, 6)
     for failures in (1, 2, 3):
-        assert run(web) == 1
+        assert web.run_released() == 1
         assert lane_row(web).failures == failures
     assert 4 < rest_of(web) <= 5
-    assert run(web) == 0, "open: nothing goes"
+    assert web.run_released() == 0, "open: nothing goes"
     assert web.client.get("/v1/downstreams/call").get_json()["breaker_open"]
 
     lane(web, paused_until=database_now(), concurrency=None)
-    assert run(web) == 1, "a probe, and one only"
+    assert web.run_released() == 1, "a probe, and one only"
     assert lane_row(web).failures == 4
     assert 9 < rest_of(web) <= 10, "a probe that fails makes it rest longer"
 
     lane(web, paused_until=database_now())
     downstream.answer = respond(200)
-    assert run(web) == 1
+    assert web.run_released() == 1
     assert lane_row(web).failures == 0
-    assert run(web) == 1
+    assert web.run_released() == 1
     assert len(downstream.received) == 6
 
 
@@ -409,7 +383,7 @@ def test_any_answer_that_is_no_failure_ends_the_run(make: Make, downstream: Http
     fill(web, 5)
     for answer in (500, 500, status, 500, 500):
         downstream.answer = respond(answer)
-        assert run(web) == 1
+        assert web.run_released() == 1
     assert lane_row(web).failures == 2
     assert rest_of(web) == 0
 
@@ -419,7 +393,7 @@ def test_a_breaker_of_zero_never_opens(make: Make, downstream: HttpServer) -> No
     know_call_seconds(web.store, 1.0, "call")  # too slow for followers
     downstream.answer = respond(500)
     fill(web, 15)
-    assert [run(web) for _ in range(15)] == [1] * 15
+    assert [web.run_released() for _ in range(15)] == [1] * 15
     assert rest_of(web) == 0
 
 
@@ -431,16 +405,16 @@ def test_refusals_pause_the_lane_longer_each_time_and_cost_no_attempt(
     downstream.answer = respond(status)
     (job_id,) = fill(web, 1)
     for seconds in (1, 2, 4, 8):
-        assert run(web) == 1
+        assert web.run_released() == 1
         assert seconds - 1 < rest_of(web) <= seconds
         row = web.row(job_id)
         assert (row.state, row.attempt) == ("queued", 0)
-        assert run(web) == 0
+        assert web.run_released() == 0
         lane(web, paused_until=database_now())
         with web.database.single_write() as connection:
             connection.execute(update(jobs).values(run_at=database_now()))
     downstream.answer = respond(200)
-    assert run(web) == 1
+    assert web.run_released() == 1
     assert (web.row(job_id).state, web.row(job_id).attempt) == ("succeeded", 1)
     assert lane_row(web).refusals == 0
 
@@ -452,7 +426,7 @@ def test_what_the_downstream_asks_for_is_honoured_up_to_five_minutes(
     web = make("concurrency = 1", operation=ONCE)
     downstream.answer = respond(429, retry_after=asked)
     fill(web, 1)
-    run(web)
+    web.run_released()
     assert seconds - 1 < rest_of(web) <= seconds
 
 

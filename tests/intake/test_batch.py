@@ -34,7 +34,7 @@ def statuses(response: TestResponse) -> list[int]:
 
 def inputs(web: Web, response: TestResponse) -> list[Body | None]:
     """What was recorded as each job's body."""
-    return [web.store.workers.input_of(answer["job"]["id"]) for answer in answers(response)]
+    return [web.input_of(answer["job"]["id"]) for answer in answers(response)]
 
 
 def keys_of(web: Web) -> int:

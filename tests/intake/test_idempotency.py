@@ -234,7 +234,7 @@ def test_twenty_first_requests_together_make_one_job(web: Web, app: Flask) -> No
     assert len({answer.headers["Location"] for answer in answers}) == 1
     assert len({answer.get_json()["id"] for answer in answers}) == 1
     assert (web.count(), keys_of(web)) == (1, 1)
-    body = web.store.workers.input_of(answers[0].get_json()["id"])
+    body = web.input_of(answers[0].get_json()["id"])
     assert body is not None
     assert body.content == b'{"a": 1}'
 
@@ -252,7 +252,7 @@ def test_of_two_requests_under_one_key_that_come_together_one_wins_and_the_other
         assert_is_problem(answer, 422, "idempotency-conflict")
     assert (web.count(), keys_of(web)) == (1, 1)
     (job_id,) = {answer.get_json()["id"] for answer in answers if answer.status_code == 202}
-    body = web.store.workers.input_of(job_id)
+    body = web.input_of(job_id)
     assert body is not None
     assert body.content == taken[0]
 

@@ -7,12 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.http_server import HttpServer, serving
+from tests.support.http_server import HttpServer
 from tests.support.web import LEASE, Web, assert_is_problem
 from tidegate.dispatch.gate import Gate
-from tidegate.execution.handoff import SilentHandoff
-from tidegate.execution.runner import Runner
-from tidegate.notify.notifier import SilentNotifier
 from tidegate.operations.operation import Progress
 from tidegate.states import FINAL_STATES, State
 
@@ -23,13 +20,6 @@ TRACE = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 def database_url(sqlite_url: str) -> str:
     """One kind of database is enough, except where a test says so."""
     return sqlite_url
-
-
-@pytest.fixture
-def downstream() -> Iterator[HttpServer]:
-    """What the operation `call` calls."""
-    with serving() as server:
-        yield server
 
 
 @pytest.fixture
@@ -152,28 +142,10 @@ def test_what_is_no_instant_is_a_400(web: Web, value: str) -> None:
 # traceparent
 
 
-def run(web: Web, job_id: str) -> None:
-    """What scheduler and worker do with one job."""
-    web.store.limits.declare(web.app.extensions["tidegate"].registry.downstreams.values())
-    web.store.presence.seen("io-1", queue="io", size=100, until=LEASE)
-    (job,) = Gate(web.store.lanes).run_once().released
-    assert job.job_id == job_id
-    registry = web.app.extensions["tidegate"].registry
-    runner = Runner(
-        web.store,
-        registry,
-        worker="io-1",
-        lease=LEASE,
-        max_result=1000,
-        notifier=SilentNotifier(),
-        handoff=SilentHandoff(),
-    )
-    assert runner.run(job.job_id, job.fence)
-
-
 def test_a_trace_goes_through_to_the_downstream(calling: Web, downstream: HttpServer) -> None:
     job_id = calling.accepted("call", traceparent=TRACE)
-    run(calling, job_id)
+    calling.declare()
+    assert calling.run_released() == 1
 
     assert [each.headers["traceparent"] for each in downstream.received] == [TRACE]
     assert downstream.received[0].headers["idempotency-key"] == job_id
@@ -201,7 +173,9 @@ def test_a_trace_that_can_not_be_read_is_dropped_and_the_job_taken(web: Web, val
 
 
 def test_without_a_trace_none_is_sent(calling: Web, downstream: HttpServer) -> None:
-    run(calling, calling.accepted("call", traceparent="nonsense"))
+    calling.accepted("call", traceparent="nonsense")
+    calling.declare()
+    assert calling.run_released() == 1
     assert "traceparent" not in downstream.received[0].headers
 
 

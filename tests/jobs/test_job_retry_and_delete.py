@@ -38,7 +38,7 @@ def test_a_job_that_did_not_succeed_is_submitted_again_as_a_new_one(web: Web, st
     assert (row.state, row.operation, row.downstream, row.retry_of) == ("queued", "echo", "echo", job_id)
     assert row.created_at > before.created_at
     assert row.deadline > web.store.callers.now()
-    assert web.store.workers.input_of(document["id"]) == web.store.workers.input_of(job_id) == Body(content=b"1")
+    assert web.input_of(document["id"]) == web.input_of(job_id) == Body(content=b"1")
     assert web.row(job_id) == before
     assert web.read(job_id).get_json()["retry_of"] is None
 

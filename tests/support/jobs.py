@@ -135,6 +135,14 @@ def row_of(store: Store, job_id: str) -> Row[Any]:
         return connection.execute(select(jobs).where(jobs.c.id == job_id)).one()
 
 
+def input_of(store: Store, job_id: str) -> Body | None:
+    """The job's input as it lies there; None: there is none."""
+    of_the_job = (bodies.c.job_id == job_id, bodies.c.kind == "input")
+    with store.database.reading() as connection:
+        row = connection.execute(select(bodies.c.content, bodies.c.content_type).where(*of_the_job)).one_or_none()
+    return Body(content=row.content, content_type=row.content_type) if row else None
+
+
 def attempts_of(store: Store, job_id: str) -> list[Row[Any]]:
     """The job's attempts, in order."""
     with store.database.reading() as connection:

@@ -69,6 +69,13 @@ def web(tmp_path: Path, database_url: str) -> Iterator[Web]:
 
 
 @pytest.fixture
+def downstream() -> Iterator[HttpServer]:
+    """What the operation `call` calls, which answers 200 until a test says otherwise."""
+    with serving() as server:
+        yield server
+
+
+@pytest.fixture
 def lease_seconds() -> int:
     """The shortest lease there is, so that rescues are seen soon; override it to have another."""
     return 2

@@ -14,8 +14,8 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, SecretStr
 from pydantic.fields import FieldInfo
 
-from config.__main__ import as_text
 from config.operations_tables import DownstreamTable, OperationTable, RetryTable
+from config.setting_text import as_text
 from config.settings import PREFIX, Settings
 from tests.support.processes import REPOSITORY
 from tidegate.rate_limit import Rate

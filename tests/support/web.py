@@ -10,11 +10,16 @@ from sqlalchemy import update
 from werkzeug.test import TestResponse
 
 from config.settings import Settings
+from tests.support.jobs import input_of
 from tidegate.database.connection import Database
 from tidegate.database.schema import jobs
 from tidegate.database.time import database_now
 from tidegate.dispatch.gate import Gate
+from tidegate.execution.handoff import SilentHandoff
+from tidegate.execution.runner import Runner
 from tidegate.jobs.job import Claim
+from tidegate.notify.notifier import SilentNotifier
+from tidegate.operations.operation import Body
 from tidegate.operations.outcome import Succeeded
 from tidegate.states import State
 from tidegate.stores import Store
@@ -121,6 +126,20 @@ class Web:
         assert claim is not None
         return claim
 
+    def run_released(self) -> int:
+        """Releases what may go and runs it, one after the other, as scheduler and worker do; how many those were."""
+        runner = Runner(
+            self.store,
+            self.app.extensions["tidegate"].registry,
+            worker="io-1",
+            lease=LEASE,
+            max_result=1000,
+            notifier=SilentNotifier(),
+            handoff=SilentHandoff(),
+        )
+        released = Gate(self.store.lanes).run_once().released
+        return sum(runner.run(job.job_id, job.fence) for job in released)
+
     def succeed(self, job_id: str, content: bytes, content_type: str = "application/json", *, is_json: bool) -> None:
         """Gives the job this result."""
         result = Succeeded(content=content, content_type=content_type, is_json=is_json)
@@ -156,6 +175,10 @@ class Web:
         """The job's row as it is, without the read that applies the deadline."""
         with self.database.reading() as connection:
             return connection.execute(jobs.select().where(jobs.c.id == job_id)).one()
+
+    def input_of(self, job_id: str) -> Body | None:
+        """The job's input as it lies there; None: there is none."""
+        return input_of(self.store, job_id)
 
     def count(self) -> int:
         """How many jobs are recorded."""

@@ -1,10 +1,13 @@
-"""The locked requirements: exact, with hashes, complete, and within what pyproject.toml allows."""
+"""The requirements: locked ones exact, with hashes, complete and as pyproject.toml allows; declared ones imported."""
 
+import ast
 import re
+import sys
 import tomllib
-from collections.abc import Iterable, Iterator
-from importlib.metadata import requires
+from collections.abc import Iterable, Iterator, Mapping
+from importlib.metadata import packages_distributions, requires
 from pathlib import Path
+from typing import Any
 
 import pytest
 from packaging.requirements import Requirement
@@ -13,12 +16,12 @@ from packaging.utils import canonicalize_name
 from tests.support.processes import REPOSITORY
 
 RUNTIME = "requirements.txt"
-# Which file locks what of pyproject.toml: optional dependencies or groups.
+# Which file locks which group of pyproject.toml.
 BEYOND_RUNTIME = {
-    "requirements-stack.txt": ("stack", "otel"),
-    "requirements-sqs.txt": ("sqs",),
-    "requirements-demo.txt": ("demo",),
-    "requirements-dev.txt": ("dev",),
+    "requirements-stack.txt": "stack",
+    "requirements-sqs.txt": "sqs",
+    "requirements-demo.txt": "demo",
+    "requirements-dev.txt": "dev",
 }
 FILES = (RUNTIME, *BEYOND_RUNTIME)
 _HASH = r"--hash=sha256:[0-9a-f]{64}"
@@ -44,14 +47,26 @@ def _locked(file: str) -> dict[str, set[str]]:
 
 def _declared(file: str) -> list[str]:
     """What pyproject.toml wants of that which a file locks; of requirements.txt the client's wishes, too."""
-    project = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())
-    runtime: list[str] = project["project"]["dependencies"]
-    if file == RUNTIME:
-        client = tomllib.loads((REPOSITORY / "client" / "pyproject.toml").read_text())["project"]
-        return [*runtime, *client["dependencies"], *client["optional-dependencies"]["cli"]]
-    groups = {**project["project"]["optional-dependencies"], **project["dependency-groups"]}
-    wanted = [each for name in BEYOND_RUNTIME[file] for each in groups[name]]
-    return [each for each in wanted if isinstance(each, str)]
+    whole = _pyproject(".")
+    if file != RUNTIME:
+        return list(_group(whole["dependency-groups"], BEYOND_RUNTIME[file]))
+    application = _group(whole["dependency-groups"], "application")
+    return [*whole["project"]["dependencies"], *application, *_wanted_by_client()]
+
+
+def _wanted_by_client() -> list[str]:
+    client = _pyproject("client")["project"]
+    return [*client["dependencies"], *client["optional-dependencies"]["cli"]]
+
+
+def _pyproject(folder: str) -> dict[str, Any]:
+    return tomllib.loads((REPOSITORY / folder / "pyproject.toml").read_text())
+
+
+def _group(groups: Mapping[str, list[Any]], name: str) -> Iterator[str]:
+    """A group's requirements, with those of the groups that it includes."""
+    for each in groups[name]:
+        yield from [each] if isinstance(each, str) else _group(groups, each["include-group"])
 
 
 @pytest.mark.parametrize("file", FILES)
@@ -77,8 +92,36 @@ def test_what_a_locked_package_needs_is_locked_too_or_pip_would_refuse_the_file(
     assert not missing
 
 
+@pytest.mark.parametrize(
+    ("package", "declared"),
+    [("tidegate", _pyproject(".")["project"]["dependencies"]), ("client/tidegate_client", _wanted_by_client())],
+)
+def test_a_distribution_declares_what_its_package_imports_and_nothing_else(package: str, declared: list[str]) -> None:
+    own = {"tidegate", "tidegate_client"}
+    server = {"config", "webapp"}  # which the client's commands find in the checkout
+    imported = _imported(REPOSITORY / package) - own - server - sys.stdlib_module_names
+    # pydantic names the one version of its core that it goes with.
+    brought_along = {"pydantic-core": "pydantic"}
+    names = {canonicalize_name(packages_distributions()[module][0]) for module in imported}
+    assert {brought_along.get(name, name) for name in names} == {
+        canonicalize_name(Requirement(each).name) for each in declared
+    }
+
+
 def test_every_file_of_requirements_is_known_here() -> None:
     assert {file.name for file in Path(REPOSITORY).glob("requirements*.txt")} == set(FILES)
+
+
+def _imported(folder: Path) -> set[str]:
+    """The top-level names of all modules that the Python files of a folder import."""
+    found: set[str] = set()
+    for path in folder.rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Import):
+                found |= {alias.name.partition(".")[0] for alias in node.names}
+            elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+                found.add(node.module.partition(".")[0])
+    return found
 
 
 def _needed(declared: Iterable[str]) -> Iterator[Requirement]:

@@ -79,7 +79,7 @@ def test_numbers_that_json_does_not_have_are_a_400(web: Web, content: bytes) -> 
 )
 def test_odd_json_is_json(web: Web, content: bytes) -> None:
     job_id = web.submit("echo", content).get_json()["id"]
-    body = web.store.workers.input_of(job_id)
+    body = web.input_of(job_id)
     assert body is not None
     assert body.content == content
 
@@ -177,7 +177,7 @@ def test_a_body_over_a_limit_is_a_413_before_anybody_parses_it(web: Web, size: i
 def test_a_body_at_the_limit_is_taken_whole(web: Web) -> None:
     content = b" " * (20 * 1024 * 1024)
     job_id = web.submit("raw_echo", content).get_json()["id"]
-    body = web.store.workers.input_of(job_id)
+    body = web.input_of(job_id)
     assert body is not None
     assert len(body.content) == len(content)
 

@@ -67,7 +67,7 @@ def test_a_submit_is_answered_with_202_and_one_url_that_the_next_get_finds(web: 
 def test_the_body_is_kept_byte_for_byte_with_its_content_type(web: Web) -> None:
     content = bytes(range(256))
     job_id = web.submit("raw_echo", content, 'application/x-odd; q="ü"').get_json()["id"]
-    body = web.store.workers.input_of(job_id)
+    body = web.input_of(job_id)
     assert body is not None
     assert (body.content, body.content_type) == (content, 'application/x-odd; q="ü"')
 

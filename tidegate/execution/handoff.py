@@ -13,14 +13,13 @@ from typing import Protocol
 import redis
 
 from tidegate import clock
+from tidegate.jobs.job import Call
 from tidegate.notify.listener import Listener
 from tidegate.notify.messages import connect, has_pubsub
 
 log = logging.getLogger(__name__)
 
 CHANNEL = "tidegate:ended"
-Call = tuple[str, int]
-"""Job id and fence of an attempt."""
 
 _REMEMBERED = 4096
 _LOOK_SECONDS = 0.02

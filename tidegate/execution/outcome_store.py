@@ -19,7 +19,7 @@ from sqlalchemy import (
 
 from tidegate import clock
 from tidegate.database.connection import Database
-from tidegate.database.schema import attempts, bodies, downstreams, jobs
+from tidegate.database.schema import attempts, downstreams, jobs
 from tidegate.database.time import Instant, database_now
 from tidegate.execution.successes import LANE_ANSWERED, Success, Successes
 from tidegate.jobs.job import Claim, Wait
@@ -36,7 +36,7 @@ from tidegate.jobs.transitions import (
 )
 from tidegate.metrics.counters import Counts
 from tidegate.metrics.families import FINISHED
-from tidegate.operations.operation import Body, Progress
+from tidegate.operations.operation import Progress
 from tidegate.operations.outcome import Succeeded
 from tidegate.states import State
 
@@ -52,16 +52,6 @@ class OutcomeStore:
         self._database = database
         self._counts = counts
         self._successes = Successes(database)
-
-    def input_of(self, job_id: str) -> Body | None:
-        """The job's input; None when the job was erased meanwhile."""
-        with self._database.reading() as connection:
-            row = connection.execute(
-                select(bodies.c.content, bodies.c.content_type).where(
-                    bodies.c.job_id == job_id, bodies.c.kind == "input"
-                )
-            ).one_or_none()
-        return Body(content=row.content, content_type=row.content_type) if row else None
 
     def progress(self, claim: Claim, progress: Progress, *, lease: timedelta) -> bool:
         """Writes the attempt's progress and renews its lease. False: it no longer counts and must stop."""

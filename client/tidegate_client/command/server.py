@@ -43,8 +43,11 @@ def settings() -> None:
 
 
 def _find_server() -> None:
-    """The server's packages: installed, in this folder (as `python -m` finds them), or beside this client's source."""
+    """The server's packages: in this folder (as `python -m` finds them), or beside this client's source.
+
+    They are asked for by the name `webapp`: the library `tidegate` may be installed where there is no server.
+    """
     places = (Path.cwd(), Path(__file__).parents[3])
-    sys.path[:0] = [str(place) for place in places if (place / "tidegate" / "__init__.py").is_file()]
-    if importlib.util.find_spec("tidegate") is None:
+    sys.path[:0] = [str(place) for place in places if (place / "webapp" / "app.py").is_file()]
+    if importlib.util.find_spec("webapp") is None:
         raise click.ClickException("this needs Tidegate's server: run it in its folder, as .venv/bin/tidegate")

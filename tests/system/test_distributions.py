@@ -1,0 +1,172 @@
+"""The wheels of `tidegate` and `tidegate-client`, built from a copy of the tree, each tried where nothing else is."""
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import venv
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from tests.support.gateway import Gateway
+from tests.support.processes import REPOSITORY
+
+SOURCES = {"tidegate": REPOSITORY / "tidegate", "tidegate_client": REPOSITORY / "client" / "tidegate_client"}
+NOT_COPIED = shutil.ignore_patterns(".*", "__pycache__", "data", "backups", "secrets")
+
+# What the author of an operation has: one module, and a test of it.
+OPERATION = '''\
+from collections.abc import Mapping
+
+from tidegate.operations import Attempt, Body, PermanentError, Queue, RetryPolicy, operation
+
+
+@operation(timeout="5m", queue=Queue.IO, retry=RetryPolicy(attempts=5))
+def word_count(params: list[str], attempt: Attempt) -> Mapping[str, int]:
+    """How often each word stands in the lines."""
+    counts: dict[str, int] = {}
+    for line in attempt.track(params):
+        if not line:
+            raise PermanentError("an empty line")
+        for word in line.split():
+            counts[word] = counts.get(word, 0) + 1
+    return counts
+
+
+def run(content: bytes) -> tuple[object, list[int]]:
+    percents: list[int] = []
+    attempt = Attempt(
+        job_id="1",
+        number=1,
+        report=lambda progress: percents.append(progress.percent),
+        seconds_left=lambda: 60.0,
+        take_slot=lambda: None,
+    )
+    return word_count.run(Body(content=content), attempt), percents
+'''
+TEST = """\
+from tidegate.errors import InvalidInput
+from tidegate.operations import Body
+from tidegate.operations.outcome import Failed, Succeeded
+from word_count import run, word_count
+
+outcome, percents = run(b'["to be or", "not to be"]')
+assert isinstance(outcome, Succeeded), outcome
+assert outcome.content == b'{"to":2,"be":2,"or":1,"not":1}', outcome.content
+assert percents == [0, 50, 99], percents
+refused, _ = run(b'[""]')
+assert isinstance(refused, Failed), refused
+assert refused.message == "an empty line"
+assert word_count.input_schema() == {"items": {"type": "string"}, "type": "array"}
+try:
+    word_count.check(Body(content=b'"no list"'))
+except InvalidInput:
+    print("tried")
+"""
+# Whether all of it can be imported, and whether another name came along.
+EVERY_MODULE = """\
+import importlib, importlib.util, pkgutil, tidegate
+for found in pkgutil.walk_packages(tidegate.__path__, "tidegate."):
+    importlib.import_module(found.name)
+print([name for name in OTHERS if importlib.util.find_spec(name)])
+"""
+
+
+@dataclass(frozen=True)
+class Environment:
+    """A Python of its own, in which one wheel and what that needs is installed, and an empty folder to work in."""
+
+    folder: Path
+    work: Path
+
+    @classmethod
+    def with_installed(cls, wanted: str, folder: Path) -> "Environment":
+        """Installs the wheel, at a path and with its extras; what it needs comes in the versions that are locked."""
+        locked = re.findall(r"^[a-z0-9-]+==[^\\]+", (REPOSITORY / "requirements.txt").read_text(), re.MULTILINE)
+        made = cls(folder / "python", folder / "work")
+        made.work.mkdir()
+        (folder / "locked.txt").write_text("\n".join(locked))
+        venv.create(made.folder, with_pip=False, symlinks=True)
+        made.pip("install", "--quiet", "--constraint", str(folder / "locked.txt"), wanted)
+        made.pip("check")
+        return made
+
+    def pip(self, *arguments: str) -> str:
+        """The tests' pip, at work on this environment."""
+        return run_alone([sys.executable, "-m", "pip", "--python", str(self.folder), *arguments], self.work)
+
+    def run(self, command: str, *arguments: str, **environment: str) -> str:
+        """One of its commands, in the folder of work; what it wrote."""
+        return run_alone([str(self.folder / "bin" / command), *arguments], self.work, **environment)
+
+
+def run_alone(command: list[str], folder: Path, **environment: str) -> str:
+    """Runs a command that must succeed, with nothing of the checkout on its path; what it wrote."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(("TIDEGATE_", "PYTHON"))}
+    environment = {**kept, "PIP_DISABLE_PIP_VERSION_CHECK": "1", **environment}
+    done = subprocess.run(
+        command, cwd=folder, env=environment, capture_output=True, text=True, timeout=150, check=False
+    )
+    assert done.returncode == 0, f"{command}\n{done.stdout}\n{done.stderr}"
+    return done.stdout
+
+
+@pytest.fixture(scope="module")
+def wheels(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """Both wheels, by the name of their package."""
+    folder = tmp_path_factory.mktemp("wheels")
+    source = folder / "source"
+    shutil.copytree(REPOSITORY, source, ignore=NOT_COPIED)
+    for project in (source, source / "client"):
+        run_alone([sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", str(project)], folder)
+    return {wheel.name.partition("-")[0]: wheel for wheel in folder.glob("*.whl")}
+
+
+@pytest.mark.parametrize("package", SOURCES)
+def test_a_wheel_has_one_package_whole_and_nothing_beside_it(wheels: dict[str, Path], package: str) -> None:
+    assert wheels.keys() == SOURCES.keys()
+    with zipfile.ZipFile(wheels[package]) as wheel:
+        names = set(wheel.namelist())
+    version = wheels[package].name.split("-")[1]
+    described = {name for name in names if name.startswith(f"{package}-{version}.dist-info/")}
+    of_the_tree = {
+        f"{package}/{path.relative_to(SOURCES[package]).as_posix()}"
+        for path in SOURCES[package].rglob("*")
+        if path.is_file() and path.suffix != ".pyc"
+    }
+    assert names - described == of_the_tree
+    assert f"{package}/py.typed" in names
+    assert f"{package}-{version}.dist-info/licenses/LICENSE" in described
+
+
+def test_an_operation_is_written_and_tried_with_the_library_alone(wheels: dict[str, Path], tmp_path: Path) -> None:
+    author = Environment.with_installed(str(wheels["tidegate"]), tmp_path)
+    (author.work / "word_count.py").write_text(OPERATION)
+    (author.work / "try_it.py").write_text(TEST)
+    assert author.run("python", "try_it.py") == "tried\n"
+
+    others = sorted({path.parent.name for path in REPOSITORY.glob("*/*.py")} - {"tidegate"})
+    assert {"config", "embedded", "migrations", "tasks", "webapp"} <= set(others)
+    assert author.run("python", "-c", f"OTHERS = {others}\n{EVERY_MODULE}") == "[]\n"
+
+
+def test_the_client_and_its_command_get_a_result_without_the_server_beside_them(
+    wheels: dict[str, Path], tmp_path: Path, gateway: Gateway
+) -> None:
+    caller = Environment.with_installed(f"{wheels['tidegate_client']}[cli]", tmp_path)
+    assert "submit" in caller.run("tidegate", "--help")
+    order = {"sku": "A-100", "quantity": 3}
+    told = caller.run("tidegate", "submit", "quote", "-d", json.dumps(order), "--wait", TIDEGATE_URL=gateway.url)
+    assert json.loads(told)["total"] == 954.84
+
+    program = (
+        "from tidegate_client import Client\n"
+        f"with Client({gateway.url!r}) as client:\n"
+        f"    print(client.submit('quote', {order}).result(timeout=60)['total'])\n"
+    )
+    assert caller.run("python", "-c", program) == "954.84\n"
