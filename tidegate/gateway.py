@@ -190,7 +190,7 @@ class Gateway:
         if job.state is not State.QUEUED:
             return None
         lane = self.lanes.counted_for(job)
-        return waiting_of(job, lane, self.lanes.submitted_before(job.downstream, job.run_at))
+        return waiting_of(job, lane, *self.lanes.submitted_before(job.downstream, job.run_at))
 
     def retry_after_seconds(self, job: Job, waiting: Waiting | None) -> int:
         """Whole seconds until it is worth polling the job again."""

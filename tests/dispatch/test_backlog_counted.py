@@ -300,6 +300,15 @@ def test_each_job_of_a_bulk_has_a_position_and_a_start_of_its_own(make: Make, sc
     assert read == list(range(400))
 
 
+def test_jobs_that_come_together_are_told_starts_one_after_the_other_however_old_the_last_count(make: Make) -> None:
+    (web,) = make("rate = '10/s'")
+    web.submit("call")
+    time.sleep(0.4)  # the lane was looked at before, and is not again for these
+    starts = [instant(web.submit("call").get_json()["waiting"]["estimated_start"]) for _ in range(4)]
+    gaps = [(later - first).total_seconds() for first, later in itertools.pairwise(starts)]
+    assert gaps == pytest.approx([0.1] * 3, abs=0.001)
+
+
 def test_bulks_of_two_processes_stand_behind_each_other(make: Make) -> None:
     first, second = make("rate = '10/s'", count=2)
     fill(first, "other", 20_000)

@@ -7,13 +7,14 @@ import bisect
 import itertools
 import math
 import random
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import cached_property
 
 from tidegate import rate_limit
 from tidegate.clock import MICROSECOND, to_microseconds
-from tidegate.dispatch.lane import Downstream, Sample, allowance_of
+from tidegate.dispatch.lane import Downstream, Mark, Sample, allowance_of
 from tidegate.jobs.job import Job, Wait, Waiting
 from tidegate.states import State
 
@@ -85,8 +86,11 @@ class LaneView:
         rank = round(self._rank(run_at)) if self.sample.marks else 0
         return max(0, rank + behind - released_since)
 
-    def start_of(self, run_at: datetime, now: datetime, behind: int = 0) -> datetime | None:
-        """When a job of this run_at will be released; None: can't be told. `behind` as in `position_of`."""
+    def start_of(self, run_at: datetime, now: datetime, behind: int = 0, marks: Sequence[Mark] = ()) -> datetime | None:
+        """When a job of this run_at will be released; None: can't be told. `behind` as in `position_of`.
+
+        `marks`: of some of those, when each may run, which may be later than the lane was looked at, and its rank.
+        """
         position = self.position_of(run_at, behind)
         if self.downstream.paused or (position and self.per_second is None):
             return None
@@ -96,8 +100,9 @@ class LaneView:
         quotas = rate_limit.quota_wait(
             self._allowance, self.downstream.pace, now=to_microseconds(seen_at), behind=position
         )
+        behind_those = [at + timedelta(seconds=(behind - rank) / (self.per_second or 1.0)) for at, rank in marks]
         behind_later_ones = self._start_behind_later_ones(run_at, behind) or by_pace
-        return max(by_pace, behind_later_ones, seen_at + timedelta(microseconds=quotas), run_at, now)
+        return max(by_pace, *behind_those, behind_later_ones, seen_at + timedelta(microseconds=quotas), run_at, now)
 
     def _start_behind_later_ones(self, run_at: datetime, behind: int) -> datetime | None:
         """When jobs before it that may not run yet will be gone; None: there are none, or can't be told."""
@@ -144,17 +149,18 @@ class LaneView:
         return first + (run_at - left) / (right - left) * (before[after] - first)
 
 
-def waiting_of(job: Job, lane: LaneView | None, behind: int = 0) -> Waiting | None:
+def waiting_of(job: Job, lane: LaneView | None, behind: int = 0, marks: Sequence[Mark] = ()) -> Waiting | None:
     """Why a queued job waits, its position and estimates; None for another.
 
-    `behind`: so many came before it since the lane's sample.
+    `behind`: so many came before it since the lane's sample, with `marks` of some of them.
     """
     if job.state is not State.QUEUED:
         return None
     reason = _reason(job, lane)
     if lane is None or reason is Wait.DISPATCH:
         return Waiting(reason=reason)
-    start = lane.start_of(job.run_at, job.seen_at, behind) if reason is not Wait.NO_WORKER else None
+    tellable = reason is not Wait.NO_WORKER
+    start = lane.start_of(job.run_at, job.seen_at, behind, marks) if tellable else None
     return Waiting(
         reason=reason,
         position=lane.position_of(job.run_at, behind),

@@ -13,7 +13,7 @@ from tidegate.database.batching import SharedStatement
 from tidegate.database.connection import UNREACHABLE
 from tidegate.dispatch.backlog import SETTLED
 from tidegate.dispatch.forecast import LaneView
-from tidegate.dispatch.lane import Downstream, Sample
+from tidegate.dispatch.lane import Downstream, Mark, Sample
 from tidegate.dispatch.limits import LimitStore
 from tidegate.dispatch.samples import SampleStore
 from tidegate.dispatch.uncounted import Submitted
@@ -126,13 +126,13 @@ class LaneCache:
         """How many jobs this process submitted to the lane since it was counted."""
         return len(self._lanes[downstream].submitted)
 
-    def submitted_before(self, downstream: str, run_at: datetime) -> int:
-        """How many jobs this process submitted since that count that may run before this instant."""
+    def submitted_before(self, downstream: str, run_at: datetime) -> tuple[int, Sequence[Mark]]:
+        """How many jobs this process submitted since that count that may run before this instant, and some of them."""
         submitted = self._lanes[downstream].submitted
         if not submitted:
-            return 0
+            return 0, []
         with self.deciding:
-            return submitted.before(run_at)
+            return submitted.before(run_at), submitted.marks_before(run_at)
 
     def last_known(self, downstream: str) -> tuple[LaneView | None, Submitted]:
         """The lane as last counted, and the jobs which that count has not seen; call it while holding `deciding`."""

@@ -2,16 +2,19 @@
 
 import bisect
 from collections import Counter
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from datetime import datetime, timedelta
 from operator import itemgetter
 from typing import NamedTuple
 
 from tidegate.clock import EPOCH, MICROSECOND
+from tidegate.dispatch.lane import Mark
 from tidegate.jobs.job import Job
 
 # Jobs that are recorded together have run_at a microsecond apart.
 _TOGETHER = timedelta(milliseconds=10)
+# An estimate needs no more.
+_MARKS = 16
 
 
 class _Noted(NamedTuple):
@@ -62,6 +65,12 @@ class Submitted:
     def before(self, run_at: datetime) -> int:
         """How many jobs have a run_at before this instant."""
         return bisect.bisect_left(self._jobs, run_at, key=itemgetter(0))
+
+    def marks_before(self, run_at: datetime) -> Sequence[Mark]:
+        """Some of the jobs before this instant: when each may run, and how many of these jobs go before it."""
+        number = self.before(run_at)
+        ranks = {number * each // _MARKS for each in range(_MARKS)} | {number - 1} if number else set[int]()
+        return [(self._jobs[rank].run_at, rank) for rank in ranks]
 
     def before_next(self, now: datetime) -> int:
         """How many jobs go before one that is submitted now and may run at once.
