@@ -30,12 +30,6 @@ class Usage(NamedTuple):
 
 
 @pytest.fixture
-def database_url(sqlite_url: str) -> str:
-    """One kind of database is enough, except where a test says so."""
-    return sqlite_url
-
-
-@pytest.fixture
 def downstream() -> Iterator[HttpServer]:
     """What the operation `call` calls."""
     with serving() as server:

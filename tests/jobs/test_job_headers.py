@@ -20,12 +20,6 @@ TRACE = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 
 
 @pytest.fixture
-def database_url(sqlite_url: str) -> str:
-    """One kind of database is enough, except where a test says so."""
-    return sqlite_url
-
-
-@pytest.fixture
 def downstream() -> Iterator[HttpServer]:
     """What the operation `call` calls."""
     with serving() as server:

@@ -40,6 +40,8 @@ from tidegate.states import State
 from tidegate.stores import Store
 from tidegate.webhooks.delivery import OUTCOMES
 
+on_both = pytest.mark.both_databases("figures are counted and added up by SQL")
+
 RETENTION = timedelta(days=1)
 
 
@@ -89,6 +91,7 @@ def test_promtool_finds_nothing_to_mend(web: Web, receiver: HttpServer, secret: 
     }, "no label has a value for each client or job"
 
 
+@on_both
 def test_what_several_processes_count_is_added_up_and_stays(tmp_path: Path, database_url: str) -> None:
     faces = []
     for number in range(2):
@@ -132,6 +135,7 @@ def test_every_refusal_is_counted_by_its_reason_and_no_name_that_somebody_made_u
     assert "made-up" not in found.text
 
 
+@on_both
 def test_the_gauges_are_what_the_rows_say(web: Web) -> None:
     store = web.store
     open_lane(store, rates=("10/s", "1000/d"), concurrency=2)
@@ -291,6 +295,7 @@ def test_without_its_database_it_says_that_and_nothing_else(cut_off: tuple[Web, 
     assert face.client.get("/metrics").status_code == 401
 
 
+@on_both
 def test_a_scrape_asks_as_much_whatever_waits(web: Web) -> None:
     """What this process counted, the lanes (three), due and under way (two), places, counts."""
     scrape(web)
