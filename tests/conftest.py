@@ -9,7 +9,7 @@ from typing import Any
 import hypothesis
 import pytest
 
-from tests.support import postgresql, run, sqlite
+from tests.support import databases, postgresql, run, sqlite
 from tidegate.database.connection import Database
 from tidegate.stores import Store
 
@@ -43,6 +43,7 @@ def pytest_configure(config: pytest.Config) -> None:
     """Begins the run in the main process, joins it in an xdist worker."""
     for tier, meaning in _TIERS.items():
         config.addinivalue_line("markers", f"{tier}: {meaning} (set by the folder)")
+    config.addinivalue_line("markers", f"{databases.MARK}(why): runs on both databases, as tests/conformance does")
     config.addinivalue_line("markers", "long: kills whole stacks or waits outages out; only `make test-long` runs them")
     config.addinivalue_line("markers", "nodes: has workers or a scheduler beside it (set by the fixtures)")
     config.addinivalue_line("markers", "postgresql: needs PostgreSQL server binaries (set by the fixtures)")
@@ -64,12 +65,19 @@ def pytest_configure_node(node: Any) -> None:
     node.workerinput["run_folder"] = str(run.folder())
 
 
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Runs on both databases what is to run on both."""
+    if "database_url" in metafunc.fixturenames and databases.is_for_both(metafunc.definition):
+        metafunc.parametrize("database_url", databases.BOTH, indirect=True)
+
+
 @pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Marks each test with its tier, and spreads the files of each tier over the run.
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Marks each test with its tier and its server, and spreads the files of each tier over the run.
 
     Side by side, as `make test` runs them, four files of the system tier would be forty processes on two cores.
     """
+    config.stash[databases.UNEXPLAINED] = databases.on_both_without_a_reason(items)
     files: dict[str, dict[Path, None]] = {}
     for item in items:
         tier = _tier(item.path)
@@ -78,6 +86,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(tier)
         if tier in _LONG_TIERS:
             item.add_marker("long")
+        if "postgresql_url" in getattr(item, "fixturenames", ()):
+            item.add_marker("postgresql")
     place = {path: (number + 0.5) / len(paths) for paths in files.values() for number, path in enumerate(paths)}
     items.sort(key=lambda item: place[item.path])
 
@@ -104,10 +114,10 @@ def postgresql_url() -> Iterator[str]:
         yield url
 
 
-@pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.postgresql)])
+@pytest.fixture
 def database_url(request: pytest.FixtureRequest) -> str:
-    """URL of a fresh migrated database; the test runs once on each kind."""
-    url: str = request.getfixturevalue(f"{request.param}_url")
+    """URL of a fresh migrated database: SQLite, where a test does not ask for the other or for both."""
+    url: str = request.getfixturevalue(f"{getattr(request, 'param', 'sqlite')}_url")
     return url
 
 

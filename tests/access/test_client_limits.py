@@ -22,12 +22,6 @@ LEFT = re.compile(r'"(submits|reads)";r=(\d+);t=(\d+)')
 
 
 @pytest.fixture
-def database_url(sqlite_url: str) -> str:
-    """One kind of database is enough: what is refused never reaches it."""
-    return sqlite_url
-
-
-@pytest.fixture
 def make(tmp_path: Path, database_url: str) -> Callable[..., Web]:
     """A face with these limits."""
     return lambda **settings: Web(tmp_path, database_url, **settings)

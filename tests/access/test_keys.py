@@ -55,12 +55,6 @@ OF_A_JOB = [("GET", ""), ("GET", "/result"), ("POST", "/cancel"), ("POST", "/ret
 
 
 @pytest.fixture
-def database_url(sqlite_url: str) -> str:
-    """One kind of database is enough, except where a test says so."""
-    return sqlite_url
-
-
-@pytest.fixture
 def keyed(tmp_path: Path, database_url: str) -> Iterator[Web]:
     """A face that lets nobody in without a key."""
     face = Web(tmp_path, database_url, auth="keys")

@@ -70,6 +70,7 @@ def test_a_stream_ends_before_it_tells_anything_more(keyed: Keyed, way: str, is_
     assert keyed.web.app.extensions["tidegate"].watcher.count == 0
 
 
+@pytest.mark.both_databases("a key is revoked and looked for by SQL")
 def test_without_news_the_next_heartbeat_is_not_sent(keyed: Keyed) -> None:
     answer = keyed.get(f"/v1/jobs/{keyed.job_id}/events")
     chunks = iter(answer.response)

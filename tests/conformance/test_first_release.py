@@ -9,11 +9,12 @@ from sqlalchemy import Inspector, inspect, select, text
 
 from migrations.upgrade import upgrade
 from tests.support import first_release
+from tests.support.databases import BOTH
 from tests.support.web import Web
 from tidegate.database.connection import Database
 
 
-@pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.postgresql)])
+@pytest.fixture(params=BOTH)
 def empty_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     """A database with nothing in it."""
     if request.param == "sqlite":

@@ -25,6 +25,7 @@ from tests.support.jobs import (
     time_at,
 )
 from tests.support.statements import asked
+from tests.support.waiting import wait_until
 from tidegate.database.connection import Database
 from tidegate.database.schema import attempts, bodies, jobs, workers
 from tidegate.database.time import database_now
@@ -35,6 +36,7 @@ from tidegate.operations.outcome import Succeeded
 from tidegate.stores import Store
 
 RETENTION = timedelta(days=7)
+LEASE = timedelta(seconds=2)
 RESULT = Succeeded(content=b"[1]", content_type="application/json", is_json=True)
 OVERDUE = database_now(-timedelta(seconds=1))
 
@@ -261,3 +263,17 @@ def test_two_sweeps_at_once_move_each_row_once(store: Store, database_url: str) 
     assert {row_of(store, claimed.job_id).losses for claimed in lost} == {1}
     for other in others:
         other.database.close()
+
+
+def test_a_scheduler_that_starts_lets_the_living_renew_first(store: Store) -> None:
+    open_lane(store)
+    claimed = running(store, worker="mine")
+    change_job(store, claimed.job_id, lease_until=database_now(-timedelta(seconds=1)))
+    watch = ClockWatch(timedelta(seconds=0.5))
+
+    assert swept(store, watch=watch).rescued == 0
+    store.presence.renew("mine", {(claimed.job_id, claimed.fence)}, lease=LEASE)
+    time.sleep(0.9)
+    assert swept(store, watch=watch).rescued == 0
+    change_job(store, claimed.job_id, lease_until=database_now(-timedelta(seconds=2)))
+    wait_until(lambda: swept(store, watch=watch).rescued == 1, description="it does not renew any more")

@@ -21,6 +21,8 @@ from tidegate.dispatch.backlog import MOST_ROWS
 from tidegate.dispatch.gate import Gate
 from tidegate.intake import admission
 
+on_both = pytest.mark.both_databases("a lane is counted by SQL, a part at a time, while others write")
+
 OPERATIONS = """\
 [downstreams.call]
 {limits}
@@ -41,18 +43,6 @@ SAMPLED = "scheduler sampled, then fell silent"
 UNDECLARED = "no scheduler ever"
 
 Make = Callable[..., list[Web]]
-
-
-@pytest.fixture
-def database_url(request: pytest.FixtureRequest) -> str:
-    """URL of a fresh database: SQLite, where a test does not ask for both."""
-    url: str = request.getfixturevalue(f"{getattr(request, 'param', 'sqlite')}_url")
-    return url
-
-
-on_both = pytest.mark.parametrize(
-    "database_url", ["sqlite", pytest.param("postgresql", marks=pytest.mark.postgresql)], indirect=True
-)
 
 
 @pytest.fixture(params=[DECLARED, SAMPLED, UNDECLARED])
@@ -136,7 +126,6 @@ def instant(told: str) -> datetime:
 # The door
 
 
-@on_both
 def test_bulk_submits_to_several_processes_are_let_in_as_far_as_they_can_be_done(make: Make, scheduler: str) -> None:
     webs = make("rate = '4/s'", "timeout = '1m'", count=2, scheduler=scheduler)
     fill(webs[0], "other", 20_000)
@@ -244,7 +233,6 @@ def test_jobs_for_later_are_not_before_those_for_now(make: Make, scheduler: str)
 # max_backlog
 
 
-@on_both
 def test_max_backlog_holds_whoever_took_the_jobs_and_however_long_ago(make: Make, scheduler: str) -> None:
     webs = make("", count=2, scheduler=scheduler, max_backlog=10)
     statuses = []
@@ -331,7 +319,6 @@ def test_operations_of_one_downstream_stand_in_one_line(make: Make) -> None:
     assert positions(bulk(web, 3, "other")) == [0, 1, 2]
 
 
-@on_both
 def test_single_submits_in_quick_succession_stand_behind_each_other(make: Make, scheduler: str) -> None:
     first, second = make("rate = '10/s'", count=2, scheduler=scheduler if scheduler != UNDECLARED else DECLARED)
     told = [first.submit("call").get_json() for _ in range(30)]

@@ -79,6 +79,7 @@ def turns(scheduler: Scheduler, seconds: float) -> None:
         scheduler.wait(min(left, scheduler.run_once()), threading.Event())
 
 
+@pytest.mark.both_databases("how many statements a look is differs")
 def test_a_second_of_a_quiet_scheduler_is_one_statement(store: Store, scheduler: Scheduler) -> None:
     open_lane(store)
 

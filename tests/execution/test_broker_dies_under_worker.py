@@ -14,12 +14,6 @@ pytestmark = pytest.mark.long  # brokers are killed, and their workers find them
 
 
 @pytest.fixture
-def database_url(sqlite_url: str) -> str:
-    """The database plays no part."""
-    return sqlite_url
-
-
-@pytest.fixture
 def face(tmp_path: Path, database_url: str, broker: Valkey) -> Iterator[Web]:
     """The HTTP face beside the worker."""
     (tmp_path / "web").mkdir()

@@ -16,6 +16,7 @@ import pytest
 from pytest_celery import CeleryTestSetup
 from sqlalchemy import select
 
+from tests.support.databases import POSTGRESQL
 from tests.support.nodes import SchedulerNode, WorkerNode
 from tests.support.valkey import Valkey
 from tests.support.waiting import wait_until
@@ -24,16 +25,6 @@ from tidegate.database.schema import attempts, jobs
 from tidegate.dispatch.release import CLAIM_WITHIN
 
 StartWorker = Callable[..., WorkerNode]
-
-
-POSTGRESQL = pytest.param("postgresql", marks=pytest.mark.postgresql)
-
-
-@pytest.fixture
-def database_url(request: pytest.FixtureRequest) -> str:
-    """SQLite, except where a test says so: PostgreSQL brings nothing new to the messages."""
-    url: str = request.getfixturevalue(f"{getattr(request, 'param', 'sqlite')}_url")
-    return url
 
 
 @pytest.fixture
@@ -82,7 +73,7 @@ def error_of(face: Web, job_id: str) -> dict[str, Any]:
     return error
 
 
-@pytest.mark.parametrize("database_url", ["sqlite", POSTGRESQL], indirect=True)
+@pytest.mark.both_databases("one whole way over each, by processes")
 def test_each_kind_of_io_job_ends_as_it_must(face: Web, scheduler: SchedulerNode, io_worker: WorkerNode) -> None:
     content = b'{"n": 123456789012345678901234567890, "t": "\\u0000\xc3\xbc"}'
     echo = face.accepted("echo", content)
@@ -113,7 +104,6 @@ def test_each_kind_of_io_job_ends_as_it_must(face: Web, scheduler: SchedulerNode
         assert words in error_of(face, job_id)["message"]
 
 
-@pytest.mark.parametrize("database_url", ["sqlite", POSTGRESQL], indirect=True)
 def test_progress_is_seen_from_outside_and_never_goes_down(
     face: Web, scheduler: SchedulerNode, io_worker: WorkerNode
 ) -> None:

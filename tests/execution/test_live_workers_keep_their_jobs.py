@@ -22,18 +22,17 @@ from tasks.scheduler.process import run as run_turns
 from tasks.scheduler.publisher import Publisher
 from tasks.scheduler.work_signal import WorkSignal
 from tests.support import run
-from tests.support.jobs import LANE, change_job, claim, open_lane, release, running, submit_many
+from tests.support.jobs import LANE, claim, open_lane, release, submit_many
 from tests.support.postgresql import LOOPBACK, Server
 from tests.support.proxy import Proxy
 from tests.support.waiting import wait_until
 from tidegate import clock
 from tidegate.database.connection import Database
 from tidegate.database.schema import jobs
-from tidegate.database.time import database_now
 from tidegate.execution.heartbeat import Heartbeat
 from tidegate.execution.open_attempts import OpenAttempts
 from tidegate.jobs.job import Released
-from tidegate.maintenance.sweep import ClockWatch, sweep
+from tidegate.maintenance.sweep import ClockWatch
 from tidegate.notify.notifier import SilentNotifier
 from tidegate.stores import Store
 
@@ -207,22 +206,6 @@ def test_a_dead_worker_loses_its_jobs_in_a_bounded_time(cluster: Cluster, proxy:
     wait_until(lambda: cluster.losses() == _JOBS, description="all of them are rescued", timeout_seconds=20)
 
     assert time.monotonic() - back_at > LEASE.total_seconds() / 2
-
-
-def test_a_scheduler_that_starts_lets_the_living_renew_first(store: Store) -> None:
-    open_lane(store)
-    claimed = running(store, worker="mine")
-    change_job(store, claimed.job_id, lease_until=database_now(-timedelta(seconds=1)))
-    watch = ClockWatch(timedelta(seconds=0.5))
-
-    assert sweep(store.upkeep, retention=LEASE, watch=watch).rescued == 0
-    store.presence.renew("mine", {(claimed.job_id, claimed.fence)}, lease=LEASE)
-    time.sleep(0.9)
-    assert sweep(store.upkeep, retention=LEASE, watch=watch).rescued == 0
-    change_job(store, claimed.job_id, lease_until=database_now(-timedelta(seconds=2)))
-    wait_until(
-        lambda: sweep(store.upkeep, retention=LEASE, watch=watch).rescued == 1, description="it does not renew any more"
-    )
 
 
 class Monotonic:

@@ -12,12 +12,6 @@ _NICE = 7
 
 
 @pytest.fixture
-def database_url(sqlite_url: str) -> str:
-    """One kind of database is enough: nothing here touches it."""
-    return sqlite_url
-
-
-@pytest.fixture
 def default_worker_env(default_worker_env: dict[str, str]) -> dict[str, str]:
     """Nicer than the other tests' workers."""
     return {**default_worker_env, "TIDEGATE_WORKER_NICE": str(_NICE)}

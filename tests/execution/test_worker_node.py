@@ -13,12 +13,6 @@ from tidegate.stores import Store
 pytestmark = pytest.mark.long  # workers are frozen and killed until they are missed
 
 
-@pytest.fixture
-def database_url(sqlite_url: str) -> str:
-    """One kind of database is enough: nothing here touches it."""
-    return sqlite_url
-
-
 def answering(setup: CeleryTestSetup) -> set[str]:
     """The names of the workers that answer now."""
     return {name for answer in setup.app.control.ping(timeout=0.5) for name in answer}

@@ -32,6 +32,8 @@ from tidegate.operations.outcome import Succeeded
 from tidegate.stores import Store
 from tidegate.webhooks.delivery import Webhook
 
+pytestmark = pytest.mark.both_databases("each check is SQL, and the suite is run on each")
+
 RESULT = Succeeded(content=b"1", content_type="application/json", is_json=True)
 HOUR_IN_MICROSECONDS = 3_600_000_000
 

@@ -69,6 +69,7 @@ def takes(url: str, statement: str) -> bool:
     return True
 
 
+@pytest.mark.both_databases("none is opened; what can be done to each is planned")
 @pytest.mark.parametrize("database", list(ELSEWHERE))
 def test_a_seed_repeats_its_faults_and_each_kind_comes_before_any_comes_twice(database: str) -> None:
     faults = planned(1, 40, database)

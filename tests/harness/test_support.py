@@ -41,6 +41,7 @@ def test_a_process_that_ended_early_is_reported_with_what_it_wrote(tmp_path: Pat
         process.wait_for_log("ready")
 
 
+@pytest.mark.both_databases("each has a template of its own")
 def test_a_fresh_database_is_migrated_and_empty(database: Database) -> None:
     with database.reading() as connection:
         assert connection.execute(select(func.count()).select_from(jobs)).scalar_one() == 0

@@ -26,12 +26,6 @@ class Usage(NamedTuple):
     free: int
 
 
-@pytest.fixture
-def database_url(sqlite_url: str) -> str:
-    """One kind of database is enough, except where a test says so."""
-    return sqlite_url
-
-
 Make = Callable[..., Web]
 
 

@@ -11,6 +11,8 @@ from tests.support.web import Web, assert_is_problem
 from tidegate.database.schema import idempotency_keys, jobs
 from tidegate.operations.operation import Body, Limits
 
+on_both = pytest.mark.both_databases("many rows are one statement, one transaction")
+
 URL = "/v1/operations/echo/jobs/batch"
 ALL_OR_NONE = f"{URL}?all_or_none=true"
 
@@ -80,6 +82,7 @@ def test_a_line_that_is_no_json_value_of_its_own_is_a_400(web: Web, content: byt
     assert web.count() == 0
 
 
+@on_both
 def test_a_thousand_jobs_are_taken_at_once_and_again_under_their_keys(web: Web) -> None:
     items = [{"input": number, "idempotency_key": f"key-{number}"} for number in range(1000)]
     first, again = (batch(web, items) for _ in range(2))
@@ -152,6 +155,7 @@ def test_all_or_none_takes_all_when_nothing_is_refused(web: Web) -> None:
     assert web.count() == 3
 
 
+@on_both
 def test_the_same_request_twice_in_a_batch_is_one_job(web: Web) -> None:
     found = answers(batch(web, [{"input": 1, "idempotency_key": "k"}] * 3))
     assert [answer["status"] for answer in found] == [202] * 3
@@ -167,6 +171,7 @@ def test_of_two_requests_under_one_key_in_a_batch_the_first_is_taken(web: Web) -
     assert (web.count(), keys_of(web)) == (2, 1)
 
 
+@on_both
 def test_all_or_none_records_nothing_when_a_key_stands_for_two_requests(web: Web) -> None:
     assert_is_problem(batch(web, TWO_OF_A_KEY, ALL_OR_NONE), 422, "idempotency-conflict")
     assert (web.count(), keys_of(web)) == (0, 0)

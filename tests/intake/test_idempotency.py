@@ -20,6 +20,8 @@ from tidegate.operations.python_operation import PythonOperation
 from tidegate.states import State
 from webapp.app import create_app
 
+on_both = pytest.mark.both_databases("a key is held by a constraint, whoever comes at once")
+
 TOGETHER = 20
 KEY = {"Idempotency-Key": "order-17"}
 
@@ -127,11 +129,13 @@ def test_one_instant_in_two_writings_is_one_request(web: Web) -> None:
     assert len(ids) == 1
 
 
+@on_both
 def test_keys_are_compared_to_the_letter(web: Web) -> None:
     ids = [web.accepted(Idempotency_Key=key) for key in ("a", "A", "a ".strip() + "-", "~" * 255)]
     assert len(set(ids)) == len(ids) == web.count()
 
 
+@on_both
 def test_after_the_job_was_deleted_its_key_is_a_410(web: Web) -> None:
     job_id = web.accepted(Idempotency_Key="order-17")
     web.client.post(f"/v1/jobs/{job_id}/cancel")
@@ -142,6 +146,7 @@ def test_after_the_job_was_deleted_its_key_is_a_410(web: Web) -> None:
     assert (web.count(), keys_of(web)) == (0, 1)
 
 
+@on_both
 def test_the_key_of_a_deleted_job_is_free_again_after_the_retention(web: Web) -> None:
     job_id = web.accepted(Idempotency_Key="order-17")
     web.client.post(f"/v1/jobs/{job_id}/cancel")
@@ -159,6 +164,7 @@ def test_the_key_of_a_deleted_job_is_free_again_after_the_retention(web: Web) ->
     assert web.submit(headers=KEY).get_json()["id"] != job_id
 
 
+@on_both
 def test_a_key_goes_with_its_job_after_the_retention_and_not_before(web: Web) -> None:
     job_id = web.accepted(Idempotency_Key="order-17")
     web.client.post(f"/v1/jobs/{job_id}/cancel")
@@ -227,6 +233,7 @@ def test_a_replay_is_answered_when_the_operation_would_not_take_it_any_more(
     assert (again.status_code, again.get_json()["id"]) == (202, job_id)
 
 
+@on_both
 def test_twenty_first_requests_together_make_one_job(web: Web, app: Flask) -> None:
     answers = at_once([submitting(app, b'{"a": 1}')] * TOGETHER)
 
@@ -239,6 +246,7 @@ def test_twenty_first_requests_together_make_one_job(web: Web, app: Flask) -> No
     assert body.content == b'{"a": 1}'
 
 
+@on_both
 def test_of_two_requests_under_one_key_that_come_together_one_wins_and_the_other_is_a_422(web: Web, app: Flask) -> None:
     contents = [b"1", b"2"] * (TOGETHER // 2)
 
@@ -257,6 +265,7 @@ def test_of_two_requests_under_one_key_that_come_together_one_wins_and_the_other
     assert body.content == taken[0]
 
 
+@on_both
 def test_batches_that_use_the_same_keys_in_other_orders_do_not_block_each_other(web: Web, app: Flask) -> None:
     items = [{"input": number, "idempotency_key": f"key-{number}"} for number in range(30)]
 

@@ -17,12 +17,6 @@ TRACE = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 
 
 @pytest.fixture
-def database_url(sqlite_url: str) -> str:
-    """One kind of database is enough, except where a test says so."""
-    return sqlite_url
-
-
-@pytest.fixture
 def calling(tmp_path: Path, sqlite_url: str, downstream: HttpServer) -> Iterator[Web]:
     """A face with the HTTP operation `call`."""
     face = Web(tmp_path, sqlite_url, operations_toml=f'[operations.call]\nurl = "{downstream.url}/x"\n')

@@ -17,6 +17,8 @@ from tidegate.database.time import database_now
 from tidegate.jobs import reads
 from tidegate.states import State
 
+on_both = pytest.mark.both_databases("a page is found by SQL: filters, order, cursor")
+
 
 def listed(web: Web, query: str = "") -> list[str]:
     """Ids of one page."""
@@ -46,6 +48,7 @@ def test_jobs_come_newest_first_as_documents_without_their_results(web: Web) -> 
     assert documents[1] == {**alone[first], "result": None, "result_content_type": None}
 
 
+@on_both
 def test_filters_pick_states_and_operations(web: Web) -> None:
     by_state = {state: web.job_in(state) for state in State}
     other = web.accepted("raw_echo")
@@ -58,6 +61,7 @@ def test_filters_pick_states_and_operations(web: Web) -> None:
     assert len(listed(web)) == len(State) + 1
 
 
+@on_both
 @pytest.mark.parametrize("state", [State.QUEUED, State.RUNNING])
 def test_a_job_past_its_deadline_is_listed_and_filtered_as_expired_before_anybody_saw_it(
     web: Web, state: State
@@ -77,6 +81,7 @@ def test_a_job_past_its_deadline_is_listed_and_filtered_as_expired_before_anybod
     assert web.row(job_id).state == state, "a list writes nothing"
 
 
+@on_both
 def test_pages_have_every_job_once_although_others_are_submitted_meanwhile(web: Web) -> None:
     before = [web.accepted() for _ in range(23)]
     seen: list[str] = []
@@ -114,6 +119,7 @@ def test_a_page_has_50_jobs_unless_asked_and_200_at_the_most(web: Web) -> None:
     assert len(listed(web, "?limit=200")) == 200
 
 
+@on_both
 def test_a_cursor_of_a_job_that_is_gone_still_works(web: Web) -> None:
     ids = [web.accepted() for _ in range(3)]
     web.client.post(f"/v1/jobs/{ids[1]}/cancel")
@@ -202,6 +208,7 @@ def test_a_page_may_be_short_or_empty_and_still_have_a_next_one(short_sighted: W
     assert [len(page) for page in pages] == [1, 0, 2, 0]
 
 
+@on_both
 @pytest.mark.parametrize("state", list(State))
 @pytest.mark.parametrize("limit", [1, 3, 50])
 def test_however_short_the_pages_every_job_of_a_state_comes_once(short_sighted: Web, state: State, limit: int) -> None:
@@ -221,6 +228,7 @@ def test_however_short_the_pages_every_job_of_a_state_comes_once(short_sighted: 
     assert found == expected[::-1]
 
 
+@on_both
 def test_an_operator_reaches_all_that_he_means_however_far_back(short_sighted: Web) -> None:
     web = short_sighted
     meant = [web.accepted("raw_echo") for _ in range(5)]

@@ -1,4 +1,4 @@
-"""A job that did not succeed, submitted again; and the erasure of one that has ended. On both databases."""
+"""A job that did not succeed, submitted again; and the erasure of one that has ended."""
 
 from datetime import timedelta
 
@@ -9,6 +9,8 @@ from tests.support.web import Web, assert_is_problem
 from tidegate.database.schema import attempts, bodies, jobs
 from tidegate.operations.operation import Body
 from tidegate.states import FINAL_STATES, State
+
+on_both = pytest.mark.both_databases("what belongs to a job goes with it by the tables' constraints")
 
 UNKNOWN = "0199c5a0-0000-7000-8000-000000000000"
 AGAIN = [State.FAILED, State.EXPIRED, State.CANCELLED]
@@ -112,6 +114,7 @@ def test_neither_works_on_a_job_that_is_not_there(web: Web) -> None:
     assert_is_problem(web.client.delete(f"/v1/jobs/{UNKNOWN}"), 404, "unknown-job")
 
 
+@on_both
 @pytest.mark.parametrize("state", sorted(FINAL_STATES))
 def test_a_final_job_is_erased_with_all_that_belongs_to_it(web: Web, state: State) -> None:
     job_id, other = web.job_in(state), web.accepted()
@@ -161,6 +164,7 @@ def test_erasing_an_expired_job_does_not_free_the_place_of_its_open_call(web: We
     assert web.store.lanes.held() == {"echo": 1}
 
 
+@on_both
 def test_the_attempt_of_an_erased_job_goes_when_its_call_has_ended(web: Web) -> None:
     job_id = web.accepted()
     claim = web.claim(job_id)

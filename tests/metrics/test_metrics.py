@@ -1,16 +1,14 @@
 """/metrics: true for the whole cluster whichever process answers, bounded in what it asks, readable for Prometheus."""
 
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from pathlib import Path
 
 import pytest
 from pydantic import JsonValue
-from sqlalchemy import insert, text
+from sqlalchemy import insert
 from sqlalchemy.engine import make_url
 
-from tasks.scheduler.final_count import Census, Presence
 from tests.support.http_server import HttpServer, respond
 from tests.support.jobs import (
     LANE,
@@ -26,24 +24,23 @@ from tests.support.operations import echo
 from tests.support.promtool import promtool
 from tests.support.proxy import Proxy
 from tests.support.running import run_one, runner_of
-from tests.support.scrape import Scrape
+from tests.support.scrape import Scrape, write_counts
 from tests.support.statements import asked
 from tests.support.web import Web
 from tests.support.webhooks import ended_job, open_senders, send_due
 from tidegate import clock
-from tidegate.database.connection import Database
 from tidegate.database.schema import counts, jobs
 from tidegate.database.time import database_now
 from tidegate.errors import PermanentError
-from tidegate.maintenance.cluster_facts import _COUNTED, _OLDEST_DUE
 from tidegate.maintenance.sweep import sweep
-from tidegate.metrics.counters import CountWriter
 from tidegate.metrics.families import CALLS, FAMILIES
 from tidegate.operations.operation import Attempt
 from tidegate.operations.python_operation import operation
 from tidegate.states import State
 from tidegate.stores import Store
 from tidegate.webhooks.delivery import OUTCOMES
+
+on_both = pytest.mark.both_databases("figures are counted and added up by SQL")
 
 RETENTION = timedelta(days=1)
 
@@ -54,11 +51,6 @@ def scrape(web: Web) -> Scrape:
     assert answer.status_code == 200, answer.get_data(as_text=True)
     assert answer.content_type == "text/plain; version=0.0.4; charset=utf-8"
     return Scrape(answer.get_data(as_text=True))
-
-
-def write_counts(store: Store) -> int:
-    """What a process does every two seconds."""
-    return CountWriter(store.counts, store.counted.add).run_once()
 
 
 def returning(params: JsonValue) -> JsonValue:
@@ -99,6 +91,7 @@ def test_promtool_finds_nothing_to_mend(web: Web, receiver: HttpServer, secret: 
     }, "no label has a value for each client or job"
 
 
+@on_both
 def test_what_several_processes_count_is_added_up_and_stays(tmp_path: Path, database_url: str) -> None:
     faces = []
     for number in range(2):
@@ -142,25 +135,7 @@ def test_every_refusal_is_counted_by_its_reason_and_no_name_that_somebody_made_u
     assert "made-up" not in found.text
 
 
-def test_counts_of_many_at_once_are_exact_and_nobody_waits_for_ever(database_url: str) -> None:
-    """Each writes the same rows, counted in another order: all of them lock rows in one."""
-    stores = [Store(Database(database_url, pool_size=1)) for _ in range(4)]
-    lanes = [f"lane-{number}" for number in range(40)]
-
-    def write(number: int) -> None:
-        for _ in range(10):
-            for lane in lanes[:: -1 if number % 2 else 1]:
-                stores[number].counts.add(CALLS, lane)
-            write_counts(stores[number])
-
-    with ThreadPoolExecutor(4) as pool:
-        list(pool.map(write, range(4)))
-
-    assert stores[0].counted.all() == {(CALLS.name, (lane,)): 40 for lane in lanes}
-    for store in stores:
-        store.database.close()
-
-
+@on_both
 def test_the_gauges_are_what_the_rows_say(web: Web) -> None:
     store = web.store
     open_lane(store, rates=("10/s", "1000/d"), concurrency=2)
@@ -320,6 +295,7 @@ def test_without_its_database_it_says_that_and_nothing_else(cut_off: tuple[Web, 
     assert face.client.get("/metrics").status_code == 401
 
 
+@on_both
 def test_a_scrape_asks_as_much_whatever_waits(web: Web) -> None:
     """What this process counted, the lanes (three), due and under way (two), places, counts."""
     scrape(web)
@@ -334,60 +310,6 @@ def test_a_scrape_asks_as_much_whatever_waits(web: Web) -> None:
 
     assert len(idle.statements) == 7, str(idle)
     assert len(busy.statements) == 8, str(busy)
-
-
-@pytest.mark.postgresql
-def test_no_part_of_a_scrape_walks_through_the_jobs(postgresql_url: str, sqlite_url: str) -> None:
-    """Each has an index with no more entries than there is to find; forbidden to walk, the database takes it."""
-    for url in (postgresql_url, sqlite_url):
-        database = Database(url, pool_size=1)
-        with database.reading() as connection:
-            if not database.is_sqlite:
-                connection.execute(text("SET enable_seqscan = off"))
-            for statement in (_COUNTED, _OLDEST_DUE):
-                sql = statement.compile(database.engine, compile_kwargs={"literal_binds": True})
-                explain = "EXPLAIN QUERY PLAN" if database.is_sqlite else "EXPLAIN"
-                plan = "\n".join(str(row) for row in connection.execute(text(f"{explain} {sql}")))
-                for table in ("jobs", "deliveries", "attempts"):
-                    walks = f"SCAN {table}" if database.is_sqlite else f"Seq Scan on {table}"
-                    lines = [line for line in plan.splitlines() if walks in line and "USING" not in line]
-                    assert not lines, plan
-        database.close()
-
-
-def test_nothing_counted_is_nothing_asked(store: Store) -> None:
-    with asked(store.database) as cost:
-        assert write_counts(store) == 0
-    assert cost.counts == (0, 0)
-
-
-def test_a_scheduler_says_that_it_lives_and_when_it_stops_but_not_at_each_turn(store: Store) -> None:
-    schedulers = [Presence(store.facts) for _ in range(2)]
-    with asked(store.database) as cost:
-        for _ in range(10):
-            schedulers[0].beat()
-    assert len(cost.statements) == 1
-    schedulers[1].beat()
-    assert store.facts.read().stewards == 2
-
-    schedulers[1].end()
-
-    assert store.facts.read().stewards == 1
-    assert Census(store.facts).run_once() >= 60, "final jobs are counted once a minute at most"
-
-
-def test_final_jobs_are_counted_as_they_are_kept(store: Store) -> None:
-    open_lane(store)
-    for _ in range(2):
-        assert store.callers.cancel(submit(store), None)
-    store.facts.count_final()
-    assert store.facts.read().final[State.CANCELLED] == 2
-    with store.database.writing() as connection:
-        connection.execute(jobs.delete())
-
-    store.facts.count_final()
-
-    assert store.facts.read().final == dict.fromkeys(("succeeded", "failed", "expired", "cancelled"), 0)
 
 
 def test_a_count_of_an_older_release_with_other_labels_does_no_harm(web: Web) -> None:

@@ -3,7 +3,6 @@
 import re
 from pathlib import Path
 
-import pytest
 import yaml
 
 from tests.support.processes import REPOSITORY
@@ -13,12 +12,6 @@ from tests.support.web import Web
 
 STACK = REPOSITORY / "config" / "stack"
 PAGE = REPOSITORY / "docs" / "metrics.md"
-
-
-@pytest.fixture
-def database_url(sqlite_url: str) -> str:
-    """It is not about the database."""
-    return sqlite_url
 
 
 def test_the_configuration_can_be_loaded(tmp_path: Path) -> None:

@@ -21,12 +21,6 @@ TRACEPARENT = f"00-{TRACE}-{CALLER}-01"
 
 
 @pytest.fixture
-def database_url(sqlite_url: str) -> str:
-    """One kind of database is enough for this."""
-    return sqlite_url
-
-
-@pytest.fixture
 def collector() -> Iterator[HttpServer]:
     """What spans are sent to."""
     with serving() as server:

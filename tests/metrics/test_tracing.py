@@ -37,12 +37,6 @@ attempt_timeout = "5s"
 
 
 @pytest.fixture
-def database_url(sqlite_url: str) -> str:
-    """What is traced is not the database."""
-    return sqlite_url
-
-
-@pytest.fixture
 def spans() -> Iterator[InMemorySpanExporter]:
     """Every span that ends, from now on."""
     exporter, provider = InMemorySpanExporter(), TracerProvider()

@@ -1,4 +1,4 @@
-"""A job as server-sent events, without a server: what is sent, when, and to whom. On both databases."""
+"""A job as server-sent events, without a server: what is sent, when, and to whom."""
 
 import json
 from collections.abc import Iterator

@@ -1,5 +1,5 @@
-"""`Prefer: wait`: a submit or a read that is answered when there is something new. On both databases, with no worker,
-no scheduler and no Redis: what is heard of changes then is what the slow look finds."""
+"""`Prefer: wait`: a submit or a read that is answered when there is something new. With no worker, no scheduler and
+no Redis: what is heard of changes then is what the slow look finds."""
 
 import threading
 import time
@@ -18,6 +18,8 @@ from tests.support.waiting import wait_until
 from tests.support.web import LEASE, Web, assert_is_problem
 from tidegate.operations.operation import Progress
 from tidegate.states import State
+
+on_both = pytest.mark.both_databases("each look is SQL, on a connection of a pool")
 
 LONG = "wait=15"
 ENDS = {State.SUCCEEDED: 200, State.FAILED: 502, State.CANCELLED: 410}
@@ -113,6 +115,7 @@ def test_the_same_request_again_waits_for_the_same_job(web: Web) -> None:
         assert (answer.result(20).status_code, answer.result().get_json()["id"]) == (200, job_id)
 
 
+@on_both
 def test_a_read_is_answered_at_the_next_change(web: Web) -> None:
     job_id = web.accepted()
     with meanwhile(lambda: get(web, job_id, Prefer=LONG)) as answer:
@@ -174,6 +177,7 @@ def test_a_wait_ends_with_504_at_the_deadline_though_nobody_says_so(web: Web) ->
     assert (row.finished_at - row.deadline).total_seconds() < 1, "to the second"
 
 
+@on_both
 def test_many_waits_end_at_their_common_deadline(web: Web) -> None:
     job_ids = [web.accepted(Job_Timeout="3") for _ in range(30)]
     with ThreadPoolExecutor(30) as pool:
@@ -209,6 +213,7 @@ def test_without_room_a_wait_is_answered_at_once(tmp_path: Path, sqlite_url: str
     web.close()
 
 
+@on_both
 def test_whoever_waits_holds_neither_a_connection_nor_a_turn(tmp_path: Path, database_url: str) -> None:
     web = Web(tmp_path, database_url, web_threads=1)
     job_id = web.accepted()

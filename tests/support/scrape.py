@@ -2,6 +2,9 @@
 
 from prometheus_client.parser import text_string_to_metric_families
 
+from tidegate.metrics.counters import CountWriter
+from tidegate.stores import Store
+
 
 class Scrape:
     """Every sample by its name and labels."""
@@ -21,3 +24,8 @@ class Scrape:
         """Of all series that have these labels, and maybe others."""
         wanted = labels.items()
         return sum(each.value for each in self._samples if each.name == name and wanted <= each.labels.items())
+
+
+def write_counts(store: Store) -> int:
+    """What a process does every two seconds, so that a scrape tells what it counted."""
+    return CountWriter(store.counts, store.counted.add).run_once()

@@ -9,13 +9,15 @@ import pytest
 from benchmarks.chaos.report import table
 from benchmarks.chaos.trial import run
 from tests.support import postgresql
+from tests.support.databases import BOTH
 
 SEED = 20261123
 FAULTS = 16  # each kind at least once
 
 
+@pytest.mark.both_databases("outages of each, and every process killed")
 @pytest.mark.timeout(400)
-@pytest.mark.parametrize("database", ["sqlite", pytest.param("postgresql", marks=pytest.mark.postgresql)])
+@pytest.mark.parametrize("database", BOTH)
 def test_nothing_is_lost_whatever_is_killed(database: str, tmp_path: Path) -> None:
     """`python -m benchmarks.chaos` does it for longer; what a failure prints names the jobs, and the logs lie there."""
     if database == "postgresql" and postgresql.find_binaries() is None:

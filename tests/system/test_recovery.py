@@ -24,12 +24,6 @@ OUTAGE_SECONDS = 10
 
 
 @pytest.fixture
-def database_url(sqlite_url: str) -> str:
-    """What is measured here does not depend on the database."""
-    return sqlite_url
-
-
-@pytest.fixture
 def face(tmp_path: Path, database_url: str, broker: Valkey) -> Iterator[Web]:
     """The HTTP face beside the workers."""
     (tmp_path / "web").mkdir()

@@ -22,12 +22,6 @@ SLACK_SECONDS = 5
 
 
 @pytest.fixture
-def database_url(sqlite_url: str) -> str:
-    """SQLite, except where a test says so."""
-    return sqlite_url
-
-
-@pytest.fixture
 def default_worker_env(default_worker_env: dict[str, str]) -> dict[str, str]:
     """A grace that a test can wait for."""
     return {**default_worker_env, "TIDEGATE_GRACE_SECONDS": "1"}

@@ -16,6 +16,8 @@ from tidegate.jobs.reads import Filter
 from tidegate.jobs.store import JobStore
 from tidegate.states import State
 
+on_both = pytest.mark.both_databases("jobs are selected by SQL: filters, order, cursor")
+
 
 def act(web: Web, action: str, **selection: Any) -> dict[str, Any]:
     """The counts of what was done."""
@@ -53,6 +55,7 @@ def test_called_again_while_the_limit_is_matched_cancel_reaches_all(web: Web) ->
     assert web.client.get("/v1/jobs?state=queued").get_json()["jobs"] == []
 
 
+@on_both
 def test_every_filter_picks(web: Web) -> None:
     with web.database.writing() as connection:
         connection.execute(insert(clients).values(id="other", name="other", created_at=database_now()))
@@ -83,6 +86,7 @@ def test_every_filter_picks(web: Web) -> None:
     assert act(web, "cancel", operation="nothing")["matched"] == 0
 
 
+@on_both
 def test_retry_submits_again_what_ended_without_a_result_and_each_once(web: Web) -> None:
     ids = {state: web.job_in(state) for state in State}
     before = web.count()
@@ -96,6 +100,7 @@ def test_retry_submits_again_what_ended_without_a_result_and_each_once(web: Web)
     assert retried == {ids[state] for state in (State.FAILED, State.EXPIRED, State.CANCELLED)}
 
 
+@on_both
 def test_called_again_while_the_limit_is_matched_retry_reaches_all(web: Web) -> None:
     """After a day's outage there are more than one call takes."""
     for _ in range(7):
@@ -119,6 +124,7 @@ def test_a_retry_that_failed_too_is_retried_in_its_turn(web: Web) -> None:
     assert act(web, "retry", all=True)["retried"] == 1
 
 
+@on_both
 def test_what_can_not_be_submitted_again_is_counted_as_refused(web: Web) -> None:
     web.job_in(State.SUCCEEDED)
     web.job_in(State.RUNNING)
@@ -128,6 +134,7 @@ def test_what_can_not_be_submitted_again_is_counted_as_refused(web: Web) -> None
         assert counts["refusals"] == {reason: 1}
 
 
+@on_both
 def test_retry_finds_jobs_past_their_deadline_that_nobody_saw(web: Web) -> None:
     job_id = web.accepted()
     web.pass_deadline(job_id)
@@ -194,6 +201,7 @@ def test_without_a_filter_it_says_what_would_do(web: Web) -> None:
     assert web.row(job_id).state == "queued"
 
 
+@on_both
 @pytest.mark.parametrize("action", ["cancel", "retry"])
 def test_a_dry_run_counts_all_and_touches_none(web: Web, action: str) -> None:
     ids = {state: web.job_in(state) for state in State}
@@ -208,6 +216,7 @@ def test_a_dry_run_counts_all_and_touches_none(web: Web, action: str) -> None:
     assert web.count() == number
 
 
+@on_both
 def test_jobs_after_an_instant_are_meant_and_those_before_are_not(web: Web) -> None:
     before = web.accepted()
     with web.database.single_write() as connection:
@@ -218,6 +227,7 @@ def test_jobs_after_an_instant_are_meant_and_those_before_are_not(web: Web) -> N
     assert [web.row(job_id).state for job_id in (before, after)] == ["queued", "cancelled"]
 
 
+@on_both
 def test_a_cursor_leads_through_those_that_stay_as_they_are(web: Web) -> None:
     """Jobs that run and do not stop, or that are refused, would be found again and again."""
     running = [web.job_in(State.RUNNING) for _ in range(3)]

@@ -218,6 +218,7 @@ def test_a_paused_downstream_gets_nothing_until_it_is_resumed(web: Web) -> None:
     assert not changed(web, paused=None)["paused"], "null takes a pause back too"
 
 
+@pytest.mark.both_databases("a rest is an instant of the database, and ended in its row")
 def test_to_resume_ends_a_rest_and_closes_the_breaker(web: Web) -> None:
     write(web, failures=10, refusals=2, paused_until=database_now(timedelta(minutes=1)))
     document = web.client.get("/v1/downstreams/sample").get_json()

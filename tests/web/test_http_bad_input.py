@@ -38,12 +38,6 @@ NOT_JSON = {
 
 
 @pytest.fixture
-def database_url(sqlite_url: str) -> str:
-    """One kind of database is enough, except where a test says so: what is refused never reaches it."""
-    return sqlite_url
-
-
-@pytest.fixture
 def on_postgresql(tmp_path: Path, postgresql_url: str) -> Iterator[Web]:
     """The face over PostgreSQL, whose columns have the lengths that they say."""
     face = Web(tmp_path, postgresql_url)

@@ -32,12 +32,6 @@ ALLOWED = {
 }
 
 
-@pytest.fixture
-def database_url(sqlite_url: str) -> str:
-    """One kind of database is enough, except where a test says so."""
-    return sqlite_url
-
-
 @pytest.mark.parametrize(
     "path",
     [

@@ -1,4 +1,4 @@
-"""A job over HTTP: submitted, read in every state, its raw result, called off. On both databases."""
+"""A job over HTTP: submitted, read in every state, its raw result, called off."""
 
 import json
 from datetime import datetime, timedelta

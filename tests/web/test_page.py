@@ -1,7 +1,6 @@
-"""The live page without a script: what it shows, what its forms do, and whom they obey. On both databases."""
+"""The live page without a script: what it shows, what its forms do, and whom they obey."""
 
 import re
-from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
 
@@ -18,6 +17,8 @@ from tidegate.database.time import database_now
 from tidegate.operations.operation import Progress
 from tidegate.states import State
 from tidegate.stores import Store
+
+on_both = pytest.mark.both_databases("what is shown is cut, ordered and found by SQL")
 
 UNKNOWN = "0199c5a0-0000-7000-8000-000000000000"
 TICKS = {
@@ -37,15 +38,7 @@ def web(web: Web) -> Web:
     return web
 
 
-@pytest.fixture
-def on_sqlite(tmp_path: Path, sqlite_url: str) -> Iterator[Web]:
-    """The same where the database makes no difference."""
-    web = Web(tmp_path, sqlite_url)
-    web.declare()
-    yield web
-    web.close()
-
-
+@on_both
 @pytest.mark.parametrize("state", State)
 def test_each_job_shows_where_it_is_as_messengers_do(web: Web, state: State) -> None:
     job_id = web.job_in(state)
@@ -92,6 +85,7 @@ def test_a_lane_shows_what_it_may_and_what_it_does(web: Web) -> None:
     assert "Waiting 3" in sample
 
 
+@on_both
 def test_a_jobs_timeline_has_its_attempts_waits_and_end(web: Web) -> None:
     job_id = web.accepted("echo")
     for _ in range(2):
@@ -112,12 +106,12 @@ def test_a_jobs_timeline_has_its_attempts_waits_and_end(web: Web) -> None:
     assert text.index("after it was recorded") > found[-1]
 
 
-def test_a_jobs_timeline_has_its_webhook(on_sqlite: Web) -> None:
-    secret = on_sqlite.client.post("/v1/webhook-secrets")
+def test_a_jobs_timeline_has_its_webhook(web: Web) -> None:
+    secret = web.client.post("/v1/webhook-secrets")
     assert secret.status_code < 300, secret.get_data(as_text=True)
-    answer = on_sqlite.submit(headers={"Webhook-Url": "https://hooks.example/a?token=hunter2"})
+    answer = web.submit(headers={"Webhook-Url": "https://hooks.example/a?token=hunter2"})
     assert answer.status_code == 202, answer.get_data(as_text=True)
-    page = on_sqlite.client.get(f"/jobs/{answer.get_json()['id']}")
+    page = web.client.get(f"/jobs/{answer.get_json()['id']}")
     assert "A webhook will tell its end to hooks.example" in text_of(page)
     assert "hunter2" not in page.get_data(as_text=True), "its address may be a secret"
 
@@ -155,6 +149,7 @@ def test_what_is_no_text_is_named_by_type_and_size(web: Web) -> None:
     assert "This is no text." in text
 
 
+@on_both
 def test_a_job_that_was_sent_nothing_has_a_page_as_well(web: Web) -> None:
     """Of no bytes SQLite's substr makes NULL."""
     answer = web.client.get(f"/jobs/{web.accepted('quote', b'')}")
@@ -162,6 +157,7 @@ def test_a_job_that_was_sent_nothing_has_a_page_as_well(web: Web) -> None:
     assert "0 bytes" in text_of(answer)
 
 
+@on_both
 def test_jobs_are_found_by_their_id_or_its_beginning(web: Web) -> None:
     job_id, other = web.accepted("echo"), web.accepted("echo")
     for whole in (job_id, f" http://localhost/v1/jobs/{job_id}/events ", job_id.replace("-", "").upper()):
@@ -177,6 +173,7 @@ def test_jobs_are_found_by_their_id_or_its_beginning(web: Web) -> None:
         assert "<b>" not in part_of(answer, "running")
 
 
+@on_both
 def test_lists_are_a_window_with_a_way_to_older_jobs(web: Web) -> None:
     ids = [web.accepted("echo") for _ in range(51)]
     failed = web.job_in(State.FAILED)
@@ -191,21 +188,21 @@ def test_lists_are_a_window_with_a_way_to_older_jobs(web: Web) -> None:
     assert "There is no such job." in read(web, "/?state=succeeded")
 
 
-def test_ten_thousand_jobs_cost_no_statement_and_no_row_more(on_sqlite: Web) -> None:
+def test_ten_thousand_jobs_cost_no_statement_and_no_row_more(web: Web) -> None:
     def cost() -> tuple[int, int]:
-        look_anew(on_sqlite)
-        on_sqlite.let_counts_be_due()
-        with asked(on_sqlite.database) as seen:
-            page = on_sqlite.client.get("/")
+        look_anew(web)
+        web.let_counts_be_due()
+        with asked(web.database) as seen:
+            page = web.client.get("/")
         return len(seen.statements), page.get_data(as_text=True).count("<tr id=")
 
-    on_sqlite.claim(on_sqlite.accepted("echo"))
+    web.claim(web.accepted("echo"))
     for _ in range(60):
-        on_sqlite.accepted("echo")
+        web.accepted("echo")
     before = cost()
-    plan = _plan_of_running(on_sqlite.database)
+    plan = _plan_of_running(web.database)
     for _ in range(10):
-        submit_many(on_sqlite.store, 1000, lane="echo")
+        submit_many(web.store, 1000, lane="echo")
     assert cost() == before
     assert "ix_jobs_lease" in plan
 
@@ -226,12 +223,12 @@ def test_forms_pause_resume_and_change_a_lane(web: Web) -> None:
 
 
 @pytest.mark.parametrize("rate", ["", "fast", "0/s", "5/s,", "<b>/s"])
-def test_a_rate_that_is_none_changes_nothing_and_is_explained(on_sqlite: Web, rate: str) -> None:
-    answer = send(on_sqlite, "/lanes/sample/rate", rate=rate)
+def test_a_rate_that_is_none_changes_nothing_and_is_explained(web: Web, rate: str) -> None:
+    answer = send(web, "/lanes/sample/rate", rate=rate)
     assert (answer.status_code, answer.mimetype) == (422, "text/html")
     assert "50/s" in text_of(answer)
     assert "<b>/s" not in answer.get_data(as_text=True)
-    assert "used of 20/s, 10000/d" in read(on_sqlite)
+    assert "used of 20/s, 10000/d" in read(web)
 
 
 def test_a_job_is_cancelled_and_tried_again_once_however_often_the_button_is_pressed(web: Web) -> None:
@@ -262,25 +259,25 @@ def test_a_job_is_cancelled_and_tried_again_once_however_often_the_button_is_pre
     ],
     ids=str,
 )
-def test_no_other_site_can_send_a_form(on_sqlite: Web, headers: dict[str, str]) -> None:
+def test_no_other_site_can_send_a_form(web: Web, headers: dict[str, str]) -> None:
     """What a browser says to be another site's is refused before the page (test_foreign_sites), the rest by it."""
-    job_id = on_sqlite.accepted("echo")
+    job_id = web.accepted("echo")
     for path in ("/lanes/sample/pause", f"/jobs/{job_id}/cancel", "/sign-out"):
-        answer = on_sqlite.client.post(path, headers=headers)
+        answer = web.client.post(path, headers=headers)
         assert answer.status_code == 403
-    assert on_sqlite.row(job_id).state == State.QUEUED
-    assert "sample Idle" in read(on_sqlite)
+    assert web.row(job_id).state == State.QUEUED
+    assert "sample Idle" in read(web)
 
 
 @pytest.mark.parametrize("headers", [OWN, {"Origin": "http://localhost", "Sec-Fetch-Site": "same-origin"}], ids=str)
-def test_its_own_forms_get_through(on_sqlite: Web, headers: dict[str, str]) -> None:
-    assert on_sqlite.client.post("/lanes/sample/pause", headers=headers).status_code == 303
+def test_its_own_forms_get_through(web: Web, headers: dict[str, str]) -> None:
+    assert web.client.post("/lanes/sample/pause", headers=headers).status_code == 303
 
 
-def test_pages_load_only_their_own_files_and_nothing_inline(on_sqlite: Web) -> None:
-    job_id = on_sqlite.job_in(State.FAILED)
+def test_pages_load_only_their_own_files_and_nothing_inline(web: Web) -> None:
+    job_id = web.job_in(State.FAILED)
     for path in ("/", f"/jobs/{job_id}", f"/jobs/{UNKNOWN}", "/?q=zz"):
-        answer = on_sqlite.client.get(path)
+        answer = web.client.get(path)
         policy = answer.headers["Content-Security-Policy"]
         assert policy.startswith("default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'")
         assert "unsafe" not in policy
@@ -289,19 +286,19 @@ def test_pages_load_only_their_own_files_and_nothing_inline(on_sqlite: Web) -> N
         page = answer.get_data(as_text=True)
         assert not re.findall(r"<style|<script>|\sstyle=|\son\w+=|https?://", page)
         for file in set(re.findall(r'(?:src|href)="(?:\.\./|\./)(static/[^"]*)"', page)):
-            assert on_sqlite.client.get(f"/{file}", buffered=True).status_code == 200
-    script = on_sqlite.client.get("/static/page.js", buffered=True)
+            assert web.client.get(f"/{file}", buffered=True).status_code == 200
+    script = web.client.get("/static/page.js", buffered=True)
     assert script.mimetype == "text/javascript"
 
 
-def test_what_is_not_there_is_a_page_for_people_and_a_problem_for_programs(on_sqlite: Web) -> None:
-    answer = on_sqlite.client.get(f"/jobs/{UNKNOWN}")
+def test_what_is_not_there_is_a_page_for_people_and_a_problem_for_programs(web: Web) -> None:
+    answer = web.client.get(f"/jobs/{UNKNOWN}")
     assert (answer.status_code, answer.mimetype) == (404, "text/html")
     assert "There is no such job" in text_of(answer)
-    assert on_sqlite.client.get("/no-page").mimetype == "application/problem+json"
-    assert on_sqlite.client.get(f"/v1/jobs/{UNKNOWN}").mimetype == "application/problem+json"
-    assert on_sqlite.client.get("/?state=asleep").status_code == 400
-    assert send(on_sqlite, "/lanes/nothing/pause").status_code == 404
+    assert web.client.get("/no-page").mimetype == "application/problem+json"
+    assert web.client.get(f"/v1/jobs/{UNKNOWN}").mimetype == "application/problem+json"
+    assert web.client.get("/?state=asleep").status_code == 400
+    assert send(web, "/lanes/nothing/pause").status_code == 404
 
 
 def test_a_lane_that_nobody_looks_after_is_said_to_be_old(web: Web) -> None:

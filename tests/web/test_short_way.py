@@ -255,6 +255,7 @@ def test_polls_count_against_the_limit_once(sides: Sides) -> None:
     assert sides.dispatched == 2, "what was refused"
 
 
+@pytest.mark.both_databases("the rows of both ways are compared")
 @pytest.mark.parametrize(
     "headers",
     [

@@ -15,7 +15,6 @@ from httpx_sse import ServerSentEvent
 from tests.support.valkey import Valkey
 from tests.support.waiting import wait_until
 from tests.support.web_server import WebServer, document, told
-from tidegate.database.connection import Database
 from tidegate.database.schema import jobs
 from tidegate.notify.messages import CHANGES
 from tidegate.notify.notifier import Notifier, RedisNotifier
@@ -26,7 +25,6 @@ StartServer = Callable[..., WebServer]
 # to be believed: when its two threads that wait for a worker are slow, it "kills" one that has ended.)
 LONG_GRACE = "120"
 STOP_SECONDS = 60
-WHATEVER_DATABASE = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
 
 
 @pytest.fixture
@@ -43,12 +41,6 @@ def start_server(tmp_path: Path, database_url: str, broker: Valkey) -> Iterator[
     yield start
     for server in started:
         server.close()
-
-
-@pytest.fixture
-def store(database: Database) -> Store:
-    """The test's own hands."""
-    return Store(database)
 
 
 @pytest.fixture
@@ -132,7 +124,6 @@ def test_with_pub_sub_away_changes_are_found_and_afterwards_heard_again(
     assert set(last.values()) == {"cancelled"}
 
 
-@WHATEVER_DATABASE
 def test_a_client_that_goes_away_frees_its_room_within_a_heartbeat(start_server: StartServer) -> None:
     server = start_server(HELD_REQUESTS="1", HOLD_SECONDS="1")
     job_id = server.submit()
@@ -156,7 +147,6 @@ def test_a_client_that_goes_away_frees_its_room_within_a_heartbeat(start_server:
     wait_until(opens, description="the room of the long poll is free again", timeout_seconds=15)
 
 
-@WHATEVER_DATABASE
 def test_a_server_that_is_asked_to_stop_lets_go_of_all_that_it_holds(start_server: StartServer) -> None:
     server = start_server(GRACE_SECONDS=LONG_GRACE)
     job_ids = [server.submit() for _ in range(20)]
@@ -186,7 +176,6 @@ def test_a_server_that_is_asked_to_stop_lets_go_of_all_that_it_holds(start_serve
         assert [poll.result(10) for poll in polls] == [202] * 5
 
 
-@WHATEVER_DATABASE
 def test_a_signal_that_another_thread_took_stops_the_server_too(start_server: StartServer) -> None:
     modules = "tests.support.operations,tests.support.signals_elsewhere"
     server = start_server(OPERATIONS=modules, GRACE_SECONDS=LONG_GRACE)
@@ -208,7 +197,6 @@ def test_a_server_that_is_asked_to_stop_while_it_starts_ends_at_once(tmp_path: P
     assert server.process.exit_code == 0
 
 
-@WHATEVER_DATABASE
 def test_every_setting_of_the_server_leaves_room_for_work_beside_what_is_held(start_server: StartServer) -> None:
     server = start_server(HELD_REQUESTS="60", WEB_THREADS="2")
     job_id = server.submit()

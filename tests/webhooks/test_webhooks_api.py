@@ -21,6 +21,8 @@ from tidegate.states import State
 from tidegate.webhooks.egress import Egress
 from tidegate.webhooks.sender import Sender
 
+on_both = pytest.mark.both_databases("deliveries and secrets are selected by SQL: filters, order, cursor")
+
 HOOK = "https://hooks.example/end"
 NETWORKS = "127.0.0.0/8"
 SECRETS = "/v1/webhook-secrets"
@@ -139,6 +141,7 @@ def test_links_are_those_of_the_public_url(tmp_path: Path, sqlite_url: str) -> N
     web.close()
 
 
+@on_both
 def test_secrets_are_rotated_listed_without_their_text_and_ended(web: Web) -> None:
     first = make_secret(web)
     again = web.client.post(SECRETS, json={"overlap": 60})
@@ -210,6 +213,7 @@ def test_what_failed_is_sent_again_by_hand(hooked: Web, receiver: HttpServer) ->
     assert len(receiver.received) == 3
 
 
+@on_both
 def test_many_are_sent_again_by_what_they_are(hooked: Web, receiver: HttpServer) -> None:
     make_secret(hooked)
     receiver.answer = respond(410)
@@ -233,6 +237,7 @@ def test_many_are_sent_again_by_what_they_are(hooked: Web, receiver: HttpServer)
     assert_is_problem(hooked.client.post("/v1/deliveries/send", data=b"{}"), 415, "unsupported-media-type")
 
 
+@on_both
 def test_deliveries_are_listed_page_by_page(web: Web) -> None:
     make_secret(web)
     ids = [web.accepted(Webhook_Url=HOOK) for _ in range(5)]
@@ -263,6 +268,7 @@ def test_a_deleted_job_takes_its_delivery_with_it(web: Web) -> None:
     assert_is_problem(web.client.post(f"/v1/deliveries/{job_id}/send"), 404, "unknown-delivery")
 
 
+@on_both
 def test_each_client_sees_its_own_and_an_operator_all(tmp_path: Path, database_url: str) -> None:
     web = Web(tmp_path, database_url, auth="keys")
     store = KeyStore(Database(database_url))
@@ -308,6 +314,7 @@ def test_jobs_without_a_webhook_have_no_delivery(web: Web) -> None:
     assert_is_problem(web.client.get(f"/v1/deliveries/{job_id}"), 404, "unknown-delivery")
 
 
+@on_both
 def test_a_waiting_retry_shows_when_it_comes(hooked: Web, receiver: HttpServer) -> None:
     make_secret(hooked)
     receiver.answer = respond(503, Retry_After="60")

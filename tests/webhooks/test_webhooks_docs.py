@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import httpx2
-import pytest
 
 from tests.support.http_server import HttpServer
 from tests.support.jobs import submit
@@ -19,12 +18,6 @@ from tidegate.database.schema import IMPLICIT_CLIENT
 from tidegate.stores import Store
 
 RECEIVER, VERIFY = re.findall(r"```python\n(.*?)```", (REPOSITORY / "docs" / "webhooks.md").read_text(), re.DOTALL)
-
-
-@pytest.fixture
-def database_url(sqlite_url: str) -> str:
-    """One kind is enough."""
-    return sqlite_url
 
 
 def cancelled_job(store: Store, url: str) -> str:

@@ -25,6 +25,8 @@ from tidegate.database.time import database_now
 from tidegate.stores import Store
 from tidegate.webhooks.secrets import SecretStore
 
+on_both = pytest.mark.both_databases("what a process that died had in hand is found by SQL")
+
 pytestmark = pytest.mark.long  # workers, broker and scheduler are killed
 
 # Long enough for a loaded machine; what is waited for takes a lease, 12 s, at the most.
@@ -89,6 +91,7 @@ def _has_succeeded(store: Store, job_id: str) -> bool:
     return bool(row_of(store, job_id).state == "succeeded")
 
 
+@on_both
 @pytest.mark.usefixtures("scheduler", "celery_worker")
 def test_receivers_that_hang_slow_neither_jobs_nor_other_receivers(
     store: Store, receiver: HttpServer, secret: str, hanging: list[str], start_worker: StartWorker
@@ -116,6 +119,7 @@ def test_receivers_that_hang_slow_neither_jobs_nor_other_receivers(
     assert [delivery_of(store, job_id).state for job_id in stuck] == ["pending"] * len(stuck)
 
 
+@on_both
 @pytest.mark.usefixtures("scheduler")
 def test_a_worker_killed_in_the_middle_loses_nothing(
     store: Store, receiver: HttpServer, secret: str, start_worker: StartWorker
@@ -137,7 +141,6 @@ def test_a_worker_killed_in_the_middle_loses_nothing(
     assert verified(second, secret)["data"]["id"] == job_id
 
 
-@pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
 @pytest.mark.usefixtures("secret")
 def test_a_wiped_broker_and_a_killed_scheduler_lose_nothing(
     store: Store, receiver: HttpServer, broker: Valkey, scheduler: SchedulerNode, start_worker: StartWorker

@@ -13,6 +13,7 @@ import pytest
 from pydantic import JsonValue
 from sqlalchemy import make_url, text
 
+from tests.support.databases import BOTH
 from tests.support.jobs import (
     LANE,
     LEASE,
@@ -124,7 +125,7 @@ def breakable_postgresql(postgresql_url: str) -> Iterator[Breakable]:
         database.close()
 
 
-@pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.postgresql)])
+@pytest.fixture(params=BOTH)
 def breakable(request: pytest.FixtureRequest) -> Breakable:
     given: Breakable = request.getfixturevalue(f"breakable_{request.param}")
     return given

@@ -11,6 +11,7 @@ from alembic.util import CommandError
 from sqlalchemy import inspect, text
 
 from migrations.upgrade import ADVISORY_LOCK, upgrade
+from tests.support.databases import BOTH
 from tests.support.processes import REPOSITORY, ChildProcess, free_port
 from tests.support.waiting import wait_until
 from tidegate.database.connection import Database
@@ -107,7 +108,7 @@ def test_a_database_that_can_not_be_reached_is_told_in_a_line(tmp_path: Path) ->
     assert "hidden" not in process.logs()
 
 
-@pytest.mark.parametrize("kind", ["sqlite", pytest.param("postgresql", marks=pytest.mark.postgresql)])
+@pytest.mark.parametrize("kind", BOTH)
 def test_of_many_processes_at_once_one_migrates_and_none_fails(
     request: pytest.FixtureRequest, tmp_path: Path, kind: str
 ) -> None:

@@ -12,6 +12,7 @@ from benchmarks.backlog.rows import fill
 from tasks.scheduler import process
 from tasks.scheduler.sampler import Sampler
 from tasks.scheduler.work_signal import WorkSignal
+from tests.support.databases import BOTH
 from tests.support.jobs import change_lane, open_lane, release, submit
 from tests.support.proxy import Proxy
 from tests.support.waiting import wait_until
@@ -90,7 +91,7 @@ def _answers_again(database: Database) -> bool:
         return False
 
 
-@pytest.mark.parametrize("kind", ["sqlite", "postgresql"])
+@pytest.mark.parametrize("kind", BOTH)
 def test_a_long_question_has_more_time_than_others_and_then_an_error_of_its_own(
     request: pytest.FixtureRequest, kind: str
 ) -> None:
@@ -109,7 +110,7 @@ def test_a_long_question_has_more_time_than_others_and_then_an_error_of_its_own(
     database.close()
 
 
-@pytest.mark.parametrize("kind", ["sqlite", "postgresql"])
+@pytest.mark.parametrize("kind", BOTH)
 def test_a_sample_that_takes_too_long_stops_neither_the_gate_nor_the_next_sample(
     request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, kind: str
 ) -> None:
