@@ -1,0 +1,105 @@
+"""Simulated operations and the downstreams that they call: quick, slow, failing, refusing, or longer than they may."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+
+from tests.simulation.invariants import Call
+from tests.simulation.stores import rows
+from tidegate.operations.operation import Attempt, Body, Queue, RetryPolicy
+from tidegate.operations.outcome import ErrorCode, Failed, Outcome, Refused, Succeeded, TryAgain
+
+if TYPE_CHECKING:
+    from tests.simulation.cluster import Cluster
+
+ATTEMPT_TIMEOUT = timedelta(seconds=5)
+_DONE = Succeeded(content=b"done", content_type="text/plain", is_json=False)
+
+
+@dataclass(frozen=True)
+class SimulatedOperation:
+    """An operation that calls the downstream of its own name."""
+
+    cluster: "Cluster"
+    name: str
+    queue: Queue = Queue.IO
+    description: str = ""
+    timeout: timedelta = timedelta(seconds=60)
+    attempt_timeout: timedelta = ATTEMPT_TIMEOUT
+    retry: RetryPolicy = RetryPolicy(attempts=3, delay=timedelta(seconds=0.5), max_delay=timedelta(seconds=5))
+    admission: bool = False
+    max_body: int = 1000
+    content_types: tuple[str, ...] = ()
+
+    @property
+    def downstream(self) -> str:
+        """The downstream that it calls."""
+        return self.name
+
+    @property
+    def paced_by_calls(self) -> bool:
+        """Whether each call takes a slot."""
+        return self.name == "calls"
+
+    def input_schema(self) -> Mapping[str, Any] | None:
+        """Any input is taken."""
+        return None
+
+    def check(self, body: Body) -> None:
+        """Any input is taken."""
+
+    def run(self, body: Body, attempt: Attempt) -> Outcome:
+        """Makes the calls of one attempt, as what is drawn for it says."""
+        world = self.cluster.world
+        key = f"{body.content.decode()} {attempt.number}"
+        if self.paced_by_calls:
+            for number in range(2):
+                attempt.slot()
+                self._call(attempt, 0.1 + 0.3 * world.draw(f"seconds {key} {number}"))
+        return self._behave(key, attempt)
+
+    def _behave(self, key: str, attempt: Attempt) -> Outcome:
+        if self.paced_by_calls:
+            attempt.slot()
+        draw = self.cluster.world.draw
+        chance = 0.0 if self.cluster.is_healthy else draw(f"behaves {key}")
+        seconds = 0.05 + 0.7 * draw(f"seconds {key}")
+        if chance < 0.6:
+            self._call(attempt, seconds)
+            return _DONE
+        if chance < 0.72:
+            self._call(attempt, 2 + 2 * draw(f"slow {key}"), reports=True)
+            return _DONE
+        if chance < 0.75:
+            self._call(attempt, ATTEMPT_TIMEOUT.total_seconds() + 3, reports=True)
+            return _DONE
+        self._call(attempt, seconds)
+        if chance < 0.86:
+            return TryAgain(code=ErrorCode.DOWNSTREAM_ERROR, message="simulated")
+        if chance < 0.90:
+            return Refused(message="simulated", retry_after=timedelta(seconds=1))
+        if chance < 0.95:
+            return Failed(code=ErrorCode.OPERATION_ERROR, message="simulated")
+        raise RuntimeError("simulated")
+
+    def _call(self, attempt: Attempt, seconds: float, *, reports: bool = False) -> None:
+        """One call; the downstream works on it to its end, even if its worker is killed meanwhile."""
+        world, invariants = self.cluster.world, self.cluster.invariants
+        task = world.task
+        if task is None:
+            raise RuntimeError("only a task can call")
+        job = attempt.job_id.replace("-", "")
+        found = rows().ask(
+            "SELECT max(fence) AS fence FROM attempts WHERE job_id = ? AND worker = ?", job, task.process.name
+        )
+        call = Call(job, found[0]["fence"] or 0, self.name, task.process, world.now, world.now + seconds, True)
+        invariants.call_begins(call)
+        steps = 12 if reports else 1
+        try:
+            for step in range(steps):
+                world.sleep(seconds / steps)
+                if reports:
+                    attempt.progress(step + 1, steps)
+        finally:
+            call.end = min(call.end, world.now)

@@ -1,0 +1,268 @@
+"""The invariants of the whole, in words and code. Each is checked the moment it could stop to hold, or at the end.
+
+`RULES` has the words. What an onlooker knows that no process does (calls that are open at a downstream, who lives)
+comes from the simulated world; what is committed comes from the rows.
+"""
+
+from collections import defaultdict
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import orjson
+
+from tests.simulation.stores import Change, Faults, rows
+from tests.simulation.world import Broken, Process, World
+from tidegate import rate_limit
+from tidegate.states import FINAL_STATES, MOVES, State
+
+RULES = {
+    "one outcome": "A job that is final stays as it is until it is erased.",
+    "moves": "A job moves only from state to state as ARCHITECTURE draws it.",
+    "percent": "Percent never falls.",
+    "versions": "A job's version never falls, and rises when its state changes.",
+    "not lost": "A job that was accepted, and that its caller did not erase, has an end when everything is over.",
+    "told true": "What was refused as not recorded is not recorded; nothing is recorded twice for one request.",
+    "window": "No more calls begin at a downstream in any window than its rate allows.",
+    "concurrency": "No more calls are open at a downstream than its concurrency allows.",
+    "exact deadline": "No answer shows a job open after its deadline, none ends as expired before, none succeeds after.",
+    "cancelled": "After the answer that a job is cancelled no attempt at it begins.",
+    "no leak": "When everything is over no place, lease or attempt is left.",
+    "webhook": "The end of a job with a webhook is told at least once.",
+    "live worker": "No job is taken from a worker that lives and works.",
+    "in hand": "A running job of a live worker is worked on by it.",
+    "in a row": "A breaker opens after as many failures in a row as it says, and no fewer.",
+    "keeps moving": "A job that could go, at a downstream that has room, goes within some seconds.",
+    "no surprise": "Nothing is logged as an error that is not the operation's own.",
+}
+
+# A call begins at most so late for its slot (`tidegate.execution.slot_wait.LATE_SECONDS`).
+_LATE_SECONDS = 0.02
+_SOON_SECONDS = 0.002
+_STUCK_SECONDS = 40.0
+
+
+@dataclass
+class Call:
+    """A call at a downstream. `end`: when the downstream is through with it, whoever waits for it."""
+
+    job: str
+    fence: int
+    downstream: str
+    process: Process
+    start: float
+    end: float
+    is_paced: bool
+
+
+@dataclass
+class Asked:
+    """What a caller knows of a job. `told`: accepted, refused, or "unknown"."""
+
+    label: str
+    told: str = "unknown"
+    job: str | None = None
+    is_erased: bool = False
+    cancelled_fence: int | None = None
+    has_webhook: bool = False
+    downstream: str = ""
+
+
+@dataclass
+class Invariants:
+    """Watches one simulation. Each method takes in something that happened and raises Broken if it must not have."""
+
+    world: World
+    faults: Faults
+    lease: float
+    calls: list[Call] = field(default_factory=list)
+    asked: list[Asked] = field(default_factory=list)
+    workers: dict[str, tuple[Process, Callable[[], Any]]] = field(default_factory=dict)
+    """By worker's id: its process, and the attempts that it has in hand."""
+    limits: dict[str, list[tuple[float, Mapping[str, Any]]]] = field(default_factory=lambda: defaultdict(list))
+    disturbed_until: float = 0.0
+    """Until then windows and concurrency can't be judged: the clock was set."""
+    _failed_in_a_row: dict[str, int] = field(default_factory=lambda: defaultdict(int))
+    _missing_since: dict[tuple[str, int], float] = field(default_factory=dict)
+
+    def broken(self, rule: str, what: str) -> Broken:
+        """The error to raise for a rule that does not hold."""
+        self.world.tell(f"BROKEN {rule}: {what}")
+        return Broken(f"{rule}: {RULES[rule]} {what}")
+
+    def committed(self, changes: Sequence[Change]) -> None:
+        """Rows were written."""
+        for change in changes:
+            getattr(self, f"_{change.table}")(change.before, change.after)
+
+    def _jobs(self, before: Mapping[str, Any], after: Mapping[str, Any]) -> None:
+        if not before:
+            self.world.tell(f"{after['id']} is recorded")
+            return
+        if not after:
+            self.world.tell(f"{before['id']} is erased")
+            if before["state"] not in FINAL_STATES:
+                raise self.broken("not lost", f"{before['id']} was erased while it was {before['state']}")
+            return
+        name, was, now = after["id"], State(before["state"]), State(after["state"])
+        if was is not now or before["fence"] != after["fence"]:
+            self.world.tell(f"{name} {was} -> {now}, fence {after['fence']}, losses {after['losses']}")
+        if was is not now:
+            if was.is_final:
+                raise self.broken("one outcome", f"{name} was {was} and is {now}")
+            if now not in MOVES[was]:
+                raise self.broken("moves", f"{name} went from {was} to {now}")
+            if after["version"] <= before["version"] and now is not State.RUNNING:
+                raise self.broken("versions", f"{name} is {now} in version {after['version']} as before")
+        if after["percent"] < before["percent"]:
+            raise self.broken("percent", f"{name} fell from {before['percent']} to {after['percent']}")
+        if after["version"] < before["version"]:
+            raise self.broken("versions", f"{name} fell from version {before['version']} to {after['version']}")
+        if now.is_final and not was.is_final:
+            self._ended(name, now, after)
+        if after["losses"] > before["losses"]:
+            self._lost(name, before["fence"])
+
+    def _ended(self, name: str, state: State, row: Mapping[str, Any]) -> None:
+        if state is State.EXPIRED and row["finished_at"] < row["deadline"]:
+            raise self.broken("exact deadline", f"{name} expired before its deadline")
+        if state is State.SUCCEEDED and row["finished_at"] > row["deadline"]:
+            raise self.broken("exact deadline", f"{name} succeeded after its deadline")
+
+    def _lost(self, name: str, fence: int) -> None:
+        """A loss is counted when a process died under a job; one that lives and is heard does not lose it."""
+        found = rows().ask("SELECT worker FROM attempts WHERE job_id = ? AND fence = ?", name, fence)
+        process, in_hand = self.workers.get(found[0]["worker"], (None, None)) if found else (None, None)
+        if process is None or in_hand is None:
+            return
+        stood_still = self.world.now - process.frozen_until < self.lease and process.frozen_until > 0
+        if not process.is_dead and not stood_still and (_dashed(name), fence) in in_hand():
+            raise self.broken("live worker", f"{name} was taken from {process.name}, which works on it")
+
+    def _attempts(self, before: Mapping[str, Any], after: Mapping[str, Any]) -> None:
+        if not after:
+            return
+        if not before:
+            self.world.tell(f"{after['job_id']}:{after['fence']} is released")
+        elif before["ended_at"] is None and after["ended_at"] is not None:
+            self.world.tell(f"{after['job_id']}:{after['fence']} ended: {after['outcome']}")
+            lane = after["downstream"]
+            if after["outcome"] == "succeeded":
+                self._failed_in_a_row[lane] = 0
+            elif after["outcome"] not in {"late", "refused"}:
+                self._failed_in_a_row[lane] += 1
+
+    def _downstreams(self, before: Mapping[str, Any], after: Mapping[str, Any]) -> None:
+        lane = after["name"]
+        limit = {name: after[name] for name in ("concurrency", "rates", "burst", "paused")}
+        if not self.limits[lane] or self.limits[lane][-1][1] != limit:
+            self.limits[lane].append((self.world.now, limit))
+        opens = 0 < after["breaker_after"] <= after["failures"] and after["failures"] > before.get("failures", 0)
+        if opens and self._failed_in_a_row[lane] < after["breaker_after"]:
+            row = self._failed_in_a_row[lane]
+            raise self.broken("in a row", f"{lane}'s breaker opens after {row} failures in a row")
+
+    def call_begins(self, call: Call) -> None:
+        """A call reaches a downstream."""
+        self.world.tell(f"{call.job}:{call.fence} calls {call.downstream}", call.process.name)
+        now = self.world.now
+        for each in self.asked:
+            if each.job == call.job and each.cancelled_fence is not None and call.fence > each.cancelled_fence:
+                raise self.broken("cancelled", f"{call.job} was cancelled and is called")
+        self.calls.append(call)
+        if now < self.disturbed_until:
+            return
+        known = self.limits[call.downstream]
+        opened = [each for each in self.calls if each.downstream == call.downstream and each.end > now]
+        since = min(each.start for each in opened) - 1.0
+        allowed = [limit["concurrency"] for at, limit in _in_force(known, since)]
+        if None not in allowed and len(opened) > max(allowed):
+            raise self.broken("concurrency", f"{len(opened)} calls open at {call.downstream}, of {max(allowed)}")
+        if call.is_paced:
+            self._check_windows(call, known)
+
+    def _check_windows(self, call: Call, known: Sequence[tuple[float, Mapping[str, Any]]]) -> None:
+        starts = [
+            each.start
+            for each in self.calls
+            if each.downstream == call.downstream and each.is_paced and each.start >= self.disturbed_until
+        ]
+        for text in orjson.loads(known[-1][1]["rates"]):
+            rate, burst = rate_limit.Rate.parse(text), known[-1][1]["burst"]
+            period = rate.period / 1e6
+            if known[-1][0] > call.start - period:
+                continue  # the limit was another in this window
+            begins = call.start - period + _LATE_SECONDS + _SOON_SECONDS
+            count = sum(begins < start <= call.start for start in starts)
+            if count > rate.calls + burst - 1:
+                raise self.broken("window", f"{count} calls at {call.downstream} within {text}")
+
+    def answered(self, asked: Asked, state: State, deadline: float, seen: float) -> None:
+        """A caller was shown a job. Instants in microseconds, of the database's clock."""
+        if not state.is_final and seen >= deadline:
+            raise self.broken("exact deadline", f"{asked.label} was shown {state} after its deadline")
+
+    def fence_of(self, job: str) -> int:
+        """The fence of a job's last release."""
+        found = rows().ask("SELECT fence FROM jobs WHERE id = ?", job)
+        return int(found[0]["fence"]) if found else 10**9
+
+    def second(self) -> None:
+        """Once a second: what runs is worked on."""
+        now, missing = self.world.now, {}
+        found = rows().ask(
+            "SELECT jobs.id, jobs.fence, attempts.worker FROM jobs JOIN attempts ON attempts.job_id = jobs.id"
+            " AND attempts.fence = jobs.fence WHERE jobs.state = 'running'"
+        )
+        for row in found:
+            process, in_hand = self.workers.get(row["worker"], (None, None))
+            if process is None or in_hand is None or process.is_dead or now < process.frozen_until:
+                continue
+            call = row["id"], row["fence"]
+            if (_dashed(row["id"]), row["fence"]) not in in_hand():
+                missing[call] = self._missing_since.get(call, now)
+                if now - missing[call] > 3 * self.lease + 15:
+                    raise self.broken("in hand", f"{call[0]} runs in nobody's hands since {missing[call]:.1f} s")
+        self._missing_since = missing
+
+    def over(self, delivered: Mapping[str, Sequence[str]]) -> None:
+        """Everything is over: what must be, and what must not be left."""
+        recorded: dict[str, list[str]] = defaultdict(list)
+        for row in rows().ask("SELECT job_id, content FROM bodies WHERE kind = 'input'"):
+            recorded[bytes(row["content"]).decode()].append(row["job_id"])
+        states = {row["id"]: State(row["state"]) for row in rows().ask("SELECT id, state FROM jobs")}
+        for each in self.asked:
+            if each.told == "refused" and recorded[each.label] and not any(
+                other.job in recorded[each.label] or other.told == "unknown"
+                for other in self.asked
+                if other.label == each.label and other is not each
+            ):
+                raise self.broken("told true", f"{each.label} was refused as not recorded, and is")
+            if each.told == "accepted" and not each.is_erased:
+                state = states.get(each.job or "")
+                if state is None or not state.is_final:
+                    raise self.broken("not lost", f"{each.label} ({each.job}) is {state or 'gone'}")
+                if each.has_webhook and not delivered.get(_dashed(each.job or "")):
+                    raise self.broken("webhook", f"the end of {each.label} was never told")
+        for what, sql in _LEFT.items():
+            if left := rows().ask(sql):
+                raise self.broken("no leak", f"{what} is left: {dict(left[0])}")
+
+
+_LEFT = {
+    "a place": "SELECT job_id, fence, downstream, worker FROM attempts WHERE ended_at IS NULL",
+    "a lease": "SELECT id, state FROM jobs WHERE lease_until IS NOT NULL OR slot_at IS NOT NULL",
+    "an attempt of an erased job": "SELECT job_id FROM attempts WHERE job_id NOT IN (SELECT id FROM jobs)",
+}
+
+
+def _in_force(
+    known: Sequence[tuple[float, Mapping[str, Any]]], since: float
+) -> Sequence[tuple[float, Mapping[str, Any]]]:
+    """The limits that were in force at some time since then."""
+    first = max((number for number, (at, _) in enumerate(known) if at <= since), default=0)
+    return known[first:]
+
+
+def _dashed(job: str) -> str:
+    return f"{job[:8]}-{job[8:12]}-{job[12:16]}-{job[16:20]}-{job[20:]}" if "-" not in job else job

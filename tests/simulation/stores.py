@@ -1,0 +1,236 @@
+"""The real stores on SQLite in memory, asked over a network that loses, cuts, delays and stands still.
+
+Between two statements, and between a statement and its answer, any other task may run. Within a transaction none does:
+SQLite has one writer.
+"""
+
+import sqlite3
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import timedelta
+from functools import cache
+from typing import Any, TypeVar
+
+import orjson
+from sqlalchemy import Connection, event
+
+from migrations.upgrade import upgrade
+from tests.simulation.world import Process, World
+from tidegate.database.connection import Database
+from tidegate.errors import DatabaseUnreachableError
+
+T = TypeVar("T")
+_URL = "sqlite:///file:/{name}?vfs=memdb&uri=true"
+# What a client waits for an answer, and then asks again on another connection.
+_PATIENCE_SECONDS = 10.0
+
+# What happens to rows, for the invariants: written by triggers, so that nothing that is committed goes by unseen.
+_NOTED = {
+    "jobs": ("id", "state", "percent", "version", "fence", "losses", "attempt", "downstream", "deadline", "finished_at"),
+    "attempts": ("job_id", "fence", "downstream", "worker", "claimed_at", "ended_at", "outcome", "slot_at"),
+    "downstreams": ("name", "failures", "refusals", "breaker_after", "concurrency", "rates", "burst", "paused"),
+}
+
+
+@dataclass
+class Faults:
+    """What is wrong with the way to the database. Times are those of the world.
+
+    `cut`: by process, how the next statements end: their answer is "lost" (nothing was done), "unknown" (it was done),
+    or "late" (it is done a while later).
+    """
+
+    away_until: float = 0.0
+    frozen_until: float = 0.0
+    read_only_until: float = 0.0
+    cut: dict[str, list[str]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Change:
+    """A row that was written. Columns before and after, by name; none before: it is new, none after: it is gone."""
+
+    table: str
+    before: Mapping[str, Any]
+    after: Mapping[str, Any]
+
+
+class Rows:
+    """The one database of all simulations in this interpreter, empty at the beginning of each."""
+
+    def __init__(self) -> None:
+        template = sqlite3.connect("file:/template?vfs=memdb", uri=True, isolation_level=None)
+        self._template = template
+        upgrade(_URL.format(name="template"))
+        for table, columns in _NOTED.items():
+            _note(template, table, columns)
+        self.keeper = sqlite3.connect("file:/simulated?vfs=memdb", uri=True, isolation_level=None)
+        self.database = Database(_URL.format(name="simulated"), pool_size=2, busy_timeout=timedelta(0))
+        self.read_only = False
+
+        @event.listens_for(self.database.engine, "checkout")
+        def protect(connection: sqlite3.Connection, *_: object) -> None:
+            connection.execute(f"PRAGMA query_only = {'ON' if self.read_only else 'OFF'}")
+
+    def empty(self) -> None:
+        """Begins again with a migrated database without rows."""
+        self.database.engine.dispose()
+        self._template.backup(self.keeper)
+
+    def changes(self) -> list[Change]:
+        """What was written since the last call, in order."""
+        rows = self.keeper.execute("SELECT told FROM simulated_changes ORDER BY number").fetchall()
+        if rows:
+            self.keeper.execute("DELETE FROM simulated_changes")
+        return [_change(told) for (told,) in rows]
+
+    def ask(self, sql: str, *values: Any) -> list[sqlite3.Row]:
+        """Reads rows as an onlooker, whom no simulated process sees."""
+        cursor = self.keeper.execute(sql, values)
+        cursor.row_factory = sqlite3.Row
+        return cursor.fetchall()
+
+
+@cache
+def rows() -> Rows:
+    """This interpreter's database."""
+    return Rows()
+
+
+class SimulatedDatabase:
+    """One simulated process's way to the database: what `Database` is to the stores."""
+
+    is_sqlite = True
+
+    def __init__(self, world: World, process: Process, faults: Faults, seen: Callable[[list[Change]], None]) -> None:
+        self._world = world
+        self._process = process
+        self._faults = faults
+        self._seen = seen
+        self._rows = rows()
+        self._inner = rows().database
+        self.engine = self._inner.engine
+
+    def fetch_one(self, statement: Any, values: Any = None, *, within: Any = None, limit: Any = None) -> Any:
+        """As `Database.fetch_one`."""
+        if within is not None:
+            return self._inner.fetch_one(statement, values, within=within)
+        return self._step(lambda: self._inner.fetch_one(statement, values))
+
+    def fetch_all(self, statement: Any, values: Any = None, *, within: Any = None, limit: Any = None) -> Any:
+        """As `Database.fetch_all`."""
+        if within is not None:
+            return self._inner.fetch_all(statement, values, within=within)
+        return self._step(lambda: self._inner.fetch_all(statement, values))
+
+    def execute(self, statement: Any, values: Any = None, *, within: Any = None, limit: Any = None) -> Any:
+        """As `Database.execute`."""
+        if within is not None:
+            return self._inner.execute(statement, values, within=within)
+        return self._step(lambda: self._inner.execute(statement, values))
+
+    def batched(self, write: Callable[[Connection], T]) -> T:
+        """As `Database.batched`."""
+        return self._step(lambda: self._inner.batched(write))
+
+    @contextmanager
+    def transaction(self) -> Iterator[Connection]:
+        """As `Database.transaction`. It can't be done later: what it does is known to its caller alone."""
+        cut = self._on_the_way()
+        if cut in {"lost", "late"}:
+            raise _lost("before it began")
+        with self._inner.transaction() as connection:
+            yield connection
+        self._look()
+        self._on_the_way_back(cut)
+
+    def check_writable(self) -> None:
+        """As `Database.check_writable`."""
+        self._step(self._inner.check_writable)
+
+    def _step(self, act: Callable[[], T]) -> T:
+        cut = self._on_the_way()
+        if cut == "lost":
+            raise _lost("on the way")
+        if cut == "late":
+            self._later(act)
+            raise _lost("given up; the server has it still")
+        answer = act()
+        self._look()
+        self._on_the_way_back(cut)
+        return answer
+
+    def _on_the_way(self) -> str | None:
+        """Brings a statement to the server; returns how it will be cut."""
+        world, faults = self._world, self._faults
+        cuts = faults.cut.get(self._process.name)
+        cut = cuts.pop(0) if cuts else None
+        world.sleep(_latency(world, "there"))
+        if world.now < faults.frozen_until:
+            left = faults.frozen_until - world.now
+            world.sleep(min(left, _PATIENCE_SECONDS))
+            if left > _PATIENCE_SECONDS:
+                raise _lost("no answer")
+        if world.now < faults.away_until:
+            world.sleep(world.draw_here("refused") * 0.2)
+            raise _lost("nobody answers")
+        self._rows.read_only = world.now < faults.read_only_until
+        return cut
+
+    def _on_the_way_back(self, cut: str | None) -> None:
+        self._world.sleep(_latency(self._world, "back"))
+        if cut == "unknown" or self._world.now < self._faults.away_until:
+            raise _lost("its answer was lost", may_be_done=True)
+
+    def _later(self, act: Callable[[], object]) -> None:
+        """Does it although nobody waits for it any more, as a server does whose client has gone."""
+
+        def late() -> None:
+            try:
+                act()
+            except Exception as error:  # noqa: BLE001 - nobody hears it
+                self._world.tell(f"a statement that was given up failed: {error}")
+            else:
+                self._world.tell("a statement that was given up is done", self._process.name)
+            self._look()
+
+        self._world.spawn(f"{self._process.name}/late", late, after=0.05 + 8 * self._world.draw_here("late"))
+
+    def _look(self) -> None:
+        self._seen(self._rows.changes())
+
+
+def _latency(world: World, way: str) -> float:
+    """Mostly a millisecond, at times twenty, seldom half a second."""
+    drawn = world.draw_here(way)
+    if drawn > 0.998:
+        return 0.5 * world.draw_here(f"{way} slow")
+    return 0.02 * drawn if drawn > 0.95 else 0.001 * (0.2 + drawn)
+
+
+def _lost(what: str, *, may_be_done: bool = False) -> DatabaseUnreachableError:
+    return DatabaseUnreachableError(f"simulated: {what}", connection_lost=True, may_be_done=may_be_done)
+
+
+def _note(connection: sqlite3.Connection, table: str, columns: tuple[str, ...]) -> None:
+    connection.execute("CREATE TABLE IF NOT EXISTS simulated_changes (number INTEGER PRIMARY KEY, told TEXT)")
+
+    def told(row: str) -> str:
+        values = ", ".join(f"'{column}', {row}.{column}" for column in columns)
+        return f"json_object({values})"
+
+    for what, before, after in (
+        ("INSERT", "'{}'", told("NEW")),
+        ("UPDATE", told("OLD"), told("NEW")),
+        ("DELETE", told("OLD"), "'{}'"),
+    ):
+        connection.execute(
+            f"CREATE TRIGGER simulated_{table}_{what} AFTER {what} ON {table} BEGIN "  # noqa: S608 - our own names
+            f"INSERT INTO simulated_changes (told) VALUES (json_array('{table}', json({before}), json({after}))); END"
+        )
+
+
+def _change(told: str) -> Change:
+    table, before, after = orjson.loads(told)
+    return Change(table, before, after)
