@@ -235,7 +235,7 @@ def test_attempts_are_counted_by_how_they_ended(web: Web) -> None:
     for function in (returning, failing, raising, late):
         run_one(store, function)
         change_lane(store, paused_until=None, failures=0)
-        with store.database.writing() as connection:
+        with store.database.transaction() as connection:
             connection.execute(jobs.delete())
     open_lane(store)
     made = operation(name="calling", downstream=LANE, paced="calls")(calling)
@@ -341,7 +341,7 @@ def test_no_part_of_a_scrape_walks_through_the_jobs(postgresql_url: str, sqlite_
     """Each has an index with no more entries than there is to find; forbidden to walk, the database takes it."""
     for url in (postgresql_url, sqlite_url):
         database = Database(url, pool_size=1)
-        with database.reading() as connection:
+        with database.transaction() as connection:
             if not database.is_sqlite:
                 connection.execute(text("SET enable_seqscan = off"))
             for statement in (_COUNTED, _OLDEST_DUE):
@@ -382,7 +382,7 @@ def test_final_jobs_are_counted_as_they_are_kept(store: Store) -> None:
         assert store.callers.cancel(submit(store), None)
     store.facts.count_final()
     assert store.facts.read().final[State.CANCELLED] == 2
-    with store.database.writing() as connection:
+    with store.database.transaction() as connection:
         connection.execute(jobs.delete())
 
     store.facts.count_final()
@@ -391,7 +391,7 @@ def test_final_jobs_are_counted_as_they_are_kept(store: Store) -> None:
 
 
 def test_a_count_of_an_older_release_with_other_labels_does_no_harm(web: Web) -> None:
-    with web.database.writing() as connection:
+    with web.database.transaction() as connection:
         connection.execute(insert(counts).values(series=CALLS.name, labels='["a","b"]', value=3))
         connection.execute(insert(counts).values(series="tidegate_forgotten_total", labels="[]", value=3))
 
