@@ -20,6 +20,7 @@ from benchmarks.speed.figure import Figure, in_turns
 from benchmarks.yardsticks.worker import QUEUE, nothing
 from tests.support.waiting import wait_until
 from tidegate.database.schema import jobs
+from tidegate.database.statement import required
 from tidegate.database.time import database_now
 
 _BATCH = 1000
@@ -125,17 +126,15 @@ class _Drain:
         return self._a_round / (time.monotonic() - began)
 
     def _now(self) -> int:
-        with self._cluster.database.reading() as connection:
-            return connection.execute(select(type_coerce(database_now(), BigInteger))).scalar_one()
+        return required(self._cluster.database.fetch_one(select(type_coerce(database_now(), BigInteger))))[0]
 
     def _finished_since(self, began: int) -> int:
-        with self._cluster.database.reading() as connection:
-            finished = type_coerce(jobs.c.finished_at, BigInteger) >= began
-            return connection.execute(select(func.count()).select_from(jobs).where(finished)).scalar_one()
+        finished = type_coerce(jobs.c.finished_at, BigInteger) >= began
+        return required(self._cluster.database.fetch_one(select(func.count()).select_from(jobs).where(finished)))[0]
 
     def _ends_since(self, began: int) -> list[int]:
         finished_at = type_coerce(jobs.c.finished_at, BigInteger)
-        with self._cluster.database.reading() as connection:
+        with self._cluster.database.transaction() as connection:
             return list(
                 connection.execute(select(finished_at).where(finished_at >= began).order_by(finished_at)).scalars()
             )

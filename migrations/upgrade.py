@@ -45,7 +45,7 @@ def upgrade(url: str, revision: str = "head") -> None:
     database = Database(url, pool_size=2)
     try:
         if database.is_sqlite:
-            with database.writing() as connection:
+            with database.transaction() as connection:
                 _run(config, connection, revision)
         else:
             with _nobody_else(database):
@@ -65,7 +65,7 @@ def _run(config: Config, connection: Connection, revision: str) -> None:
 
 def _missing(config: Config, database: Database, wanted: str) -> Sequence[str]:
     """The migrations that are to be run, the first one first; of a newer schema just what is wanted, which says so."""
-    with database.reading() as connection:
+    with database.transaction() as connection:
         current = MigrationContext.configure(connection).get_current_revision()
         if _newer_than_ours(config, connection):
             return [wanted]
@@ -79,7 +79,7 @@ def _until_it_gets_its_locks(config: Config, database: Database, revision: str) 
     waits = iter(_AGAIN_SECONDS)
     while True:
         try:
-            with database.writing() as connection:
+            with database.transaction() as connection:
                 for setting in NOT_BY_INDEX:  # a migration may go over all rows
                     connection.exec_driver_sql(f"SET LOCAL {setting} = on")
                 tables_in_use.begin(connection)
@@ -100,7 +100,7 @@ def _nobody_else(database: Database) -> Iterator[None]:
     ask = text("SELECT pg_try_advisory_xact_lock(:lock)")
     has_waited = False
     while True:
-        with database.writing() as connection:
+        with database.transaction() as connection:
             if connection.execute(ask, {"lock": ADVISORY_LOCK}).scalar_one():
                 # After the question: it also lets go of that one's snapshot.
                 connection.exec_driver_sql("SET LOCAL idle_in_transaction_session_timeout = 0")

@@ -55,7 +55,7 @@ def fill(database: Database, *, queued: int, final: int) -> None:
     kind = "sqlite" if database.is_sqlite else "postgresql"
     numbers, number = _NUMBERS[kind]
     words = {"id": number, "numbers": numbers, "content": _BYTES[kind]}
-    with database.writing() as connection:
+    with database.transaction() as connection:
         now = connection.execute(select(type_coerce(database_now(), BigInteger))).scalar_one()
         # All of them lie in the past, a microsecond apart.
         values = {"client": IMPLICIT_CLIENT, "lane": LANE, "then": now - queued - final - 1_000_000}
@@ -74,9 +74,8 @@ def fill(database: Database, *, queued: int, final: int) -> None:
                 made = text(statement.format(**words, **further))
                 wanted = {**values, "first": first, "last": last}
                 connection.execute(made, {name: wanted[name] for name in made._bindparams})  # noqa: SLF001 - those it has
-    with database.single_write() as connection:
-        for statement in ("ANALYZE",) if database.is_sqlite else ("VACUUM (ANALYZE)", "CHECKPOINT"):
-            connection.exec_driver_sql(statement)
+    for statement in ("ANALYZE",) if database.is_sqlite else ("VACUUM (ANALYZE)", "CHECKPOINT"):
+        database.execute(text(statement))
 
 
 @contextmanager

@@ -27,7 +27,7 @@ class Books:
         self._counted = counted_calls(database, "paced")
         self._stack = stack
         self._struck = struck
-        with database.reading() as connection:
+        with database.transaction() as connection:
             self.jobs: dict[str, Row[Any]] = {row.id: row for row in connection.execute(select(jobs)).all()}
             self.attempts: dict[str, list[Row[Any]]] = defaultdict(list)
             for row in connection.execute(select(attempts).order_by(attempts.c.job_id, attempts.c.fence)).all():

@@ -9,6 +9,7 @@ from tests.support.waiting import wait_until
 from tidegate.clock import to_microseconds
 from tidegate.database.connection import UNREACHABLE, Database
 from tidegate.database.schema import attempts, downstreams, jobs, stewards, workers
+from tidegate.database.statement import required
 from tidegate.database.time import database_now
 from tidegate.rate_limit import Pace
 from tidegate.states import FINAL_STATES
@@ -76,26 +77,23 @@ def await_nothing_left(database: Database, *, timeout_seconds: float) -> Violati
 
 def open_jobs(database: Database) -> int:
     """How many jobs are not final."""
-    with database.reading() as connection:
-        return connection.execute(
-            select(func.count()).select_from(jobs).where(jobs.c.state.not_in(sorted(FINAL_STATES)))
-        ).scalar_one()
+    return required(
+        database.fetch_one(select(func.count()).select_from(jobs).where(jobs.c.state.not_in(sorted(FINAL_STATES))))
+    )[0]
 
 
 def held_places(database: Database) -> int:
     """How many attempts still have their place."""
-    with database.reading() as connection:
-        return connection.execute(
-            select(func.count()).select_from(attempts).where(attempts.c.ended_at.is_(None))
-        ).scalar_one()
+    return required(
+        database.fetch_one(select(func.count()).select_from(attempts).where(attempts.c.ended_at.is_(None)))
+    )[0]
 
 
 def live(database: Database, processes: Table) -> int:
     """How many `workers` or `schedulers` count as alive."""
-    with database.reading() as connection:
-        return connection.execute(
-            select(func.count()).select_from(processes).where(processes.c.seen_until > database_now())
-        ).scalar_one()
+    return required(
+        database.fetch_one(select(func.count()).select_from(processes).where(processes.c.seen_until > database_now()))
+    )[0]
 
 
 def await_living(database: Database, wanted: dict[str, int], *, timeout_seconds: float) -> list[str]:
@@ -113,8 +111,7 @@ def await_living(database: Database, wanted: dict[str, int], *, timeout_seconds:
 
 def closed_lanes(database: Database) -> list[str]:
     """Lanes that let nothing go: paused, resting or with an open breaker."""
-    with database.reading() as connection:
-        rows = connection.execute(select(downstreams, database_now().label("now"))).all()
+    rows = database.fetch_all(select(downstreams, database_now().label("now")))
     return [
         f"{row.name}: paused {row.paused}, until {row.paused_until}, {row.failures} failures in a row"
         for row in rows
@@ -130,7 +127,7 @@ def counted_calls(database: Database, lane: str) -> dict[int, int]:
 
 
 def _found(database: Database, queries: dict[str, str]) -> Violations:
-    with database.reading() as connection:
+    with database.transaction() as connection:
         return {
             promise: [" ".join(map(str, row)) for row in connection.exec_driver_sql(query)]
             for promise, query in queries.items()
@@ -138,7 +135,7 @@ def _found(database: Database, queries: dict[str, str]) -> Violations:
 
 
 def _promised_ahead(database: Database) -> list[str]:
-    with database.reading() as connection:
+    with database.transaction() as connection:
         names = connection.execute(select(downstreams.c.name)).scalars().all()
         now = to_microseconds(connection.execute(select(database_now())).scalar_one())
     ahead = {name: _pace(database, name).free_at - now for name in names}
@@ -146,6 +143,5 @@ def _promised_ahead(database: Database) -> list[str]:
 
 
 def _pace(database: Database, lane: str) -> Pace:
-    with database.reading() as connection:
-        stored = connection.execute(select(downstreams.c.pace).where(downstreams.c.name == lane)).scalar_one()
+    stored = required(database.fetch_one(select(downstreams.c.pace).where(downstreams.c.name == lane)))[0]
     return Pace.from_json(json.loads(stored))

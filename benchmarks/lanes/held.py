@@ -109,6 +109,6 @@ def _share(kind: str, lanes: int, seconds: float) -> float:
 def _end_calls(store: Store, stopped: threading.Event) -> None:
     """As if calls took no time: what was released is over at once."""
     while not stopped.wait(0.1):
-        with store.database.writing() as connection:
+        with store.database.transaction() as connection:
             for statement in _END:
                 connection.execute(text(statement))

@@ -34,8 +34,7 @@ def snapshot(title: str, *, jobs: int) -> list[Line]:
     """A release before the transaction began, and after so many jobs have lived and ended beside it."""
     with fresh("postgresql") as url:
         lane = DeepLane(url, 100)
-        with lane.database.single_write() as connection:
-            connection.execute(text(_ALL_OF_A_JOB))
+        lane.database.execute(text(_ALL_OF_A_JOB))
         few, few_buffers = _release(lane)
         parts = make_url(url)
         with psycopg.connect(
@@ -43,8 +42,7 @@ def snapshot(title: str, *, jobs: int) -> list[Line]:
         ) as backup:
             backup.execute("BEGIN ISOLATION LEVEL REPEATABLE READ")
             backup.execute("SELECT count(*) FROM clients")
-            with lane.database.single_write() as connection:
-                connection.execute(text(f"CALL live_and_die(1, {jobs})"))
+            lane.database.execute(text(f"CALL live_and_die(1, {jobs})"))
             many, many_buffers = _release(lane)
             backup.execute("ROLLBACK")
         lane.database.close()

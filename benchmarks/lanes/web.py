@@ -25,7 +25,7 @@ class ManyLanes:
     def __init__(self, url: str, count: int) -> None:
         self.store = Store(Database(url))
         self.store.limits.declare([Limits(name="first", rates=("10/s",))])
-        with self.store.database.writing() as connection:
+        with self.store.database.transaction() as connection:
             like = connection.execute(downstreams.select()).one()._asdict()
             now = clock.to_microseconds(clock.now())
             figures = {

@@ -102,9 +102,8 @@ def _delays(stack: Stack) -> dict[str, float]:
     """Seconds from the record of a job to its arrival at the downstream."""
     arrived = {call.job: call.at for call in reversed(read_log(stack.log, "fast"))}
     database = Database(stack.database_url)
-    with database.reading() as connection:
-        rows = connection.execute(
-            select(jobs.c.id, type_coerce(jobs.c.created_at, BigInteger)).where(jobs.c.downstream == "fast")
-        ).all()
+    rows = database.fetch_all(
+        select(jobs.c.id, type_coerce(jobs.c.created_at, BigInteger)).where(jobs.c.downstream == "fast")
+    )
     database.close()
     return {job: arrived[job] - created / 1e6 for job, created in rows}

@@ -12,6 +12,7 @@ from benchmarks.pacing.arrivals import Arrival, Span, doubles, length, most_with
 from benchmarks.pacing.scenarios import LANE, Run, Scenario
 from tidegate.database.connection import Database
 from tidegate.database.schema import attempts, jobs
+from tidegate.database.statement import required
 from tidegate.states import FINAL_STATES
 
 # A released job's call starts at most the gate's horizon later, and up to 20 ms after its slot.
@@ -50,9 +51,8 @@ def await_end(run: Run, *, longest_seconds: float) -> None:
     database = Database(run.stack.database_url)
     statement = select(func.count()).where(jobs.c.state.not_in(FINAL_STATES))
     while time.time() < run.began + longest_seconds:
-        with database.reading() as connection:
-            if connection.execute(statement).scalar_one() == 0:
-                break
+        if required(database.fetch_one(statement))[0] == 0:
+            break
         time.sleep(0.5)
     database.close()
 
@@ -126,7 +126,7 @@ def _history(url: str, history: Path) -> tuple[list[Span], list[_Attempt], int]:
     """When jobs waited for their release; all attempts, also written to `history`; how many jobs are not final."""
     database = Database(url)
     columns = (jobs.c.id, jobs.c.created_at, jobs.c.run_at, jobs.c.state)
-    with database.reading() as connection:
+    with database.transaction() as connection:
         rows = connection.execute(_plain(*columns).where(jobs.c.downstream == LANE)).all()
         tried = connection.execute(
             _plain(*attempts.c).where(attempts.c.downstream == LANE).order_by(attempts.c.released_at)

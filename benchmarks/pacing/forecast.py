@@ -149,9 +149,8 @@ def _error(guesses: Sequence[_Guess], starts: dict[str, float]) -> float:
 
 def _starts(url: str) -> dict[str, float]:
     database = Database(url)
-    with database.reading() as connection:
-        rows = connection.execute(
-            select(jobs.c.id, type_coerce(jobs.c.started_at, BigInteger)).where(jobs.c.downstream == LANE)
-        ).all()
+    rows = database.fetch_all(
+        select(jobs.c.id, type_coerce(jobs.c.started_at, BigInteger)).where(jobs.c.downstream == LANE)
+    )
     database.close()
     return {job: started / 1e6 for job, started in rows}

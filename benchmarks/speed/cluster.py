@@ -108,7 +108,7 @@ class Cluster:
             client.flushall()
         wait_until(lambda: held_places(self.database) == 0, description="no job runs", timeout_seconds=60)
         engine = rows.connect(self.yardstick_url)
-        with self.database.writing() as ours, engine.begin() as theirs:
+        with self.database.transaction() as ours, engine.begin() as theirs:
             if self.database.is_sqlite:
                 for table in ("jobs", "attempts"):
                     ours.execute(text(f"DELETE FROM {table}"))  # noqa: S608 - nothing from outside

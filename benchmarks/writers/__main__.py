@@ -36,11 +36,11 @@ def own_way(path: str) -> Write:
 
 
 def our_way(path: str) -> Write:
-    """Through `Database.writing`."""
+    """Through `Database.transaction`."""
     database = Database(f"sqlite:///{path}")
 
     def write() -> None:
-        with database.writing() as connection:
+        with database.transaction() as connection:
             connection.execute(text("INSERT INTO written VALUES (1)"))
             time.sleep(_HOLD_SECONDS)
 
@@ -66,7 +66,7 @@ def main() -> None:
         for way in (own_way, our_way):
             with tempfile.TemporaryDirectory() as folder, ProcessPoolExecutor(PROCESSES) as pool:
                 path = str(Path(folder) / "writers.db")
-                with Database(f"sqlite:///{path}").writing() as connection:
+                with Database(f"sqlite:///{path}").transaction() as connection:
                     connection.execute(text("CREATE TABLE written (number INTEGER)"))
                 each = sorted(chain.from_iterable(pool.map(waits, [way] * PROCESSES, [path] * PROCESSES)))
             figures[way.__name__].append((each[int(0.99 * len(each))], each[-1], len(each)))

@@ -217,11 +217,11 @@ def test_no_secret_is_kept_told_or_logged(keyed: Web, caplog: pytest.LogCaptureF
         keyed.client.get("/v1/nothing", headers=bearer(secret)),
     ]
     assert secret not in repr(KeyStore(keyed.database).list())
-    with keyed.database.writing() as connection:
+    with keyed.database.transaction() as connection:
         connection.execute(text("ALTER TABLE bodies RENAME TO gone"))
     answers.append(submit(keyed, secret, Idempotency_Key=idempotency_key + "-2"))
     assert answers[-1].status_code >= 500
-    with keyed.database.writing() as connection:
+    with keyed.database.transaction() as connection:
         connection.execute(text("ALTER TABLE keys RENAME TO lost"))
     answers.append(submit(keyed, bad + "x"))
     assert answers[-1].status_code >= 500

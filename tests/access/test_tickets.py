@@ -136,7 +136,7 @@ def test_from_a_copy_of_the_database_no_ticket_can_be_made(keyed: Keyed) -> None
     path, _, ticket = keyed.events_url().partition("?ticket=")
     key_id, good_until, _ = ticket.split(".")
     job_id = path.split("/")[3]
-    with keyed.web.database.reading() as connection:
+    with keyed.web.database.transaction() as connection:
         (digest,) = connection.exec_driver_sql("SELECT hash FROM keys").scalars()
     for until in (good_until, str(2**33)):
         before = f"events of {job_id} until {until}".encode()

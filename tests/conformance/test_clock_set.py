@@ -46,7 +46,7 @@ def set_clock(store: Store, monkeypatch: pytest.MonkeyPatch) -> SetClock:
         offset = [timedelta(0)]
         monkeypatch.setattr(clock, "now", lambda: datetime.now(UTC) + offset[0])
         return lambda by: offset.append(offset.pop() + by)
-    with store.database.writing() as connection:
+    with store.database.transaction() as connection:
         # Functions of these names that are found before the server's own.
         connection.execute(text("CREATE SCHEMA wrong"))
         connection.execute(text("CREATE TABLE wrong.clock AS SELECT interval '0' AS by"))
@@ -59,7 +59,7 @@ def set_clock(store: Store, monkeypatch: pytest.MonkeyPatch) -> SetClock:
     store.database.engine.dispose()
 
     def by(offset: timedelta) -> None:
-        with store.database.writing() as connection:
+        with store.database.transaction() as connection:
             connection.execute(text("UPDATE wrong.clock SET by = by + :more"), {"more": offset})
 
     return by

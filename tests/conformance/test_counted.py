@@ -41,7 +41,7 @@ def test_no_part_of_a_scrape_walks_through_the_jobs(postgresql_url: str, sqlite_
     """Each has an index with no more entries than there is to find; forbidden to walk, the database takes it."""
     for url in (postgresql_url, sqlite_url):
         database = Database(url, pool_size=1)
-        with database.reading() as connection:
+        with database.transaction() as connection:
             if not database.is_sqlite:
                 connection.execute(text("SET enable_seqscan = off"))
             for statement in (_COUNTED, _OLDEST_DUE):
@@ -82,7 +82,7 @@ def test_final_jobs_are_counted_as_they_are_kept(store: Store) -> None:
         assert store.callers.cancel(submit(store), None)
     store.facts.count_final()
     assert store.facts.read().final[State.CANCELLED] == 2
-    with store.database.writing() as connection:
+    with store.database.transaction() as connection:
         connection.execute(jobs.delete())
 
     store.facts.count_final()

@@ -25,12 +25,12 @@ def test_a_scheduler_that_declares_while_another_does_waits_for_it_and_agrees(
 ) -> None:
     """The other has written the row and not yet committed."""
     store.limits.declare([DECLARED])
-    with store.database.writing() as connection:
+    with store.database.transaction() as connection:
         row = connection.execute(select(downstreams)).one()._asdict()
         connection.execute(delete(downstreams))
     second = Store(Database(database_url))
     with ThreadPoolExecutor(1) as thread:
-        with suppress(_UndecidedError), store.database.writing() as connection:
+        with suppress(_UndecidedError), store.database.transaction() as connection:
             connection.execute(insert(downstreams).values(**row))
             declaring = thread.submit(second.limits.declare, [DECLARED])
             with pytest.raises(TimeoutError):

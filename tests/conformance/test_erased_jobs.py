@@ -77,7 +77,7 @@ def test_a_place_that_an_earlier_version_left_is_freed(store: Store) -> None:
     open_lane(store, concurrency=1)
     submit(store)
     first = release_one(store)
-    with store.database.writing() as connection:
+    with store.database.transaction() as connection:
         connection.execute(delete(jobs).where(jobs.c.id == first.job_id))
     change_attempts(store, first.job_id, place_until=OVER)
 
@@ -129,7 +129,7 @@ def test_a_call_that_ends_while_its_job_is_erased_leaves_no_row(postgresql_url: 
     store.upkeep.expire(10)
 
     with ThreadPoolExecutor(1) as pool:
-        with store.database.writing() as ending:
+        with store.database.transaction() as ending:
             ending.execute(attempts.update().values(ended_at=database_now(), outcome="late"))
             erased = pool.submit(store.callers.delete, claimed.job_id, IMPLICIT_CLIENT)
             with pytest.raises(TimeoutError):

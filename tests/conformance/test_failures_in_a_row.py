@@ -104,5 +104,5 @@ def version_of_the_row(store: Store) -> object:
     """On PostgreSQL the transaction that wrote it last; SQLite has none, and a write of the same values is none."""
     if store.database.is_sqlite:
         return lane_row(store)
-    with store.database.reading() as connection:
+    with store.database.transaction() as connection:
         return connection.exec_driver_sql("SELECT xmin FROM downstreams").scalar_one()

@@ -21,7 +21,7 @@ def empty_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
         return f"sqlite:///{tmp_path / 'empty.db'}"
     url: str = request.getfixturevalue("postgresql_url")
     database = Database(url, pool_size=1)
-    with database.writing() as connection:
+    with database.transaction() as connection:
         connection.execute(text("DROP SCHEMA public CASCADE"))
         connection.execute(text("CREATE SCHEMA public"))
     database.close()
@@ -39,11 +39,10 @@ def empty(empty_url: str) -> Iterator[Database]:
 def stored(database: Database, content: dict[str, list[dict[str, Any]]]) -> dict[str, list[tuple[Any, ...]]]:
     """What stands in the columns that the first release wrote, row by row."""
     found = {}
-    with database.reading() as connection:
-        for name, rows in content.items():
-            columns = sorted({column for row in rows for column in row})
-            table = first_release.table(name, columns)
-            found[name] = sorted((tuple(row) for row in connection.execute(select(table)).all()), key=repr)
+    for name, rows in content.items():
+        columns = sorted({column for row in rows for column in row})
+        table = first_release.table(name, columns)
+        found[name] = sorted((tuple(row) for row in database.fetch_all(select(table))), key=repr)
     return found
 
 

@@ -33,6 +33,7 @@ from tests.support.jobs import (
 from tests.support.valkey import Valkey
 from tests.support.waiting import wait_until
 from tidegate.database.schema import attempts, jobs, samples, workers
+from tidegate.database.statement import required
 from tidegate.database.time import database_now
 from tidegate.dispatch.gate import Gate
 from tidegate.execution.handoff import Handoff, RedisHandoff, SilentHandoff
@@ -100,8 +101,7 @@ def test_a_call_whose_follower_gave_up_gets_no_other(store: Store) -> None:
 def test_a_dead_call_and_its_follower_are_one_place(store: Store) -> None:
     first, second = open_call_and_follower(store)
     submit(store)
-    with store.database.single_write() as connection:
-        connection.execute(update(workers).values(seen_until=database_now(-LEASE)))
+    store.database.execute(update(workers).values(seen_until=database_now(-LEASE)))
     store.presence.seen("another", queue=Queue.IO, size=8, until=LEASE)
 
     assert store.slots.turn(second) is Turn.LATER, "it may still be open at the downstream"
@@ -124,8 +124,7 @@ def test_nobody_follows(store: Store, why: str) -> None:
     elif why == "troubled":
         change_lane(store, failures=1)
     elif why == "cpu":
-        with store.database.single_write() as connection:
-            connection.execute(update(attempts).values(queue=Queue.CPU))
+        store.database.execute(update(attempts).values(queue=Queue.CPU))
     last = submit(store)
 
     released = release(store)
@@ -139,8 +138,7 @@ def test_nobody_follows(store: Store, why: str) -> None:
 
 def test_a_lane_whose_calls_are_not_known_yet_is_tried(store: Store) -> None:
     quick_lane(store, jobs=2)
-    with store.database.single_write() as connection:
-        connection.execute(delete(samples))
+    store.database.execute(delete(samples))
 
     assert len(release(store)) == 2
 
@@ -153,8 +151,7 @@ def test_followers_leave_half_of_the_threads_to_another_lane_with_due_jobs(store
 
     release(store)
 
-    with store.database.reading() as connection:
-        out = connection.execute(select(func.count()).where(attempts.c.downstream == LANE)).scalar_one()
+    out = required(store.database.fetch_one(select(func.count()).where(attempts.c.downstream == LANE)))[0]
     assert out == 4
 
 
@@ -222,8 +219,7 @@ def run_all(store: Store, runners: list[Runner], *, threads: int) -> None:
             for gate in gates:
                 for number, job in enumerate(gate.run_once().released):
                     running.append(pool.submit(runners[number % len(runners)].run, job.job_id, job.fence))
-            with store.database.reading() as connection:
-                return not connection.execute(select(jobs.c.id).where(jobs.c.state.not_in(FINAL_STATES)).limit(1)).all()
+            return not store.database.fetch_all(select(jobs.c.id).where(jobs.c.state.not_in(FINAL_STATES)).limit(1))
 
         wait_until(is_done, description="every job is final", timeout_seconds=60)
         for each in running:
@@ -241,10 +237,11 @@ def test_no_more_calls_are_open_than_the_concurrency_whoever_follows(
     run_all(store, [runner_of(store, calls, handoff) for handoff in handovers], threads=16)
 
     assert calls.most == 3
-    with store.database.reading() as connection:
-        followed = connection.execute(
+    followed = required(
+        store.database.fetch_one(
             select(func.count()).where(attempts.c.follows_job.is_not(None), attempts.c.outcome == "succeeded")
-        ).scalar_one()
+        )
+    )[0]
     assert followed > 10, "most of them were followers"
 
 

@@ -242,9 +242,8 @@ def test_two_gates_at_once_let_go_no_more_than_one(postgresql_url: str) -> None:
         released = [job for looked in pool.map(look, stores) for job in looked]
 
     assert len({job.job_id for job in released}) == len(released), "none went twice"
-    with first.database.reading() as connection:
-        counted = select(attempts.c.downstream, func.count()).group_by(attempts.c.downstream)
-        assert {name: count for name, count in connection.execute(counted)} == {"narrow": 7, "bursty": 10}  # noqa: C416 - pairs
+    counted = select(attempts.c.downstream, func.count()).group_by(attempts.c.downstream)
+    assert {name: count for name, count in first.database.fetch_all(counted)} == {"narrow": 7, "bursty": 10}  # noqa: C416 - pairs
     for store in stores:
         store.database.close()
 
@@ -253,7 +252,7 @@ def test_a_lane_that_another_scheduler_holds_is_looked_at_again_soon(postgresql_
     store = Store(Database(postgresql_url))
     open_lane(store)
     submit(store)
-    with store.database.writing() as other:
+    with store.database.transaction() as other:
         other.exec_driver_sql("SELECT * FROM downstreams FOR UPDATE")
 
         turn = Gate(store.lanes).run_once()

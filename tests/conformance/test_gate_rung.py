@@ -84,8 +84,7 @@ def test_a_lane_that_is_named_takes_no_more_than_its_half_while_another_waits(st
 
     released = gate.run_once(_FOR_LANE).released
 
-    with store.database.reading() as connection:
-        lanes = dict(connection.execute(jobs.select().with_only_columns(jobs.c.id, jobs.c.downstream)).all())
+    lanes = dict(store.database.fetch_all(jobs.select().with_only_columns(jobs.c.id, jobs.c.downstream)))
     assert [lanes[job.job_id] for job in released] == [LANE, LANE]
 
 

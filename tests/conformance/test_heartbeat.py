@@ -110,7 +110,7 @@ def test_what_was_locked_at_a_beat_is_renewed_soon_after(postgresql_url: str) ->
     heartbeat = heartbeat_of(store, open_attempts=open_attempts)
 
     with open_attempts.holding(claimed.job_id, claimed.fence):
-        with store.database.writing() as another:
+        with store.database.transaction() as another:
             another.execute(select(jobs.c.id).where(jobs.c.id == claimed.job_id).with_for_update())
             heartbeat.run_once()
         heartbeat.run_once()

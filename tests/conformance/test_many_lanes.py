@@ -100,8 +100,7 @@ def test_schedulers_that_are_rung_together_ask_little_more_than_one(postgresql_u
             submit(main)
             start.wait()
             end.wait()
-            with main.database.single_write() as connection:
-                connection.execute(text("UPDATE attempts SET ended_at = 1 WHERE ended_at IS NULL"))
+            main.database.execute(text("UPDATE attempts SET ended_at = 1 WHERE ended_at IS NULL"))
     for thread in threads:
         thread.join()
     for database in databases:
@@ -154,7 +153,7 @@ def _declare_many(store: Store) -> None:
         "held_mean": 1.0,
     }
     names = [f"lane-{number}" for number in range(_LANES)]
-    with store.database.writing() as connection:
+    with store.database.transaction() as connection:
         connection.execute(insert(downstreams), [{"name": name, **row} for name in names])
         connection.execute(
             insert(samples), [{"downstream": name, "taken_at": clock.now(), **figures} for name in names]
@@ -162,7 +161,7 @@ def _declare_many(store: Store) -> None:
 
 
 def _rows_read(store: Store) -> int:
-    with store.database.reading() as connection:
+    with store.database.transaction() as connection:
         connection.execute(text("SELECT pg_stat_force_next_flush()"))
         connection.execute(text("SELECT 1"))
         statement = text(

@@ -53,7 +53,7 @@ def test_a_version_that_was_gone_back_to_leaves_the_newer_schema_as_it_is(
     database: Database, database_url: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     def revision(new: str | None = None) -> str:
-        with database.writing() as connection:
+        with database.transaction() as connection:
             if new:
                 connection.execute(text("UPDATE alembic_version SET version_num = :new"), {"new": new})
             return str(connection.execute(text("SELECT version_num FROM alembic_version")).scalar_one())
@@ -65,14 +65,14 @@ def test_a_version_that_was_gone_back_to_leaves_the_newer_schema_as_it_is(
 
 
 def test_a_schema_that_is_none_of_ours_is_not_touched(database: Database, database_url: str) -> None:
-    with database.writing() as connection:
+    with database.transaction() as connection:
         connection.execute(text("UPDATE alembic_version SET version_num = 'a1b2c3'"))
     with pytest.raises(CommandError, match="a1b2c3"):
         upgrade(database_url)
 
 
 def test_the_one_client_of_an_open_gateway_is_there(database: Database) -> None:
-    with database.reading() as connection:
+    with database.transaction() as connection:
         assert list(connection.execute(text("SELECT id FROM clients")).scalars()) == [IMPLICIT_CLIENT]
 
 
@@ -87,7 +87,7 @@ def test_on_postgresql_it_waits_for_the_advisory_lock_before_it_looks(postgresql
     database = Database(postgresql_url, pool_size=1)
     command = [sys.executable, "-m", "migrations.upgrade"]
     process = ChildProcess(command, log=tmp_path / "log", environment={"TIDEGATE_DATABASE_URL": postgresql_url})
-    with database.writing() as connection, process:
+    with database.transaction() as connection, process:
         connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": ADVISORY_LOCK})
         connection.execute(text("SET LOCAL idle_in_transaction_session_timeout = 0"))
         process.wait_for_log("another process migrates; waiting for it")
@@ -117,7 +117,7 @@ def test_of_many_processes_at_once_one_migrates_and_none_fails(
     else:
         url = request.getfixturevalue("postgresql_url")
         emptied = Database(url, pool_size=1)
-        with emptied.writing() as connection:
+        with emptied.transaction() as connection:
             connection.execute(text("DROP SCHEMA public CASCADE"))
             connection.execute(text("CREATE SCHEMA public"))
         emptied.close()
@@ -135,6 +135,5 @@ def test_of_many_processes_at_once_one_migrates_and_none_fails(
         assert len(ran) == len(list((REPOSITORY / "migrations" / "versions").glob("[0-9]*.py"))), ran
 
     database = Database(url, pool_size=1)
-    with database.reading() as connection:
-        assert len(connection.execute(text("SELECT version_num FROM alembic_version")).all()) == 1
+    assert len(database.fetch_all(text("SELECT version_num FROM alembic_version"))) == 1
     database.close()

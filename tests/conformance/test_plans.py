@@ -12,6 +12,7 @@ from tests.support.jobs import LANE, WORKER, change_lane, open_lane, release, su
 from tests.support.operations import echo
 from tests.support.running import runner_of
 from tidegate.database.connection import Database
+from tidegate.database.statement import required
 from tidegate.execution.runner import Runner
 from tidegate.maintenance.sweep import sweep
 from tidegate.operations.operation import Body
@@ -51,8 +52,7 @@ def test_no_step_of_a_job_reads_a_burst(store: Store, *, analyzed: bool) -> None
         _run_one(store, runner)
         sweep(store.upkeep, retention=timedelta(days=1))
     if analyzed:
-        with store.database.single_write() as connection:
-            connection.execute(text("ANALYZE"))
+        store.database.execute(text("ANALYZE"))
     submit_many(store, _BURST, operation=echo.name)
     before = _rows_read(store)
 
@@ -72,8 +72,7 @@ def test_no_step_of_a_job_reads_what_waits_in_a_lane_that_rests(store: Store, *,
     for _ in range(_UNTIL_PLANS_ARE_KEPT):
         _run_one(store, runner)
     if analyzed:
-        with store.database.single_write() as connection:
-            connection.execute(text("ANALYZE"))
+        store.database.execute(text("ANALYZE"))
     submit_many(store, _BURST, lane="resting", operation=echo.name)
     before = _rows_read(store)
 
@@ -93,8 +92,7 @@ def test_what_is_out_is_counted_in_one_pass(store: Store, *, analyzed: bool) -> 
         _run_one(store, runner)
         _look_at_what_is_out(store)
     if analyzed:
-        with store.database.single_write() as connection:
-            connection.execute(text("ANALYZE"))
+        store.database.execute(text("ANALYZE"))
     held = store.lanes.held().get(LANE, 0)
     _let_out(store, _OUT)
     assert store.lanes.held()[LANE] == held + _OUT // 2
@@ -116,7 +114,7 @@ def _look_at_what_is_out(store: Store) -> None:
 
 def _let_out(store: Store, number: int) -> None:
     """So many attempts are out, claimed by a worker that lives; every other one follows the one before it."""
-    with store.database.single_write() as connection:
+    with store.database.transaction() as connection:
         connection.execute(
             text(
                 """
@@ -140,10 +138,7 @@ def test_hot_statements_are_not_planned_at_each_call(store: Store) -> None:
     for _ in range(_UNTIL_PLANS_ARE_KEPT):
         _run_one(store, runner)
 
-    with store.database.reading() as connection:
-        kept = connection.execute(
-            text("SELECT statement, custom_plans, generic_plans FROM pg_prepared_statements")
-        ).all()
+    kept = store.database.fetch_all(text("SELECT statement, custom_plans, generic_plans FROM pg_prepared_statements"))
 
     assert len([each for each in kept if each.generic_plans]) >= _HOT
     assert not [each for each in kept if each.custom_plans > _PLANNED_ANEW]
@@ -158,7 +153,6 @@ def _run_one(store: Store, runner: Runner) -> None:
 
 def _rows_read(store: Store) -> int:
     """By this connection since the server's start: rows by whole tables, and entries of indexes."""
-    with store.database.reading() as connection:
-        connection.execute(text("SELECT pg_stat_force_next_flush()"))
-        connection.execute(text("SELECT 1"))
-        return int(connection.execute(text(_READ)).scalar_one())
+    store.database.execute(text("SELECT pg_stat_force_next_flush()"))
+    store.database.execute(text("SELECT 1"))
+    return int(required(store.database.fetch_one(text(_READ)))[0])

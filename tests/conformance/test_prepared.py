@@ -13,7 +13,7 @@ from tests.support.jobs import open_lane, row_of, submit
 from tests.support.present import present
 from tidegate.database.connection import UNREACHABLE, Database
 from tidegate.database.schema import downstreams, jobs
-from tidegate.database.statement import Prepared
+from tidegate.database.statement import Prepared, required
 from tidegate.stores import Store
 
 JOB = Prepared(
@@ -26,7 +26,7 @@ JOB = Prepared(
 
 def test_a_row_is_read_as_sqlalchemy_reads_it(store: Store) -> None:
     job_id = submit(store)
-    answer: Any = store.database.ask(JOB, {"the_job": job_id})
+    answer: Any = store.database.fetch_one(JOB, {"the_job": job_id})
     row = row_of(store, job_id)
     assert answer == {"id": row.id, "created_at": row.created_at, "has_webhook": False, "note": None}
     assert answer["created_at"].tzinfo is UTC
@@ -34,35 +34,34 @@ def test_a_row_is_read_as_sqlalchemy_reads_it(store: Store) -> None:
 
 
 def test_no_row_is_none(store: Store) -> None:
-    assert store.database.ask(JOB, {"the_job": "01a214f1-a38d-72aa-b298-641c9ffd8ce6"}) is None
+    assert store.database.fetch_one(JOB, {"the_job": "01a214f1-a38d-72aa-b298-641c9ffd8ce6"}) is None
 
 
 def test_what_is_asked_by_itself_leaves_no_transaction_behind(store: Store) -> None:
     """The connection that it goes back with is the next one's."""
     job_id = submit(store)
     for _ in range(3):
-        assert store.database.ask(JOB, {"the_job": job_id})
-    with store.database.writing() as connection:
+        assert store.database.fetch_one(JOB, {"the_job": job_id})
+    with store.database.transaction() as connection:
         connection.execute(jobs.update().where(jobs.c.id == job_id).values(note="changed"))
-    answer: Any = store.database.ask(JOB, {"the_job": job_id})
+    answer: Any = store.database.fetch_one(JOB, {"the_job": job_id})
     assert answer["note"] == "changed"
 
 
 def test_a_transaction_is_one_still(store: Store) -> None:
-    """Connections begin none by themselves; `writing` does."""
+    """Connections begin none by themselves; `transaction` does."""
     open_lane(store)
-    with pytest.raises(RuntimeError), store.database.writing() as connection:  # noqa: PT012 - it raises where it ends
+    with pytest.raises(RuntimeError), store.database.transaction() as connection:  # noqa: PT012 - it raises where it ends
         connection.execute(downstreams.update().values(burst=7))
         raise RuntimeError
-    with store.database.reading() as connection:
-        assert connection.execute(select(downstreams.c.burst)).scalar_one() == 1
+    assert required(store.database.fetch_one(select(downstreams.c.burst)))[0] == 1
 
 
 def test_a_wrong_statement_fails_like_any_other(store: Store) -> None:
-    with store.database.writing() as connection:
+    with store.database.transaction() as connection:
         connection.exec_driver_sql("ALTER TABLE jobs RENAME TO jobs_gone")
     with pytest.raises((OperationalError, ProgrammingError)) as raised:
-        store.database.ask(JOB, {"the_job": "01a214f1-a38d-72aa-b298-641c9ffd8ce6"})
+        store.database.execute(JOB, {"the_job": "01a214f1-a38d-72aa-b298-641c9ffd8ce6"})
     assert "jobs" in str(raised.value)
     assert "01a214f1" not in str(raised.value), "parameters are nobody's business"
 
@@ -78,17 +77,17 @@ def test_a_server_that_was_restarted_is_found_again_after_one_failure(postgresql
     for pooled in held:
         pooled.close()
     other = Database(postgresql_url)
-    with other.writing() as connection:
+    with other.transaction() as connection:
         connection.exec_driver_sql(
             "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
             "WHERE datname = current_database() AND pid <> pg_backend_pid()"
         )
     with pytest.raises(UNREACHABLE) as raised:
-        database.ask(JOB, {"the_job": job_id})
+        database.execute(JOB, {"the_job": job_id})
     other.close()
     assert getattr(raised.value, "connection_lost", False)
     for _ in range(5):
-        assert database.ask(JOB, {"the_job": job_id})
+        assert database.fetch_one(JOB, {"the_job": job_id})
     database.close()
 
 
@@ -99,20 +98,20 @@ BURST = Prepared(select(downstreams.c.burst), lambda row: int(row["burst"]))
 def test_a_transaction_of_prepared_statements_happens_or_does_not(store: Store) -> None:
     open_lane(store)
     database = store.database
-    with database.writing() as within:
-        database.ask(SET_BURST, {"its_burst": 5}, within=within)
-        assert database.ask(BURST, {}, within=within) == 5
+    with database.transaction() as within:
+        database.execute(SET_BURST, {"its_burst": 5}, within=within)
+        assert database.fetch_one(BURST, within=within) == 5
         if not database.is_sqlite:
-            assert database.ask(BURST, {}) == 1, "nobody else sees it yet"
-    assert database.ask(BURST, {}) == 5
+            assert database.fetch_one(BURST) == 1, "nobody else sees it yet"
+    assert database.fetch_one(BURST) == 5
 
-    with pytest.raises(RuntimeError), database.writing() as within:  # noqa: PT012 - it raises where it ends
-        database.ask(SET_BURST, {"its_burst": 7}, within=within)
+    with pytest.raises(RuntimeError), database.transaction() as within:  # noqa: PT012 - it raises where it ends
+        database.execute(SET_BURST, {"its_burst": 7}, within=within)
         raise RuntimeError
-    assert database.ask(BURST, {}) == 5
-    with database.writing() as within:
-        database.ask(SET_BURST, {"its_burst": 9}, within=within)
-    assert database.ask(BURST, {}) == 9, "the connection that it went back with is the next one's"
+    assert database.fetch_one(BURST) == 5
+    with database.transaction() as within:
+        database.execute(SET_BURST, {"its_burst": 9}, within=within)
+    assert database.fetch_one(BURST) == 9, "the connection that it went back with is the next one's"
 
 
 @pytest.mark.parametrize("dies", ["in it", "before its end"])
@@ -122,18 +121,18 @@ def test_a_transaction_whose_connection_dies_is_one_failure(postgresql_url: str,
     store = Store(database)
     open_lane(store)
 
-    with pytest.raises(UNREACHABLE), database.writing() as within:  # noqa: PT012 - it raises where it ends, too
-        database.ask(SET_BURST, {"its_burst": 7}, within=within)
-        with other.writing() as connection:
+    with pytest.raises(UNREACHABLE), database.transaction() as within:  # noqa: PT012 - it raises where it ends, too
+        database.execute(SET_BURST, {"its_burst": 7}, within=within)
+        with other.transaction() as connection:
             pid = present(within.connection.driver_connection).info.backend_pid
             connection.exec_driver_sql("SELECT pg_terminate_backend(%s)", (pid,))
         if dies == "in it":
-            database.ask(SET_BURST, {"its_burst": 8}, within=within)
+            database.execute(SET_BURST, {"its_burst": 8}, within=within)
 
-    assert database.ask(BURST, {}) == 1
-    with database.writing() as within:
-        database.ask(SET_BURST, {"its_burst": 9}, within=within)
-    assert other.ask(BURST, {}) == 9
+    assert database.fetch_one(BURST) == 1
+    with database.transaction() as within:
+        database.execute(SET_BURST, {"its_burst": 9}, within=within)
+    assert other.fetch_one(BURST) == 9
     database.close()
     other.close()
 
@@ -143,10 +142,10 @@ def test_a_transaction_that_stands_still_counts_as_a_lost_connection(postgresql_
     store = Store(database)
     open_lane(store)
 
-    with pytest.raises(UNREACHABLE), database.writing() as within:  # noqa: PT012 - it raises where it ends
+    with pytest.raises(UNREACHABLE), database.transaction() as within:  # noqa: PT012 - it raises where it ends
         within.exec_driver_sql("SET LOCAL idle_in_transaction_session_timeout = 100")
         time.sleep(1)
-        database.ask(SET_BURST, {"its_burst": 7}, within=within)
+        database.execute(SET_BURST, {"its_burst": 7}, within=within)
 
-    assert database.ask(BURST, {}) == 1
+    assert database.fetch_one(BURST) == 1
     database.close()

@@ -200,7 +200,7 @@ def test_when_all_end_meanwhile_nothing_goes(store: Store, other: Store) -> None
 def test_a_job_whose_row_another_holds_is_passed_over(store: Store, other: Store) -> None:
     open_lane(store)
     held, free = submit(store), submit(store)
-    with other.database.writing() as transaction:
+    with other.database.transaction() as transaction:
         assert release(store, lambda: transaction.execute(select(jobs).where(jobs.c.id == held).with_for_update())) == [
             free
         ]
@@ -213,7 +213,7 @@ def test_a_job_whose_row_another_holds_is_passed_over(store: Store, other: Store
 def test_a_lane_whose_lock_another_takes_meanwhile_is_left_to_it(store: Store, other: Store) -> None:
     open_lane(store)
     job_id = submit(store)
-    with other.database.writing() as transaction:
+    with other.database.transaction() as transaction:
         assert release(store, lambda: transaction.exec_driver_sql("SELECT * FROM downstreams FOR UPDATE")) == []
 
     assert attempts_of(store, job_id) == []

@@ -72,7 +72,7 @@ def test_refusals_of_calls_that_were_open_together_are_one_rest(store: Store) ->
 
 def test_an_answer_ends_a_run_of_refusals(store: Store) -> None:
     open_lane(store)
-    with store.database.single_write() as connection:
+    with store.database.transaction() as connection:
         connection.exec_driver_sql("UPDATE downstreams SET refusals = 3, failures = 2")
 
     run_one(store, _one)

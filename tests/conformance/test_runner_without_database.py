@@ -28,7 +28,6 @@ from tests.support.proxy import Proxy
 from tests.support.waiting import wait_until
 from tidegate.database.connection import Database
 from tidegate.database.json_rows import PARAMETER
-from tidegate.database.statement import Prepared
 from tidegate.errors import DatabaseUnreachableError
 from tidegate.execution.handoff import SilentHandoff
 from tidegate.execution.runner import Runner
@@ -166,7 +165,7 @@ def test_an_outcome_survives_the_loss_of_every_connection(postgresql_url: str) -
     store = Store(Database(postgresql_url))
 
     def made(params: JsonValue) -> int:
-        with store.database.reading() as connection:
+        with store.database.transaction() as connection:
             connection.execute(
                 text(
                     "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
@@ -175,7 +174,7 @@ def test_an_outcome_survives_the_loss_of_every_connection(postgresql_url: str) -
             )
             own = connection.execute(text("SELECT pg_backend_pid()")).scalar_one()
         # The pool gives this one out again, so it must be dead as well.
-        with closing(Database(postgresql_url, pool_size=1)) as another, another.reading() as other:
+        with closing(Database(postgresql_url, pool_size=1)) as another, another.transaction() as other:
             other.execute(text("SELECT pg_terminate_backend(:pid)"), {"pid": own})
             other.detach()
         return 1
@@ -198,11 +197,11 @@ def test_a_claim_that_was_committed_unheard_is_handed_back(store: Store, monkeyp
             armed.clear()
             raise driver.OperationalError("the answer never came")
 
-    ask_all = store.database.ask_all
+    fetch_all = store.database.fetch_all
 
-    def ask_unheard(prepared: Prepared[Any], values: Mapping[str, Any], *, within: Any = None) -> Any:
-        answer = ask_all(prepared, values, within=within)
-        if armed and "worker" in values.get(PARAMETER, ""):
+    def fetch_unheard(statement: Any, values: Mapping[str, Any] | None = None, **rest: Any) -> Any:
+        answer = fetch_all(statement, values, **rest)
+        if armed and "worker" in (values or {}).get(PARAMETER, ""):
             armed.clear()
             raise DatabaseUnreachableError("the answer never came", connection_lost=True, may_be_done=True)
         return answer
@@ -210,7 +209,7 @@ def test_a_claim_that_was_committed_unheard_is_handed_back(store: Store, monkeyp
     if store.database.is_sqlite:
         monkeypatch.setattr(dialect, "do_commit", commit_unheard)
     else:  # where a claim is one statement that commits itself
-        monkeypatch.setattr(store.database, "ask_all", ask_unheard)
+        monkeypatch.setattr(store.database, "fetch_all", fetch_unheard)
 
     def made(params: JsonValue) -> int:
         raise AssertionError("it was not claimed")

@@ -157,8 +157,7 @@ def test_what_is_behind_a_receiver_silent_for_a_day_is_given_up_with_it(store: S
         change_delivery(store, job_id, began_at=database_now(-LONG_AGO))
     make_due(store, old)
     assert store.sending.give_up(100) == 0, "not while it has not been silent for a day"
-    with store.database.single_write() as connection:
-        connection.execute(update(receivers).values(failing_since=database_now(-LONG_AGO)))
+    store.database.execute(update(receivers).values(failing_since=database_now(-LONG_AGO)))
     assert store.sending.give_up(100) == 2
     assert [delivery_of(store, job_id).state for job_id in (old, behind, young)] == ["failed", "failed", "pending"]
 
@@ -197,8 +196,7 @@ def test_a_job_whose_end_nobody_tells_is_erased_when_it_would_have_been_given_up
     change_job(store, job_id, created_at=database_now(-LONG_AGO), finished_at=database_now(-LONG_AGO))
     hour = timedelta(hours=1)
     for began, erased in ((timedelta(hours=23), 0), (timedelta(hours=24, minutes=30), 0), (timedelta(hours=26), 1)):
-        with store.database.single_write() as connection:
-            connection.execute(deliveries.update().values(began_at=database_now(-began)))
+        store.database.execute(deliveries.update().values(began_at=database_now(-began)))
         assert store.upkeep.prune(100, retention=hour) == erased
     assert count_of(store, deliveries) == 0
 
@@ -217,7 +215,7 @@ def test_a_job_is_kept_until_its_end_was_told(store: Store, receiver: HttpServer
 def test_only_the_last_hundred_attempts_are_kept(store: Store, receiver: HttpServer, secret: str) -> None:
     job_id = ended_job(store, receiver.url)
     change_delivery(store, job_id, attempt=100)
-    with store.database.writing() as connection:
+    with store.database.transaction() as connection:
         connection.execute(
             delivery_attempts.insert(),
             [

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from datetime import timedelta
 
 import pytest
-from sqlalchemy.engine import make_url
+from sqlalchemy import make_url, text
 
 from benchmarks.backlog.rows import fill
 from tasks.scheduler import process
@@ -17,6 +17,7 @@ from tests.support.jobs import change_lane, open_lane, release, submit
 from tests.support.proxy import Proxy
 from tests.support.waiting import wait_until
 from tidegate.database.connection import UNREACHABLE, Database
+from tidegate.database.statement import required
 from tidegate.dispatch import samples
 from tidegate.errors import DatabaseTooSlowError, DatabaseUnreachableError
 from tidegate.stores import Store
@@ -34,12 +35,11 @@ def database(postgresql_url: str) -> Iterator[Database]:
 
 
 def answers(database: Database) -> bool:
-    with database.reading() as connection:
-        return bool(connection.exec_driver_sql("SELECT 1").scalar_one() == 1)
+    return bool(database.fetch_all(text("SELECT 1")) == [(1,)])
 
 
 def test_a_statement_that_takes_too_long_is_stopped_by_the_server_and_shuts_nobody_out(database: Database) -> None:
-    with pytest.raises(UNREACHABLE) as raised, database.reading() as connection:
+    with pytest.raises(UNREACHABLE) as raised, database.transaction() as connection:
         connection.exec_driver_sql(_SLEEP)
     assert isinstance(raised.value, DatabaseUnreachableError)
     assert not raised.value.connection_lost
@@ -48,7 +48,7 @@ def test_a_statement_that_takes_too_long_is_stopped_by_the_server_and_shuts_nobo
 
 def test_a_connection_that_was_cut_shuts_nobody_out_while_the_database_answers_others(database: Database) -> None:
     """Behind a pooler that drops the server's own time limit, the watchdog cuts."""
-    with pytest.raises(UNREACHABLE) as raised, database.reading() as connection:
+    with pytest.raises(UNREACHABLE) as raised, database.transaction() as connection:
         connection.exec_driver_sql(f"SET statement_timeout = 0; {_SLEEP}")
     assert isinstance(raised.value, DatabaseUnreachableError)
     assert raised.value.connection_lost
@@ -96,16 +96,13 @@ def test_a_long_question_has_more_time_than_others_and_then_an_error_of_its_own(
     request: pytest.FixtureRequest, kind: str
 ) -> None:
     database = Database(request.getfixturevalue(f"{kind}_url"), patience=timedelta(seconds=0.3))
-    with database.long_reading(timedelta(seconds=5)) as connection:
-        if not database.is_sqlite:
-            connection.exec_driver_sql("SELECT pg_sleep(0.6)")
-        assert connection.exec_driver_sql("SELECT 1").scalar_one() == 1
+    some_time = text("SELECT 1" if database.is_sqlite else "SELECT 1 FROM pg_sleep(0.6)")
+    assert database.fetch_all(some_time, limit=timedelta(seconds=5)) == [(1,)]
     for _ in range(2):
-        with pytest.raises(DatabaseTooSlowError), database.long_reading(timedelta(seconds=0.2)) as connection:
-            connection.exec_driver_sql(_FOREVER)
+        with pytest.raises(DatabaseTooSlowError):
+            database.fetch_all(text(_FOREVER), limit=timedelta(seconds=0.2))
     assert answers(database)
-    with database.reading() as connection:
-        limit = "0" if database.is_sqlite else connection.exec_driver_sql("SHOW statement_timeout").scalar_one()
+    limit = "0" if database.is_sqlite else required(database.fetch_one(text("SHOW statement_timeout")))[0]
     assert limit in {"0", "270ms"}, "who has the connection next has the usual one"
     database.close()
 

@@ -219,7 +219,7 @@ def test_a_sweep_and_a_claim_never_wait_for_each_other(postgresql_url: str) -> N
     released = release_one(store)
     change_attempts(store, released.job_id, place_until=database_now(-timedelta(seconds=1)))
 
-    with store.database.writing() as claiming, ThreadPoolExecutor(1) as pool:
+    with store.database.transaction() as claiming, ThreadPoolExecutor(1) as pool:
         claiming.execute(update(jobs).where(jobs.c.id == released.job_id).values(version=9))
         assert pool.submit(store.upkeep.take_back_unclaimed, 10).result(timeout=10) == 0
         claiming.execute(update(attempts).values(claimed_at=database_now()))
@@ -236,7 +236,7 @@ def test_a_heartbeat_passes_over_a_result_that_is_being_recorded(postgresql_url:
     calls = {(claimed.job_id, claimed.fence) for claimed in (ending, other)}
     change_job(store, other.job_id, lease_until=database_now())
 
-    with store.database.writing() as recording, ThreadPoolExecutor(1) as pool:
+    with store.database.transaction() as recording, ThreadPoolExecutor(1) as pool:
         recording.execute(update(jobs).where(jobs.c.id == ending.job_id).values(version=9))
         recording.execute(update(attempts).where(attempts.c.job_id == ending.job_id).values(outcome="succeeded"))
         passed_over = pool.submit(store.presence.renew, "worker-1", calls, lease=LEASE).result(timeout=10)

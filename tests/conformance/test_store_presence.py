@@ -22,6 +22,7 @@ from tests.support.jobs import (
     time_at,
 )
 from tidegate.database.schema import workers
+from tidegate.database.statement import required
 from tidegate.database.time import database_now
 from tidegate.jobs.job import Call, Claim
 from tidegate.operations.operation import Progress
@@ -140,8 +141,7 @@ def test_a_stopping_worker_gives_its_jobs_back_at_once(store: Store) -> None:
     assert (row.state, row.attempt, row.losses) == ("queued", 0, 0)
     assert outcomes_of(store, mine.job_id) == ["handed back"]
     assert row_of(store, others.job_id).state == "running"
-    with store.database.reading() as connection:
-        assert connection.execute(select(func.count()).where(workers.c.id == "mine")).scalar_one() == 0
+    assert required(store.database.fetch_one(select(func.count()).where(workers.c.id == "mine")))[0] == 0
     assert [job.job_id for job in release(store)] == [mine.job_id]
 
 

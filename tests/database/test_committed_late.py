@@ -28,6 +28,7 @@ from tests.support.running import runner_of
 from tests.support.waiting import wait_until
 from tidegate.database.connection import UNREACHABLE, Database
 from tidegate.database.retrying import retry_until_answered
+from tidegate.database.statement import required
 from tidegate.database.time import database_now
 from tidegate.execution.runner import Runner
 from tidegate.jobs.job import Released
@@ -74,8 +75,7 @@ class Cluster:
 
     def waiting(self) -> int:
         """How many statements wait in the server for a lock, or to be committed."""
-        with self.store.database.reading() as connection:
-            return int(connection.execute(text(_WAITING)).scalar_one())
+        return int(required(self.store.database.fetch_one(text(_WAITING)))[0])
 
     def releases(self) -> Sequence[Released]:
         """Eight jobs, released."""

@@ -155,8 +155,7 @@ def test_a_result_goes_to_the_server_that_is_the_primary_now(
     writer = Store(Database(postgresql_url))
     server.let_new_sessions_write(may=False)
     store = Store(Database(postgresql_url))
-    with store.database.reading() as connection:
-        connection.execute(select(jobs))  # one is open
+    store.database.execute(select(jobs))  # one is open
     server.let_new_sessions_write(may=True)
     open_lane(writer)
 
@@ -186,7 +185,7 @@ def test_a_read_only_server_costs_a_new_connection_a_second_and_not_each_write(
     for _ in range(20):
         with pytest.raises(UNREACHABLE):
             write(store)
-        with store.database.reading() as connection:
+        with store.database.transaction() as connection:
             seen.add(connection.exec_driver_sql("SELECT pg_backend_pid()").scalar_one())
     assert len(seen) <= 3
     store.database.close()
@@ -257,7 +256,7 @@ def test_a_file_of_sqlite_that_may_not_be_written_is_a_503(tmp_path: Path, sqlit
 
 def test_readiness_of_sqlite_does_not_wait_for_who_writes(tmp_path: Path, sqlite_url: str) -> None:
     web = Web(tmp_path, sqlite_url)
-    with Database(sqlite_url).writing() as connection:
+    with Database(sqlite_url).transaction() as connection:
         connection.execute(downstreams.update().values(burst=1))
         assert web.client.get("/health/ready").status_code == 200
     web.accepted()
@@ -288,7 +287,7 @@ def test_a_deadlock_is_not_the_callers_concern(store: Store, server: Server) -> 
             other.execute("COMMIT")
 
         waiting = threading.Thread(target=wait_for_ours)
-        store.database.write_together(write)
+        store.database.batched(write)
         waiting.join()
 
     assert tries == 2

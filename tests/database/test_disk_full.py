@@ -111,8 +111,7 @@ def face(tmp_path: Path, disk: Disk) -> Iterator[Web]:
 
 
 def rows(face: Web, table: Any) -> int:
-    with face.database.reading() as connection:
-        return len(connection.execute(table.select()).all())
+    return len(face.database.fetch_all(table.select()))
 
 
 def test_a_full_disk_is_a_503_that_records_nothing_and_room_opens_the_door_again(face: Web, disk: Disk) -> None:
@@ -133,7 +132,7 @@ def test_a_full_disk_is_a_503_that_records_nothing_and_room_opens_the_door_again
     disk.clear()
     accepted += [face.accepted("raw_echo", _BODY) for _ in range(5)]
     assert face.count() == rows(face, bodies) == len(accepted)
-    with face.database.reading() as connection:
+    with face.database.transaction() as connection:
         assert connection.exec_driver_sql("PRAGMA integrity_check").scalar() == "ok"
 
 

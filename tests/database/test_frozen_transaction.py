@@ -12,6 +12,7 @@ from tests.support.jobs import LANE, open_lane, release, submit
 from tests.support.waiting import wait_until
 from tidegate.database.connection import UNREACHABLE, Database
 from tidegate.database.schema import downstreams
+from tidegate.database.statement import required
 from tidegate.stores import Store
 
 
@@ -31,22 +32,21 @@ def frozen(database_url: str) -> Iterator[Database]:
 def test_a_lane_goes_on_although_the_scheduler_that_holds_it_is_frozen(store: Store, frozen: Database) -> None:
     open_lane(store)
     submit(store)
-    with pytest.raises(UNREACHABLE), frozen.writing() as connection:  # noqa: PT012 - the commit raises too  # noqa: PT012 - it raises where it ends
+    with pytest.raises(UNREACHABLE), frozen.transaction() as connection:  # noqa: PT012 - the commit raises too  # noqa: PT012 - it raises where it ends
         connection.execute(update(downstreams).where(downstreams.c.name == LANE).values(burst=7))
         assert release(store) == []
         wait_until(lambda: release(store), description="the lane goes on", timeout_seconds=20)
         # It wakes up and goes on as if nothing had been.
         connection.execute(update(downstreams).where(downstreams.c.name == LANE).values(burst=8))
-    with frozen.reading() as connection:
-        assert connection.execute(downstreams.select()).one().burst == 1
+    assert required(frozen.fetch_one(downstreams.select())).burst == 1
 
 
 def test_a_commit_that_comes_too_late_counts_as_a_lost_connection(store: Store, frozen: Database) -> None:
     """So that a worker offers its outcome again, and does not believe that it can't be stored."""
     open_lane(store)
     submit(store)
-    with pytest.raises(UNREACHABLE), frozen.writing() as connection:  # noqa: PT012 - the commit raises too  # noqa: PT012 - it raises where it ends
+    with pytest.raises(UNREACHABLE), frozen.transaction() as connection:  # noqa: PT012 - the commit raises too  # noqa: PT012 - it raises where it ends
         connection.execute(update(downstreams).where(downstreams.c.name == LANE).values(burst=7))
         wait_until(lambda: release(store), description="the lane goes on", timeout_seconds=20)
-    with frozen.writing() as connection:
+    with frozen.transaction() as connection:
         connection.execute(update(downstreams).where(downstreams.c.name == LANE).values(burst=3))

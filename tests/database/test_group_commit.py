@@ -37,7 +37,7 @@ def add(name: str) -> Callable[[Connection], str]:
 
 
 def names(database: Database) -> set[str]:
-    with database.reading() as connection:
+    with database.transaction() as connection:
         return set(connection.execute(select(clients.c.id)).scalars()) - {"local"}
 
 
@@ -56,8 +56,8 @@ def commits_counted(database: Database) -> Iterator[list[None]]:
 def meet(database: Database, writes: list[Callable[[Connection], Any]]) -> list[Future[Any]]:
     """All of these come while somebody else has the lock, and so meet."""
     group: Any = database._group
-    with ThreadPoolExecutor(len(writes)) as pool, database.writing():
-        answers = [pool.submit(database.write_together, write) for write in writes]
+    with ThreadPoolExecutor(len(writes)) as pool, database.transaction():
+        answers = [pool.submit(database.batched, write) for write in writes]
         wait_until(lambda: len(group._waiting) == len(writes), description="all of them wait")
     return answers
 
@@ -89,14 +89,14 @@ def test_without_the_lock_nobody_gets_anything_and_all_are_told(database: Databa
     other = sqlite3.connect(sqlite_url.removeprefix("sqlite:///"), isolation_level=None, check_same_thread=False)
     other.execute("BEGIN IMMEDIATE")
     with ThreadPoolExecutor(3) as pool:
-        answers = [pool.submit(database.write_together, add(f"client-{number}")) for number in range(3)]
+        answers = [pool.submit(database.batched, add(f"client-{number}")) for number in range(3)]
         for answer in answers:
             with pytest.raises(UNREACHABLE):
                 answer.result(10)
     other.execute("ROLLBACK")
     other.close()
     assert names(database) == set()
-    assert database.write_together(add("later")) == "later"
+    assert database.batched(add("later")) == "later"
 
 
 def test_a_leader_that_is_interrupted_leaves_the_others_their_turn(database: Database) -> None:

@@ -96,7 +96,7 @@ def test_a_claim_of_a_job_that_is_cancelled_meanwhile_is_dropped(store: Store) -
     released = release(store)[0]
 
     with ThreadPoolExecutor(1) as pool:
-        with store.database.writing() as another:
+        with store.database.transaction() as another:
             another.execute(jobs.update().where(jobs.c.id == released.job_id).values(cancel_requested=True))
             claimed = pool.submit(claim, store, released)
         assert claimed.result(timeout=5) is None
@@ -123,8 +123,7 @@ def test_many_places_are_freed_in_a_few_statements(store: Store, how: str) -> No
     if how == "freed":
         for each in released:
             claim(store, each)
-    with store.database.single_write() as connection:
-        connection.execute(attempts.update().values(place_until=database_now(-timedelta(seconds=1))))
+    store.database.execute(attempts.update().values(place_until=database_now(-timedelta(seconds=1))))
 
     with asked(store.database) as cost:
         match how:

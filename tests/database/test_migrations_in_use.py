@@ -130,7 +130,7 @@ def test_the_schema_is_whole_after_a_run_over_the_old_one(empty_url: str) -> Non
     upgrade(empty_url, "0001")
     upgrade(empty_url)
     database = Database(empty_url)
-    with database.reading() as connection:
+    with database.transaction() as connection:
         names = set(connection.exec_driver_sql("SELECT indexname FROM pg_indexes WHERE tablename = 'jobs'").scalars())
     database.close()
     assert {"ix_jobs_deadline", "ix_jobs_lease", "ix_jobs_unsuccessful"} <= names

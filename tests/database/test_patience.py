@@ -34,8 +34,7 @@ def test_a_watchdog_without_anything_to_watch_rests(database: Database, monkeypa
     monkeypatch.setattr(clock, "sleep", counted)
 
     for _ in range(2):
-        with database.reading() as connection:
-            connection.execute(select(1))
+        database.execute(select(1))
         time.sleep(_RESTING_SECONDS)
 
     assert 1 <= len(looks) <= 4

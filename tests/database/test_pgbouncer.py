@@ -65,7 +65,7 @@ def test_jobs_run_and_no_option_of_a_session_is_lost(stores: list[Store]) -> Non
         while released := Gate(store.lanes).run_once().released:
             for each in released:
                 assert claim(store, each)
-        with store.database.reading() as connection:
+        with store.database.transaction() as connection:
             for setting in NOT_BY_INDEX:
                 assert connection.execute(text(f"SHOW {setting}")).scalar_one() == "off"
             pause = connection.execute(text("SHOW idle_in_transaction_session_timeout")).scalar_one()

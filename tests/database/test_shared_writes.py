@@ -45,16 +45,16 @@ def meet(database: Database, shared: Callable[[], Any], calls: Sequence[Callable
     """Their answers. The first one's statement is held until all the others wait for the next one."""
     begun: list[int] = []
     may_go = threading.Event()
-    ask_all = database.ask_all
+    fetch_all = database.fetch_all
 
     def held(prepared: Any, values: Any, *, within: Any = None) -> Any:
         if within is None:
             begun.append(1)
             assert len(begun) > 1 or may_go.wait(LIMIT_SECONDS)
-        return ask_all(prepared, values, within=within)
+        return fetch_all(prepared, values, within=within)
 
     with pytest.MonkeyPatch.context() as patch, ThreadPoolExecutor(len(calls)) as pool:
-        patch.setattr(database, "ask_all", held)
+        patch.setattr(database, "fetch_all", held)
         first = pool.submit(calls[0])
         wait_until(lambda: len(begun) == 1, description="the first one's statement is on its way")
         others = [pool.submit(call) for call in calls[1:]]

@@ -80,7 +80,7 @@ def fill(web: Web, lane: str, count: int, client: str = IMPLICIT_CLIENT) -> None
     number = "printf('%032x', i)" if web.database.is_sqlite else "CAST(lpad(to_hex(i), 32, '0') AS uuid)"
     columns = "id, client_id, operation, downstream, queue, created_at, run_at, deadline, max_attempts"
     values = f"{number}, :client, 'call', :lane, 'io', :at + i, :at + i, :at + 90000000000, 5"
-    with web.database.single_write() as connection:
+    with web.database.transaction() as connection:
         now = connection.execute(select(type_coerce(database_now(), BigInteger))).scalar_one()
         connection.execute(
             text(f"INSERT INTO jobs ({columns}) SELECT {values} FROM {numbers}"),  # noqa: S608 - nothing from outside
@@ -112,10 +112,9 @@ def positions(answers: list[dict[str, Any]]) -> list[int]:
 
 def age(web: Web, seconds: float) -> None:
     """Lets so much time pass for all that is recorded."""
-    with web.database.single_write() as connection:
-        for table, columns in (("jobs", ("created_at", "run_at", "deadline")), ("samples", ("taken_at",))):
-            moved = ", ".join(f"{column} = {column} - {int(seconds * 1e6)}" for column in columns)
-            connection.execute(text(f"UPDATE {table} SET {moved}"))  # noqa: S608 - nothing from outside
+    for table, columns in (("jobs", ("created_at", "run_at", "deadline")), ("samples", ("taken_at",))):
+        moved = ", ".join(f"{column} = {column} - {int(seconds * 1e6)}" for column in columns)
+        web.database.execute(text(f"UPDATE {table} SET {moved}"))  # noqa: S608 - nothing from outside
 
 
 def instant(told: str) -> datetime:
@@ -253,7 +252,7 @@ def test_max_backlog_holds_for_bulk_submits(make: Make, scheduler: str) -> None:
 @on_both
 def test_max_backlog_counts_each_client_for_itself_in_a_deep_lane(make: Make) -> None:
     first, second = make("", count=2, max_backlog=10)
-    with first.database.writing() as connection:
+    with first.database.transaction() as connection:
         connection.execute(insert(clients).values(id="other", name="other", created_at=database_now()))
     fill(first, "call", 3_000, client="other")
     first.store.samples.take()
@@ -382,8 +381,7 @@ def test_a_count_that_saw_a_job_before_it_was_noted_counts_it_once(make: Make) -
     (web,) = make("rate = '10/s'")
     own = web.app.extensions["tidegate"]
     bulk(web, 3)
-    with web.database.reading() as connection:
-        ids = [str(row.id) for row in connection.execute(jobs.select())]
+    ids = [str(row.id) for row in web.database.fetch_all(jobs.select())]
     own.lanes.counted("call", anew=True)
     own.lanes.submitted(*(own.jobs.get(job_id, client_id=None) for job_id in ids))
     assert web.submit("call").get_json()["waiting"]["position"] == 3
@@ -430,6 +428,5 @@ def test_a_sample_of_an_earlier_version_is_counted_anew(make: Make) -> None:
     (web,) = make("rate = '10/s'")
     fill(web, "call", 10)
     web.store.samples.take()
-    with web.database.single_write() as connection:
-        connection.execute(update(samples).values(marks="[[1, 0]]"))
+    web.database.execute(update(samples).values(marks="[[1, 0]]"))
     assert web.submit("call").get_json()["waiting"]["position"] == 10

@@ -56,10 +56,7 @@ def wait_for_state(face: Web, job_id: str, state: str, *, timeout_seconds: float
 
 def attempts_of(face: Web, job_id: str) -> list[Any]:
     """Its attempts' rows, first to last."""
-    with face.database.reading() as connection:
-        return list(
-            connection.execute(select(attempts).where(attempts.c.job_id == job_id).order_by(attempts.c.fence)).all()
-        )
+    return list(face.database.fetch_all(select(attempts).where(attempts.c.job_id == job_id).order_by(attempts.c.fence)))
 
 
 def outcomes(face: Web, job_id: str) -> list[str | None]:
@@ -398,6 +395,6 @@ def test_two_schedulers_and_two_workers_run_each_of_many_jobs_once(
         row = wait_for_state(face, job_id, "succeeded", timeout_seconds=30)
         assert (row.attempt, row.fence) == (1, 1)
         assert face.read(job_id).get_json()["result"] == number
-    with face.database.reading() as connection:
+    with face.database.transaction() as connection:
         assert len(connection.execute(select(attempts)).all()) == len(accepted)
         assert {row.state for row in connection.execute(select(jobs)).all()} == {"succeeded"}

@@ -29,6 +29,7 @@ from tests.support.waiting import wait_until
 from tidegate import clock
 from tidegate.database.connection import Database
 from tidegate.database.schema import jobs
+from tidegate.database.statement import required
 from tidegate.execution.heartbeat import Heartbeat
 from tidegate.execution.open_attempts import OpenAttempts
 from tidegate.jobs.job import Released
@@ -134,8 +135,7 @@ class Cluster:
             time.sleep(0.1)
 
     def losses(self) -> int:
-        with self.store.database.reading() as connection:
-            return int(connection.execute(select(func.sum(jobs.c.losses))).scalar_one())
+        return int(required(self.store.database.fetch_one(select(func.sum(jobs.c.losses))))[0])
 
     def close(self) -> None:
         self._parts.close()

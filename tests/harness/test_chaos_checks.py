@@ -54,19 +54,19 @@ def done(store: Store) -> str:
 
 def change(store: Store, table: Table, **values: Any) -> None:
     """Sets these values in all rows, past every guard."""
-    with store.database.writing() as connection:
+    with store.database.transaction() as connection:
         connection.execute(update(table).values(**values))
 
 
 def put(store: Store, table: Table, **values: Any) -> None:
     """Adds a row."""
-    with store.database.writing() as connection:
+    with store.database.transaction() as connection:
         connection.execute(insert(table).values(**values))
 
 
 def drop(store: Store, table: Table) -> None:
     """Deletes all rows."""
-    with store.database.writing() as connection:
+    with store.database.transaction() as connection:
         connection.execute(delete(table))
 
 

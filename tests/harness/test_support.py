@@ -15,6 +15,7 @@ from tests.support.http_server import HttpServer
 from tests.support.processes import ChildProcess
 from tidegate.database.connection import Database
 from tidegate.database.schema import jobs
+from tidegate.database.statement import required
 
 
 def test_the_guardian_ends_what_a_killed_run_left_behind(tmp_path: Path) -> None:
@@ -43,8 +44,7 @@ def test_a_process_that_ended_early_is_reported_with_what_it_wrote(tmp_path: Pat
 
 @pytest.mark.both_databases("each has a template of its own")
 def test_a_fresh_database_is_migrated_and_empty(database: Database) -> None:
-    with database.reading() as connection:
-        assert connection.execute(select(func.count()).select_from(jobs)).scalar_one() == 0
+    assert required(database.fetch_one(select(func.count()).select_from(jobs)))[0] == 0
 
 
 def test_a_bystander_notices_a_server_that_answers_nothing() -> None:

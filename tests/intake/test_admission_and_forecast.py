@@ -13,6 +13,7 @@ from tests.support.http_server import HttpServer, respond
 from tests.support.jobs import know_call_seconds
 from tests.support.web import LEASE, Web, assert_is_problem
 from tidegate.database.schema import clients, downstreams, jobs
+from tidegate.database.statement import required
 from tidegate.database.time import database_now
 from tidegate.dispatch.forecast import retry_after_seconds
 from tidegate.dispatch.gate import Gate
@@ -67,7 +68,7 @@ def look(web: Web) -> None:
 
 def sampled(web: Web) -> None:
     """What the scheduler does once a second, and the face within half a second of it."""
-    with web.database.single_write() as connection:
+    with web.database.transaction() as connection:
         connection.exec_driver_sql("UPDATE samples SET taken_at = taken_at - 1000000")
     web.store.samples.take()
     web.let_counts_be_due()
@@ -90,14 +91,12 @@ def instant(text: str) -> datetime:
 
 def lane(web: Web, **values: Any) -> None:
     """Writes the lane's row as calls would have."""
-    with web.database.single_write() as connection:
-        connection.execute(update(downstreams).where(downstreams.c.name == "call").values(**values))
+    web.database.execute(update(downstreams).where(downstreams.c.name == "call").values(**values))
 
 
 def lane_row(web: Web) -> Any:
     """The lane's row."""
-    with web.database.reading() as connection:
-        return connection.execute(downstreams.select().where(downstreams.c.name == "call")).one()
+    return required(web.database.fetch_one(downstreams.select().where(downstreams.c.name == "call")))
 
 
 # waiting.reason
@@ -155,9 +154,8 @@ def test_each_other_reason_is_told(make: Make) -> None:
     assert (told["reason"], told["estimated_start"]) == ("no_worker", None)
     web.store.presence.seen("io-1", queue="io", size=10, until=LEASE)
 
-    with web.database.single_write() as connection:
-        later = {"run_at": database_now(timedelta(seconds=40)), "waits_for": "retry"}
-        connection.execute(update(jobs).where(jobs.c.id == second).values(**later))
+    later = {"run_at": database_now(timedelta(seconds=40)), "waits_for": "retry"}
+    web.database.execute(update(jobs).where(jobs.c.id == second).values(**later))
     told = waiting(web, second)
     assert told["reason"] == "retry"
     assert instant(told["estimated_start"]) > web.store.callers.now() + timedelta(seconds=35)
@@ -192,7 +190,7 @@ def test_positions_and_estimates_of_a_thousand_jobs_at_fifty_a_second(make: Make
 
     # A second apart, as they come over time.
     begin = now - timedelta(seconds=2000)
-    with web.database.writing() as connection:
+    with web.database.transaction() as connection:
         for rank, job_id in enumerate(ids):
             at = begin + timedelta(seconds=rank)
             connection.execute(update(jobs).where(jobs.c.id == job_id).values(run_at=at))
@@ -211,7 +209,7 @@ def test_a_poll_is_asked_to_come_when_the_job_may_be_done_with_a_little_jitter(m
     web = make("rate = '50/s'\nconcurrency = 500")
     ids = fill(web, 1000)
     now = web.store.callers.now()
-    with web.database.writing() as connection:
+    with web.database.transaction() as connection:
         for rank, job_id in enumerate(ids):
             at = now - timedelta(seconds=2000 - rank)
             connection.execute(update(jobs).where(jobs.c.id == job_id).values(run_at=at))
@@ -233,9 +231,8 @@ def test_retry_after_is_a_second_at_least_and_a_minute_and_what_is_left_at_the_m
     told = gateway.jobs.waiting(job)
     view = gateway.lanes.view("call")
     assert retry_after_seconds(job, told, view, chance=0) == retry_after_seconds(job, told, view, chance=1) == 60
-    with web.database.single_write() as connection:
-        soon = database_now(timedelta(seconds=3))
-        connection.execute(update(jobs).where(jobs.c.id == ids[-1]).values(deadline=soon))
+    soon = database_now(timedelta(seconds=3))
+    web.database.execute(update(jobs).where(jobs.c.id == ids[-1]).values(deadline=soon))
     assert 1 <= int(web.read(ids[-1]).headers["Retry-After"]) <= 3
 
 
@@ -297,7 +294,7 @@ def test_the_backlog_of_a_client_is_bounded_and_no_others_counts(make: Make) -> 
     assert int(answer.headers["Retry-After"]) >= 1
     assert web.submit("echo").status_code == 202, "another lane"
 
-    with web.database.writing() as connection:
+    with web.database.transaction() as connection:
         connection.execute(insert(clients).values(id="other", name="other", created_at=database_now()))
         connection.execute(update(jobs).where(jobs.c.id.in_(ids)).values(client_id="other"))
     sampled(web)
@@ -405,8 +402,7 @@ def test_refusals_pause_the_lane_longer_each_time_and_cost_no_attempt(
         assert (row.state, row.attempt) == ("queued", 0)
         assert web.run_released() == 0
         lane(web, paused_until=database_now())
-        with web.database.single_write() as connection:
-            connection.execute(update(jobs).values(run_at=database_now()))
+        web.database.execute(update(jobs).values(run_at=database_now()))
     downstream.answer = respond(200)
     assert web.run_released() == 1
     assert (web.row(job_id).state, web.row(job_id).attempt) == ("succeeded", 1)

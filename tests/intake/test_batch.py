@@ -9,6 +9,7 @@ from werkzeug.test import TestResponse
 
 from tests.support.web import Web, assert_is_problem
 from tidegate.database.schema import idempotency_keys, jobs
+from tidegate.database.statement import required
 from tidegate.operations.operation import Body, Limits
 
 on_both = pytest.mark.both_databases("many rows are one statement, one transaction")
@@ -41,8 +42,7 @@ def inputs(web: Web, response: TestResponse) -> list[Body | None]:
 
 def keys_of(web: Web) -> int:
     """How many keys are recorded."""
-    with web.database.reading() as connection:
-        return connection.execute(select(func.count()).select_from(idempotency_keys)).scalar_one()
+    return required(web.database.fetch_one(select(func.count()).select_from(idempotency_keys)))[0]
 
 
 def test_each_job_of_an_array_is_recorded_and_answered_in_order(web: Web) -> None:
@@ -259,5 +259,5 @@ def test_jobs_of_an_http_operation_get_their_input_as_json(web: Web) -> None:
 def test_a_trace_goes_with_every_job(web: Web) -> None:
     trace = f"00-{'1' * 32}-{'2' * 16}-01"
     web.client.post(URL, json=[{"input": 1}, {"input": 2}], headers={"traceparent": trace})
-    with web.database.reading() as connection:
+    with web.database.transaction() as connection:
         assert set(connection.execute(select(jobs.c.traceparent)).scalars()) == {trace}

@@ -14,6 +14,7 @@ from werkzeug.test import TestResponse
 
 from tests.support.web import Web, assert_is_problem
 from tidegate.database.schema import idempotency_keys
+from tidegate.database.statement import required
 from tidegate.database.time import database_now
 from tidegate.intake import admission
 from tidegate.operations.python_operation import PythonOperation
@@ -36,8 +37,7 @@ def app(web: Web) -> Iterator[Flask]:
 
 def keys_of(web: Web) -> int:
     """How many keys are recorded."""
-    with web.database.reading() as connection:
-        return connection.execute(select(func.count()).select_from(idempotency_keys)).scalar_one()
+    return required(web.database.fetch_one(select(func.count()).select_from(idempotency_keys)))[0]
 
 
 def at_once(asks: Sequence[Callable[[], TestResponse]]) -> list[TestResponse]:
@@ -153,7 +153,7 @@ def test_the_key_of_a_deleted_job_is_free_again_after_the_retention(web: Web) ->
     web.client.delete(f"/v1/jobs/{job_id}")
     web.store.upkeep.prune(10, retention=timedelta(days=7))
     assert keys_of(web) == 1
-    with web.database.single_write() as connection:
+    with web.database.transaction() as connection:
         expires_at = connection.execute(select(idempotency_keys.c.expires_at)).scalar_one()
         assert abs(expires_at - web.store.callers.now() - timedelta(days=7)) < timedelta(minutes=1)
         connection.execute(update(idempotency_keys).values(expires_at=database_now()))

@@ -57,7 +57,7 @@ def test_a_job_is_not_released_before_its_time(web: Web) -> None:
     assert web.row(job_id).run_at == at
     assert released(web) == {other}
 
-    with web.database.single_write() as connection:
+    with web.database.transaction() as connection:
         connection.exec_driver_sql("UPDATE jobs SET run_at = created_at")
     assert released(web) == {job_id}
 

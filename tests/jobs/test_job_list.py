@@ -162,7 +162,7 @@ def test_an_odd_operation_is_just_none(web: Web, operation: str) -> None:
 
 def test_everybody_is_operator_while_authentication_is_off_and_sees_all(web: Web) -> None:
     own = web.accepted()
-    with web.database.writing() as connection:
+    with web.database.transaction() as connection:
         connection.execute(insert(clients).values(id="other", name="other", created_at=database_now()))
         connection.execute(jobs.update().values(client_id="other"))
     assert listed(web) == [own]
@@ -271,7 +271,7 @@ def test_what_a_list_reads_does_not_grow_with_what_is_kept(
 
 def rows_read(web: Web) -> int:
     """By all connections: rows by whole tables, and rows of jobs by their indexes."""
-    with web.database.reading() as connection:
+    with web.database.transaction() as connection:
         for statement in ("SELECT pg_stat_force_next_flush()", "SELECT 1"):
             connection.exec_driver_sql(statement)
         return int(
@@ -288,7 +288,7 @@ def test_a_list_that_takes_too_long_says_so_and_nobody_else_notices(
     """Here it waits for a lock; the database is as it was."""
     monkeypatch.setattr(reads, "LIMIT", timedelta(milliseconds=200))
     web = Web(tmp_path, postgresql_url)
-    with closing(Database(postgresql_url)) as other, other.writing() as holder:
+    with closing(Database(postgresql_url)) as other, other.transaction() as holder:
         holder.exec_driver_sql("LOCK TABLE jobs IN ACCESS EXCLUSIVE MODE")
         answer = web.client.get("/v1/jobs?state=failed")
         document = assert_is_problem(answer, 503, "too-slow")

@@ -7,6 +7,7 @@ from sqlalchemy import Table, func, select, update
 
 from tests.support.web import Web, assert_is_problem
 from tidegate.database.schema import attempts, bodies, jobs
+from tidegate.database.statement import required
 from tidegate.operations.operation import Body
 from tidegate.states import FINAL_STATES, State
 
@@ -18,8 +19,7 @@ AGAIN = [State.FAILED, State.EXPIRED, State.CANCELLED]
 
 def count(web: Web, table: Table) -> int:
     """Rows of the table."""
-    with web.database.reading() as connection:
-        return connection.execute(select(func.count()).select_from(table)).scalar_one()
+    return required(web.database.fetch_one(select(func.count()).select_from(table)))[0]
 
 
 @pytest.mark.parametrize("state", AGAIN)
@@ -56,8 +56,7 @@ def test_a_retry_keeps_the_timeout_and_the_trace(web: Web) -> None:
 
 def test_a_retry_has_at_most_the_timeout_that_the_operation_has_now(web: Web) -> None:
     job_id = web.job_in(State.CANCELLED)
-    with web.database.single_write() as connection:
-        connection.execute(update(jobs).values(deadline=web.row(job_id).created_at + timedelta(hours=9)))
+    web.database.execute(update(jobs).values(deadline=web.row(job_id).created_at + timedelta(hours=9)))
     row = web.row(web.client.post(f"/v1/jobs/{job_id}/retry").get_json()["id"])
     assert row.deadline - row.created_at == timedelta(minutes=10)
 
@@ -104,8 +103,7 @@ def test_past_its_deadline_a_job_can_be_retried_before_anybody_saw_it(web: Web) 
 
 def test_a_retry_of_an_operation_that_is_gone_is_a_404(web: Web) -> None:
     job_id = web.job_in(State.CANCELLED)
-    with web.database.single_write() as connection:
-        connection.execute(update(jobs).values(operation="gone"))
+    web.database.execute(update(jobs).values(operation="gone"))
     assert_is_problem(web.client.post(f"/v1/jobs/{job_id}/retry"), 404, "unknown-operation")
 
 
@@ -173,5 +171,4 @@ def test_the_attempt_of_an_erased_job_goes_when_its_call_has_ended(web: Web) -> 
 
     assert not web.store.workers.fail(claim, {"code": "operation_error", "message": ""}, call_seconds=None)
 
-    with web.database.reading() as connection:
-        assert connection.execute(select(attempts)).all() == []
+    assert web.database.fetch_all(select(attempts)) == []

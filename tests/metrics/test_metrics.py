@@ -210,7 +210,7 @@ def test_attempts_are_counted_by_how_they_ended(web: Web) -> None:
     for function in (returning, failing, raising, late):
         run_one(store, function)
         change_lane(store, paused_until=None, failures=0)
-        with store.database.writing() as connection:
+        with store.database.transaction() as connection:
             connection.execute(jobs.delete())
     open_lane(store)
     made = operation(name="calling", downstream=LANE, paced="calls")(calling)
@@ -313,7 +313,7 @@ def test_a_scrape_asks_as_much_whatever_waits(web: Web) -> None:
 
 
 def test_a_count_of_an_older_release_with_other_labels_does_no_harm(web: Web) -> None:
-    with web.database.writing() as connection:
+    with web.database.transaction() as connection:
         connection.execute(insert(counts).values(series=CALLS.name, labels='["a","b"]', value=3))
         connection.execute(insert(counts).values(series="tidegate_forgotten_total", labels="[]", value=3))
 

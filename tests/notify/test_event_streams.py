@@ -159,7 +159,7 @@ def test_a_stream_of_a_job_that_is_erased_ends(web: Web) -> None:
     job_id = web.accepted()
     stream = Stream(web, path_of(job_id))
     assert stream.event()["id"] == "1"
-    with web.database.writing() as connection:
+    with web.database.transaction() as connection:
         connection.exec_driver_sql("DELETE FROM bodies")
         connection.exec_driver_sql("DELETE FROM jobs")
     assert stream.is_at_its_end()

@@ -189,7 +189,7 @@ def test_a_wait_for_a_job_that_is_erased_ends_with_404(web: Web) -> None:
     job_id = web.accepted()
     with meanwhile(lambda: get(web, job_id, Prefer=LONG, If_None_Match="*")) as answer:
         await_held(web)
-        with web.database.writing() as connection:
+        with web.database.transaction() as connection:
             connection.exec_driver_sql("DELETE FROM bodies")
             connection.exec_driver_sql("DELETE FROM jobs")
         assert_is_problem(answer.result(20), 404, "unknown-job")

@@ -113,7 +113,7 @@ class Cluster:
             return
         number = self._incarnations[role] = self._incarnations.get(role, 0) + 1
         process = self.roles[role] = Process(role if number == 1 else f"{role}({number})")
-        main = {"web": self._web, "scheduler": self._scheduler, "webhooks": self._sender}.get(role.split("-")[0])
+        main = {"web": self._web, "scheduler": self._scheduler, "webhooks": self._sender}.get(role.split("-", maxsplit=1)[0])
         self.world.spawn(f"{process.name}/main", lambda: (main or self._worker)(role, process), process)
 
     def kill(self, role: str) -> None:
@@ -200,7 +200,7 @@ class Cluster:
         self._again_and_again(scheduler.run_once, lambda seconds: scheduler.wait(seconds, stopped))
 
     def _worker(self, role: str, process: Process) -> None:
-        queue = role.split("-")[0]
+        queue = role.split("-", maxsplit=1)[0]
         open_attempts = OpenAttempts()
         self.invariants.workers[process.name] = process, open_attempts.all
         store, own = Store(self._database(process)), Store(self._database(process))
@@ -257,7 +257,14 @@ class Cluster:
     # Callers
 
     def submit(
-        self, label: str, web: str, operation: str, timeout: float, later: float, has_key: bool, has_webhook: bool  # noqa: FBT001
+        self,
+        label: str,
+        web: str,
+        operation: str,
+        timeout: float,
+        later: float,
+        has_key: bool,
+        has_webhook: bool,
     ) -> None:
         """A caller submits a job, and then reads it again and again."""
         self.bulk([label], web, operation, timeout, later=later, has_key=has_key, has_webhook=has_webhook)

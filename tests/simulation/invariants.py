@@ -232,10 +232,14 @@ class Invariants:
             recorded[bytes(row["content"]).decode()].append(row["job_id"])
         states = {row["id"]: State(row["state"]) for row in rows().ask("SELECT id, state FROM jobs")}
         for each in self.asked:
-            if each.told == "refused" and recorded[each.label] and not any(
-                other.job in recorded[each.label] or other.told == "unknown"
-                for other in self.asked
-                if other.label == each.label and other is not each
+            if (
+                each.told == "refused"
+                and recorded[each.label]
+                and not any(
+                    other.job in recorded[each.label] or other.told == "unknown"
+                    for other in self.asked
+                    if other.label == each.label and other is not each
+                )
             ):
                 raise self.broken("told true", f"{each.label} was refused as not recorded, and is")
             if each.told == "accepted" and not each.is_erased:

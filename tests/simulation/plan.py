@@ -121,9 +121,7 @@ def _cut(chance: random.Random) -> Step:
 
 
 def _messages(what: str) -> Callable[[random.Random], Step]:
-    return lambda chance: Step(
-        _when(chance), what, "broker", (chance.choice((0.2, 1.0)), chance.choice((0.5, 5.0)))
-    )
+    return lambda chance: Step(_when(chance), what, "broker", (chance.choice((0.2, 1.0)), chance.choice((0.5, 5.0))))
 
 
 def _broker_away(chance: random.Random) -> Step:

@@ -54,9 +54,7 @@ def simulate(seed: int, plan: Sequence[Step]) -> Simulated:
     return Simulated(broken, world.story, world.steps, len(invariants.asked))
 
 
-def _run(
-    world: World, cluster: Cluster, invariants: Invariants, plan: Sequence[Step], surprises: Surprises
-) -> None:
+def _run(world: World, cluster: Cluster, invariants: Invariants, plan: Sequence[Step], surprises: Surprises) -> None:
     cluster.start()
     for number, step in enumerate(plan):
         world.spawn(f"plan/{step.what} {step.who} {number}", lambda step=step: _happens(cluster, step), after=step.at)

@@ -27,7 +27,18 @@ _PATIENCE_SECONDS = 10.0
 
 # What happens to rows, for the invariants: written by triggers, so that nothing that is committed goes by unseen.
 _NOTED = {
-    "jobs": ("id", "state", "percent", "version", "fence", "losses", "attempt", "downstream", "deadline", "finished_at"),
+    "jobs": (
+        "id",
+        "state",
+        "percent",
+        "version",
+        "fence",
+        "losses",
+        "attempt",
+        "downstream",
+        "deadline",
+        "finished_at",
+    ),
     "attempts": ("job_id", "fence", "downstream", "worker", "claimed_at", "ended_at", "outcome", "slot_at"),
     "downstreams": ("name", "failures", "refusals", "breaker_after", "concurrency", "rates", "burst", "paused"),
 }

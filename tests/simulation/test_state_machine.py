@@ -180,8 +180,7 @@ class Machine(RuleBasedStateMachine):
     @rule(long_after=st.booleans())
     def sweep(self, long_after: bool) -> None:
         if long_after:
-            with self.store.database.single_write() as connection:
-                connection.execute(text("UPDATE attempts SET place_until = 0"))
+            self.store.database.execute(text("UPDATE attempts SET place_until = 0"))
         sweep(self.store.upkeep, retention=timedelta(days=1))
         for job_id, row in self.seen.items():
             assert not self._is_late(row) or State(row_of(self.store, job_id).state).is_final
@@ -258,7 +257,7 @@ def test_random_moves_on_sqlite(sqlite_url: str) -> None:
 def test_random_moves_on_postgresql(postgresql_url: str) -> None:
     def fresh() -> str:
         database = Database(postgresql_url, pool_size=1)
-        with database.writing() as connection:
+        with database.transaction() as connection:
             connection.execute(text("TRUNCATE jobs, downstreams, workers CASCADE"))
         database.close()
         return postgresql_url

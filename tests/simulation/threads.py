@@ -29,7 +29,7 @@ class Lock:
         self._depth = 0
         self._freed = Signal(world)
 
-    def acquire(self, blocking: bool = True, timeout: float = -1) -> bool:  # noqa: FBT001, FBT002 - threading's
+    def acquire(self, blocking: bool = True, timeout: float = -1) -> bool:
         """Takes the lock, or waits for it."""
         until = None if timeout < 0 else self._world.now + timeout
         while self._depth and not (self._reentrant and self._owner is self._world.task):
@@ -89,7 +89,9 @@ class Event:
 class Thread:
     """threading.Thread: a task of the process that starts it."""
 
-    def __init__(self, world: World, *, target: Callable[..., object], args: Sequence[Any] = (), name: str = "") -> None:
+    def __init__(
+        self, world: World, *, target: Callable[..., object], args: Sequence[Any] = (), name: str = ""
+    ) -> None:
         self._world = world
         self._work = lambda: target(*args)
         self._name = name
@@ -158,7 +160,9 @@ def _uuids_of(world: World) -> Any:
 def simulated_time(world: World) -> Iterator[None]:
     """Within it product code has the world's clock, threads, chance and UUIDs."""
     threading, random = threading_of(world), _random_of(world)
-    with_names = [(f"{name}.threading", threading) for name in THREADED] + [(f"{name}.random", random) for name in RANDOM]
+    with_names = [(f"{name}.threading", threading) for name in THREADED] + [
+        (f"{name}.random", random) for name in RANDOM
+    ]
     with_names += [
         ("tidegate.gateway.uuid_utils", _uuids_of(world)),
         ("tidegate.webhooks.sender.next_try.__defaults__", (random,)),

@@ -143,7 +143,7 @@ def table(name: str, columns: Sequence[str]) -> sa.TableClause:
 
 def insert(database: Database, content: dict[str, list[dict[str, Any]]]) -> None:
     """Writes the rows with statements that name the first release's columns and no others, as its code does."""
-    with database.writing() as connection:
+    with database.transaction() as connection:
         for name, each in content.items():
             for row in each:
                 connection.execute(sa.insert(table(name, list(row))).values(row))

@@ -8,6 +8,7 @@ import uuid_utils
 from sqlalchemy import Row, delete, func, insert, select, update
 
 from tidegate.database.schema import IMPLICIT_CLIENT, attempts, bodies, downstreams, jobs, samples
+from tidegate.database.statement import required
 from tidegate.database.time import database_now
 from tidegate.dispatch.gate import Gate
 from tidegate.intake.insert import NewJob
@@ -40,7 +41,7 @@ def know_call_seconds(store: Store, seconds: float, name: str = LANE) -> None:
     """What the sampler would have found out about the lane's calls by now."""
     figures = {"per_second": 1.0, "held_mean": seconds}
     nothing = {"backlog": 0, "by_client": "{}", "marks": "[]", "held": 0, "released": 0}
-    with store.database.writing() as connection:
+    with store.database.transaction() as connection:
         connection.execute(delete(samples).where(samples.c.downstream == name))
         connection.execute(
             insert(samples).values(downstream=name, taken_at=database_now(-LONG_AGO), **nothing, **figures)
@@ -131,23 +132,20 @@ def running(store: Store, *, worker: str = WORKER, pid: int = 1, **job: Any) -> 
 
 def row_of(store: Store, job_id: str) -> Row[Any]:
     """The job's row as it lies there."""
-    with store.database.reading() as connection:
-        return connection.execute(select(jobs).where(jobs.c.id == job_id)).one()
+    return required(store.database.fetch_one(select(jobs).where(jobs.c.id == job_id)))
 
 
 def input_of(store: Store, job_id: str) -> Body | None:
     """The job's input as it lies there; None: there is none."""
     of_the_job = (bodies.c.job_id == job_id, bodies.c.kind == "input")
-    with store.database.reading() as connection:
-        row = connection.execute(select(bodies.c.content, bodies.c.content_type).where(*of_the_job)).one_or_none()
+    row = store.database.fetch_one(select(bodies.c.content, bodies.c.content_type).where(*of_the_job))
     return Body(content=row.content, content_type=row.content_type) if row else None
 
 
 def attempts_of(store: Store, job_id: str) -> list[Row[Any]]:
     """The job's attempts, in order."""
-    with store.database.reading() as connection:
-        statement = select(attempts).where(attempts.c.job_id == job_id).order_by(attempts.c.fence)
-        return list(connection.execute(statement).all())
+    statement = select(attempts).where(attempts.c.job_id == job_id).order_by(attempts.c.fence)
+    return list(store.database.fetch_all(statement))
 
 
 def outcomes_of(store: Store, job_id: str) -> list[str | None]:
@@ -157,39 +155,34 @@ def outcomes_of(store: Store, job_id: str) -> list[str | None]:
 
 def lane_row(store: Store, name: str = LANE) -> Row[Any]:
     """The downstream's row."""
-    with store.database.reading() as connection:
-        return connection.execute(select(downstreams).where(downstreams.c.name == name)).one()
+    return required(store.database.fetch_one(select(downstreams).where(downstreams.c.name == name)))
 
 
 def count_of(store: Store, table: Any) -> int:
     """How many rows the table has."""
-    with store.database.reading() as connection:
-        return connection.execute(select(func.count()).select_from(table)).scalar_one()
+    return required(store.database.fetch_one(select(func.count()).select_from(table)))[0]
 
 
 def result_of(store: Store, job_id: str) -> bytes | None:
     """The stored result."""
-    with store.database.reading() as connection:
+    with store.database.transaction() as connection:
         statement = select(bodies.c.content).where(bodies.c.job_id == job_id, bodies.c.kind == "result")
         return connection.execute(statement).scalar_one_or_none()
 
 
 def change_job(store: Store, job_id: str, **values: Any) -> None:
     """Writes columns of the job past every guard: what time would have done."""
-    with store.database.single_write() as connection:
-        connection.execute(update(jobs).where(jobs.c.id == job_id).values(**values))
+    store.database.execute(update(jobs).where(jobs.c.id == job_id).values(**values))
 
 
 def change_attempts(store: Store, job_id: str, **values: Any) -> None:
     """Writes columns of all of its attempts."""
-    with store.database.single_write() as connection:
-        connection.execute(update(attempts).where(attempts.c.job_id == job_id).values(**values))
+    store.database.execute(update(attempts).where(attempts.c.job_id == job_id).values(**values))
 
 
 def change_lane(store: Store, name: str = LANE, **values: Any) -> None:
     """Writes columns of the downstream."""
-    with store.database.single_write() as connection:
-        connection.execute(update(downstreams).where(downstreams.c.name == name).values(**values))
+    store.database.execute(update(downstreams).where(downstreams.c.name == name).values(**values))
 
 
 def pass_deadline(store: Store, job_id: str) -> None:
@@ -204,5 +197,4 @@ def lose_lease(store: Store, job_id: str) -> None:
 
 def time_at(store: Store) -> datetime:
     """The database's clock."""
-    with store.database.reading() as connection:
-        return connection.execute(select(database_now())).scalar_one()
+    return required(store.database.fetch_one(select(database_now())))[0]

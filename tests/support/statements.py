@@ -1,13 +1,13 @@
 """Counts what a database is asked to do."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from sqlalchemy import Connection, event
 
-from tidegate.database.connection import Database, Within
+from tidegate.database.connection import Database
 from tidegate.database.statement import Prepared
 
 T = TypeVar("T")
@@ -45,17 +45,21 @@ def asked(database: Database) -> Iterator[Asked]:
     def committed(_: Connection) -> None:
         seen.transactions += 1
 
-    def ask_all(prepared: Prepared[T], values: Mapping[str, Any], *, within: Within | None = None) -> list[T]:
-        seen.statements.append(" ".join(str(prepared.statement).split()))
-        return ask_the_database(prepared, values, within=within)
+    def counted(run: Callable[..., T]) -> Callable[..., T]:
+        def counted_run(prepared: Prepared[Any], *rest: Any) -> T:
+            seen.statements.append(" ".join(str(prepared.statement).split()))
+            return run(prepared, *rest)
 
-    engine, ask_the_database = database.engine, database.ask_all
-    database.ask_all = ask_all  # type: ignore[method-assign] # these go to the driver without an event; only within it
+        return counted_run
+
+    engine, runner = database.engine, database._prepared
+    # These go to the driver without an event; only within it.
+    runner.fetch, runner.execute = counted(runner.fetch), counted(runner.execute)  # type: ignore[method-assign]
     event.listen(engine, "before_cursor_execute", executed)
     event.listen(engine, "commit", committed)
     try:
         yield seen
     finally:
-        del database.ask_all
+        del runner.fetch, runner.execute
         event.remove(engine, "before_cursor_execute", executed)
         event.remove(engine, "commit", committed)

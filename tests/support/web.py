@@ -13,6 +13,7 @@ from config.settings import Settings
 from tests.support.jobs import input_of
 from tidegate.database.connection import Database
 from tidegate.database.schema import jobs
+from tidegate.database.statement import required
 from tidegate.database.time import database_now
 from tidegate.dispatch.gate import Gate
 from tidegate.execution.handoff import SilentHandoff
@@ -168,13 +169,11 @@ class Web:
     def pass_deadline(self, job_id: str) -> None:
         """Moves the job into the past, so that its deadline is this instant."""
         now, before = database_now(), database_now(timedelta(minutes=-5))
-        with self.database.single_write() as connection:
-            connection.execute(update(jobs).where(jobs.c.id == job_id).values(created_at=before, deadline=now))
+        self.database.execute(update(jobs).where(jobs.c.id == job_id).values(created_at=before, deadline=now))
 
     def row(self, job_id: str) -> Any:
         """The job's row as it is, without the read that applies the deadline."""
-        with self.database.reading() as connection:
-            return connection.execute(jobs.select().where(jobs.c.id == job_id)).one()
+        return required(self.database.fetch_one(jobs.select().where(jobs.c.id == job_id)))
 
     def input_of(self, job_id: str) -> Body | None:
         """The job's input as it lies there; None: there is none."""
@@ -182,8 +181,7 @@ class Web:
 
     def count(self) -> int:
         """How many jobs are recorded."""
-        with self.database.reading() as connection:
-            return len(connection.execute(jobs.select()).all())
+        return len(self.database.fetch_all(jobs.select()))
 
     def close(self) -> None:
         """Ends the requests that it holds and closes its connections."""

@@ -13,6 +13,7 @@ from standardwebhooks import Webhook as Verifier
 from tests.support.http_server import Received
 from tests.support.jobs import open_lane, running
 from tidegate.database.schema import IMPLICIT_CLIENT, deliveries, delivery_attempts, receivers
+from tidegate.database.statement import required
 from tidegate.database.time import database_now
 from tidegate.notify.notifier import SilentNotifier
 from tidegate.operations.outcome import Succeeded
@@ -71,33 +72,28 @@ def verified(received: Received, secret: str) -> dict[str, Any]:
 
 def delivery_of(store: Store, job_id: str) -> Row[Any]:
     """The delivery's row as it lies there."""
-    with store.database.reading() as connection:
-        return connection.execute(select(deliveries).where(deliveries.c.job_id == job_id)).one()
+    return required(store.database.fetch_one(select(deliveries).where(deliveries.c.job_id == job_id)))
 
 
 def attempts_at(store: Store, job_id: str) -> Sequence[Row[Any]]:
     """The delivery's attempts, in order."""
     made = select(delivery_attempts).where(delivery_attempts.c.job_id == job_id).order_by(delivery_attempts.c.number)
-    with store.database.reading() as connection:
-        return connection.execute(made).all()
+    return store.database.fetch_all(made)
 
 
 def receivers_of(store: Store) -> dict[str, Row[Any]]:
     """What is known of receivers, by name."""
-    with store.database.reading() as connection:
-        return {row.name: row for row in connection.execute(select(receivers))}
+    return {row.name: row for row in store.database.fetch_all(select(receivers))}
 
 
 def change_delivery(store: Store, job_id: str, **values: Any) -> None:
     """Writes columns past every guard: what time would have done."""
-    with store.database.single_write() as connection:
-        connection.execute(update(deliveries).where(deliveries.c.job_id == job_id).values(**values))
+    store.database.execute(update(deliveries).where(deliveries.c.job_id == job_id).values(**values))
 
 
 def wake_receivers(store: Store) -> None:
     """Their rests are over."""
-    with store.database.single_write() as connection:
-        connection.execute(update(receivers).values(rests_until=None))
+    store.database.execute(update(receivers).values(rests_until=None))
 
 
 def make_due(store: Store, job_id: str) -> None:

@@ -34,9 +34,8 @@ def face(tmp_path: Path, database_url: str, broker: Valkey) -> Iterator[Web]:
 
 def attempts_of(face: Web, job_id: str) -> list[Any]:
     """Its attempts' rows, first to last."""
-    with face.database.reading() as connection:
-        statement = select(attempts).where(attempts.c.job_id == job_id).order_by(attempts.c.fence)
-        return list(connection.execute(statement).all())
+    statement = select(attempts).where(attempts.c.job_id == job_id).order_by(attempts.c.fence)
+    return list(face.database.fetch_all(statement))
 
 
 def await_states(face: Web, job_ids: list[str], state: str, *, timeout_seconds: float = 30) -> None:

@@ -57,12 +57,11 @@ def test_called_again_while_the_limit_is_matched_cancel_reaches_all(web: Web) ->
 
 @on_both
 def test_every_filter_picks(web: Web) -> None:
-    with web.database.writing() as connection:
+    with web.database.transaction() as connection:
         connection.execute(insert(clients).values(id="other", name="other", created_at=database_now()))
 
     def change(job_id: str, **values: Any) -> None:
-        with web.database.single_write() as connection:
-            connection.execute(update(jobs).where(jobs.c.id == job_id).values(**values))
+        web.database.execute(update(jobs).where(jobs.c.id == job_id).values(**values))
 
     by_operation, by_downstream, by_client, by_age, last = (
         web.accepted("raw_echo"),
@@ -219,8 +218,7 @@ def test_a_dry_run_counts_all_and_touches_none(web: Web, action: str) -> None:
 @on_both
 def test_jobs_after_an_instant_are_meant_and_those_before_are_not(web: Web) -> None:
     before = web.accepted()
-    with web.database.single_write() as connection:
-        connection.execute(update(jobs).values(created_at=database_now(-timedelta(hours=1))))
+    web.database.execute(update(jobs).values(created_at=database_now(-timedelta(hours=1))))
     after = web.accepted()
     instant = (web.store.callers.now() - timedelta(minutes=30)).isoformat()
     assert act(web, "cancel", created_after=instant)["matched"] == 1
@@ -246,8 +244,7 @@ def test_a_cursor_leads_through_those_that_stay_as_they_are(web: Web) -> None:
 def test_jobs_that_are_refused_are_told_by_their_reasons(web: Web) -> None:
     """One lane is paused and takes what is retried; an operation that is gone takes nothing."""
     gone, failed = web.job_in(State.FAILED), web.job_in(State.FAILED)
-    with web.database.single_write() as connection:
-        connection.execute(update(jobs).where(jobs.c.id == gone).values(operation="renamed"))
+    web.database.execute(update(jobs).where(jobs.c.id == gone).values(operation="renamed"))
     counts = act(web, "retry", state="failed")
     assert (counts["matched"], counts["retried"], counts["refused"]) == (2, 1, 1)
     assert counts["refusals"] == {"unknown-operation": 1}

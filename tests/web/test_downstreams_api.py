@@ -54,8 +54,7 @@ def release(web: Web) -> int:
 
 def write(web: Web, **values: Any) -> None:
     """What calls would have done to the row."""
-    with web.database.single_write() as connection:
-        connection.execute(update(downstreams).where(downstreams.c.name == "sample").values(**values))
+    web.database.execute(update(downstreams).where(downstreams.c.name == "sample").values(**values))
 
 
 def test_a_downstream_is_told_whole(web: Web) -> None:

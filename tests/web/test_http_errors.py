@@ -130,7 +130,7 @@ def test_every_answer_carries_the_security_headers_and_says_nothing_of_the_insid
 
 
 def test_an_unforeseen_fault_is_logged_and_tells_nothing(web: Web, caplog: pytest.LogCaptureFixture) -> None:
-    with web.database.writing() as connection:
+    with web.database.transaction() as connection:
         connection.execute(text("DROP TABLE bodies"))
         connection.execute(text("ALTER TABLE jobs DROP COLUMN note"))
     for answer in (web.submit(), web.read(UNKNOWN)):
@@ -142,7 +142,7 @@ def test_an_unforeseen_fault_is_logged_and_tells_nothing(web: Web, caplog: pytes
 
 
 def test_a_submit_that_can_not_be_recorded_whole_leaves_nothing(web: Web) -> None:
-    with web.database.writing() as connection:
+    with web.database.transaction() as connection:
         connection.execute(text("DROP TABLE bodies"))
     assert web.submit().status_code >= 500
     assert web.count() == 0
@@ -246,7 +246,7 @@ def test_a_connection_that_the_database_dropped_costs_at_most_one_answer(tmp_pat
     web = Web(tmp_path, postgresql_url)
     web.accepted()
     others = "FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()"
-    with web.database.writing() as connection:
+    with web.database.transaction() as connection:
         connection.execute(text(f"SELECT pg_terminate_backend(pid) {others}"))
     statuses = [web.submit().status_code for _ in range(3)]
     assert set(statuses) <= {202, 503}

@@ -20,6 +20,7 @@ from tests.support.web import Web, assert_is_problem
 from tests.support.webhooks import make_secret
 from tidegate.database.connection import Database
 from tidegate.database.schema import downstreams, webhook_secrets
+from tidegate.database.statement import required
 from tidegate.states import State
 from webapp.app import create_app
 
@@ -140,12 +141,13 @@ _LANE = "/v1/downstreams/sample"
 
 
 def is_paused(lossy: Lossy) -> bool:
-    with lossy.other.database.reading() as connection:
-        return bool(connection.execute(select(downstreams.c.paused).where(downstreams.c.name == "sample")).scalar_one())
+    return bool(
+        required(lossy.other.database.fetch_one(select(downstreams.c.paused).where(downstreams.c.name == "sample")))[0]
+    )
 
 
 def secrets(lossy: Lossy) -> list[tuple[str, object]]:
-    with lossy.other.database.reading() as connection:
+    with lossy.other.database.transaction() as connection:
         rows = connection.execute(select(webhook_secrets.c.id, webhook_secrets.c.signs_until))
         return [(row.id, row.signs_until) for row in rows]
 
@@ -226,5 +228,5 @@ def test_a_submit_that_waits_for_a_lock_is_stopped_by_the_server_and_recorded_no
 
 
 def waiting(lossy: Lossy) -> int:
-    with lossy.other.database.reading() as connection:
+    with lossy.other.database.transaction() as connection:
         return int(connection.exec_driver_sql("SELECT count(*) FROM pg_locks WHERE NOT granted").scalar_one())

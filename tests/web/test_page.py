@@ -304,8 +304,7 @@ def test_what_is_not_there_is_a_page_for_people_and_a_problem_for_programs(web: 
 def test_a_lane_that_nobody_looks_after_is_said_to_be_old(web: Web) -> None:
     job_id = web.accepted("echo")
     assert "Nobody lets jobs go." not in read(web)
-    with web.database.single_write() as connection:
-        connection.execute(update(jobs).where(jobs.c.id == job_id).values(run_at=database_now(timedelta(minutes=-1))))
+    web.database.execute(update(jobs).where(jobs.c.id == job_id).values(run_at=database_now(timedelta(minutes=-1))))
     look_anew(web)
     assert "Nobody lets jobs go." in read(web)
     web.store.samples.take()
@@ -323,6 +322,6 @@ def _plan_of_running(database: Database) -> str:
     with asked(database) as seen:
         Store(database).overview.running(None, most=1)
     (statement,) = seen.statements
-    with database.reading() as connection:
+    with database.transaction() as connection:
         rows = connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {statement}", (0,) * statement.count("?")).all()
     return str(rows)

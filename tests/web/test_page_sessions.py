@@ -165,9 +165,8 @@ def test_a_session_ends_with_its_key(door: Door, monkeypatch: pytest.MonkeyPatch
 
 def move_back(door: Door, hours: float) -> None:
     """Lets every session have begun so much earlier."""
-    with door.web.database.single_write() as connection:
-        earlier = text("UPDATE sessions SET began_at = began_at - :by, ends_at = ends_at - :by")
-        connection.execute(earlier, {"by": int(hours * 3600 * 1_000_000)})
+    earlier = text("UPDATE sessions SET began_at = began_at - :by, ends_at = ends_at - :by")
+    door.web.database.execute(earlier, {"by": int(hours * 3600 * 1_000_000)})
 
 
 def test_a_session_ends_after_twelve_hours(door: Door, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -178,8 +177,7 @@ def test_a_session_ends_after_twelve_hours(door: Door, monkeypatch: pytest.Monke
     move_back(door, 0.02)
     assert door.web.client.get("/", headers={"Accept": "text/html"}).status_code == 303
     door.sign_in("shop")
-    with door.web.database.reading() as connection:
-        assert len(connection.execute(select(sessions)).all()) == 1, "what is over goes"
+    assert len(door.web.database.fetch_all(select(sessions))) == 1, "what is over goes"
 
 
 def test_to_sign_out_ends_the_session_whoever_has_its_cookie(door: Door, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -212,7 +210,7 @@ def test_to_sign_out_ends_one_session_at_once_and_no_other(door: Door) -> None:
 
 def test_from_a_copy_of_the_database_no_session_can_be_made(door: Door) -> None:
     door.sign_in("ops")
-    with door.web.database.reading() as connection:
+    with door.web.database.transaction() as connection:
         rows = [
             *connection.execute(text("SELECT * FROM sessions")),
             *connection.execute(text("SELECT * FROM keys")),

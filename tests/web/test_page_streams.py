@@ -104,7 +104,7 @@ def test_the_page_of_an_erased_job_is_told(one: Web) -> None:
     erased = one.accepted("echo")
     stream = PageStream(one, f"/jobs/{erased}/live")
     stream.next("parts")
-    with one.database.single_write() as connection:
+    with one.database.transaction() as connection:
         connection.exec_driver_sql("DELETE FROM jobs WHERE id = ?", (erased.replace("-", ""),))
     assert stream.next("bye") == "gone"
     assert stream.is_over()

@@ -58,8 +58,7 @@ def cancel(store: Store, job_id: str, notifier: Notifier | None = None) -> None:
 
 def change(store: Store, job_id: str) -> None:
     """A change of the job that callers see, and nothing else."""
-    with store.database.single_write() as connection:
-        connection.execute(jobs.update().where(jobs.c.id == job_id).values(version=jobs.c.version + 1, note="changed"))
+    store.database.execute(jobs.update().where(jobs.c.id == job_id).values(version=jobs.c.version + 1, note="changed"))
 
 
 def test_over_pub_sub_a_change_is_told_long_before_anybody_would_look(

@@ -162,7 +162,7 @@ def test_secrets_are_rotated_listed_without_their_text_and_ended(web: Web) -> No
 def test_nobody_can_sign_with_what_the_database_holds(web: Web) -> None:
     secret = make_secret(web)
     raw = base64.b64decode(secret.removeprefix("whsec_"))
-    with web.database.reading() as connection:
+    with web.database.transaction() as connection:
         row = connection.exec_driver_sql("SELECT * FROM webhook_secrets").one()
     for value in row:
         assert value not in {secret, raw, secret.removeprefix("whsec_")}

@@ -21,6 +21,7 @@ from tests.support.valkey import Valkey
 from tests.support.waiting import wait_until
 from tests.support.webhooks import attempts_at, delivery_of, to, verified
 from tidegate.database.schema import IMPLICIT_CLIENT, deliveries
+from tidegate.database.statement import required
 from tidegate.database.time import database_now
 from tidegate.stores import Store
 from tidegate.webhooks.secrets import SecretStore
@@ -74,8 +75,7 @@ def cancelled_job(store: Store, url: str) -> str:
 def in_flight_elsewhere(store: Store, receiver: HttpServer) -> int:
     """How many places are taken by others than this receiver."""
     others = [deliveries.c.lease_until > database_now(), deliveries.c.url != receiver.url]
-    with store.database.reading() as connection:
-        return connection.execute(select(func.count()).select_from(deliveries).where(*others)).scalar_one()
+    return required(store.database.fetch_one(select(func.count()).select_from(deliveries).where(*others)))[0]
 
 
 def await_delivery(store: Store, job_id: str) -> None:

@@ -15,6 +15,7 @@ from sqlalchemy import ColumnElement, func, insert, or_, select, update
 from tidegate.access.tickets import Signer
 from tidegate.database.connection import Database
 from tidegate.database.schema import clients, keys
+from tidegate.database.statement import required
 from tidegate.database.time import database_now
 
 _PREFIX = "tg_"
@@ -72,7 +73,7 @@ class KeyStore:
         """
         secret = _PREFIX + base64.urlsafe_b64encode(secrets.token_bytes(32)).decode().rstrip("=")
         key_id = str(uuid_utils.uuid7())
-        with self._database.writing() as connection:
+        with self._database.transaction() as connection:
             client_id = connection.execute(select(clients.c.id).where(clients.c.name == client)).scalar_one_or_none()
             if client_id is None:
                 client_id = str(uuid_utils.uuid7())
@@ -92,26 +93,22 @@ class KeyStore:
 
     def list(self) -> Sequence[Key]:
         """Every key, newest first."""
-        with self._database.reading() as connection:
-            rows = connection.execute(
-                select(keys, clients.c.name.label("client"))
-                .join(clients, clients.c.id == keys.c.client_id)
-                .order_by(keys.c.created_at.desc())
-            ).all()
+        rows = self._database.fetch_all(
+            select(keys, clients.c.name.label("client"))
+            .join(clients, clients.c.id == keys.c.client_id)
+            .order_by(keys.c.created_at.desc())
+        )
         return [_key(row) for row in rows]
 
     def revoke(self, key_id: str) -> bool:
         """Revokes the key, within seconds everywhere. False: there is none, or it was revoked before."""
-        with self._database.single_write() as connection:
-            revoked = connection.execute(
-                update(keys).where(keys.c.id == key_id, keys.c.revoked_at.is_(None)).values(revoked_at=database_now())
-            )
-        return revoked.rowcount == 1
+        revoked = update(keys).where(keys.c.id == key_id, keys.c.revoked_at.is_(None))
+        return self._database.execute(revoked.values(revoked_at=database_now())) == 1
 
     def count(self) -> int:
         """The number of keys that are neither revoked nor expired."""
-        with self._database.reading() as connection:
-            return connection.execute(select(func.count()).select_from(keys).where(is_good())).scalar_one()
+        counted = self._database.fetch_one(select(func.count()).select_from(keys).where(is_good()))
+        return required(counted)[0]
 
     def caller(self, digest: bytes) -> Caller | None:
         """The caller whose good key has this hash; None: there is none."""
@@ -122,10 +119,7 @@ class KeyStore:
         return self._caller(keys.c.id == key_id)
 
     def _caller(self, which: ColumnElement[bool]) -> Caller | None:
-        with self._database.reading() as connection:
-            row = connection.execute(
-                select(keys.c.id, keys.c.client_id, keys.c.role).where(which, is_good())
-            ).one_or_none()
+        row = self._database.fetch_one(select(keys.c.id, keys.c.client_id, keys.c.role).where(which, is_good()))
         return Caller(client_id=row.client_id, role=Role(row.role), key_id=row.id) if row else None
 
 

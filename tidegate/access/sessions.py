@@ -27,7 +27,7 @@ class SessionStore:
     def begin(self, key_id: str) -> str:
         """Begins a session; returns the text for the cookie. Deletes sessions that are over."""
         text = base64.urlsafe_b64encode(secrets.token_bytes(32)).decode().rstrip("=")
-        with self._database.writing() as connection:
+        with self._database.transaction() as connection:
             connection.execute(delete(sessions).where(sessions.c.ends_at <= database_now()))
             connection.execute(
                 insert(sessions).values(
@@ -38,15 +38,13 @@ class SessionStore:
 
     def find(self, digest: bytes) -> Caller | None:
         """The caller whose session has this hash; None unless it goes on and its key is good."""
-        with self._database.reading() as connection:
-            row = connection.execute(
-                select(keys.c.id, keys.c.client_id, keys.c.role)
-                .join(sessions, sessions.c.key_id == keys.c.id)
-                .where(sessions.c.hash == digest, sessions.c.ends_at > database_now(), is_good())
-            ).one_or_none()
+        row = self._database.fetch_one(
+            select(keys.c.id, keys.c.client_id, keys.c.role)
+            .join(sessions, sessions.c.key_id == keys.c.id)
+            .where(sessions.c.hash == digest, sessions.c.ends_at > database_now(), is_good())
+        )
         return Caller(client_id=row.client_id, role=Role(row.role), key_id=row.id) if row else None
 
     def end(self, digest: bytes) -> None:
         """Ends the session of this hash, if there is one."""
-        with self._database.single_write() as connection:
-            connection.execute(delete(sessions).where(sessions.c.hash == digest))
+        self._database.execute(delete(sessions).where(sessions.c.hash == digest))

@@ -14,7 +14,7 @@ Ask = TypeVar("Ask")
 Answer = TypeVar("Answer")
 
 
-class SharedStatement(Generic[Ask, Answer]):
+class BatchedStatement(Generic[Ask, Answer]):
     """A statement that threads share.
 
     `run_all` runs it for several callers and returns their answers in order; `most` callers share one execution.

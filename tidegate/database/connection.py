@@ -1,14 +1,15 @@
-"""Connections and transactions of the database, PostgreSQL and SQLite alike: reading, writing, prepared statements."""
+"""The three ways to run statements, PostgreSQL and SQLite alike: one statement, a transaction, batched."""
 
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from datetime import timedelta
-from typing import Any, TypeAlias, TypeVar
+from typing import Any, TypeAlias, TypeVar, TypeVarTuple, overload
 
-from sqlalchemy import Connection, PoolProxiedConnection, event
+from sqlalchemy import Connection, Executable, Row, event
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
+from sqlalchemy.sql.selectable import TypedReturnsRows
 
 from tidegate.database.circuit_breaker import CircuitBreaker, Watchdog
 from tidegate.database.engines import (
@@ -20,7 +21,7 @@ from tidegate.database.engines import (
     takes_writes,
 )
 from tidegate.database.group_commit import GroupCommit
-from tidegate.database.statement import Prepared, StatementRunner, replace_pooled
+from tidegate.database.statement import Prepared, PreparedRunner, replace_pooled
 from tidegate.errors import DatabaseUnreachableError
 
 UNREACHABLE = (DatabaseUnreachableError, PoolTimeoutError)
@@ -29,14 +30,19 @@ errors of a driver these are is said in `driver_errors`."""
 
 
 T = TypeVar("T")
-Within: TypeAlias = Connection | PoolProxiedConnection
-"""A connection with a transaction, which prepared statements can be a part of."""
+R = TypeVar("R")
+Ts = TypeVarTuple("Ts")
+AnyRow: TypeAlias = Row[*tuple[Any, ...]]
+_Values: TypeAlias = Mapping[str, Any]
 _BUSY_TIMEOUT = timedelta(seconds=10)
 _TRIES = 3
 
 
 class Database:
-    """An SQLAlchemy engine with the kinds of transaction that Tidegate uses, a watchdog and a circuit breaker.
+    """An SQLAlchemy engine with the three ways to run statements, a watchdog and a circuit breaker.
+
+    `fetch_one`, `fetch_all` and `execute` run one statement, `transaction` holds several together, `batched` shares a
+    transaction with other threads.
 
     SQLite has one writer at a time. A writer that waits inside SQLite polls and may starve, so the threads of
     a process queue for a lock of ours first, and only processes meet at SQLite's own.
@@ -63,9 +69,9 @@ class Database:
             else postgresql_engine(url, pool_size, patience)
         )
         self._single = self.engine.execution_options(**{EACH_ALONE: True})
-        self._long = self.engine.execution_options(**{TAKES_LONG: True, EACH_ALONE: self.is_sqlite})
+        self._long = self.engine.execution_options(**{TAKES_LONG: True, EACH_ALONE: True})
         self._writer = threading.RLock() if self.is_sqlite else None
-        self._group = GroupCommit(self.writing, self._writer) if self._writer else None
+        self._group = GroupCommit(self.transaction, self._writer) if self._writer else None
         impatient = patience is not None and not self.is_sqlite
         self._watchdog = Watchdog(patience.total_seconds()) if patience and impatient else None
         if self._watchdog:
@@ -73,39 +79,110 @@ class Database:
             touch = lambda connection, *_: watchdog.touch(_driver(connection))  # noqa: E731 - for events of two signatures
             event.listen(self.engine, "before_cursor_execute", touch)
             event.listen(self.engine, "commit", touch)
-        self._asker = StatementRunner(self.engine, self._watched)
+        self._prepared = PreparedRunner(self.engine, self._watched)
         self._breaker = CircuitBreaker(self._probe, _is_lost_connection) if impatient else None
 
-    @contextmanager
-    def reading(self) -> Iterator[Connection]:
-        """A connection for single SELECTs, each its own snapshot."""
-        with self._guarded(), self._single.connect() as connection, self._watched(_driver(connection)):
-            yield connection
+    @overload
+    def fetch_one(
+        self, statement: Prepared[T], values: _Values | None = None, *, within: Connection | None = None
+    ) -> T | None: ...
+    @overload
+    def fetch_one(
+        self, statement: TypedReturnsRows[*Ts], values: _Values | None = None, *, limit: timedelta | None = None
+    ) -> Row[*Ts] | None: ...
+    @overload
+    def fetch_one(
+        self, statement: Executable, values: _Values | None = None, *, limit: timedelta | None = None
+    ) -> AnyRow | None: ...
+    def fetch_one(
+        self,
+        statement: Prepared[T] | Executable,
+        values: _Values | None = None,
+        *,
+        within: Connection | None = None,
+        limit: timedelta | None = None,
+    ) -> T | AnyRow | None:
+        """As `fetch_all`, for a statement that returns one row at the most; None: there is none."""
+        if isinstance(statement, Prepared):
+            return next(iter(self._run(self._prepared.fetch, statement, values, within)), None)
+        return next(iter(self.fetch_all(statement, values, limit=limit)), None)
 
-    def ask(self, prepared: Prepared[T], values: Mapping[str, Any], *, within: Within | None = None) -> T | None:
-        """Runs one prepared statement, alone or within a transaction, and returns its row; None: there is none.
+    @overload
+    def fetch_all(
+        self, statement: Prepared[T], values: _Values | None = None, *, within: Connection | None = None
+    ) -> list[T]: ...
+    @overload
+    def fetch_all(
+        self, statement: TypedReturnsRows[*Ts], values: _Values | None = None, *, limit: timedelta | None = None
+    ) -> Sequence[Row[*Ts]]: ...
+    @overload
+    def fetch_all(
+        self, statement: Executable, values: _Values | None = None, *, limit: timedelta | None = None
+    ) -> Sequence[AnyRow]: ...
+    def fetch_all(
+        self,
+        statement: Prepared[T] | Executable,
+        values: _Values | None = None,
+        *,
+        within: Connection | None = None,
+        limit: timedelta | None = None,
+    ) -> list[T] | Sequence[AnyRow]:
+        """Runs one statement and returns its rows: of a prepared one what its `read` makes of each.
 
-        The row is what the statement's `read` makes of it. Raises what any other statement would raise.
+        It is its own transaction and, on PostgreSQL, one round trip; on SQLite one that is no SELECT takes the write
+        lock first. A prepared one may be part of a transaction instead: `within`. `limit`: for a query that may take
+        long (a list, a sample, a count); at the limit the database stops it and DatabaseTooSlowError is raised, which
+        says nothing of other queries.
         """
-        return next(iter(self.ask_all(prepared, values, within=within)), None)
+        if isinstance(statement, Prepared):
+            return self._run(self._prepared.fetch, statement, values, within)
+        with self._alone(statement, limit) as connection:
+            return connection.execute(statement, values).all()
 
-    def ask_all(self, prepared: Prepared[T], values: Mapping[str, Any], *, within: Within | None = None) -> list[T]:
-        """As `ask`, for a statement that may return several rows."""
+    def execute(
+        self, statement: Prepared[Any] | Executable, values: _Values | None = None, *, within: Connection | None = None
+    ) -> int:
+        """As `fetch_all`, for a statement of which only the number of rows that it wrote is wanted."""
+        if isinstance(statement, Prepared):
+            return self._run(self._prepared.execute, statement, values, within)
+        with self._alone(statement) as connection:
+            return connection.execute(statement, values).rowcount
+
+    def _run(
+        self,
+        run: Callable[[Prepared[T], _Values, Connection | None], R],
+        prepared: Prepared[T],
+        values: _Values | None,
+        within: Connection | None,
+    ) -> R:
         if within is not None:
-            pooled = within.connection if isinstance(within, Connection) else within
-            return self._asker.ask_on(pooled, prepared, values)
+            return run(prepared, values or {}, within)
+        if self.is_sqlite and prepared.writes_on_sqlite:
+            with self.transaction() as connection:
+                return run(prepared, values or {}, connection)
         with self._guarded():
-            return _repeated(lambda: self._asker.ask(prepared, values))
-
-    def tell(self, prepared: Prepared[T], values: Mapping[str, Any]) -> T | None:
-        """As `ask`, for a statement that writes; on SQLite it takes the write lock first."""
-        if not self.is_sqlite:
-            return self.ask(prepared, values)
-        with self.writing() as connection:
-            return self.ask(prepared, values, within=connection)
+            return _repeated(lambda: run(prepared, values or {}, None))
 
     @contextmanager
-    def writing(self) -> Iterator[Connection]:
+    def _alone(self, statement: Executable, limit: timedelta | None = None) -> Iterator[Connection]:
+        """A connection for this statement alone."""
+        if limit is not None:
+            with (
+                self._guarded(),
+                self._long.connect() as connection,
+                self._watched(_driver(connection), limit),
+                stopped_after(connection, limit),
+            ):
+                yield connection
+        elif self.is_sqlite and not statement.is_select:
+            with self.transaction() as connection:
+                yield connection
+        else:
+            with self._guarded(), self._single.connect() as connection, self._watched(_driver(connection)):
+                yield connection
+
+    @contextmanager
+    def transaction(self) -> Iterator[Connection]:
         """One transaction that may write: committed at the end, rolled back on an exception.
 
         On SQLite it has the write lock from its beginning (BEGIN IMMEDIATE): a transaction that reads first and
@@ -120,17 +197,7 @@ class Database:
         ):
             yield connection
 
-    @contextmanager
-    def single_write(self) -> Iterator[Connection]:
-        """A connection for one write, or several that need not be one transaction.
-
-        It makes half the round trips of `writing`.
-        On SQLite, where round trips cost nothing, they are one.
-        """
-        with self.writing() if self.is_sqlite else self.reading() as connection:
-            yield connection
-
-    def write_together(self, write: Callable[[Connection], T]) -> T:
+    def batched(self, write: Callable[[Connection], T]) -> T:
         """Runs `write` in a transaction that other threads may share; returns its answer once that is committed.
 
         What it raises undoes what it did.
@@ -141,7 +208,7 @@ class Database:
             return self._group.run(write)
 
         def run() -> T:
-            with self.writing() as connection:
+            with self.transaction() as connection:
                 return write(connection)
 
         return _repeated(run)
@@ -157,17 +224,6 @@ class Database:
                 replace_pooled(self.engine, connection.connection)
                 connection.invalidate()
                 raise DatabaseUnreachableError("the database is read-only")
-
-    @contextmanager
-    def long_reading(self, limit: timedelta) -> Iterator[Connection]:
-        """As `reading`, for a query that may take long (a list, a sample, a count), with a time limit of its own.
-
-        At the limit the database stops it and DatabaseTooSlowError is raised; that says nothing of other queries.
-        """
-        with self._guarded(), self._long.connect() as connection:
-            driver = _driver(connection)
-            with self._watched(driver, limit), stopped_after(connection, limit):
-                yield connection
 
     def _guarded(self) -> AbstractContextManager[None]:
         return self._breaker.guarding() if self._breaker else nullcontext()

@@ -104,9 +104,9 @@ class ReadOnly:
 
 @contextmanager
 def stopped_after(connection: Connection, limit: timedelta) -> Iterator[None]:
-    """Sets a time limit: for each statement within it on PostgreSQL, for all of them together on SQLite.
+    """Sets a time limit for the statement within it.
 
-    On PostgreSQL it is a transaction of its own: the limit ends with it, whoever has the session next.
+    On PostgreSQL that is in a transaction of its own: the limit ends with it, whoever has the session next.
     """
     driver = connection.connection.driver_connection
     if isinstance(driver, sqlite3.Connection):
@@ -118,7 +118,8 @@ def stopped_after(connection: Connection, limit: timedelta) -> Iterator[None]:
             driver.set_progress_handler(None, 0)
     else:
         with connection.begin():
-            connection.exec_driver_sql(f"SET LOCAL statement_timeout = {_milliseconds(limit)}")
+            # At once, in one round trip: the engine begins no transaction where each statement stands alone.
+            connection.exec_driver_sql(f"BEGIN; SET LOCAL statement_timeout = {_milliseconds(limit)}")
             yield
 
 

@@ -18,10 +18,10 @@ _MOST = 50
 
 
 class GroupCommit:
-    """Runs writes in shared transactions. `lock`: the process's reentrant writer lock, which `writing` takes too."""
+    """Runs writes in shared transactions. `lock`: the process's reentrant writer lock, which a `transaction` takes."""
 
-    def __init__(self, writing: Callable[[], AbstractContextManager[Connection]], lock: threading.RLock) -> None:
-        self._writing = writing
+    def __init__(self, transaction: Callable[[], AbstractContextManager[Connection]], lock: threading.RLock) -> None:
+        self._transaction = transaction
         self._lock = lock
         self._waiting: deque[_Write[Any]] = deque()
 
@@ -41,7 +41,7 @@ class GroupCommit:
         taken = [self._waiting.popleft() for _ in range(min(_MOST, len(self._waiting)))]
         failing: _Write[Any] | None = None
         try:
-            with self._writing() as connection:
+            with self._transaction() as connection:
                 for failing in taken:
                     failing.run(connection)
                 failing = None

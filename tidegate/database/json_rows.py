@@ -15,7 +15,7 @@ from sqlalchemy.types import TypeEngine
 MOST_ROWS = 32
 """As many as threads share one statement for."""
 SMALL = 65_536
-"""The most bytes that are worth a place in a shared statement: nobody waits while another's megabytes are sent."""
+"""The most bytes that are worth a place in a batched statement: nobody waits while another's megabytes are sent."""
 PARAMETER = "given_rows"
 """The name of the parameter."""
 

@@ -2,7 +2,7 @@
 
 Building and wrapping such a statement each time costs more than the database needs to answer it.
 A `Prepared` is written in SQLAlchemy's language like any other statement, compiled once for each kind of database, and
-then given to the driver as it is. `Database.ask` runs it; what that saves stands in docs/decisions.
+then given to the driver as it is. `Database.fetch_one` runs it; what that saves stands in docs/decisions.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -10,7 +10,7 @@ from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
-from sqlalchemy import BindParameter, Dialect, Engine, PoolProxiedConnection, SelectBase, UpdateBase
+from sqlalchemy import BindParameter, Connection, Dialect, Engine, PoolProxiedConnection, SelectBase, UpdateBase
 from sqlalchemy.engine.interfaces import DBAPICursor
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.sql.compiler import SQLCompiler
@@ -36,9 +36,14 @@ class Prepared(Generic[T]):
     read: Callable[[Mapping[str, Any]], T]
     on_sqlite: SelectBase | UpdateBase | None = None
 
-    def on(self, dialect: Dialect) -> SelectBase | UpdateBase:
+    def for_dialect(self, dialect: Dialect) -> SelectBase | UpdateBase:
         """The wording of the statement for this dialect."""
         return self.statement if self.on_sqlite is None or dialect.name != "sqlite" else self.on_sqlite
+
+    @property
+    def writes_on_sqlite(self) -> bool:
+        """Whether it needs SQLite's write lock: there a SELECT can't hold an INSERT."""
+        return isinstance(self.statement if self.on_sqlite is None else self.on_sqlite, UpdateBase)
 
 
 def required(answer: T | None) -> T:
@@ -57,7 +62,7 @@ def replace_pooled(engine: Engine, lost: PoolProxiedConnection) -> None:
     engine.pool._invalidate(lost, _checkin=False)  # noqa: SLF001
 
 
-class StatementRunner:
+class PreparedRunner:
     """Runs prepared statements on an engine's pooled connections. `watching`: a watchdog's context around each."""
 
     def __init__(self, engine: Engine, watching: Callable[[object], AbstractContextManager[None]]) -> None:
@@ -67,16 +72,27 @@ class StatementRunner:
         self._compiled: dict[Prepared[Any], _Compiled[Any]] = {}
         self._read_only = ReadOnly()
 
-    def ask(self, prepared: Prepared[T], values: Mapping[str, Any]) -> list[T]:
-        """Runs the statement in a transaction of its own and returns its rows. Raises what SQLAlchemy would raise."""
+    def fetch(self, prepared: Prepared[T], values: Mapping[str, Any], within: Connection | None) -> list[T]:
+        """Runs the statement, in this transaction or one of its own; returns its rows. Raises what SQLAlchemy would."""
         compiled = self._of(prepared)
-        with self._connection() as pooled:
-            return self._execute(pooled, compiled.sql, compiled.values(values), compiled.answers, commits=True)
+        return self._run(compiled, compiled.answers, values, within)
 
-    def ask_on(self, pooled: PoolProxiedConnection, prepared: Prepared[T], values: Mapping[str, Any]) -> list[T]:
-        """As `ask`, within a transaction that is open on this connection."""
+    def execute(self, prepared: Prepared[Any], values: Mapping[str, Any], within: Connection | None) -> int:
+        """As `fetch`; returns how many rows it wrote."""
         compiled = self._of(prepared)
-        return self._execute(pooled, compiled.sql, compiled.values(values), compiled.answers)
+        return self._run(compiled, compiled.written, values, within)
+
+    def _run(
+        self,
+        compiled: "_Compiled[Any]",
+        read: Callable[[DBAPICursor], R],
+        values: Mapping[str, Any],
+        within: Connection | None,
+    ) -> R:
+        if within is not None:
+            return self._execute(within.connection, compiled.sql, compiled.values(values), read)
+        with self._connection() as pooled:
+            return self._execute(pooled, compiled.sql, compiled.values(values), read, commits=True)
 
     @contextmanager
     def _connection(self) -> Iterator[PoolProxiedConnection]:
@@ -138,7 +154,7 @@ class _Compiled(Generic[T]):
     """A prepared statement compiled for one dialect."""
 
     def __init__(self, prepared: Prepared[T], dialect: Dialect) -> None:
-        statement = prepared.on(dialect)
+        statement = prepared.for_dialect(dialect)
         compiled = _with_literals(statement, dialect)
         self._read = prepared.read
         self.sql = str(compiled)
@@ -161,6 +177,12 @@ class _Compiled(Generic[T]):
     def answers(self, cursor: DBAPICursor) -> list[T]:
         """The cursor's rows, each through the statement's `read`."""
         return [self._answer(row) for row in cursor.fetchall()] if self._names else []
+
+    def written(self, cursor: DBAPICursor) -> int:
+        """How many rows were written; SQLite counts them while what is returned is fetched."""
+        if self._names:
+            cursor.fetchall()
+        return cursor.rowcount
 
     def _answer(self, row: Sequence[Any]) -> T:
         values = dict(zip(self._names, row, strict=True))

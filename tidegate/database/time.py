@@ -1,9 +1,9 @@
 """Instants as a column type, and the database's clock as SQL expressions. PostgreSQL and SQLite alike."""
 
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, cast
 
-from sqlalchemy import BigInteger, Dialect, type_coerce
+from sqlalchemy import BigInteger, Dialect, select, type_coerce
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql import ColumnElement
 from sqlalchemy.sql.functions import GenericFunction
@@ -11,6 +11,7 @@ from sqlalchemy.types import TypeDecorator
 
 from tidegate import clock
 from tidegate.clock import MICROSECOND
+from tidegate.database.statement import Prepared
 
 
 class Instant(TypeDecorator[datetime]):
@@ -74,3 +75,7 @@ def statement_now(later_by: timedelta = timedelta(0)) -> ColumnElement[datetime]
 def _instant(now: ColumnElement[int], later_by: timedelta) -> ColumnElement[datetime]:
     microseconds = later_by // MICROSECOND
     return type_coerce(now + microseconds if microseconds else now, Instant())
+
+
+CLOCK = Prepared(select(database_now().label("now")), lambda row: cast("datetime", row["now"]))
+"""Reads the database's clock."""

@@ -50,10 +50,10 @@ def stretches(
 ) -> list[Stretch]:
     """Counts all queued jobs of the lane with run_at of `since` or later, in parts of MOST_ROWS; at least one part."""
     asked = {"lane": lane, "settled_until": settled_until, "created_after": created_after}
-    parts = [required(database.ask(_STRETCH, {**asked, "since": since, "after_id": _FIRST_ID}))]
+    parts = [required(database.fetch_one(_STRETCH, {**asked, "since": since, "after_id": _FIRST_ID}))]
     while parts[-1].last and parts[-1].number == MOST_ROWS:
         since, after_id = parts[-1].last
-        parts.append(required(database.ask(_STRETCH, {**asked, "since": since, "after_id": after_id})))
+        parts.append(required(database.fetch_one(_STRETCH, {**asked, "since": since, "after_id": after_id})))
     return parts
 
 

@@ -9,7 +9,7 @@ from typing import Protocol
 
 from tidegate import clock
 from tidegate.clock import EPOCH
-from tidegate.database.batching import SharedStatement
+from tidegate.database.batching import BatchedStatement
 from tidegate.database.connection import UNREACHABLE
 from tidegate.dispatch.backlog import SETTLED
 from tidegate.dispatch.forecast import LaneView
@@ -63,7 +63,7 @@ class LaneCache:
         self._read_at = float("-inf")
         self.deciding = threading.RLock()  # guards what follows; held for microseconds
         self._lanes: defaultdict[str, _Lane] = defaultdict(_Lane)
-        self._counting = SharedStatement(self._count_each, most=_MOST_TOGETHER)
+        self._counting = BatchedStatement(self._count_each, most=_MOST_TOGETHER)
 
     def view(self, downstream: str) -> LaneView | None:
         """The lane as it was half a second ago at most; None for a downstream that no scheduler has declared yet."""

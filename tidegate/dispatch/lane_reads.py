@@ -39,7 +39,7 @@ def read_lane(database: Database, name: str, *, queues: Collection[str], limit: 
     None: there is no such lane. Whatever gives away a place or a slot, or changes a limit, writes the lane's row: a
     plan that is written only if the row is unchanged is as safe as one that was made under its lock.
     """
-    return database.ask(_LANE, {"lane": name, **of_queues([*queues]), "most": limit})
+    return database.fetch_one(_LANE, {"lane": name, **of_queues([*queues]), "most": limit})
 
 
 def _state(columns: Mapping[str, Any]) -> LaneState:

@@ -7,6 +7,7 @@ import orjson
 from sqlalchemy import (
     BigInteger,
     ColumnElement,
+    Connection,
     Text,
     Update,
     bindparam,
@@ -20,7 +21,7 @@ from sqlalchemy import (
 from sqlalchemy.types import NullType
 
 from tidegate import rate_limit
-from tidegate.database.connection import Database, Within
+from tidegate.database.connection import Database
 from tidegate.database.schema import downstreams, samples
 from tidegate.database.statement import Prepared
 from tidegate.dispatch.lane import Lane, allowance_of
@@ -55,9 +56,9 @@ VERSION_ON_SQLITE: ColumnElement[str] = func.json_array(
 _LOCKED = Prepared(ROW.with_for_update(of=downstreams), lane_from)
 
 
-def locked(database: Database, within: Within, name: str) -> Lane | None:
+def locked(database: Database, within: Connection, name: str) -> Lane | None:
     """Reads a downstream's row FOR UPDATE: waits for the lock."""
-    return database.ask(_LOCKED, {"lane": name}, within=within)
+    return database.fetch_one(_LOCKED, {"lane": name}, within=within)
 
 
 _RELEASED = bindparam("its_released", type_=BigInteger)

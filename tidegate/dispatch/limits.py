@@ -35,7 +35,7 @@ class LimitStore:
         for limits in declared:
             values = {name: getattr(limits, name) for name in LIMITS}
             text = orjson.dumps(values).decode()
-            with self._database.writing() as connection:
+            with self._database.transaction() as connection:
                 connection.execute(
                     insert(downstreams)
                     .values(name=limits.name, declared=text, pace="{}", **_stored(values))
@@ -50,7 +50,7 @@ class LimitStore:
 
         In force for the whole cluster with the next release. False: there is no such downstream.
         """
-        with self._database.writing() as connection:
+        with self._database.transaction() as connection:
             row = self._lock(connection, name)
             if row is None:
                 return False
@@ -67,10 +67,9 @@ class LimitStore:
 
     def downstreams(self) -> list[Downstream]:
         """Reads every downstream, by name."""
-        with self._database.reading() as connection:
-            rows = connection.execute(
-                select(downstreams, database_now().label("seen_at")).order_by(downstreams.c.name)
-            ).all()
+        rows = self._database.fetch_all(
+            select(downstreams, database_now().label("seen_at")).order_by(downstreams.c.name)
+        )
         return [_downstream(row) for row in rows]
 
     def _lock(self, connection: Connection, name: str) -> Any:

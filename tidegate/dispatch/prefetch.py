@@ -22,7 +22,7 @@ def unfollowed_calls(database: Database, name: str, limit: int) -> Sequence[Call
 
     One has one follower ever: if that gave up waiting, the call takes too long to be followed.
     """
-    return database.ask_all(_UNFOLLOWED, {"lane": name, "most": limit})
+    return database.fetch_all(_UNFOLLOWED, {"lane": name, "most": limit})
 
 
 def _unfollowed() -> Any:

@@ -58,17 +58,17 @@ def _one_by_one(database: Database, plan: Plan, rows: Sequence[_Values], common:
     """On SQLite, where a statement costs no round trip: under the one lock there is, two statements a job."""
     name = plan.state.lane.name
     gone: set[str] = set()
-    with database.writing() as within:
-        if not database.ask(_IS_UNCHANGED, {"lane": name, "its_version": plan.state.version}, within=within):
+    with database.transaction() as within:
+        if not database.fetch_one(_IS_UNCHANGED, {"lane": name, "its_version": plan.state.version}, within=within):
             return gone
         for row in rows:
-            if database.ask(_MOVE_ONE, {f"the_{column}": row[column] for column in _MOVED}, within=within):
-                database.ask(
+            if database.fetch_one(_MOVE_ONE, {f"the_{column}": row[column] for column in _MOVED}, within=within):
+                database.execute(
                     _TAKE_PLACE, {f"its_{key}": value for key, value in {**row, **common}.items()}, within=within
                 )
                 gone.add(row["job_id"])
         if gone:
-            database.ask(KEEP_PACE, kept_pace(name, plan.pace, released=len(gone)), within=within)
+            database.execute(KEEP_PACE, kept_pace(name, plan.pace, released=len(gone)), within=within)
     return gone
 
 
@@ -76,7 +76,7 @@ def _all_at_once(database: Database, plan: Plan, rows: Sequence[_Values], common
     """On PostgreSQL: one statement, however many jobs there are."""
     kept = kept_pace(plan.state.lane.name, plan.pace)
     values = {**as_parameter({**row, "slot_at": to_microseconds(row["slot_at"])} for row in rows), **common, **kept}
-    return set(database.ask_all(_MOVE_ALL, {**values, "its_version": plan.state.version}))
+    return set(database.fetch_all(_MOVE_ALL, {**values, "its_version": plan.state.version}))
 
 
 def _move_all() -> Any:

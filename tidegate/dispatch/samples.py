@@ -5,7 +5,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 import orjson
-from sqlalchemy import Connection, Row, Select, and_, func, or_, select
+from sqlalchemy import Row, and_, func, or_, select
 from sqlalchemy.dialects.postgresql import insert as postgresql_insert
 from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 
@@ -45,18 +45,16 @@ class SampleStore:
         DatabaseTooSlowError.
         """
         by_client: dict[str, dict[str, int]] = {}
-        with self._database.long_reading(LIMIT) as connection:
-            for downstream, client_id, count in connection.execute(_BY_CLIENT):
-                by_client.setdefault(downstream, {})[client_id] = count
+        for downstream, client_id, count in self._database.fetch_all(_BY_CLIENT, limit=LIMIT):
+            by_client.setdefault(downstream, {})[client_id] = count
         backlogs = {downstream: sum(counts.values()) for downstream, counts in by_client.items()}
         if not backlogs and not self._had_backlog:
             return 0
-        with self._database.long_reading(LIMIT) as connection:
-            places = select(attempts.c.downstream, func.count()).where(has_place())
-            held = _counts(connection, places.group_by(attempts.c.downstream))
-            lanes = connection.execute(
-                select(downstreams.c.name, downstreams.c.released, database_now().label("now"))
-            ).all()
+        places = select(attempts.c.downstream, func.count()).where(has_place()).group_by(attempts.c.downstream)
+        held = {downstream: int(count) for downstream, count in self._database.fetch_all(places, limit=LIMIT)}
+        lanes = self._database.fetch_all(
+            select(downstreams.c.name, downstreams.c.released, database_now().label("now")), limit=LIMIT
+        )
         before = {sample.downstream: sample for sample in self.latest()}
         for lane in lanes:
             last, backlog = before.get(lane.name), backlogs.get(lane.name, 0)
@@ -84,8 +82,7 @@ class SampleStore:
 
     def latest(self) -> list[Sample]:
         """Reads the last sample of every lane."""
-        with self._database.reading() as connection:
-            rows = connection.execute(select(samples)).all()
+        rows = self._database.fetch_all(select(samples))
         return [_sample(row) for row in rows]
 
     def count(self, name: str, known: Sample | None, *, settled_until: datetime) -> Sample:
@@ -140,12 +137,12 @@ class SampleStore:
         every = max(1, backlog // MARKS)
         is_first_after = and_(lane.c.run_at >= settled_until, or_(lane.c.last.is_(None), lane.c.last < settled_until))
         released = select(downstreams.c.released).where(downstreams.c.name == name).scalar_subquery()
-        with self._database.long_reading(LIMIT) as connection:
-            rows = connection.execute(
-                select(lane.c.run_at, lane.c.rank - 1, released)
-                .where(or_((lane.c.rank - 1) % every == 0, lane.c.rank == backlog, is_first_after))
-                .order_by(lane.c.rank)
-            ).all()
+        rows = self._database.fetch_all(
+            select(lane.c.run_at, lane.c.rank - 1, released)
+            .where(or_((lane.c.rank - 1) % every == 0, lane.c.rank == backlog, is_first_after))
+            .order_by(lane.c.rank),
+            limit=LIMIT,
+        )
         marks = [(run_at, before) for run_at, before, _ in rows]
         settled = next((before for run_at, before in marks if run_at >= settled_until), None)
         if settled is None:
@@ -165,8 +162,7 @@ class SampleStore:
             "held_mean": sample.held_mean,
         }
         statement = insert(samples).values(downstream=sample.downstream, **values)
-        with self._database.single_write() as connection:
-            connection.execute(statement.on_conflict_do_update(index_elements=[samples.c.downstream], set_=values))
+        self._database.execute(statement.on_conflict_do_update(index_elements=[samples.c.downstream], set_=values))
 
 
 def _sample(row: Row[Any]) -> Sample:
@@ -201,7 +197,3 @@ def _smoothed(
     return before.per_second + _NEWEST * (speed - before.per_second), before.held_mean + _NEWEST * (
         held - before.held_mean
     )
-
-
-def _counts(connection: Connection, statement: Select[str, int]) -> dict[str, int]:
-    return dict(connection.execute(statement).all())

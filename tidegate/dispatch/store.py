@@ -64,7 +64,7 @@ class LaneStore:
 
         Its cost does not grow with the backlog: one index step for each downstream.
         """
-        return [due for due in self._database.ask_all(_DUE, {}) if due]
+        return [due for due in self._database.fetch_all(_DUE) if due]
 
     def read(self, name: str, *, queues: Collection[str] = _QUEUES, limit: int = BATCH) -> LaneState | None:
         """Reads a lane and the first of its waiting jobs, without a lock; None: there is no such downstream."""
@@ -85,13 +85,10 @@ class LaneStore:
 
     def held(self) -> dict[str, int]:
         """How many places are taken, by downstream."""
-        with self._database.reading() as connection:
-            rows = connection.execute(
-                select(attempts.c.downstream, func.count()).where(has_place()).group_by(attempts.c.downstream)
-            )
-            return {downstream: int(count) for downstream, count in rows}
+        places = select(attempts.c.downstream, func.count()).where(has_place()).group_by(attempts.c.downstream)
+        return {downstream: int(count) for downstream, count in self._database.fetch_all(places)}
 
     def take_back(self, released: Sequence[Released]) -> None:
         """Undoes releases whose messages were surely not sent; those that were claimed meanwhile stay."""
-        with self._database.writing() as connection:
+        with self._database.transaction() as connection:
             take_back(self._database, connection, [(job.job_id, job.fence) for job in released], outcome="not sent")

@@ -35,8 +35,8 @@ _RETURNED = (
 def take_back_release(database: Database, within: Connection, job_id: str, fence: int, *, outcome: str) -> bool:
     """Undoes one release in this transaction; waits for the job's row lock. False: it no longer stood."""
     values = {"the_job": job_id, "the_fence": fence, "its_outcome": outcome}
-    won = database.ask(_WAIT_AGAIN, values, within=within) is not None
-    ended = database.ask_all(_END, values, within=within)
+    won = database.fetch_one(_WAIT_AGAIN, values, within=within) is not None
+    ended = database.fetch_all(_END, values, within=within)
     _give_back(database, within, ended)
     if not won:
         forget_attempts(within, [job_id])
@@ -68,7 +68,7 @@ def _give_back(database: Database, within: Connection, ended: Sequence[Mapping[s
     for name in sorted(row.name for row in rates if len(orjson.loads(row.rates)) > 1):
         if lane := limiter_row.locked(database, within, name):
             kept = limiter_row.kept_pace(name, rate_limit.given_back(lane.pace, calls[name]))
-            database.ask(limiter_row.KEEP_PACE, kept, within=within)
+            database.execute(limiter_row.KEEP_PACE, kept, within=within)
 
 
 def _each(database: Database, within: Connection, releases: Sequence[Call], outcome: str) -> Sequence[Any]:
@@ -76,15 +76,15 @@ def _each(database: Database, within: Connection, releases: Sequence[Call], outc
     ended: list[Any] = []
     for job_id, fence in releases:
         values = {"the_job": job_id, "the_fence": fence, "its_outcome": outcome}
-        database.ask(_WAIT_AGAIN, values, within=within)
-        ended += database.ask_all(_END, values, within=within)
+        database.execute(_WAIT_AGAIN, values, within=within)
+        ended += database.fetch_all(_END, values, within=within)
     return ended
 
 
 def _all(database: Database, within: Connection, releases: Sequence[Call], outcome: str) -> Sequence[Any]:
     """On PostgreSQL: one statement for all."""
     rows = ({"job": job_id, "fence": fence} for job_id, fence in releases)
-    return database.ask_all(_TAKE_BACK, {**as_parameter(rows), "its_outcome": outcome}, within=within)
+    return database.fetch_all(_TAKE_BACK, {**as_parameter(rows), "its_outcome": outcome}, within=within)
 
 
 def _take_back() -> Any:

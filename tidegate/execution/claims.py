@@ -27,7 +27,7 @@ from sqlalchemy.sql.dml import ReturningUpdate
 
 from tidegate import clock
 from tidegate.clock import MICROSECOND
-from tidegate.database.batching import SharedStatement
+from tidegate.database.batching import BatchedStatement
 from tidegate.database.clock_sync import DatabaseClock
 from tidegate.database.connection import Database
 from tidegate.database.json_rows import MOST_ROWS, as_parameter, given_rows, is_one_of
@@ -176,7 +176,7 @@ class ClaimStore:
     def __init__(self, database: Database) -> None:
         self._database = database
         self._clock = DatabaseClock()
-        self._shared: dict[tuple[tuple[str, int], ...], SharedStatement[_Values, _Row | None]] = {}
+        self._shared: dict[tuple[tuple[str, int], ...], BatchedStatement[_Values, _Row | None]] = {}
         self._alone: dict[tuple[tuple[str, int], ...], Prepared[_Row]] = {}
 
     def take(
@@ -199,7 +199,7 @@ class ClaimStore:
         values = {"job": job_id, "fence": fence, "worker": worker, "pid": pid, "lease": lease // MICROSECOND}
         row = self._in_a_transaction(values, timeouts) if self._database.is_sqlite else self._at_once(values, timeouts)
         if row is None:
-            with self._database.writing() as connection:
+            with self._database.transaction() as connection:
                 row = None if self._database.is_sqlite else self._waiting(connection, values, timeouts)
                 if row is None:
                     take_back_release(self._database, connection, job_id, fence, outcome="dropped")
@@ -210,7 +210,7 @@ class ClaimStore:
         key = tuple(timeouts.items())
         if key not in self._shared:
             statement: Prepared[_Row] = Prepared(_all_in_one(timeouts, waits=False), dict)
-            self._shared[key] = SharedStatement(partial(self._take_all, statement), most=MOST_ROWS)
+            self._shared[key] = BatchedStatement(partial(self._take_all, statement), most=MOST_ROWS)
         return self._shared[key].run(values)
 
     def _waiting(self, connection: Connection, values: _Values, timeouts: Mapping[str, int]) -> _Row | None:
@@ -226,7 +226,7 @@ class ClaimStore:
         self, statement: Prepared[_Row], wanted: Sequence[_Values], *, within: Connection | None = None
     ) -> Sequence[_Row | None]:
         asked_at = clock.monotonic()
-        rows = self._database.ask_all(statement, as_parameter(wanted), within=within)
+        rows = self._database.fetch_all(statement, as_parameter(wanted), within=within)
         if rows:
             self._clock.seen(rows[0]["now"], asked_at=asked_at, answered_at=clock.monotonic())
         taken = {(row["id"], row["fence"]): row for row in rows}
@@ -239,16 +239,16 @@ class ClaimStore:
 
         def take(connection: Connection) -> _Row | None:
             asked_at = clock.monotonic()
-            job = database.ask(_TAKE_JOB_ALONE, named, within=connection)
+            job = database.fetch_one(_TAKE_JOB_ALONE, named, within=connection)
             if job is None:
                 return None
             self._clock.seen(job["now"], asked_at=asked_at, answered_at=clock.monotonic())
             at = {"begins_at": max(job["slot_at"], job["now"]), "timeout": timeouts.get(job["operation"], 0)}
-            place = database.ask(_TAKE_PLACE, {**named, **at}, within=connection) or {}
-            body = database.ask(_INPUT_ALONE, named, within=connection) or {"content": None}
+            place = database.fetch_one(_TAKE_PLACE, {**named, **at}, within=connection) or {}
+            body = database.fetch_one(_INPUT_ALONE, named, within=connection) or {"content": None}
             return {**job, **place, **body}
 
-        return database.write_together(take)
+        return database.batched(take)
 
     def _claim_of(self, row: Mapping[str, Any]) -> Claim:
         return Claim(
@@ -284,7 +284,7 @@ class ClaimStore:
         )
         runs = and_(jobs.c.id == job_id, jobs.c.fence == fence, jobs.c.state == State.RUNNING)
         values = {**come_back(spent=False, after=timedelta(0), waits_for=None), "attempt": jobs.c.attempt - 1}
-        with self._database.writing() as connection:
+        with self._database.transaction() as connection:
             wait_briefly(connection)
             # Waits for a claim that holds the row's lock; a later one finds its release taken back. What follows are
             # separate statements, whose snapshots see what that claim wrote.

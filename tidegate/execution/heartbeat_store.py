@@ -27,7 +27,7 @@ from tidegate.clock import MICROSECOND
 from tidegate.database.connection import Database
 from tidegate.database.schema import attempts, jobs, workers
 from tidegate.database.statement import Prepared, required
-from tidegate.database.time import Instant, database_now
+from tidegate.database.time import CLOCK, Instant, database_now
 from tidegate.jobs.job import MAX_LOSSES, Call
 from tidegate.jobs.transitions import (
     ENDS,
@@ -65,23 +65,22 @@ class PresenceStore:
     def seen(self, worker: str, *, queue: str, size: int, until: timedelta) -> bool:
         """Records a heartbeat and how many attempts the worker runs side by side; returns whether it has open calls."""
         values = {"the_id": worker, "its_queue": queue, "its_size": size, "lasts": until // MICROSECOND}
-        return required(self._database.tell(_SEEN, values))
+        return required(self._database.fetch_one(_SEEN, values))
 
     def sizes(self) -> dict[str, int]:
         """How many attempts the live workers run side by side, by queue."""
-        with self._database.reading() as connection:
-            rows = connection.execute(
-                select(workers.c.queue, func.sum(workers.c.size))
-                .where(workers.c.seen_until > database_now())
-                .group_by(workers.c.queue)
-            )
-            return {queue: int(size) for queue, size in rows}
+        rows = self._database.fetch_all(
+            select(workers.c.queue, func.sum(workers.c.size))
+            .where(workers.c.seen_until > database_now())
+            .group_by(workers.c.queue)
+        )
+        return {queue: int(size) for queue, size in rows}
 
     def calls_of(self, worker: str, pids: Collection[int]) -> AbstractSet[Call]:
         """The open calls that these child processes of the worker have claimed."""
-        with self._database.reading() as connection:
-            of_children = and_(_open_calls(worker), attempts.c.worker_pid.in_(pids))
-            return _calls(connection, select(attempts.c.job_id, attempts.c.fence).where(of_children))
+        of_children = and_(_open_calls(worker), attempts.c.worker_pid.in_(pids))
+        rows = self._database.fetch_all(select(attempts.c.job_id, attempts.c.fence).where(of_children))
+        return {(job_id, fence) for job_id, fence in rows}
 
     def renew(self, worker: str, calls: AbstractSet[Call], *, lease: timedelta) -> AbstractSet[Call]:
         """Renews the leases of these jobs and the places of their calls, also where the job has ended meanwhile.
@@ -94,7 +93,7 @@ class PresenceStore:
         are_mine = and_(is_among(calls), _open_calls(worker))
         run = select(jobs.c.id, jobs.c.fence).where(jobs.c.id.in_([job_id for job_id, _ in calls]), _runs(are_mine))
         open_calls = select(attempts.c.job_id, attempts.c.fence).where(are_mine)
-        with self._database.writing() as connection:
+        with self._database.transaction() as connection:
             renewed = _calls(connection, lock_rows(run, of=jobs))
             still_run = jobs.c.id.in_([job_id for job_id, _ in renewed])
             connection.execute(update(jobs).where(still_run).values(lease_until=until))
@@ -109,7 +108,7 @@ class PresenceStore:
         """Removes a worker that stops: its jobs are queued again at once. Returns how many those were."""
         open_calls = _open_calls(worker)
         values = {**come_back(spent=False, after=timedelta(0), waits_for=None), "attempt": jobs.c.attempt - 1}
-        with self._database.writing() as connection:
+        with self._database.transaction() as connection:
             moved = _move(connection, open_calls, values)
             _end(connection, open_calls, "handed back")
             connection.execute(delete(workers).where(workers.c.id == worker))
@@ -118,8 +117,7 @@ class PresenceStore:
 
     def now(self) -> datetime:
         """Reads the database's clock."""
-        with self._database.reading() as connection:
-            return connection.execute(select(database_now())).scalar_one()
+        return required(self._database.fetch_one(CLOCK))
 
     def child_died(self, worker: str, live_pids: Collection[int], *, claimed_until: datetime) -> int:
         """Takes back the jobs of dead child processes at once; returns how many those were.
@@ -137,7 +135,7 @@ class PresenceStore:
         timed_out = and_(dead, attempts.c.ends_at <= database_now())
         is_last = jobs.c.attempt - jobs.c.losses >= jobs.c.max_attempts
         failed = {**come_back(spent=is_last, after=timedelta(0), waits_for=None), "error": TIMED_OUT}
-        with self._database.writing() as connection:
+        with self._database.transaction() as connection:
             ended = _move(connection, timed_out, failed)
             _end(connection, timed_out, "timed out")
             died = _move(connection, dead, lost())

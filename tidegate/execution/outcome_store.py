@@ -55,20 +55,19 @@ class OutcomeStore:
 
     def progress(self, claim: Claim, progress: Progress, *, lease: timedelta) -> bool:
         """Writes the attempt's progress and renews its lease. False: it no longer counts and must stop."""
-        with self._database.single_write() as connection:
-            result = connection.execute(
-                update(jobs)
-                .where(is_mine(claim), IN_TIME, ~jobs.c.cancel_requested)
-                .values(
-                    percent=case((jobs.c.percent < progress.percent, progress.percent), else_=jobs.c.percent),
-                    done=progress.done,
-                    total=progress.total,
-                    note=progress.note,
-                    version=jobs.c.version + 1,
-                    lease_until=database_now(lease),
-                )
+        written = self._database.execute(
+            update(jobs)
+            .where(is_mine(claim), IN_TIME, ~jobs.c.cancel_requested)
+            .values(
+                percent=case((jobs.c.percent < progress.percent, progress.percent), else_=jobs.c.percent),
+                done=progress.done,
+                total=progress.total,
+                note=progress.note,
+                version=jobs.c.version + 1,
+                lease_until=database_now(lease),
             )
-        return result.rowcount == 1
+        )
+        return written == 1
 
     def succeed(self, claim: Claim, result: Succeeded, *, call_seconds: float | None) -> bool:
         """Records the result, unless another won: the deadline, a newer claim. False: the result was dropped."""
@@ -84,7 +83,7 @@ class OutcomeStore:
                 return _end_attempt(connection, claim, "succeeded", call_seconds, won=False), False
             return True, True
 
-        stands, has_moved = self._database.write_together(succeed)
+        stands, has_moved = self._database.batched(succeed)
         if has_moved:
             self._counts.add(FINISHED, claim.operation, State.SUCCEEDED)
         return stands
@@ -92,7 +91,7 @@ class OutcomeStore:
     def fail(self, claim: Claim, error: Mapping[str, Any], *, call_seconds: float | None) -> bool:
         """Records the final error, unless another won. False: it was dropped."""
         values = {**ended(State.FAILED), "error": error_text(error)}
-        with self._database.writing() as connection:
+        with self._database.transaction() as connection:
             moved = _moved(connection, claim, IN_TIME, **values)
             self._lane_answered(connection, claim)
             stands = _end_attempt(connection, claim, "failed", call_seconds, won=bool(moved))
@@ -111,7 +110,7 @@ class OutcomeStore:
     ) -> bool:
         """Records a failed attempt: the job is queued again or final, as `come_back` decides. False: not ours."""
         values = come_back(spent=is_spent, after=after, waits_for=Wait.RETRY)
-        with self._database.writing() as connection:
+        with self._database.transaction() as connection:
             moved = _moved(connection, claim, **values, error=error_text(error))
             stands = _end_attempt(connection, claim, "error", call_seconds, won=bool(moved))
             if not blames_downstream:
@@ -124,7 +123,7 @@ class OutcomeStore:
     def hand_back(self, claim: Claim, *, after: timedelta, outcome: str) -> bool:
         """Queues the job again as if this attempt had never been. False: it was not ours any more."""
         values = come_back(spent=False, after=after, waits_for=None)
-        with self._database.writing() as connection:
+        with self._database.transaction() as connection:
             moved = _moved(connection, claim, **values, attempt=jobs.c.attempt - 1)
             stands = _end_attempt(connection, claim, outcome, None, won=bool(moved))
         count_ends(self._counts, moved)
@@ -136,7 +135,7 @@ class OutcomeStore:
         The attempt is not counted.
         """
         values = come_back(spent=False, after=after, waits_for=None)
-        with self._database.writing() as connection:
+        with self._database.transaction() as connection:
             moved = _moved(connection, claim, **values, attempt=jobs.c.attempt - 1, error=error_text(error))
             stands = _end_attempt(connection, claim, "refused", call_seconds, won=bool(moved))
             if moved or not stands:  # else this outcome was offered, and counted, before
@@ -146,7 +145,7 @@ class OutcomeStore:
 
     def _lane_answered(self, connection: Connection, claim: Claim) -> None:
         """Resets the downstream's numbers of refusals and failures in a row, if there are any."""
-        self._database.ask(LANE_ANSWERED, {"lane": claim.downstream}, within=connection)
+        self._database.execute(LANE_ANSWERED, {"lane": claim.downstream}, within=connection)
 
 
 def _moved(connection: Connection, claim: Claim, *guards: ColumnElement[bool], **values: Any) -> Sequence[Row[Any]]:

@@ -54,7 +54,7 @@ class SlotStore:
         So the calls of workers that stood still do not fall together afterwards. A lane that is paused, and an
         attempt that no longer counts, get none.
         """
-        with self._database.writing() as connection:
+        with self._database.transaction() as connection:
             lane = lane_pace.locked(self._database, connection, claim.downstream)
             if lane is None or connection.execute(select(jobs.c.id).where(_counts(claim))).one_or_none() is None:
                 return Offer(counts=False)
@@ -65,7 +65,7 @@ class SlotStore:
             if not slots:
                 return Offer(wait_seconds=(rate_limit.next_slot(lane.allowance, pace, now=now) - now) / 1e6)
             kept = lane_pace.kept_pace(claim.downstream, pace)
-            self._database.ask(lane_pace.KEEP_PACE, kept, within=connection)
+            self._database.execute(lane_pace.KEEP_PACE, kept, within=connection)
             connection.execute(
                 update(attempts)
                 .where(attempts.c.job_id == claim.job_id, attempts.c.fence == claim.fence)
@@ -83,8 +83,7 @@ class SlotStore:
             .join(attempts, and_(attempts.c.job_id == jobs.c.id, attempts.c.fence == jobs.c.fence))
             .where(_counts(claim))
         )
-        with self._database.reading() as connection:
-            row = connection.execute(statement).one_or_none()
+        row = self._database.fetch_one(statement)
         if row is None or row.rests:
             return Turn.NEVER
         return Turn.LATER if row.waits else Turn.NOW

@@ -19,7 +19,7 @@ from sqlalchemy import (
 )
 
 from tidegate import clock
-from tidegate.database.batching import SharedStatement
+from tidegate.database.batching import BatchedStatement
 from tidegate.database.connection import Database
 from tidegate.database.json_rows import (
     MOST_ROWS,
@@ -130,7 +130,7 @@ class Successes:
 
     def __init__(self, database: Database) -> None:
         self._database = database
-        self._shared = SharedStatement(self._record_all, most=MOST_ROWS)
+        self._shared = BatchedStatement(self._record_all, most=MOST_ROWS)
 
     def record_at_once(self, success: Success) -> bool:
         """Records on PostgreSQL, in one statement with other threads; False: not recorded, for any of many reasons."""
@@ -144,13 +144,13 @@ class Successes:
             "call": success.call,
             **{f"its_{name}": getattr(success.result, name) for name in _RESULT},
         }
-        ends_a_run = self._database.ask(_SUCCEED_ALONE, values, within=connection)
+        ends_a_run = self._database.fetch_one(_SUCCEED_ALONE, values, within=connection)
         if ends_a_run is None:
             return False
-        self._database.ask(_KEEP_RESULT, values, within=connection)
-        self._database.ask(_END_CALL, values, within=connection)
+        self._database.execute(_KEEP_RESULT, values, within=connection)
+        self._database.execute(_END_CALL, values, within=connection)
         if ends_a_run:
-            self._database.ask(LANE_ANSWERED, {"lane": success.claim.downstream}, within=connection)
+            self._database.execute(LANE_ANSWERED, {"lane": success.claim.downstream}, within=connection)
         return True
 
     def _record_all(self, successes: Sequence[Success]) -> Sequence[bool]:
@@ -165,5 +165,5 @@ class Successes:
             }
             for success in successes
         )
-        won = set(self._database.ask_all(_SUCCEED_AT_ONCE, as_parameter(rows)))
+        won = set(self._database.fetch_all(_SUCCEED_AT_ONCE, as_parameter(rows)))
         return [(success.claim.job_id, success.claim.fence) in won for success in successes]

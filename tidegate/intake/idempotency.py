@@ -4,7 +4,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from sqlalchemy import Connection, delete, select, tuple_
+from sqlalchemy import Connection, Row, Select, delete, select, tuple_
 from sqlalchemy.dialects.postgresql import insert as postgresql_insert
 from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 
@@ -30,14 +30,16 @@ class KeyUse:
     job_id: str
 
 
-def find(connection: Connection, names: Iterable[tuple[str, str]]) -> dict[tuple[str, str], StoredKey]:
-    """Reads the stored keys among these (client id, key)."""
+def stored(names: Iterable[tuple[str, str]]) -> Select[Any]:
+    """SELECT of the stored keys among these (client id, key)."""
     columns = idempotency_keys.c
-    rows = connection.execute(
-        select(columns.client_id, columns.key, columns.job_id, columns.fingerprint).where(
-            tuple_(columns.client_id, columns.key).in_(list(names))
-        )
+    return select(columns.client_id, columns.key, columns.job_id, columns.fingerprint).where(
+        tuple_(columns.client_id, columns.key).in_(list(names))
     )
+
+
+def by_name(rows: Iterable[Row[Any]]) -> dict[tuple[str, str], StoredKey]:
+    """What was `stored`, by client id and key."""
     return {(row.client_id, row.key): StoredKey(row.job_id, row.fingerprint) for row in rows}
 
 
@@ -51,14 +53,14 @@ def use(connection: Connection, wanted: Iterable[KeyUse], *, is_sqlite: bool) ->
     statement = insert(idempotency_keys).on_conflict_do_nothing().returning(idempotency_keys.c.job_id)
     # Sorted: two batches that insert the same keys in different orders would deadlock.
     left: Sequence[KeyUse] = sorted(wanted, key=lambda use: (use.client_id, use.key))
-    stored: dict[str, StoredKey] = {}
+    others: dict[str, StoredKey] = {}
     while left:
         taken = set(connection.execute(statement, [asdict(use) for use in left]).scalars())
         late = [use for use in left if use.job_id not in taken]
-        found = find(connection, {(use.client_id, use.key) for use in late}) if late else {}
-        stored |= {use.job_id: found[use.client_id, use.key] for use in late if (use.client_id, use.key) in found}
-        left = [use for use in late if use.job_id not in stored]  # deleted between INSERT and SELECT: it is free again
-    return stored
+        found = by_name(connection.execute(stored({(use.client_id, use.key) for use in late}))) if late else {}
+        others |= {use.job_id: found[use.client_id, use.key] for use in late if (use.client_id, use.key) in found}
+        left = [use for use in late if use.job_id not in others]  # deleted between INSERT and SELECT: it is free again
+    return others
 
 
 def prune(connection: Connection, job_ids: list[str]) -> None:

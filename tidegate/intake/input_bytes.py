@@ -31,8 +31,7 @@ class InputByteStore:
             .join(bodies, (bodies.c.job_id == some.c.id) & (bodies.c.kind == "input"))
             .group_by(some.c.client_id)
         )
-        with self._database.reading() as connection:
-            rows = connection.execute(sums).all()
+        rows = self._database.fetch_all(sums)
         looked_at = sum(row.jobs for row in rows)
         scale = max(1.0, backlog / looked_at) if looked_at >= MOST_LOOKED_AT else 1.0
         return {str(row.client_id): int(int(row.bytes) * scale) for row in rows}

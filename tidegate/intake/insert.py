@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any, cast
+from typing import Any
 
 from sqlalchemy import (
     BigInteger,
@@ -24,7 +24,7 @@ from tidegate.database.connection import Database
 from tidegate.database.json_rows import SMALL, as_bytes, as_parameter, as_text, given_rows
 from tidegate.database.schema import bodies, jobs
 from tidegate.database.statement import Prepared, required
-from tidegate.database.time import database_now
+from tidegate.database.time import CLOCK
 from tidegate.jobs.job import Job
 from tidegate.jobs.transitions import JOB_COLUMNS, NOW, job_from, job_of
 from tidegate.operations.operation import Body
@@ -60,7 +60,6 @@ _PLAIN = (
 _INSTANTS = ("created_at", "run_at", "deadline")
 _ITS = {name: bindparam(f"its_{name}", type_=jobs.c[name].type) for name in (*_PLAIN, *_INSTANTS, "has_webhook")}
 _INPUT = {name: bindparam(f"input_{name}", type_=bodies.c[name].type) for name in ("content_type", "content")}
-_NOW = Prepared(select(database_now().label("now")), lambda row: cast("datetime", row["now"]))
 _JOB = Prepared(insert(jobs).values(_ITS).returning(*JOB_COLUMNS), job_of)
 _ITS_INPUT = Prepared(insert(bodies).values(job_id=_ITS["id"], kind="input", is_json=False, **_INPUT), bool)
 
@@ -101,7 +100,7 @@ _RECORD_AT_ONCE = Prepared(_at_once(), job_of)
 
 
 def can_be_recorded_at_once(new: NewJob) -> bool:
-    """Whether a job can be inserted by the shared statement: no key, no webhook, a small input."""
+    """Whether a job can be inserted by the batched statement: no key, no webhook, a small input."""
     return new.idempotency_key is None and new.webhook is None and len(new.body.content) <= SMALL
 
 
@@ -112,7 +111,7 @@ def record_at_once(database: Database, new: Sequence[NewJob]) -> Sequence[Job]:
 
 
 def _in_one_transaction(database: Database, new: Sequence[NewJob]) -> dict[str, Job]:
-    return database.write_together(lambda connection: record(database, connection, new))
+    return database.batched(lambda connection: record(database, connection, new))
 
 
 def _in_one_statement(database: Database, new: Sequence[NewJob]) -> dict[str, Job]:
@@ -127,7 +126,7 @@ def _in_one_statement(database: Database, new: Sequence[NewJob]) -> dict[str, Jo
         }
         for number, job in enumerate(new)
     )
-    return {job.id: job for job in database.ask_all(_RECORD_AT_ONCE, as_parameter(rows))}
+    return {job.id: job for job in database.fetch_all(_RECORD_AT_ONCE, as_parameter(rows))}
 
 
 def record(database: Database, connection: Connection, new: Sequence[NewJob]) -> dict[str, Job]:
@@ -135,7 +134,7 @@ def record(database: Database, connection: Connection, new: Sequence[NewJob]) ->
     if not new:
         return {}
     # The clock is read after the keys' INSERT, which may have waited: a job's timeout begins when it is recorded.
-    now = required(database.ask(_NOW, {}, within=connection))
+    now = required(database.fetch_one(CLOCK, within=connection))
     recorded = (_each if database.is_sqlite else _all)(database, connection, new, now)
     webhooks = {(job.id, job.client_id): job.webhook for job in new if job.webhook}
     if webhooks:
@@ -148,8 +147,8 @@ def _each(database: Database, connection: Connection, new: Sequence[NewJob], now
     recorded = []
     for number, job in enumerate(new):
         values = {**_values_of(job), **{f"its_{name}": at for name, at in _instants(job, now, number).items()}}
-        recorded.append(required(database.ask(_JOB, values, within=connection)))
-        database.ask(_ITS_INPUT, values, within=connection)
+        recorded.append(required(database.fetch_one(_JOB, values, within=connection)))
+        database.execute(_ITS_INPUT, values, within=connection)
     return recorded
 
 

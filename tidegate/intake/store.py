@@ -7,10 +7,11 @@ from functools import partial
 from sqlalchemy import Connection, select
 
 from tidegate.clock import MICROSECOND
-from tidegate.database.batching import SharedStatement
+from tidegate.database.batching import BatchedStatement
 from tidegate.database.connection import Database
 from tidegate.database.json_rows import MOST_ROWS
 from tidegate.database.schema import jobs
+from tidegate.database.statement import required
 from tidegate.database.time import database_now
 from tidegate.intake import idempotency
 from tidegate.intake.idempotency import KeyUse, StoredKey
@@ -27,7 +28,7 @@ class SubmissionStore:
 
     def __init__(self, database: Database) -> None:
         self._database = database
-        self._new_jobs = SharedStatement(partial(record_at_once, database), most=MOST_ROWS)
+        self._new_jobs = BatchedStatement(partial(record_at_once, database), most=MOST_ROWS)
 
     def now_and_turn(self, downstream: str, not_before: datetime) -> tuple[datetime, datetime]:
         """The database's clock, and the `run_at` of a job that must not run before this instant.
@@ -35,22 +36,14 @@ class SubmissionStore:
         It comes behind the jobs of its lane that were submitted for the same instant, a microsecond each, so that each
         has a position of its own.
         """
-        with self._database.reading() as connection:
-            now, last = connection.execute(
-                select(
-                    database_now(),
-                    select(jobs.c.run_at)
-                    .where(
-                        jobs.c.downstream == downstream,
-                        IS_WAITING,
-                        jobs.c.run_at >= not_before,
-                        jobs.c.run_at < not_before + _SAME_INSTANT,
-                    )
-                    .order_by(jobs.c.run_at.desc())
-                    .limit(1)
-                    .scalar_subquery(),
-                )
-            ).one()
+        turns = select(jobs.c.run_at).where(
+            jobs.c.downstream == downstream,
+            IS_WAITING,
+            jobs.c.run_at >= not_before,
+            jobs.c.run_at < not_before + _SAME_INSTANT,
+        )
+        last_turn = turns.order_by(jobs.c.run_at.desc()).limit(1).scalar_subquery()
+        now, last = required(self._database.fetch_one(select(database_now(), last_turn)))
         return now, not_before if last is None else last + MICROSECOND
 
     def keys(self, names: Iterable[tuple[str, str]]) -> dict[tuple[str, str], StoredKey]:
@@ -58,8 +51,7 @@ class SubmissionStore:
         wanted = set(names)
         if not wanted:
             return {}
-        with self._database.reading() as connection:
-            return idempotency.find(connection, wanted)
+        return idempotency.by_name(self._database.fetch_all(idempotency.stored(wanted)))
 
     def insert(
         self, new: Sequence[NewJob], check: Callable[[NewJob, StoredKey], None] | None = None
@@ -88,4 +80,4 @@ class SubmissionStore:
             recorded = record(self._database, connection, [job for job in new if job.id not in used])
             return [used.get(job.id) or recorded[job.id] for job in new]
 
-        return self._database.write_together(insert)
+        return self._database.batched(insert)

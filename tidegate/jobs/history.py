@@ -8,6 +8,7 @@ from sqlalchemy import func, select
 
 from tidegate.database.connection import Database
 from tidegate.database.schema import attempts, bodies, clients
+from tidegate.database.statement import required
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,13 +68,12 @@ class HistoryStore:
         # SQLite's substr of an empty blob is NULL.
         first_bytes = func.substr(bodies.c.content, 1, head_bytes, type_=bodies.c.content.type)
         kept = select(bodies.c.kind, bodies.c.content_type, first_bytes, func.length(bodies.c.content))
-        with self._database.reading() as connection:
-            rows = connection.execute(own.order_by(attempts.c.fence.desc()).limit(releases)).all()
-            heads = connection.execute(kept.where(bodies.c.job_id == job_id)).all()
-            client = connection.execute(select(clients.c.name).where(clients.c.id == client_id)).scalar_one()
+        rows = self._database.fetch_all(own.order_by(attempts.c.fence.desc()).limit(releases))
+        heads = self._database.fetch_all(kept.where(bodies.c.job_id == job_id))
+        client = required(self._database.fetch_one(select(clients.c.name).where(clients.c.id == client_id)))
         found = tuple(Release(**row._mapping) for row in reversed(rows))  # noqa: SLF001 - SQLAlchemy's public name for it
         return Timeline(
-            client=client,
+            client=client.name,
             releases=found,
             left_out=found[0].fence - 1 if found else 0,
             heads={

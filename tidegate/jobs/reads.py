@@ -8,7 +8,6 @@ from typing import Any, TypeAlias
 
 from sqlalchemy import (
     ColumnElement,
-    Connection,
     Select,
     and_,
     bindparam,
@@ -23,7 +22,7 @@ from sqlalchemy import (
 from tidegate.database.connection import Database
 from tidegate.database.json_rows import SMALL
 from tidegate.database.schema import UNSUCCESSFUL, bodies, jobs
-from tidegate.database.statement import Prepared
+from tidegate.database.statement import Prepared, required
 from tidegate.database.time import database_now, statement_now
 from tidegate.jobs.job import Job, StoredBody
 from tidegate.jobs.transitions import JOB_COLUMNS, job_from, job_of
@@ -54,13 +53,13 @@ def is_whole(found: JobWithResult) -> bool:
 
 def read_jobs(database: Database, job_ids: Sequence[str]) -> Sequence[Job | None]:
     """Reads these jobs in one statement; answers in their order, None where there is none."""
-    found = {job.id: job for job in database.ask_all(_jobs(_size_for(job_ids)), _named(job_ids))}
+    found = {job.id: job for job in database.fetch_all(_jobs(_size_for(job_ids)), _named(job_ids))}
     return [found.get(job_id) for job_id in job_ids]
 
 
 def read_jobs_with_results(database: Database, job_ids: Sequence[str]) -> Sequence[JobWithResult | None]:
     """As `read_jobs`, with the jobs' results."""
-    rows = database.ask_all(_jobs_with_results(_size_for(job_ids)), _named(job_ids))
+    rows = database.fetch_all(_jobs_with_results(_size_for(job_ids)), _named(job_ids))
     found = {job.id: (job, result) for job, result in rows}
     return [found.get(job_id) for job_id in job_ids]
 
@@ -140,8 +139,7 @@ class Page:
 
 def page(database: Database, wanted: Filter) -> Page:
     """Reads one page of the jobs that fit. Raises DatabaseTooSlowError."""
-    with database.long_reading(LIMIT) as connection:
-        parts = [_part(connection, way, wanted) for way in _ways(wanted)]
+    parts = [_part(database, way, wanted) for way in _ways(wanted)]
     # A merge of sorted parts: nothing older than what every part has reached; it comes with the next page.
     reached = max((part.before_id for part in parts if part.before_id is not None), default=None)
     found = sorted((job for part in parts for job in part.jobs), key=lambda job: job.id, reverse=True)
@@ -167,12 +165,11 @@ def all_of(database: Database, wanted: Filter) -> Sequence[Job]:
 
 def number(database: Database, wanted: Filter, most: int) -> int:
     """Counts the jobs that fit, whatever the filter's limit; stops at `most`. Raises DatabaseTooSlowError."""
-    with database.long_reading(LIMIT) as connection:
-        found = 0
-        for way in _ways(wanted):
-            some = _fitting(_looked_at(way, wanted), wanted).limit(most - found).subquery()
-            found += connection.execute(select(func.count()).select_from(some)).scalar_one()
-        return found
+    found = 0
+    for way in _ways(wanted):
+        some = _fitting(_looked_at(way, wanted), wanted).limit(most - found).subquery()
+        found += required(database.fetch_one(select(func.count()).select_from(some), limit=LIMIT))[0]
+    return found
 
 
 def _ways(wanted: Filter) -> Sequence[ColumnElement[bool] | None]:
@@ -189,15 +186,15 @@ def _ways(wanted: Filter) -> Sequence[ColumnElement[bool] | None]:
     return ways
 
 
-def _part(connection: Connection, way: ColumnElement[bool] | None, wanted: Filter) -> Page:
+def _part(database: Database, way: ColumnElement[bool] | None, wanted: Filter) -> Page:
     """One page by one index; it has one job more than the limit when there are more."""
     looked_at = _looked_at(way, wanted)
-    rows = connection.execute(_fitting(looked_at.limit(MOST_LOOKED_AT), wanted).limit(wanted.limit + 1)).all()
-    found = [job_from(row) for row in rows]
+    fitting = _fitting(looked_at.limit(MOST_LOOKED_AT), wanted).limit(wanted.limit + 1)
+    found = [job_from(row) for row in database.fetch_all(fitting, limit=LIMIT)]
     if len(found) > wanted.limit:
         return Page(jobs=found, before_id=None)
-    last = looked_at.with_only_columns(jobs.c.id).limit(1).offset(MOST_LOOKED_AT - 1)
-    return Page(jobs=found, before_id=connection.execute(last).scalar_one_or_none())
+    last = database.fetch_one(looked_at.with_only_columns(jobs.c.id).limit(1).offset(MOST_LOOKED_AT - 1), limit=LIMIT)
+    return Page(jobs=found, before_id=last.id if last else None)
 
 
 def _looked_at(way: ColumnElement[bool] | None, wanted: Filter) -> Select[tuple[object, ...]]:

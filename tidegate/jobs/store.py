@@ -7,11 +7,11 @@ from typing import Literal
 
 from sqlalchemy import ColumnElement, Connection, bindparam, case, delete, select, update
 
-from tidegate.database.batching import SharedStatement
+from tidegate.database.batching import BatchedStatement
 from tidegate.database.connection import Database
 from tidegate.database.schema import bodies, idempotency_keys, jobs
-from tidegate.database.statement import Prepared
-from tidegate.database.time import database_now
+from tidegate.database.statement import Prepared, required
+from tidegate.database.time import CLOCK, database_now
 from tidegate.jobs.job import Job, StoredBody
 from tidegate.jobs.reads import (
     MOST_AT_ONCE,
@@ -59,13 +59,12 @@ class JobStore:
         self._database = database
         self.counts = counts
         self._retention = retention
-        self._jobs = SharedStatement(partial(read_jobs, database), most=MOST_AT_ONCE)
-        self._jobs_with_results = SharedStatement(partial(read_jobs_with_results, database), most=MOST_AT_ONCE)
+        self._jobs = BatchedStatement(partial(read_jobs, database), most=MOST_AT_ONCE)
+        self._jobs_with_results = BatchedStatement(partial(read_jobs_with_results, database), most=MOST_AT_ONCE)
 
     def now(self) -> datetime:
         """Reads the database's clock."""
-        with self._database.reading() as connection:
-            return connection.execute(select(database_now())).scalar_one()
+        return required(self._database.fetch_one(CLOCK))
 
     def get(self, job_id: str, client_id: str | None) -> Job | None:
         """The job as it is now; one past its deadline is expired first, even if no sweep runs. None: no such job."""
@@ -105,9 +104,8 @@ class JobStore:
 
     def versions(self, job_ids: Collection[str]) -> dict[str, int]:
         """The versions of these jobs, by id; ids without a job are left out."""
-        with self._database.reading() as connection:
-            rows = connection.execute(select(jobs.c.id, jobs.c.version).where(jobs.c.id.in_(job_ids)))
-            return {row.id: row.version for row in rows}
+        rows = self._database.fetch_all(select(jobs.c.id, jobs.c.version).where(jobs.c.id.in_(job_ids)))
+        return {row.id: row.version for row in rows}
 
     def list(self, wanted: Filter) -> Page:
         """A page of jobs, newest first, each in the state that `get` would tell."""
@@ -123,13 +121,13 @@ class JobStore:
 
     def body(self, job_id: str, kind: Literal["input", "result"]) -> StoredBody | None:
         """The job's input or result; None: there is none."""
-        return self._database.ask(_BODY, {"the_job": job_id, "the_kind": kind})
+        return self._database.fetch_one(_BODY, {"the_job": job_id, "the_kind": kind})
 
     def delete(self, job_id: str, client_id: str | None) -> bool:
         """Erases a final job with all that belongs to it; False when there is none of this id, or it goes on."""
         self.get(job_id, client_id)  # past its deadline it is final
         is_final = jobs.c.state.in_(sorted(FINAL_STATES))
-        with self._database.writing() as connection:
+        with self._database.transaction() as connection:
             erased = connection.execute(
                 delete(jobs).where(jobs.c.id == job_id, *_of_client(client_id), is_final)
             ).rowcount
@@ -150,13 +148,12 @@ class JobStore:
             for name, value in ended(State.CANCELLED).items()
             if name != "version"
         }
-        with self._database.single_write() as connection:
-            moved = connection.execute(
-                update(jobs)
-                .where(jobs.c.id == job_id, *_of_client(client_id), IS_OPEN, IN_TIME, ~jobs.c.cancel_requested)
-                .values(**values, version=jobs.c.version + 1, cancel_requested=True)
-                .returning(*JOB_COLUMNS)
-            ).all()
+        moved = self._database.fetch_all(
+            update(jobs)
+            .where(jobs.c.id == job_id, *_of_client(client_id), IS_OPEN, IN_TIME, ~jobs.c.cancel_requested)
+            .values(**values, version=jobs.c.version + 1, cancel_requested=True)
+            .returning(*JOB_COLUMNS)
+        )
         count_ends(self.counts, moved)
         # RETURNING, not a second read: if that one failed, the caller would get an error for a cancel that was done.
         return job_from(moved[0]) if moved else self.get(job_id, client_id)
@@ -168,8 +165,7 @@ class JobStore:
 
     def _expire(self, which: ColumnElement[bool]) -> None:
         late = update(jobs).where(which, IS_OPEN, ~IN_TIME).values(**ended(State.EXPIRED))
-        with self._database.single_write() as connection:
-            moved = connection.execute(late.returning(*ENDS)).all()
+        moved = self._database.fetch_all(late.returning(*ENDS))
         count_ends(self.counts, moved)
 
 

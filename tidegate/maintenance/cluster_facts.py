@@ -63,9 +63,8 @@ class FactStore:
 
     def read(self) -> Facts:
         """Reads all statistics, in two statements."""
-        with self._database.reading() as connection:
-            due = connection.execute(_OLDEST_DUE).all()
-            counted = connection.execute(_COUNTED).all()
+        due = self._database.fetch_all(_OLDEST_DUE)
+        counted = self._database.fetch_all(_COUNTED)
         numbers = {(kind, name): int(number) for kind, name, number in counted}
         return Facts(
             oldest_due_seconds={row.name: max(0, row.age or 0) / 1e6 for row in due},
@@ -80,23 +79,19 @@ class FactStore:
     def scheduler_seen(self, scheduler: str, *, until: timedelta) -> None:
         """Records a scheduler's heartbeat: it lives for so long from now."""
         values = {"the_id": scheduler, "lasts": until // MICROSECOND}
-        self._database.tell(_SCHEDULER_SEEN, values)
+        self._database.execute(_SCHEDULER_SEEN, values)
 
     def scheduler_gone(self, scheduler: str) -> None:
         """Deletes the row of a scheduler that stops."""
-        with self._database.single_write() as connection:
-            connection.execute(delete(stewards).where(stewards.c.id == scheduler))
+        self._database.execute(delete(stewards).where(stewards.c.id == scheduler))
 
     def count_final(self) -> None:
         """Counts and stores the number of final jobs by state; also deletes rows of schedulers long gone.
 
         That costs more the more jobs there are.
         """
-        with self._database.long_reading(_COUNT_LIMIT) as connection:
-            rows = connection.execute(
-                select(jobs.c.state, func.count()).where(jobs.c.finished_at.is_not(None)).group_by(jobs.c.state)
-            )
-            found = {state: int(number) for state, number in rows}
+        final = select(jobs.c.state, func.count()).where(jobs.c.finished_at.is_not(None)).group_by(jobs.c.state)
+        found = {state: int(number) for state, number in self._database.fetch_all(final, limit=_COUNT_LIMIT)}
         statement = self._insert(final_jobs).values(
             [
                 {"state": state, "number": found.get(state, 0), "counted_at": database_now()}
@@ -105,9 +100,8 @@ class FactStore:
         )
         changes = {"number": statement.excluded.number, "counted_at": statement.excluded.counted_at}
         gone = delete(stewards).where(stewards.c.seen_until <= database_now(-_FORGET_SCHEDULERS_AFTER))
-        with self._database.single_write() as connection:
-            connection.execute(statement.on_conflict_do_update(index_elements=[final_jobs.c.state], set_=changes))
-            connection.execute(gone)
+        self._database.execute(statement.on_conflict_do_update(index_elements=[final_jobs.c.state], set_=changes))
+        self._database.execute(gone)
 
     def _insert(self, table: Any) -> Any:
         return (sqlite_insert if self._database.is_sqlite else postgresql_insert)(table)

@@ -27,8 +27,7 @@ class OverviewStore:
             .order_by(jobs.c.lease_until)
             .limit(most)
         )
-        with self._database.reading() as connection:
-            running = [job_from(row) for row in connection.execute(found)]
+        running = [job_from(row) for row in self._database.fetch_all(found)]
         return sorted(running, key=lambda job: job.id, reverse=True)
 
     def overdue(self, longer_than: timedelta) -> frozenset[str]:
@@ -42,5 +41,4 @@ class OverviewStore:
             )
             .exists()
         )
-        with self._database.reading() as connection:
-            return frozenset(connection.execute(select(downstreams.c.name).where(waits)).scalars())
+        return frozenset(row.name for row in self._database.fetch_all(select(downstreams.c.name).where(waits)))

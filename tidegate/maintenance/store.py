@@ -89,7 +89,7 @@ class MaintenanceStore:
 
         Nearly always there is nothing. Each part is one step in an index.
         """
-        return required(self._database.ask(_LOOK, {}))
+        return required(self._database.fetch_one(_LOOK))
 
     def expire(self, batch: int) -> int:
         """Expires jobs whose deadline has passed."""
@@ -110,7 +110,7 @@ class MaintenanceStore:
 
         `is_known`: it was set back; else it is done only if the rows show that.
         """
-        with self._database.writing() as connection:
+        with self._database.transaction() as connection:
             wait_briefly(connection)
             if not (is_known or clock_step.shows(connection)):
                 return 0
@@ -131,7 +131,7 @@ class MaintenanceStore:
         )
         has_job = select(jobs.c.id).where(jobs.c.id == attempts.c.job_id).exists()
         erased = delete(attempts).where(_PLACE_IS_OVER, attempts.c.claimed_at.is_(None), ~has_job)
-        with self._database.writing() as connection:
+        with self._database.transaction() as connection:
             # Jobs are locked before attempts, as a claim does it: the other order could deadlock.
             rows = connection.execute(lock_rows(found, of=jobs)).all()
             if not rows:
@@ -160,7 +160,7 @@ class MaintenanceStore:
         """Ends attempts whose `place_until` lies before `until` and whose process never ended them: frees places."""
         is_over = and_(attempts.c.ended_at.is_(None), attempts.c.place_until <= until)
         over = select(attempts.c.job_id, attempts.c.fence).where(is_over, attempts.c.claimed_at.is_not(None))
-        with self._database.writing() as connection:
+        with self._database.transaction() as connection:
             wait_briefly(connection)
             calls = [(row.job_id, row.fence) for row in connection.execute(lock_rows(over.limit(batch)))]
             if calls:
@@ -198,7 +198,7 @@ class MaintenanceStore:
             .where(jobs.c.finished_at <= statement_now(-retention), ~(jobs.c.has_webhook & untold.exists()))
             .order_by(jobs.c.finished_at)
         )
-        with self._database.writing() as connection:
+        with self._database.transaction() as connection:
             found = connection.execute(lock_rows(old.limit(most), of=jobs)).all()
             ids = _within(PRUNE_BYTES, {row.id: int(row.size or 0) for row in found})
             idempotency.prune(connection, ids)
@@ -215,7 +215,7 @@ class MaintenanceStore:
             # SQLite does run it once.
             batch = select(batch.cte("batch").c.id)
         statement = update(jobs).where(jobs.c.id.in_(batch), still).values(**changes)
-        with self._database.writing() as connection:
+        with self._database.transaction() as connection:
             wait_briefly(connection)
             moved = connection.execute(statement.returning(*ENDS)).all()
         count_ends(self._counts, moved)

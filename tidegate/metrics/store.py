@@ -28,18 +28,16 @@ class CountStore:
             {"series": series, "labels": orjson.dumps(labels).decode(), "value": value}
             for (series, labels), value in sorted(more.items())
         ]
-        with self._database.single_write() as connection:
-            for first in range(0, len(rows), _MOST_AT_ONCE):
-                statement = insert(counts).values(rows[first : first + _MOST_AT_ONCE])
-                connection.execute(
-                    statement.on_conflict_do_update(
-                        index_elements=[counts.c.series, counts.c.labels],
-                        set_={"value": counts.c.value + statement.excluded.value},
-                    )
+        for first in range(0, len(rows), _MOST_AT_ONCE):
+            statement = insert(counts).values(rows[first : first + _MOST_AT_ONCE])
+            self._database.execute(
+                statement.on_conflict_do_update(
+                    index_elements=[counts.c.series, counts.c.labels],
+                    set_={"value": counts.c.value + statement.excluded.value},
                 )
+            )
 
     def all(self) -> dict[Key, float]:
         """Reads every series."""
-        with self._database.reading() as connection:
-            rows = connection.execute(select(counts)).all()
+        rows = self._database.fetch_all(select(counts))
         return {(row.series, tuple(orjson.loads(row.labels))): row.value for row in rows}

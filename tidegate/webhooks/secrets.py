@@ -45,7 +45,7 @@ class SecretStore:
         two signatures.
         """
         secret_id, salt = str(uuid_utils.uuid7()), secrets.token_bytes(SALT_BYTES)
-        with self._database.writing() as connection:
+        with self._database.transaction() as connection:
             now = connection.execute(select(database_now())).scalar_one()
             newest = select(webhook_secrets.c.id).where(_is_of(client_id), webhook_secrets.c.signs_until.is_(None))
             before = connection.execute(newest.order_by(webhook_secrets.c.id.desc()).limit(1)).scalar_one_or_none()
@@ -69,39 +69,30 @@ class SecretStore:
     def all_of(self, client_id: str | None) -> Sequence[WebhookSecret]:
         """The secrets that sign now, newest first; `client_id` None: every client's."""
         mine = () if client_id is None else (_is_of(client_id),)
-        with self._database.reading() as connection:
-            rows = connection.execute(
-                select(webhook_secrets).where(_signs(), *mine).order_by(webhook_secrets.c.id.desc())
-            )
-            return [
-                WebhookSecret(
-                    id=row.id, client_id=row.client_id, created_at=row.created_at, signs_until=row.signs_until
-                )
-                for row in rows
-            ]
+        rows = self._database.fetch_all(
+            select(webhook_secrets).where(_signs(), *mine).order_by(webhook_secrets.c.id.desc())
+        )
+        return [
+            WebhookSecret(id=row.id, client_id=row.client_id, created_at=row.created_at, signs_until=row.signs_until)
+            for row in rows
+        ]
 
     def end(self, secret_id: str, client_id: str | None) -> bool:
         """Ends a secret: it signs no more. False: it did not, or is another client's."""
         mine = () if client_id is None else (_is_of(client_id),)
-        with self._database.single_write() as connection:
-            ended = connection.execute(
-                update(webhook_secrets)
-                .where(webhook_secrets.c.id == secret_id, *mine, _signs())
-                .values(signs_until=database_now())
-            )
-        return ended.rowcount == 1
+        this = update(webhook_secrets).where(webhook_secrets.c.id == secret_id, *mine, _signs())
+        return self._database.execute(this.values(signs_until=database_now())) == 1
 
     def signing(self, client_id: str) -> list[bytes]:
         """The secrets to sign with now, newest first.
 
         None where the client has none, or all were made from keys that this process does not have.
         """
-        with self._database.reading() as connection:
-            rows = connection.execute(
-                select(webhook_secrets.c.key_id, webhook_secrets.c.salt)
-                .where(_is_of(client_id), _signs())
-                .order_by(webhook_secrets.c.id.desc())
-            ).all()
+        rows = self._database.fetch_all(
+            select(webhook_secrets.c.key_id, webhook_secrets.c.salt)
+            .where(_is_of(client_id), _signs())
+            .order_by(webhook_secrets.c.id.desc())
+        )
         known = [row for row in rows if row.key_id in self._keyring.ids]
         if len(known) < len(rows):
             log.error(

@@ -7,13 +7,13 @@ from collections.abc import Sequence
 from datetime import timedelta
 from typing import Any, NamedTuple
 
-from sqlalchemy import BigInteger, Connection, func, insert, literal_column, select, type_coerce, update
+from sqlalchemy import BigInteger, Connection, and_, func, insert, literal_column, select, type_coerce, update
 from sqlalchemy.dialects.postgresql import insert as postgresql_insert
 from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 
 from tidegate.database.connection import Database
 from tidegate.database.schema import bodies, deliveries, delivery_attempts, jobs, receivers, workers
-from tidegate.database.statement import Prepared
+from tidegate.database.statement import Prepared, required
 from tidegate.database.time import database_now
 from tidegate.fairness import Receiver, choose
 from tidegate.jobs.job import Job, StoredBody
@@ -62,13 +62,13 @@ class SendingStore:
 
     def release(self) -> list[ReleasedDelivery]:
         """Releases the deliveries that may be sent now; one that is not claimed within 10 s is due again."""
-        if not self._database.ask_all(_DUE, {}):
+        if not self._database.fetch_all(_DUE):
             return []
-        with self._database.writing() as connection:
+        with self._database.transaction() as connection:
             # An advisory lock, one scheduler at a time: two would each give away the same places.
             if not self._database.is_sqlite and not _lock(connection):
                 return []
-            due = self._database.ask_all(_DUE, {}, within=connection)
+            due = self._database.fetch_all(_DUE, within=connection)
             shares = choose(_receivers(connection, due), places=_places(connection))
             return [
                 released for receiver, most in shares.items() for released in self._release(connection, receiver, most)
@@ -87,7 +87,7 @@ class SendingStore:
 
     def take_back(self, released: Sequence[ReleasedDelivery]) -> None:
         """Makes deliveries whose messages were surely not sent to the broker due again at once."""
-        with self._database.writing() as connection:
+        with self._database.transaction() as connection:
             for each in released:
                 connection.execute(
                     update(deliveries)
@@ -99,7 +99,7 @@ class SendingStore:
         """Claims a released delivery; of several messages of one release the first wins. None: it no longer stands."""
         failures = select(receivers.c.failures).where(receivers.c.name == deliveries.c.receiver).scalar_subquery()
         began_at = type_coerce(deliveries.c.began_at, BigInteger)
-        with self._database.writing() as connection:
+        with self._database.transaction() as connection:
             row = connection.execute(
                 update(deliveries)
                 .where(_is(job_id, fence), deliveries.c.lease_until.is_not(None))
@@ -135,23 +135,17 @@ class SendingStore:
 
     def told(self, job_id: str, *, largest: int) -> tuple[Job, StoredBody | None] | None:
         """Reads the job and its result for the webhook's body; a larger content is left out. None: it was erased."""
-        with self._database.reading() as connection:
-            row = connection.execute(select(*JOB_COLUMNS).where(jobs.c.id == job_id)).one_or_none()
-            if row is None:
-                return None
-            size = func.length(bodies.c.content)
-            found = connection.execute(
-                select(bodies.c.content_type, bodies.c.is_json, (size <= largest).label("fits")).where(
-                    bodies.c.job_id == job_id, bodies.c.kind == "result"
-                )
-            ).one_or_none()
-            if found is None:
-                return job_from(row), None
-            content = b""
-            if found.is_json and found.fits:
-                content = connection.execute(
-                    select(bodies.c.content).where(bodies.c.job_id == job_id, bodies.c.kind == "result")
-                ).scalar_one()
+        row = self._database.fetch_one(select(*JOB_COLUMNS).where(jobs.c.id == job_id))
+        if row is None:
+            return None
+        is_result = and_(bodies.c.job_id == job_id, bodies.c.kind == "result")
+        fits = (func.length(bodies.c.content) <= largest).label("fits")
+        found = self._database.fetch_one(select(bodies.c.content_type, bodies.c.is_json, fits).where(is_result))
+        if found is None:
+            return job_from(row), None
+        content = b""
+        if found.is_json and found.fits:
+            content = required(self._database.fetch_one(select(bodies.c.content).where(is_result))).content
         result = StoredBody(content=content, content_type=found.content_type, is_json=bool(content))
         return job_from(row), result
 
@@ -168,7 +162,7 @@ class SendingStore:
             values = {"state": DeliveryState.FAILED, **_DONE}
         else:
             values = {"run_at": database_now(again_after), "lease_until": None}
-        with self._database.writing() as connection:
+        with self._database.transaction() as connection:
             won = connection.execute(update(deliveries).where(_is(claim.job_id, claim.fence)).values(**values)).rowcount
             error = sent.error[:ERROR_LENGTH] if sent.error else None
             connection.execute(
@@ -198,7 +192,7 @@ class SendingStore:
             .where(deliveries.c.receiver.in_(silent) | (deliveries.c.tries >= _MOST_TRIES))
             .limit(batch)
         )
-        with self._database.writing() as connection:
+        with self._database.transaction() as connection:
             ids = list(connection.execute(found).scalars())
             ended = update(deliveries).where(deliveries.c.job_id.in_(ids), *_IS_DUE)
             count = connection.execute(ended.values(state=DeliveryState.FAILED, **_DONE)).rowcount

@@ -1,12 +1,13 @@
 """Statements of the API on deliveries: read, list, record, send again by hand."""
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Row, insert, select, update
+from sqlalchemy import ColumnElement, Connection, Row, Select, insert, select, update
 
 from tidegate.database.connection import Database
 from tidegate.database.schema import deliveries, delivery_attempts
@@ -40,16 +41,15 @@ class DeliveryStore:
     def get(self, job_id: str, client_id: str | None) -> Delivery | None:
         """The delivery of this job with its attempts; None: there is none, or it is another client's."""
         mine = () if client_id is None else (deliveries.c.client_id == client_id,)
-        with self._database.reading() as connection:
-            rows = connection.execute(_SELECT.where(deliveries.c.job_id == job_id, *mine)).all()
-            found = _with_attempts(connection, rows)
+        rows = self._database.fetch_all(_SELECT.where(deliveries.c.job_id == job_id, *mine))
+        found = _with_attempts(rows, self._database.fetch_all)
         return found[0] if found else None
 
     def list(self, wanted: DeliveryFilter) -> list[Delivery]:
         """A page of deliveries, newest job first. Raises DatabaseTooSlowError."""
         page = _SELECT.where(*_conditions(wanted)).order_by(deliveries.c.job_id.desc()).limit(wanted.limit)
-        with self._database.long_reading(LIMIT) as connection:
-            return _with_attempts(connection, connection.execute(page).all())
+        fetch_all = partial(self._database.fetch_all, limit=LIMIT)
+        return _with_attempts(fetch_all(page), fetch_all)
 
     def send_again(self, wanted: DeliveryFilter) -> int:
         """Makes deliveries due now, for a new day of tries, whatever became of them; returns how many.
@@ -57,13 +57,13 @@ class DeliveryStore:
         One whose job has not ended, or that is being sent at this moment, stays as it is.
         """
         found = select(deliveries.c.job_id).where(*_conditions(wanted), *_CAN_BE_SENT)
-        with self._database.writing() as connection:
+        with self._database.transaction() as connection:
             ids = list(connection.execute(found.order_by(deliveries.c.job_id).limit(wanted.limit)).scalars())
             return _send_again(connection, ids)
 
     def send_one_again(self, job_id: str) -> bool:
         """As `send_again`, for one delivery; False: it stays as it is."""
-        with self._database.writing() as connection:
+        with self._database.transaction() as connection:
             return _send_again(connection, [job_id]) == 1
 
 
@@ -118,12 +118,12 @@ def _conditions(wanted: DeliveryFilter) -> list[ColumnElement[bool]]:
     return conditions
 
 
-def _with_attempts(connection: Connection, rows: Sequence[Row[Any]]) -> list[Delivery]:
+def _with_attempts(rows: Sequence[Row[Any]], fetch_all: Callable[[Select[Any]], Sequence[Row[Any]]]) -> list[Delivery]:
     attempts: defaultdict[str, list[DeliveryAttempt]] = defaultdict(list)
     if rows:
         theirs = delivery_attempts.c.job_id.in_([row.job_id for row in rows])
         made = select(delivery_attempts).where(theirs).order_by(delivery_attempts.c.number)
-        for each in connection.execute(made):
+        for each in fetch_all(made):
             attempts[each.job_id].append(
                 DeliveryAttempt(
                     number=each.number,

@@ -7,7 +7,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 import pytest
 
 from tests.support.waiting import wait_until
-from tidegate.database.batching import SharedStatement
+from tidegate.database.batching import BatchedStatement
 from tidegate.errors import DatabaseUnreachableError
 
 LIMIT_SECONDS = 10
@@ -34,7 +34,7 @@ class Rows:
 
 
 def meet(
-    pool: ThreadPoolExecutor, reads: SharedStatement[str, int | None], rows: Rows, keys: list[str]
+    pool: ThreadPoolExecutor, reads: BatchedStatement[str, int | None], rows: Rows, keys: list[str]
 ) -> list[Future[int | None]]:
     """All of these come while another's read, of "first", is on its way."""
     rows.is_open.clear()
@@ -47,7 +47,7 @@ def meet(
 
 def test_those_who_come_during_a_read_share_the_next_one() -> None:
     rows = Rows(first=1, a=2, b=3)
-    reads = SharedStatement(rows.read, most=8)
+    reads = BatchedStatement(rows.read, most=8)
     with ThreadPoolExecutor(8) as pool:
         answers = meet(pool, reads, rows, ["a", "b", "a", "unknown"])
         rows.is_open.set()
@@ -58,7 +58,7 @@ def test_those_who_come_during_a_read_share_the_next_one() -> None:
 def test_a_read_begins_after_the_call_that_it_answers() -> None:
     """Who has seen a change committed, or made it, never reads what was before it."""
     rows = Rows(first=1)
-    reads = SharedStatement(rows.read, most=8)
+    reads = BatchedStatement(rows.read, most=8)
     with ThreadPoolExecutor(8) as pool:
         old, *_ = meet(pool, reads, rows, [])
         rows.rows["first"] = 2
@@ -70,7 +70,7 @@ def test_a_read_begins_after_the_call_that_it_answers() -> None:
 
 def test_no_more_than_so_many_are_read_at_once() -> None:
     rows = Rows(first=0, **{f"k{number}": number for number in range(7)})
-    reads = SharedStatement(rows.read, most=3)
+    reads = BatchedStatement(rows.read, most=3)
     with ThreadPoolExecutor(8) as pool:
         answers = meet(pool, reads, rows, [f"k{number}" for number in range(7)])
         rows.is_open.set()
@@ -88,7 +88,7 @@ def test_one_that_fails_fails_alone() -> None:
             raise LookupError("on purpose")
         return found
 
-    reads = SharedStatement(read, most=8)
+    reads = BatchedStatement(read, most=8)
     with ThreadPoolExecutor(8) as pool:
         first, one, bad, other = meet(pool, reads, rows, ["a", "bad", "b"])
         rows.is_open.set()
@@ -100,7 +100,7 @@ def test_one_that_fails_fails_alone() -> None:
 
 def test_a_database_that_is_away_is_asked_once_for_all_of_them() -> None:
     rows = Rows(first=1, a=2)
-    reads = SharedStatement(rows.read, most=8)
+    reads = BatchedStatement(rows.read, most=8)
     with ThreadPoolExecutor(8) as pool:
         first, *others = meet(pool, reads, rows, ["a", "a"])
         rows.failure = DatabaseUnreachableError("on purpose")
@@ -116,7 +116,7 @@ def test_a_database_that_is_away_is_asked_once_for_all_of_them() -> None:
 
 def test_alone_each_reads_for_itself() -> None:
     rows = Rows(a=1)
-    reads = SharedStatement(rows.read, most=8)
+    reads = BatchedStatement(rows.read, most=8)
     assert [reads.run("a"), reads.run("b"), reads.run("a")] == [1, None, 1]
     assert len(rows.reads) == 3
 
@@ -124,7 +124,7 @@ def test_alone_each_reads_for_itself() -> None:
 def test_many_threads_at_once_each_have_their_own_answer() -> None:
     """None waits for ever, none has another's answer."""
     rows = Rows(**{f"k{number}": number for number in range(50)})
-    reads = SharedStatement(rows.read, most=4)
+    reads = BatchedStatement(rows.read, most=4)
 
     def read_often(seed: int) -> None:
         for step in range(300):
