@@ -113,7 +113,9 @@ class Cluster:
             return
         number = self._incarnations[role] = self._incarnations.get(role, 0) + 1
         process = self.roles[role] = Process(role if number == 1 else f"{role}({number})")
-        main = {"web": self._web, "scheduler": self._scheduler, "webhooks": self._sender}.get(role.split("-", maxsplit=1)[0])
+        main = {"web": self._web, "scheduler": self._scheduler, "webhooks": self._sender}.get(
+            role.split("-", maxsplit=1)[0]
+        )
         self.world.spawn(f"{process.name}/main", lambda: (main or self._worker)(role, process), process)
 
     def kill(self, role: str) -> None:
@@ -282,7 +284,11 @@ class Cluster:
         retry_of: Asked | None = None,
     ) -> None:
         """A caller submits jobs together. What it is told is noted; if the process dies, it is told nothing."""
-        requests = [Asked(label, has_webhook=has_webhook, downstream=operation) for label in labels]
+        not_before = self.world.now + later if later else 0.0
+        requests = [
+            Asked(label, has_webhook=has_webhook, has_key=has_key, not_before=not_before, downstream=operation)
+            for label in labels
+        ]
         for each in requests:
             self.asked.setdefault(each.label, []).append(each)
             self.invariants.asked.append(each)
@@ -292,6 +298,8 @@ class Cluster:
                 each.told = "refused"
             return
 
+        wanted = self.world.wall() + timedelta(seconds=later) if later else None
+
         def ask() -> None:
             submissions = [
                 Submission(
@@ -299,7 +307,7 @@ class Cluster:
                     body=Body(content=each.label.encode(), content_type="text/plain"),
                     client_id=IMPLICIT_CLIENT,
                     timeout=timedelta(seconds=timeout),
-                    not_before=self.world.wall() + timedelta(seconds=later) if later else None,
+                    not_before=wanted,
                     idempotency_key=f"key of {each.label}" if has_key else None,
                     webhook=Webhook(url="http://127.0.0.1/told", base_url="http://gateway") if has_webhook else None,
                 )
@@ -333,7 +341,7 @@ class Cluster:
         self.world.spawn(f"caller/{asked.label}", lambda: self._read(asked, answer.id))
 
     def _read(self, asked: Asked, job_id: str) -> None:
-        while not asked.is_erased:
+        while True:
             self.world.sleep(0.2 + 2 * self.world.draw_here("poll"))
             try:
                 job = self._gateway().get(job_id, client_id=None)
@@ -369,15 +377,13 @@ class Cluster:
         asked.cancelled_fence = self.invariants.fence_of(asked.job or "")
 
     def _erase(self, asked: Asked) -> None:
+        job = asked.job or ""
+        self.invariants.erased.add(job)
         try:
-            self._gateway().delete(_dashed(asked.job or ""), client_id=None)
-        except UNREACHABLE:
-            asked.is_erased = True  # perhaps
-        except Refusal:
+            self._gateway().delete(_dashed(job), client_id=None)
+        except (*UNREACHABLE, Refusal):
             return
-        else:
-            asked.is_erased = True
-            self.world.tell(f"{asked.label} is erased by its caller")
+        self.world.tell(f"{asked.label} is erased by its caller")
 
     def operate(self, lane: str, changes: dict[str, Any], *, paused: bool | None) -> None:
         """An operator changes limits of a lane, or pauses or resumes it."""

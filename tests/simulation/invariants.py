@@ -32,14 +32,17 @@ RULES = {
     "live worker": "No job is taken from a worker that lives and works.",
     "in hand": "A running job of a live worker is worked on by it.",
     "in a row": "A breaker opens after as many failures in a row as it says, and no fewer.",
-    "keeps moving": "A job that could go, at a downstream that has room, goes within some seconds.",
+    "keeps moving": "When nothing goes wrong, a release is claimed, and a job that could go goes, within some seconds.",
+    "paused": "A lane that an operator paused gets no call, but for what was released just before.",
+    "not before": "No attempt begins before the instant that its caller asked for.",
     "no surprise": "Nothing is logged as an error that is not the operation's own.",
 }
 
 # A call begins at most so late for its slot (`tidegate.execution.slot_wait.LATE_SECONDS`).
 _LATE_SECONDS = 0.02
 _SOON_SECONDS = 0.002
-_STUCK_SECONDS = 40.0
+_STUCK_SECONDS = 20.0
+_RELEASED_AHEAD_SECONDS = 1.5
 
 
 @dataclass
@@ -62,9 +65,10 @@ class Asked:
     label: str
     told: str = "unknown"
     job: str | None = None
-    is_erased: bool = False
     cancelled_fence: int | None = None
     has_webhook: bool = False
+    has_key: bool = False
+    not_before: float = 0.0
     downstream: str = ""
 
 
@@ -77,9 +81,13 @@ class Invariants:
     lease: float
     calls: list[Call] = field(default_factory=list)
     asked: list[Asked] = field(default_factory=list)
+    erased: set[str] = field(default_factory=set)
+    """Jobs that their callers asked to erase."""
     workers: dict[str, tuple[Process, Callable[[], Any]]] = field(default_factory=dict)
     """By worker's id: its process, and the attempts that it has in hand."""
     limits: dict[str, list[tuple[float, Mapping[str, Any]]]] = field(default_factory=lambda: defaultdict(list))
+    quiet_from: float = float("inf")
+    """From then on nothing goes wrong any more."""
     disturbed_until: float = 0.0
     """Until then windows and concurrency can't be judged: the clock was set."""
     _failed_in_a_row: dict[str, int] = field(default_factory=lambda: defaultdict(int))
@@ -101,6 +109,8 @@ class Invariants:
             return
         if not after:
             self.world.tell(f"{before['id']} is erased")
+            if before["id"] not in self.erased:
+                raise self.broken("not lost", f"{before['id']} was erased, and nobody asked for it")
             if before["state"] not in FINAL_STATES:
                 raise self.broken("not lost", f"{before['id']} was erased while it was {before['state']}")
             return
@@ -169,9 +179,16 @@ class Invariants:
         for each in self.asked:
             if each.job == call.job and each.cancelled_fence is not None and call.fence > each.cancelled_fence:
                 raise self.broken("cancelled", f"{call.job} was cancelled and is called")
+            if each.job == call.job and now < each.not_before - _SOON_SECONDS and now > self.disturbed_until:
+                raise self.broken("not before", f"{call.job} is called {each.not_before - now:.3f} s early")
         self.calls.append(call)
         if now < self.disturbed_until:
             return
+        paused = [
+            limit["paused"] for _, limit in _in_force(self.limits[call.downstream], now - _RELEASED_AHEAD_SECONDS)
+        ]
+        if all(paused):
+            raise self.broken("paused", f"{call.job} calls {call.downstream}")
         known = self.limits[call.downstream]
         opened = [each for each in self.calls if each.downstream == call.downstream and each.end > now]
         since = min(each.start for each in opened) - 1.0
@@ -224,6 +241,24 @@ class Invariants:
                 if now - missing[call] > 3 * self.lease + 15:
                     raise self.broken("in hand", f"{call[0]} runs in nobody's hands since {missing[call]:.1f} s")
         self._missing_since = missing
+        if now > max(self.quiet_from, self.disturbed_until) + _STUCK_SECONDS:
+            self._keeps_moving()
+
+    def _keeps_moving(self) -> None:
+        now = (self.world.wall().timestamp() - _STUCK_SECONDS) * 1e6
+        if stuck := rows().ask("SELECT id FROM jobs WHERE state = 'queued' AND slot_at < ?", now):
+            raise self.broken("keeps moving", f"nobody claims {stuck[0]['id']}")
+        waiting = rows().ask(
+            "SELECT min(id) AS id, downstream FROM jobs JOIN downstreams ON name = downstream"
+            " WHERE state = 'queued' AND slot_at IS NULL AND run_at < ? AND NOT paused"
+            " AND coalesce(paused_until, 0) < ? AND rates NOT LIKE '%/m%' GROUP BY downstream",
+            now,
+            now,
+        )
+        for row in waiting:
+            lane = row["downstream"]
+            if not any(call.downstream == lane and call.end > self.world.now - _STUCK_SECONDS for call in self.calls):
+                raise self.broken("keeps moving", f"{row['id']} waits, and nothing goes to {lane}")
 
     def over(self, delivered: Mapping[str, Sequence[str]]) -> None:
         """Everything is over: what must be, and what must not be left."""
@@ -242,7 +277,7 @@ class Invariants:
                 )
             ):
                 raise self.broken("told true", f"{each.label} was refused as not recorded, and is")
-            if each.told == "accepted" and not each.is_erased:
+            if each.told == "accepted" and each.job not in self.erased:
                 state = states.get(each.job or "")
                 if state is None or not state.is_final:
                     raise self.broken("not lost", f"{each.label} ({each.job}) is {state or 'gone'}")

@@ -146,6 +146,7 @@ def _heal(cluster: Cluster) -> None:
     """Nothing goes wrong any more."""
     cluster.world.tell("nothing goes wrong from here on")
     cluster.is_healthy = True
+    cluster.invariants.quiet_from = cluster.world.now
     cluster.line.loses = cluster.line.doubles = 0.0
     cluster.faults.cut.clear()
     for role in (*WEBS, *SCHEDULERS, *WORKERS, *SENDERS):

@@ -13,12 +13,14 @@ from functools import cache
 from typing import Any, TypeVar
 
 import orjson
+import psycopg
 from sqlalchemy import Connection, event
 
 from migrations.upgrade import upgrade
 from tests.simulation.world import Process, World
+from tests.support.present import present
 from tidegate.database.connection import Database
-from tidegate.errors import DatabaseUnreachableError
+from tidegate.database.driver_errors import translated
 
 T = TypeVar("T")
 _URL = "sqlite:///file:/{name}?vfs=memdb&uri=true"
@@ -150,7 +152,7 @@ class SimulatedDatabase:
         """As `Database.transaction`. It can't be done later: what it does is known to its caller alone."""
         cut = self._on_the_way()
         if cut in {"lost", "late"}:
-            raise _lost("before it began")
+            raise _refused()
         with self._inner.transaction() as connection:
             yield connection
         self._look()
@@ -163,10 +165,10 @@ class SimulatedDatabase:
     def _step(self, act: Callable[[], T]) -> T:
         cut = self._on_the_way()
         if cut == "lost":
-            raise _lost("on the way")
+            raise _cut_off()
         if cut == "late":
             self._later(act)
-            raise _lost("given up; the server has it still")
+            raise _cut_off()
         answer = act()
         self._look()
         self._on_the_way_back(cut)
@@ -182,17 +184,17 @@ class SimulatedDatabase:
             left = faults.frozen_until - world.now
             world.sleep(min(left, _PATIENCE_SECONDS))
             if left > _PATIENCE_SECONDS:
-                raise _lost("no answer")
+                return "late"
         if world.now < faults.away_until:
             world.sleep(world.draw_here("refused") * 0.2)
-            raise _lost("nobody answers")
+            raise _refused()
         self._rows.read_only = world.now < faults.read_only_until
         return cut
 
     def _on_the_way_back(self, cut: str | None) -> None:
         self._world.sleep(_latency(self._world, "back"))
         if cut == "unknown" or self._world.now < self._faults.away_until:
-            raise _lost("its answer was lost", may_be_done=True)
+            raise _cut_off()
 
     def _later(self, act: Callable[[], object]) -> None:
         """Does it although nobody waits for it any more, as a server does whose client has gone."""
@@ -206,7 +208,11 @@ class SimulatedDatabase:
                 self._world.tell("a statement that was given up is done", self._process.name)
             self._look()
 
-        self._world.spawn(f"{self._process.name}/late", late, after=0.05 + 8 * self._world.draw_here("late"))
+        self._world.spawn(
+            f"{self._process.name}/late",
+            late,
+            after=max(0.05 + 8 * self._world.draw_here("late"), self._faults.frozen_until - self._world.now),
+        )
 
     def _look(self) -> None:
         self._seen(self._rows.changes())
@@ -220,8 +226,15 @@ def _latency(world: World, way: str) -> float:
     return 0.02 * drawn if drawn > 0.95 else 0.001 * (0.2 + drawn)
 
 
-def _lost(what: str, *, may_be_done: bool = False) -> DatabaseUnreachableError:
-    return DatabaseUnreachableError(f"simulated: {what}", connection_lost=True, may_be_done=may_be_done)
+def _refused() -> Exception:
+    """What a driver's error becomes when nobody answers: nothing was sent."""
+    return present(translated(psycopg.OperationalError("simulated: connection refused")))
+
+
+def _cut_off() -> Exception:
+    """What a driver's error becomes when the connection breaks after the statement was sent."""
+    error = psycopg.OperationalError("simulated: server closed the connection unexpectedly")
+    return present(translated(error, sql="UPDATE", commits=True))
 
 
 def _note(connection: sqlite3.Connection, table: str, columns: tuple[str, ...]) -> None:

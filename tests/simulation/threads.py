@@ -135,25 +135,18 @@ def _random_of(world: World) -> Any:
 
 
 def _uuids_of(world: World) -> Any:
-    """UUIDs of version 7: the milliseconds of the clock, then what is drawn."""
+    """UUIDs of version 7: the milliseconds of the clock, how many were made in this step, then what is drawn."""
+    made: dict[str, int] = {}
 
     def uuid7() -> str:
+        step = f"{world.task.name}/{world.task.steps}" if world.task else ""
+        number = made[step] = made.get(step, 0) + 1
         milliseconds = int(world.wall().timestamp() * 1000)
-        drawn = "".join(f"{int(world.draw_here(f'uuid {part}') * 2**32):08x}" for part in range(3))
-        number = f"{milliseconds:012x}7{drawn[:3]}{8 + int(drawn[3], 16) % 4:x}{drawn[4:7]}{drawn[7:19]}"
-        return f"{number[:8]}-{number[8:12]}-{number[12:16]}-{number[16:20]}-{number[20:32]}"
+        drawn = [int(world.draw(f"uuid {step} {number} {part}") * 2**32) for part in (1, 2)]
+        text = f"{milliseconds:012x}7{number % 4096:03x}8{drawn[0]:08x}{drawn[1]:07x}"[:32]
+        return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"
 
-    made = {"last": ""}
-
-    def rising() -> str:
-        # Two of one step differ by what is drawn; each step draws anew.
-        text = uuid7()
-        while text == made["last"]:
-            text = text[:-1] + f"{(int(text[-1], 16) + 1) % 16:x}"
-        made["last"] = text
-        return text
-
-    return SimpleNamespace(uuid7=rising)
+    return SimpleNamespace(uuid7=uuid7)
 
 
 @contextmanager

@@ -1,0 +1,261 @@
+"""Planted bugs: each is put into a copy of the tree, where the simulation must find it."""
+
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+LONGEST_SECONDS = 600.0
+_ALL_CALLS = "return self._presence.calls_of(self._worker, [os.getpid()])"
+_COPIED = ("tidegate", "tasks", "config", "migrations", "tests", "pyproject.toml")
+
+
+@dataclass(frozen=True)
+class Bug:
+    """A line that is wrong. `rules`: those that it may break; others would be chance."""
+
+    name: str
+    file: str
+    right: str
+    wrong: str
+
+
+_CLAIMS = "tidegate/execution/claims.py"
+_OUTCOMES = "tidegate/execution/outcome_store.py"
+_PLAN = "tidegate/dispatch/plan.py"
+_RELEASE = "tidegate/dispatch/release.py"
+_MOVES = "tidegate/jobs/transitions.py"
+_SWEEP = "tidegate/maintenance/sweep.py"
+_SWEEPS = "tidegate/maintenance/store.py"
+_BEAT = "tidegate/execution/heartbeat.py"
+_PRESENCE = "tidegate/execution/heartbeat_store.py"
+_RUNNER = "tidegate/execution/runner.py"
+_SLOTS = "tidegate/execution/slot_wait.py"
+
+BUGS: tuple[Bug, ...] = (
+    # What did not hold once.
+    Bug(
+        "a late claim is in nobody's hands",
+        _CLAIMS,
+        """if take_back_release(self._database, connection, job_id, fence, outcome="unclaimed"):
+                return False""",
+        "",
+    ),
+    Bug("every call is renewed", _BEAT, "return self._open_attempts.all()", _ALL_CALLS),
+    Bug("read-only is a surprise", "tidegate/database/driver_errors.py", "        sqlite3.SQLITE_READONLY,\n", ""),
+    Bug(
+        "leases are believed after a freeze",
+        _SWEEP,
+        "if passed > self._lease / 2 + SWEEP_SECONDS or abs(jump) > self._lease / 2:",
+        "if abs(jump) > self._lease / 2:",
+    ),
+    Bug(
+        "leases are believed after a clock step",
+        _SWEEP,
+        "if passed > self._lease / 2 + SWEEP_SECONDS or abs(jump) > self._lease / 2:",
+        "if passed > self._lease / 2 + SWEEP_SECONDS:",
+    ),
+    Bug("attempts of erased jobs stay", _MOVES, "    if not job_ids:\n        return\n", "    return\n"),
+    Bug(
+        "a success ends no row of failures",
+        "tidegate/execution/successes.py",
+        '{"refusals": 0, "failures": 0}',
+        '{"refusals": 0}',
+    ),
+    Bug(
+        "done is told as not done", "tidegate/database/driver_errors.py", "may_be_done=may_be_done", "may_be_done=False"
+    ),
+    Bug(
+        "a clock set back is not put right",
+        _SWEEP,
+        "self.is_behind |= jump < -self._lease / 2",
+        "self.may_be_behind = False",
+    ),
+    # A guard left out.
+    Bug(
+        "any claim is mine",
+        _MOVES,
+        "jobs.c.state == State.RUNNING, jobs.c.fence == claim.fence)",
+        "jobs.c.state == State.RUNNING)",
+    ),
+    Bug(
+        "an old release can be claimed",
+        _MOVES,
+        "jobs.c.state == State.QUEUED, jobs.c.fence == fence, jobs.c.slot_at",
+        "jobs.c.state == State.QUEUED, jobs.c.slot_at",
+    ),
+    Bug("a cancelled job comes back", _MOVES, "            (jobs.c.cancel_requested, State.CANCELLED),\n", ""),
+    Bug(
+        "a late success counts",
+        "tidegate/execution/successes.py",
+        ".where(jobs.c.id == _JOB, jobs.c.state == State.RUNNING, jobs.c.fence == _FENCE, IN_TIME)\n    .values(_SUCCEEDED)\n    .returning(\n        select(downstreams.c.name)",
+        ".where(jobs.c.id == _JOB, jobs.c.state == State.RUNNING, jobs.c.fence == _FENCE)\n    .values(_SUCCEEDED)\n    .returning(\n        select(downstreams.c.name)",
+    ),
+    Bug(
+        "percent may fall",
+        _OUTCOMES,
+        "percent=case((jobs.c.percent < progress.percent, progress.percent), else_=jobs.c.percent)",
+        "percent=progress.percent",
+    ),
+    Bug(
+        "a changed lane is released by an old plan",
+        _RELEASE,
+        "if not database.fetch_one(_IS_UNCHANGED",
+        "if False and not database.fetch_one(_IS_UNCHANGED",
+    ),
+    Bug(
+        "a job that moved is released",
+        _RELEASE,
+        '.where(IS_WAITING, jobs.c.id == bindparam("the_job_id"), jobs.c.fence == bindparam("the_fence") - 1)',
+        '.where(jobs.c.id == bindparam("the_job_id"))',
+    ),
+    Bug(
+        "a read does not expire",
+        "tidegate/jobs/store.py",
+        "        if job and _is_late(job):\n            self._expire(jobs.c.id == job_id)\n            job = self._jobs.run(job_id)\n",
+        "",
+    ),
+    Bug(
+        "a paused lane goes on",
+        "tidegate/dispatch/lane.py",
+        "return self.paused or self.paused_until > now",
+        "return self.paused_until > now",
+    ),
+    # A limit that is off.
+    Bug(
+        "one place too many",
+        _PLAN,
+        "min(BATCH, lane.concurrency - state.held)",
+        "min(BATCH, lane.concurrency - state.held + 1)",
+    ),
+    Bug(
+        "a slot is kept for nobody",
+        "tidegate/rate_limit.py",
+        "        pace = _spend(allowance, pace, slot)\n    return slots, pace",
+        "        pace = _spend(allowance, pace, slot)\n    return slots, replace(pace, free_at=min(pace.free_at, now))",
+    ),
+    Bug(
+        "a missed slot is used all the same",
+        _SLOTS,
+        "if not claim.is_paced or clock.monotonic() - due <= LATE_SECONDS:",
+        "if True:",
+    ),
+    Bug(
+        "a follower does not wait",
+        _SLOTS,
+        "        if claim.follows is None:\n            return True\n",
+        "        return True\n",
+    ),
+    Bug(
+        "places of the dead are free at once",
+        "tidegate/dispatch/places.py",
+        "return attempt.c.ended_at.is_(None)",
+        "return and_(attempt.c.ended_at.is_(None), attempt.c.place_until > database_now())",
+    ),
+    # Something that is not done.
+    Bug("a lost message stays lost", _SWEEP, "upkeep.take_back_unclaimed(BATCH) if due.places else 0", "0"),
+    Bug(
+        "dead workers keep their jobs",
+        _SWEEP,
+        "rescued = upkeep.rescue(BATCH, until=until) if until and due.leases else 0",
+        "rescued = 0",
+    ),
+    Bug(
+        "places of the dead are never free",
+        _SWEEP,
+        "freed = upkeep.free_places(BATCH, until=until) if until and due.places else 0",
+        "freed = 0",
+    ),
+    Bug(
+        "an outcome is offered once",
+        "tidegate/database/retrying.py",
+        "        except passing as error:\n",
+        "        except passing as error:\n            if job_id:\n                raise\n",
+    ),
+    Bug(
+        "a retired worker hands nothing back",
+        _PRESENCE,
+        '            moved = _move(connection, open_calls, values)\n            _end(connection, open_calls, "handed back")\n',
+        "            moved = []\n",
+    ),
+    Bug(
+        "leases are not renewed",
+        _PRESENCE,
+        "connection.execute(update(jobs).where(still_run).values(lease_until=until))",
+        "connection.execute(select(jobs.c.id).where(still_run))",
+    ),
+    Bug(
+        "unsent releases stay",
+        "tasks/scheduler/process.py",
+        "                self._store.lanes.take_back(error.unsent)\n",
+        "",
+    ),
+    Bug(
+        "a webhook is sent once",
+        "tidegate/webhooks/sender.py",
+        "if sent.is_delivered or sent.is_unwanted or claim.left <= timedelta(0):",
+        "if True:",
+    ),
+    Bug(
+        "a key names several jobs",
+        "tidegate/intake/idempotency.py",
+        "taken = set(connection.execute(statement, [asdict(use) for use in left]).scalars())",
+        "connection.execute(statement, [asdict(use) for use in left])\n        taken = {use.job_id for use in left}",
+    ),
+)
+
+
+def find(names: Sequence[str], *, seconds: float) -> int:
+    """Looks for each bug in a copy, at most so long; returns 1 if one was not found."""
+    missed = 0
+    for bug in BUGS:
+        if names and bug.name not in names:
+            continue
+        began = time.monotonic()  # noqa: TID251 - of this machine
+        told = _found(bug, seconds)
+        took = time.monotonic() - began  # noqa: TID251 - of this machine
+        missed += told is None
+        print(f"{bug.name:<36} {took:6.1f} s  {told or 'NOT FOUND'}", flush=True)  # noqa: T201 - a command
+    return 1 if missed else 0
+
+
+def _found(bug: Bug, seconds: float) -> str | None:
+    with tempfile.TemporaryDirectory() as folder:
+        copy = Path(folder)
+        for name in _COPIED:
+            source = ROOT / name
+            if source.is_dir():
+                shutil.copytree(source, copy / name, ignore=shutil.ignore_patterns("__pycache__"))
+            else:
+                shutil.copy(source, copy / name)
+        plant(bug, copy)
+        command = [
+            sys.executable,
+            "-m",
+            "tests.simulation",
+            "--seeds",
+            "1-100000",
+            "--whole",
+            "--seconds",
+            str(seconds),
+        ]
+        environment = {**os.environ, "PYTHONHASHSEED": "0", "PYTHONPATH": str(copy)}
+        done = subprocess.run(command, cwd=copy, env=environment, capture_output=True, text=True, check=False)
+        if done.returncode not in {0, 1}:
+            return None
+        return next((line for line in done.stdout.splitlines() if line.startswith("seed ")), None)
+
+
+def plant(bug: Bug, root: Path) -> None:
+    """Puts the bug into a tree; LookupError if its place is not there just once."""
+    path = root / bug.file
+    text = path.read_text("utf-8")
+    if text.count(bug.right) != 1:
+        raise LookupError(f"{bug.name}: {text.count(bug.right)} places in {bug.file}")
+    path.write_text(text.replace(bug.right, bug.wrong), "utf-8")
