@@ -29,10 +29,10 @@ from webapp.context import context
 from webapp.http import shapes
 from webapp.http.auth import caller
 from webapp.http.documents import absolute, job_document, json_answer
+from webapp.http.error_handlers import count_refusal
 from webapp.http.numbers import WHOLE
-from webapp.http.problems import count_refusal, refusal_document
 from webapp.http.rate_limits import count
-from webapp.http.refusals import retry_after_seconds
+from webapp.http.refusals import refusal_document, retry_after_seconds
 from webapp.http.submit_headers import KEY_PATTERN
 from webapp.http.submitting import traceparent, webhook, whole_body
 from webapp.openapi.answers import Document, job_links
@@ -106,7 +106,7 @@ def _documents(answers: Sequence[Job | Refusal]) -> Iterator[shapes.BatchAnswer]
 def _answer(answer: Job | Refusal) -> shapes.BatchAnswer:
     if isinstance(answer, Refusal):
         count_refusal(answer)
-        problem = refusal_document(answer)
+        problem = refusal_document(answer, request.path)
         later = retry_after_seconds(answer)
         return {"status": problem["status"], "location": None, "job": None, "problem": problem, "retry_after": later}
     own = context().jobs
