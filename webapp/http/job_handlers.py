@@ -32,6 +32,8 @@ from webapp.http.submit_headers import check_not_encoded, idempotency_key, submi
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIEnvironment
 
+_NO_WISHES = Preferences()
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class JobRequest:
@@ -162,17 +164,19 @@ class _Answering:
 
         None: nobody waited, and the job is the same.
         """
-        wait, tag = self._wishes().wait, entity_tag(job)
+        wait = self._wishes().wait
         if not wait:
-            return None, Preferences()
+            return None, _NO_WISHES
+        tag = entity_tag(job)
         is_news = bool(tags) and not tags.contains_weak(tag)
         if not (is_news or job.state.is_final):
             later = held(self._own, caller, job, wait, lambda job: entity_tag(job) != tag)
-            return later, Preferences(wait=wait) if later else Preferences()
+            return later, Preferences(wait=wait) if later else _NO_WISHES
         return None, Preferences(wait=wait)
 
     def _wishes(self) -> Preferences:
-        return preferences_in(self._headers.get("Prefer", ""), self._own.settings.hold_seconds)
+        header = self._headers.get("Prefer")
+        return preferences_in(header, self._own.settings.hold_seconds) if header else _NO_WISHES
 
     def _links(self, caller: Caller) -> Links:
         return Links(base=self._request.base_url, signer=caller.signer)
