@@ -35,8 +35,9 @@ from tidegate.webhooks.egress import Egress
 from tidegate.webhooks.secrets import SecretStore
 from webapp import page
 from webapp.context import Context, context
-from webapp.http import error_handlers, log_lines, rate_limits, submitting
+from webapp.http import error_handlers, log_lines, rate_limits
 from webapp.http.answers import SECURITY_HEADERS
+from webapp.http.bodies import bound_body
 from webapp.resources import (
     batch,
     bulk,
@@ -98,7 +99,7 @@ def create_app(settings: Settings, database: Database | None = None) -> Flask:
         app.register_blueprint(module.routes)
     log_lines.register(app)
     app.before_request(_check_host)
-    app.before_request(submitting.bound_body)
+    app.before_request(bound_body)
     app.after_request(rate_limits.tell)
     app.after_request(_secure)
     if settings.cors_origins:

@@ -1,28 +1,16 @@
-"""Reads the body of a request in Flask, and the headers that a batch of jobs shares."""
+"""Reads the body of a request in Flask: bounded by route, whole, and while other requests are worked on."""
 
 from flask import request
 
 from tidegate.errors import BodyTooLarge
-from tidegate.webhooks.delivery import Webhook
 from webapp.context import context
 from webapp.http.auth import caller
-from webapp.http.documents import base_here
-from webapp.http.submit_headers import check_not_encoded, traceparent_in, webhook_in
+from webapp.http.submit_headers import check_not_encoded
 
 SMALL_BODY = 16_384
 """The most that a body may have which is no job input."""
 JOB_INPUTS = frozenset({"jobs.submit", "batch.submit"})
 """The routes, by endpoint, whose bodies are jobs' inputs: as large as the setting and the operation say."""
-
-
-def webhook() -> Webhook | None:
-    """The webhook of this request's jobs; None: none is asked for."""
-    return webhook_in(request.headers, base_here())
-
-
-def traceparent() -> str | None:
-    """The traceparent of this request; None: it has none."""
-    return traceparent_in(request.headers)
 
 
 def bound_body() -> None:
