@@ -7,8 +7,7 @@ ConcurrencyLimit when it comes here. A write takes one. A read takes none, for r
 
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from werkzeug.datastructures import Authorization, ETags, Headers
 from werkzeug.http import parse_etags
@@ -35,8 +34,7 @@ if TYPE_CHECKING:
 _NO_WISHES = Preferences()
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class JobRequest:
+class JobRequest(NamedTuple):
     """An HTTP request about one job. `base_url`: of links, without a slash at its end. `environ`: has the body."""
 
     path: str
@@ -65,6 +63,8 @@ def retry(own: Context, request: JobRequest, job_id: str) -> Answer:
 
 class _Answering:
     """One request while it is answered."""
+
+    __slots__ = ("_headers", "_limits", "_own", "_request")
 
     def __init__(self, own: Context, request: JobRequest) -> None:
         self._own = own
@@ -106,18 +106,18 @@ class _Answering:
 
     def read(self, caller: Caller, job_id: str) -> Answer:
         """Polls of final jobs are not counted: clients repeat a 502 or 504 by themselves."""
-        jobs, known = self._own.jobs, self._headers.get("If-None-Match")
-        if known is None:
-            job, result = jobs.get_with_result(job_id, client_id=caller.scope)
-        else:
+        jobs, known, wait = self._own.jobs, self._request.environ.get("HTTP_IF_NONE_MATCH"), self._wishes().wait
+        tags = parse_etags(known) if known else None
+        if tags:
             job, result = jobs.get(job_id, client_id=caller.scope), None
+        else:
+            job, result = jobs.get_with_result(job_id, client_id=caller.scope)
         if not job.state.is_final:
             self._count(self._own.poll_limit, "reads", caller)
-        tags = parse_etags(known)
-        later, applied = self._when_changed(caller, job, tags)
+        later, applied = self._when_changed(caller, job, tags, wait) if wait else (None, _NO_WISHES)
         job, result = later or (job, result)
-        is_known = HTTP_STATUS[job.state] < 400 and tags.contains_weak(entity_tag(job))
-        if known is not None and not later and not is_known:
+        is_known = bool(tags and HTTP_STATUS[job.state] < 400 and tags.contains_weak(entity_tag(job)))
+        if tags and not later and not is_known:
             result = jobs.result(job)
         answer = answer_about(
             job, result, jobs, self._links(caller), path=self._request.path, status=304 if is_known else None
@@ -159,23 +159,23 @@ class _Answering:
         answer.headers.update(applied.fields())
         return answer
 
-    def _when_changed(self, caller: Caller, job: Job, tags: ETags) -> tuple[JobWithResult | None, Preferences]:
-        """Waits for a change of the job, if asked to; returns the job if it waited, and the preferences applied.
+    def _when_changed(
+        self, caller: Caller, job: Job, tags: ETags | None, wait: int
+    ) -> tuple[JobWithResult | None, Preferences]:
+        """Waits for a change of the job; returns the job if it waited, and the preferences applied.
 
-        None: nobody waited, and the job is the same.
+        None: nobody waited, and the job is the same. There is nothing to wait for if the client has another state of it
+        (`tags`), or it is final.
         """
-        wait = self._wishes().wait
-        if not wait:
-            return None, _NO_WISHES
         tag = entity_tag(job)
-        is_news = bool(tags) and not tags.contains_weak(tag)
+        is_news = tags and not tags.contains_weak(tag)
         if not (is_news or job.state.is_final):
             later = held(self._own, caller, job, wait, lambda job: entity_tag(job) != tag)
             return later, Preferences(wait=wait) if later else _NO_WISHES
         return None, Preferences(wait=wait)
 
     def _wishes(self) -> Preferences:
-        header = self._headers.get("Prefer")
+        header = self._request.environ.get("HTTP_PREFER")
         return preferences_in(header, self._own.settings.hold_seconds) if header else _NO_WISHES
 
     def _links(self, caller: Caller) -> Links:
