@@ -34,9 +34,10 @@ from tidegate.webhooks.checks import WebhookChecks
 from tidegate.webhooks.egress import Egress
 from tidegate.webhooks.secrets import SecretStore
 from webapp import page
-from webapp.context import FAILED, Context, context
-from webapp.http import log_lines, problems, rate_limits, submitting
+from webapp.context import Context, context
+from webapp.http import error_handlers, log_lines, rate_limits
 from webapp.http.answers import SECURITY_HEADERS
+from webapp.http.bodies import bound_body
 from webapp.resources import (
     batch,
     bulk,
@@ -80,7 +81,7 @@ def create_app(settings: Settings, database: Database | None = None) -> Flask:
     app.wsgi_app = turns  # type: ignore[method-assign]
     bodies = request_body.BodyReader(_LARGE_BODIES * settings.max_body)
     app.extensions["tidegate"] = _gateway(settings, turns, bodies, database)
-    problems.register(app)
+    error_handlers.register(app)
     for module in (
         docs,
         page,
@@ -98,8 +99,7 @@ def create_app(settings: Settings, database: Database | None = None) -> Flask:
         app.register_blueprint(module.routes)
     log_lines.register(app)
     app.before_request(_check_host)
-    app.before_request(_raise_what_failed)
-    app.before_request(submitting.bound_body)
+    app.before_request(bound_body)
     app.after_request(rate_limits.tell)
     app.after_request(_secure)
     if settings.cors_origins:
@@ -176,12 +176,6 @@ def _check_host() -> None:
     """Refuses a request without a Host when no public URL is set: links are absolute. Health probes need none."""
     if request.blueprint != "health" and not context().settings.public_url and not request.host:
         raise BadRequest("the Host header is missing or names no host")
-
-
-def _raise_what_failed() -> None:
-    error: Exception | None = request.environ.pop(FAILED, None)
-    if error is not None:
-        raise error
 
 
 def _secure(response: Response) -> Response:

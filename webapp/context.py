@@ -19,9 +19,6 @@ from tidegate.webhooks.secrets import SecretStore
 from webapp.serving.concurrency import ConcurrencyLimit
 from webapp.serving.request_body import BodyReader
 
-FAILED = "tidegate.failed"
-"""Key in the WSGI environment: the exception of a request that failed in the fast path; Flask raises it again."""
-
 
 @dataclass(frozen=True, kw_only=True)
 class Context:

@@ -10,7 +10,7 @@ from werkzeug.test import TestResponse
 
 from tests.support.page import OWN
 from tests.support.web import Web, assert_is_problem
-from webapp.http.submitting import JOB_INPUTS, SMALL_BODY
+from webapp.http.bodies import JOB_INPUTS, SMALL_BODY
 
 SMALL_ROUTES = [
     ("PATCH", "/v1/downstreams/sample"),

@@ -51,6 +51,7 @@ PLANTED = {
     ],
     "no-celery": list(itertools.product(("tidegate.clock", "webapp.app", "config.settings"), ("celery", "kombu"))),
     "no-flask": list(itertools.product(("tidegate.clock", "tasks.app", "config.settings"), ("flask", "werkzeug"))),
+    "past-flask": list(itertools.product(("webapp.http.job_handlers", "webapp.serving.fast_path"), ("flask",))),
     "spans": list(
         itertools.product(("embedded.stack", "tasks.app", "tidegate.tracing", "webapp.app"), ("opentelemetry",))
     ),

@@ -3,18 +3,9 @@
 from pathlib import Path
 
 import pytest
-from flask import Flask
 
 from config.settings import Settings
-from webapp.app import create_app
-from webapp.http.preferences import Preferences, preferences
-
-
-@pytest.fixture(scope="module")
-def app(tmp_path_factory: pytest.TempPathFactory) -> Flask:
-    """The application; its database is never asked."""
-    folder: Path = tmp_path_factory.mktemp("preferences")
-    return create_app(Settings(_env_file=None, data=folder))
+from webapp.http.preferences import Preferences, preferences_in
 
 
 @pytest.mark.parametrize(
@@ -39,6 +30,8 @@ def app(tmp_path_factory: pytest.TempPathFactory) -> Flask:
         ("", Preferences()),
     ],
 )
-def test_it_is_a_list_and_what_cannot_be_read_is_no_preference(app: Flask, header: str, expected: Preferences) -> None:
-    with app.test_request_context(headers={"Prefer": header}):
-        assert preferences() == expected
+def test_it_is_a_list_and_what_cannot_be_read_is_no_preference(
+    tmp_path: Path, header: str, expected: Preferences
+) -> None:
+    longest = Settings(_env_file=None, data=tmp_path).hold_seconds
+    assert preferences_in(header, longest) == expected

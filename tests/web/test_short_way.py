@@ -1,4 +1,4 @@
-"""A plain submit or poll is answered past Flask, and exactly as Flask answers it; all else is Flask's."""
+"""A plain submit or poll is answered past Flask, and exactly as through Flask, refusals too; all else is Flask's."""
 
 import re
 from collections.abc import Iterator, Mapping
@@ -12,6 +12,7 @@ from tests.support.web import Web
 from tidegate.access.keys import KeyStore, Role
 from tidegate.dispatch import lane_cache
 from tidegate.jobs.job import Job
+from tidegate.metrics.families import REFUSALS
 from tidegate.notify.subscription import Subscription
 from tidegate.states import FINAL_STATES, State
 from webapp.serving.fast_path import FastPath
@@ -176,7 +177,6 @@ def test_a_job_past_its_deadline_is_504_at_once(sides: Sides) -> None:
         ("/v1/jobs/{id}", {"Prefer": "respond-async"}),
         ("/v1/jobs/{id}", {"Origin": "https://app.example"}),
         ("/v1/jobs/{id}/", {}),
-        ("/v1/jobs/01a214f1-a38d-72aa-b298-641c9ffd8ce6", {}),
         ("/v1/jobs/nonsense", {}),
     ],
     ids=str,
@@ -189,6 +189,15 @@ def test_what_is_more_than_a_plain_poll_is_flasks(sides: Sides, path: str, heade
     assert dict(short.headers) == dict(long.headers)
 
 
+def test_a_job_that_there_is_not_is_404_without_flask(sides: Sides) -> None:
+    short, long, is_short = sides.answers("/v1/jobs/01a214f1-a38d-72aa-b298-641c9ffd8ce6", {})
+    assert is_short
+    assert short.status_code == 404
+    assert short.status == long.status
+    assert dict(short.headers) == dict(long.headers)
+    assert short.get_json() == long.get_json()
+
+
 @pytest.mark.parametrize("settings", [{"cors_origins": ("https://app.example", "https://other.example")}])
 def test_where_browsers_of_other_sites_may_ask_caches_know_that_it_matters_who_asks(sides: Sides) -> None:
     path = f"/v1/jobs/{sides.web.job_in(State.SUCCEEDED)}"
@@ -198,6 +207,13 @@ def test_where_browsers_of_other_sites_may_ask_caches_know_that_it_matters_who_a
     _, browsers, is_short = sides.answers(path, {"Origin": "https://other.example"})
     assert not is_short
     assert browsers.headers["Access-Control-Allow-Origin"] == "https://other.example"
+
+
+@pytest.mark.parametrize("settings", [{"cors_origins": ("https://app.example", "https://other.example")}])
+def test_caches_know_that_of_a_refusal_too(sides: Sides) -> None:
+    short, _, is_short = sides.answers("/v1/jobs/01a214f1-a38d-72aa-b298-641c9ffd8ce6", {})
+    assert is_short
+    assert (short.status_code, short.headers.getlist("Vary")) == (404, ["Origin"])
 
 
 @pytest.mark.parametrize("settings", [{"public_url": "https://api.example/tide"}])
@@ -238,13 +254,15 @@ def test_with_keys_it_is_the_owners(sides: Sides) -> None:
         ({}, 401),
     ):
         short, long, is_short = sides.answers(path, headers)
-        assert not is_short
+        assert is_short
         assert (short.status_code, long.status_code) == (status, status)
+        assert dict(short.headers) == dict(long.headers)
+        assert short.get_json() == long.get_json()
 
 
 @pytest.mark.parametrize("settings", [{"poll_limit": "4/h"}])
 def test_polls_count_against_the_limit_once(sides: Sides) -> None:
-    """Also the one that is refused: Flask is told that it was counted."""
+    """Also the one that is refused."""
     path = f"/v1/jobs/{sides.web.accepted()}"
     seen = [sides.web.client.get(path) for _ in range(6)]
     assert [answer.status_code for answer in seen] == [202] * 4 + [429] * 2
@@ -252,7 +270,7 @@ def test_polls_count_against_the_limit_once(sides: Sides) -> None:
         f'"reads";r={left}' for left in (3, 2, 1, 0, 0, 0)
     ]
     assert seen[0].headers["RateLimit-Policy"] == '"reads";q=4;w=3600'
-    assert sides.dispatched == 2, "what was refused"
+    assert sides.dispatched == 0
 
 
 @pytest.mark.both_databases("the rows of both ways are compared")
@@ -298,7 +316,7 @@ def test_a_submit_that_waits_for_an_end_is_answered_as_flask_answers_it(sides: S
     assert_same(short, long)
 
 
-def test_a_job_that_is_erased_while_its_submit_waits_is_flasks_to_tell(sides: Sides) -> None:
+def test_a_job_that_is_erased_while_its_submit_waits_is_404(sides: Sides) -> None:
     """No result and no 202: the job is gone."""
     gateway = sides.web.app.extensions["tidegate"]
     watch = gateway.watcher.watch
@@ -311,7 +329,7 @@ def test_a_job_that_is_erased_while_its_submit_waits_is_flasks_to_tell(sides: Si
 
     gateway.watcher.watch = erased
     answer = sides.web.client.post(SUBMIT, json=1, headers={"Prefer": "wait=5"})
-    assert (answer.status_code, sides.dispatched) == (404, 1)
+    assert (answer.status_code, sides.dispatched) == (404, 0)
     assert gateway.watcher.count == 0
 
 
@@ -326,6 +344,7 @@ def test_a_key_gives_the_same_job_on_both_ways(sides: Sides) -> None:
     ("path", "headers", "content", "status"),
     [
         ("/v1/operations/none/jobs", JSON, b"1", 404),
+        ("/v1/operations/quote/jobs", {**JSON, "Job-Timeout": "90"}, b"1", 400),
         (SUBMIT, JSON, b"{", 400),
         (SUBMIT, {"Content-Type": "text/plain"}, b"x", 415),
         (SUBMIT, {**JSON, "Content-Encoding": "gzip"}, b"1", 415),
@@ -336,11 +355,11 @@ def test_a_key_gives_the_same_job_on_both_ways(sides: Sides) -> None:
     ],
     ids=str,
 )
-def test_a_refusal_is_flasks_to_tell(
+def test_a_refusal_is_told_as_flask_tells_it(
     sides: Sides, path: str, headers: dict[str, str], content: bytes, status: int
 ) -> None:
     short, long, is_short = sides.answers(path, headers, content)
-    assert not is_short
+    assert is_short or headers.get("Host") == "", "without a host no link can be made: that is told in Flask"
     assert (short.status_code, long.status_code) == (status, status)
     assert dict(short.headers) == dict(long.headers)
     assert short.get_json() == long.get_json()
@@ -385,6 +404,7 @@ def test_what_fails_is_not_tried_again(sides: Sides, monkeypatch: pytest.MonkeyP
     assert answer.status_code == 500
     assert answer.get_json()["type"] == "urn:tidegate:problem:internal-error"
     assert tries == [1]
+    assert sides.dispatched == 0
 
 
 @pytest.mark.parametrize("settings", [{"submit_limit": "2/h"}])
@@ -394,7 +414,30 @@ def test_submits_count_against_the_limit_once(sides: Sides) -> None:
     assert [answer.headers["RateLimit"].partition(";t=")[0] for answer in seen] == [
         f'"submits";r={left}' for left in (1, 0, 0, 0)
     ]
-    assert sides.dispatched == 2
+    assert sides.dispatched == 0
+
+
+@pytest.mark.parametrize("settings", [{"submit_limit": "9/h", "poll_limit": "9/h"}])
+def test_what_fails_after_it_was_counted_says_what_is_left(sides: Sides) -> None:
+    """Of both doors; and it was counted once."""
+    short, long, is_short = sides.answers(SUBMIT, JSON, b"{")
+    assert is_short
+    assert (short.status_code, long.status_code) == (400, 400)
+    assert [answer.headers["RateLimit"].partition(";t=")[0] for answer in (short, long)] == [
+        f'"submits";r={left}' for left in (8, 7)
+    ]
+
+
+@pytest.mark.parametrize(
+    ("path", "operation", "name"),
+    [(SUBMIT, "echo", "malformed-body"), ("/v1/operations/none/jobs", "", "unknown-operation")],
+)
+def test_a_refusal_is_counted_once_for_its_operation(sides: Sides, path: str, operation: str, name: str) -> None:
+    counts = sides.web.app.extensions["tidegate"].store.counts
+    counts.take()
+    _, _, is_short = sides.answers(path, JSON, b"{")
+    assert is_short
+    assert counts.take() == {(REFUSALS.name, (operation, name)): 2}
 
 
 def without_job(headers: Any, job_id: str) -> dict[str, str]:

@@ -1,4 +1,4 @@
-"""HTTP answers about a job (status, headers, body), made without Flask, so that the fast path can use them too."""
+"""HTTP answers (status, headers, body) as plain values without Flask, and how those about a job are made."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -41,8 +41,8 @@ TITLES = {
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class JobAnswer:
-    """An HTTP answer about a job. The body of a 304 is empty, and it has no content type."""
+class Answer:
+    """An HTTP answer. The body of a 304 is empty, and it has no content type."""
 
     status: int
     headers: dict[str, str]
@@ -57,7 +57,7 @@ def answer_about(
     *,
     path: str | None = None,
     status: int | None = None,
-) -> JobAnswer:
+) -> Answer:
     """Makes the answer about a job: its document; for an end without a result, as a problem.
 
     `status`: in place of the state's own. `path`: the one that was asked for, if it is not the job's own.
@@ -70,15 +70,15 @@ def answer_about(
     if not job.state.is_final:
         headers["Retry-After"] = str(jobs.retry_after_seconds(job, waiting))
     if status == 304:
-        return JobAnswer(status=status, headers=headers, body=b"")
+        return Answer(status=status, headers=headers, body=b"")
     headers["Content-Type"] = JSON if status < 400 else PROBLEM
     document: Mapping[str, object] = document_of(job, links, result, waiting)
     if status >= 400:
         document = {**_problem(job, status, path or job_path(job)), **document}
-    return JobAnswer(status=status, headers=headers, body=orjson.dumps(document))
+    return Answer(status=status, headers=headers, body=orjson.dumps(document))
 
 
-def accepted_answer(job: Job, jobs: Gateway, links: Links) -> JobAnswer:
+def accepted_answer(job: Job, jobs: Gateway, links: Links) -> Answer:
     """Makes the answer to a submit: 202 with Location, whatever the job's state by now."""
     answer = answer_about(job, None, jobs, links, status=202)
     answer.headers["Location"] = links.base + job_path(job)

@@ -9,20 +9,24 @@ from tidegate.jobs.document import Links, document_of
 from tidegate.jobs.job import Job, StoredBody, Waiting
 from webapp.context import context
 from webapp.http import shapes
-from webapp.http.answers import JobAnswer, answer_about
+from webapp.http.answers import Answer, answer_about
 from webapp.http.auth import signer
 from webapp.http.base_url import base_url
 
 
 def links_here() -> Links:
     """The Links for the caller of this request: under the public URL if one is set, else as the request came in."""
-    base = base_url(request.environ, context().settings.public_url)
-    return Links(base=base or request.root_url.rstrip("/"), signer=signer())
+    return Links(base=base_here(), signer=signer())
+
+
+def base_here() -> str:
+    """The base URL of links in the answer to this request, without a slash at its end."""
+    return base_url(request.environ, context().settings.public_url) or request.root_url.rstrip("/")
 
 
 def absolute(path: str) -> str:
     """Makes the absolute URL of a path."""
-    return links_here().base + path
+    return base_here() + path
 
 
 def job_document(
@@ -42,6 +46,6 @@ def json_answer(document: Any, status: int = 200, content_type: str = "applicati
     return Response(orjson.dumps(document), status, content_type=content_type)
 
 
-def response_of(answer: JobAnswer) -> Response:
-    """Makes a Flask response of a JobAnswer."""
+def response_of(answer: Answer) -> Response:
+    """Makes a Flask response of an Answer."""
     return Response(answer.body, answer.status, answer.headers)

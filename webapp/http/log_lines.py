@@ -3,7 +3,7 @@
 from flask import Flask, request
 
 from tidegate.log_context import now_about, trace_id
-from webapp.http.submitting import traceparent
+from webapp.http.submit_headers import traceparent_in
 
 
 def register(app: Flask) -> None:
@@ -14,4 +14,4 @@ def register(app: Flask) -> None:
 
 def _begin() -> None:
     job_id = (request.view_args or {}).get("job_id")
-    now_about(job_id=str(job_id) if job_id else None, trace_id=trace_id(traceparent()))
+    now_about(job_id=str(job_id) if job_id else None, trace_id=trace_id(traceparent_in(request.headers)))

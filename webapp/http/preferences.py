@@ -4,10 +4,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from flask import request
 from werkzeug.http import parse_list_header
-
-from webapp.context import context
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,11 +21,6 @@ class Preferences:
         """The Preference-Applied header of an answer in which these made a difference; none if there are none."""
         names = [*(["respond-async"] if self.respond_async else []), *([f"wait={self.wait}"] if self.wait else [])]
         return {"Preference-Applied": ", ".join(names)} if names else {}
-
-
-def preferences() -> Preferences:
-    """The preferences of this request."""
-    return preferences_in(request.headers.get("Prefer", ""), context().settings.hold_seconds)
 
 
 def preferences_in(header: str, longest: int) -> Preferences:

@@ -7,14 +7,11 @@ import math
 from dataclasses import dataclass
 from datetime import timedelta
 
-from flask import Response, g, request
+from flask import Response, g
 
 from tidegate.access.client_limits import ClientLimit, Verdict
 from tidegate.errors import TooFast
 from webapp.http.auth import caller
-
-COUNTED = "tidegate.counted"
-"""Key in the WSGI environment: the Counted of a request that failed in the fast path, for Flask's answer."""
 
 
 @dataclass(frozen=True)
@@ -44,7 +41,7 @@ class Counted:
 
 
 def count(limit: ClientLimit | None, name: str) -> None:
-    """Counts this request against its client's limit; raises TooFast beyond it."""
+    """Counts this request of Flask's against its client's limit; raises TooFast beyond it."""
     if limit is None:
         return
     g.counted = Counted(name, limit.ask(caller().client_id))
@@ -52,8 +49,8 @@ def count(limit: ClientLimit | None, name: str) -> None:
 
 
 def tell(response: Response) -> Response:
-    """Adds the RateLimit fields to the answer of a request that was counted."""
-    counted: Counted | None = g.get("counted") or request.environ.get(COUNTED)
+    """Adds the RateLimit fields to Flask's answer of a request that `count` counted."""
+    counted: Counted | None = g.get("counted")
     if counted:
         for field, value in counted.fields().items():
             response.headers[field] = value

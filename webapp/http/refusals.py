@@ -1,18 +1,14 @@
-"""The HTTP status, problem type and title of each Refusal; and whole answers for WSGI middleware in front of Flask."""
+"""The HTTP answer to each Refusal: status, problem type, title, document and headers. Without Flask."""
 
 import math
-from dataclasses import dataclass
 from datetime import timedelta
-from http import HTTPStatus
-from typing import TYPE_CHECKING
 
 import orjson
 
 from tidegate import errors
-from webapp.http.answers import PROBLEM, SECURITY_HEADERS, problem_document
-
-if TYPE_CHECKING:
-    from _typeshed.wsgi import WSGIEnvironment
+from tidegate.timeformat import instant
+from webapp.http.answers import PROBLEM, Answer, problem_document
+from webapp.http.shapes import Fault, Problem
 
 REFUSALS: dict[type[errors.Refusal], tuple[int, str, str]] = {
     errors.UnknownOperation: (404, "unknown-operation", "There is no such operation"),
@@ -50,31 +46,35 @@ REFUSALS: dict[type[errors.Refusal], tuple[int, str, str]] = {
 """Every refusal with its status, the end of its type URI, and its title. docs/api.md lists them."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class RefusalAnswer:
-    """An HTTP answer that refuses. `name`: the last part of the problem's type."""
-
-    status: int
-    name: str
-    headers: list[tuple[str, str]]
-    body: bytes
-
-    @property
-    def status_line(self) -> str:
-        """The status for WSGI's start_response: `429 TOO MANY REQUESTS`."""
-        return f"{self.status} {HTTPStatus(self.status).phrase.upper()}"
-
-
-def refusal_answer(refusal: errors.Refusal, environ: "WSGIEnvironment") -> RefusalAnswer:
-    """Makes the answer that refuses this request."""
-    status, name, title = REFUSALS[type(refusal)]
-    document = problem_document(name, title, status, str(refusal), environ.get("PATH_INFO") or "/")
-    body = orjson.dumps(document)
-    headers = [*SECURITY_HEADERS.items(), ("Content-Type", PROBLEM), ("Content-Length", str(len(body)))]
+def refusal_answer(refusal: errors.Refusal, path: str) -> Answer:
+    """Makes the answer that refuses a request to this path."""
+    document = refusal_document(refusal, path)
+    headers = {"Content-Type": PROBLEM}
+    match refusal:
+        case errors.Unauthorized():
+            headers["WWW-Authenticate"] = 'Bearer realm="tidegate"'
+        case _:
+            pass
     later = retry_after_seconds(refusal)
     if later is not None:
-        headers.append(("Retry-After", str(later)))
-    return RefusalAnswer(status=status, name=name, headers=headers, body=body)
+        headers["Retry-After"] = str(later)
+    return Answer(status=document["status"], headers=headers, body=orjson.dumps(document))
+
+
+def refusal_document(refusal: errors.Refusal, path: str) -> Problem:
+    """The problem document of a Refusal."""
+    status, name, title = REFUSALS[type(refusal)]
+    document = problem_document(name, title, status, str(refusal), path)
+    match refusal:
+        case errors.InvalidInput():
+            document["errors"] = [Fault(pointer=fault.pointer, detail=fault.detail) for fault in refusal.faults]
+        case errors.InvalidWebhook():
+            document["errors"] = [Fault(header="Webhook-Url", detail=str(refusal))]
+        case errors.CannotFinishInTime():
+            document["earliest_finish"] = instant(refusal.earliest_finish)
+        case _:
+            pass
+    return document
 
 
 def retry_after_seconds(refusal: errors.Refusal) -> int | None:

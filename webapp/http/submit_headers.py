@@ -1,4 +1,4 @@
-"""Parses the headers of a submit, for Flask's view and for the fast path."""
+"""Parses the headers of a submit: timeout, start, idempotency key, webhook, trace. Without Flask."""
 
 import re
 from datetime import UTC, datetime, timedelta

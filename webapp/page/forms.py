@@ -5,7 +5,7 @@ from urllib.parse import parse_qsl
 
 from flask import request
 
-from webapp.http.submitting import read_body
+from webapp.http.bodies import read_body
 
 
 def read_form(client_id: str) -> Mapping[str, str]:

@@ -28,13 +28,13 @@ from tidegate.operations.typed_input import check, read
 from webapp.context import context
 from webapp.http import shapes
 from webapp.http.auth import caller
-from webapp.http.documents import absolute, job_document, json_answer
+from webapp.http.bodies import whole_body
+from webapp.http.documents import absolute, base_here, job_document, json_answer
+from webapp.http.error_handlers import count_refusal
 from webapp.http.numbers import WHOLE
-from webapp.http.problems import count_refusal, refusal_document
 from webapp.http.rate_limits import count
-from webapp.http.refusals import retry_after_seconds
-from webapp.http.submit_headers import KEY_PATTERN
-from webapp.http.submitting import traceparent, webhook, whole_body
+from webapp.http.refusals import refusal_document, retry_after_seconds
+from webapp.http.submit_headers import KEY_PATTERN, traceparent_in, webhook_in
 from webapp.openapi.answers import Document, job_links
 from webapp.openapi.route import BAD_JSON, SUBMIT_REFUSALS, RequestBody, described
 from webapp.openapi.schemas import ref
@@ -106,7 +106,7 @@ def _documents(answers: Sequence[Job | Refusal]) -> Iterator[shapes.BatchAnswer]
 def _answer(answer: Job | Refusal) -> shapes.BatchAnswer:
     if isinstance(answer, Refusal):
         count_refusal(answer)
-        problem = refusal_document(answer)
+        problem = refusal_document(answer, request.path)
         later = retry_after_seconds(answer)
         return {"status": problem["status"], "location": None, "job": None, "problem": problem, "retry_after": later}
     own = context().jobs
@@ -143,7 +143,7 @@ def _submit_each(submissions: Sequence[Submission]) -> Sequence[Job | Refusal]:
 
 
 def _submissions(operation: str, client_id: str) -> Iterator[Submission]:
-    trace, told_to = traceparent(), webhook()
+    trace, told_to = traceparent_in(request.headers), webhook_in(request.headers, base_here())
     if told_to:  # one header for all: a bad one is the request's fault, not that of each job
         context().jobs.webhook_checks.check_url(told_to)
     for number, item in enumerate(_items(_as_array(whole_body()))):

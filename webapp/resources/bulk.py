@@ -18,11 +18,11 @@ from tidegate.states import FINAL_STATES, OPEN_STATES, State
 from webapp.context import context
 from webapp.http import shapes
 from webapp.http.auth import operator
+from webapp.http.bodies import whole_body
 from webapp.http.documents import json_answer
 from webapp.http.numbers import WHOLE
 from webapp.http.queries import NAME_PATTERN
 from webapp.http.refusals import REFUSALS
-from webapp.http.submitting import whole_body
 from webapp.openapi.answers import Document
 from webapp.openapi.route import BAD_JSON, described, json_body
 

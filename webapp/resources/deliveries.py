@@ -15,11 +15,11 @@ from tidegate.webhooks.store import DeliveryFilter
 from webapp.context import context
 from webapp.http import webhook_shapes
 from webapp.http.auth import caller
+from webapp.http.bodies import whole_body
 from webapp.http.documents import absolute, json_answer
 from webapp.http.numbers import WHOLE
 from webapp.http.queries import MOST_JOBS, NAME_PATTERN, next_page, read_query
 from webapp.http.rate_limits import count
-from webapp.http.submitting import whole_body
 from webapp.openapi.answers import Document, links
 from webapp.openapi.route import BAD_JSON, described, json_body
 

@@ -24,9 +24,9 @@ from tidegate.timeformat import instant
 from webapp.context import context
 from webapp.http import lane_shapes
 from webapp.http.auth import operator
+from webapp.http.bodies import whole_body
 from webapp.http.documents import absolute, json_answer
 from webapp.http.numbers import WHOLE
-from webapp.http.submitting import whole_body
 from webapp.openapi.answers import Document, links
 from webapp.openapi.route import BAD_JSON, described, json_body
 

@@ -1,5 +1,6 @@
 """The routes of jobs: submit, read, list, the raw result, cancel, retry, delete."""
 
+from collections.abc import Callable
 from uuid import UUID
 
 from flask import Blueprint, Response, request
@@ -14,19 +15,15 @@ from tidegate.errors import (
     UnknownOperation,
 )
 from tidegate.jobs.job import Job
-from tidegate.jobs.reads import JobWithResult
 from tidegate.states import State
-from webapp.context import context
-from webapp.http import shapes
-from webapp.http.answers import HTTP_STATUS, entity_tag
+from webapp.context import Context, context
+from webapp.http import job_handlers, shapes
+from webapp.http.answers import HTTP_STATUS, Answer
 from webapp.http.auth import caller
-from webapp.http.documents import absolute, job_answer, job_document, json_answer, links_here, response_of
-from webapp.http.long_poll import answer_to_submit, held
-from webapp.http.preferences import Preferences, preferences
+from webapp.http.documents import absolute, base_here, job_answer, job_document, json_answer, response_of
+from webapp.http.job_handlers import JobRequest
 from webapp.http.queries import listing_filter, next_page
 from webapp.http.rate_limits import count
-from webapp.http.submit_headers import idempotency_key
-from webapp.http.submitting import submission
 from webapp.openapi import answers
 from webapp.openapi.answers import Document, NoContent, job_links
 from webapp.openapi.route import BAD_JSON, SUBMIT_REFUSALS, described
@@ -48,8 +45,7 @@ routes = Blueprint("jobs", __name__, url_prefix="/v1")
 )
 def submit(operation: str) -> Response:
     """Records a job: 202 with its URL, which tells everything about it."""
-    count(context().submit_limit, "submits")
-    return _submitted(context().jobs.submit(submission(operation)))
+    return _handled(job_handlers.submit, operation)
 
 
 @routes.get("/jobs")
@@ -91,18 +87,9 @@ def listing() -> Response:
 )
 def read(job_id: UUID) -> Response:
     """Reads a job: how far it is; when it is final, how it ended. Events instead, by `Accept`."""
-    job = _job(job_id)
     if events.is_wanted():
-        return events.stream(job)
-    later, applied = _when_changed(job)
-    job, result = later or (job, None)
-    if HTTP_STATUS[job.state] < 400 and request.if_none_match.contains_weak(entity_tag(job)):
-        response = job_answer(job, status=304)
-    else:
-        response = job_answer(job, result if later else context().jobs.result(job))
-    response.vary.add("Accept")
-    response.headers.update(applied.fields())
-    return response
+        return events.stream(_job(job_id))
+    return _handled(job_handlers.read, str(job_id))
 
 
 @routes.get("/jobs/<uuid:job_id>/result")
@@ -153,9 +140,7 @@ def cancel(job_id: UUID) -> Response:
 )
 def retry(job_id: UUID) -> Response:
     """Retries a final job that did not succeed: submits it as a new job."""
-    count(context().submit_limit, "submits")
-    key = idempotency_key(request.headers.get("Idempotency-Key"))
-    return _submitted(context().jobs.retry(str(job_id), client_id=caller().scope, idempotency_key=key))
+    return _handled(job_handlers.retry, str(job_id))
 
 
 @routes.delete("/jobs/<uuid:job_id>")
@@ -173,28 +158,12 @@ def delete(job_id: UUID) -> Response:
     return Response(status=204)
 
 
-def _submitted(job: Job) -> Response:
+def _handled(handler: Callable[[Context, JobRequest, str], Answer], target: str) -> Response:
+    """Has this request answered by its handler, which takes a turn where it needs one: the thread gives up its own."""
     own = context()
-    answer = answer_to_submit(
-        own, caller(), job, preferences(), links_here(), path=request.path, meanwhile=own.turns.given_up()
-    )
-    return response_of(answer)
-
-
-def _when_changed(job: Job) -> tuple[JobWithResult | None, Preferences]:
-    """Waits for a change of the job, if asked to; returns the job if it waited, and the preferences applied.
-
-    None: nobody waited, and the job is the same.
-    """
-    wait, tag = preferences().wait, entity_tag(job)
-    if not wait:
-        return None, Preferences()
-    is_news = bool(request.if_none_match) and not request.if_none_match.contains_weak(tag)
-    if not (is_news or job.state.is_final):
-        own = context()
-        later = held(own, caller(), job, wait, lambda job: entity_tag(job) != tag, meanwhile=own.turns.given_up())
-        return later, Preferences(wait=wait) if later else Preferences()
-    return None, Preferences(wait=wait)
+    asked = JobRequest(path=request.path, headers=request.headers, base_url=base_here(), environ=request.environ)
+    with own.turns.given_up():
+        return response_of(handler(own, asked, target))
 
 
 def _job(job_id: UUID) -> Job:

@@ -13,9 +13,9 @@ from prometheus_client.registry import Collector
 from tidegate.database.connection import UNREACHABLE
 from webapp.context import Context, context
 from webapp.http.auth import monitor
+from webapp.http.exposition import counted, database_up, nothing_yet, of_lanes, of_the_cluster
 from webapp.openapi import answers
 from webapp.openapi.route import described
-from webapp.resources.exposition import counted, database_up, nothing_yet, of_lanes, of_the_cluster
 
 log = logging.getLogger(__name__)
 

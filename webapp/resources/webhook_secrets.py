@@ -14,9 +14,9 @@ from tidegate.webhooks.secrets import WebhookSecret
 from webapp.context import context
 from webapp.http import webhook_shapes
 from webapp.http.auth import caller
+from webapp.http.bodies import whole_body
 from webapp.http.documents import json_answer
 from webapp.http.numbers import WHOLE
-from webapp.http.submitting import whole_body
 from webapp.openapi.answers import Document, NoContent, links
 from webapp.openapi.route import BAD_JSON, described, json_body
 

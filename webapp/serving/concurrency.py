@@ -36,6 +36,6 @@ class ConcurrencyLimit:
 
     @contextmanager
     def taken(self) -> Iterator[None]:
-        """Acquires the semaphore for a part of an answer that is made while it is streamed."""
+        """Acquires the semaphore for work that is done outside the application's call: in middleware or a stream."""
         with self._free:
             yield

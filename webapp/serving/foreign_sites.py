@@ -7,20 +7,16 @@ machine (DNS rebinding), and a form or script that sends something from another 
 
 from collections.abc import Iterable
 from functools import lru_cache
-from http import HTTPStatus
 from ipaddress import IPv6Address, ip_address
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-import orjson
 from pydantic import AnyUrl
 
 from config.settings import Settings
-from tidegate.errors import Forbidden, Refusal, UnknownHost
+from tidegate.errors import Forbidden, UnknownHost
 from tidegate.metrics.counters import Counts
-from tidegate.metrics.families import REFUSALS as REFUSALS_COUNTED
-from webapp.http.answers import PROBLEM, SECURITY_HEADERS, problem_document
-from webapp.http.refusals import REFUSALS
+from webapp.serving.wsgi_answers import refuse
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
@@ -47,9 +43,9 @@ class CrossSiteGuard:
         """Passes the request to the application, or refuses it."""
         host = environ.get("HTTP_HOST", "")
         if host and not self._is_ours(host):
-            return self._refuse(UnknownHost(_NAMES), environ, start_response)
+            return refuse(UnknownHost(_NAMES), environ, start_response, self._counts)
         if environ["REQUEST_METHOD"] not in _SAFE and self._is_foreign(environ, host):
-            return self._refuse(Forbidden(_SENDERS), environ, start_response)
+            return refuse(Forbidden(_SENDERS), environ, start_response, self._counts)
         return self._app(environ, start_response)
 
     def _names_us(self, host: str) -> bool:
@@ -64,15 +60,6 @@ class CrossSiteGuard:
             return True
         sender = origin.partition("://")[2]
         return bool(origin) and (not sender or sender not in {host.lower(), self._public_origin})
-
-    def _refuse(self, refusal: Refusal, environ: "WSGIEnvironment", start_response: "StartResponse") -> list[bytes]:
-        status, name, title = REFUSALS[type(refusal)]
-        self._counts.add(REFUSALS_COUNTED, "", name)
-        document = problem_document(name, title, status, str(refusal), environ.get("PATH_INFO") or "/")
-        body = orjson.dumps(document)
-        headers = [*SECURITY_HEADERS.items(), ("Content-Type", PROBLEM), ("Content-Length", str(len(body)))]
-        start_response(f"{status} {HTTPStatus(status).phrase.upper()}", headers)
-        return [] if environ["REQUEST_METHOD"] == "HEAD" else [body]
 
 
 def is_loopback(name: str) -> bool:

@@ -19,6 +19,7 @@ from tidegate import clock
 from tidegate.errors import BodyTooSlow, TooManyBodies
 from webapp.http.refusals import refusal_answer
 from webapp.serving.granian_worker import answer_and_close
+from webapp.serving.wsgi_answers import headers_of
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIEnvironment
@@ -143,9 +144,9 @@ class BodyReader:
 
     def _cut_off(self, readings: "list[_Reading]") -> None:
         for reading in readings:
-            answer = refusal_answer(BodyTooSlow(_TOO_SLOW), reading.environ)
+            answer = refusal_answer(BodyTooSlow(_TOO_SLOW), reading.environ.get("PATH_INFO") or "/")
             linger = _LINGER_SECONDS / len(readings)
-            answer_and_close(reading.environ, answer.status, answer.headers, answer.body, linger_seconds=linger)
+            answer_and_close(reading.environ, answer.status, headers_of(answer), answer.body, linger_seconds=linger)
 
     def overdue(self, now: float) -> list["_Reading"]:
         """Marks and returns the bodies to cut off: their time is over, or their client has too many slow ones."""

@@ -8,14 +8,13 @@ from typing import TYPE_CHECKING
 import orjson
 
 from config.web_server import LARGEST_HEAD
-from tidegate.errors import FieldsTooLarge, LengthRequired, Overloaded, Refusal
+from tidegate.errors import FieldsTooLarge, LengthRequired, Overloaded
 from tidegate.metrics.counters import Counts
-from tidegate.metrics.families import REFUSALS as REFUSALS_COUNTED
 from webapp.http import shapes
 from webapp.http.answers import JSON, SECURITY_HEADERS
-from webapp.http.refusals import refusal_answer
 from webapp.serving.granian_worker import HEAD_BYTES
 from webapp.serving.worker_watch import PROBE
+from webapp.serving.wsgi_answers import refuse
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
@@ -48,18 +47,18 @@ class RequestGuard:
             return [] if environ["REQUEST_METHOD"] == "HEAD" else [LIVE]
         if environ.get("HTTP_TRANSFER_ENCODING"):
             # granian passes on a chunked body that broke off as if it were complete.
-            return self._refuse(LengthRequired(_NO_LENGTH), environ, start_response)
+            return refuse(LengthRequired(_NO_LENGTH), environ, start_response, self._counts)
         size = environ.get(HEAD_BYTES, 0)
         if size > _LONGEST_ACCEPT:
             if size > LARGEST_HEAD:
-                return self._refuse(FieldsTooLarge(_TOO_LARGE), environ, start_response)
+                return refuse(FieldsTooLarge(_TOO_LARGE), environ, start_response, self._counts)
             if len(environ.get("HTTP_ACCEPT", "")) > _LONGEST_ACCEPT:
                 environ["HTTP_ACCEPT"] = ""  # treated as none: the client gets the default
         with self._lock:
             has_room = self._inside < self._most
             self._inside += has_room
         if not has_room:
-            return self._refuse(Overloaded(_FULL), environ, start_response)
+            return refuse(Overloaded(_FULL), environ, start_response, self._counts)
         is_list = True
         try:
             answer = self._app(environ, start_response)
@@ -72,12 +71,6 @@ class RequestGuard:
     def _leave(self) -> None:
         with self._lock:
             self._inside -= 1
-
-    def _refuse(self, refusal: Refusal, environ: "WSGIEnvironment", start_response: "StartResponse") -> list[bytes]:
-        answer = refusal_answer(refusal, environ)
-        self._counts.add(REFUSALS_COUNTED, "", answer.name)
-        start_response(answer.status_line, answer.headers)
-        return [] if environ["REQUEST_METHOD"] == "HEAD" else [answer.body]
 
 
 class _Sent:

@@ -1,35 +1,16 @@
-"""Reads a submit in Flask: makes a Submission of this request's headers and body."""
+"""Reads the body of a request in Flask: bounded by route, whole, and while other requests are worked on."""
 
 from flask import request
 
 from tidegate.errors import BodyTooLarge
-from tidegate.intake.submission import Submission
-from tidegate.webhooks.delivery import Webhook
 from webapp.context import context
 from webapp.http.auth import caller
-from webapp.http.documents import absolute
-from webapp.http.submit_headers import check_not_encoded, submission_of, traceparent_in, webhook_in
+from webapp.http.submit_headers import check_not_encoded
 
 SMALL_BODY = 16_384
 """The most that a body may have which is no job input."""
 JOB_INPUTS = frozenset({"jobs.submit", "batch.submit"})
 """The routes, by endpoint, whose bodies are jobs' inputs: as large as the setting and the operation say."""
-
-
-def submission(operation: str) -> Submission:
-    """Makes the Submission of this request. Raises InvalidHeader for one of our headers that can't be parsed."""
-    client_id = caller().client_id  # first: without a key nothing is told about the rest
-    return submission_of(request.headers, whole_body(), operation, client_id, absolute(""))
-
-
-def webhook() -> Webhook | None:
-    """The webhook of this request's jobs; None: none is asked for."""
-    return webhook_in(request.headers, absolute(""))
-
-
-def traceparent() -> str | None:
-    """The traceparent of this request; None: it has none."""
-    return traceparent_in(request.headers)
 
 
 def bound_body() -> None:
