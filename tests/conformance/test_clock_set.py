@@ -201,3 +201,33 @@ def test_a_clock_that_was_not_set_changes_nothing(store: Store) -> None:
 
     assert row_of(store, claimed.job_id) == before
     assert release(store) == []
+
+
+@pytest.mark.parametrize("rate", ["6/s", "2/s"])
+def test_a_paced_lane_goes_on_at_its_pace_after_a_clock_that_was_set_back(
+    store: Store, set_clock: SetClock, rate: str
+) -> None:
+    """Its next slot, and that of a call, were of the clock that was: no slot comes near while it is only cut to size
+    at each look and not kept."""
+    open_lane(store, rates=(rate,))
+    submit(store)
+    claimed = claim(store, release_one(store))
+    assert claimed
+    set_clock(-SOON)
+    submit(store)
+    began = clock.monotonic()
+    while not release(store):
+        assert clock.monotonic() - began < 2, "it stands still until the clock has caught up"
+        clock.sleep(0.05)
+
+
+def test_a_call_gets_a_slot_after_a_clock_that_was_set_back(store: Store, set_clock: SetClock) -> None:
+    open_lane(store, rates=("2/s",))
+    submit(store)
+    claimed = claim(store, release_one(store))
+    assert claimed
+    set_clock(-SOON)
+    began = clock.monotonic()
+    while store.slots.take(claimed, within=timedelta(milliseconds=100)).due is None:
+        assert clock.monotonic() - began < 2, "it stands still until the clock has caught up"
+        clock.sleep(0.05)

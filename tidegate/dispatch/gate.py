@@ -108,6 +108,8 @@ class Gate:
             plan = self._plan(name, contended)
             if plan is None:
                 return [], SLOW_LOOK_SECONDS
+            if plan.has_new_clock and not plan.released:
+                self._lanes.settle(name)  # else each look would put the next slot off again
             released = self._lanes.write(plan) if plan.released else []
             if released or not plan.released:
                 break

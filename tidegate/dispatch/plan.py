@@ -66,6 +66,11 @@ class Plan:
         return replace(self, released=[*self.released, *following], follows=follows)
 
     @property
+    def has_new_clock(self) -> bool:
+        """Whether the database's clock was set back: the rate limiter's state, as it was read, lies too far ahead."""
+        return self.pace.free_at < self.state.lane.pace.free_at
+
+    @property
     def leaves_none(self) -> bool:
         """Whether all jobs that wait are released."""
         return len(self.released) == len(self.state.waiting) and not self.state.may_have_more

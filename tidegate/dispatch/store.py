@@ -6,9 +6,13 @@ from typing import Any
 
 from sqlalchemy import BigInteger, func, select, type_coerce
 
+from tidegate import rate_limit
+from tidegate.clock import to_microseconds
 from tidegate.database.connection import Database
 from tidegate.database.schema import attempts, downstreams, jobs
-from tidegate.database.statement import Prepared
+from tidegate.database.statement import Prepared, required
+from tidegate.database.time import CLOCK
+from tidegate.dispatch import limiter_row
 from tidegate.dispatch.lane import LaneState
 from tidegate.dispatch.lane_reads import read_lane
 from tidegate.dispatch.places import has_place
@@ -82,6 +86,15 @@ class LaneStore:
         """
         gone = write_release(self._database, plan)
         return [job for job in plan.released if job.job_id in gone]
+
+    def settle(self, name: str) -> None:
+        """Brings a rate limiter's state nearer that the database's clock, which was set back, left far ahead."""
+        with self._database.transaction() as connection:
+            lane = limiter_row.locked(self._database, connection, name)
+            if lane:
+                now = to_microseconds(required(self._database.fetch_one(CLOCK, within=connection)))
+                pace = rate_limit.settle(lane.allowance, lane.pace, now=now)
+                self._database.execute(limiter_row.KEEP_PACE, limiter_row.kept_pace(name, pace), within=connection)
 
     def held(self) -> dict[str, int]:
         """How many places are taken, by downstream."""

@@ -62,9 +62,11 @@ class SlotStore:
             if lane.rests(now):
                 return Offer(wait_seconds=max((lane.paused_until - now) / 1e6, _PAUSED_LOOK_SECONDS))
             slots, pace = rate_limit.take(lane.allowance, lane.pace, now=now, wanted=1, horizon=within // MICROSECOND)
-            if not slots:
-                return Offer(wait_seconds=(rate_limit.next_slot(lane.allowance, pace, now=now) - now) / 1e6)
             kept = lane_pace.kept_pace(claim.downstream, pace)
+            if not slots:
+                if pace.free_at < lane.pace.free_at:  # of a clock that was set back: else each look would put it off
+                    self._database.execute(lane_pace.KEEP_PACE, kept, within=connection)
+                return Offer(wait_seconds=(rate_limit.next_slot(lane.allowance, pace, now=now) - now) / 1e6)
             self._database.execute(lane_pace.KEEP_PACE, kept, within=connection)
             connection.execute(
                 update(attempts)
