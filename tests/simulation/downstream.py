@@ -65,7 +65,7 @@ class SimulatedOperation:
         draw = self.cluster.world.draw
         chance = 0.0 if self.cluster.is_healthy else draw(f"behaves {key}")
         seconds = 0.05 + 0.7 * draw(f"seconds {key}")
-        if chance < 0.6:
+        if chance < 0.5:
             self._call(attempt, seconds)
             return _DONE
         if chance < 0.72:

@@ -89,7 +89,7 @@ class Invariants:
     quiet_from: float = float("inf")
     """From then on nothing goes wrong any more."""
     disturbed_until: float = 0.0
-    """Until then windows and concurrency can't be judged: the clock was set."""
+    """Until then windows can't be judged: the clock was set."""
     _failed_in_a_row: dict[str, int] = field(default_factory=lambda: defaultdict(int))
     _missing_since: dict[tuple[str, int], float] = field(default_factory=dict)
 
@@ -182,8 +182,6 @@ class Invariants:
             if each.job == call.job and now < each.not_before - _SOON_SECONDS and now > self.disturbed_until:
                 raise self.broken("not before", f"{call.job} is called {each.not_before - now:.3f} s early")
         self.calls.append(call)
-        if now < self.disturbed_until:
-            return
         paused = [
             limit["paused"] for _, limit in _in_force(self.limits[call.downstream], now - _RELEASED_AHEAD_SECONDS)
         ]
@@ -195,7 +193,7 @@ class Invariants:
         allowed = [limit["concurrency"] for at, limit in _in_force(known, since)]
         if None not in allowed and len(opened) > max(allowed):
             raise self.broken("concurrency", f"{len(opened)} calls open at {call.downstream}, of {max(allowed)}")
-        if call.is_paced:
+        if call.is_paced and now > self.disturbed_until:
             self._check_windows(call, known)
 
     def _check_windows(self, call: Call, known: Sequence[tuple[float, Mapping[str, Any]]]) -> None:
@@ -238,7 +236,7 @@ class Invariants:
             call = row["id"], row["fence"]
             if (_dashed(row["id"]), row["fence"]) not in in_hand():
                 missing[call] = self._missing_since.get(call, now)
-                if now - missing[call] > 3 * self.lease + 15:
+                if now - missing[call] > 2 * self.lease + 4:
                     raise self.broken("in hand", f"{call[0]} runs in nobody's hands since {missing[call]:.1f} s")
         self._missing_since = missing
         if now > max(self.quiet_from, self.disturbed_until) + _STUCK_SECONDS:

@@ -36,7 +36,7 @@ def plan_of(seed: int) -> Sequence[Step]:
         steps += _burst(chance)
     for _ in range(chance.randrange(4)):
         steps.append(_operator(chance))
-    faults = chance.sample(_FAULTS, k=min(len(_FAULTS), chance.randrange(5)))
+    faults = chance.sample(_FAULTS, k=chance.randrange(7))
     for fault in faults:
         for _ in range(chance.choice((1, 1, 2, 4))):
             steps.append(fault(chance))
@@ -117,7 +117,7 @@ def _database(what: str, *seconds: float) -> Callable[[random.Random], Step]:
 
 def _cut(chance: random.Random) -> Step:
     kind = chance.choice(("lost", "unknown", "late"))
-    return Step(_when(chance), "cut", _ANY(chance), (kind, chance.choice((1, 1, 3))))
+    return Step(_when(chance), "cut", _ANY(chance), (kind, chance.choice((1, 3, 8))))
 
 
 def _messages(what: str) -> Callable[[random.Random], Step]:
