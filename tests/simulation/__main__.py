@@ -27,10 +27,10 @@ def main() -> int:
         return planted.find(arguments.planted, seconds=min(arguments.seconds, planted.LONGEST_SECONDS))
     logging.disable(logging.WARNING)
     first, _, last = arguments.seeds.partition("-")
-    began = time.monotonic()  # noqa: TID251 - of this machine, not of the simulation
+    began = time.monotonic()
     number = 0
     for seed in range(int(first), int(last or first) + 1):
-        if time.monotonic() - began > arguments.seconds:  # noqa: TID251 - as above
+        if time.monotonic() - began > arguments.seconds:
             break
         number += 1
         plan = plan_of(seed)

@@ -7,13 +7,15 @@ from typing import TYPE_CHECKING, Any
 
 from tests.simulation.invariants import Call
 from tests.simulation.stores import rows
-from tidegate.operations.operation import Attempt, Body, Queue, RetryPolicy
+from tidegate.operations.operation import Attempt, Body, Queue
 from tidegate.operations.outcome import ErrorCode, Failed, Outcome, Refused, Succeeded, TryAgain
+from tidegate.operations.retry import RetryPolicy
 
 if TYPE_CHECKING:
     from tests.simulation.cluster import Cluster
 
 ATTEMPT_TIMEOUT = timedelta(seconds=5)
+_RETRY = RetryPolicy(attempts=3, delay=timedelta(seconds=0.5), max_delay=timedelta(seconds=5))
 _DONE = Succeeded(content=b"done", content_type="text/plain", is_json=False)
 
 
@@ -27,7 +29,7 @@ class SimulatedOperation:
     description: str = ""
     timeout: timedelta = timedelta(seconds=60)
     attempt_timeout: timedelta = ATTEMPT_TIMEOUT
-    retry: RetryPolicy = RetryPolicy(attempts=3, delay=timedelta(seconds=0.5), max_delay=timedelta(seconds=5))
+    retry: RetryPolicy = _RETRY
     admission: bool = False
     max_body: int = 1000
     content_types: tuple[str, ...] = ()

@@ -25,7 +25,7 @@ RULES = {
     "told true": "What was refused as not recorded is not recorded; nothing is recorded twice for one request.",
     "window": "No more calls begin at a downstream in any window than its rate allows.",
     "concurrency": "No more calls are open at a downstream than its concurrency allows.",
-    "exact deadline": "No answer shows a job open after its deadline, none ends as expired before, none succeeds after.",
+    "exact deadline": "No answer shows a job open after its deadline; none expires before, none succeeds after.",
     "cancelled": "After the answer that a job is cancelled no attempt at it begins.",
     "no leak": "When everything is over no place, lease or attempt is left.",
     "webhook": "The end of a job with a webhook is told at least once.",
@@ -114,6 +114,9 @@ class Invariants:
             if before["state"] not in FINAL_STATES:
                 raise self.broken("not lost", f"{before['id']} was erased while it was {before['state']}")
             return
+        self._moved(before, after)
+
+    def _moved(self, before: Mapping[str, Any], after: Mapping[str, Any]) -> None:
         name, was, now = after["id"], State(before["state"]), State(after["state"])
         if was is not now or before["fence"] != after["fence"]:
             self.world.tell(f"{name} {was} -> {now}, fence {after['fence']}, losses {after['losses']}")
@@ -122,12 +125,12 @@ class Invariants:
                 raise self.broken("one outcome", f"{name} was {was} and is {now}")
             if now not in MOVES[was]:
                 raise self.broken("moves", f"{name} went from {was} to {now}")
-            if after["version"] <= before["version"] and now is not State.RUNNING:
-                raise self.broken("versions", f"{name} is {now} in version {after['version']} as before")
         if after["percent"] < before["percent"]:
             raise self.broken("percent", f"{name} fell from {before['percent']} to {after['percent']}")
-        if after["version"] < before["version"]:
-            raise self.broken("versions", f"{name} fell from version {before['version']} to {after['version']}")
+        if after["version"] < before["version"] or (
+            now.is_final and not was.is_final and after["version"] == before["version"]
+        ):
+            raise self.broken("versions", f"{name} is {now} in version {after['version']}, after {before['version']}")
         if now.is_final and not was.is_final:
             self._ended(name, now, after)
         if after["losses"] > before["losses"]:
@@ -146,7 +149,7 @@ class Invariants:
         if process is None or in_hand is None:
             return
         stood_still = self.world.now - process.frozen_until < self.lease and process.frozen_until > 0
-        if not process.is_dead and not stood_still and (_dashed(name), fence) in in_hand():
+        if not process.is_dead and not stood_still and (dashed(name), fence) in in_hand():
             raise self.broken("live worker", f"{name} was taken from {process.name}, which works on it")
 
     def _attempts(self, before: Mapping[str, Any], after: Mapping[str, Any]) -> None:
@@ -234,7 +237,7 @@ class Invariants:
             if process is None or in_hand is None or process.is_dead or now < process.frozen_until:
                 continue
             call = row["id"], row["fence"]
-            if (_dashed(row["id"]), row["fence"]) not in in_hand():
+            if (dashed(row["id"]), row["fence"]) not in in_hand():
                 missing[call] = self._missing_since.get(call, now)
                 if now - missing[call] > 2 * self.lease + 4:
                     raise self.broken("in hand", f"{call[0]} runs in nobody's hands since {missing[call]:.1f} s")
@@ -279,7 +282,7 @@ class Invariants:
                 state = states.get(each.job or "")
                 if state is None or not state.is_final:
                     raise self.broken("not lost", f"{each.label} ({each.job}) is {state or 'gone'}")
-                if each.has_webhook and not delivered.get(_dashed(each.job or "")):
+                if each.has_webhook and not delivered.get(dashed(each.job or "")):
                     raise self.broken("webhook", f"the end of {each.label} was never told")
         for what, sql in _LEFT.items():
             if left := rows().ask(sql):
@@ -301,5 +304,6 @@ def _in_force(
     return known[first:]
 
 
-def _dashed(job: str) -> str:
+def dashed(job: str) -> str:
+    """A job's id as the product writes it, of the id as SQLite has it."""
     return f"{job[:8]}-{job[8:12]}-{job[12:16]}-{job[16:20]}-{job[20:]}" if "-" not in job else job

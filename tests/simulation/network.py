@@ -3,6 +3,7 @@
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 
 from tasks.scheduler.publisher import NotSent
 from tests.simulation.world import Process, Signal, World
@@ -115,7 +116,7 @@ class Hints:
         for number, hear in enumerate(self._listeners.get(channel, ())):
             key = f"hint {channel} {number} {message!r} {world.steps}"
             if world.now >= self._line.away_until and world.draw(key) >= self._line.hints_lost:
-                world.spawn(f"hint/{channel}", lambda hear=hear: hear(message), after=0.0005 + 0.003 * world.draw(key))
+                world.spawn(f"hint/{channel}", partial(hear, message), after=0.0005 + 0.003 * world.draw(key))
 
 
 class SimulatedNotifier:

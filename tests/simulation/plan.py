@@ -1,4 +1,4 @@
-"""What happens in a simulation beside what follows from it: requests, changes of limits, and what goes wrong, with times."""
+"""The plan of a simulation: requests, changes of limits, and what goes wrong, each with its time."""
 
 import random
 from collections.abc import Callable, Sequence

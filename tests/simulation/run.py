@@ -1,11 +1,14 @@
 """Runs one plan in a simulated world and says what came of it."""
 
-import gc
 import logging
 import traceback
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from datetime import timedelta
+from functools import partial
+from typing import Any
 
+from tests.simulation.callers import Callers
 from tests.simulation.cluster import LEASE, Cluster, Surprises
 from tests.simulation.invariants import Invariants
 from tests.simulation.plan import LONG_SECONDS, SCHEDULERS, SENDERS, WEBS, WORKERS, Step
@@ -56,8 +59,9 @@ def simulate(seed: int, plan: Sequence[Step]) -> Simulated:
 
 def _run(world: World, cluster: Cluster, invariants: Invariants, plan: Sequence[Step], surprises: Surprises) -> None:
     cluster.start()
+    callers = Callers(cluster)
     for number, step in enumerate(plan):
-        world.spawn(f"plan/{step.what} {step.who} {number}", lambda step=step: _happens(cluster, step), after=step.at)
+        world.spawn(f"plan/{step.what} {step.who} {number}", partial(_happens, callers, step), after=step.at)
 
     def each_second() -> None:
         while True:
@@ -75,71 +79,93 @@ def _run(world: World, cluster: Cluster, invariants: Invariants, plan: Sequence[
     invariants.over(cluster.receivers.told)
 
 
-def _happens(cluster: Cluster, step: Step) -> None:
-    world, faults, line = cluster.world, cluster.faults, cluster.line
-    detail = step.detail
+def _happens(callers: Callers, step: Step) -> None:
+    """Does one step of the plan."""
+    detail: Any = step.detail
     match step.what:
         case "submit":
-            cluster.submit(step.who, *detail)  # type: ignore[arg-type]
+            web, operation, timeout, later, has_key, has_webhook = detail
+            told: Any = {"later": later, "has_key": has_key, "has_webhook": has_webhook}
+            callers.submit([step.who], web, operation, timeout, **told)
         case "bulk":
-            cluster.bulk([str(label) for label in detail[1:]], str(detail[0]), step.who)
+            callers.submit(detail[1:], detail[0], step.who)
         case "cancel all":
             for label in detail:
-                cluster.act("cancel", str(label))
+                callers.act("cancel", label)
         case "cancel" | "delete" | "retry":
-            cluster.act(step.what, step.who)
+            callers.act(step.what, step.who)
         case "pause":
-            cluster.operate(step.who, {}, paused=True)
-            world.sleep(float(detail[0]))  # type: ignore[arg-type]
-            cluster.operate(step.who, {}, paused=False)
+            callers.operate(step.who, {}, paused=True)
+            callers.cluster.world.sleep(detail[0])
+            callers.operate(step.who, {}, paused=False)
         case "change":
-            cluster.operate(step.who, {str(detail[0]): detail[1]}, paused=None)
-        case "kill":
-            cluster.kill(step.who)
-            world.sleep(float(detail[0]))  # type: ignore[arg-type]
-            cluster.start_role(step.who)
-        case "retire":
-            cluster.retire(step.who, float(detail[0]))  # type: ignore[arg-type]
-            world.sleep(3.0)
-            cluster.kill(step.who)
-            cluster.start_role(step.who)
-        case "freeze":
-            world.tell(f"stands still for {detail[0]} s", step.who)
-            cluster.roles[step.who].frozen_until = world.now + float(detail[0])  # type: ignore[arg-type]
-        case "cut":
-            faults.cut.setdefault(cluster.roles[step.who].name, []).extend([str(detail[0])] * int(detail[1]))  # type: ignore[call-overload]
-        case "clock":
-            _set_clock(cluster, float(detail[0]))  # type: ignore[arg-type]
-        case "lose" | "double":
-            setattr(line, f"{step.what}s", float(detail[0]))  # type: ignore[arg-type]
-            world.sleep(float(detail[1]))  # type: ignore[arg-type]
-            setattr(line, f"{step.what}s", 0.0)
+            callers.operate(step.who, {detail[0]: detail[1]}, paused=None)
         case _:
-            _goes_away(cluster, step)
+            _GOES_WRONG[step.what](callers.cluster, step.who, *detail)
 
 
-def _goes_away(cluster: Cluster, step: Step) -> None:
-    until = cluster.world.now + float(step.detail[0])  # type: ignore[arg-type]
-    cluster.world.tell(f"{step.what} for {step.detail[0]} s", step.who)
-    match step.what:
-        case "away":
-            cluster.faults.away_until = until
-        case "stands still":
-            cluster.faults.frozen_until = until
-        case "read-only":
-            cluster.faults.read_only_until = until
-        case "broker away":
-            cluster.line.away_until = until
-        case _:
-            raise ValueError(step.what)
+def _kill(cluster: Cluster, role: str, seconds: float) -> None:
+    cluster.kill(role)
+    cluster.world.sleep(seconds)
+    cluster.start_role(role)
 
 
-def _set_clock(cluster: Cluster, seconds: float) -> None:
-    from datetime import timedelta
+def _retire(cluster: Cluster, role: str, grace: float) -> None:
+    cluster.retire(role, grace)
+    _kill_after(cluster, role, 3.0)
 
+
+def _kill_after(cluster: Cluster, role: str, seconds: float) -> None:
+    cluster.world.sleep(seconds)
+    _kill(cluster, role, 0.0)
+
+
+def _freeze(cluster: Cluster, role: str, seconds: float) -> None:
+    cluster.world.tell(f"stands still for {seconds} s", role)
+    cluster.roles[role].frozen_until = cluster.world.now + seconds
+
+
+def _cut(cluster: Cluster, role: str, kind: str, statements: int) -> None:
+    cluster.faults.cut.setdefault(cluster.roles[role].name, []).extend([kind] * statements)
+
+
+def _messages(name: str) -> Callable[..., None]:
+    def happens(cluster: Cluster, _: str, chance: float, seconds: float) -> None:
+        cluster.world.tell(f"{name}: {chance:.0%} of the messages", "broker")
+        setattr(cluster.line, name, chance)
+        cluster.world.sleep(seconds)
+        setattr(cluster.line, name, 0.0)
+
+    return happens
+
+
+def _until(of: Callable[[Cluster], object], name: str) -> Callable[..., None]:
+    def happens(cluster: Cluster, who: str, seconds: float) -> None:
+        cluster.world.tell(f"{name.removesuffix('_until').replace('_', ' ')} for {seconds} s", who)
+        setattr(of(cluster), name, cluster.world.now + seconds)
+
+    return happens
+
+
+def _set_clock(cluster: Cluster, _: str, seconds: float) -> None:
     cluster.world.tell(f"is set by {seconds} s", "clock")
     cluster.world.clock_step += timedelta(seconds=seconds)
     cluster.invariants.disturbed_until = cluster.world.now + 2 * LEASE.total_seconds() + abs(seconds)
+
+
+_GOES_WRONG: dict[str, Callable[..., None]] = {
+    "kill": _kill,
+    "retire": _retire,
+    "freeze": _freeze,
+    "cut": _cut,
+    "lose": _messages("loses"),
+    "double": _messages("doubles"),
+    "away": _until(lambda cluster: cluster.faults, "away_until"),
+    "stands still": _until(lambda cluster: cluster.faults, "frozen_until"),
+    "read-only": _until(lambda cluster: cluster.faults, "read_only_until"),
+    "broker away": _until(lambda cluster: cluster.line, "away_until"),
+    "clock": _set_clock,
+}
 
 
 def _heal(cluster: Cluster) -> None:
@@ -158,8 +184,3 @@ def _is_over(cluster: Cluster) -> bool:
     open_jobs = rows().ask("SELECT 1 FROM jobs WHERE state IN ('queued', 'running') LIMIT 1")
     pending = rows().ask("SELECT 1 FROM deliveries WHERE state = 'pending' LIMIT 1")
     return not open_jobs and not pending
-
-
-def freed() -> None:
-    """Lets go of the greenlets of past simulations."""
-    gc.collect()

@@ -125,19 +125,19 @@ class SimulatedDatabase:
         self._inner = rows().database
         self.engine = self._inner.engine
 
-    def fetch_one(self, statement: Any, values: Any = None, *, within: Any = None, limit: Any = None) -> Any:
+    def fetch_one(self, statement: Any, values: Any = None, *, within: Any = None, limit: Any = None) -> Any:  # noqa: ARG002 - none is slow here
         """As `Database.fetch_one`."""
         if within is not None:
             return self._inner.fetch_one(statement, values, within=within)
         return self._step(lambda: self._inner.fetch_one(statement, values))
 
-    def fetch_all(self, statement: Any, values: Any = None, *, within: Any = None, limit: Any = None) -> Any:
+    def fetch_all(self, statement: Any, values: Any = None, *, within: Any = None, limit: Any = None) -> Any:  # noqa: ARG002 - none is slow here
         """As `Database.fetch_all`."""
         if within is not None:
             return self._inner.fetch_all(statement, values, within=within)
         return self._step(lambda: self._inner.fetch_all(statement, values))
 
-    def execute(self, statement: Any, values: Any = None, *, within: Any = None, limit: Any = None) -> Any:
+    def execute(self, statement: Any, values: Any = None, *, within: Any = None, limit: Any = None) -> Any:  # noqa: ARG002 - none is slow here
         """As `Database.execute`."""
         if within is not None:
             return self._inner.execute(statement, values, within=within)

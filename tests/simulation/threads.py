@@ -1,4 +1,4 @@
-"""What product code finds in place of `threading`, `random` and `uuid_utils`: the same names, over a simulated world."""
+"""Stand-ins for `threading`, `random` and `uuid_utils` in product code: the same names, over a simulated world."""
 
 import importlib
 from collections.abc import Callable, Iterator, Sequence
@@ -90,7 +90,13 @@ class Thread:
     """threading.Thread: a task of the process that starts it."""
 
     def __init__(
-        self, world: World, *, target: Callable[..., object], args: Sequence[Any] = (), name: str = ""
+        self,
+        world: World,
+        *,
+        target: Callable[..., object],
+        args: Sequence[Any] = (),
+        name: str = "",
+        daemon: bool = True,  # noqa: ARG002 - threading's
     ) -> None:
         self._world = world
         self._work = lambda: target(*args)
@@ -120,7 +126,7 @@ def threading_of(world: World) -> Any:
         Lock=lambda: Lock(world),
         RLock=lambda: Lock(world, reentrant=True),
         Event=lambda: Event(world),
-        Thread=lambda *, target, args=(), name="", daemon=True: Thread(world, target=target, args=args, name=name),
+        Thread=lambda **given: Thread(world, **given),
     )
 
 
