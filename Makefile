@@ -9,7 +9,7 @@ CANDIDATES := $(or $(PYTHON),python3.13 python3.12 python3.11 python3)
 SUITS := import ensurepip, sys, venv; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-long test-quick test-stack lint format secrets metrics-key roll settings demo bench bench-pacing bench-backlog bench-waiting bench-price bench-lanes chaos requirements sbom clean
+.PHONY: help run test test-long test-quick test-stack lint format secrets metrics-key roll settings sql demo bench bench-pacing bench-backlog bench-waiting bench-price bench-lanes chaos requirements sbom clean
 
 help: ## Shows this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' Makefile
@@ -53,6 +53,9 @@ roll: ## Replaces the containers of the compose stack one by one, after a build 
 
 settings: $(VENV)/.runtime ## Shows every setting with its value
 	@$(BIN)/python -m config
+
+sql: $(VENV)/.runtime ## Shows every prepared statement as plain SQL, for both databases where they differ
+	@$(BIN)/python -m tidegate.database
 
 demo: $(VENV)/.demo ## Sends 300 requests in one burst: straight at an API (most are refused) and through Tidegate (none is)
 	@$(BIN)/python -m demo $(ARGS)

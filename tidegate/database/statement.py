@@ -5,8 +5,8 @@ A `Prepared` is written in SQLAlchemy's language like any other statement, compi
 then given to the driver as it is. `Database.fetch_one` runs it; what that saves stands in docs/decisions.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
@@ -44,6 +44,11 @@ class Prepared(Generic[T]):
     def writes_on_sqlite(self) -> bool:
         """Whether it needs SQLite's write lock: there a SELECT can't hold an INSERT."""
         return isinstance(self.statement if self.on_sqlite is None else self.on_sqlite, UpdateBase)
+
+
+def sql_of(prepared: Prepared[Any], dialect: Dialect) -> str:
+    """The statement's text for this dialect, as the driver gets it."""
+    return str(_with_literals(prepared.for_dialect(dialect), dialect))
 
 
 def required(answer: T | None) -> T:
@@ -91,18 +96,13 @@ class PreparedRunner:
     ) -> R:
         if within is not None:
             return self._execute(within.connection, compiled.sql, compiled.values(values), read)
-        with self._connection() as pooled:
-            return self._execute(pooled, compiled.sql, compiled.values(values), read, commits=True)
-
-    @contextmanager
-    def _connection(self) -> Iterator[PoolProxiedConnection]:
         try:
             pooled = self._engine.raw_connection()
         except self._driver_error as error:
             raise translated(error) or self._wrapped(error, None, is_lost=False) from error
         try:
             with self._watching(pooled.driver_connection):
-                yield pooled
+                return self._execute(pooled, compiled.sql, compiled.values(values), read, commits=True)
         finally:
             pooled.close()
 

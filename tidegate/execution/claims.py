@@ -5,7 +5,7 @@ The statements are built once: to build one takes longer than to run it.
 
 from collections.abc import Mapping, Sequence
 from datetime import timedelta
-from functools import partial
+from functools import cache, partial
 from typing import Any, TypeAlias
 
 from sqlalchemy import (
@@ -36,15 +36,7 @@ from tidegate.database.statement import Prepared
 from tidegate.database.time import Instant, database_now
 from tidegate.dispatch.undo_release import take_back_release
 from tidegate.jobs.job import Claim
-from tidegate.jobs.transitions import (
-    IN_TIME,
-    NOW,
-    come_back,
-    forget_attempts,
-    is_released,
-    lock_rows,
-    wait_briefly,
-)
+from tidegate.jobs.transitions import IN_TIME, NOW, come_back, forget_attempts, is_released, lock_rows, wait_briefly
 from tidegate.operations.operation import Body, Queue
 from tidegate.states import State
 
@@ -53,6 +45,7 @@ PLACE_MARGIN = timedelta(seconds=2)
 
 _Values: TypeAlias = Mapping[str, Any]
 _Row: TypeAlias = Mapping[str, Any]
+_Timeouts: TypeAlias = tuple[tuple[str, int], ...]
 _CLAIM = {
     "job": jobs.c.id.type,
     "fence": jobs.c.fence.type,
@@ -170,14 +163,23 @@ def _all_in_one(timeouts: Mapping[str, int], *, waits: bool) -> Any:
     return select(*columns).select_from(lane_and_place.outerjoin(bodies, its_input))
 
 
+@cache
+def _claim(timeouts: _Timeouts, *, waits: bool) -> Prepared[_Row]:
+    return Prepared(_all_in_one(dict(timeouts), waits=waits), dict)
+
+
+_AT_ONCE = _claim((), waits=False)
+_WAITING = _claim((), waits=True)
+"""For `make sql`: where no operation has a time limit; else these stand in a CASE."""
+
+
 class ClaimStore:
     """Statements of the claim itself; what a worker writes afterwards is in `outcome_store`."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
         self._clock = DatabaseClock()
-        self._shared: dict[tuple[tuple[str, int], ...], BatchedStatement[_Values, _Row | None]] = {}
-        self._alone: dict[tuple[tuple[str, int], ...], Prepared[_Row]] = {}
+        self._shared: dict[_Timeouts, BatchedStatement[_Values, _Row | None]] = {}
 
     def take(
         self,
@@ -209,17 +211,13 @@ class ClaimStore:
         """Claims in a statement shared with other threads. None: not claimed, perhaps because its row is locked."""
         key = tuple(timeouts.items())
         if key not in self._shared:
-            statement: Prepared[_Row] = Prepared(_all_in_one(timeouts, waits=False), dict)
-            self._shared[key] = BatchedStatement(partial(self._take_all, statement), most=MOST_ROWS)
+            self._shared[key] = BatchedStatement(partial(self._take_all, _claim(key, waits=False)), most=MOST_ROWS)
         return self._shared[key].run(values)
 
     def _waiting(self, connection: Connection, values: _Values, timeouts: Mapping[str, int]) -> _Row | None:
         """Claims in this transaction, alone; waits for the row's lock."""
         wait_briefly(connection)
-        key = tuple(timeouts.items())
-        if key not in self._alone:
-            self._alone[key] = Prepared(_all_in_one(timeouts, waits=True), dict)
-        (row,) = self._take_all(self._alone[key], [values], within=connection)
+        (row,) = self._take_all(_claim(tuple(timeouts.items()), waits=True), [values], within=connection)
         return row
 
     def _take_all(

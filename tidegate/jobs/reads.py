@@ -3,7 +3,6 @@
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
-from functools import cache
 from typing import Any, TypeAlias
 
 from sqlalchemy import (
@@ -53,27 +52,15 @@ def is_whole(found: JobWithResult) -> bool:
 
 def read_jobs(database: Database, job_ids: Sequence[str]) -> Sequence[Job | None]:
     """Reads these jobs in one statement; answers in their order, None where there is none."""
-    found = {job.id: job for job in database.fetch_all(_jobs(_size_for(job_ids)), _named(job_ids))}
+    found = {job.id: job for job in database.fetch_all(_JOBS[_size_for(job_ids)], _named(job_ids))}
     return [found.get(job_id) for job_id in job_ids]
 
 
 def read_jobs_with_results(database: Database, job_ids: Sequence[str]) -> Sequence[JobWithResult | None]:
     """As `read_jobs`, with the jobs' results."""
-    rows = database.fetch_all(_jobs_with_results(_size_for(job_ids)), _named(job_ids))
+    rows = database.fetch_all(_JOBS_WITH_RESULTS[_size_for(job_ids)], _named(job_ids))
     found = {job.id: (job, result) for job, result in rows}
     return [found.get(job_id) for job_id in job_ids]
-
-
-@cache
-def _jobs(size: int) -> Prepared[Job]:
-    return Prepared(_of(select(*JOB_COLUMNS), size), job_of)
-
-
-@cache
-def _jobs_with_results(size: int) -> Prepared[JobWithResult]:
-    its_result = (bodies.c.job_id == jobs.c.id) & (bodies.c.kind == "result")
-    statement = select(*JOB_COLUMNS, *_RESULT_COLUMNS).select_from(jobs.outerjoin(bodies, its_result))
-    return Prepared(_of(statement, size), _job_with_result)
 
 
 def _of(statement: Select[Any], size: int) -> Select[Any]:
@@ -100,6 +87,11 @@ def _job_with_result(columns: Mapping[str, Any]) -> JobWithResult:
         return job, None
     return job, StoredBody(content=content or b"", content_type=content_type, is_json=is_json)
 
+
+_ITS_RESULT = (bodies.c.job_id == jobs.c.id) & (bodies.c.kind == "result")
+_WITH_RESULTS = select(*JOB_COLUMNS, *_RESULT_COLUMNS).select_from(jobs.outerjoin(bodies, _ITS_RESULT))
+_JOBS = {size: Prepared(_of(select(*JOB_COLUMNS), size), job_of) for size in _SIZES}
+_JOBS_WITH_RESULTS = {size: Prepared(_of(_WITH_RESULTS, size), _job_with_result) for size in _SIZES}
 
 MOST_LOOKED_AT = 10_000
 """Rows, for one page; see the HTTP contract."""
