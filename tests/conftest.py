@@ -19,13 +19,13 @@ _TIERS = {
     "unit": "nothing is started; milliseconds",
     "conformance": "what both kinds of database must do alike",
     "system": "the whole stack as a user starts it",
-    "simulation": "random moves and generated requests, some thousand of each",
+    "simulation": "the simulated cluster; random moves and generated requests, some thousand of each",
     "attacks": "somebody means harm to a whole stack",
     "stack": "docker-compose.yml on a Docker engine; only `make test-stack` runs them",
 }
 
 # A tier whose every test is one of `make test-long`; single files say so themselves.
-_LONG_TIERS = {"system", "simulation"}
+_LONG_TIERS = {"system"}
 
 # The same examples in every run, so that a failure is one of the change and not of the day; HYPOTHESIS_PROFILE=search
 # looks for new ones, and for longer.

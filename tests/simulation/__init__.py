@@ -1,1 +1,1 @@
-"""Random moves and generated requests, some thousand of each."""
+"""A simulated cluster, random moves on the stores, and generated requests."""

@@ -55,7 +55,7 @@ _WEBHOOK_TIMEOUT = timedelta(seconds=5)
 
 LIMITS = (
     Limits(name="steady", rates=("6/s",), burst=2, concurrency=3, breaker_after=4),
-    Limits(name="narrow", concurrency=2, breaker_after=3),
+    Limits(name="narrow", concurrency=2, breaker_after=0),
     Limits(name="calls", rates=("10/s",), concurrency=4),
     Limits(name="free"),
 )
@@ -130,6 +130,8 @@ class Cluster:
                 self._heartbeats[process].stop()
             except UNREACHABLE as error:
                 self.world.tell(f"can't hand back: {error}")
+            else:
+                self.invariants.cut_off(process)
             self.world.kill(process)
 
         if process in self._heartbeats:

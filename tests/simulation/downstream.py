@@ -66,20 +66,20 @@ class SimulatedOperation:
             attempt.slot()
         draw = self.cluster.world.draw
         chance = 0.0 if self.cluster.is_healthy else draw(f"behaves {key}")
-        seconds = 0.05 + 0.7 * draw(f"seconds {key}")
-        if chance < 0.5:
+        seconds = 0.05 + 1.2 * draw(f"seconds {key}") ** 2
+        if chance < 0.62:
             self._call(attempt, seconds)
             return _DONE
-        if chance < 0.72:
+        if chance < 0.78:
             self._call(attempt, 2 + 2 * draw(f"slow {key}"), reports=True)
             return _DONE
-        if chance < 0.75:
+        if chance < 0.82:
             self._call(attempt, ATTEMPT_TIMEOUT.total_seconds() + 3, reports=True)
             return _DONE
         self._call(attempt, seconds)
-        if chance < 0.86:
-            return TryAgain(code=ErrorCode.DOWNSTREAM_ERROR, message="simulated")
         if chance < 0.90:
+            return TryAgain(code=ErrorCode.DOWNSTREAM_ERROR, message="simulated")
+        if chance < 0.92:
             return Refused(message="simulated", retry_after=timedelta(seconds=1))
         if chance < 0.95:
             return Failed(code=ErrorCode.OPERATION_ERROR, message="simulated")

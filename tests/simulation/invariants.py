@@ -41,6 +41,8 @@ RULES = {
 # A call begins at most so late for its slot (`tidegate.execution.slot_wait.LATE_SECONDS`).
 _LATE_SECONDS = 0.02
 _SOON_SECONDS = 0.002
+# Slots are taken so far ahead (`tidegate.execution.slot_wait.PATIENCE`): those of an old limit stay.
+_AHEAD_SECONDS = 1.0
 _STUCK_SECONDS = 20.0
 _RELEASED_AHEAD_SECONDS = 1.5
 
@@ -162,7 +164,7 @@ class Invariants:
             lane = after["downstream"]
             if after["outcome"] == "succeeded":
                 self._failed_in_a_row[lane] = 0
-            elif after["outcome"] not in {"late", "refused"}:
+            elif after["outcome"] != "refused":  # a late failure counts, too
                 self._failed_in_a_row[lane] += 1
 
     def _downstreams(self, before: Mapping[str, Any], after: Mapping[str, Any]) -> None:
@@ -199,6 +201,12 @@ class Invariants:
         if call.is_paced and now > self.disturbed_until:
             self._check_windows(call, known)
 
+    def cut_off(self, process: Process) -> None:
+        """A process ends in order: it hands back what it calls, closes its connections, and the calls end with them."""
+        for call in self.calls:
+            if call.process is process:
+                call.end = min(call.end, self.world.now)
+
     def _check_windows(self, call: Call, known: Sequence[tuple[float, Mapping[str, Any]]]) -> None:
         starts = [
             each.start
@@ -208,8 +216,8 @@ class Invariants:
         for text in orjson.loads(known[-1][1]["rates"]):
             rate, burst = rate_limit.Rate.parse(text), known[-1][1]["burst"]
             period = rate.period / 1e6
-            if known[-1][0] > call.start - period:
-                continue  # the limit was another in this window
+            if known[-1][0] > call.start - period - _AHEAD_SECONDS:
+                continue  # the limit was another in this window, or slots of its time are in it
             begins = call.start - period + _LATE_SECONDS + _SOON_SECONDS
             count = sum(begins < start <= call.start for start in starts)
             if count > rate.calls + burst - 1:

@@ -28,12 +28,12 @@ class Step:
 
 
 def plan_of(seed: int) -> Sequence[Step]:
-    """The plan of a seed: some twenty to sixty jobs, and up to a dozen things that go wrong."""
+    """The plan of a seed: some ten to a hundred jobs, and up to twenty things that go wrong."""
     chance = random.Random(seed)  # noqa: S311 - a seed is what it is for
-    jobs = chance.randrange(10, 45)
+    jobs = chance.randrange(5, 30)
     steps = [step for number in range(jobs) for step in _job(chance, f"job-{number}")]
-    if chance.random() < 0.4:
-        steps += _burst(chance)
+    for number in range(chance.randrange(4)):
+        steps += _burst(chance, number)
     for _ in range(chance.randrange(4)):
         steps.append(_operator(chance))
     faults = chance.sample(_FAULTS, k=chance.randrange(7))
@@ -70,9 +70,9 @@ def _job(chance: random.Random, label: str) -> list[Step]:
     return steps
 
 
-def _burst(chance: random.Random) -> list[Step]:
+def _burst(chance: random.Random, number: int) -> list[Step]:
     at, operation = _when(chance), chance.choice(OPERATIONS)
-    jobs = tuple(f"burst-{number}" for number in range(chance.choice((12, 30))))
+    jobs = tuple(f"burst-{number}-{each}" for each in range(chance.choice((5, 12, 25))))
     steps = [Step(at, "bulk", operation, (chance.choice(WEBS), *jobs))]
     if chance.random() < 0.4:
         steps.append(Step(round(at + chance.uniform(0.1, 2), 3), "cancel all", operation, jobs))

@@ -235,14 +235,7 @@ def find(names: Sequence[str], *, seconds: float) -> int:
 
 def _found(bug: Bug, seconds: float) -> str | None:
     with tempfile.TemporaryDirectory() as folder:
-        copy = Path(folder)
-        for name in _COPIED:
-            source = ROOT / name
-            if source.is_dir():
-                shutil.copytree(source, copy / name, ignore=shutil.ignore_patterns("__pycache__"))
-            else:
-                shutil.copy(source, copy / name)
-        plant(bug, copy)
+        copy_with(bug, Path(folder))
         command = [
             sys.executable,
             "-m",
@@ -253,14 +246,25 @@ def _found(bug: Bug, seconds: float) -> str | None:
             "--seconds",
             str(seconds),
         ]
-        environment = {**os.environ, "PYTHONHASHSEED": "0", "PYTHONPATH": str(copy)}
-        done = subprocess.run(command, cwd=copy, env=environment, capture_output=True, text=True, check=False)
+        environment = {**os.environ, "PYTHONHASHSEED": "0", "PYTHONPATH": folder}
+        done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
         if done.returncode not in {0, 1}:
             return None
         return next((line for line in done.stdout.splitlines() if line.startswith("seed ")), None)
 
 
-def plant(bug: Bug, root: Path) -> None:
+def copy_with(bug: Bug, folder: Path) -> None:
+    """Makes a copy of what a simulation needs, with the bug in it."""
+    for name in _COPIED:
+        source = ROOT / name
+        if source.is_dir():
+            shutil.copytree(source, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
+        else:
+            shutil.copy(source, folder / name)
+    _plant(bug, folder)
+
+
+def _plant(bug: Bug, root: Path) -> None:
     """Puts the bug into a tree; LookupError if its place is not there just once."""
     path = root / bug.file
     text = path.read_text("utf-8")
@@ -268,4 +272,4 @@ def plant(bug: Bug, root: Path) -> None:
         raise LookupError(f"{bug.name}: {text.count(bug.right)} places in {bug.file}")
     path.write_text(text.replace(bug.right, bug.wrong), "utf-8")
     if bug.beside:
-        plant(bug.beside, root)
+        _plant(bug.beside, root)

@@ -16,7 +16,7 @@ from tidegate.access.keys import KeyStore, Role
 EVERY_STATUS = {200, 202, 204, 400, 404, 405, 409, 410, 415, 422, 502, 504}
 """What must have been seen for the run to mean anything."""
 
-pytestmark = pytest.mark.filterwarnings("ignore:Generating overly large repr")
+pytestmark = [pytest.mark.long, pytest.mark.filterwarnings("ignore:Generating overly large repr")]
 
 
 @pytest.fixture

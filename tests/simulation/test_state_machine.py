@@ -7,6 +7,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any, TypeVar
 
+import pytest
 from hypothesis import Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule, run_state_machine_as_test
@@ -37,6 +38,8 @@ from tidegate.operations.operation import Progress
 from tidegate.operations.outcome import Succeeded
 from tidegate.states import MOVES, State
 from tidegate.stores import Store
+
+pytestmark = pytest.mark.long  # some thousand moves on each database
 
 CONCURRENCY = 3
 ERROR = {"code": "operation_error", "message": "no"}

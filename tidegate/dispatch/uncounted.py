@@ -14,7 +14,7 @@ from tidegate.jobs.job import Job
 # Jobs that are recorded together have run_at a microsecond apart.
 _TOGETHER = timedelta(milliseconds=10)
 # An estimate needs no more.
-_MARKS = 16
+_MARKS = 8
 
 
 class _Noted(NamedTuple):
