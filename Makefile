@@ -9,7 +9,7 @@ CANDIDATES := $(or $(PYTHON),python3.13 python3.12 python3.11 python3)
 SUITS := import ensurepip, sys, venv; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-long test-quick test-stack lint format secrets metrics-key roll settings sql demo bench bench-pacing bench-backlog bench-waiting bench-price bench-lanes chaos requirements sbom clean
+.PHONY: help run test test-long test-quick test-stack lint format secrets metrics-key roll settings sql demo bench bench-pacing bench-backlog bench-waiting bench-price bench-lanes chaos simulate requirements sbom clean
 
 help: ## Shows this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' Makefile
@@ -80,6 +80,9 @@ bench-lanes: $(VENV)/.dev ## Measures what many lanes, many schedulers and long 
 
 chaos: $(VENV)/.dev ## Kills everything at random and counts what is lost; ARGS="--seed 1 --jobs 10000 --faults 100"
 	@$(BIN)/python -m benchmarks.chaos $(ARGS)
+
+simulate: $(VENV)/.dev ## Simulates a cluster seed by seed and shrinks what breaks a rule; ARGS="--seeds 1-1000", "--planted"
+	@$(BIN)/python -m tests.simulation $(ARGS)
 
 requirements: $(UV) ## Locks the requirements anew with their hashes, at the newest versions that pyproject.toml allows
 	@set -e; cd $(VENV); \
