@@ -22,13 +22,11 @@ from tidegate.errors import (
     UnsupportedBody,
 )
 from tidegate.intake.admission import Admission, Door, Later
-from tidegate.intake.idempotency import StoredKey
-from tidegate.intake.insert import NewJob
 from tidegate.intake.store import SubmissionStore
-from tidegate.intake.submission import Submission, check_same, erased, traced
+from tidegate.intake.submission import NewJob, StoredKey, Submission, check_same, erased, traced
 from tidegate.intake.waiting_bytes import WaitingBytes
-from tidegate.jobs.job import Job, StoredBody, Waiting
-from tidegate.jobs.reads import Filter, JobWithResult, Page
+from tidegate.jobs.filter import Filter, Page
+from tidegate.jobs.job import Job, JobWithResult, StoredBody, Waiting
 from tidegate.jobs.store import JobStore
 from tidegate.metrics.families import SUBMITS
 from tidegate.notify.notifier import Notifier

@@ -15,9 +15,9 @@ from tidegate.execution.heartbeat_store import PresenceStore
 from tidegate.execution.outcome_store import OutcomeStore
 from tidegate.execution.slot_store import SlotStore
 from tidegate.intake.store import SubmissionStore
-from tidegate.jobs.history import HistoryStore
+from tidegate.jobs.history_store import HistoryStore
 from tidegate.jobs.store import JobStore
-from tidegate.maintenance.cluster_facts import FactStore
+from tidegate.maintenance.fact_store import FactStore
 from tidegate.maintenance.overview import OverviewStore
 from tidegate.maintenance.store import MaintenanceStore
 from tidegate.metrics.counters import Counts

@@ -27,7 +27,7 @@ from tidegate.operations.python_operation import operation
 from tidegate.stores import Store
 from tidegate.webhooks.checks import WebhookChecks
 from tidegate.webhooks.egress import Egress
-from tidegate.webhooks.secrets import SecretStore
+from tidegate.webhooks.secret_store import SecretStore
 
 _WORKER = "io-1"
 _LEASE = timedelta(hours=1)

@@ -3,7 +3,7 @@
 import threading
 
 from tidegate import clock
-from tidegate.maintenance.store import Outlook
+from tidegate.maintenance.cluster_facts import Outlook
 
 # After so long without a query a waiting thread wakes anyway: the thread that queries may be held up.
 _FRESH_SECONDS = 3.0

@@ -34,7 +34,7 @@ from tidegate.operations.operation import Queue, Registry
 from tidegate.stores import Store
 from tidegate.webhooks.delivery import QUEUE as WEBHOOKS
 from tidegate.webhooks.egress import Egress
-from tidegate.webhooks.secrets import SecretStore
+from tidegate.webhooks.secret_store import SecretStore
 from tidegate.webhooks.sender import Sender
 
 log = logging.getLogger(__name__)

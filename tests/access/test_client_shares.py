@@ -13,7 +13,8 @@ from config.client_shares import shares
 from config.settings import Settings
 from tests.support.waiting import wait_until
 from tests.support.web import Web, assert_is_problem
-from tidegate.access.keys import KeyStore, Role
+from tidegate.access.key_store import KeyStore
+from tidegate.access.keys import Role
 from tidegate.errors import ShareUsed
 from tidegate.intake import waiting_bytes
 from tidegate.intake.input_bytes import InputByteStore

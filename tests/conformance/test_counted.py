@@ -11,7 +11,7 @@ from tests.support.scrape import write_counts
 from tests.support.statements import asked
 from tidegate.database.connection import Database
 from tidegate.database.schema import jobs
-from tidegate.maintenance.cluster_facts import _COUNTED, _OLDEST_DUE
+from tidegate.maintenance.fact_store import _COUNTED, _OLDEST_DUE
 from tidegate.metrics.families import CALLS
 from tidegate.states import State
 from tidegate.stores import Store

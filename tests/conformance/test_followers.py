@@ -36,9 +36,9 @@ from tidegate.database.schema import attempts, jobs, samples, workers
 from tidegate.database.statement import required
 from tidegate.database.time import database_now
 from tidegate.dispatch.gate import Gate
+from tidegate.execution.attempt import Turn
 from tidegate.execution.handoff import Handoff, RedisHandoff, SilentHandoff
 from tidegate.execution.runner import Runner
-from tidegate.execution.slot_store import Turn
 from tidegate.jobs.job import Claim
 from tidegate.notify.notifier import SilentNotifier
 from tidegate.operations.operation import Queue, Registry

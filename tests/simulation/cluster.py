@@ -42,7 +42,7 @@ from tidegate.operations.operation import Limits, Registry
 from tidegate.stores import Store
 from tidegate.webhooks.checks import WebhookChecks
 from tidegate.webhooks.egress import Egress
-from tidegate.webhooks.secrets import SecretStore
+from tidegate.webhooks.secret_store import SecretStore
 from tidegate.webhooks.sender import Sender
 from tidegate.webhooks.signing import Keyring
 

@@ -11,7 +11,7 @@ from tidegate.database.schema import IMPLICIT_CLIENT, attempts, bodies, downstre
 from tidegate.database.statement import required
 from tidegate.database.time import database_now
 from tidegate.dispatch.gate import Gate
-from tidegate.intake.insert import NewJob
+from tidegate.intake.submission import NewJob
 from tidegate.jobs.job import Claim, Released
 from tidegate.operations.operation import Body, Limits
 from tidegate.stores import Store

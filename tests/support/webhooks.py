@@ -20,7 +20,7 @@ from tidegate.operations.outcome import Succeeded
 from tidegate.stores import Store
 from tidegate.webhooks.delivery import QUEUE, Webhook
 from tidegate.webhooks.egress import Egress
-from tidegate.webhooks.secrets import SecretStore
+from tidegate.webhooks.secret_store import SecretStore
 from tidegate.webhooks.sender import Sender
 from tidegate.webhooks.signing import Keyring
 

@@ -8,7 +8,7 @@ import pytest
 
 from tasks.scheduler import work_signal as module
 from tasks.scheduler.work_signal import WorkSignal
-from tidegate.maintenance.store import Outlook
+from tidegate.maintenance.cluster_facts import Outlook
 
 
 def outlook(*, jobs_wait: bool = False, webhooks_wait: bool = False) -> Outlook:

@@ -12,7 +12,8 @@ from werkzeug.wrappers import Response
 
 from tests.support.waiting import wait_until
 from tests.support.web import Web, assert_is_problem
-from tidegate.access.keys import KeyStore, Role
+from tidegate.access.key_store import KeyStore
+from tidegate.access.keys import Role
 from tidegate.operations.operation import Progress
 from tidegate.operations.outcome import Succeeded
 from tidegate.states import FINAL_STATES, State

@@ -9,7 +9,8 @@ import pytest
 from werkzeug.test import TestResponse
 
 from tests.support.web import Web
-from tidegate.access.keys import KeyStore, Role
+from tidegate.access.key_store import KeyStore
+from tidegate.access.keys import Role
 from tidegate.dispatch import lane_cache
 from tidegate.jobs.job import Job
 from tidegate.metrics.families import REFUSALS

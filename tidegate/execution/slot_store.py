@@ -1,8 +1,6 @@
 """Statements about when a claimed job may call: takes a new slot, or asks whether a follower's turn has come."""
 
-from dataclasses import dataclass
 from datetime import timedelta
-from enum import Enum, auto
 from typing import Any
 
 from sqlalchemy import BigInteger, Connection, and_, case, func, or_, select, type_coerce, update
@@ -14,32 +12,11 @@ from tidegate.database.schema import attempts, downstreams, jobs
 from tidegate.database.time import Instant
 from tidegate.dispatch import limiter_row as lane_pace
 from tidegate.dispatch.places import follows_open_call
+from tidegate.execution.attempt import Offer, Turn
 from tidegate.jobs.job import Claim
 from tidegate.jobs.transitions import IN_TIME, NOW, is_mine
 
 _PAUSED_LOOK_SECONDS = 0.5
-
-
-@dataclass(frozen=True, kw_only=True)
-class Offer:
-    """A slot at `due` of this process's monotonic clock, or none, and the seconds until another may be had.
-
-    `counts` False: the attempt no longer counts and must stop.
-    """
-
-    due: float | None = None
-    wait_seconds: float = 0.0
-    counts: bool = True
-
-
-class Turn(Enum):
-    """Whether a follower may call now."""
-
-    NOW = auto()
-    LATER = auto()
-    """The call on whose place it rides is still open."""
-    NEVER = auto()
-    """Its lane rests, or the attempt no longer counts."""
 
 
 class SlotStore:

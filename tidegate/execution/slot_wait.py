@@ -7,8 +7,9 @@ from datetime import timedelta
 from tidegate import clock
 from tidegate.database.retrying import retry_until_answered
 from tidegate.errors import AttemptStopped
+from tidegate.execution.attempt import Turn
 from tidegate.execution.handoff import Handoff
-from tidegate.execution.slot_store import SlotStore, Turn
+from tidegate.execution.slot_store import SlotStore
 from tidegate.jobs.job import Claim
 
 log = logging.getLogger(__name__)

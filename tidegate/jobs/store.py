@@ -12,20 +12,9 @@ from tidegate.database.connection import Database
 from tidegate.database.schema import bodies, idempotency_keys, jobs
 from tidegate.database.statement import Prepared, required
 from tidegate.database.time import CLOCK, database_now
-from tidegate.jobs.job import Job, StoredBody
-from tidegate.jobs.reads import (
-    MOST_AT_ONCE,
-    MOST_READ,
-    Filter,
-    JobWithResult,
-    Page,
-    all_of,
-    is_whole,
-    number,
-    page,
-    read_jobs,
-    read_jobs_with_results,
-)
+from tidegate.jobs.filter import Filter, Page
+from tidegate.jobs.job import Job, JobWithResult, StoredBody, is_whole
+from tidegate.jobs.reads import MOST_AT_ONCE, MOST_READ, all_of, number, page, read_jobs, read_jobs_with_results
 from tidegate.jobs.transitions import (
     ENDS,
     IN_TIME,

@@ -1,7 +1,6 @@
 """Statements of the sweep. Each is guarded by itself, so any number of sweeps may run side by side."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -32,6 +31,7 @@ from tidegate.jobs.transitions import (
     wait_briefly,
 )
 from tidegate.maintenance import clock_step
+from tidegate.maintenance.cluster_facts import Outlook
 from tidegate.metrics.counters import Counts
 from tidegate.states import State
 from tidegate.webhooks.delivery import GIVE_UP_AFTER, DeliveryState
@@ -43,22 +43,6 @@ _FORGET_WORKERS_AFTER = timedelta(hours=1)
 _LATE = timedelta(hours=1)
 # Short: the gate runs in the same process and must not wait long.
 _PRUNE_SECONDS = 0.25
-
-
-@dataclass(frozen=True, kw_only=True)
-class Outlook:
-    """What is due for a scheduler, by the database's clock, `now`: whether its steps have anything to do.
-
-    `deadlines` of open jobs, `leases` of running ones and `places`: whether any ran out. `jobs_wait`: some have their
-    release before them. `webhooks_wait`: some are not delivered yet.
-    """
-
-    now: datetime
-    deadlines: bool
-    leases: bool
-    places: bool
-    jobs_wait: bool
-    webhooks_wait: bool
 
 
 _DEADLINE_IS_OVER = and_(jobs.c.finished_at.is_(None), jobs.c.deadline <= statement_now())

@@ -6,7 +6,8 @@ from datetime import datetime, timedelta
 
 from tidegate import clock
 from tidegate.database.connection import UNREACHABLE
-from tidegate.maintenance.store import MaintenanceStore, Outlook
+from tidegate.maintenance.cluster_facts import Outlook
+from tidegate.maintenance.store import MaintenanceStore
 
 BATCH = 500
 # Erasing cascades to bodies and attempts; small batches let other writers in between.

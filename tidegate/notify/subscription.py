@@ -4,8 +4,7 @@ import threading
 from collections.abc import Callable
 
 from tidegate.errors import UnknownJob
-from tidegate.jobs.job import Job
-from tidegate.jobs.reads import JobWithResult
+from tidegate.jobs.job import Job, JobWithResult
 
 
 class Subscription:

@@ -23,7 +23,7 @@ from tidegate.timeformat import instant
 from tidegate.webhooks.delivery import DeliveryClaim, Sent
 from tidegate.webhooks.egress import Egress
 from tidegate.webhooks.guarded_network import GuardedBackend, NotPublicError
-from tidegate.webhooks.secrets import SecretStore
+from tidegate.webhooks.secret_store import SecretStore
 from tidegate.webhooks.send_store import SendingStore
 from tidegate.webhooks.signing import sign
 from tidegate.webhooks.url import check, parse

@@ -9,8 +9,8 @@ from datetime import datetime, timedelta
 from tidegate import clock
 from tidegate.dispatch.lane_cache import LaneCache
 from tidegate.gateway import Gateway
+from tidegate.jobs.filter import Filter
 from tidegate.jobs.job import Job, Waiting
-from tidegate.jobs.reads import Filter
 from tidegate.operations.operation import Registry
 from tidegate.stores import Store
 from webapp.page.lane_cards import STALE_AFTER, LaneCard, card_of
