@@ -11,7 +11,7 @@ from tidegate.dispatch.limits import LimitStore
 from tidegate.dispatch.samples import SampleStore
 from tidegate.dispatch.store import LaneStore
 from tidegate.execution.claims import ClaimStore
-from tidegate.execution.heartbeat_store import PresenceStore
+from tidegate.execution.heartbeat_store import HeartbeatStore
 from tidegate.execution.outcome_store import OutcomeStore
 from tidegate.execution.slot_store import SlotStore
 from tidegate.intake.store import SubmissionStore
@@ -39,7 +39,7 @@ class Store:
         self.submissions = SubmissionStore(database)
         self.claims = ClaimStore(database)
         self.workers = OutcomeStore(database, self.counts)
-        self.presence = PresenceStore(database, self.counts)
+        self.heartbeats = HeartbeatStore(database, self.counts)
         self.limits = LimitStore(database)
         self.samples = SampleStore(database)
         self.lanes = LaneStore(database)
@@ -58,6 +58,7 @@ __all__ = [
     "CountStore",
     "DeliveryStore",
     "FactStore",
+    "HeartbeatStore",
     "HistoryStore",
     "JobStore",
     "LaneStore",
@@ -65,7 +66,6 @@ __all__ = [
     "MaintenanceStore",
     "OutcomeStore",
     "OverviewStore",
-    "PresenceStore",
     "SampleStore",
     "SendingStore",
     "SlotStore",

@@ -100,7 +100,7 @@ def create_app(settings: Settings, database: Database | None = None) -> Flask:
     log_lines.register(app)
     app.before_request(_check_host)
     app.before_request(bound_body)
-    app.after_request(rate_limits.tell)
+    app.after_request(rate_limits.add_headers)
     app.after_request(_secure)
     if settings.cors_origins:
         CORS(app, origins=_exactly(settings.cors_origins), expose_headers=list(EXPOSED_HEADERS), max_age=600)

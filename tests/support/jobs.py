@@ -34,7 +34,7 @@ def open_lane(
     store.limits.declare([Limits(name=name, **limits)])
     know_call_seconds(store, call_seconds, name)
     name_of_worker = WORKER if queue == "io" else f"worker-of-{queue}"
-    store.presence.seen(name_of_worker, queue=queue, size=size, until=timedelta(minutes=5))
+    store.heartbeats.beat(name_of_worker, queue=queue, size=size, until=timedelta(minutes=5))
 
 
 def know_call_seconds(store: Store, seconds: float, name: str = LANE) -> None:
@@ -112,7 +112,7 @@ def claim(
     attempt_timeout: timedelta = ATTEMPT_TIMEOUT,
 ) -> Claim | None:
     """What a worker does with the message of this release."""
-    return store.claims.take(
+    return store.claims.claim(
         released.job_id,
         released.fence,
         worker=worker,

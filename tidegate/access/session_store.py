@@ -18,7 +18,7 @@ GOOD_FOR = timedelta(hours=12)
 
 
 class SessionStore:
-    """Statements on sessions."""
+    """Statements on sessions of the live page: begin, find, end."""
 
     def __init__(self, database: Database) -> None:
         self._database = database

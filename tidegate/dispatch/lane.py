@@ -80,7 +80,7 @@ class Lane:
 
 @dataclass(frozen=True, kw_only=True)
 class DueLane:
-    """A lane that has queued jobs: when the first may run, in microseconds; `now` is the database's clock."""
+    """A downstream with queued jobs: when the first may run, in microseconds; `now` is the database's clock."""
 
     name: str
     queue: str

@@ -10,9 +10,10 @@ from tidegate.operations.outcome import Succeeded
 
 @dataclass(frozen=True, kw_only=True)
 class Offer:
-    """A slot at `due` of this process's monotonic clock, or none, and the seconds until another may be had.
+    """An offer of a slot, the permission to call the downstream once at an instant.
 
-    `counts` False: the attempt no longer counts and must stop.
+    `due`: that instant, of this process's monotonic clock; None: none may be had for
+    `wait_seconds`. `counts` False: the attempt no longer counts and must stop.
     """
 
     due: float | None = None
@@ -21,7 +22,7 @@ class Offer:
 
 
 class Turn(Enum):
-    """Whether a follower may call now."""
+    """Whether an attempt that waits for another attempt's call to end may make its own call now."""
 
     NOW = auto()
     LATER = auto()
@@ -32,7 +33,7 @@ class Turn(Enum):
 
 @dataclass(frozen=True, kw_only=True)
 class Success:
-    """A success to record; `call_began`: by the monotonic clock, None where there was no call."""
+    """A job's success, to be recorded; `call_began`: by the monotonic clock, None where there was no call."""
 
     claim: Claim
     result: Succeeded

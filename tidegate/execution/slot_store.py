@@ -20,13 +20,13 @@ _PAUSED_LOOK_SECONDS = 0.5
 
 
 class SlotStore:
-    """Statements of a worker about when it may call."""
+    """Statements by which a worker learns when it may call the downstream."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    def take(self, claim: Claim, *, within: timedelta) -> Offer:
-        """Takes a slot for one call of a claimed job: in place of one that it missed, or for its next call.
+    def reserve(self, claim: Claim, *, within: timedelta) -> Offer:
+        """Reserves a slot for one call of a claimed job: in place of one that it missed, or for its next call.
 
         So the calls of workers that stood still do not fall together afterwards. A lane that is paused, and an
         attempt that no longer counts, get none.
@@ -38,7 +38,9 @@ class SlotStore:
             now, at = _now(connection), clock.monotonic()
             if lane.rests(now):
                 return Offer(wait_seconds=max((lane.paused_until - now) / 1e6, _PAUSED_LOOK_SECONDS))
-            slots, pace = rate_limit.take(lane.allowance, lane.pace, now=now, wanted=1, horizon=within // MICROSECOND)
+            slots, pace = rate_limit.take_slots(
+                lane.allowance, lane.pace, now=now, wanted=1, horizon=within // MICROSECOND
+            )
             kept = lane_pace.kept_pace(claim.downstream, pace)
             if not slots:
                 if pace.free_at < lane.pace.free_at:  # of a clock that was set back: else each look would put it off
@@ -53,7 +55,7 @@ class SlotStore:
         return Offer(due=at + (slots[0] - now) / 1e6)
 
     def turn(self, claim: Claim) -> Turn:
-        """Reads from the rows whether a follower may call: for when no hint came."""
+        """Reads whether an attempt that waits for another's call to end may call now: for when no message came."""
         rests = or_(downstreams.c.paused, func.coalesce(type_coerce(downstreams.c.paused_until, BigInteger), 0) > NOW)
         statement = (
             select(rests.label("rests"), follows_open_call().label("waits"))

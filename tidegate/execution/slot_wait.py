@@ -65,12 +65,12 @@ class SlotWait:
         return None
 
     def _new_slot(self, claim: Claim) -> float | None:
-        return retry_until_answered(claim.job_id, lambda: self._slots.take(claim, within=PATIENCE)).due
+        return retry_until_answered(claim.job_id, lambda: self._slots.reserve(claim, within=PATIENCE)).due
 
     def take_slot(self, claim: Claim, check_time: Callable[[], None], ends: float) -> None:
         """Waits for a slot for `attempt.slot()`, at most until the attempt `ends`; `check_time` raises then."""
         while True:
-            offer = retry_until_answered(claim.job_id, lambda: self._slots.take(claim, within=PATIENCE))
+            offer = retry_until_answered(claim.job_id, lambda: self._slots.reserve(claim, within=PATIENCE))
             if not offer.counts:
                 raise AttemptStopped("stopped")
             check_time()

@@ -81,7 +81,7 @@ class StoredKey:
 
 @dataclass(frozen=True, kw_only=True)
 class KeyUse:
-    """A key that a client uses for a new job."""
+    """An idempotency key that a client uses for a new job."""
 
     client_id: str
     key: str

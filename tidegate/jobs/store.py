@@ -76,7 +76,7 @@ class JobStore:
             result = self.body(job_id, "result")
         return job, result
 
-    def look(self, job_ids: Collection[str]) -> dict[str, JobWithResult]:
+    def read_current(self, job_ids: Collection[str]) -> dict[str, JobWithResult]:
         """Reads these jobs as they are now, with their results, a statement for some hundreds of them.
 
         Those past their deadline are expired first, in two more statements. Of a long result there is only the content

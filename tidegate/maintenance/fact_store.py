@@ -57,12 +57,12 @@ class FactStore:
             final=dict.fromkeys(FINAL_STATES, 0) | _of_kind(numbers, "final"),
         )
 
-    def scheduler_seen(self, scheduler: str, *, until: timedelta) -> None:
+    def beat_scheduler(self, scheduler: str, *, until: timedelta) -> None:
         """Records a scheduler's heartbeat: it lives for so long from now."""
         values = {"the_id": scheduler, "lasts": until // MICROSECOND}
-        self._database.execute(_SCHEDULER_SEEN, values)
+        self._database.execute(_BEAT_SCHEDULER, values)
 
-    def scheduler_gone(self, scheduler: str) -> None:
+    def remove_scheduler(self, scheduler: str) -> None:
         """Deletes the row of a scheduler that stops."""
         self._database.execute(delete(stewards).where(stewards.c.id == scheduler))
 
@@ -88,7 +88,7 @@ class FactStore:
         return (sqlite_insert if self._database.is_sqlite else postgresql_insert)(table)
 
 
-_SCHEDULER_SEEN = Prepared(lives(postgresql_insert, stewards), bool, on_sqlite=lives(sqlite_insert, stewards))
+_BEAT_SCHEDULER = Prepared(lives(postgresql_insert, stewards), bool, on_sqlite=lives(sqlite_insert, stewards))
 
 
 def _of_kind(numbers: Mapping[tuple[str, str], int], wanted: str) -> dict[str, int]:

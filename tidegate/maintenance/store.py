@@ -48,7 +48,7 @@ _PRUNE_SECONDS = 0.25
 _DEADLINE_IS_OVER = and_(jobs.c.finished_at.is_(None), jobs.c.deadline <= statement_now())
 _LEASE_IS_OVER = jobs.c.lease_until <= statement_now()
 _PLACE_IS_OVER = and_(attempts.c.ended_at.is_(None), attempts.c.place_until <= statement_now())
-_LOOK = Prepared(
+_OUTLOOK = Prepared(
     select(
         database_now().label("now"),
         select(jobs.c.id).where(_DEADLINE_IS_OVER).exists().label("deadlines"),
@@ -68,12 +68,12 @@ class MaintenanceStore:
         self._database = database
         self._counts = counts
 
-    def look(self) -> Outlook:
-        """Asks whether the sweep, the gate or the courier have anything to do, in one statement.
+    def read_outlook(self) -> Outlook:
+        """Reads, in one statement, whether any repair, release of a job or delivery of a webhook may be due.
 
         Nearly always there is nothing. Each part is one step in an index.
         """
-        return required(self._database.fetch_one(_LOOK))
+        return required(self._database.fetch_one(_OUTLOOK))
 
     def expire(self, batch: int) -> int:
         """Expires jobs whose deadline has passed."""

@@ -53,7 +53,7 @@ class Subscription:
         """Unsubscribes, which makes room for another request."""
         self._close(self)
 
-    def tell(self, found: JobWithResult | None) -> None:
+    def deliver(self, found: JobWithResult | None) -> None:
         """Called by the Watcher: delivers the job if it has changed; None: it was erased."""
         with self._lock:
             if found is None:
