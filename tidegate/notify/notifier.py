@@ -137,7 +137,7 @@ class RedisNotifier:
                 self._publish()
             except (redis.RedisError, OSError) as error:
                 log.warning("could not ring, scheduler and watchers look by themselves once a second: %s", error)
-                self._any_lane = self._any_changed = True  # told with the next ring
+                self._any_lane = self._any_changed = True  # told with the next message
                 clock.sleep(_AFTER_FAILURE_SECONDS)
             now = clock.monotonic()
             rests_until = now + tempo.rest_after(notices, now)
