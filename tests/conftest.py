@@ -67,7 +67,8 @@ def pytest_configure_node(node: Any) -> None:
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """Runs on both databases what is to run on both."""
-    if "database_url" in metafunc.fixturenames and databases.is_for_both(metafunc.definition):
+    test = metafunc.definition
+    if "database_url" in metafunc.fixturenames and databases.is_for_both(test) and not databases.names_its_own(test):
         metafunc.parametrize("database_url", databases.BOTH, indirect=True)
 
 

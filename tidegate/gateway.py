@@ -21,14 +21,12 @@ from tidegate.errors import (
     UnknownJob,
     UnsupportedBody,
 )
-from tidegate.intake.admission import Admission, Door, Later
-from tidegate.intake.idempotency import StoredKey
-from tidegate.intake.insert import NewJob
+from tidegate.intake.admission import Admission, Later, RequestAdmission
 from tidegate.intake.store import SubmissionStore
-from tidegate.intake.submission import Submission, check_same, erased, traced
+from tidegate.intake.submission import NewJob, StoredKey, Submission, check_same, erased, traced
 from tidegate.intake.waiting_bytes import WaitingBytes
-from tidegate.jobs.job import Job, StoredBody, Waiting
-from tidegate.jobs.reads import Filter, JobWithResult, Page
+from tidegate.jobs.filter import Filter, Page
+from tidegate.jobs.job import Job, JobWithResult, StoredBody, Waiting
 from tidegate.jobs.store import JobStore
 from tidegate.metrics.families import SUBMITS
 from tidegate.notify.notifier import Notifier
@@ -66,15 +64,15 @@ class Gateway:
 
     def submit_all(self, submissions: Sequence[Submission]) -> list[Job]:
         """Records all of these jobs or none, in one transaction; raises the first Refusal."""
-        with traced(submissions) as followed, self.admission.request(len(submissions)) as door:
-            checked = self._checked(followed, door)
+        with traced(submissions) as followed, self.admission.request(len(submissions)) as admission:
+            checked = self._checked(followed, admission)
             _raise_first(checked)
             return _raise_first(self._counted(self._record(checked, check=check_same)))
 
     def submit_each(self, submissions: Sequence[Submission]) -> list[Job | Refusal]:
         """Records each job that is taken, in one transaction; the others' places hold their Refusals."""
-        with traced(submissions) as followed, self.admission.request(len(submissions)) as door:
-            return self._counted(self._record(self._checked(followed, door)))
+        with traced(submissions) as followed, self.admission.request(len(submissions)) as admission:
+            return self._counted(self._record(self._checked(followed, admission)))
 
     def _counted(self, answers: list[Job | Refusal]) -> list[Job | Refusal]:
         for answer in answers:
@@ -82,7 +80,7 @@ class Gateway:
                 self.store.counts.add(SUBMITS, answer.operation, "replayed" if answer.is_replay else "recorded")
         return answers
 
-    def _checked(self, submissions: Sequence[Submission], door: Door) -> list[NewJob | Job | Refusal]:
+    def _checked(self, submissions: Sequence[Submission], admission: RequestAdmission) -> list[NewJob | Job | Refusal]:
         """Checks each submission: the job to record, the job of a key that was used before, or why it is refused."""
         known = self.submissions.keys(
             (each.client_id, each.idempotency_key) for each in submissions if each.idempotency_key is not None
@@ -91,12 +89,12 @@ class Gateway:
         for submission in submissions:
             try:
                 operation = self.registry.operation(submission.operation)
-                checked.append(self._replay(submission, known) or self._new_job(operation, submission, door))
+                checked.append(self._replay(submission, known) or self._new_job(operation, submission, admission))
             except Refusal as refusal:
                 checked.append(refusal)
         return checked
 
-    def _new_job(self, operation: Operation, submission: Submission, door: Door) -> NewJob:
+    def _new_job(self, operation: Operation, submission: Submission, admission: RequestAdmission) -> NewJob:
         body, timeout = submission.body, submission.timeout or operation.timeout
         if len(body.content) > operation.max_body:
             raise BodyTooLarge(f"{operation.name} takes at most {operation.max_body} bytes, not {len(body.content)}")
@@ -111,9 +109,9 @@ class Gateway:
         operation.check(body)
         if submission.webhook:
             self.webhook_checks.check(submission.webhook, submission.client_id)
-        door.check(operation, client_id=submission.client_id, timeout=timeout, later=later)
+        admission.check(operation, client_id=submission.client_id, timeout=timeout, later=later)
         if self.waiting_bytes:
-            self.waiting_bytes.take(submission.client_id, len(body.content))
+            self.waiting_bytes.admit(submission.client_id, len(body.content))
         return NewJob(
             id=str(uuid_utils.uuid7()),
             client_id=submission.client_id,
@@ -147,7 +145,7 @@ class Gateway:
         recorded = iter(zip(new, inserted, strict=True))
         # A job that may not begin yet wakes the scheduler for all lanes (""): it must learn the new instant to wake at.
         for lane in {"" if job.not_before else job.downstream for job in new}:
-            self.notifier.ring(lane)
+            self.notifier.wake_scheduler(lane)
         return [self._recorded(*next(recorded)) if isinstance(each, NewJob) else each for each in checked]
 
     def _recorded(self, new: NewJob, answer: Job | StoredKey) -> Job | Refusal:
@@ -209,7 +207,7 @@ class Gateway:
         job = self.store.cancel(job_id, client_id)
         if job is None:
             raise _unknown(job_id)
-        self.notifier.changed(job.id)
+        self.notifier.notify_jobs_changed(job.id)
         if job.state.is_final and job.state is not State.CANCELLED:
             raise JobAlreadyFinal(f"the job is already {job.state}")
         return job
@@ -250,7 +248,7 @@ class Gateway:
         if not self.store.delete(job_id, client_id):
             job = self.get(job_id, client_id=client_id)
             raise JobNotFinal(f"the job is still {job.state}; cancel it first")
-        self.notifier.changed(job_id)
+        self.notifier.notify_jobs_changed(job_id)
 
     def _webhook_of(self, job: Job) -> Webhook | None:
         """The webhook of the job that is retried: the new job's end is sent there too."""

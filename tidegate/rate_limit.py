@@ -99,7 +99,7 @@ class Pace:
         )
 
 
-def take(allowance: Allowance, pace: Pace, *, now: int, wanted: int, horizon: int) -> tuple[list[int], Pace]:
+def take_slots(allowance: Allowance, pace: Pace, *, now: int, wanted: int, horizon: int) -> tuple[list[int], Pace]:
     """Takes up to `wanted` slots that lie at most `horizon` microseconds ahead.
 
     Returns their instants (rising, none before `now`) and the pace after them.

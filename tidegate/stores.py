@@ -11,13 +11,13 @@ from tidegate.dispatch.limits import LimitStore
 from tidegate.dispatch.samples import SampleStore
 from tidegate.dispatch.store import LaneStore
 from tidegate.execution.claims import ClaimStore
-from tidegate.execution.heartbeat_store import PresenceStore
+from tidegate.execution.heartbeat_store import HeartbeatStore
 from tidegate.execution.outcome_store import OutcomeStore
 from tidegate.execution.slot_store import SlotStore
 from tidegate.intake.store import SubmissionStore
-from tidegate.jobs.history import HistoryStore
+from tidegate.jobs.history_store import HistoryStore
 from tidegate.jobs.store import JobStore
-from tidegate.maintenance.cluster_facts import FactStore
+from tidegate.maintenance.fact_store import FactStore
 from tidegate.maintenance.overview import OverviewStore
 from tidegate.maintenance.store import MaintenanceStore
 from tidegate.metrics.counters import Counts
@@ -39,7 +39,7 @@ class Store:
         self.submissions = SubmissionStore(database)
         self.claims = ClaimStore(database)
         self.workers = OutcomeStore(database, self.counts)
-        self.presence = PresenceStore(database, self.counts)
+        self.heartbeats = HeartbeatStore(database, self.counts)
         self.limits = LimitStore(database)
         self.samples = SampleStore(database)
         self.lanes = LaneStore(database)
@@ -58,6 +58,7 @@ __all__ = [
     "CountStore",
     "DeliveryStore",
     "FactStore",
+    "HeartbeatStore",
     "HistoryStore",
     "JobStore",
     "LaneStore",
@@ -65,7 +66,6 @@ __all__ = [
     "MaintenanceStore",
     "OutcomeStore",
     "OverviewStore",
-    "PresenceStore",
     "SampleStore",
     "SendingStore",
     "SlotStore",

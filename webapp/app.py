@@ -18,8 +18,8 @@ from config.signing_keys import signing_keys
 from config.webhook_keyring import load_keyring
 from tidegate.access.authenticator import Authenticator
 from tidegate.access.client_limits import ClientLimit
-from tidegate.access.keys import KeyStore
-from tidegate.access.sessions import SessionStore
+from tidegate.access.key_store import KeyStore
+from tidegate.access.session_store import SessionStore
 from tidegate.database.connection import Database
 from tidegate.dispatch.lane_cache import LaneCache
 from tidegate.gateway import Gateway
@@ -32,7 +32,7 @@ from tidegate.notify.watcher import Watcher
 from tidegate.stores import Store
 from tidegate.webhooks.checks import WebhookChecks
 from tidegate.webhooks.egress import Egress
-from tidegate.webhooks.secrets import SecretStore
+from tidegate.webhooks.secret_store import SecretStore
 from webapp import page
 from webapp.context import Context, context
 from webapp.http import error_handlers, log_lines, rate_limits
@@ -100,7 +100,7 @@ def create_app(settings: Settings, database: Database | None = None) -> Flask:
     log_lines.register(app)
     app.before_request(_check_host)
     app.before_request(bound_body)
-    app.after_request(rate_limits.tell)
+    app.after_request(rate_limits.add_headers)
     app.after_request(_secure)
     if settings.cors_origins:
         CORS(app, origins=_exactly(settings.cors_origins), expose_headers=list(EXPOSED_HEADERS), max_age=600)

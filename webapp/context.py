@@ -15,7 +15,7 @@ from tidegate.notify.notifier import Notifier
 from tidegate.notify.watcher import Watcher
 from tidegate.operations.operation import Registry
 from tidegate.stores import Store
-from tidegate.webhooks.secrets import SecretStore
+from tidegate.webhooks.secret_store import SecretStore
 from webapp.serving.concurrency import ConcurrencyLimit
 from webapp.serving.request_body import BodyReader
 

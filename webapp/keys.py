@@ -9,7 +9,8 @@ import click
 from sqlalchemy.exc import DBAPIError
 
 from config.settings import settings
-from tidegate.access.keys import KeyStore, Role
+from tidegate.access.key_store import KeyStore
+from tidegate.access.keys import Role
 from tidegate.database.connection import Database
 from tidegate.errors import ConfigurationError, DatabaseUnreachableError
 from tidegate.timeformat import parse_duration

@@ -27,7 +27,7 @@ from tidegate.operations.python_operation import operation
 from tidegate.stores import Store
 from tidegate.webhooks.checks import WebhookChecks
 from tidegate.webhooks.egress import Egress
-from tidegate.webhooks.secrets import SecretStore
+from tidegate.webhooks.secret_store import SecretStore
 
 _WORKER = "io-1"
 _LEASE = timedelta(hours=1)
@@ -54,7 +54,7 @@ class DeepLane:
         self._gate = Gate(self._store.lanes)
         # One place: the gate finds room for one job.
         self._store.limits.declare([Limits(name=LANE, rates=("1000/s",), concurrency=1)])
-        self._store.presence.seen(_WORKER, queue="io", size=1, until=_LEASE)
+        self._store.heartbeats.beat(_WORKER, queue="io", size=1, until=_LEASE)
         fill(self.database, queued=queued, final=final)
         self.sample()
 
@@ -62,7 +62,7 @@ class DeepLane:
         """What the scheduler does once a second, all that may cost more with a larger backlog; the seconds of it."""
         time.sleep(1)
         began = time.perf_counter()
-        self._store.samples.take()
+        self._store.samples.sample()
         return time.perf_counter() - began
 
     def submit(self) -> None:
@@ -103,7 +103,7 @@ class DeepLane:
 
     def finish(self) -> None:
         """What a worker does with the released job, so that its place is free again."""
-        claim = self._store.claims.take(
+        claim = self._store.claims.claim(
             self._released.job_id, self._released.fence, worker=_WORKER, pid=1, lease=_LEASE, attempt_timeouts={}
         )
         assert claim is not None

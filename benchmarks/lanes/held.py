@@ -37,7 +37,7 @@ class HeldLanes:
         self.store = Store(Database(url))
         held = [f"held-{number}" for number in range(count)]
         self.store.limits.declare([*(Limits(name=name, rates=("1/h",)) for name in held), Limits(name=_IDLE)])
-        self.store.presence.seen("worker-1", queue="io", size=100_000, until=timedelta(hours=1))
+        self.store.heartbeats.beat("worker-1", queue="io", size=100_000, until=timedelta(hours=1))
         for name in held:
             submit_many(self.store, 3, lane=name)
         self._gate = Gate(self.store.lanes)
@@ -88,7 +88,7 @@ def _share(kind: str, lanes: int, seconds: float) -> float:
         store = Store(Database(url))
         names = [f"lane-{number}" for number in range(lanes)]
         store.limits.declare([Limits(name=name, rates=(f"{_RATE}/s",)) for name in names])
-        store.presence.seen("worker-1", queue="io", size=100_000, until=timedelta(hours=1))
+        store.heartbeats.beat("worker-1", queue="io", size=100_000, until=timedelta(hours=1))
         for name in names:
             submit_many(store, int(1.3 * _RATE * seconds) + 10, lane=name)
         stopped = threading.Event()

@@ -38,7 +38,7 @@ def _measure(kind: str, count: int, submits: int) -> tuple[float, float]:
         for store in (main, *others):
             stack.callback(store.database.close)
         main.limits.declare([Limits(name=LANE, rates=("10000/s",))])
-        main.presence.seen("worker-1", queue="io", size=100_000, until=timedelta(hours=1))
+        main.heartbeats.beat("worker-1", queue="io", size=100_000, until=timedelta(hours=1))
         gates = [Gate(store.lanes) for store in others]
         for gate in gates:
             gate.run_once()

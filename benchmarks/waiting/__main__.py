@@ -61,7 +61,7 @@ class Bench:
     def change(self, *job_ids: str) -> None:
         """Changes these jobs as a worker would: a commit, and then the bell."""
         self.database.execute(jobs.update().where(jobs.c.id.in_(job_ids)).values(version=jobs.c.version + 1))
-        self.notifier.changed(*job_ids)
+        self.notifier.notify_jobs_changed(*job_ids)
 
     def megabytes(self) -> float:
         """Resident memory of the web processes."""
@@ -191,7 +191,7 @@ def kill(bench: Bench, job_ids: Sequence[str]) -> None:
     starter.join()
     for job_id in job_ids[1::2]:
         bench.store.callers.cancel(job_id, None)
-        bench.notifier.changed(job_id)
+        bench.notifier.notify_jobs_changed(job_id)
     streams.follow(lambda: all(stream.has_ended for stream in streams.all))
     again = sum(stream.connections > 1 for stream in streams.all)
     print(f"web killed -9 with {len(job_ids)} streams open: {again} connected again, all saw the end")

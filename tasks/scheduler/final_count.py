@@ -13,7 +13,7 @@ _COUNT_SECONDS = 60.0
 _REST_FACTOR = 99
 
 
-class Presence:
+class SchedulerHeartbeat:
     """The scheduler's heartbeat in the database."""
 
     def __init__(self, facts: FactStore) -> None:
@@ -24,16 +24,16 @@ class Presence:
     def beat(self) -> None:
         """Writes the heartbeat if 5 s have passed. Call it at every turn."""
         if clock.monotonic() >= self._due:
-            self._facts.scheduler_seen(self._id, until=_SILENT_AFTER)
+            self._facts.beat_scheduler(self._id, until=_SILENT_AFTER)
             self._due = clock.monotonic() + _BEAT_SECONDS
 
     def end(self) -> None:
         """Removes the scheduler's row, when it stops in order."""
-        self._facts.scheduler_gone(self._id)
+        self._facts.remove_scheduler(self._id)
 
 
-class Census:
-    """Counts the final jobs that are kept."""
+class FinalJobCounter:
+    """Counts the finished jobs in the database, by state."""
 
     def __init__(self, facts: FactStore) -> None:
         self._facts = facts

@@ -16,7 +16,7 @@ from config.registry import load_registry
 from config.settings import settings
 from tasks.health_file import HealthFile
 from tasks.scheduler.courier import Courier
-from tasks.scheduler.final_count import Census, Presence
+from tasks.scheduler.final_count import FinalJobCounter, SchedulerHeartbeat
 from tasks.scheduler.publisher import NotSent, Publisher
 from tasks.scheduler.sampler import Sampler
 from tasks.scheduler.work_signal import WorkSignal
@@ -67,9 +67,9 @@ class Scheduler:
         self._work_signal = work_signal
         self._notifier = notifier
         self._pulse = pulse
-        self._presence = Presence(store.facts)
+        self._heartbeat = SchedulerHeartbeat(store.facts)
         self._listener = listener
-        self._rings = [_FOR_ALL]
+        self._messages = [_FOR_ALL]
         self._gate = Gate(store.lanes, lambda: listener is not None and listener.is_listening)
         self._publisher = publisher
         self._retention = retention
@@ -91,16 +91,16 @@ class Scheduler:
         if self._listener is None:
             stopped.wait(seconds)
         elif messages := self._listener.hear(seconds):
-            self._rings += messages
+            self._messages += messages
 
     def _turn(self) -> float:
         if clock.monotonic() >= self._sweep_due:
             self._look_after()
         if not self._broker_is_up and not self._find_broker():
-            self._rings = [_FOR_ALL]
+            self._messages = [_FOR_ALL]
             return _PING_SECONDS
-        rings, self._rings = self._rings, []
-        turn = self._gate.run_once(parse_wakeup(rings))
+        messages, self._messages = self._messages, []
+        turn = self._gate.run_once(parse_wakeup(messages))
         if turn.released:
             try:
                 self._broker_is_up = self._publisher.send(turn.released)
@@ -117,13 +117,13 @@ class Scheduler:
 
     def end(self) -> None:
         """Removes the scheduler's heartbeat, when it stops."""
-        self._presence.end()
+        self._heartbeat.end()
 
     def _look_after(self) -> None:
-        self._presence.beat()
+        self._heartbeat.beat()
         prunes = clock.monotonic() >= self._prune_due
-        outlook = self._store.upkeep.look()
-        self._work_signal.saw(outlook)
+        outlook = self._store.upkeep.read_outlook()
+        self._work_signal.update(outlook)
         swept = sweep(
             self._store.upkeep,
             retention=self._retention,
@@ -135,12 +135,12 @@ class Scheduler:
         if prunes and swept.pruned < PRUNE_BATCH:
             self._prune_due = clock.monotonic() + (PRUNE_SECONDS if swept.pruned else SLOW_PRUNE_SECONDS)
         if swept.total:
-            self._rings.append(_FOR_ALL)
+            self._messages.append(_FOR_ALL)
             log.info("swept: %s", swept)
             for action, number in asdict(swept).items():
                 self._store.counts.add(SWEPT, action, by=number)
         if swept.expired or swept.rescued:
-            self._notifier.changed()
+            self._notifier.notify_jobs_changed()
         self._sweep_due = clock.monotonic() + (0.0 if swept.is_full else SWEEP_SECONDS)
         if not (outlook.jobs_wait or swept.total):
             self._gate.nothing_waits()
@@ -214,11 +214,11 @@ def main() -> int:
             stopped.wait(SLOW_LOOK_SECONDS)
     log.info("scheduler of %d downstream(s)", len(registry.downstreams))
     sampler = Sampler(store.samples, work_signal)
-    census = Census(store.facts)
+    final_job_counter = FinalJobCounter(store.facts)
     courier = Courier(store.sending, Publisher(registry), work_signal, listener_for(current.bell, DELIVERIES))
     beside: dict[str, tuple[Callable[[], float], _Wait]] = {
         "sampler": (sampler.run_once, sampler.wait),
-        "census": (census.run_once, lambda seconds, stopped: stopped.wait(seconds)),
+        "census": (final_job_counter.run_once, lambda seconds, stopped: stopped.wait(seconds)),
         "courier": (courier.run_once, courier.wait),
     }
     for name, (turn, wait) in beside.items():

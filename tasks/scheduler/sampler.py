@@ -25,7 +25,7 @@ class Sampler:
     def run_once(self) -> float:
         """Samples once; returns the seconds until the next. It pauses for 9 times as long as it takes."""
         started = clock.monotonic()
-        self._has_backlog = self._samples.take() > 0
+        self._has_backlog = self._samples.sample() > 0
         return max(_APART_SECONDS, 9 * (clock.monotonic() - started))
 
     def wait(self, seconds: float, stopped: threading.Event) -> None:

@@ -3,7 +3,7 @@
 import threading
 
 from tidegate import clock
-from tidegate.maintenance.store import Outlook
+from tidegate.maintenance.cluster_facts import Outlook
 
 # After so long without a query a waiting thread wakes anyway: the thread that queries may be held up.
 _FRESH_SECONDS = 3.0
@@ -19,8 +19,8 @@ class WorkSignal:
         """Set while webhooks wait for their delivery."""
         self._seen_at = clock.monotonic()
 
-    def saw(self, outlook: Outlook) -> None:
-        """Takes in the answer of the query; called by the thread that makes it."""
+    def update(self, outlook: Outlook) -> None:
+        """Sets or clears both events by the query's answer; called by the thread that makes the query."""
         self._seen_at = clock.monotonic()
         for event, is_there in ((self.jobs, outlook.jobs_wait), (self.webhooks, outlook.webhooks_wait)):
             if is_there:

@@ -34,7 +34,7 @@ from tidegate.operations.operation import Queue, Registry
 from tidegate.stores import Store
 from tidegate.webhooks.delivery import QUEUE as WEBHOOKS
 from tidegate.webhooks.egress import Egress
-from tidegate.webhooks.secrets import SecretStore
+from tidegate.webhooks.secret_store import SecretStore
 from tidegate.webhooks.sender import Sender
 
 log = logging.getLogger(__name__)
@@ -152,13 +152,13 @@ def _begin(sender: Any, **_: Any) -> None:
     # A heartbeat without an answer must leave time for another within the lease.
     own = Store(Database(settings().database, pool_size=1, patience=min(_PATIENCE, lease / 2)))
     heartbeat = Heartbeat(
-        own.presence,
+        own.heartbeats,
         worker=WORKER_ID,
         queue=queues.pop(),
         size=controller.concurrency,
         lease=lease,
         children=(lambda: set(controller.pool.info["processes"])) if is_prefork else None,
-        tell_all=_tell_all,
+        wake_all=_wake_all,
         # No thread of its own, which a fork could catch inside the database's client library.
         write_counts=CountWriter(own.counts, own.counted.add).turn,
         open_attempts=_open_attempts,
@@ -166,14 +166,14 @@ def _begin(sender: Any, **_: Any) -> None:
     _heartbeats.append(heartbeat)
     sender.tell_whether_it_hears = heartbeat.hears
     heartbeat.start()
-    notifier().ring()
+    notifier().wake_scheduler()
     freeze_loaded_objects()
 
 
-def _tell_all() -> None:
+def _wake_all() -> None:
     """Wakes the scheduler and all waiting requests: jobs were taken from attempts and are queued again."""
-    notifier().ring()
-    notifier().changed()
+    notifier().wake_scheduler()
+    notifier().notify_jobs_changed()
 
 
 @signals.worker_process_init.connect
@@ -242,5 +242,5 @@ def _hand_back() -> None:
             return
         if handed_back:
             log.warning("%d job(s) handed back to run elsewhere", handed_back)
-            _tell_all()
+            _wake_all()
             clock.sleep(0.05)  # the notifier publishes from a thread

@@ -13,7 +13,8 @@ from werkzeug.test import TestResponse
 from tests.support.web import Web, assert_is_problem
 from tidegate import clock
 from tidegate.access.client_limits import ClientLimit
-from tidegate.access.keys import KeyStore, Role
+from tidegate.access.key_store import KeyStore
+from tidegate.access.keys import Role
 from tidegate.rate_limit import Rate
 from tidegate.states import FINAL_STATES, State
 

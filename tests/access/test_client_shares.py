@@ -13,7 +13,8 @@ from config.client_shares import shares
 from config.settings import Settings
 from tests.support.waiting import wait_until
 from tests.support.web import Web, assert_is_problem
-from tidegate.access.keys import KeyStore, Role
+from tidegate.access.key_store import KeyStore
+from tidegate.access.keys import Role
 from tidegate.errors import ShareUsed
 from tidegate.intake import waiting_bytes
 from tidegate.intake.input_bytes import InputByteStore
@@ -145,11 +146,11 @@ def test_what_other_processes_took_is_known_from_the_next_count(shared: Shared) 
     shared.submit(shared.one, b"x" * 50_000)
     elsewhere = WaitingBytes(lambda: InputByteStore(shared.web.database).by_client(0), most=60_000)
     client_id = shared.web.app.extensions["tidegate"].authenticator.caller(shared.one["Authorization"][7:]).client_id
-    elsewhere.take("nobody", 10)
+    elsewhere.admit("nobody", 10)
     elsewhere.count()
     with pytest.raises(ShareUsed):
-        elsewhere.take(client_id, 20_000)
-    elsewhere.take(client_id, 10_000)
+        elsewhere.admit(client_id, 20_000)
+    elsewhere.admit(client_id, 10_000)
 
 
 def test_counting_costs_a_submit_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -163,11 +164,11 @@ def test_counting_costs_a_submit_nothing(monkeypatch: pytest.MonkeyPatch) -> Non
 
     waiting = WaitingBytes(count, most=1000)
     for _ in range(25):
-        waiting.take("one", 10)
+        waiting.admit("one", 10)
     assert not counting.is_set()
-    waiting.take("one", 10)
+    waiting.admit("one", 10)
     assert counting.wait(10)
-    waiting.take("one", 100)
+    waiting.admit("one", 100)
     let_go.set()
 
 

@@ -16,7 +16,8 @@ from config.settings import Settings
 from tests.support.processes import REPOSITORY
 from tests.support.waiting import wait_until
 from tests.support.web import Web, assert_is_problem
-from tidegate.access.keys import KeyStore, Role
+from tidegate.access.key_store import KeyStore
+from tidegate.access.keys import Role
 from tidegate.states import State
 
 UNKNOWN = "0199c5a0-0000-7000-8000-000000000000"

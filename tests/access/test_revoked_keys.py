@@ -12,7 +12,8 @@ from werkzeug.test import TestResponse
 from tests.support.proxy import Proxy
 from tests.support.waiting import wait_until
 from tests.support.web import Web, assert_is_problem
-from tidegate.access.keys import KeyStore, Role
+from tidegate.access.key_store import KeyStore
+from tidegate.access.keys import Role
 
 RESULT = b'"what only its owner may see"'
 HIDDEN = "what only its owner may see"

@@ -13,7 +13,8 @@ import pytest
 from tests.support.waiting import wait_until
 from tests.support.web import Web, assert_is_problem
 from tidegate import clock
-from tidegate.access.keys import KeyStore, Role
+from tidegate.access.key_store import KeyStore
+from tidegate.access.keys import Role
 from tidegate.access.tickets import AFTER_DEADLINE, Signer, Ticket
 from tidegate.errors import ConfigurationError
 

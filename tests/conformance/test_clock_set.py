@@ -87,7 +87,7 @@ def test_after_a_clock_that_was_set(store: Store, set_clock: SetClock, minutes: 
     open_lane(store, concurrency=_JOBS)  # its worker says that it lives
     assert release(store) == []
     assert sweep(store.upkeep, retention=timedelta(days=1), watch=watch).total == 0
-    store.presence.renew("mine", calls, lease=LEASE)
+    store.heartbeats.renew("mine", calls, lease=LEASE)
     watch._trusted_from = 0.0
     assert sweep(store.upkeep, retention=timedelta(days=1), watch=watch).total == 0
     assert release(store) == []
@@ -149,7 +149,7 @@ def test_the_lease_and_the_place_of_one_that_is_dead_run_out_as_they_would_have(
     assert attempt.claimed_at < soon
     lasts = attempt.place_until - attempt.claimed_at
     assert abs(lasts - (before.place_until - before.claimed_at)) < timedelta(seconds=0.1)
-    assert store.presence.child_died("worker-1", [99], claimed_until=time_at(store)) == 1, "its child, also at once"
+    assert store.heartbeats.child_died("worker-1", [99], claimed_until=time_at(store)) == 1, "its child, also at once"
 
 
 def test_a_release_whose_message_was_lost_and_a_worker_that_died_are_noticed(store: Store, set_clock: SetClock) -> None:
@@ -162,7 +162,7 @@ def test_a_release_whose_message_was_lost_and_a_worker_that_died_are_noticed(sto
 
     assert attempts_of(store, job_id)[0].place_until < time_at(store) + SOON
     set_clock(SOON)
-    assert store.presence.sizes() == {}
+    assert store.heartbeats.sizes() == {}
 
 
 def test_a_lane_rests_no_longer_than_it_may(store: Store, set_clock: SetClock) -> None:
@@ -228,6 +228,6 @@ def test_a_call_gets_a_slot_after_a_clock_that_was_set_back(store: Store, set_cl
     assert claimed
     set_clock(-SOON)
     began = clock.monotonic()
-    while store.slots.take(claimed, within=timedelta(milliseconds=100)).due is None:
+    while store.slots.reserve(claimed, within=timedelta(milliseconds=100)).due is None:
         assert clock.monotonic() - began < 2, "it stands still until the clock has caught up"
         clock.sleep(0.05)

@@ -5,13 +5,13 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 from sqlalchemy import text
 
-from tasks.scheduler.final_count import Census, Presence
+from tasks.scheduler.final_count import FinalJobCounter, SchedulerHeartbeat
 from tests.support.jobs import open_lane, submit
 from tests.support.scrape import write_counts
 from tests.support.statements import asked
 from tidegate.database.connection import Database
 from tidegate.database.schema import jobs
-from tidegate.maintenance.cluster_facts import _COUNTED, _OLDEST_DUE
+from tidegate.maintenance.fact_store import _COUNTED, _OLDEST_DUE
 from tidegate.metrics.families import CALLS
 from tidegate.states import State
 from tidegate.stores import Store
@@ -62,7 +62,7 @@ def test_nothing_counted_is_nothing_asked(store: Store) -> None:
 
 
 def test_a_scheduler_says_that_it_lives_and_when_it_stops_but_not_at_each_turn(store: Store) -> None:
-    schedulers = [Presence(store.facts) for _ in range(2)]
+    schedulers = [SchedulerHeartbeat(store.facts) for _ in range(2)]
     with asked(store.database) as cost:
         for _ in range(10):
             schedulers[0].beat()
@@ -73,7 +73,7 @@ def test_a_scheduler_says_that_it_lives_and_when_it_stops_but_not_at_each_turn(s
     schedulers[1].end()
 
     assert store.facts.read().stewards == 1
-    assert Census(store.facts).run_once() >= 60, "final jobs are counted once a minute at most"
+    assert FinalJobCounter(store.facts).run_once() >= 60, "final jobs are counted once a minute at most"
 
 
 def test_final_jobs_are_counted_as_they_are_kept(store: Store) -> None:

@@ -84,7 +84,7 @@ def test_a_place_that_an_earlier_version_left_is_freed(store: Store) -> None:
     assert sweep(store.upkeep, retention=timedelta(days=1)).unclaimed == 1
 
     assert attempts_of(store, first.job_id) == []
-    assert not store.upkeep.look().places
+    assert not store.upkeep.read_outlook().places
 
 
 def run_out(store: Store, claimed: Claim) -> None:
@@ -95,8 +95,8 @@ def run_out(store: Store, claimed: Claim) -> None:
 
 _ENDS: dict[str, Callable[[Store, Claim], object]] = {
     "its worker says so": lambda store, claimed: store.workers.succeed(claimed, RESULT, call_seconds=0.1),
-    "its worker stops": lambda store, _: store.presence.gone("worker-1"),
-    "its child died": lambda store, _: store.presence.child_died("worker-1", [99], claimed_until=time_at(store)),
+    "its worker stops": lambda store, _: store.heartbeats.remove("worker-1"),
+    "its child died": lambda store, _: store.heartbeats.child_died("worker-1", [99], claimed_until=time_at(store)),
     "its claim was given up": lambda store, claimed: store.claims.disclaim(
         claimed.job_id, claimed.fence, worker="worker-1"
     ),

@@ -36,9 +36,9 @@ from tidegate.database.schema import attempts, jobs, samples, workers
 from tidegate.database.statement import required
 from tidegate.database.time import database_now
 from tidegate.dispatch.gate import Gate
+from tidegate.execution.attempt import Turn
 from tidegate.execution.handoff import Handoff, RedisHandoff, SilentHandoff
 from tidegate.execution.runner import Runner
-from tidegate.execution.slot_store import Turn
 from tidegate.jobs.job import Claim
 from tidegate.notify.notifier import SilentNotifier
 from tidegate.operations.operation import Queue, Registry
@@ -102,7 +102,7 @@ def test_a_dead_call_and_its_follower_are_one_place(store: Store) -> None:
     first, second = open_call_and_follower(store)
     submit(store)
     store.database.execute(update(workers).values(seen_until=database_now(-LEASE)))
-    store.presence.seen("another", queue=Queue.IO, size=8, until=LEASE)
+    store.heartbeats.beat("another", queue=Queue.IO, size=8, until=LEASE)
 
     assert store.slots.turn(second) is Turn.LATER, "it may still be open at the downstream"
     assert (store.lanes.held(), release(store)) == ({LANE: 1}, [])
@@ -257,7 +257,7 @@ def test_a_follower_is_told_by_another_process_and_goes_before_the_outcome_is_re
         wait_until(lambda: not told.is_alarmed(), description="it listens")
         assert calls.most == 0
 
-        teller.tell((first.job_id, first.fence))
+        teller.notify_call_ended((first.job_id, first.fence))
 
         outcome, _ = running.result(timeout=10)
     assert isinstance(outcome, Succeeded)
@@ -274,7 +274,7 @@ def test_after_an_alarm_a_follower_that_was_told_looks_whether_its_lane_rests(st
     handoff.alarm()
     wait_until(handoff.is_alarmed, description="the alarm was heard")
     change_lane(store, paused_until=database_now(timedelta(seconds=30)))
-    handoff.tell((first.job_id, first.fence))
+    handoff.notify_call_ended((first.job_id, first.fence))
     calls = Calls()
 
     outcome, _ = runner_of(store, calls, handoff)._attempt(second)

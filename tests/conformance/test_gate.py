@@ -184,7 +184,7 @@ def test_a_missed_slot_is_replaced_by_a_new_one_and_the_place_goes_with_it(store
     times = {"ends_at": slot + timedelta(seconds=10), "place_until": slot + timedelta(seconds=12)}
     change_attempts(store, claimed.job_id, slot_at=slot, claimed_at=slot, **times)
 
-    assert store.slots.take(claimed, within=timedelta(seconds=1)).due is not None
+    assert store.slots.reserve(claimed, within=timedelta(seconds=1)).due is not None
 
     (attempt,) = attempts_of(store, claimed.job_id)
     assert attempt.slot_at > slot + timedelta(minutes=1)
@@ -198,7 +198,7 @@ def test_new_slots_keep_the_pace(store: Store) -> None:
     claimed = claim(store, release_one(store))
     assert claimed is not None
 
-    offer = store.slots.take(claimed, within=timedelta(seconds=1))
+    offer = store.slots.reserve(claimed, within=timedelta(seconds=1))
 
     assert offer.counts
     assert offer.due is None
@@ -221,7 +221,7 @@ def test_an_attempt_that_no_longer_counts_gets_no_slot_and_spends_none(store: St
             store.upkeep.rescue(10, until=time_at(store))
     before = lane_row(store).pace
 
-    assert not store.slots.take(claimed, within=timedelta(seconds=1)).counts
+    assert not store.slots.reserve(claimed, within=timedelta(seconds=1)).counts
     assert lane_row(store).pace == before
 
 

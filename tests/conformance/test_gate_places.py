@@ -95,8 +95,8 @@ def test_an_unclaimed_release_holds_its_place_until_it_is_taken_back(store: Stor
 def test_without_a_worker_nothing_goes(store: Store) -> None:
     open_lane(store)
     submit(store)
-    store.presence.gone(WORKER)
-    store.presence.seen("of the other queue", queue="cpu", size=8, until=timedelta(minutes=1))
+    store.heartbeats.remove(WORKER)
+    store.heartbeats.beat("of the other queue", queue="cpu", size=8, until=timedelta(minutes=1))
 
     assert release(store) == []
 
@@ -104,7 +104,7 @@ def test_without_a_worker_nothing_goes(store: Store) -> None:
 def test_room_for_what_is_not_a_job_takes_none_from_jobs(store: Store) -> None:
     """The queue of webhooks has workers, too."""
     open_lane(store)
-    store.presence.seen("of webhooks", queue="webhooks", size=8, until=timedelta(minutes=1))
+    store.heartbeats.beat("of webhooks", queue="webhooks", size=8, until=timedelta(minutes=1))
     job = submit(store)
 
     assert [each.job_id for each in release(store)] == [job]
@@ -131,14 +131,14 @@ def test_the_places_of_a_dead_worker_take_nothing_from_its_queue(store: Store, o
     lost = release(store)
     for job in lost:
         claim(store, job)
-    store.presence.seen(WORKER, queue="io", size=3, until=-timedelta(seconds=1))
+    store.heartbeats.beat(WORKER, queue="io", size=3, until=-timedelta(seconds=1))
     if other:
         open_lane(store, "other")
         submit(store, lane="other")
-        store.presence.seen(WORKER, queue="io", size=3, until=-timedelta(seconds=1))
+        store.heartbeats.beat(WORKER, queue="io", size=3, until=-timedelta(seconds=1))
     assert release(store) == []
 
-    store.presence.seen("worker-2", queue="io", size=3, until=timedelta(minutes=1))
+    store.heartbeats.beat("worker-2", queue="io", size=3, until=timedelta(minutes=1))
 
     assert len(release(store)) == (4 if other else 6)
 

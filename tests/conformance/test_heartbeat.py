@@ -28,7 +28,7 @@ from tidegate.database.time import database_now
 from tidegate.execution.heartbeat import Heartbeat
 from tidegate.execution.open_attempts import OpenAttempts
 from tidegate.metrics.counters import CountWriter
-from tidegate.stores import PresenceStore, Store
+from tidegate.stores import HeartbeatStore, Store
 
 LEASE = timedelta(seconds=15)
 
@@ -52,13 +52,13 @@ def heartbeat_of(
     open_attempts: OpenAttempts | None = None,
 ) -> Heartbeat:
     return Heartbeat(
-        store.presence,
+        store.heartbeats,
         worker="mine",
         queue="io",
         size=8,
         lease=lease,
         children=None if children is None else lambda: set(children),
-        tell_all=(bells or Bells()).ring,
+        wake_all=(bells or Bells()).ring,
         write_counts=CountWriter(store.counts, store.counted.add).turn,
         open_attempts=open_attempts,
     )
@@ -68,14 +68,14 @@ def test_a_beat_shows_the_worker_and_renews_its_leases(store: Store) -> None:
     open_lane(store)
     claimed = running(store, worker="mine")
     change_job(store, claimed.job_id, lease_until=database_now(timedelta(seconds=1)))
-    store.presence.gone(WORKER)
+    store.heartbeats.remove(WORKER)
 
     open_attempts = OpenAttempts()
 
     with open_attempts.holding(claimed.job_id, claimed.fence):
         assert heartbeat_of(store, open_attempts=open_attempts).run_once() == 0
 
-    assert store.presence.sizes() == {"io": 8}
+    assert store.heartbeats.sizes() == {"io": 8}
     assert row_of(store, claimed.job_id).lease_until > time_at(store) + LEASE / 2
 
 
@@ -122,14 +122,14 @@ def test_what_was_locked_at_a_beat_is_renewed_soon_after(postgresql_url: str) ->
 def test_a_worker_that_no_message_reaches_has_no_places_and_keeps_its_jobs(store: Store) -> None:
     open_lane(store)
     claimed, open_attempts, bells = running(store, worker="mine"), OpenAttempts(), Bells()
-    store.presence.gone(WORKER)
+    store.heartbeats.remove(WORKER)
     heartbeat = heartbeat_of(store, open_attempts=open_attempts, bells=bells)
     heartbeat.start()
     submit(store)
 
     with open_attempts.holding(claimed.job_id, claimed.fence):
         heartbeat.hears(hears=False)
-        wait_until(lambda: store.presence.sizes() == {"io": 0}, description="it has no places", timeout_seconds=3)
+        wait_until(lambda: store.heartbeats.sizes() == {"io": 0}, description="it has no places", timeout_seconds=3)
         assert release(store) == []
         change_job(store, claimed.job_id, lease_until=database_now(timedelta(seconds=1)))
         heartbeat.hears(hears=False)
@@ -138,7 +138,7 @@ def test_a_worker_that_no_message_reaches_has_no_places_and_keeps_its_jobs(store
 
         heartbeat.hears(hears=True)
         wait_until(
-            lambda: store.presence.sizes() == {"io": 8}, description="it has its places again", timeout_seconds=3
+            lambda: store.heartbeats.sizes() == {"io": 8}, description="it has its places again", timeout_seconds=3
         )
         wait_until(lambda: bells.rung == 1, description="who lets jobs go is told")
         assert len(release(store)) == 1
@@ -194,7 +194,7 @@ def test_a_stop_gives_back_what_still_runs(store: Store) -> None:
 
     assert row_of(store, claimed.job_id).state == "queued"
     assert outcomes_of(store, claimed.job_id) == ["handed back"]
-    assert store.presence.sizes() == {"io": 8}, "only the one that opened the lane is left"
+    assert store.heartbeats.sizes() == {"io": 8}, "only the one that opened the lane is left"
 
 
 def test_a_running_heartbeat_renews_by_itself(store: Store) -> None:
@@ -231,7 +231,7 @@ def test_a_worker_that_starts_while_the_database_is_away_is_seen_when_it_is_back
 
     (tmp_path / "later").mkdir()
     sqlite.fresh_database(tmp_path / "later")
-    wait_until(missing.presence.sizes, description="the worker is seen")
+    wait_until(missing.heartbeats.sizes, description="the worker is seen")
     heartbeat.stop()
 
 
@@ -249,15 +249,15 @@ def test_a_turn_that_fails_is_not_the_last(store: Store, monkeypatch: pytest.Mon
         looked.append(alive)
         return 0
 
-    monkeypatch.setattr(PresenceStore, "child_died", look, raising=True)
+    monkeypatch.setattr(HeartbeatStore, "child_died", look, raising=True)
     heartbeat = Heartbeat(
-        store.presence,
+        store.heartbeats,
         worker="mine",
         queue="cpu",
         size=2,
         lease=LEASE,
         children=children,
-        tell_all=Bells().ring,
+        wake_all=Bells().ring,
         write_counts=CountWriter(store.counts, store.counted.add).turn,
     )
     heartbeat.start()

@@ -81,7 +81,7 @@ def _refuse_cancelled(store: Store) -> str:
 def _worker_stops_with_cancelled(store: Store) -> str:
     claimed = started(store)
     store.callers.cancel(claimed.job_id, IMPLICIT_CLIENT)
-    store.presence.gone("worker-1")
+    store.heartbeats.remove("worker-1")
     return claimed.job_id
 
 
@@ -125,7 +125,7 @@ def _child_dies_for_the_last_time(store: Store) -> str:
     claimed = started(store)
     change_job(store, claimed.job_id, losses=2)
     change_attempts(store, claimed.job_id, claimed_at=database_now(-timedelta(seconds=5)))
-    assert store.presence.child_died("worker-1", live_pids=[99], claimed_until=time_at(store)) == 1
+    assert store.heartbeats.child_died("worker-1", live_pids=[99], claimed_until=time_at(store)) == 1
     return claimed.job_id
 
 

@@ -14,7 +14,7 @@ def test_what_was_submitted_since_the_sample_goes_before_only_while_it_waits(
 ) -> None:
     open_lane(store)
     submit(store)
-    store.samples.take()
+    store.samples.sample()
     assert len(release(store)) == 1
     lanes = LaneCache(store)
     lanes.views(fresh=True)

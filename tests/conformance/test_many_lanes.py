@@ -31,7 +31,7 @@ def held_lanes(store: Store, count: int) -> Gate:
     store.limits.declare(
         [Limits(name=f"held-{number}", rates=("1/h",)) for number in range(count)] + [Limits(name=LANE)]
     )
-    store.presence.seen("worker-1", queue="io", size=1000, until=timedelta(minutes=30))
+    store.heartbeats.beat("worker-1", queue="io", size=1000, until=timedelta(minutes=30))
     gate = Gate(store.lanes)
     for number in range(count):
         for _ in range(2):
@@ -74,7 +74,7 @@ def test_schedulers_that_are_rung_together_ask_little_more_than_one(postgresql_u
     databases = [Database(postgresql_url, pool_size=2) for _ in range(_SCHEDULERS + 1)]
     main, *others = [Store(database) for database in databases]
     main.limits.declare([Limits(name=LANE, rates=("10000/s",))])
-    main.presence.seen("worker-1", queue="io", size=1000, until=timedelta(minutes=30))
+    main.heartbeats.beat("worker-1", queue="io", size=1000, until=timedelta(minutes=30))
     gates = [Gate(store.lanes) for store in others]
     for gate in gates:
         gate.run_once()

@@ -109,7 +109,7 @@ def _look_at_what_is_out(store: Store) -> None:
     release(store)
     store.lanes.unfollowed_calls(LANE, 5)
     store.lanes.held()
-    store.samples.take()
+    store.samples.sample()
 
 
 def _let_out(store: Store, number: int) -> None:

@@ -10,7 +10,7 @@ from tidegate.database.schema import IMPLICIT_CLIENT
 from tidegate.database.time import database_now
 from tidegate.jobs.job import Released
 from tidegate.maintenance.sweep import sweep
-from tidegate.rate_limit import Allowance, Pace, Rate, given_back, take
+from tidegate.rate_limit import Allowance, Pace, Rate, given_back, take_slots
 from tidegate.stores import Store
 
 QUOTA = 5
@@ -93,11 +93,11 @@ def test_a_pace_of_an_earlier_version_counts_from_now_on() -> None:
     day, now = 86_400_000_000, 10**15
     earlier = Pace.from_json({"free_at": 0, "used": {str(day): [[now - now % (day // 60), 5]]}})
 
-    slots, pace = take(allowance, earlier, now=now, wanted=1, horizon=0)
+    slots, pace = take_slots(allowance, earlier, now=now, wanted=1, horizon=0)
     assert slots == []
     assert given_back(pace, [(now - 1, now - 1)]) == pace
 
-    assert take(allowance, given_back(pace, [(now, now)]), now=now, wanted=2, horizon=0)[0] == [now]
+    assert take_slots(allowance, given_back(pace, [(now, now)]), now=now, wanted=2, horizon=0)[0] == [now]
     assert Pace.from_json(pace.as_json()) == pace
 
 

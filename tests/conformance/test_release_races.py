@@ -115,7 +115,7 @@ def test_a_slot_that_a_call_takes_meanwhile_is_nobody_elses(store: Store, other:
     assert claimed
     waiting = submit(store)
 
-    assert release(store, lambda: other.slots.take(claimed, within=timedelta(seconds=1))) == []
+    assert release(store, lambda: other.slots.reserve(claimed, within=timedelta(seconds=1))) == []
     assert release(store) == [waiting]
 
     (calls,), (released_later,) = attempts_of(store, claimed.job_id), attempts_of(store, waiting)

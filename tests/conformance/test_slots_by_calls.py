@@ -12,7 +12,7 @@ from tidegate.dispatch.gate import Gate
 from tidegate.errors import AttemptStopped
 from tidegate.execution.handoff import SilentHandoff
 from tidegate.execution.runner import Runner
-from tidegate.intake.insert import NewJob
+from tidegate.intake.submission import NewJob
 from tidegate.notify.notifier import SilentNotifier
 from tidegate.operations.operation import Attempt, Body, Registry
 from tidegate.operations.python_operation import PythonOperation, operation

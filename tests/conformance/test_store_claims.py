@@ -239,9 +239,9 @@ def test_a_heartbeat_passes_over_a_result_that_is_being_recorded(postgresql_url:
     with store.database.transaction() as recording, ThreadPoolExecutor(1) as pool:
         recording.execute(update(jobs).where(jobs.c.id == ending.job_id).values(version=9))
         recording.execute(update(attempts).where(attempts.c.job_id == ending.job_id).values(outcome="succeeded"))
-        passed_over = pool.submit(store.presence.renew, "worker-1", calls, lease=LEASE).result(timeout=10)
+        passed_over = pool.submit(store.heartbeats.renew, "worker-1", calls, lease=LEASE).result(timeout=10)
 
     assert passed_over == {(ending.job_id, ending.fence)}
     assert row_of(store, other.job_id).lease_until > time_at(store) + LEASE / 2
-    assert store.presence.renew("worker-1", passed_over, lease=LEASE) == set()
+    assert store.heartbeats.renew("worker-1", passed_over, lease=LEASE) == set()
     store.database.close()

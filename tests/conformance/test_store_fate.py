@@ -58,7 +58,7 @@ def lose(store: Store, claimed: Claim) -> None:
 
 
 def stop_worker(store: Store, claimed: Claim) -> None:
-    store.presence.gone("worker-1")
+    store.heartbeats.remove("worker-1")
 
 
 WAYS_BACK = [fail_spent, fail_with_attempts_left, hand_back, refuse, lose_for_the_last_time, lose, stop_worker]

@@ -36,19 +36,19 @@ def call(claimed: Claim) -> Call:
 
 
 def test_a_worker_counts_as_long_as_it_is_seen(store: Store) -> None:
-    store.presence.seen("a", queue="io", size=8, until=LEASE)
-    store.presence.seen("b", queue="io", size=4, until=LEASE)
-    store.presence.seen("c", queue="cpu", size=2, until=LEASE)
-    store.presence.seen("dead", queue="cpu", size=64, until=-timedelta(seconds=1))
+    store.heartbeats.beat("a", queue="io", size=8, until=LEASE)
+    store.heartbeats.beat("b", queue="io", size=4, until=LEASE)
+    store.heartbeats.beat("c", queue="cpu", size=2, until=LEASE)
+    store.heartbeats.beat("dead", queue="cpu", size=64, until=-timedelta(seconds=1))
 
-    assert store.presence.sizes() == {"io": 12, "cpu": 2}
+    assert store.heartbeats.sizes() == {"io": 12, "cpu": 2}
 
 
 def test_a_worker_that_is_seen_again_is_one_worker(store: Store) -> None:
-    store.presence.seen("a", queue="io", size=8, until=-timedelta(seconds=1))
-    store.presence.seen("a", queue="io", size=16, until=LEASE)
+    store.heartbeats.beat("a", queue="io", size=8, until=-timedelta(seconds=1))
+    store.heartbeats.beat("a", queue="io", size=16, until=LEASE)
 
-    assert store.presence.sizes() == {"io": 16}
+    assert store.heartbeats.sizes() == {"io": 16}
     assert count_of(store, workers) == 1
 
 
@@ -59,7 +59,7 @@ def test_a_heartbeat_renews_what_its_own_worker_runs(store: Store) -> None:
         change_job(store, claimed.job_id, lease_until=database_now(timedelta(seconds=1)))
         change_attempts(store, claimed.job_id, place_until=database_now(timedelta(seconds=1)))
 
-    assert store.presence.renew("mine", {call(mine), call(others)}, lease=LEASE) == set()
+    assert store.heartbeats.renew("mine", {call(mine), call(others)}, lease=LEASE) == set()
 
     soon = time_at(store) + LEASE - timedelta(seconds=5)
     assert row_of(store, mine.job_id).lease_until > soon
@@ -74,7 +74,7 @@ def test_a_heartbeat_never_shortens_a_place(store: Store) -> None:
     far = time_at(store) + timedelta(hours=1)
     change_attempts(store, claimed.job_id, place_until=far)
 
-    store.presence.renew("mine", {call(claimed)}, lease=LEASE)
+    store.heartbeats.renew("mine", {call(claimed)}, lease=LEASE)
 
     assert attempts_of(store, claimed.job_id)[0].place_until == far
 
@@ -86,7 +86,7 @@ def test_a_heartbeat_renews_the_place_of_a_call_whose_job_has_expired(store: Sto
     store.upkeep.expire(10)
     change_attempts(store, claimed.job_id, place_until=database_now(timedelta(seconds=1)))
 
-    assert store.presence.renew("mine", {call(claimed)}, lease=LEASE) == set()
+    assert store.heartbeats.renew("mine", {call(claimed)}, lease=LEASE) == set()
 
     assert attempts_of(store, claimed.job_id)[0].place_until > time_at(store) + LEASE / 2
 
@@ -99,7 +99,7 @@ def test_what_nobody_works_on_is_not_renewed(store: Store) -> None:
         change_job(store, claimed.job_id, lease_until=database_now(timedelta(seconds=1)))
         change_attempts(store, claimed.job_id, place_until=database_now(timedelta(seconds=1)))
 
-    store.presence.renew("mine", {call(mine)}, lease=LEASE)
+    store.heartbeats.renew("mine", {call(mine)}, lease=LEASE)
 
     soon = time_at(store) + LEASE - timedelta(seconds=5)
     assert row_of(store, mine.job_id).lease_until > soon
@@ -112,7 +112,7 @@ def test_the_calls_of_a_worker_are_those_of_its_living_children(store: Store) ->
     mine, _dead = running(store, worker="mine", pid=11), running(store, worker="mine", pid=12)
     running(store, worker="other", pid=11)
 
-    assert store.presence.calls_of("mine", {11, 13}) == {call(mine)}
+    assert store.heartbeats.calls_of("mine", {11, 13}) == {call(mine)}
 
 
 def test_a_heartbeat_does_not_revive_a_job_that_was_rescued_from_its_worker(store: Store) -> None:
@@ -124,7 +124,7 @@ def test_a_heartbeat_does_not_revive_a_job_that_was_rescued_from_its_worker(stor
     assert newer is not None
     before = row_of(store, lost.job_id)
 
-    store.presence.renew("mine", {call(lost)}, lease=timedelta(hours=1))
+    store.heartbeats.renew("mine", {call(lost)}, lease=timedelta(hours=1))
 
     assert row_of(store, lost.job_id) == before
 
@@ -132,10 +132,10 @@ def test_a_heartbeat_does_not_revive_a_job_that_was_rescued_from_its_worker(stor
 def test_a_stopping_worker_gives_its_jobs_back_at_once(store: Store) -> None:
     open_lane(store)
     mine, others = running(store, worker="mine"), running(store, worker="other")
-    store.presence.seen("mine", queue="io", size=8, until=LEASE)
+    store.heartbeats.beat("mine", queue="io", size=8, until=LEASE)
 
-    assert store.presence.gone("mine") == 1
-    assert store.presence.gone("mine") == 0
+    assert store.heartbeats.remove("mine") == 1
+    assert store.heartbeats.remove("mine") == 0
 
     row = row_of(store, mine.job_id)
     assert (row.state, row.attempt, row.losses) == ("queued", 0, 0)
@@ -148,7 +148,7 @@ def test_a_stopping_worker_gives_its_jobs_back_at_once(store: Store) -> None:
 def test_a_worker_that_stopped_cannot_write_about_what_it_gave_back(store: Store) -> None:
     open_lane(store)
     claimed = running(store, worker="mine")
-    store.presence.gone("mine")
+    store.heartbeats.remove("mine")
 
     assert not store.workers.progress(claimed, Progress(done=1), lease=LEASE)
     assert not store.workers.hand_back(claimed, after=timedelta(0), outcome="stopped")
@@ -162,7 +162,7 @@ def test_what_a_dead_child_held_is_taken_back_and_counts_as_a_loss(store: Store)
     for claimed in (dead, alive, other):
         change_attempts(store, claimed.job_id, claimed_at=SETTLED)
 
-    assert store.presence.child_died("mine", {12}, claimed_until=time_at(store)) == 1
+    assert store.heartbeats.child_died("mine", {12}, claimed_until=time_at(store)) == 1
 
     row = row_of(store, dead.job_id)
     assert (row.state, row.attempt, row.losses) == ("queued", 1, 1)
@@ -177,7 +177,7 @@ def test_without_any_child_alive_everything_is_taken_back(store: Store) -> None:
     claimed = running(store, worker="mine", pid=11)
     change_attempts(store, claimed.job_id, claimed_at=SETTLED)
 
-    assert store.presence.child_died("mine", (), claimed_until=time_at(store)) == 1
+    assert store.heartbeats.child_died("mine", (), claimed_until=time_at(store)) == 1
     assert row_of(store, claimed.job_id).state == "queued"
 
 
@@ -187,7 +187,7 @@ def test_a_child_that_claimed_since_the_living_were_listed_is_believed_to_live(s
     listed_at = time_at(store)
     claimed = running(store, worker="mine", pid=13)
 
-    assert store.presence.child_died("mine", {12}, claimed_until=listed_at) == 0
+    assert store.heartbeats.child_died("mine", {12}, claimed_until=listed_at) == 0
     assert row_of(store, claimed.job_id).state == "running"
 
 
@@ -196,7 +196,7 @@ def test_a_child_that_was_ended_by_its_time_limit_failed_and_was_not_lost(store:
     claimed = running(store, worker="mine", pid=11, max_attempts=2)
     change_attempts(store, claimed.job_id, claimed_at=SETTLED, ends_at=SETTLED)
 
-    assert store.presence.child_died("mine", {12}, claimed_until=time_at(store)) == 1
+    assert store.heartbeats.child_died("mine", {12}, claimed_until=time_at(store)) == 1
 
     row = row_of(store, claimed.job_id)
     assert (row.state, row.attempt, row.losses) == ("queued", 1, 0)
@@ -208,7 +208,7 @@ def test_the_last_attempt_that_was_ended_by_its_time_limit_is_final(store: Store
     claimed = running(store, worker="mine", pid=11, max_attempts=1)
     change_attempts(store, claimed.job_id, claimed_at=SETTLED, ends_at=SETTLED)
 
-    store.presence.child_died("mine", (), claimed_until=time_at(store))
+    store.heartbeats.child_died("mine", (), claimed_until=time_at(store))
 
     row = row_of(store, claimed.job_id)
     assert row.state == "failed"
@@ -224,7 +224,7 @@ def test_a_dead_child_whose_job_had_expired_frees_its_place(store: Store) -> Non
     submit(store)
     assert release(store) == [], "the expired job's call may still be open"
 
-    store.presence.child_died("mine", (), claimed_until=time_at(store))
+    store.heartbeats.child_died("mine", (), claimed_until=time_at(store))
 
     assert row_of(store, claimed.job_id).state == "expired"
     assert len(release(store)) == 1

@@ -72,7 +72,7 @@ def test_a_failure_or_refusal_that_is_told_twice_counts_once(store: Store) -> No
 def test_an_attempt_that_others_gave_up_is_late(store: Store, write: Write, outcome: str) -> None:
     open_lane(store)
     claimed = running(store)
-    assert store.presence.child_died("worker-1", [], claimed_until=time_at(store)) == 1
+    assert store.heartbeats.child_died("worker-1", [], claimed_until=time_at(store)) == 1
 
     assert not write(store.workers, claimed)
 

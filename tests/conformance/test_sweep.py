@@ -137,8 +137,8 @@ def test_a_dead_worker_is_not_busy(store: Store) -> None:
     running(store)
     submit(store)
     waiting = release_one(store)
-    store.presence.seen(WORKER, queue="io", size=8, until=-timedelta(seconds=1))
-    store.presence.seen("worker-2", queue="io", size=1, until=timedelta(minutes=1))
+    store.heartbeats.beat(WORKER, queue="io", size=8, until=-timedelta(seconds=1))
+    store.heartbeats.beat("worker-2", queue="io", size=1, until=timedelta(minutes=1))
     change_attempts(store, waiting.job_id, place_until=OVERDUE)
 
     assert swept(store).unclaimed == 1
@@ -148,8 +148,8 @@ def test_the_workers_of_another_queue_are_not_free_for_it(store: Store) -> None:
     open_lane(store, size=8)
     submit(store)
     waiting = release_one(store)
-    store.presence.gone(WORKER)
-    store.presence.seen("cpu", queue="cpu", size=8, until=timedelta(minutes=1))
+    store.heartbeats.remove(WORKER)
+    store.heartbeats.beat("cpu", queue="cpu", size=8, until=timedelta(minutes=1))
     change_attempts(store, waiting.job_id, place_until=OVERDUE)
 
     assert swept(store) == nothing_but()
@@ -223,8 +223,8 @@ def test_large_bodies_are_erased_in_transactions_of_so_many_bytes(
 
 
 def test_workers_that_were_long_not_seen_are_forgotten(store: Store) -> None:
-    store.presence.seen("old", queue="io", size=8, until=-timedelta(hours=2))
-    store.presence.seen("away", queue="io", size=8, until=-timedelta(minutes=2))
+    store.heartbeats.beat("old", queue="io", size=8, until=-timedelta(hours=2))
+    store.heartbeats.beat("away", queue="io", size=8, until=-timedelta(minutes=2))
 
     swept(store)
 
@@ -272,7 +272,7 @@ def test_a_scheduler_that_starts_lets_the_living_renew_first(store: Store) -> No
     watch = ClockWatch(timedelta(seconds=0.5))
 
     assert swept(store, watch=watch).rescued == 0
-    store.presence.renew("mine", {(claimed.job_id, claimed.fence)}, lease=LEASE)
+    store.heartbeats.renew("mine", {(claimed.job_id, claimed.fence)}, lease=LEASE)
     time.sleep(0.9)
     assert swept(store, watch=watch).rescued == 0
     change_job(store, claimed.job_id, lease_until=database_now(-timedelta(seconds=2)))

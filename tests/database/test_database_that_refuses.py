@@ -171,7 +171,7 @@ def test_a_result_goes_to_the_server_that_is_the_primary_now(
 
 @pytest.mark.parametrize(
     "write",
-    [lambda store: change_lane(store, burst=7), lambda store: store.facts.scheduler_seen("it", until=timedelta(1))],
+    [lambda store: change_lane(store, burst=7), lambda store: store.facts.beat_scheduler("it", until=timedelta(1))],
     ids=["by SQLAlchemy", "past it"],
 )
 def test_a_read_only_server_costs_a_new_connection_a_second_and_not_each_write(

@@ -47,7 +47,7 @@ def stores(pooled_url: str) -> Iterator[list[Store]]:
 def test_jobs_run_and_no_option_of_a_session_is_lost(stores: list[Store]) -> None:
     """The same lane by several processes, whose transactions meet in four sessions of the server."""
     stores[0].limits.declare([Limits(name=LANE)])
-    stores[0].presence.seen("worker-1", queue="io", size=50, until=timedelta(minutes=5))
+    stores[0].heartbeats.beat("worker-1", queue="io", size=50, until=timedelta(minutes=5))
 
     def one(number: int) -> str:
         store = stores[number % _PROCESSES]

@@ -22,7 +22,7 @@ from tests.support.jobs import (
 )
 from tests.support.waiting import wait_until
 from tidegate.database.connection import Database
-from tidegate.execution.successes import Success
+from tidegate.execution.attempt import Success
 from tidegate.jobs.job import Claim
 from tidegate.operations.operation import Body
 from tidegate.operations.outcome import Succeeded

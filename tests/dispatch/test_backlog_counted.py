@@ -64,9 +64,9 @@ def make(tmp_path: Path, database_url: str) -> Iterator[Make]:
         faces.extend(made)
         if scheduler != UNDECLARED:
             made[0].store.limits.declare(made[0].app.extensions["tidegate"].registry.downstreams.values())
-        made[0].store.presence.seen("io-1", queue="io", size=1000, until=LEASE)
+        made[0].store.heartbeats.beat("io-1", queue="io", size=1000, until=LEASE)
         if scheduler == SAMPLED:
-            made[0].store.samples.take()
+            made[0].store.samples.sample()
         return made
 
     yield make
@@ -255,7 +255,7 @@ def test_max_backlog_counts_each_client_for_itself_in_a_deep_lane(make: Make) ->
     with first.database.transaction() as connection:
         connection.execute(insert(clients).values(id="other", name="other", created_at=database_now()))
     fill(first, "call", 3_000, client="other")
-    first.store.samples.take()
+    first.store.samples.sample()
     statuses = [web.submit("call").status_code for _ in range(10) for web in (first, second)]
     assert statuses == [202] * 10 + [503] * 10
 
@@ -353,7 +353,7 @@ def test_positions_in_a_deep_lane_count_on_from_the_sample(make: Make) -> None:
     """Three statements' worth of jobs; what was cancelled since is still before the others until the next sample."""
     first, second = make("rate = '1000/s'", "timeout = '24h'", count=2)
     fill(first, "call", 5_000)
-    first.store.samples.take()
+    first.store.samples.sample()
     told = positions(bulk(second, 100))
     assert told == list(range(5_000, 5_100))
     with asked(first.database) as cost:
@@ -427,6 +427,6 @@ def test_a_sample_of_an_earlier_version_is_counted_anew(make: Make) -> None:
     """Without the mark of what was settled."""
     (web,) = make("rate = '10/s'")
     fill(web, "call", 10)
-    web.store.samples.take()
+    web.store.samples.sample()
     web.database.execute(update(samples).values(marks="[[1, 0]]"))
     assert web.submit("call").get_json()["waiting"]["position"] == 10

@@ -108,7 +108,7 @@ def test_a_lane_that_is_rung_for_is_released_at_once_though_the_look_saw_nothing
     open_lane(store)
     turns(scheduler, 0.5)
     job_id = submit(store)
-    scheduler._rings.append(LANE.encode())
+    scheduler._messages.append(LANE.encode())
 
     scheduler.run_once()
 
@@ -123,7 +123,7 @@ def test_the_sampler_rests_until_jobs_wait(store: Store, scheduler: Scheduler, w
     assert not _returns(sampler.wait, 0, stopped, within=0.5)
 
     submit(store)
-    work_signal.saw(store.upkeep.look())
+    work_signal.update(store.upkeep.read_outlook())
     assert _returns(sampler.wait, 0, stopped)
     sampler.run_once()
     assert [sample.backlog for sample in store.samples.latest() if sample.downstream == LANE] == [1]
@@ -135,7 +135,7 @@ def test_the_sampler_sees_that_a_backlog_is_gone_before_it_rests(store: Store, w
     submit(store)
     sampler.run_once()
     release_one(store)
-    work_signal.saw(store.upkeep.look())
+    work_signal.update(store.upkeep.read_outlook())
 
     assert _returns(sampler.wait, 0.9, stopped)
     sampler.run_once()
@@ -147,7 +147,7 @@ def test_the_sampler_sees_that_a_backlog_is_gone_before_it_rests(store: Store, w
 def test_the_courier_rests_until_a_webhook_waits(store: Store, work_signal: WorkSignal, sent: Sent) -> None:
     courier, stopped = Courier(store.sending, cast("Publisher", sent), work_signal, None), threading.Event()
     courier.run_once()
-    work_signal.saw(store.upkeep.look())
+    work_signal.update(store.upkeep.read_outlook())
     rest = threading.Thread(target=courier.wait, args=(0, stopped), daemon=True)
     rest.start()
     rest.join(0.5)
@@ -155,7 +155,7 @@ def test_the_courier_rests_until_a_webhook_waits(store: Store, work_signal: Work
 
     job_id = ended_job(store, "http://127.0.0.1:8080/hook")
     open_senders(store)
-    work_signal.saw(store.upkeep.look())
+    work_signal.update(store.upkeep.read_outlook())
 
     rest.join(10)
     assert not rest.is_alive()

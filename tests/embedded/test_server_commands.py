@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.processes import REPOSITORY
-from tidegate.access.keys import KeyStore
+from tidegate.access.key_store import KeyStore
 from tidegate.database.connection import Database
 
 

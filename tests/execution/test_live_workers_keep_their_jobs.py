@@ -63,12 +63,12 @@ class Worker:
             assert claimed is not None
             self._hands.enter_context(open_attempts.holding(claimed.job_id, claimed.fence))
         self.heartbeat = Heartbeat(
-            self._store.presence,
+            self._store.heartbeats,
             worker=name,
             queue="io",
             size=8,
             lease=LEASE,
-            tell_all=lambda: None,
+            wake_all=lambda: None,
             write_counts=lambda: None,
             open_attempts=open_attempts,
         )
@@ -118,7 +118,7 @@ class Cluster:
         open_lane(self.store, concurrency=_JOBS)
         submit_many(self.store, 2 * _JOBS)
         released = release(self.store)
-        self.store.presence.gone("worker-1")
+        self.store.heartbeats.remove("worker-1")
         assert len(released) == _JOBS
         self.worker = Worker(through, "mine", released)
         self._parts.callback(self.worker.close)

@@ -62,13 +62,13 @@ def test_a_worker_and_a_scheduler_have_a_pulse_until_they_are_frozen(
 
 def test_a_worker_without_its_broker_has_no_places(celery_setup: CeleryTestSetup, store: Store) -> None:
     """Nothing is released for one that hears nothing; when it hears again, it says so at once."""
-    wait_until(lambda: store.presence.sizes() == {"io": 8}, description="it has places")
+    wait_until(lambda: store.heartbeats.sizes() == {"io": 8}, description="it has places")
 
     celery_setup.broker.kill()
-    wait_until(lambda: store.presence.sizes() == {"io": 0}, description="it has none", timeout_seconds=5)
+    wait_until(lambda: store.heartbeats.sizes() == {"io": 0}, description="it has none", timeout_seconds=5)
     celery_setup.broker.restart()
 
-    wait_until(lambda: store.presence.sizes() == {"io": 8}, description="it has its places again", timeout_seconds=15)
+    wait_until(lambda: store.heartbeats.sizes() == {"io": 8}, description="it has its places again", timeout_seconds=15)
 
 
 def test_a_worker_outlives_the_loss_of_its_broker(celery_setup: CeleryTestSetup) -> None:

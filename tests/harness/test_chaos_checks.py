@@ -175,7 +175,7 @@ def test_a_failure_without_a_reason_and_a_release_counted_twice_are_found(store:
 
 
 def test_workers_and_schedulers_that_died_are_waited_for_and_then_named(store: Store) -> None:
-    store.presence.seen("ghost", queue="io", size=8, until=timedelta(minutes=5))
+    store.heartbeats.beat("ghost", queue="io", size=8, until=timedelta(minutes=5))
     put(store, stewards, id="ghost", seen_until=database_now(timedelta(minutes=5)))
     named = await_living(store.database, {"workers": 1, "stewards": 0}, timeout_seconds=0.1)
     assert named == ["2 workers count, 1 run", "1 stewards count, 0 run"]

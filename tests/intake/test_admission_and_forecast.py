@@ -40,7 +40,7 @@ def make(tmp_path: Path, database_url: str, downstream: HttpServer) -> Iterator[
         faces.append(Web(tmp_path, database_url, operations_toml=toml, **settings))
         web = faces[-1]
         web.store.limits.declare(web.app.extensions["tidegate"].registry.downstreams.values())
-        web.store.presence.seen("io-1", queue="io", size=1000, until=LEASE)
+        web.store.heartbeats.beat("io-1", queue="io", size=1000, until=LEASE)
         return web
 
     yield make
@@ -70,7 +70,7 @@ def sampled(web: Web) -> None:
     """What the scheduler does once a second, and the face within half a second of it."""
     with web.database.transaction() as connection:
         connection.exec_driver_sql("UPDATE samples SET taken_at = taken_at - 1000000")
-    web.store.samples.take()
+    web.store.samples.sample()
     web.let_counts_be_due()
     look(web)
 
@@ -149,10 +149,10 @@ def test_each_other_reason_is_told(make: Make) -> None:
     assert waiting(web, first)["reason"] == "breaker"
     lane(web, failures=0, paused_until=None)
 
-    web.store.presence.gone("io-1")
+    web.store.heartbeats.remove("io-1")
     told = waiting(web, first)
     assert (told["reason"], told["estimated_start"]) == ("no_worker", None)
-    web.store.presence.seen("io-1", queue="io", size=10, until=LEASE)
+    web.store.heartbeats.beat("io-1", queue="io", size=10, until=LEASE)
 
     later = {"run_at": database_now(timedelta(seconds=40)), "waits_for": "retry"}
     web.database.execute(update(jobs).where(jobs.c.id == second).values(**later))
@@ -427,7 +427,7 @@ def test_calls_that_were_open_at_a_refusal_and_are_refused_too_are_one_pause(
     ids = fill(web, 5)
     released = Gate(web.store.lanes).run_once().released
     claims = [
-        web.store.claims.take(job.job_id, job.fence, worker="io-1", pid=1, lease=LEASE, attempt_timeouts={})
+        web.store.claims.claim(job.job_id, job.fence, worker="io-1", pid=1, lease=LEASE, attempt_timeouts={})
         for job in released
     ]
     for claim in claims:

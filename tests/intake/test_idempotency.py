@@ -208,7 +208,7 @@ def test_a_replay_is_answered_when_the_lane_is_full_and_nothing_new_is_taken(tmp
     web = Web(tmp_path, database_url, max_backlog=1)
     job_id = web.accepted(Idempotency_Key="order-17")
     web.store.limits.declare(web.app.extensions["tidegate"].registry.downstreams.values())
-    web.store.samples.take()
+    web.store.samples.sample()
     web.app.extensions["tidegate"].lanes.views(fresh=True)
 
     assert_is_problem(web.submit(headers={"Idempotency-Key": "order-18"}), 503, "unavailable")

@@ -27,7 +27,7 @@ def calling(tmp_path: Path, sqlite_url: str, downstream: HttpServer) -> Iterator
 def released(web: Web) -> set[str]:
     """Ids of what the gate lets go now."""
     web.store.limits.declare(web.app.extensions["tidegate"].registry.downstreams.values())
-    web.store.presence.seen("io-1", queue="io", size=100, until=LEASE)
+    web.store.heartbeats.beat("io-1", queue="io", size=100, until=LEASE)
     return {job.job_id for job in Gate(web.store.lanes).run_once().released}
 
 

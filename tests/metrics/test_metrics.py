@@ -70,7 +70,7 @@ def live_a_little(store: Store, receiver: HttpServer, secret: str) -> None:
     lose_lease(store, lost.job_id)
     sweep(store.upkeep, retention=RETENTION)
     store.facts.count_final()
-    store.facts.scheduler_seen("one", until=timedelta(minutes=1))
+    store.facts.beat_scheduler("one", until=timedelta(minutes=1))
     write_counts(store)
 
 
@@ -149,10 +149,10 @@ def test_the_gauges_are_what_the_rows_say(web: Web) -> None:
     change_job(store, waiting[0], run_at=database_now(timedelta(seconds=-100)))
     running(store)
     web.job_in(State.CANCELLED)
-    store.samples.take()
+    store.samples.sample()
     store.facts.count_final()
-    store.facts.scheduler_seen("one", until=timedelta(minutes=1))
-    store.facts.scheduler_seen("frozen", until=timedelta(seconds=-1))
+    store.facts.beat_scheduler("one", until=timedelta(minutes=1))
+    store.facts.beat_scheduler("frozen", until=timedelta(seconds=-1))
 
     found = scrape(web)
 
@@ -303,7 +303,7 @@ def test_a_scrape_asks_as_much_whatever_waits(web: Web) -> None:
         scrape(web)
     for _ in range(30):
         submit(web.store, lane="echo")
-    web.store.samples.take()
+    web.store.samples.sample()
     web.submit("nothing")
     with asked(web.database) as busy:
         scrape(web)

@@ -76,7 +76,7 @@ def run_all(web: Web) -> None:
     """What scheduler and worker do with what waits."""
     registry = load_registry_with_secrets(web.settings)
     web.store.limits.declare(registry.downstreams.values())
-    web.store.presence.seen("io-1", queue="io", size=100, until=LEASE)
+    web.store.heartbeats.beat("io-1", queue="io", size=100, until=LEASE)
     runner = Runner(
         web.store,
         registry,

@@ -21,7 +21,7 @@ def listening_ear(broker: Valkey, channel: str = CHANNEL) -> Listener:
 
 
 def ring_is_heard(notifier: RedisNotifier, listener: Listener) -> bool:
-    notifier.ring()
+    notifier.wake_scheduler()
     return listener.wait(0.1)
 
 
@@ -34,7 +34,7 @@ def seconds_of(listener: Listener, wait: float) -> tuple[bool, float]:
 def test_a_ring_is_heard_at_once(broker: Valkey) -> None:
     listener = listening_ear(broker)
 
-    RedisNotifier(broker.url).ring()
+    RedisNotifier(broker.url).wake_scheduler()
 
     heard, seconds = seconds_of(listener, 10)
     assert heard
@@ -44,7 +44,7 @@ def test_a_ring_is_heard_at_once(broker: Valkey) -> None:
 def test_a_ring_before_the_wait_is_heard_too(broker: Valkey) -> None:
     listener = listening_ear(broker)
     notifier = RedisNotifier(broker.url)
-    notifier.ring()
+    notifier.wake_scheduler()
     with broker.client() as client:
         wait_until(lambda: client.info("stats")["total_commands_processed"], description="it was sent")
 
@@ -62,7 +62,7 @@ def test_many_rings_are_sent_as_a_few(broker: Valkey) -> None:
     listener = listening_ear(broker)
     notifier = RedisNotifier(broker.url)
     for _ in range(1000):
-        notifier.ring()
+        notifier.wake_scheduler()
     assert listener.wait(5)
 
     with broker.client() as client:
@@ -74,7 +74,7 @@ def test_one_ring_after_the_other_is_no_burst(broker: Valkey) -> None:
     """As of a client that submits again as soon as it was answered: each ring goes out at once."""
     notifier = RedisNotifier(broker.url)
     for _ in range(60):
-        notifier.ring()
+        notifier.wake_scheduler()
         time.sleep(0.006)
 
     with broker.client() as client:
@@ -85,19 +85,19 @@ def test_one_ring_after_the_other_is_no_burst(broker: Valkey) -> None:
 def test_every_ear_hears(broker: Valkey) -> None:
     ears = [listening_ear(broker) for _ in range(3)]
 
-    RedisNotifier(broker.url).ring()
+    RedisNotifier(broker.url).wake_scheduler()
 
     assert [listener.wait(5) for listener in ears] == [True, True, True]
 
 
 def test_while_the_broker_is_away_ringing_and_waiting_do_no_harm_and_afterwards_they_work(broker: Valkey) -> None:
     listener, notifier = listening_ear(broker), RedisNotifier(broker.url)
-    notifier.ring()
+    notifier.wake_scheduler()
     assert listener.wait(5)
     broker.kill()
 
     started = time.monotonic()
-    notifier.ring()
+    notifier.wake_scheduler()
     assert time.monotonic() - started < 0.1, "the caller does not wait"
     heard, seconds = seconds_of(listener, 0.3)
     assert not heard
@@ -115,7 +115,7 @@ def test_a_frozen_broker_holds_nobody(broker: Valkey) -> None:
     broker.freeze()
 
     started = time.monotonic()
-    notifier.ring()
+    notifier.wake_scheduler()
     assert time.monotonic() - started < 0.1
     heard, seconds = seconds_of(listener, 0.3)
     assert not heard
@@ -145,7 +145,7 @@ def test_a_redis_on_a_socket_carries_rings_too(tmp_path: Path) -> None:
         assert listener is not None
         assert listener.wait(5), "whatever was rung before it listened"
 
-        notifier_for(url).ring()
+        notifier_for(url).wake_scheduler()
 
         assert listener.wait(5)
 
@@ -164,12 +164,12 @@ def test_an_ear_knows_whether_it_would_hear(broker: Valkey) -> None:
 def test_a_beginning_waits_a_moment_for_the_end_of_a_short_call(broker: Valkey) -> None:
     """So that both are one message; without an end it goes by itself."""
     listener, notifier = listening_ear(broker, CHANGES), RedisNotifier(broker.url)
-    notifier.began("one")
-    notifier.changed("one", "two")
+    notifier.notify_attempt_began("one")
+    notifier.notify_jobs_changed("one", "two")
     (message,) = listener.hear(5)
     assert named_in(message) == ({"one", "two"}, {"one"})
 
-    notifier.began("three")
+    notifier.notify_attempt_began("three")
     (message,) = listener.hear(5)
     assert named_in(message) == (set(), {"three"})
 

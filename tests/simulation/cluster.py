@@ -42,7 +42,7 @@ from tidegate.operations.operation import Limits, Registry
 from tidegate.stores import Store
 from tidegate.webhooks.checks import WebhookChecks
 from tidegate.webhooks.egress import Egress
-from tidegate.webhooks.secrets import SecretStore
+from tidegate.webhooks.secret_store import SecretStore
 from tidegate.webhooks.sender import Sender
 from tidegate.webhooks.signing import Keyring
 
@@ -212,7 +212,7 @@ class Cluster:
         heartbeat = self._heartbeat(own, process, queue, PLACES, open_attempts)
         self._consume(process, queue, PLACES, runner.run)
         heartbeat.start()
-        self._notifier().ring()
+        self._notifier().wake_scheduler()
 
     def _sender(self, process: Process) -> None:
         store = Store(self.database(process))
@@ -226,16 +226,16 @@ class Cluster:
         heartbeat.start()
 
     def _heartbeat(self, store: Store, process: Process, queue: str, size: int, held: OpenAttempts) -> Heartbeat:
-        def tell_all() -> None:
-            self._notifier().ring()
+        def wake_all() -> None:
+            self._notifier().wake_scheduler()
 
         heartbeat = self._heartbeats[process] = Heartbeat(
-            store.presence,
+            store.heartbeats,
             worker=process.name,
             queue=queue,
             size=size,
             lease=LEASE,
-            tell_all=tell_all,
+            wake_all=wake_all,
             write_counts=lambda: None,
             open_attempts=held,
         )

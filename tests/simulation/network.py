@@ -126,19 +126,19 @@ class SimulatedNotifier:
         self._hints = hints
         self._channel = channel
 
-    def ring(self, lane: str = "") -> None:
+    def wake_scheduler(self, lane: str = "") -> None:
         """Wakes the scheduler."""
         self._hints.publish(self._channel, lane.encode())
 
-    def freed(self) -> None:
+    def notify_place_freed(self) -> None:
         """Tells the scheduler of a free place."""
         self._hints.publish(self._channel, b":")
 
-    def changed(self, *job_ids: str) -> None:
+    def notify_jobs_changed(self, *job_ids: str) -> None:
         """Nobody here waits for a job; readers ask again and again."""
 
-    def began(self, job_id: str) -> None:
-        """As `changed`."""
+    def notify_attempt_began(self, job_id: str) -> None:
+        """As `notify_jobs_changed`."""
 
 
 class SimulatedListener:
@@ -182,7 +182,7 @@ class SimulatedHandoff:
         self._heard = Signal(world)
         hints.listen("ended", self._hear)
 
-    def tell(self, ended: Call) -> None:
+    def notify_call_ended(self, ended: Call) -> None:
         """Publishes that this call has ended."""
         self._hints.publish("ended", f"{ended[0]}:{ended[1]}".encode())
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
 LONGEST_SECONDS = 600.0
-_ALL_CALLS = "return self._presence.calls_of(self._worker, [os.getpid()])"
+_ALL_CALLS = "return self._store.calls_of(self._worker, [os.getpid()])"
 _COPIED = ("tidegate", "tasks", "config", "migrations", "tests", "pyproject.toml")
 
 
@@ -35,7 +35,7 @@ _MOVES = "tidegate/jobs/transitions.py"
 _SWEEP = "tidegate/maintenance/sweep.py"
 _SWEEPS = "tidegate/maintenance/store.py"
 _BEAT = "tidegate/execution/heartbeat.py"
-_PRESENCE = "tidegate/execution/heartbeat_store.py"
+_HEARTBEATS = "tidegate/execution/heartbeat_store.py"
 _RUNNER = "tidegate/execution/runner.py"
 _SLOTS = "tidegate/execution/slot_wait.py"
 
@@ -188,13 +188,13 @@ BUGS: tuple[Bug, ...] = (
     ),
     Bug(
         "a retired worker hands nothing back",
-        _PRESENCE,
+        _HEARTBEATS,
         "moved = _move(connection, open_calls, values)",
         "moved = []",
     ),
     Bug(
         "leases are not renewed",
-        _PRESENCE,
+        _HEARTBEATS,
         "connection.execute(update(jobs).where(still_run).values(lease_until=until))",
         "connection.execute(select(jobs.c.id).where(still_run))",
     ),

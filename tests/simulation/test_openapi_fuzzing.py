@@ -11,7 +11,8 @@ import pytest
 
 from tests.support.fuzzing import faults_of
 from tests.support.web import Web
-from tidegate.access.keys import KeyStore, Role
+from tidegate.access.key_store import KeyStore
+from tidegate.access.keys import Role
 
 EVERY_STATUS = {200, 202, 204, 400, 404, 405, 409, 410, 415, 422, 502, 504}
 """What must have been seen for the run to mean anything."""

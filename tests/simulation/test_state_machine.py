@@ -190,7 +190,7 @@ class Machine(RuleBasedStateMachine):
 
     @rule()
     def stop_the_worker(self) -> None:
-        self.store.presence.gone("worker-1")
+        self.store.heartbeats.remove("worker-1")
         open_lane(self.store, concurrency=CONCURRENCY)
 
     @invariant()
@@ -209,7 +209,7 @@ class Machine(RuleBasedStateMachine):
             self.seen[job_id] = after
         assert self.store.lanes.held().get(LANE, 0) <= CONCURRENCY
         self.finished.update(
-            {labels[1]: int(by) for (name, labels), by in self.store.counts.take().items() if name == FINISHED.name}
+            {labels[1]: int(by) for (name, labels), by in self.store.counts.drain().items() if name == FINISHED.name}
         )
         ends = Counter(row.state for row in self.seen.values() if State(row.state).is_final)
         assert self.finished == ends, "each end is counted, and counted once"

@@ -19,6 +19,11 @@ def is_for_both(test: pytest.Item) -> bool:
     return test.path.is_relative_to(_CONFORMANCE) or (mark is not None and len(mark.args) == 1)
 
 
+def names_its_own(test: pytest.Item) -> bool:
+    """Whether it says by itself on which database it runs, as one about row locks, which SQLite has not."""
+    return any("database_url" in mark.args[:1] for mark in test.iter_markers("parametrize"))
+
+
 def on_both_without_a_reason(tests: Iterable[pytest.Item]) -> list[str]:
     """Those that are collected for both databases, whatever the parameter is called, and are not for both."""
     seen: dict[str, set[str]] = {}

@@ -116,7 +116,7 @@ class _Hand:
         store = web.store
         store.limits.declare(web.app.extensions["tidegate"].registry.downstreams.values())
         for queue in ("io", "cpu"):
-            store.presence.seen(f"{queue}-1", queue=queue, size=1000, until=LEASE)
+            store.heartbeats.beat(f"{queue}-1", queue=queue, size=1000, until=LEASE)
         self._gate = Gate(store.lanes)
 
     def move(self) -> None:
@@ -131,7 +131,7 @@ class _Hand:
             if end == "cancelled":
                 self._web.store.callers.cancel(job.job_id, None)
                 continue
-            claim = self._web.store.claims.take(
+            claim = self._web.store.claims.claim(
                 job.job_id, job.fence, worker="io-1", pid=1, lease=LEASE, attempt_timeouts={}
             )
             if claim is None or end == "running":

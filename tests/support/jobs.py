@@ -11,7 +11,7 @@ from tidegate.database.schema import IMPLICIT_CLIENT, attempts, bodies, downstre
 from tidegate.database.statement import required
 from tidegate.database.time import database_now
 from tidegate.dispatch.gate import Gate
-from tidegate.intake.insert import NewJob
+from tidegate.intake.submission import NewJob
 from tidegate.jobs.job import Claim, Released
 from tidegate.operations.operation import Body, Limits
 from tidegate.stores import Store
@@ -34,7 +34,7 @@ def open_lane(
     store.limits.declare([Limits(name=name, **limits)])
     know_call_seconds(store, call_seconds, name)
     name_of_worker = WORKER if queue == "io" else f"worker-of-{queue}"
-    store.presence.seen(name_of_worker, queue=queue, size=size, until=timedelta(minutes=5))
+    store.heartbeats.beat(name_of_worker, queue=queue, size=size, until=timedelta(minutes=5))
 
 
 def know_call_seconds(store: Store, seconds: float, name: str = LANE) -> None:
@@ -112,7 +112,7 @@ def claim(
     attempt_timeout: timedelta = ATTEMPT_TIMEOUT,
 ) -> Claim | None:
     """What a worker does with the message of this release."""
-    return store.claims.take(
+    return store.claims.claim(
         released.job_id,
         released.fence,
         worker=worker,

@@ -103,7 +103,7 @@ class Web:
         if not self._is_declared:
             self.store.limits.declare(self.app.extensions["tidegate"].registry.downstreams.values())
             for queue in ("io", "cpu"):
-                self.store.presence.seen(f"{queue}-1", queue=queue, size=100, until=LEASE)
+                self.store.heartbeats.beat(f"{queue}-1", queue=queue, size=100, until=LEASE)
             self._is_declared = True
 
     def let_counts_be_due(self) -> None:
@@ -115,7 +115,7 @@ class Web:
         """Releases the job, as the scheduler does, and claims it, as a worker does."""
         self.declare()
         released = {job.job_id: job for job in Gate(self.store.lanes).run_once().released}
-        claim = self.store.claims.take(
+        claim = self.store.claims.claim(
             job_id,
             released[job_id].fence,
             worker="io-1",

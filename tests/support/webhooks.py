@@ -20,7 +20,7 @@ from tidegate.operations.outcome import Succeeded
 from tidegate.stores import Store
 from tidegate.webhooks.delivery import QUEUE, Webhook
 from tidegate.webhooks.egress import Egress
-from tidegate.webhooks.secrets import SecretStore
+from tidegate.webhooks.secret_store import SecretStore
 from tidegate.webhooks.sender import Sender
 from tidegate.webhooks.signing import Keyring
 
@@ -53,7 +53,7 @@ def sender_of(store: Store, *, timeout: float = 15, egress: Egress = LOOPBACK) -
 
 def open_senders(store: Store, *, places: int = 8) -> None:
     """A live worker that sends so many side by side."""
-    store.presence.seen("webhooks-1", queue=QUEUE, size=places, until=timedelta(minutes=5))
+    store.heartbeats.beat("webhooks-1", queue=QUEUE, size=places, until=timedelta(minutes=5))
 
 
 def send_due(store: Store, **options: Any) -> int:

@@ -19,7 +19,8 @@ from tests.support.http_server import HttpServer, respond, serving
 from tests.support.processes import is_listening
 from tests.support.waiting import wait_until
 from tests.support.web_server import WebServer
-from tidegate.access.keys import KeyStore, Role
+from tidegate.access.key_store import KeyStore
+from tidegate.access.keys import Role
 from tidegate.database.connection import Database
 
 STREAMS = 60

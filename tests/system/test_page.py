@@ -21,7 +21,8 @@ from tests.support.jobs import submit_many
 from tests.support.proxy import Proxy
 from tests.support.waiting import wait_until
 from tests.support.web_server import WebServer
-from tidegate.access.keys import KeyStore, Role
+from tidegate.access.key_store import KeyStore
+from tidegate.access.keys import Role
 from tidegate.database.connection import Database
 from tidegate.stores import Store
 

@@ -18,8 +18,8 @@ def test_a_count_is_taken_once() -> None:
     counts.add(CALLS, "one", by=2)
     counts.add(CALLS, "two", by=0)
 
-    assert counts.take() == {(CALLS.name, ("one",)): 3}
-    assert counts.take() == {}
+    assert counts.drain() == {(CALLS.name, ("one",)): 3}
+    assert counts.drain() == {}
 
 
 @pytest.mark.parametrize(
@@ -32,7 +32,7 @@ def test_an_observation_falls_into_one_bucket(seconds: float, bound: str) -> Non
     counts.observe(SLOT_WAIT, seconds, "one")
 
     name = SLOT_WAIT.name
-    assert counts.take() == {(f"{name}_bucket", ("one", bound)): 1, (f"{name}_sum", ("one",)): max(0.0, seconds)}
+    assert counts.drain() == {(f"{name}_bucket", ("one", bound)): 1, (f"{name}_sum", ("one",)): max(0.0, seconds)}
 
 
 def test_names_are_as_prometheus_wants_them() -> None:

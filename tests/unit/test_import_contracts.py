@@ -49,6 +49,16 @@ PLANTED = {
         ),
         ("tidegate.rate_limit", "tidegate.jobs.transitions"),
     ],
+    "values": [
+        *itertools.product(CONTRACTS["values"]["source_modules"], ("sqlalchemy", "tidegate.database.connection")),
+        ("tidegate.jobs.job", "tidegate.jobs.store"),
+        ("tidegate.access.keys", "tidegate.access.key_store"),
+        ("tidegate.intake.submission", "tidegate.intake.insert"),
+    ],
+    "statements": [
+        (module, "sqlalchemy")
+        for module in ("tidegate.gateway", "tidegate.stores", "tidegate.dispatch.gate", "tidegate.webhooks.sender")
+    ],
     "no-celery": list(itertools.product(("tidegate.clock", "webapp.app", "config.settings"), ("celery", "kombu"))),
     "no-flask": list(itertools.product(("tidegate.clock", "tasks.app", "config.settings"), ("flask", "werkzeug"))),
     "past-flask": list(itertools.product(("webapp.http.job_handlers", "webapp.serving.fast_path"), ("flask",))),

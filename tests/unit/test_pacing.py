@@ -7,7 +7,7 @@ import pytest
 from hypothesis import assume, example, given
 from hypothesis import strategies as st
 
-from tidegate.rate_limit import Allowance, Pace, Rate, changed, next_slot, take
+from tidegate.rate_limit import Allowance, Pace, Rate, changed, next_slot, take_slots
 
 SECOND = 1_000_000
 START = 1_700_000_000 * SECOND
@@ -26,7 +26,7 @@ def run(allowance: Allowance, asked: list[tuple[int, int]], *, horizon: int = HO
     now, pace, slots = START, Pace(), []
     for wait, wanted in asked:
         now += wait
-        taken, pace = take(allowance, pace, now=now, wanted=wanted, horizon=horizon)
+        taken, pace = take_slots(allowance, pace, now=now, wanted=wanted, horizon=horizon)
         assert all(now <= slot <= now + horizon for slot in taken)
         assert len(taken) <= wanted
         slots += taken
@@ -91,7 +91,7 @@ def test_a_lane_that_rested_grants_its_burst_at_once_and_then_its_rate(rate: Rat
     assume(rate.interval > 1)
     allowance = Allowance(rates=(rate,), burst=burst)
 
-    at_once, pace = take(allowance, Pace(), now=START, wanted=burst + 5, horizon=0)
+    at_once, pace = take_slots(allowance, Pace(), now=START, wanted=burst + 5, horizon=0)
 
     assert at_once == [START] * burst
     assert next_slot(allowance, pace, now=START) == START + rate.interval
@@ -101,7 +101,7 @@ def test_a_lane_that_rested_grants_its_burst_at_once_and_then_its_rate(rate: Rat
 def test_a_backlog_gets_the_whole_rate_whenever_the_gate_looks(rate: Rate, burst: int, wanted: int) -> None:
     allowance, pace, now, slots = Allowance(rates=(rate,), burst=burst), Pace(), START, list[int]()
     while len(slots) < wanted:
-        taken, pace = take(allowance, pace, now=now, wanted=wanted - len(slots), horizon=HORIZON)
+        taken, pace = take_slots(allowance, pace, now=now, wanted=wanted - len(slots), horizon=HORIZON)
         slots += taken
         now = max(now + 1, next_slot(allowance, pace, now=now) - 30_000)
 
@@ -111,13 +111,13 @@ def test_a_backlog_gets_the_whole_rate_whenever_the_gate_looks(rate: Rate, burst
 def test_the_same_period_twice_is_not_counted_twice() -> None:
     allowance = Allowance(rates=(Rate(1000, SECOND), Rate(60, 60 * SECOND), Rate(50, 60 * SECOND)), burst=100)
 
-    slots, _ = take(allowance, Pace(), now=START, wanted=100, horizon=0)
+    slots, _ = take_slots(allowance, Pace(), now=START, wanted=100, horizon=0)
 
     assert len(slots) == 50
 
 
 def test_without_a_rate_everything_goes_now() -> None:
-    assert take(Allowance(), Pace(), now=START, wanted=3, horizon=0)[0] == [START] * 3
+    assert take_slots(Allowance(), Pace(), now=START, wanted=3, horizon=0)[0] == [START] * 3
 
 
 @given(
@@ -132,7 +132,7 @@ def test_a_changed_rate_holds_from_the_change_on(steps: list[tuple[Rate, list[tu
         assert next_slot(allowance, pace, now=now) <= now + SECOND + rate.interval, "the old rate's debt holds it back"
         for wait, wanted in asked:
             now += wait
-            taken, pace = take(allowance, pace, now=now, wanted=wanted, horizon=HORIZON)
+            taken, pace = take_slots(allowance, pace, now=now, wanted=wanted, horizon=HORIZON)
             slots += taken
         for first in range(len(slots)):
             window = slots[-1] - slots[first]
@@ -141,10 +141,10 @@ def test_a_changed_rate_holds_from_the_change_on(steps: list[tuple[Rate, list[tu
 
 
 def test_a_changed_rate_begins_after_the_slots_that_were_taken_ahead() -> None:
-    slots, pace = take(Allowance(rates=(Rate(50, SECOND),)), Pace(), now=START, wanted=5, horizon=HORIZON)
+    slots, pace = take_slots(Allowance(rates=(Rate(50, SECOND),)), Pace(), now=START, wanted=5, horizon=HORIZON)
     faster = Allowance(rates=(Rate(100, SECOND),))
 
-    more, _ = take(faster, changed(faster, pace, now=START), now=START, wanted=5, horizon=SECOND)
+    more, _ = take_slots(faster, changed(faster, pace, now=START), now=START, wanted=5, horizon=SECOND)
 
     together = sorted([*slots, *more])
     assert min(later - earlier for earlier, later in itertools.pairwise(together)) >= faster.rates[0].interval
@@ -152,7 +152,7 @@ def test_a_changed_rate_begins_after_the_slots_that_were_taken_ahead() -> None:
 
 @given(before=rates, after=rates, times=st.integers(1, 20))
 def test_changing_a_rate_to_and_fro_grants_nothing_by_itself(before: Rate, after: Rate, times: int) -> None:
-    pace = take(Allowance(rates=(before,)), Pace(), now=START, wanted=1, horizon=0)[1]
+    pace = take_slots(Allowance(rates=(before,)), Pace(), now=START, wanted=1, horizon=0)[1]
     for _ in range(times):
         for rate in (after, before):
             pace = changed(Allowance(rates=(rate,)), pace, now=START)
@@ -165,12 +165,12 @@ def test_a_clock_that_steps_forward_adds_at_most_the_burst(
     rate: Rate, burst: int, asked: list[tuple[int, int]], step: int
 ) -> None:
     allowance = Allowance(rates=(rate,), burst=burst)
-    slots_before, pace = take(allowance, Pace(), now=START, wanted=100, horizon=0)
+    slots_before, pace = take_slots(allowance, Pace(), now=START, wanted=100, horizon=0)
     slots_after = []
     now = START + step
     for wait, wanted in asked:
         now += wait
-        taken, pace = take(allowance, pace, now=now, wanted=wanted, horizon=0)
+        taken, pace = take_slots(allowance, pace, now=now, wanted=wanted, horizon=0)
         slots_after += [slot - step for slot in taken]  # as a clock that had not stepped would show them
     slots = slots_before + slots_after
 
@@ -184,11 +184,11 @@ def test_a_clock_that_steps_back_blocks_no_longer_than_the_burst_and_a_second(
     rate: Rate, burst: int, wanted: int, step: int
 ) -> None:
     allowance = Allowance(rates=(rate,), burst=burst)
-    _, pace = take(allowance, Pace(), now=START, wanted=wanted, horizon=HORIZON)
+    _, pace = take_slots(allowance, Pace(), now=START, wanted=wanted, horizon=HORIZON)
     now = START - step
     longest = rate.interval * burst + SECOND
 
-    _, pace = take(allowance, pace, now=now, wanted=0, horizon=0)
+    _, pace = take_slots(allowance, pace, now=now, wanted=0, horizon=0)
 
     assert next_slot(allowance, pace, now=now) <= now + longest
 
@@ -198,7 +198,7 @@ def test_a_pace_survives_its_row(several: list[Rate], burst: int, asked: list[tu
     allowance, pace, now = Allowance(rates=tuple(several), burst=burst), Pace(), START
     for wait, wanted in asked:
         now += wait
-        _, pace = take(allowance, pace, now=now, wanted=wanted, horizon=HORIZON)
+        _, pace = take_slots(allowance, pace, now=now, wanted=wanted, horizon=HORIZON)
 
     assert Pace.from_json(orjson.loads(orjson.dumps(pace.as_json()))) == pace
     assert Pace.from_json({}) == Pace()

@@ -34,9 +34,9 @@ def test_a_change_that_comes_while_another_is_fetched_wakes_nobody_without_news(
 ) -> None:
     monkeypatch.setattr(threading, "Event", SlowEvent)
     watch = Subscription(job(1), lambda _: None)
-    watch.tell((job(2), None))
+    watch.deliver((job(2), None))
     monkeypatch.setattr(SlowEvent, "is_slow", True)
-    telling = threading.Thread(target=watch.tell, args=((job(3), None),))
+    telling = threading.Thread(target=watch.deliver, args=((job(3), None),))
     telling.start()
     time.sleep(0.05)  # it has written its news and not yet woken anybody
     versions = []
@@ -56,7 +56,7 @@ def test_no_change_is_lost_while_another_is_fetched() -> None:
 
     def tell() -> None:
         for version in range(2, last + 1):
-            watch.tell((job(version), None))
+            watch.deliver((job(version), None))
 
     telling = threading.Thread(target=tell)
     telling.start()

@@ -8,7 +8,7 @@ import pytest
 
 from tasks.scheduler import work_signal as module
 from tasks.scheduler.work_signal import WorkSignal
-from tidegate.maintenance.store import Outlook
+from tidegate.maintenance.cluster_facts import Outlook
 
 
 def outlook(*, jobs_wait: bool = False, webhooks_wait: bool = False) -> Outlook:
@@ -31,22 +31,22 @@ def waited(work_signal: WorkSignal, event: threading.Event, seconds: float) -> f
 
 def test_who_waits_goes_on_when_a_look_sees_something() -> None:
     work_signal = WorkSignal()
-    work_signal.saw(outlook())
-    threading.Timer(0.1, lambda: work_signal.saw(outlook(webhooks_wait=True))).start()
+    work_signal.update(outlook())
+    threading.Timer(0.1, lambda: work_signal.update(outlook(webhooks_wait=True))).start()
     assert waited(work_signal, work_signal.webhooks, 30) < 15
     assert not work_signal.jobs.is_set()
 
 
 def test_what_is_there_is_not_waited_for_and_what_is_gone_is() -> None:
     work_signal = WorkSignal()
-    work_signal.saw(outlook(jobs_wait=True))
+    work_signal.update(outlook(jobs_wait=True))
     assert waited(work_signal, work_signal.jobs, 30) < 15
-    work_signal.saw(outlook())
+    work_signal.update(outlook())
     assert waited(work_signal, work_signal.jobs, 0.2) >= 0.2
 
 
 def test_nobody_relies_on_an_old_look(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "_FRESH_SECONDS", 0.2)
     work_signal = WorkSignal()
-    work_signal.saw(outlook())
+    work_signal.update(outlook())
     assert 0.2 <= waited(work_signal, work_signal.jobs, 30) < 15

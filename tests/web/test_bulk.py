@@ -11,8 +11,8 @@ from tests.support.present import present
 from tests.support.web import Web, assert_is_problem
 from tidegate.database.schema import IMPLICIT_CLIENT, clients, jobs
 from tidegate.database.time import database_now
+from tidegate.jobs.filter import Filter
 from tidegate.jobs.job import Job
-from tidegate.jobs.reads import Filter
 from tidegate.jobs.store import JobStore
 from tidegate.states import State
 

@@ -24,7 +24,7 @@ FILE = {"rate": ["20/s", "10000/d"], "burst": 2, "concurrency": 4, "breaker": 10
 def web(web: Web) -> Web:
     """The face, after the scheduler's start."""
     web.store.limits.declare(web.app.extensions["tidegate"].registry.downstreams.values())
-    web.store.presence.seen("io-1", queue="io", size=100, until=LEASE)
+    web.store.heartbeats.beat("io-1", queue="io", size=100, until=LEASE)
     return web
 
 
@@ -236,7 +236,7 @@ def test_the_figures_are_those_of_the_lane(web: Web) -> None:
         web.accepted("quote")
     changed(web, rate="1/h")
     release(web)
-    web.store.samples.take()
+    web.store.samples.sample()
     document = web.client.get("/v1/downstreams/sample").get_json()
     assert (document["backlog"], document["in_flight"], document["released"]) == (8, 2, 2)
     operation = web.client.get("/v1/operations/quote").get_json()

@@ -12,7 +12,8 @@ from werkzeug.test import TestResponse
 from tests.support.page import OWN
 from tests.support.web import Web, assert_is_problem
 from tests.support.web_server import WebServer
-from tidegate.access.keys import KeyStore, Role
+from tidegate.access.key_store import KeyStore
+from tidegate.access.keys import Role
 from tidegate.states import State
 from webapp.serving.request_guard import LIVE
 

@@ -159,8 +159,8 @@ def test_live_asks_nobody(tmp_path: Path) -> None:
 
 def test_ready_when_all_is_there(tmp_path: Path, database_url: str, broker: Valkey) -> None:
     web = Web(tmp_path, database_url, broker_url=broker.url)
-    web.store.presence.seen("one", queue="io", size=8, until=timedelta(seconds=60))
-    web.store.presence.seen("two", queue="io", size=8, until=timedelta(seconds=60))
+    web.store.heartbeats.beat("one", queue="io", size=8, until=timedelta(seconds=60))
+    web.store.heartbeats.beat("two", queue="io", size=8, until=timedelta(seconds=60))
     answer = web.client.get("/health/ready")
     assert answer.status_code == 200
     assert answer.get_json() == {"status": "ready", "database": "ok", "broker": "ok", "workers": {"io": 16}}
@@ -168,7 +168,7 @@ def test_ready_when_all_is_there(tmp_path: Path, database_url: str, broker: Valk
 
 
 def test_without_workers_it_accepts_and_says_that_it_does_not_dispatch(web: Web) -> None:
-    web.store.presence.seen("gone", queue="io", size=8, until=timedelta(seconds=-1))
+    web.store.heartbeats.beat("gone", queue="io", size=8, until=timedelta(seconds=-1))
     answer = web.client.get("/health/ready")
     assert answer.status_code == 200
     assert answer.get_json()["status"] == "accepting, not dispatching"
@@ -180,7 +180,7 @@ def test_without_its_broker_it_accepts_as_fast_as_ever(
     tmp_path: Path, database_url: str, broker: Valkey, how: str
 ) -> None:
     web = Web(tmp_path, database_url, broker_url=broker.url)
-    web.store.presence.seen("one", queue="io", size=8, until=timedelta(seconds=60))
+    web.store.heartbeats.beat("one", queue="io", size=8, until=timedelta(seconds=60))
     broker.kill() if how == "dead" else broker.freeze()
 
     answer = web.client.get("/health/ready")

@@ -12,7 +12,8 @@ from werkzeug.wrappers import Response
 
 from tests.support.waiting import wait_until
 from tests.support.web import Web, assert_is_problem
-from tidegate.access.keys import KeyStore, Role
+from tidegate.access.key_store import KeyStore
+from tidegate.access.keys import Role
 from tidegate.operations.operation import Progress
 from tidegate.operations.outcome import Succeeded
 from tidegate.states import FINAL_STATES, State
@@ -159,12 +160,12 @@ def test_202_turns_to_504_at_the_deadline_and_not_before(web: Web) -> None:
     answers: list[tuple[float, int]] = []
 
     def is_over() -> bool:
-        before = web.store.upkeep.look().now.timestamp()
+        before = web.store.upkeep.read_outlook().now.timestamp()
         answers.append((before, web.read(job_id).status_code))
         return answers[-1][1] != 202
 
     wait_until(is_over, description="the job has expired", timeout_seconds=5)
-    after = web.store.upkeep.look().now.timestamp()
+    after = web.store.upkeep.read_outlook().now.timestamp()
     assert answers[-1][1] == 504
     assert all(asked_at < deadline.timestamp() for asked_at, status in answers if status == 202)
     assert after >= deadline.timestamp()

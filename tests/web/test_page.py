@@ -76,7 +76,7 @@ def test_a_lane_shows_what_it_may_and_what_it_does(web: Web) -> None:
     web.claim(web.accepted("quote"))
     for _ in range(3):
         web.accepted("quote")
-    web.store.samples.take()
+    web.store.samples.sample()
     look_anew(web)
     lane = text_of(web.client.get("/"))
     sample = lane[lane.index("sample") :]
@@ -307,14 +307,14 @@ def test_a_lane_that_nobody_looks_after_is_said_to_be_old(web: Web) -> None:
     web.database.execute(update(jobs).where(jobs.c.id == job_id).values(run_at=database_now(timedelta(minutes=-1))))
     look_anew(web)
     assert "Nobody lets jobs go." in read(web)
-    web.store.samples.take()
+    web.store.samples.sample()
     look_anew(web)
     assert "Nobody lets jobs go." not in read(web), "a scheduler looks at it"
 
 
 def look_anew(web: Web) -> None:
     """Lets the second pass in which all are shown the same."""
-    web.app.extensions["tidegate.page"].board.look_anew()
+    web.app.extensions["tidegate.page"].board.refresh()
 
 
 def _plan_of_running(database: Database) -> str:

@@ -13,7 +13,8 @@ from werkzeug.test import TestResponse
 
 from tests.support.page import OWN, part_of, send, text_of
 from tests.support.web import Web, assert_is_problem
-from tidegate.access.keys import KeyStore, Role
+from tidegate.access.key_store import KeyStore
+from tidegate.access.keys import Role
 from tidegate.database.schema import sessions
 from tidegate.states import State
 

@@ -13,7 +13,8 @@ from tests.support.proxy import Proxy
 from tests.support.statements import asked
 from tests.support.waiting import wait_until
 from tests.support.web import LEASE, Web
-from tidegate.access.keys import KeyStore, Role
+from tidegate.access.key_store import KeyStore
+from tidegate.access.keys import Role
 from tidegate.operations.operation import Progress
 from webapp.page import live
 

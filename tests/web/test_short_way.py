@@ -9,7 +9,8 @@ import pytest
 from werkzeug.test import TestResponse
 
 from tests.support.web import Web
-from tidegate.access.keys import KeyStore, Role
+from tidegate.access.key_store import KeyStore
+from tidegate.access.keys import Role
 from tidegate.dispatch import lane_cache
 from tidegate.jobs.job import Job
 from tidegate.metrics.families import REFUSALS
@@ -324,7 +325,7 @@ def test_a_job_that_is_erased_while_its_submit_waits_is_404(sides: Sides) -> Non
     def erased(job: Job, client_id: str, *, only_end: bool = False) -> Subscription | None:
         watching: Subscription | None = watch(job, client_id, only_end=only_end)
         if watching:
-            watching.tell(None)
+            watching.deliver(None)
         return watching
 
     gateway.watcher.watch = erased
@@ -434,10 +435,10 @@ def test_what_fails_after_it_was_counted_says_what_is_left(sides: Sides) -> None
 )
 def test_a_refusal_is_counted_once_for_its_operation(sides: Sides, path: str, operation: str, name: str) -> None:
     counts = sides.web.app.extensions["tidegate"].store.counts
-    counts.take()
+    counts.drain()
     _, _, is_short = sides.answers(path, JSON, b"{")
     assert is_short
-    assert counts.take() == {(REFUSALS.name, (operation, name)): 2}
+    assert counts.drain() == {(REFUSALS.name, (operation, name)): 2}
 
 
 def without_job(headers: Any, job_id: str) -> dict[str, str]:

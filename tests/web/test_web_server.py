@@ -53,7 +53,7 @@ def cancel(store: Store, job_id: str, notifier: Notifier | None = None) -> None:
     """Ends a job past the web server; with a bell as its writer would, without one it must be found."""
     store.callers.cancel(job_id, None)
     if notifier:
-        notifier.changed(job_id)
+        notifier.notify_jobs_changed(job_id)
 
 
 def change(store: Store, job_id: str) -> None:
@@ -74,7 +74,7 @@ def test_over_pub_sub_a_change_is_told_long_before_anybody_would_look(
             time.sleep(0.1)
             change(store, job_id)
             changed_at = time.monotonic()
-            notifier.changed(job_id)
+            notifier.notify_jobs_changed(job_id)
             assert next(events).event == "progress"
             seconds.append(time.monotonic() - changed_at)
         cancel(store, job_id, notifier)

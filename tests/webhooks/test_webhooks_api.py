@@ -13,7 +13,8 @@ from config.webhook_keyring import load_keyring
 from tests.support.http_server import HttpServer, respond
 from tests.support.web import Web, assert_is_problem
 from tests.support.webhooks import delivery_of, make_due, open_senders
-from tidegate.access.keys import KeyStore, Role
+from tidegate.access.key_store import KeyStore
+from tidegate.access.keys import Role
 from tidegate.database.connection import Database
 from tidegate.errors import ConfigurationError
 from tidegate.notify.notifier import SilentNotifier

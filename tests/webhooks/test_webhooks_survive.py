@@ -24,7 +24,7 @@ from tidegate.database.schema import IMPLICIT_CLIENT, deliveries
 from tidegate.database.statement import required
 from tidegate.database.time import database_now
 from tidegate.stores import Store
-from tidegate.webhooks.secrets import SecretStore
+from tidegate.webhooks.secret_store import SecretStore
 
 on_both = pytest.mark.both_databases("what a process that died had in hand is found by SQL")
 

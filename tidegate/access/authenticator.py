@@ -5,8 +5,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from tidegate import clock
-from tidegate.access.keys import Caller, KeyStore, Role, digest_of
-from tidegate.access.sessions import SessionStore
+from tidegate.access.key_store import KeyStore
+from tidegate.access.keys import Caller, Role, digest_of
+from tidegate.access.session_store import SessionStore
 from tidegate.access.tickets import Signer, Ticket
 
 FRESH_SECONDS = 2.0

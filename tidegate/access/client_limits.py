@@ -37,7 +37,7 @@ class ClientLimit:
         with self._lock:
             if len(self._paces) >= _MOST_CLIENTS:
                 self._paces = {client: pace for client, pace in self._paces.items() if pace.free_at > now}
-            slots, pace = rate_limit.take(
+            slots, pace = rate_limit.take_slots(
                 self._allowance, self._paces.get(client_id, rate_limit.Pace()), now=now, wanted=1, horizon=0
             )
             self._paces[client_id] = pace

@@ -20,7 +20,7 @@ class DatabaseClock:
         self._distance = 0.0  # monotonic - database, an upper bound
         self._known_at = float("-inf")
 
-    def seen(self, microseconds: int, *, asked_at: float, answered_at: float) -> None:
+    def update(self, microseconds: int, *, asked_at: float, answered_at: float) -> None:
         """Takes in one reading of the database's clock, with the monotonic instants before and after it."""
         least, most = asked_at - microseconds / 1e6, answered_at - microseconds / 1e6
         with self._lock:

@@ -28,8 +28,8 @@ _FOR_ALL = Wakeup(lanes=None)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Turn:
-    """The result of one look of the gate: released jobs to publish, and seconds until the next look unless woken."""
+class GateRun:
+    """The result of one run of the gate: jobs to publish to the broker, and seconds until the next run unless woken."""
 
     released: Sequence[Released]
     look_again_seconds: float
@@ -49,29 +49,29 @@ class Gate:
         self._expected: dict[str, int] = {}  # by lane, how many jobs to read
         self._look_due = 0.0
 
-    def run_once(self, rung: Wakeup = _FOR_ALL) -> Turn:
-        """Releases what is due in the lanes that it was woken for, or in all when their time has come.
+    def run_once(self, wakeup: Wakeup = _FOR_ALL) -> GateRun:
+        """Releases due jobs of the downstreams that it was woken for, or of all when their time has come.
 
         The released jobs are committed as such and must be published or taken back.
         With one due lane, and no other that may wait for the same places, the query for all due lanes is left out. A
         place that came free means nothing while no lane waits.
         """
         left = self._look_due - clock.monotonic()
-        names = rung.lanes
+        names = wakeup.lanes
         if (
             names is None
             or len(names) > 1
             or left <= 0
             or not self._is_told()
-            or ((names or rung.freed) and self._waiting - names)
+            or ((names or wakeup.freed) and self._waiting - names)
         ):
             turn = self._look_at_all()
         elif names:
             name = next(iter(names))
             released, look = self._release(name)
-            turn = Turn(released=released, look_again_seconds=max(0.0, min(left, look)))
+            turn = GateRun(released=released, look_again_seconds=max(0.0, min(left, look)))
         else:
-            turn = Turn(released=[], look_again_seconds=left)
+            turn = GateRun(released=[], look_again_seconds=left)
         self._look_due = clock.monotonic() + turn.look_again_seconds
         return turn
 
@@ -80,7 +80,7 @@ class Gate:
         self._waiting.clear()
         self._look_due = clock.monotonic() + SLOW_LOOK_SECONDS
 
-    def _look_at_all(self) -> Turn:
+    def _look_at_all(self) -> GateRun:
         self._waiting.clear()
         lanes = list(self._lanes.due())
         random.shuffle(lanes)  # no lane is always first at the places of its queue
@@ -99,7 +99,7 @@ class Gate:
         if not self._is_told():
             self._untold_seconds = _UNTOLD_SECONDS if released else min(2 * self._untold_seconds, UNTOLD_SLOW_SECONDS)
             look_again = min(look_again, self._untold_seconds)
-        return Turn(released=released, look_again_seconds=max(0.0, look_again))
+        return GateRun(released=released, look_again_seconds=max(0.0, look_again))
 
     def _release(self, name: str, contended: AbstractSet[str] = frozenset()) -> tuple[Sequence[Released], float]:
         """Releases what may go of one lane: read, plan, write. Returns the jobs, and seconds until the next look."""

@@ -78,6 +78,17 @@ class Lane:
         return self.paused or self.paused_until > now
 
 
+@dataclass(frozen=True, kw_only=True)
+class DueLane:
+    """A downstream with queued jobs: when the first may run, in microseconds; `now` is the database's clock."""
+
+    name: str
+    queue: str
+    next_run_at: int
+    paused_until: int
+    now: int
+
+
 class WaitingJob(NamedTuple):
     """A queued job that may be released: the columns of `jobs` that the gate reads."""
 

@@ -45,7 +45,7 @@ class Stores(Protocol):
     limits: LimitStore
 
     @property
-    def presence(self) -> WorkerSizes: ...
+    def heartbeats(self) -> WorkerSizes: ...
 
 
 class LaneCache:
@@ -144,7 +144,7 @@ class LaneCache:
 
     def _read(self) -> None:
         samples = {sample.downstream: sample for sample in self._store.samples.latest()}
-        sizes = self._store.presence.sizes()
+        sizes = self._store.heartbeats.sizes()
         downstreams = self._store.limits.downstreams()
         with self.deciding:
             for each in downstreams:

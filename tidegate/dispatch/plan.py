@@ -91,7 +91,7 @@ def _onto_free_places(state: LaneState, fitting: Sequence[WaitingJob]) -> Plan:
     """Takes a slot within the horizon for each job; those that are paced by their calls need none."""
     lane = state.lane
     paced = [job for job in fitting if not job.paced_by_calls]
-    slots, pace = rate_limit.take(
+    slots, pace = rate_limit.take_slots(
         lane.allowance, lane.pace, now=state.now, wanted=len(paced), horizon=HORIZON // MICROSECOND
     )
     slot_of = {job.id: slot for job, slot in zip(paced, slots, strict=False)}

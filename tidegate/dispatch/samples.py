@@ -38,8 +38,8 @@ class SampleStore:
         self._database = database
         self._had_backlog = True
 
-    def take(self) -> int:
-        """Samples every lane with a backlog, and once more when that is gone; returns the number of queued jobs.
+    def sample(self) -> int:
+        """Samples each downstream's queue while it has a backlog, and once more then; returns how many jobs are queued.
 
         Its cost grows with the backlog, and no other statement's does. Two schedulers sample in turns. Raises
         DatabaseTooSlowError.

@@ -1,7 +1,6 @@
 """The gate's statements: find the lanes that are due, read one of them, and write the release of its jobs."""
 
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from sqlalchemy import BigInteger, func, select, type_coerce
@@ -13,7 +12,7 @@ from tidegate.database.schema import attempts, downstreams, jobs
 from tidegate.database.statement import Prepared, required
 from tidegate.database.time import CLOCK
 from tidegate.dispatch import limiter_row
-from tidegate.dispatch.lane import LaneState
+from tidegate.dispatch.lane import DueLane, LaneState
 from tidegate.dispatch.lane_reads import read_lane
 from tidegate.dispatch.places import has_place
 from tidegate.dispatch.plan import BATCH, Plan
@@ -25,17 +24,6 @@ from tidegate.jobs.transitions import IS_WAITING, NOW
 from tidegate.operations.operation import Queue
 
 _QUEUES = (*Queue,)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Due:
-    """A lane that has queued jobs: when the first may run, in microseconds; `now` is the database's clock."""
-
-    name: str
-    queue: str
-    next_run_at: int
-    paused_until: int
-    now: int
 
 
 def _due() -> Any:
@@ -54,7 +42,7 @@ def _due() -> Any:
     ).where(~downstreams.c.paused)
 
 
-_DUE = Prepared(_due(), lambda row: Due(**row) if row["next_run_at"] is not None else None)
+_DUE = Prepared(_due(), lambda row: DueLane(**row) if row["next_run_at"] is not None else None)
 
 
 class LaneStore:
@@ -63,7 +51,7 @@ class LaneStore:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    def due(self) -> Sequence[Due]:
+    def due(self) -> Sequence[DueLane]:
         """Every lane with queued jobs, and when the first of each may run.
 
         Its cost does not grow with the backlog: one index step for each downstream.

@@ -174,14 +174,14 @@ _WAITING = _claim((), waits=True)
 
 
 class ClaimStore:
-    """Statements of the claim itself; what a worker writes afterwards is in `outcome_store`."""
+    """Statements by which a worker claims a released job; what it writes afterwards is in `outcome_store`."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
         self._clock = DatabaseClock()
         self._shared: dict[_Timeouts, BatchedStatement[_Values, _Row | None]] = {}
 
-    def take(
+    def claim(
         self,
         job_id: str,
         fence: int,
@@ -226,7 +226,7 @@ class ClaimStore:
         asked_at = clock.monotonic()
         rows = self._database.fetch_all(statement, as_parameter(wanted), within=within)
         if rows:
-            self._clock.seen(rows[0]["now"], asked_at=asked_at, answered_at=clock.monotonic())
+            self._clock.update(rows[0]["now"], asked_at=asked_at, answered_at=clock.monotonic())
         taken = {(row["id"], row["fence"]): row for row in rows}
         # pop: of two messages of one release in the same batch, one gets the job.
         return [taken.pop((values["job"], values["fence"]), None) for values in wanted]
@@ -235,18 +235,18 @@ class ClaimStore:
         database = self._database
         named = {f"the_{name}": value for name, value in values.items()}
 
-        def take(connection: Connection) -> _Row | None:
+        def claim(connection: Connection) -> _Row | None:
             asked_at = clock.monotonic()
             job = database.fetch_one(_TAKE_JOB_ALONE, named, within=connection)
             if job is None:
                 return None
-            self._clock.seen(job["now"], asked_at=asked_at, answered_at=clock.monotonic())
+            self._clock.update(job["now"], asked_at=asked_at, answered_at=clock.monotonic())
             at = {"begins_at": max(job["slot_at"], job["now"]), "timeout": timeouts.get(job["operation"], 0)}
             place = database.fetch_one(_TAKE_PLACE, {**named, **at}, within=connection) or {}
             body = database.fetch_one(_INPUT_ALONE, named, within=connection) or {"content": None}
             return {**job, **place, **body}
 
-        return database.batched(take)
+        return database.batched(claim)
 
     def _claim_of(self, row: Mapping[str, Any]) -> Claim:
         return Claim(

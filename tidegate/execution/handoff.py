@@ -1,4 +1,4 @@
-"""Tells followers, over Redis pub/sub, that the call whose place they wait for has ended.
+"""Messages over Redis pub/sub that a call of a downstream has ended, to the attempt that waits to make the next one.
 
 Only a hint that saves time: if it is lost, the follower finds out from the rows. It is sent after the call has ended
 and names it, so a follower that gets it may begin, whoever else is late or dead.
@@ -32,7 +32,7 @@ _ALARMED_SECONDS = 10.0
 class Handoff(Protocol):
     """The interface of the hints between a call that ends and its follower."""
 
-    def tell(self, ended: Call) -> None:
+    def notify_call_ended(self, ended: Call) -> None:
         """Publishes that this call has ended. Returns at once and never fails."""
         ...
 
@@ -59,7 +59,7 @@ class Handoff(Protocol):
 class SilentHandoff:
     """For brokers without pub/sub: followers poll the rows."""
 
-    def tell(self, ended: Call) -> None:
+    def notify_call_ended(self, ended: Call) -> None:
         """Does nothing."""
 
     def wait(self, call: Call, seconds: float) -> bool:  # noqa: ARG002 - the protocol's
@@ -92,7 +92,7 @@ class RedisHandoff:
         self._start = threading.Lock()
         self._threads: dict[str, threading.Thread] = {}
 
-    def tell(self, ended: Call) -> None:
+    def notify_call_ended(self, ended: Call) -> None:
         """Publishes that this call has ended. Returns at once and never fails."""
         job_id, fence = ended
         self._publish(f"{job_id}:{fence}")

@@ -9,7 +9,7 @@ from datetime import timedelta
 
 from tidegate import clock
 from tidegate.database.connection import UNREACHABLE
-from tidegate.execution.heartbeat_store import PresenceStore
+from tidegate.execution.heartbeat_store import HeartbeatStore
 from tidegate.execution.open_attempts import OpenAttempts
 from tidegate.jobs.job import Call
 
@@ -31,29 +31,29 @@ class Heartbeat:
 
     def __init__(
         self,
-        presence: PresenceStore,
+        store: HeartbeatStore,
         *,
         worker: str,
         queue: str,
         size: int,
         lease: timedelta,
         children: Callable[[], AbstractSet[int]] | None = None,
-        tell_all: Callable[[], None],
+        wake_all: Callable[[], None],
         write_counts: Callable[[], object],
         open_attempts: OpenAttempts | None = None,
     ) -> None:
         """Prepares the heartbeat; `start` begins it.
 
         `children`: the pids of child processes, where those run the attempts; `open_attempts`: the attempts of this
-        process's threads, where they do. `tell_all`: called when jobs were taken back, or this worker has places again.
+        process's threads, where they do. `wake_all`: called when jobs were taken back, or this worker has places again.
         """
-        self._presence = presence
+        self._store = store
         self._worker = worker
         self._queue = queue
         self._size = size
         self._lease = lease
         self._children = children
-        self._tell_all = tell_all
+        self._wake_all = wake_all
         self._write_counts = write_counts
         self._open_attempts = open_attempts or OpenAttempts()
         self._seen_children: AbstractSet[int] = frozenset()
@@ -103,7 +103,7 @@ class Heartbeat:
         if self._thread.is_alive():
             self._thread.join(timeout=5)
         with self._in_database:
-            handed_back = self._presence.gone(self._worker)
+            handed_back = self._store.remove(self._worker)
             self._write_counts()
         return handed_back
 
@@ -114,7 +114,7 @@ class Heartbeat:
             if self._has_news or clock.monotonic() >= self._beat_due:
                 self._has_news, self._beat_due = False, 0.0  # stays due if the database does not take it
                 size = self._size if self._hears else 0
-                has_calls = self._presence.seen(self._worker, queue=self._queue, size=size, until=self._lease)
+                has_calls = self._store.beat(self._worker, queue=self._queue, size=size, until=self._lease)
                 self._renew(self._in_hand() if has_calls else frozenset())
                 self._beat_due = clock.monotonic() + self._lease.total_seconds() / 3
                 self._check_until = max(self._check_until, clock.monotonic() + _LOOK_SECONDS)
@@ -127,7 +127,7 @@ class Heartbeat:
             log.warning("a child process died; %d job(s) taken back", taken_back)
         if taken_back or self._tells:
             self._tells = False
-            self._tell_all()
+            self._wake_all()
         return taken_back
 
     def _in_hand(self) -> AbstractSet[Call]:
@@ -137,10 +137,10 @@ class Heartbeat:
         """
         if self._children is None:
             return self._open_attempts.all()
-        return self._presence.calls_of(self._worker, self._children())
+        return self._store.calls_of(self._worker, self._children())
 
     def _renew(self, calls: AbstractSet[Call]) -> None:
-        self._passed_over = self._presence.renew(self._worker, calls, lease=self._lease) if calls else frozenset()
+        self._passed_over = self._store.renew(self._worker, calls, lease=self._lease) if calls else frozenset()
 
     def _look_at(self, children: Callable[[], AbstractSet[int]]) -> int:
         if (alive := children()) != self._seen_children:
@@ -148,8 +148,8 @@ class Heartbeat:
             self._check_until = clock.monotonic() + _SUSPICIOUS_SECONDS
         if clock.monotonic() > self._check_until:
             return 0
-        until = self._presence.now() - _SETTLED  # read before they are listed
-        return self._presence.child_died(self._worker, children(), claimed_until=until)
+        until = self._store.now() - _SETTLED  # read before they are listed
+        return self._store.child_died(self._worker, children(), claimed_until=until)
 
     def _loop(self) -> None:
         while True:

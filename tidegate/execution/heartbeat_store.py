@@ -55,17 +55,17 @@ LOST = error_text(
 TIMED_OUT = error_text({"code": ErrorCode.OPERATION_ERROR, "message": "the attempt was ended by its hard time limit"})
 
 
-class PresenceStore:
+class HeartbeatStore:
     """Statements of a worker process about itself and its children."""
 
     def __init__(self, database: Database, counts: Counts) -> None:
         self._database = database
         self._counts = counts
 
-    def seen(self, worker: str, *, queue: str, size: int, until: timedelta) -> bool:
+    def beat(self, worker: str, *, queue: str, size: int, until: timedelta) -> bool:
         """Records a heartbeat and how many attempts the worker runs side by side; returns whether it has open calls."""
         values = {"the_id": worker, "its_queue": queue, "its_size": size, "lasts": until // MICROSECOND}
-        return required(self._database.fetch_one(_SEEN, values))
+        return required(self._database.fetch_one(_BEAT, values))
 
     def sizes(self) -> dict[str, int]:
         """How many attempts the live workers run side by side, by queue."""
@@ -104,7 +104,7 @@ class PresenceStore:
             )
             return _calls(connection, run) - renewed if renewed != calls else set()
 
-    def gone(self, worker: str) -> int:
+    def remove(self, worker: str) -> int:
         """Removes a worker that stops: its jobs are queued again at once. Returns how many those were."""
         open_calls = _open_calls(worker)
         values = {**come_back(spent=False, after=timedelta(0), waits_for=None), "attempt": jobs.c.attempt - 1}
@@ -214,8 +214,8 @@ _HAS_CALLS = (
 )
 
 
-def _seen(insert: Callable[[Table], Any]) -> Any:
+def _beat(insert: Callable[[Table], Any]) -> Any:
     return lives(insert, workers, "queue", "size").returning(_HAS_CALLS)
 
 
-_SEEN = Prepared(_seen(postgresql_insert), lambda row: bool(row["has_calls"]), on_sqlite=_seen(sqlite_insert))
+_BEAT = Prepared(_beat(postgresql_insert), lambda row: bool(row["has_calls"]), on_sqlite=_beat(sqlite_insert))

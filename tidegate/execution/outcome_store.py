@@ -21,7 +21,8 @@ from tidegate import clock
 from tidegate.database.connection import Database
 from tidegate.database.schema import attempts, downstreams, jobs
 from tidegate.database.time import Instant, database_now
-from tidegate.execution.successes import LANE_ANSWERED, Success, Successes
+from tidegate.execution.attempt import Success
+from tidegate.execution.successes import LANE_ANSWERED, Successes
 from tidegate.jobs.job import Claim, Wait
 from tidegate.jobs.transitions import (
     ENDS,

@@ -97,7 +97,7 @@ class Runner:
 
     def _claim(self, job_id: str, fence: int) -> Claim | None:
         try:
-            claim = self._store.claims.take(
+            claim = self._store.claims.claim(
                 job_id,
                 fence,
                 worker=self._worker,
@@ -109,15 +109,15 @@ class Runner:
             # It may have been committed all the same, or wait in the server and be committed yet.
             log.warning("job %s: the database can't be reached, not claimed: %s", job_id, error)
             retry_until_answered(job_id, lambda: self._store.claims.disclaim(job_id, fence, worker=self._worker))
-            self._notifier.ring()  # it is due again
+            self._notifier.wake_scheduler()  # it is due again
             return None
         if claim is None:
             log.info("job %s: release %d no longer stands", job_id, fence)
-            self._notifier.ring()
+            self._notifier.wake_scheduler()
         return claim
 
     def _carry_out(self, claim: Claim) -> None:
-        self._notifier.began(claim.job_id)
+        self._notifier.notify_attempt_began(claim.job_id)
         self._counts.observe(QUEUE_WAIT, claim.waited_seconds, claim.downstream)
         with _traced(claim) as (traced, span):
             outcome, began = self._attempt(traced)
@@ -140,11 +140,11 @@ class Runner:
                 whatever_it_says=True,
             )
         # First what others wait for, then the rest.
-        self._notifier.changed(claim.job_id)
+        self._notifier.notify_jobs_changed(claim.job_id)
         if isinstance(outcome, Succeeded | Failed):
-            self._notifier.freed()
+            self._notifier.notify_place_freed()
         else:
-            self._notifier.ring()  # it is due again, by and by
+            self._notifier.wake_scheduler()  # it is due again, by and by
         clock.yield_thread()  # so that the notifier's thread publishes now, not when this one next waits
         self._count(claim, outcome, call_seconds, won=won)
         log.log(
@@ -186,7 +186,7 @@ class Runner:
     def _hand_over(self, claim: Claim, outcome: Outcome) -> None:
         match outcome:
             case Succeeded() | Failed():
-                self._handoff.tell((claim.job_id, claim.fence))
+                self._handoff.notify_call_ended((claim.job_id, claim.fence))
             case Refused() | TryAgain():  # a follower of this call then reads the rows
                 self._handoff.alarm()
 
@@ -227,7 +227,7 @@ class Runner:
     def _progress(self, claim: Claim, progress: Progress) -> bool:
         counts = self._store.workers.progress(claim, progress, lease=self._lease)
         if counts:
-            self._notifier.changed(claim.job_id)
+            self._notifier.notify_jobs_changed(claim.job_id)
         return counts
 
 

@@ -1,8 +1,6 @@
 """Statements about when a claimed job may call: takes a new slot, or asks whether a follower's turn has come."""
 
-from dataclasses import dataclass
 from datetime import timedelta
-from enum import Enum, auto
 from typing import Any
 
 from sqlalchemy import BigInteger, Connection, and_, case, func, or_, select, type_coerce, update
@@ -14,42 +12,21 @@ from tidegate.database.schema import attempts, downstreams, jobs
 from tidegate.database.time import Instant
 from tidegate.dispatch import limiter_row as lane_pace
 from tidegate.dispatch.places import follows_open_call
+from tidegate.execution.attempt import Offer, Turn
 from tidegate.jobs.job import Claim
 from tidegate.jobs.transitions import IN_TIME, NOW, is_mine
 
 _PAUSED_LOOK_SECONDS = 0.5
 
 
-@dataclass(frozen=True, kw_only=True)
-class Offer:
-    """A slot at `due` of this process's monotonic clock, or none, and the seconds until another may be had.
-
-    `counts` False: the attempt no longer counts and must stop.
-    """
-
-    due: float | None = None
-    wait_seconds: float = 0.0
-    counts: bool = True
-
-
-class Turn(Enum):
-    """Whether a follower may call now."""
-
-    NOW = auto()
-    LATER = auto()
-    """The call on whose place it rides is still open."""
-    NEVER = auto()
-    """Its lane rests, or the attempt no longer counts."""
-
-
 class SlotStore:
-    """Statements of a worker about when it may call."""
+    """Statements by which a worker learns when it may call the downstream."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    def take(self, claim: Claim, *, within: timedelta) -> Offer:
-        """Takes a slot for one call of a claimed job: in place of one that it missed, or for its next call.
+    def reserve(self, claim: Claim, *, within: timedelta) -> Offer:
+        """Reserves a slot for one call of a claimed job: in place of one that it missed, or for its next call.
 
         So the calls of workers that stood still do not fall together afterwards. A lane that is paused, and an
         attempt that no longer counts, get none.
@@ -61,7 +38,9 @@ class SlotStore:
             now, at = _now(connection), clock.monotonic()
             if lane.rests(now):
                 return Offer(wait_seconds=max((lane.paused_until - now) / 1e6, _PAUSED_LOOK_SECONDS))
-            slots, pace = rate_limit.take(lane.allowance, lane.pace, now=now, wanted=1, horizon=within // MICROSECOND)
+            slots, pace = rate_limit.take_slots(
+                lane.allowance, lane.pace, now=now, wanted=1, horizon=within // MICROSECOND
+            )
             kept = lane_pace.kept_pace(claim.downstream, pace)
             if not slots:
                 if pace.free_at < lane.pace.free_at:  # of a clock that was set back: else each look would put it off
@@ -76,7 +55,7 @@ class SlotStore:
         return Offer(due=at + (slots[0] - now) / 1e6)
 
     def turn(self, claim: Claim) -> Turn:
-        """Reads from the rows whether a follower may call: for when no hint came."""
+        """Reads whether an attempt that waits for another's call to end may call now: for when no message came."""
         rests = or_(downstreams.c.paused, func.coalesce(type_coerce(downstreams.c.paused_until, BigInteger), 0) > NOW)
         statement = (
             select(rests.label("rests"), follows_open_call().label("waits"))

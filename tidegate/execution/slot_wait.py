@@ -7,8 +7,9 @@ from datetime import timedelta
 from tidegate import clock
 from tidegate.database.retrying import retry_until_answered
 from tidegate.errors import AttemptStopped
+from tidegate.execution.attempt import Turn
 from tidegate.execution.handoff import Handoff
-from tidegate.execution.slot_store import SlotStore, Turn
+from tidegate.execution.slot_store import SlotStore
 from tidegate.jobs.job import Claim
 
 log = logging.getLogger(__name__)
@@ -64,12 +65,12 @@ class SlotWait:
         return None
 
     def _new_slot(self, claim: Claim) -> float | None:
-        return retry_until_answered(claim.job_id, lambda: self._slots.take(claim, within=PATIENCE)).due
+        return retry_until_answered(claim.job_id, lambda: self._slots.reserve(claim, within=PATIENCE)).due
 
     def take_slot(self, claim: Claim, check_time: Callable[[], None], ends: float) -> None:
         """Waits for a slot for `attempt.slot()`, at most until the attempt `ends`; `check_time` raises then."""
         while True:
-            offer = retry_until_answered(claim.job_id, lambda: self._slots.take(claim, within=PATIENCE))
+            offer = retry_until_answered(claim.job_id, lambda: self._slots.reserve(claim, within=PATIENCE))
             if not offer.counts:
                 raise AttemptStopped("stopped")
             check_time()

@@ -1,7 +1,6 @@
 """Records successes (job, result, attempt): on PostgreSQL those of several threads in one statement."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from sqlalchemy import (
@@ -18,7 +17,6 @@ from sqlalchemy import (
     update,
 )
 
-from tidegate import clock
 from tidegate.database.batching import BatchedStatement
 from tidegate.database.connection import Database
 from tidegate.database.json_rows import (
@@ -33,9 +31,8 @@ from tidegate.database.json_rows import (
 from tidegate.database.schema import attempts, bodies, downstreams, jobs
 from tidegate.database.statement import Prepared
 from tidegate.database.time import Instant, database_now
-from tidegate.jobs.job import Claim
+from tidegate.execution.attempt import Success
 from tidegate.jobs.transitions import IN_TIME, NOW, ended, lock_rows
-from tidegate.operations.outcome import Succeeded
 from tidegate.states import State
 
 _JOB, _FENCE = bindparam("the_job", type_=jobs.c.id.type), bindparam("the_fence", type_=jobs.c.fence.type)
@@ -109,20 +106,6 @@ def _succeed_at_once() -> Any:
 
 
 _SUCCEED_AT_ONCE = Prepared(_succeed_at_once(), lambda row: (str(row["id"]), int(row["fence"])))
-
-
-@dataclass(frozen=True, kw_only=True)
-class Success:
-    """A success to record; `call_began`: by the monotonic clock, None where there was no call."""
-
-    claim: Claim
-    result: Succeeded
-    call_began: float | None
-
-    @property
-    def call(self) -> int:
-        """How long ago the call began, in microseconds; read it when the statement is sent."""
-        return 0 if self.call_began is None else round((clock.monotonic() - self.call_began) * 1e6)
 
 
 class Successes:

@@ -55,9 +55,9 @@ class Admission:
     max_backlog: int
     disk: Disk | None = None
 
-    def request(self, jobs: int) -> "Door":
-        """Opens a Door: admission control for one request, which submits so many jobs."""
-        return Door(self, is_bulk=jobs > 1)
+    def request(self, jobs: int) -> "RequestAdmission":
+        """Opens the admission control of one request, which submits so many jobs."""
+        return RequestAdmission(self, is_bulk=jobs > 1)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,7 +68,7 @@ class Later:
     run_at: datetime
 
 
-class Door:
+class RequestAdmission:
     """Admission control for the jobs of one request, one after the other.
 
     Those that it admits count for every other request of this process until the end of the block: by then they are

@@ -1,7 +1,7 @@
 """Idempotency keys: which job a client's key stands for. A key lives as long as its job, of an erased job longer."""
 
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from typing import Any
 
 from sqlalchemy import Connection, Row, Select, delete, select, tuple_
@@ -10,24 +10,7 @@ from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 
 from tidegate.database.schema import idempotency_keys
 from tidegate.database.time import statement_now
-
-
-@dataclass(frozen=True)
-class StoredKey:
-    """A stored idempotency key; `job_id` None: its job was erased."""
-
-    job_id: str | None
-    fingerprint: bytes
-
-
-@dataclass(frozen=True, kw_only=True)
-class KeyUse:
-    """A key that a client uses for a new job."""
-
-    client_id: str
-    key: str
-    fingerprint: bytes
-    job_id: str
+from tidegate.intake.submission import KeyUse, StoredKey
 
 
 def stored(names: Iterable[tuple[str, str]]) -> Select[Any]:

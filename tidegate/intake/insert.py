@@ -1,8 +1,7 @@
 """Inserts new jobs with their inputs: many in a transaction, or one, as most submits are, in a single statement."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any
 
 from sqlalchemy import (
@@ -25,33 +24,10 @@ from tidegate.database.json_rows import SMALL, as_bytes, as_parameter, as_text, 
 from tidegate.database.schema import bodies, jobs
 from tidegate.database.statement import Prepared, required
 from tidegate.database.time import CLOCK
+from tidegate.intake.submission import NewJob
 from tidegate.jobs.job import Job
 from tidegate.jobs.transitions import JOB_COLUMNS, NOW, job_from, job_of
-from tidegate.operations.operation import Body
-from tidegate.webhooks.delivery import Webhook
 from tidegate.webhooks.store import record_webhooks
-
-
-@dataclass(frozen=True, kw_only=True)
-class NewJob:
-    """A job to insert, with its input, idempotency key and webhook."""
-
-    id: str
-    client_id: str
-    operation: str
-    downstream: str
-    queue: str
-    timeout: timedelta
-    not_before: datetime | None = None
-    max_attempts: int
-    paced_by_calls: bool = False
-    traceparent: str | None = None
-    retry_of: str | None = None
-    idempotency_key: str | None = None
-    fingerprint: bytes | None = None
-    webhook: Webhook | None = None
-    body: Body
-
 
 _PLAIN = (
     *("id", "client_id", "operation", "downstream", "queue"),

@@ -14,8 +14,8 @@ from tidegate.database.schema import jobs
 from tidegate.database.statement import required
 from tidegate.database.time import database_now
 from tidegate.intake import idempotency
-from tidegate.intake.idempotency import KeyUse, StoredKey
-from tidegate.intake.insert import NewJob, can_be_recorded_at_once, record, record_at_once
+from tidegate.intake.insert import can_be_recorded_at_once, record, record_at_once
+from tidegate.intake.submission import KeyUse, NewJob, StoredKey
 from tidegate.jobs.job import Job
 from tidegate.jobs.transitions import IS_WAITING
 

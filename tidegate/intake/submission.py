@@ -8,8 +8,6 @@ from datetime import datetime, timedelta
 
 from tidegate import tracing
 from tidegate.errors import IdempotencyConflict, JobErased
-from tidegate.intake.idempotency import StoredKey
-from tidegate.intake.insert import NewJob
 from tidegate.operations.operation import Body
 from tidegate.tracing import Value
 from tidegate.webhooks.delivery import Webhook
@@ -50,6 +48,45 @@ class Submission:
             digest.update(len(part).to_bytes(8))
             digest.update(part)
         return digest.digest()
+
+
+@dataclass(frozen=True, kw_only=True)
+class NewJob:
+    """A job to insert, with its input, idempotency key and webhook."""
+
+    id: str
+    client_id: str
+    operation: str
+    downstream: str
+    queue: str
+    timeout: timedelta
+    not_before: datetime | None = None
+    max_attempts: int
+    paced_by_calls: bool = False
+    traceparent: str | None = None
+    retry_of: str | None = None
+    idempotency_key: str | None = None
+    fingerprint: bytes | None = None
+    webhook: Webhook | None = None
+    body: Body
+
+
+@dataclass(frozen=True)
+class StoredKey:
+    """A stored idempotency key; `job_id` None: its job was erased."""
+
+    job_id: str | None
+    fingerprint: bytes
+
+
+@dataclass(frozen=True, kw_only=True)
+class KeyUse:
+    """An idempotency key that a client uses for a new job."""
+
+    client_id: str
+    key: str
+    fingerprint: bytes
+    job_id: str
 
 
 @contextmanager

@@ -39,7 +39,7 @@ class WaitingBytes:
         self._is_asked = threading.Event()
         self._thread: threading.Thread | None = None
 
-    def take(self, client_id: str, size: int) -> None:
+    def admit(self, client_id: str, size: int) -> None:
         """Adds an input's bytes; raises ShareUsed when the client would have too many."""
         with self._lock:
             self._age()

@@ -80,6 +80,17 @@ class StoredBody(Body):
     is_json: bool
 
 
+JobWithResult: TypeAlias = tuple[Job, StoredBody | None]
+"""A job and its result. Of a result that is not JSON, and so does not stand in the job's document, only the
+content type; of a long one, too: its content is empty, which no JSON is."""
+
+
+def is_whole(found: JobWithResult) -> bool:
+    """Whether the result was read in full; a long one was left out, and has to be read by itself."""
+    _, result = found
+    return result is None or not result.is_json or bool(result.content)
+
+
 @dataclass(frozen=True, kw_only=True)
 class Released:
     """A release of a job by the gate: what its Celery message is made of. `waited`: since it could have gone."""

@@ -1,9 +1,9 @@
 """Queries of jobs: many by their ids in one statement, with or without results, and filtered lists page by page."""
 
-from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, replace
-from datetime import datetime, timedelta
-from typing import Any, TypeAlias
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from datetime import timedelta
+from typing import Any
 
 from sqlalchemy import (
     ColumnElement,
@@ -23,7 +23,8 @@ from tidegate.database.json_rows import SMALL
 from tidegate.database.schema import UNSUCCESSFUL, bodies, jobs
 from tidegate.database.statement import Prepared, required
 from tidegate.database.time import database_now, statement_now
-from tidegate.jobs.job import Job, StoredBody
+from tidegate.jobs.filter import Filter, Page
+from tidegate.jobs.job import Job, JobWithResult, StoredBody
 from tidegate.jobs.transitions import JOB_COLUMNS, job_from, job_of
 from tidegate.states import FINAL_STATES, OPEN_STATES, State
 
@@ -32,9 +33,6 @@ MOST_AT_ONCE = 32
 MOST_READ = 512
 """How many jobs one of these statements can be asked for."""
 
-JobWithResult: TypeAlias = tuple[Job, StoredBody | None]
-"""A job and its result. Of a result that is not JSON, and so does not stand in the job's document, only the
-content type; of a long one, too: its content is empty, which no JSON is."""
 
 _SIZES = (1, 2, 4, 8, 16, MOST_AT_ONCE, 128, MOST_READ)
 _RESULT_COLUMNS = (
@@ -42,12 +40,6 @@ _RESULT_COLUMNS = (
     bodies.c.is_json.label("result_is_json"),
     case((bodies.c.is_json & (func.length(bodies.c.content) <= SMALL), bodies.c.content)).label("result"),
 )
-
-
-def is_whole(found: JobWithResult) -> bool:
-    """Whether the result was read in full; a long one was left out, and has to be read by itself."""
-    _, result = found
-    return result is None or not result.is_json or bool(result.content)
 
 
 def read_jobs(database: Database, job_ids: Sequence[str]) -> Sequence[Job | None]:
@@ -99,34 +91,6 @@ LIMIT = timedelta(seconds=2)
 """How long a list may take: with rows that nobody has read for long each of them may be a read of the disk."""
 _COLUMNS = {column.key: column for column in JOB_COLUMNS}
 _UNSUCCESSFUL = FINAL_STATES - {State.SUCCEEDED}
-
-
-@dataclass(frozen=True, kw_only=True)
-class Filter:
-    """A filter of jobs; None: any.
-
-    `states`: the state as callers are told it is one of these; none means any. `before_id`: older than this one,
-    `from_id`: not older (ids sort by time). `not_retried`: without those that were submitted again. `limit`: on a page.
-    """
-
-    client_id: str | None = None
-    states: Collection[State] = ()
-    operation: str | None = None
-    downstream: str | None = None
-    created_after: datetime | None = None
-    created_before: datetime | None = None
-    before_id: str | None = None
-    not_retried: bool = False
-    from_id: str | None = None
-    limit: int = 50
-
-
-@dataclass(frozen=True, kw_only=True)
-class Page:
-    """One page of jobs, newest first. `before_id`: the next page's cursor; None: there is no more."""
-
-    jobs: Sequence[Job]
-    before_id: str | None
 
 
 def page(database: Database, wanted: Filter) -> Page:

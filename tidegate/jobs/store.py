@@ -12,20 +12,9 @@ from tidegate.database.connection import Database
 from tidegate.database.schema import bodies, idempotency_keys, jobs
 from tidegate.database.statement import Prepared, required
 from tidegate.database.time import CLOCK, database_now
-from tidegate.jobs.job import Job, StoredBody
-from tidegate.jobs.reads import (
-    MOST_AT_ONCE,
-    MOST_READ,
-    Filter,
-    JobWithResult,
-    Page,
-    all_of,
-    is_whole,
-    number,
-    page,
-    read_jobs,
-    read_jobs_with_results,
-)
+from tidegate.jobs.filter import Filter, Page
+from tidegate.jobs.job import Job, JobWithResult, StoredBody, is_whole
+from tidegate.jobs.reads import MOST_AT_ONCE, MOST_READ, all_of, number, page, read_jobs, read_jobs_with_results
 from tidegate.jobs.transitions import (
     ENDS,
     IN_TIME,
@@ -87,7 +76,7 @@ class JobStore:
             result = self.body(job_id, "result")
         return job, result
 
-    def look(self, job_ids: Collection[str]) -> dict[str, JobWithResult]:
+    def read_current(self, job_ids: Collection[str]) -> dict[str, JobWithResult]:
         """Reads these jobs as they are now, with their results, a statement for some hundreds of them.
 
         Those past their deadline are expired first, in two more statements. Of a long result there is only the content

@@ -1,7 +1,6 @@
 """Statements of the sweep. Each is guarded by itself, so any number of sweeps may run side by side."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -32,6 +31,7 @@ from tidegate.jobs.transitions import (
     wait_briefly,
 )
 from tidegate.maintenance import clock_step
+from tidegate.maintenance.cluster_facts import Outlook
 from tidegate.metrics.counters import Counts
 from tidegate.states import State
 from tidegate.webhooks.delivery import GIVE_UP_AFTER, DeliveryState
@@ -45,26 +45,10 @@ _LATE = timedelta(hours=1)
 _PRUNE_SECONDS = 0.25
 
 
-@dataclass(frozen=True, kw_only=True)
-class Outlook:
-    """What is due for a scheduler, by the database's clock, `now`: whether its steps have anything to do.
-
-    `deadlines` of open jobs, `leases` of running ones and `places`: whether any ran out. `jobs_wait`: some have their
-    release before them. `webhooks_wait`: some are not delivered yet.
-    """
-
-    now: datetime
-    deadlines: bool
-    leases: bool
-    places: bool
-    jobs_wait: bool
-    webhooks_wait: bool
-
-
 _DEADLINE_IS_OVER = and_(jobs.c.finished_at.is_(None), jobs.c.deadline <= statement_now())
 _LEASE_IS_OVER = jobs.c.lease_until <= statement_now()
 _PLACE_IS_OVER = and_(attempts.c.ended_at.is_(None), attempts.c.place_until <= statement_now())
-_LOOK = Prepared(
+_OUTLOOK = Prepared(
     select(
         database_now().label("now"),
         select(jobs.c.id).where(_DEADLINE_IS_OVER).exists().label("deadlines"),
@@ -84,12 +68,12 @@ class MaintenanceStore:
         self._database = database
         self._counts = counts
 
-    def look(self) -> Outlook:
-        """Asks whether the sweep, the gate or the courier have anything to do, in one statement.
+    def read_outlook(self) -> Outlook:
+        """Reads, in one statement, whether any repair, release of a job or delivery of a webhook may be due.
 
         Nearly always there is nothing. Each part is one step in an index.
         """
-        return required(self._database.fetch_one(_LOOK))
+        return required(self._database.fetch_one(_OUTLOOK))
 
     def expire(self, batch: int) -> int:
         """Expires jobs whose deadline has passed."""

@@ -6,7 +6,8 @@ from datetime import datetime, timedelta
 
 from tidegate import clock
 from tidegate.database.connection import UNREACHABLE
-from tidegate.maintenance.store import MaintenanceStore, Outlook
+from tidegate.maintenance.cluster_facts import Outlook
+from tidegate.maintenance.store import MaintenanceStore
 
 BATCH = 500
 # Erasing cascades to bodies and attempts; small batches let other writers in between.
@@ -55,7 +56,7 @@ def sweep(
     `prunes`: whether old rows are erased, too, which is in no hurry. `outlook`: what a look of this moment saw; None:
     it looks itself.
     """
-    due = outlook or upkeep.look()
+    due = outlook or upkeep.read_outlook()
     until = watch.believed_until(due.now) if watch else due.now
     if watch and (watch.may_be_behind or watch.is_behind):
         if behind := upkeep.put_right(lease=watch.lease, longest_wait=longest_wait, is_known=watch.is_behind):

@@ -20,7 +20,7 @@ _INFINITE = "+Inf"
 
 
 class Counts:
-    """The counts of this process since they were last taken. A count costs a lock and no statement."""
+    """The counts of this process since they were last drained. A count costs a lock and no statement."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -39,7 +39,7 @@ class Counts:
         bound = bound_text(family.buckets[found]) if found < len(family.buckets) else _INFINITE
         self._add({(f"{family.name}_bucket", (*labels, bound)): 1, (f"{family.name}_sum", labels): seconds})
 
-    def take(self) -> dict[Key, float]:
+    def drain(self) -> dict[Key, float]:
         """Returns the counts and starts from nothing again."""
         with self._lock:
             taken, self._counts = self._counts, {}
@@ -84,7 +84,7 @@ class CountWriter:
     def run_once(self) -> int:
         """Writes the counts now; returns the number of series. Raises one of UNREACHABLE, and keeps them then."""
         with self._writing:
-            taken = self._counts.take()
+            taken = self._counts.drain()
             if not taken:
                 return 0
             try:

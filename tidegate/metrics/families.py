@@ -1,7 +1,7 @@
 """The metrics that are counted: each one's name, labels and help text.
 
 Labels are names of operations and downstreams, states and reasons: there is a bounded number of each, and never a
-client or a job among them. What the rows say by themselves is in `tidegate/maintenance/cluster_facts.py`.
+client or a job among them. What the rows say by themselves is in `tidegate/maintenance/fact_store.py`.
 """
 
 from dataclasses import dataclass

@@ -23,42 +23,42 @@ _MOST_NAMED = 5000
 class Notifier(Protocol):
     """The interface of a notifier."""
 
-    def ring(self, lane: str = "") -> None:
-        """Wakes the scheduler to look at a lane where something is due, or at all of them ("").
+    def wake_scheduler(self, lane: str = "") -> None:
+        """Wakes the scheduler to release the due jobs of one lane, which is a downstream's queue, or of all ("").
 
         Returns at once and never fails.
         """
         ...
 
-    def freed(self) -> None:
-        """Tells the scheduler that a place of a downstream came free. Returns at once and never fails."""
+    def notify_place_freed(self) -> None:
+        """Tells the scheduler that a downstream can take one more call at a time. Returns at once and never fails."""
         ...
 
-    def changed(self, *job_ids: str) -> None:
+    def notify_jobs_changed(self, *job_ids: str) -> None:
         """Tells who waits for these jobs that they changed; none named: any may have.
 
         Returns at once and never fails.
         """
         ...
 
-    def began(self, job_id: str) -> None:
-        """As `changed`, for the beginning of an attempt: who waits for the job's end alone ignores it."""
+    def notify_attempt_began(self, job_id: str) -> None:
+        """Tells who waits for this job that an attempt at it began; who waits for its end alone ignores it."""
         ...
 
 
 class SilentNotifier:
     """The notifier where there is no pub/sub: publishes nothing, so that every receiver polls."""
 
-    def ring(self, lane: str = "") -> None:
+    def wake_scheduler(self, lane: str = "") -> None:
         """Does nothing."""
 
-    def freed(self) -> None:
+    def notify_place_freed(self) -> None:
         """Does nothing."""
 
-    def changed(self, *job_ids: str) -> None:
+    def notify_jobs_changed(self, *job_ids: str) -> None:
         """Does nothing."""
 
-    def began(self, job_id: str) -> None:
+    def notify_attempt_began(self, job_id: str) -> None:
         """Does nothing."""
 
 
@@ -74,14 +74,14 @@ class RedisNotifier:
         self._changed: deque[str] = deque()
         self._any_changed = False
         # Notices since the last message, roughly: beginnings and freed places are not counted, so each job is once.
-        self._rings = 0
-        self._rung = threading.Event()
+        self._notices = 0
+        self._has_notices = threading.Event()
         self._is_urgent = threading.Event()
         self._start = threading.Lock()
         self._thread: threading.Thread | None = None
 
-    def ring(self, lane: str = "") -> None:
-        """Wakes the scheduler to look at a lane where something is due, or at all of them ("").
+    def wake_scheduler(self, lane: str = "") -> None:
+        """Wakes the scheduler to release the due jobs of one lane, which is a downstream's queue, or of all ("").
 
         Returns at once and never fails.
         """
@@ -89,15 +89,15 @@ class RedisNotifier:
             self._lanes.append(lane)
         else:
             self._any_lane = True
-        self._rings += lane != FREED
+        self._notices += lane != FREED
         self._is_urgent.set()
         self._send_soon()
 
-    def freed(self) -> None:
-        """Tells the scheduler that a place of a downstream came free. Returns at once and never fails."""
-        self.ring(FREED)
+    def notify_place_freed(self) -> None:
+        """Tells the scheduler that a downstream can take one more call at a time. Returns at once and never fails."""
+        self.wake_scheduler(FREED)
 
-    def changed(self, *job_ids: str) -> None:
+    def notify_jobs_changed(self, *job_ids: str) -> None:
         """Tells who waits for these jobs that they changed; none named: any may have.
 
         Returns at once and never fails.
@@ -106,18 +106,18 @@ class RedisNotifier:
             self._changed.extend(job_ids)
         else:
             self._any_changed = True
-        self._rings += 1
+        self._notices += 1
         self._is_urgent.set()
         self._send_soon()
 
-    def began(self, job_id: str) -> None:
-        """As `changed`, for the beginning of an attempt: who waits for the job's end alone ignores it."""
+    def notify_attempt_began(self, job_id: str) -> None:
+        """Tells who waits for this job that an attempt at it began; who waits for its end alone ignores it."""
         if len(self._changed) < _MOST_NAMED:
             self._changed.append(job_id + BEGAN)
             self._send_soon()
 
     def _send_soon(self) -> None:
-        self._rung.set()
+        self._has_notices.set()
         if self._thread is None or not self._thread.is_alive():  # also after a fork, where the thread stayed behind
             with self._start:
                 if self._thread is None or not self._thread.is_alive():
@@ -127,20 +127,20 @@ class RedisNotifier:
     def _send(self) -> None:
         tempo, rests_until = SendInterval(), 0.0
         while True:
-            self._rung.wait()
+            self._has_notices.wait()
             self._is_urgent.wait(_BEGAN_SECONDS)
             clock.sleep(rests_until - clock.monotonic())
-            self._rung.clear()
+            self._has_notices.clear()
             self._is_urgent.clear()
-            rings, self._rings = self._rings, 0
+            notices, self._notices = self._notices, 0
             try:
                 self._publish()
             except (redis.RedisError, OSError) as error:
                 log.warning("could not ring, scheduler and watchers look by themselves once a second: %s", error)
-                self._any_lane = self._any_changed = True  # told with the next ring
+                self._any_lane = self._any_changed = True  # told with the next message
                 clock.sleep(_AFTER_FAILURE_SECONDS)
             now = clock.monotonic()
-            rests_until = now + tempo.rest_after(rings, now)
+            rests_until = now + tempo.rest_after(notices, now)
 
     def _publish(self) -> None:
         any_lane, self._any_lane = self._any_lane, False
@@ -166,7 +166,7 @@ def notifier_for(url: str, channel: str = CHANNEL) -> Notifier:
 GATHER_SECONDS = 0.003
 """Between two messages; the first after a rest goes out at once."""
 BURST_SECONDS = 0.013
-"""In a burst each message takes time from it, and rings are gathered for longer."""
+"""In a burst each message takes time from it, and notices are gathered for longer."""
 # More notices than this in BURST_SECONDS are a burst: 230 a second. One client that submits one by one makes none.
 _FEW = 3
 
@@ -177,9 +177,9 @@ class SendInterval:
     def __init__(self) -> None:
         self._recent: deque[tuple[float, int]] = deque()
 
-    def rest_after(self, rings: int, now: float) -> float:
+    def rest_after(self, notices: int, now: float) -> float:
         """Seconds to pause after a message that stood for so many notices."""
-        self._recent.append((now, rings))
+        self._recent.append((now, notices))
         while now - self._recent[0][0] >= BURST_SECONDS:
             self._recent.popleft()
         return BURST_SECONDS if sum(count for _, count in self._recent) > _FEW else GATHER_SECONDS

@@ -4,8 +4,7 @@ import threading
 from collections.abc import Callable
 
 from tidegate.errors import UnknownJob
-from tidegate.jobs.job import Job
-from tidegate.jobs.reads import JobWithResult
+from tidegate.jobs.job import Job, JobWithResult
 
 
 class Subscription:
@@ -54,7 +53,7 @@ class Subscription:
         """Unsubscribes, which makes room for another request."""
         self._close(self)
 
-    def tell(self, found: JobWithResult | None) -> None:
+    def deliver(self, found: JobWithResult | None) -> None:
         """Called by the Watcher: delivers the job if it has changed; None: it was erased."""
         with self._lock:
             if found is None:

@@ -109,13 +109,13 @@ class Watcher:
         with self._changed:
             if watch in self._watch_nothing:
                 self._watch_nothing.remove(watch)
-                self._gone(watch)
+                self._leave(watch)
                 return
             watched = self._watched.get(watch.job_id)
             if watched is None or watch not in watched.watches:
                 return
             watched.watches.remove(watch)
-            self._gone(watch)
+            self._leave(watch)
             if not watched.watches:
                 del self._watched[watch.job_id]
 
@@ -149,7 +149,7 @@ class Watcher:
         self._held[client_id] += 1
         return True
 
-    def _gone(self, watch: Subscription) -> None:
+    def _leave(self, watch: Subscription) -> None:
         self._count -= 1
         self._held[watch.client_id] -= 1
         if not self._held[watch.client_id]:
@@ -173,7 +173,7 @@ class Watcher:
         while listener and self._is_wanted():
             for message in listener.hear(_LISTEN_SECONDS):
                 if job_ids := self._concerned(message):
-                    self._try(self._tell, job_ids)
+                    self._try(self._read_and_deliver, job_ids)
         if listener:
             listener.close()
 
@@ -198,7 +198,7 @@ class Watcher:
     def _look_on(self) -> None:
         while not self._is_stopping:
             job_ids = self._await_work()
-            if not self._try(self._tell if job_ids else self._look_slowly, job_ids):
+            if not self._try(self._read_and_deliver if job_ids else self._look_slowly, job_ids):
                 clock.sleep(_AFTER_FAILURE_SECONDS)
 
     def _try(self, look: Callable[[Collection[str]], None], job_ids: Collection[str]) -> bool:
@@ -243,10 +243,10 @@ class Watcher:
             return
         versions = self._store.versions(known)
         if moved := [job_id for job_id, version in known.items() if versions.get(job_id) != version]:
-            self._tell(moved)
+            self._read_and_deliver(moved)
 
-    def _tell(self, job_ids: Collection[str]) -> None:
-        found = self._store.look(job_ids)
+    def _read_and_deliver(self, job_ids: Collection[str]) -> None:
+        found = self._store.read_current(job_ids)
         with self._changed:
             for job_id in job_ids:
                 watched, now = self._watched.get(job_id), found.get(job_id)
@@ -256,7 +256,7 @@ class Watcher:
                     job, _ = now
                     watched.version, watched.look_due = max(watched.version, job.version), _due(job)
                 for watch in watched.watches:
-                    watch.tell(now)
+                    watch.deliver(now)
 
 
 def _due(job: Job) -> float:

@@ -6,7 +6,7 @@ from tidegate import clock
 from tidegate.errors import InvalidWebhook
 from tidegate.webhooks.delivery import Webhook
 from tidegate.webhooks.egress import Egress
-from tidegate.webhooks.secrets import SecretStore
+from tidegate.webhooks.secret_store import SecretStore
 from tidegate.webhooks.url import check, parse
 
 _FRESH_SECONDS = 2.0

@@ -58,6 +58,19 @@ class Delivery:
 
 
 @dataclass(frozen=True, kw_only=True)
+class DeliveryFilter:
+    """A filter of deliveries; None: any. `before_id`: of jobs submitted before this one."""
+
+    client_id: str | None = None
+    state: DeliveryState | None = None
+    event: str | None = None
+    created_after: datetime | None = None
+    created_before: datetime | None = None
+    before_id: str | None = None
+    limit: int = 50
+
+
+@dataclass(frozen=True, kw_only=True)
 class ReleasedDelivery:
     """A released delivery: what a Celery message is made of."""
 

@@ -133,7 +133,7 @@ class SendingStore:
             receiver_failures=row.failures,
         )
 
-    def told(self, job_id: str, *, largest: int) -> tuple[Job, StoredBody | None] | None:
+    def read_ended_job(self, job_id: str, *, largest: int) -> tuple[Job, StoredBody | None] | None:
         """Reads the job and its result for the webhook's body; a larger content is left out. None: it was erased."""
         row = self._database.fetch_one(select(*JOB_COLUMNS).where(jobs.c.id == job_id))
         if row is None:

@@ -23,7 +23,7 @@ from tidegate.timeformat import instant
 from tidegate.webhooks.delivery import DeliveryClaim, Sent
 from tidegate.webhooks.egress import Egress
 from tidegate.webhooks.guarded_network import GuardedBackend, NotPublicError
-from tidegate.webhooks.secrets import SecretStore
+from tidegate.webhooks.secret_store import SecretStore
 from tidegate.webhooks.send_store import SendingStore
 from tidegate.webhooks.signing import sign
 from tidegate.webhooks.url import check, parse
@@ -70,7 +70,7 @@ class Sender:
     def _run(self, job_id: str, fence: int) -> bool:
         try:
             claim = self._store.claim(job_id, fence, lease=self._timeout + _LEASE_MARGIN)
-            told = self._store.told(job_id, largest=LARGEST_RESULT)
+            told = self._store.read_ended_job(job_id, largest=LARGEST_RESULT)
             if claim is None or told is None:
                 log.info("delivery %s: release %d no longer stands", job_id, fence)
                 return False
@@ -88,7 +88,7 @@ class Sender:
                 if not sent.is_delivered:
                     span.fail(sent.outcome)
             self._record(claim, sent)
-        self._notifier.ring()
+        self._notifier.wake_scheduler()
         return True
 
     def _send(self, claim: DeliveryClaim, body: bytes, secrets: Sequence[bytes]) -> Sent:

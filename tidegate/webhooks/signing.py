@@ -8,11 +8,23 @@ import base64
 import hashlib
 import hmac
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
 
 SALT_BYTES = 32
 KEY_BYTES = 32
 _PREFIX = "whsec_"
 _PURPOSE = b"tidegate webhook secret 1\0"
+
+
+@dataclass(frozen=True, kw_only=True)
+class WebhookSecret:
+    """A signing secret without its text. `signs_until` None: until it is rotated or ended."""
+
+    id: str
+    client_id: str
+    created_at: datetime
+    signs_until: datetime | None
 
 
 class Keyring:

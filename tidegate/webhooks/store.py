@@ -2,8 +2,6 @@
 
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from datetime import datetime
 from functools import partial
 from typing import Any
 
@@ -13,23 +11,10 @@ from tidegate.database.connection import Database
 from tidegate.database.schema import deliveries, delivery_attempts
 from tidegate.database.time import database_now
 from tidegate.jobs.reads import LIMIT
-from tidegate.webhooks.delivery import Delivery, DeliveryAttempt, DeliveryState, Webhook, receiver_of
+from tidegate.webhooks.delivery import Delivery, DeliveryAttempt, DeliveryFilter, DeliveryState, Webhook, receiver_of
 from tidegate.webhooks.url import parse
 
 _ENDED = (DeliveryState.DELIVERED, DeliveryState.FAILED)
-
-
-@dataclass(frozen=True, kw_only=True)
-class DeliveryFilter:
-    """A filter of deliveries; None: any. `before_id`: of jobs submitted before this one."""
-
-    client_id: str | None = None
-    state: DeliveryState | None = None
-    event: str | None = None
-    created_after: datetime | None = None
-    created_before: datetime | None = None
-    before_id: str | None = None
-    limit: int = 50
 
 
 class DeliveryStore:

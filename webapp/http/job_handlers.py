@@ -17,8 +17,7 @@ from tidegate.access.client_limits import ClientLimit
 from tidegate.access.keys import Caller
 from tidegate.errors import BodyTooLarge, Unauthorized
 from tidegate.jobs.document import Links, job_path
-from tidegate.jobs.job import Job
-from tidegate.jobs.reads import JobWithResult
+from tidegate.jobs.job import Job, JobWithResult
 from webapp.context import Context
 from webapp.http.answers import HTTP_STATUS, Answer, accepted_answer, answer_about, entity_tag
 from webapp.http.auth import caller_with

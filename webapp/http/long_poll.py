@@ -6,8 +6,7 @@ from contextlib import closing
 from tidegate import clock
 from tidegate.access.keys import Caller
 from tidegate.errors import ShareUsed, Unauthorized
-from tidegate.jobs.job import Job
-from tidegate.jobs.reads import JobWithResult, is_whole
+from tidegate.jobs.job import Job, JobWithResult, is_whole
 from webapp.context import Context
 
 

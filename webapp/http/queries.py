@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from tidegate.access.keys import Caller
 from tidegate.errors import InvalidQuery
-from tidegate.jobs.reads import Filter
+from tidegate.jobs.filter import Filter
 from tidegate.states import State
 
 MOST_JOBS = 200

@@ -48,7 +48,7 @@ def count(limit: ClientLimit | None, name: str) -> None:
     g.counted.check()
 
 
-def tell(response: Response) -> Response:
+def add_headers(response: Response) -> Response:
     """Adds the RateLimit fields to Flask's answer of a request that `count` counted."""
     counted: Counted | None = g.get("counted")
     if counted:

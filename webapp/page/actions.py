@@ -59,7 +59,7 @@ def cancel(job_id: UUID) -> AnyResponse:
     """Cancels the job; one that has ended meanwhile stays as it is, and its page says how."""
     with suppress(JobAlreadyFinal):
         context().jobs.cancel(str(job_id), client_id=visitor().scope)
-    overview_parts().board.look_anew()
+    overview_parts().board.refresh()
     return see(f"jobs/{job_id}")
 
 
@@ -69,7 +69,7 @@ def retry(job_id: UUID) -> AnyResponse:
     scope = visitor().scope
     count(context().submit_limit, "submits")
     new = context().jobs.retry(str(job_id), client_id=scope, idempotency_key=f"retry-of-{job_id}")
-    overview_parts().board.look_anew()
+    overview_parts().board.refresh()
     return see(f"jobs/{new.id}")
 
 
@@ -98,7 +98,7 @@ def rate(name: str) -> AnyResponse:
 def _change(name: str, change: Change) -> AnyResponse:
     operating()
     apply(name, change)
-    overview_parts().board.look_anew()
+    overview_parts().board.refresh()
     return see(f"#lane-{name}")
 
 

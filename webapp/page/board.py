@@ -9,8 +9,8 @@ from datetime import datetime, timedelta
 from tidegate import clock
 from tidegate.dispatch.lane_cache import LaneCache
 from tidegate.gateway import Gateway
+from tidegate.jobs.filter import Filter
 from tidegate.jobs.job import Job, Waiting
-from tidegate.jobs.reads import Filter
 from tidegate.operations.operation import Registry
 from tidegate.stores import Store
 from webapp.page.lane_cards import STALE_AFTER, LaneCard, card_of
@@ -71,7 +71,7 @@ class Board:
         self._shared: _Lanes | None = None
         self._shared_at = self._overdue_at = float("-inf")
 
-    def look(self, client_id: str | None) -> Look:
+    def latest(self, client_id: str | None) -> Look:
         """The overview's data of this client, of all for None, a second old at the most. Raises one of UNREACHABLE."""
         with self._lock:
             now = clock.monotonic()
@@ -83,7 +83,7 @@ class Board:
                 self._forget(now)
             return look
 
-    def look_anew(self) -> None:
+    def refresh(self) -> None:
         """Drops the cached data, so that the next viewer sees a change that was just made."""
         with self._lock:
             self._lanes.views(fresh=True)

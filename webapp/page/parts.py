@@ -26,7 +26,7 @@ class OverviewParts:
 
     def now(self, client_id: str | None) -> Parts:
         """The overview's parts for this client, for all with None. Raises one of UNREACHABLE."""
-        look = self.board.look(client_id)
+        look = self.board.latest(client_id)
         with self._lock:
             known, parts = self._written.get(client_id, (None, {}))
             if known is not look:

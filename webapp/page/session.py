@@ -1,7 +1,7 @@
 """Authentication of the live page by a session cookie; while keys are off everyone is the one client and operator.
 
-A session (`tidegate.access.sessions`) ends with its key, after 12 hours, when somebody signs out, or with the browser.
-The API ignores the cookie, so nothing that a browser sends by itself changes anything there.
+A session (`tidegate.access.session_store`) ends with its key, after 12 hours, when somebody signs out, or with the
+browser. The API ignores the cookie, so nothing that a browser sends by itself changes anything there.
 """
 
 from urllib.parse import urlsplit

@@ -8,8 +8,8 @@ from flask import Response, current_app, request
 from werkzeug.wrappers import Response as AnyResponse
 
 from tidegate.errors import InvalidQuery, UnknownJob
+from tidegate.jobs.filter import Filter, Page
 from tidegate.jobs.job import Job
-from tidegate.jobs.reads import Filter, Page
 from tidegate.states import State
 from webapp.context import context
 from webapp.http.rate_limits import count

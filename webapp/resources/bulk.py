@@ -11,8 +11,8 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, TypeAdapter, m
 from tidegate.bulk import Outcome, cancel_each, retry_each
 from tidegate.errors import InputFault, InvalidInput, TooSlow, UnsupportedBody
 from tidegate.gateway import Gateway
+from tidegate.jobs.filter import Filter
 from tidegate.jobs.job import Job
-from tidegate.jobs.reads import Filter
 from tidegate.operations.typed_input import parse
 from tidegate.states import FINAL_STATES, OPEN_STATES, State
 from webapp.context import context

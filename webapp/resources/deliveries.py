@@ -10,8 +10,7 @@ from tidegate.database.connection import after_a_write
 from tidegate.errors import DeliveryNotDue, InvalidQuery, TooSlow, UnknownDelivery, UnsupportedBody
 from tidegate.operations.typed_input import parse
 from tidegate.timeformat import instant
-from tidegate.webhooks.delivery import Delivery, DeliveryState
-from tidegate.webhooks.store import DeliveryFilter
+from tidegate.webhooks.delivery import Delivery, DeliveryFilter, DeliveryState
 from webapp.context import context
 from webapp.http import webhook_shapes
 from webapp.http.auth import caller

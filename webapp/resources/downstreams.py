@@ -159,7 +159,7 @@ def apply(name: str, wanted: Change) -> None:
     is_known = name in context().lanes.views(fresh=True)
     if not is_known or not context().store.limits.change(name, changes, paused=paused):
         raise _unknown(name)
-    context().notifier.ring()
+    context().notifier.wake_scheduler()
 
 
 def _answer(name: str) -> Response:

@@ -31,7 +31,7 @@ def ready() -> Response:
     503: the database does not answer, or takes no writes.
     """
     context().store.database.check_writable()
-    workers = context().store.presence.sizes()
+    workers = context().store.heartbeats.sizes()
     broker = is_reachable(context().settings.broker_url)
     dispatching = broker is not False and bool(workers.keys() & set(Queue))
     document: shapes.Readiness = {

@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 from tidegate.errors import UnknownSecret, UnsupportedBody
 from tidegate.operations.typed_input import parse
 from tidegate.timeformat import instant
-from tidegate.webhooks.secrets import WebhookSecret
+from tidegate.webhooks.signing import WebhookSecret
 from webapp.context import context
 from webapp.http import webhook_shapes
 from webapp.http.auth import caller

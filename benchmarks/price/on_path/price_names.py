@@ -1,4 +1,4 @@
-"""Names that stand in other modules in other revisions: the first place that a tree has."""
+"""Names that are others in other revisions: the first that a tree has."""
 
 import importlib
 from typing import Any
@@ -13,3 +13,11 @@ def first_of(*places: str) -> Any:
         except (ImportError, AttributeError):
             continue
     raise ImportError(f"none of {', '.join(places)}")
+
+
+def one_of(thing: object, *names: str) -> Any:
+    """The first of these attributes that a thing has; AttributeError when it has none."""
+    for name in names:
+        if hasattr(thing, name):
+            return getattr(thing, name)
+    raise AttributeError(f"{thing!r} has none of {', '.join(names)}")

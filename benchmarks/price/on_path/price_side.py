@@ -16,7 +16,7 @@ from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
 
-from price_names import first_of
+from price_names import first_of, one_of
 from sqlalchemy import event
 from sqlalchemy.engine import Engine
 
@@ -114,13 +114,14 @@ class Acts:
     def _prepare_worker(self) -> None:
         store = self._application.own.store
         store.limits.declare([Limits(name="nothing", concurrency=1)])
-        store.presence.seen(_WORKER, queue="io", size=1, until=_LEASE)  # no room for a follower
+        beat = one_of(one_of(store, "heartbeats", "presence"), "beat", "seen")
+        beat(_WORKER, queue="io", size=1, until=_LEASE)  # no room for a follower
         self._gate, self._store = Gate(store.lanes), store
         self._result = Succeeded(content=b"{}", content_type="application/json", is_json=True)
 
     def prepare(self) -> None:
         """What is not paid for: a scheduler's sample, as once a second."""
-        self._application.own.store.samples.take()
+        one_of(self._application.own.store.samples, "sample", "take")()
 
     def submit(self) -> None:
         """A plain one, of which the scheduler is not told."""
@@ -145,7 +146,7 @@ class Acts:
     def run(self) -> None:
         """What a worker does with it."""
         released = self._released.pop()
-        claim = self._store.claims.take(
+        claim = one_of(self._store.claims, "claim", "take")(
             released.job_id, released.fence, worker=_WORKER, pid=1, lease=_LEASE, attempt_timeouts={}
         )
         assert claim is not None

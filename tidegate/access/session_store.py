@@ -4,13 +4,12 @@ The browser has 256 random bits, the database their hash: a copy of it opens no 
 is one, whatever a cookie says. A session ends with its key, when its time is over, or when somebody signs out.
 """
 
-import base64
-import secrets
 from datetime import timedelta
 
 from sqlalchemy import delete, insert, select
 
-from tidegate.access.keys import Caller, Role, digest_of, is_good
+from tidegate.access.key_store import is_good
+from tidegate.access.keys import Caller, Role, digest_of, random_text
 from tidegate.database.connection import Database
 from tidegate.database.schema import keys, sessions
 from tidegate.database.time import database_now
@@ -19,14 +18,14 @@ GOOD_FOR = timedelta(hours=12)
 
 
 class SessionStore:
-    """Statements on sessions."""
+    """Statements on sessions of the live page: begin, find, end."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
 
     def begin(self, key_id: str) -> str:
         """Begins a session; returns the text for the cookie. Deletes sessions that are over."""
-        text = base64.urlsafe_b64encode(secrets.token_bytes(32)).decode().rstrip("=")
+        text = random_text()
         with self._database.transaction() as connection:
             connection.execute(delete(sessions).where(sessions.c.ends_at <= database_now()))
             connection.execute(

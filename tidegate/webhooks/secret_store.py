@@ -3,8 +3,7 @@
 import logging
 import secrets
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import timedelta
 
 import uuid_utils
 from sqlalchemy import ColumnElement, insert, or_, select, update
@@ -12,19 +11,9 @@ from sqlalchemy import ColumnElement, insert, or_, select, update
 from tidegate.database.connection import Database
 from tidegate.database.schema import webhook_secrets
 from tidegate.database.time import database_now
-from tidegate.webhooks.signing import SALT_BYTES, Keyring, shown
+from tidegate.webhooks.signing import SALT_BYTES, Keyring, WebhookSecret, shown
 
 log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, kw_only=True)
-class WebhookSecret:
-    """A signing secret without its text. `signs_until` None: until it is rotated or ended."""
-
-    id: str
-    client_id: str
-    created_at: datetime
-    signs_until: datetime | None
 
 
 class SecretStore:
