@@ -90,14 +90,17 @@ class DueLane:
 
 
 class WaitingJob(NamedTuple):
-    """A queued job that may be released: the columns of `jobs` that the gate reads."""
+    """A queued job that may be released: the columns of `jobs` that the gate reads, as the database writes them.
+
+    Instants in microseconds; the id with or without dashes. Most of what is read stays, so only what goes is converted.
+    """
 
     id: str
     fence: int
     queue: str
     operation: str
-    run_at: datetime
-    deadline: datetime
+    run_at: int
+    deadline: int
     paced_by_calls: bool
     losses: int
     traceparent: str | None

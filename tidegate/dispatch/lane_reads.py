@@ -1,18 +1,15 @@
 """Reads all that a release of a lane's jobs is planned from: its row, the places taken, the first waiting jobs."""
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping
 from typing import Any
-from uuid import UUID
 
 import orjson
 from sqlalchemy import (
     BigInteger,
-    Boolean,
     Column,
     ColumnElement,
     Integer,
     Text,
-    Uuid,
     bindparam,
     cast,
     func,
@@ -20,7 +17,6 @@ from sqlalchemy import (
     type_coerce,
 )
 
-from tidegate.clock import from_microseconds
 from tidegate.database.connection import Database
 from tidegate.database.schema import jobs
 from tidegate.database.statement import Prepared
@@ -51,23 +47,9 @@ def _state(columns: Mapping[str, Any]) -> LaneState:
         lane=lane,
         version=version,
         **occupancy(lane.name, [Count(*each) for each in places]),
-        waiting=[_waiting(each) for each in waiting],
+        waiting=[WaitingJob(*each) for each in waiting],
         limit=limit,
     )
-
-
-def _waiting(values: Sequence[Any]) -> WaitingJob:
-    return WaitingJob(*(read(value) if read else value for read, value in zip(_READ, values, strict=True)))
-
-
-def _reader(column: Column[Any]) -> Callable[[Any], Any] | None:
-    """What makes a column's value of that in the JSON text. SQLite has UUIDs as 32 digits, and truth as numbers."""
-    readers: dict[Any, Callable[[Any], Any]] = {
-        Instant: from_microseconds,
-        Uuid: lambda text: str(UUID(text)),
-        Boolean: bool,
-    }
-    return next((read for kind, read in readers.items() if isinstance(column.type, kind)), None)
 
 
 def _plain(column: Column[Any]) -> Any:
@@ -89,7 +71,6 @@ def _statement(version: ColumnElement[Any], all_of: Any, array_of: Any) -> Any:
     )
 
 
-_READ = [_reader(column) for column in _WAITING]
 _LANE = Prepared(
     _statement(VERSION, func.json_agg, func.json_build_array),
     _state,

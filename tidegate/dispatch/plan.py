@@ -3,7 +3,8 @@
 from collections.abc import Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field, replace
-from datetime import datetime, timedelta
+from datetime import timedelta
+from uuid import UUID
 
 from tidegate import rate_limit
 from tidegate.clock import MICROSECOND, from_microseconds
@@ -54,13 +55,10 @@ class Plan:
         They take a rate's slot when their turn comes.
         """
         begin_now = [(job.job_id, job.fence) for job in self.released if job.queue == Queue.IO]
-        now = from_microseconds(self.state.now)
+        now = self.state.now
         gone = {job.job_id for job in self.released}
-        may_follow = [
-            released_at(job, now, now)
-            for job in self.state.waiting
-            if job.queue == Queue.IO and job.id not in gone and not is_kept_apart(job)
-        ]
+        could = [job for job in self.state.waiting if job.queue == Queue.IO and not is_kept_apart(job)]
+        may_follow = [job for each in could if (job := released_at(each, now, now)).job_id not in gone]
         following = dict(zip(may_follow[: self.followers], [*open_calls, *begin_now], strict=False))
         follows = {job.job_id: call for job, call in following.items()}
         return replace(self, released=[*self.released, *following], follows=follows)
@@ -99,8 +97,7 @@ def _onto_free_places(state: LaneState, fitting: Sequence[WaitingJob]) -> Plan:
     held_back = None
     if len(slots) < len(paced):
         held_back = (rate_limit.next_slot(lane.allowance, pace, now=state.now) - state.now) / 1e6
-    now = from_microseconds(state.now)
-    released = [released_at(job, from_microseconds(slot_of[job.id]), now) for job in fitting if job.id in slot_of]
+    released = [released_at(job, slot_of[job.id], state.now) for job in fitting if job.id in slot_of]
     return Plan(state=state, released=released, pace=pace, held_back=held_back)
 
 
@@ -170,15 +167,15 @@ def room_in(state: LaneState, contended: AbstractSet[str] = frozenset()) -> Room
     return Room(by_queue=places, idle_threads=max(0, idle))
 
 
-def released_at(job: WaitingJob, slot_at: datetime, now: datetime) -> Released:
-    """Makes the Released of a job: its next fence, and this slot."""
+def released_at(job: WaitingJob, slot: int, now: int) -> Released:
+    """Makes the Released of a job: its next fence, and this slot. Instants in microseconds."""
     return Released(
-        job_id=job.id,
+        job_id=str(UUID(job.id)),
         fence=job.fence + 1,
         queue=job.queue,
         operation=job.operation,
-        slot_at=slot_at,
-        deadline=job.deadline,
-        waited=max(timedelta(0), now - job.run_at),
+        slot_at=from_microseconds(slot),
+        deadline=from_microseconds(job.deadline),
+        waited=max(0, now - job.run_at) * MICROSECOND,
         traceparent=job.traceparent,
     )
