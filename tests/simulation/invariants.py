@@ -43,7 +43,7 @@ _LATE_SECONDS = 0.02
 _SOON_SECONDS = 0.002
 # Slots are taken so far ahead (`tidegate.execution.slot_wait.PATIENCE`): those of an old limit stay.
 _AHEAD_SECONDS = 1.0
-_STUCK_SECONDS = 20.0
+_STUCK_SECONDS = 12.0
 _RELEASED_AHEAD_SECONDS = 1.5
 
 
@@ -250,7 +250,7 @@ class Invariants:
                 if now - missing[call] > 2 * self.lease + 4:
                     raise self.broken("in hand", f"{call[0]} runs in nobody's hands since {missing[call]:.1f} s")
         self._missing_since = missing
-        if now > max(self.quiet_from, self.disturbed_until) + _STUCK_SECONDS:
+        if now > self.quiet_from + _STUCK_SECONDS:
             self._keeps_moving()
 
     def _keeps_moving(self) -> None:

@@ -8,7 +8,7 @@ WEBS = ("web-1", "web-2")
 SCHEDULERS = ("scheduler-1", "scheduler-2")
 WORKERS = ("io-1", "io-2", "cpu-1")
 SENDERS = ("webhooks-1",)
-LONG_SECONDS = 45.0
+LONG_SECONDS = 28.0
 """After so long nothing new happens and nothing goes wrong any more."""
 OPERATIONS = ("steady", "narrow", "calls", "free")
 
@@ -27,13 +27,16 @@ class Step:
         return f"{self.at:7.3f} {self.what} {self.who} {detail}".rstrip()
 
 
-def plan_of(seed: int) -> Sequence[Step]:
-    """The plan of a seed: some ten to a hundred jobs, and up to twenty things that go wrong."""
+def plan_of(seed: int, jobs: int | None = None) -> Sequence[Step]:
+    """The plan of a seed: so many jobs, else ten to a hundred, and up to twenty things that go wrong."""
     chance = random.Random(seed)  # noqa: S311 - a seed is what it is for
-    jobs = chance.randrange(5, 30)
-    steps = [step for number in range(jobs) for step in _job(chance, f"job-{number}")]
-    for number in range(chance.randrange(4)):
-        steps += _burst(chance, number)
+    together = [chance.choice((5, 12, 25)) for _ in range(chance.randrange(4))]
+    if jobs is not None:
+        together = [jobs // 2]
+    alone = chance.randrange(5, 30) if jobs is None else jobs - sum(together)
+    steps = [step for number in range(alone) for step in _job(chance, f"job-{number}")]
+    for number, size in enumerate(together):
+        steps += _burst(chance, number, size)
     for _ in range(chance.randrange(4)):
         steps.append(_operator(chance))
     faults = chance.sample(_FAULTS, k=chance.randrange(7))
@@ -70,9 +73,9 @@ def _job(chance: random.Random, label: str) -> list[Step]:
     return steps
 
 
-def _burst(chance: random.Random, number: int) -> list[Step]:
+def _burst(chance: random.Random, number: int, size: int) -> list[Step]:
     at, operation = _when(chance), chance.choice(OPERATIONS)
-    jobs = tuple(f"burst-{number}-{each}" for each in range(chance.choice((5, 12, 25))))
+    jobs = tuple(f"burst-{number}-{each}" for each in range(size))
     steps = [Step(at, "bulk", operation, (chance.choice(WEBS), *jobs))]
     if chance.random() < 0.4:
         steps.append(Step(round(at + chance.uniform(0.1, 2), 3), "cancel all", operation, jobs))

@@ -17,7 +17,7 @@ from tests.simulation.threads import simulated_time
 from tests.simulation.world import Broken, World
 
 _LONGEST_SECONDS = 400.0
-_SETTLE_SECONDS = 25.0
+_SETTLE_SECONDS = 16.0
 
 
 @dataclass(frozen=True)

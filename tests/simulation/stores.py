@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 import orjson
 import psycopg
 from sqlalchemy import Connection, event
+from sqlalchemy.pool import ConnectionPoolEntry
 
 from migrations.upgrade import upgrade
 from tests.simulation.world import Process, World
@@ -83,13 +84,15 @@ class Rows:
         self.read_only = False
 
         @event.listens_for(self.database.engine, "checkout")
-        def protect(connection: sqlite3.Connection, *_: object) -> None:
-            connection.execute(f"PRAGMA query_only = {'ON' if self.read_only else 'OFF'}")
+        def protect(connection: sqlite3.Connection, record: ConnectionPoolEntry, _: object) -> None:
+            if record.info.get("read_only", False) != self.read_only:  # the pragma has each statement compiled anew
+                connection.execute(f"PRAGMA query_only = {'ON' if self.read_only else 'OFF'}")
+                record.info["read_only"] = self.read_only
 
     def empty(self) -> None:
         """Begins again with a migrated database without rows."""
-        self.database.engine.dispose()
         self._template.backup(self.keeper)
+        self.read_only = False
 
     def changes(self) -> list[Change]:
         """What was written since the last call, in order."""
