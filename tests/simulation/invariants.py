@@ -93,6 +93,7 @@ class Invariants:
     disturbed_until: float = 0.0
     """Until then windows can't be judged: the clock was set."""
     _failed_in_a_row: dict[str, int] = field(default_factory=lambda: defaultdict(int))
+    _released_at: dict[tuple[str, int], float] = field(default_factory=dict)
     _missing_since: dict[tuple[str, int], float] = field(default_factory=dict)
 
     def broken(self, rule: str, what: str) -> Broken:
@@ -159,6 +160,7 @@ class Invariants:
             return
         if not before:
             self.world.tell(f"{after['job_id']}:{after['fence']} is released")
+            self._released_at[after["job_id"], after["fence"]] = self.world.now
         elif before["ended_at"] is None and after["ended_at"] is not None:
             self.world.tell(f"{after['job_id']}:{after['fence']} ended: {after['outcome']}")
             lane = after["downstream"]
@@ -194,7 +196,7 @@ class Invariants:
             raise self.broken("paused", f"{call.job} calls {call.downstream}")
         known = self.limits[call.downstream]
         opened = [each for each in self.calls if each.downstream == call.downstream and each.end > now]
-        since = min(each.start for each in opened) - 1.0
+        since = min(self._released_at.get((each.job, each.fence), 0.0) for each in opened)
         allowed = [limit["concurrency"] for at, limit in _in_force(known, since)]
         if None not in allowed and len(opened) > max(allowed):
             raise self.broken("concurrency", f"{len(opened)} calls open at {call.downstream}, of {max(allowed)}")
