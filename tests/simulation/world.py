@@ -164,6 +164,7 @@ class Signal:
 
     def wake(self, most: int | None = None) -> None:
         """Lets those who wait go on: all of them, or the first few."""
-        woken, self._waiting = self._waiting[:most], self._waiting[len(self._waiting[:most]) :]
+        waiting = [task for task in self._waiting if not task.process.is_dead]
+        woken, self._waiting = waiting[:most], waiting[len(waiting[:most]) :]
         for task in woken:
             self._world.wake(task)
