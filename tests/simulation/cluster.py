@@ -130,8 +130,6 @@ class Cluster:
                 self._heartbeats[process].stop()
             except UNREACHABLE as error:
                 self.world.tell(f"can't hand back: {error}")
-            else:
-                self.invariants.cut_off(process)
             self.world.kill(process)
 
         if process in self._heartbeats:

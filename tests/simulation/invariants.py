@@ -164,10 +164,18 @@ class Invariants:
         elif before["ended_at"] is None and after["ended_at"] is not None:
             self.world.tell(f"{after['job_id']}:{after['fence']} ended: {after['outcome']}")
             lane = after["downstream"]
+            if after["outcome"] == "handed back":
+                self._handed_back(after["job_id"], after["fence"])
             if after["outcome"] == "succeeded":
                 self._failed_in_a_row[lane] = 0
             elif after["outcome"] != "refused":  # a late failure counts, too
                 self._failed_in_a_row[lane] += 1
+
+    def _handed_back(self, job: str, fence: int) -> None:
+        """A process that ends in order cuts off its calls. It is gone some milliseconds later; that is let pass."""
+        for call in self.calls:
+            if (call.job, call.fence) == (job, fence):
+                call.end = min(call.end, self.world.now)
 
     def _downstreams(self, before: Mapping[str, Any], after: Mapping[str, Any]) -> None:
         lane = after["name"]
@@ -202,12 +210,6 @@ class Invariants:
             raise self.broken("concurrency", f"{len(opened)} calls open at {call.downstream}, of {max(allowed)}")
         if call.is_paced and now > self.disturbed_until:
             self._check_windows(call, known)
-
-    def cut_off(self, process: Process) -> None:
-        """A process ends in order: it hands back what it calls, closes its connections, and the calls end with them."""
-        for call in self.calls:
-            if call.process is process:
-                call.end = min(call.end, self.world.now)
 
     def _check_windows(self, call: Call, known: Sequence[tuple[float, Mapping[str, Any]]]) -> None:
         starts = [
