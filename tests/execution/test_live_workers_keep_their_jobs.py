@@ -245,7 +245,13 @@ def watched(monkeypatch: pytest.MonkeyPatch) -> Watched:
 
 
 def test_what_had_run_out_at_the_look_before_is_believed(watched: Watched) -> None:
-    assert watched.looks(12) == [None] * 9 + [1.0] * 3, "from one lease after the start"
+    assert watched.looks(12) == [None] * 10 + [1.0] * 2, "from one lease after the first look"
+
+
+def test_a_scheduler_that_could_not_look_for_a_lease_believes_nothing_at_its_first_look(watched: Watched) -> None:
+    """It started while the database was away or read-only; workers could not renew their leases either."""
+    assert watched.look(30.0) is None
+    assert watched.looks(11) == [None] * 9 + [1.0] * 2
 
 
 def test_looks_that_follow_at_once_believe_no_more(watched: Watched) -> None:

@@ -57,6 +57,13 @@ BUGS: tuple[Bug, ...] = (
         "        if monotonic < self._trusted_from:\n            return None\n        return self._looks[0][0]",
         "        return now",
     ),
+    Bug(
+        "leases are believed at the first look",
+        _SWEEP,
+        "        else:\n            self.distrust()  # also if there could be no look for long since the start\n",
+        "",
+        beside=Bug("", _SWEEP, 'float("inf")', "clock.monotonic() + self._lease"),
+    ),
     Bug("attempts of erased jobs stay", _MOVES, "    if not job_ids:\n        return\n", "    return\n"),
     Bug(
         "a success ends no row of failures",

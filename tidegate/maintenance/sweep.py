@@ -97,8 +97,7 @@ class ClockWatch:
         """Whether the clock may have been set back, or surely was, since what that leaves ahead of it was put right."""
         self._lease = lease.total_seconds()
         self._looks: list[tuple[datetime, float]] = []  # the last two that lie apart, the older first
-        self._trusted_from = 0.0
-        self.distrust()
+        self._trusted_from = float("inf")
 
     def distrust(self) -> None:
         """Believes no expiry for one lease from now on: workers may have been unable to renew theirs."""
@@ -119,6 +118,8 @@ class ClockWatch:
             self.is_behind |= jump < -self._lease / 2
             if passed < SWEEP_SECONDS * _NEARLY:  # a look right after another one replaces it
                 self._looks.pop()
+        else:
+            self.distrust()  # also if there could be no look for long since the start
         self._looks = [*self._looks[-1:], (now, monotonic)]
         if monotonic < self._trusted_from:
             return None
