@@ -19,6 +19,7 @@ from tidegate.states import FINAL_STATES, MOVES, State
 RULES = {
     "one outcome": "A job that is final stays as it is until it is erased.",
     "moves": "A job moves only from state to state as ARCHITECTURE draws it.",
+    "fence": "An attempt that ends its job, or has it come back, is the one that the job's fence names.",
     "percent": "Percent never falls.",
     "versions": "A job's version never falls, and rises when its state changes.",
     "not lost": "A job that was accepted, and that its caller did not erase, has an end when everything is over.",
@@ -43,6 +44,7 @@ _LATE_SECONDS = 0.02
 _SOON_SECONDS = 0.002
 # Slots are taken so far ahead (`tidegate.execution.slot_wait.PATIENCE`): those of an old limit stay.
 _AHEAD_SECONDS = 1.0
+_BY_ITS_WORKER = (State.SUCCEEDED, State.FAILED, State.QUEUED)
 _STUCK_SECONDS = 12.0
 _RELEASED_AHEAD_SECONDS = 1.5
 
@@ -105,6 +107,16 @@ class Invariants:
         """Rows were written."""
         for change in changes:
             getattr(self, f"_{change.table}")(change.before, change.after)
+        ended = {
+            (change.after["job_id"], change.after["fence"])
+            for change in changes
+            if change.table == "attempts" and change.after.get("ended_at") and not change.before.get("ended_at")
+        }
+        for before, after in ((change.before, change.after) for change in changes if change.table == "jobs"):
+            comes_back = before.get("state") == State.RUNNING and after.get("state") in _BY_ITS_WORKER
+            call = after.get("id"), before.get("fence")
+            if comes_back and after["losses"] == before["losses"] and call not in ended:
+                raise self.broken("fence", f"{call[0]} is {after['state']}, and its attempt {call[1]} goes on")
 
     def _jobs(self, before: Mapping[str, Any], after: Mapping[str, Any]) -> None:
         if not before:
@@ -246,7 +258,11 @@ class Invariants:
         )
         for row in found:
             process, in_hand = self.workers.get(row["worker"], (None, None))
-            if process is None or in_hand is None or process.is_dead or now < process.frozen_until:
+            if process is None or in_hand is None or now < process.frozen_until:
+                continue
+            if process.is_dead:
+                if now > max(process.died_at, self.quiet_from) + 2 * self.lease + _STUCK_SECONDS:
+                    raise self.broken("keeps moving", f"{row['id']} runs on {process.name}, which is dead")
                 continue
             call = row["id"], row["fence"]
             if (dashed(row["id"]), row["fence"]) not in in_hand():
