@@ -14,7 +14,7 @@ from tidegate.operations.retry import RetryPolicy
 if TYPE_CHECKING:
     from tests.simulation.cluster import Cluster
 
-ATTEMPT_TIMEOUT = timedelta(seconds=5)
+ATTEMPT_TIMEOUT = timedelta(seconds=9)
 _RETRY = RetryPolicy(attempts=3, delay=timedelta(seconds=0.5), max_delay=timedelta(seconds=5))
 _DONE = Succeeded(content=b"done", content_type="text/plain", is_json=False)
 
@@ -71,7 +71,7 @@ class SimulatedOperation:
             self._call(attempt, seconds)
             return _DONE
         if chance < 0.78:
-            self._call(attempt, 2 + 2 * draw(f"slow {key}"), reports=True)
+            self._call(attempt, 2 + 6.5 * draw(f"slow {key}"), reports=draw(f"reports {key}") < 0.6)
             return _DONE
         if chance < 0.82:
             self._call(attempt, ATTEMPT_TIMEOUT.total_seconds() + 3, reports=True)

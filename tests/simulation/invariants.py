@@ -85,6 +85,8 @@ class Invariants:
     lease: float
     calls: list[Call] = field(default_factory=list)
     asked: list[Asked] = field(default_factory=list)
+    recorded: dict[str, list[str]] = field(default_factory=lambda: defaultdict(list))
+    """The jobs that were recorded for each label of the plan, but for those that retry another."""
     erased: set[str] = field(default_factory=set)
     """Jobs that their callers asked to erase."""
     workers: dict[str, tuple[Process, Callable[[], Any]]] = field(default_factory=dict)
@@ -120,7 +122,7 @@ class Invariants:
 
     def _jobs(self, before: Mapping[str, Any], after: Mapping[str, Any]) -> None:
         if not before:
-            self.world.tell(f"{after['id']} is recorded")
+            self._recorded(after["id"])
             return
         if not after:
             self.world.tell(f"{before['id']} is erased")
@@ -130,6 +132,15 @@ class Invariants:
                 raise self.broken("not lost", f"{before['id']} was erased while it was {before['state']}")
             return
         self._moved(before, after)
+
+    def _recorded(self, job: str) -> None:
+        """Notes what a new job was asked for with, while its input is there."""
+        self.world.tell(f"{job} is recorded")
+        for row in rows().ask(
+            "SELECT content FROM bodies JOIN jobs ON id = job_id WHERE id = ? AND kind = 'input' AND retry_of IS NULL",
+            job,
+        ):
+            self.recorded[bytes(row["content"]).decode()].append(job)
 
     def _moved(self, before: Mapping[str, Any], after: Mapping[str, Any]) -> None:
         name, was, now = after["id"], State(before["state"]), State(after["state"])
@@ -291,16 +302,16 @@ class Invariants:
 
     def over(self, delivered: Mapping[str, Sequence[str]]) -> None:
         """Everything is over: what must be, and what must not be left."""
-        recorded: dict[str, list[str]] = defaultdict(list)
-        for row in rows().ask("SELECT job_id, content FROM bodies WHERE kind = 'input'"):
-            recorded[bytes(row["content"]).decode()].append(row["job_id"])
+        for label in sorted({each.label for each in self.asked if each.has_key}):
+            if len(self.recorded[label]) > 1:
+                raise self.broken("told true", f"{label} is recorded twice under one key")
         states = {row["id"]: State(row["state"]) for row in rows().ask("SELECT id, state FROM jobs")}
         for each in self.asked:
             if (
                 each.told == "refused"
-                and recorded[each.label]
+                and self.recorded[each.label]
                 and not any(
-                    other.job in recorded[each.label] or other.told == "unknown"
+                    other.job in self.recorded[each.label] or other.told == "unknown"
                     for other in self.asked
                     if other.label == each.label and other is not each
                 )
