@@ -8,10 +8,11 @@ from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
+from uuid import UUID
 
 import orjson
 
-from tests.simulation.stores import Change, Faults, rows
+from tests.simulation.stores import Change, rows
 from tests.simulation.world import Broken, Process, World
 from tidegate import rate_limit
 from tidegate.states import FINAL_STATES, MOVES, State
@@ -81,7 +82,6 @@ class Invariants:
     """Watches one simulation. Each method takes in something that happened and raises Broken if it must not have."""
 
     world: World
-    faults: Faults
     lease: float
     calls: list[Call] = field(default_factory=list)
     asked: list[Asked] = field(default_factory=list)
@@ -345,4 +345,4 @@ def _in_force(
 
 def dashed(job: str) -> str:
     """A job's id as the product writes it, of the id as SQLite has it."""
-    return f"{job[:8]}-{job[8:12]}-{job[12:16]}-{job[16:20]}-{job[20:]}" if "-" not in job else job
+    return str(UUID(job))

@@ -234,20 +234,27 @@ def find(names: Sequence[str], *, seconds: float) -> int:
 def _found(bug: Bug, seconds: float) -> str | None:
     """What the simulation says of the bug: first with the plans that were kept, then seed by seed."""
     with tempfile.TemporaryDirectory() as folder:
-        copy_with(bug, Path(folder))
+        tree = Path(folder)
+        copy_with(bug, tree)
         for kept in sorted(FOLDER.glob("*.json")):
-            if broken := _broken(folder, "--again", str(kept)):
+            if broken := _broken(tree, "--again", str(kept)):
                 return f"{kept.stem}: {broken}"
-        return _broken(folder, "--whole", "--seeds", "1-99999", "--seconds", str(seconds))
+        return _broken(tree, "--whole", "--seeds", "1-99999", "--seconds", str(seconds))
 
 
-def _broken(folder: str, *arguments: str) -> str | None:
-    environment = {**os.environ, "PYTHONHASHSEED": "0", "PYTHONPATH": folder}
-    command = [sys.executable, "-m", "tests.simulation", *arguments]
-    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
-    if done.returncode != 1:
+def _broken(tree: Path, *arguments: str) -> str | None:
+    code, told = simulated(*arguments, tree=tree)
+    if code != 1:
         return None
-    return next((line for line in done.stdout.splitlines() if line.startswith("seed ")), done.stdout.splitlines()[-1])
+    return next((line for line in told.splitlines() if line.startswith("seed ")), told.rstrip().splitlines()[-1])
+
+
+def simulated(*arguments: str, tree: Path = ROOT) -> tuple[int, str]:
+    """Runs `python -m tests.simulation` in a tree, with sets in the same order everywhere; its exit code and words."""
+    environment = {**os.environ, "PYTHONHASHSEED": "0", "PYTHONPATH": str(tree)}
+    command = [sys.executable, "-m", "tests.simulation", *arguments]
+    done = subprocess.run(command, cwd=tree, env=environment, capture_output=True, text=True, check=False)
+    return done.returncode, done.stdout + done.stderr
 
 
 def copy_with(bug: Bug, folder: Path) -> None:

@@ -34,7 +34,7 @@ def simulate(seed: int, plan: Sequence[Step]) -> Simulated:
     """Runs the plan with what the seed draws, until everything is over or an invariant is broken."""
     world = World(seed)
     faults = Faults()
-    invariants = Invariants(world, faults, LEASE.total_seconds())
+    invariants = Invariants(world, LEASE.total_seconds())
     cluster = Cluster(world, invariants, faults)
     surprises = Surprises(world)
     rows().empty()

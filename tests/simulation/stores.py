@@ -5,7 +5,7 @@ SQLite has one writer.
 """
 
 import sqlite3
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -128,23 +128,24 @@ class SimulatedDatabase:
         self._inner = rows().database
         self.engine = self._inner.engine
 
-    def fetch_one(self, statement: Any, values: Any = None, *, within: Any = None, limit: Any = None) -> Any:  # noqa: ARG002 - none is slow here
+    def fetch_one(self, *asked: Any, **options: Any) -> Any:
         """As `Database.fetch_one`."""
-        if within is not None:
-            return self._inner.fetch_one(statement, values, within=within)
-        return self._step(lambda: self._inner.fetch_one(statement, values))
+        return self._statement(self._inner.fetch_one, asked, options)
 
-    def fetch_all(self, statement: Any, values: Any = None, *, within: Any = None, limit: Any = None) -> Any:  # noqa: ARG002 - none is slow here
+    def fetch_all(self, *asked: Any, **options: Any) -> Any:
         """As `Database.fetch_all`."""
-        if within is not None:
-            return self._inner.fetch_all(statement, values, within=within)
-        return self._step(lambda: self._inner.fetch_all(statement, values))
+        return self._statement(self._inner.fetch_all, asked, options)
 
-    def execute(self, statement: Any, values: Any = None, *, within: Any = None, limit: Any = None) -> Any:  # noqa: ARG002 - none is slow here
+    def execute(self, *asked: Any, **options: Any) -> Any:
         """As `Database.execute`."""
-        if within is not None:
-            return self._inner.execute(statement, values, within=within)
-        return self._step(lambda: self._inner.execute(statement, values))
+        return self._statement(self._inner.execute, asked, options)
+
+    def _statement(self, run: Callable[..., Any], asked: Sequence[Any], options: dict[str, Any]) -> Any:
+        """Runs a statement: at once as a part of a transaction, else over the network. None is slow: no time limit."""
+        options.pop("limit", None)
+        if options.get("within") is not None:
+            return run(*asked, **options)
+        return self._step(lambda: run(*asked, **options))
 
     def batched(self, write: Callable[[Connection], T]) -> T:
         """As `Database.batched`."""

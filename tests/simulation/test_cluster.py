@@ -3,27 +3,16 @@
 Each run is a process of its own, with an order of sets that is the same everywhere (PYTHONHASHSEED=0).
 """
 
-import os
 import re
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
 from tests.simulation import found
 from tests.simulation.plan import plan_of
-from tests.simulation.planted import BUGS, ROOT, Bug, copy_with
+from tests.simulation.planted import BUGS, ROOT, Bug, copy_with, simulated
 
 pytestmark = pytest.mark.timeout(400)  # what fails is shrunk first
-
-
-def simulated(*arguments: str, tree: Path = ROOT) -> tuple[int, str]:
-    """What `python -m tests.simulation` says in this tree, and its exit code."""
-    environment = {**os.environ, "PYTHONHASHSEED": "0", "PYTHONPATH": str(tree)}
-    command = [sys.executable, "-m", "tests.simulation", *arguments]
-    done = subprocess.run(command, cwd=tree, env=environment, capture_output=True, text=True, check=False)
-    return done.returncode, done.stdout + done.stderr
 
 
 @pytest.mark.parametrize("half", [1, 2])

@@ -132,7 +132,8 @@ class LaneCache:
         if not submitted:
             return 0, []
         with self.deciding:
-            return submitted.before(run_at), submitted.marks_before(run_at)
+            number = submitted.before(run_at)
+            return number, submitted.marks(number)
 
     def last_known(self, downstream: str) -> tuple[LaneView | None, Submitted]:
         """The lane as last counted, and the jobs which that count has not seen; call it while holding `deciding`."""

@@ -66,9 +66,8 @@ class Submitted:
         """How many jobs have a run_at before this instant."""
         return bisect.bisect_left(self._jobs, run_at, key=itemgetter(0))
 
-    def marks_before(self, run_at: datetime) -> Sequence[Mark]:
-        """Some of the jobs before this instant: when each may run, and how many of these jobs go before it."""
-        number = self.before(run_at)
+    def marks(self, number: int) -> Sequence[Mark]:
+        """Some of the first so many jobs: when each may run, and how many of these jobs go before it."""
         ranks = {number * each // _MARKS for each in range(_MARKS)} | {number - 1} if number else set[int]()
         return [(self._jobs[rank].run_at, rank) for rank in ranks]
 
