@@ -49,15 +49,15 @@ class DownstreamTable(Table):
 
     rate: Annotated[tuple[str, ...], BeforeValidator(_check_rates)] = Field(
         (),
-        description="Calls per unit: `50/s`, `600/m`, `100/h` or `10000/d`; one text, or a list of which all hold. "
-        "Left out: no limit. `50/s` means slots 20 ms apart.",
+        description="Calls per window: `50/s`, `600/m`, `10000/d`, `100/15m` or `0.5/s` (one in 2 s), of 31 days at "
+        "most; one text, or a list of which all hold. Left out: no limit. `50/s`: never more than 50 calls begin in "
+        "any second.",
     )
     burst: Whole = Field(
         1,
         ge=1,
         le=100_000,
-        description="Calls that may start at once after a rest. In any window of W seconds at most burst + rate * "
-        "(W + 0.02) calls start.",
+        description="Calls that may start at once after a rest, and never more than a rate allows in a window.",
     )
     concurrency: Whole | None = Field(
         None, ge=1, le=100_000, description="Calls that may be open at once; left out: no limit."

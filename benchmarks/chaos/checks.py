@@ -121,9 +121,10 @@ def closed_lanes(database: Database) -> list[str]:
     ]
 
 
-def counted_calls(database: Database, lane: str) -> dict[int, int]:
-    """How many calls each quota of the lane counts, by its period in microseconds."""
-    return {period: sum(calls for _, calls in steps) for period, steps in _pace(database, lane).used.items()}
+def counted_calls(database: Database, lane: str) -> int:
+    """How many calls the lane's rate limiter remembers."""
+    pace = _pace(database, lane)
+    return len(pace.latest) + sum(calls for _, calls in pace.older)
 
 
 def _found(database: Database, queries: dict[str, str]) -> Violations:

@@ -10,7 +10,6 @@ from tidegate.database.schema import IMPLICIT_CLIENT
 from tidegate.database.time import database_now
 from tidegate.jobs.job import Released
 from tidegate.maintenance.sweep import sweep
-from tidegate.rate_limit import Allowance, Pace, Rate, given_back, take_slots
 from tidegate.stores import Store
 
 QUOTA = 5
@@ -73,32 +72,31 @@ def test_what_was_claimed_is_not_given_back(store: Store) -> None:
     assert release(store) == []
 
 
-def test_a_release_of_before_the_quota_is_nothing_to_it(store: Store) -> None:
-    open_lane(store, rates=RATES[:1])
+@pytest.mark.parametrize("rates", [RATES[:1], ()])
+def test_a_release_of_before_the_quota_counts_and_is_given_back(store: Store, rates: tuple[str, ...]) -> None:
+    open_lane(store, rates=rates)
     before = let_go(store, 3)
+    assert len(before) == 3
     store.limits.change("lane", {"rates": list(RATES)}, paused=None)
     after = let_go(store)
-    assert len(after) == QUOTA
+    assert len(after) == QUOTA - len(before)
 
     store.lanes.take_back(before)
 
+    assert len(release(store)) == len(before)
     assert release(store) == []
-    store.lanes.take_back(after[:1])
-    assert len(release(store)) == 1
 
 
-def test_a_pace_of_an_earlier_version_counts_from_now_on() -> None:
-    """It does not say since when."""
-    allowance = Allowance(rates=(Rate(1000, 1_000_000), Rate(5, 86_400_000_000)))
-    day, now = 86_400_000_000, 10**15
-    earlier = Pace.from_json({"free_at": 0, "used": {str(day): [[now - now % (day // 60), 5]]}})
+def test_a_quota_that_is_taken_away_and_comes_back_counts_what_went_out_meanwhile(store: Store) -> None:
+    open_lane(store, rates=RATES)
+    assert len(let_go(store, QUOTA - 2)) == QUOTA - 2
+    for rates, more in (((), 1), (RATES[:1], 1)):
+        store.limits.change("lane", {"rates": list(rates)}, paused=None)
+        assert len(let_go(store, more)) == more
 
-    slots, pace = take_slots(allowance, earlier, now=now, wanted=1, horizon=0)
-    assert slots == []
-    assert given_back(pace, [(now - 1, now - 1)]) == pace
+    store.limits.change("lane", {"rates": list(RATES)}, paused=None)
 
-    assert take_slots(allowance, given_back(pace, [(now, now)]), now=now, wanted=2, horizon=0)[0] == [now]
-    assert Pace.from_json(pace.as_json()) == pace
+    assert let_go(store) == []
 
 
 def test_what_is_given_back_is_not_counted_as_released(store: Store) -> None:

@@ -106,7 +106,7 @@ def test_each_call_of_two_attempts_side_by_side_takes_one_slot_and_the_pace_is_k
 
 
 def test_a_burst_of_calls_goes_at_once(store: Store, caller: Caller) -> None:
-    open_lane(store, "site", rates=("1/s",), burst=CALLS)
+    open_lane(store, "site", rates=(f"{CALLS}/{CALLS}s",), burst=CALLS)
     job_id = submit(store)
     (released,) = Gate(store.lanes).run_once().released
     began = time.monotonic()

@@ -126,7 +126,7 @@ def instant(told: str) -> datetime:
 
 
 def test_bulk_submits_to_several_processes_are_let_in_as_far_as_they_can_be_done(make: Make, scheduler: str) -> None:
-    webs = make("rate = '4/s'", "timeout = '1m'", count=2, scheduler=scheduler)
+    webs = make("rate = '240/m'", "timeout = '1m'", count=2, scheduler=scheduler)
     fill(webs[0], "other", 20_000)
     let_in = [taken(bulk(web, 1000)) for web in (*webs, *webs)]
     assert let_in[0] == pytest.approx(240, abs=3)
@@ -189,7 +189,7 @@ def asked_again_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.usefixtures("asked_again_at_once")
 def test_what_was_released_or_cancelled_since_makes_room(make: Make) -> None:
-    first, second = make("rate = '1/s'", "timeout = '20s'", count=2)
+    first, second = make("rate = '60/m'", "timeout = '21s'", count=2)
     ids = [answer["job"]["id"] for answer in bulk(first, 20)]
     assert second.submit("call").status_code == 202
     assert second.submit("call", headers={"Job-Timeout": "19"}).status_code == 503
@@ -273,7 +273,7 @@ def test_what_went_out_of_a_lane_that_nobody_samples_makes_room(make: Make) -> N
 
 
 def test_each_job_of_a_bulk_has_a_position_and_a_start_of_its_own(make: Make, scheduler: str) -> None:
-    (web,) = make("rate = '10/s'", scheduler=scheduler if scheduler != UNDECLARED else DECLARED)
+    (web,) = make("rate = '600/m'", scheduler=scheduler if scheduler != UNDECLARED else DECLARED)
     began = time.monotonic()
     answers = bulk(web, 400)
     assert positions(answers) == list(range(400))
@@ -288,7 +288,7 @@ def test_each_job_of_a_bulk_has_a_position_and_a_start_of_its_own(make: Make, sc
 
 
 def test_jobs_that_come_together_are_told_starts_one_after_the_other_however_old_the_last_count(make: Make) -> None:
-    (web,) = make("rate = '10/s'")
+    (web,) = make("rate = '600/m'")
     web.submit("call")
     time.sleep(0.4)  # the lane was looked at before, and is not again for these
     starts = [instant(web.submit("call").get_json()["waiting"]["estimated_start"]) for _ in range(4)]

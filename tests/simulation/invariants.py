@@ -40,12 +40,9 @@ RULES = {
     "no surprise": "Nothing is logged as an error that is not the operation's own.",
 }
 
-# A call begins at most so late for its slot (`tidegate.execution.slot_wait.LATE_SECONDS`).
-_LATE_SECONDS = 0.02
 _SOON_SECONDS = 0.002
-# Slots are taken so far ahead (`tidegate.execution.slot_wait.PATIENCE`): those of an old limit stay.
-_AHEAD_SECONDS = 1.0
 _BY_ITS_WORKER = (State.SUCCEEDED, State.FAILED, State.QUEUED)
+_ROUNDED_SECONDS = 1e-6
 _STUCK_SECONDS = 12.0
 _RELEASED_AHEAD_SECONDS = 1.5
 
@@ -240,14 +237,13 @@ class Invariants:
             for each in self.calls
             if each.downstream == call.downstream and each.is_paced and each.start >= self.disturbed_until
         ]
+        if known[-1][0] > call.start - _RELEASED_AHEAD_SECONDS:
+            return  # its slot may have been given while the rates were others
         for text in orjson.loads(known[-1][1]["rates"]):
-            rate, burst = rate_limit.Rate.parse(text), known[-1][1]["burst"]
-            period = rate.period / 1e6
-            if known[-1][0] > call.start - period - _AHEAD_SECONDS:
-                continue  # the limit was another in this window, or slots of its time are in it
-            begins = call.start - period + _LATE_SECONDS + _SOON_SECONDS
+            rate = rate_limit.Rate.parse(text)
+            begins = call.start - rate.period / 1e6 + _ROUNDED_SECONDS
             count = sum(begins < start <= call.start for start in starts)
-            if count > rate.calls + burst - 1:
+            if count > rate.calls:
                 raise self.broken("window", f"{count} calls at {call.downstream} within {text}")
 
     def answered(self, asked: Asked, state: State, deadline: float, seen: float) -> None:

@@ -155,8 +155,8 @@ BUGS: tuple[Bug, ...] = (
     Bug(
         "a slot is kept for nobody",
         "tidegate/rate_limit.py",
-        "        pace = _spend(allowance, pace, slot)\n    return slots, pace",
-        "        pace = _spend(allowance, pace, slot)\n    return slots, replace(pace, free_at=min(pace.free_at, now))",
+        "latest = (*pace.latest, slot)",
+        "latest = pace.latest[1:]",
     ),
     Bug(
         "a missed slot is used all the same",

@@ -234,11 +234,11 @@ def test_the_figures_are_those_of_the_lane(web: Web) -> None:
     changed(web, rate="unlimited", burst=2, concurrency="unlimited")
     for _ in range(10):
         web.accepted("quote")
-    changed(web, rate="1/h")
+    changed(web, rate="2/h")
     release(web)
     web.store.samples.sample()
     document = web.client.get("/v1/downstreams/sample").get_json()
     assert (document["backlog"], document["in_flight"], document["released"]) == (8, 2, 2)
     operation = web.client.get("/v1/operations/quote").get_json()
-    assert (operation["downstream"]["rate"], operation["backlog"]) == (["1/h"], 8)
+    assert (operation["downstream"]["rate"], operation["backlog"]) == (["2/h"], 8)
     assert operation["expected_wait"] > 3600

@@ -3,7 +3,8 @@
 import threading
 from dataclasses import dataclass
 
-from tidegate import clock, rate_limit
+from tidegate import clock
+from tidegate.rate_limit import Rate
 
 _MOST_CLIENTS = 100_000
 
@@ -17,34 +18,37 @@ class Verdict:
     """
 
     allowed: bool
-    rate: rate_limit.Rate
+    rate: Rate
     remaining: int
     more_in_seconds: float
 
 
 class ClientLimit:
-    """One limit for each client: so many requests a period, all at once if it likes (GCRA with a full burst)."""
+    """One limit for each client: so many requests a period, all at once if it likes.
 
-    def __init__(self, rate: rate_limit.Rate) -> None:
+    The generic cell rate algorithm (ITU-T I.371, 1994) with a full burst: it has one number to keep for each client.
+    """
+
+    def __init__(self, rate: Rate) -> None:
         self._rate = rate
-        self._allowance = rate_limit.Allowance(rates=(rate,), burst=rate.calls)
-        self._paces: dict[str, rate_limit.Pace] = {}
+        self._free_at: dict[str, int] = {}
         self._lock = threading.Lock()
 
     def ask(self, client_id: str) -> Verdict:
         """Counts one request of the client if it is allowed; says whether it is."""
         now = int(clock.monotonic() * 1e6)
         with self._lock:
-            if len(self._paces) >= _MOST_CLIENTS:
-                self._paces = {client: pace for client, pace in self._paces.items() if pace.free_at > now}
-            slots, pace = rate_limit.take_slots(
-                self._allowance, self._paces.get(client_id, rate_limit.Pace()), now=now, wanted=1, horizon=0
-            )
-            self._paces[client_id] = pace
-        debt = max(0, pace.free_at - now)
+            if len(self._free_at) >= _MOST_CLIENTS:
+                self._free_at = {client: free_at for client, free_at in self._free_at.items() if free_at > now}
+            free_at = max(self._free_at.get(client_id, 0), now)
+            is_allowed = free_at - (self._rate.calls - 1) * self._rate.interval <= now
+            if is_allowed:
+                free_at += self._rate.interval
+            self._free_at[client_id] = free_at
+        debt = free_at - now
         used = -(-debt // self._rate.interval)
         return Verdict(
-            allowed=bool(slots),
+            allowed=is_allowed,
             rate=self._rate,
             remaining=max(0, self._rate.calls - used),
             more_in_seconds=max(0, debt - (used - 1) * self._rate.interval) / 1e6 if used else 0.0,

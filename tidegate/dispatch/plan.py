@@ -61,7 +61,10 @@ class Plan:
         may_follow = [job for each in could if (job := released_at(each, now, now)).job_id not in gone]
         following = dict(zip(may_follow[: self.followers], [*open_calls, *begin_now], strict=False))
         follows = {job.job_id: call for job, call in following.items()}
-        return replace(self, released=[*self.released, *following], follows=follows)
+        pace, allowance = self.pace, self.state.lane.allowance
+        if not allowance.rates:  # then they take none, and count from now on for a rate that is to come
+            _, pace = rate_limit.take_slots(allowance, pace, now=self.state.now, wanted=len(following), horizon=0)
+        return replace(self, released=[*self.released, *following], follows=follows, pace=pace)
 
     @property
     def has_new_clock(self) -> bool:

@@ -25,7 +25,6 @@ _ENDED = {"ended_at": database_now(), "outcome": _OUTCOME}
 _RETURNED = (
     attempts.c.downstream,
     type_coerce(attempts.c.slot_at, BigInteger).label("slot_at"),
-    type_coerce(attempts.c.released_at, BigInteger).label("released_at"),
     attempts.c.follows_job,
     # A release takes a slot only where an attempt is one call, and never for a follower.
     select(jobs.c.paced_by_calls).where(jobs.c.id == attempts.c.job_id).scalar_subquery().label("paced_by_calls"),
@@ -58,10 +57,10 @@ def take_back(database: Database, within: Connection, releases: Sequence[Call], 
 
 def _give_back(database: Database, within: Connection, ended: Sequence[Mapping[str, Any]]) -> None:
     """Returns the calls to the quotas of each downstream, whose rows are locked after the jobs', by name."""
-    calls: dict[str, list[tuple[int, int]]] = {}
+    calls: dict[str, list[int]] = {}
     for each in ended:
         if each["follows_job"] is None and each["paced_by_calls"] is not None and not each["paced_by_calls"]:
-            calls.setdefault(each["downstream"], []).append((each["slot_at"], each["released_at"]))
+            calls.setdefault(each["downstream"], []).append(each["slot_at"])
     if not calls:
         return
     rates = within.execute(select(downstreams.c.name, downstreams.c.rates).where(downstreams.c.name.in_([*calls])))

@@ -4,7 +4,7 @@ import logging
 from collections.abc import Callable
 from datetime import timedelta
 
-from tidegate import clock
+from tidegate import clock, rate_limit
 from tidegate.database.retrying import retry_until_answered
 from tidegate.errors import AttemptStopped
 from tidegate.execution.attempt import Turn
@@ -15,9 +15,9 @@ from tidegate.jobs.job import Claim
 log = logging.getLogger(__name__)
 
 # A call that is later than this for its slot takes a new one: calls that were held up must not form a burst.
-LATE_SECONDS = 0.02
+LATE_SECONDS = rate_limit.LATE / 1e6
 # The longest that a worker's thread waits for a new slot or a follower's turn.
-PATIENCE = timedelta(seconds=1)
+PATIENCE = timedelta(microseconds=rate_limit.AHEAD)
 
 
 class SlotWait:

@@ -50,10 +50,16 @@ def _unless_unlimited(value: object, check: ValidatorFunctionWrapHandler) -> obj
     return value if value == UNLIMITED else check(value)
 
 
+_RATE = "^([1-9][0-9]{0,8}/(([1-9][0-9]{0,3})?[sm]|([1-9][0-9]?)?h|[1-9]?d)|0[.][1-9]/[smh])$"
 _Rate = Annotated[
     str,
     AfterValidator(_check_rate),
-    Field(json_schema_extra={"pattern": "^[1-9][0-9]{0,8}/[smhd]$", "examples": ["50/s"]}),
+    Field(
+        json_schema_extra={
+            "pattern": _RATE,
+            "examples": ["50/s", "100/15m"],
+        }
+    ),
 ]
 _Several = Annotated[list[_Rate], Field(max_length=5)]
 _Rates = Annotated[_Several, BeforeValidator(_as_list, json_schema_input_type=_Several | _Rate | Literal["unlimited"])]

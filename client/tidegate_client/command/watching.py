@@ -83,8 +83,8 @@ def sparkline(speeds: Sequence[float], top: float) -> str:
 
 def allowed(lane: Mapping[str, Any]) -> float | None:
     """Calls a second that its lowest rate allows; None without one."""
-    rates = [re.fullmatch(r"(\d+)/([smhd])", rate) for rate in lane["rate"]]
-    speeds = [int(rate[1]) / _PERIODS[rate[2]] for rate in rates if rate]
+    rates = [re.fullmatch(r"([\d.]+)\s*/\s*(\d*)([smhd])", rate.strip()) for rate in lane["rate"]]
+    speeds = [float(rate[1]) / (int(rate[2] or 1) * _PERIODS[rate[3]]) for rate in rates if rate]
     return min(speeds, default=None)
 
 
