@@ -13,7 +13,8 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
-from itertools import accumulate, pairwise
+from itertools import accumulate
+from operator import sub
 from typing import Any
 
 LATE = 20_000
@@ -122,9 +123,10 @@ class Pace:
         return None
 
     def as_json(self) -> dict[str, object]:
-        """The state as JSON, for the downstream's row: of instants all but the first as what they lie behind it."""
-        ends = _differences([slot // _GRAIN for slot, _ in self.older])
-        older = [number for end, (_, calls) in zip(ends, self.older, strict=True) for number in (end, calls)]
+        """The state as JSON: instants as differences; of `older` the ends in milliseconds, then the calls."""
+        ends = [slot // _GRAIN for slot, _ in self.older]
+        calls = [calls for _, calls in self.older]
+        older = [*_differences(ends), *calls]
         return {"free_at": self.free_at, "latest": _differences(self.latest), "older": older}
 
     @classmethod
@@ -133,11 +135,12 @@ class Pace:
         free_at, older = stored.get("free_at", 0), stored.get("older", ())
         if "used" in stored:
             return cls(free_at=free_at, older=_of_quotas(stored["used"], free_at))
-        ends = (_GRAIN * end for end in accumulate(older[::2]))
+        counts = len(older) // 2
+        ends = [_GRAIN * end for end in accumulate(older[:counts])]
         return cls(
             free_at=free_at,
             latest=tuple(accumulate(stored.get("latest", ()))),
-            older=tuple(zip(ends, older[1::2], strict=True)),
+            older=tuple(zip(ends, older[counts:], strict=True)),
         )
 
 
@@ -254,7 +257,7 @@ def _coarser(allowance: Allowance, pace: Pace, *, now: int) -> Pace:
 
 
 def _differences(numbers: Sequence[int]) -> list[int]:
-    return [*numbers[:1], *(later - earlier for earlier, later in pairwise(numbers))]
+    return [*numbers[:1], *map(sub, numbers[1:], numbers)]
 
 
 def _of_quotas(used: Mapping[str, Sequence[Sequence[int]]], free_at: int) -> tuple[tuple[int, int], ...]:
