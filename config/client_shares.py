@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from config.settings import Settings
-from tidegate.rate_limit import Rate
+from tidegate.rate import Rate
 
 # Bursts as large as the period: a bulk submit of 1,000 goes through, an hour of 1,000 a second does not.
 _SUBMITS = Rate.parse("12000/m")

@@ -12,7 +12,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 from tidegate.operations.declaration import NAME, NAME_RULE
 from tidegate.operations.operation import MEGABYTE
 from tidegate.operations.retry import RetryPolicy
-from tidegate.rate_limit import Rate
+from tidegate.rate import Rate
 from tidegate.timeformat import Duration
 
 

@@ -28,7 +28,7 @@ from config.key_files import keys_in
 from config.origins import check_origins
 from tidegate.errors import ConfigurationError
 from tidegate.operations.operation import MEGABYTE
-from tidegate.rate_limit import Rate
+from tidegate.rate import Rate
 from tidegate.timeformat import Duration
 
 PREFIX = "TIDEGATE_"

@@ -1,147 +1,132 @@
 """The rate limiter: how many calls a downstream may get now, and at which instants. Pure: the gate keeps its state.
 
 `N/P` promises the downstream at most N calls in any window of P. A call begins between its slot and 20 ms later
-(`LATE`), so the slot of each call lies at least P + 20 ms behind that of the N-th call before it: for every rate, by
-one log of what went out, which knows of no rates and so outlives their changes (a sliding window log for the latest
-calls, sliding window counters for older ones). The rate with the shortest interval spaces its calls besides
-(P + 20 ms) / N apart, of which `burst` may come together: the generic cell rate algorithm as a virtual schedule
-(ITU-T I.371, 1994). All or none: a slot is granted only where every rate has room.
+(`LATE`, and the jitter that is declared), so the slot of each call lies at least P + 20 ms behind that of the N-th call
+before it: for every rate, by one log of what went out, which knows of no rates and so outlives their changes (a sliding
+window log, coarser for older calls). The rate with the shortest interval spaces its calls besides (P + 20 ms) / N
+apart, of which `burst` may come together: the generic cell rate algorithm as a virtual schedule (ITU-T I.371, 1994).
+All or none: a slot is granted only where every rate has room.
 """
 
-import bisect
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from fractions import Fraction
-from itertools import accumulate
-from operator import sub
-from typing import Any
+from itertools import accumulate, pairwise
+from typing import Any, NamedTuple
+
+from tidegate.rate import LONGEST, Rate
 
 LATE = 20_000
 """Microseconds: a call that is later than this for its slot takes a new one."""
 AHEAD = 1_000_000
 """Microseconds: no slot is taken further ahead than this."""
-LONGEST = 31 * 86_400_000_000
-"""Microseconds: the longest window of a rate, and so the age at which calls are forgotten."""
 
-_UNITS = {"d": 86_400_000_000, "h": 3_600_000_000, "m": 60_000_000, "s": 1_000_000}
-_PATTERN = re.compile(r"(\d{1,9}(?:\.\d{1,6})?)\s*/\s*(\d{1,7})?([smhd])", re.ASCII)
-# So many of the latest calls at least are known exactly; some more, so that not each release joins older ones. These
-# become counts that span at most an eighth of their age, and a 64th of a window in force that they may decide about; of
-# a short window less, so that with the 20 ms it loses at most three hundredths.
-_EXACT = 100
-_MORE = 28
+# So many runs the log may have, and so many of the latest stay as they are when it has more: the others are joined.
+# A run that was joined spans at most an eighth of its age, and a 64th of a window in force that may go by it.
+_MOST, _EXACT = 80, 60
+_MOST_UNPACED, _EXACT_UNPACED = 24, 16
 _COARSE = 8
 _FINE = 64
-_GRAIN = 1_000  # the instants of counts are whole milliseconds, rounded up: that makes the row shorter
-
-
-@dataclass(frozen=True)
-class Rate:
-    """A rate: at most so many calls in any window of a period, which is in microseconds."""
-
-    calls: int
-    period: int
-
-    @classmethod
-    def parse(cls, text: str) -> "Rate":
-        """Reads "50/s", "600/m", "100/15m", "10000/d", "0.5/s" (one in 2 s); ValueError for anything else."""
-        match = _PATTERN.fullmatch(text.strip())
-        calls = Fraction(match[1]) if match else Fraction(0)
-        period = int(match[2] or 1) * _UNITS[match[3]] * calls.denominator if match else 0
-        if not calls or not period:
-            raise ValueError(
-                f'{text!r} is not a rate; write calls per window, such as "50/s", "600/m", "100/15m", "10000/d"'
-            )
-        if period > LONGEST:
-            raise ValueError(f"{text!r} is no rate that can be kept; its window may be 31 days long at most")
-        return cls(calls.numerator, period)
-
-    def __str__(self) -> str:
-        unit = next(unit for unit in _UNITS if self.period % _UNITS[unit] == 0)
-        number = self.period // _UNITS[unit]
-        return f"{self.calls}/{number if number > 1 else ''}{unit}"
-
-    @property
-    def interval(self) -> int:
-        """Microseconds from one call to the next; rounded up, so that rounding never makes it faster."""
-        return -(-self.period // self.calls)
-
-    @property
-    def window(self) -> int:
-        """Microseconds from the slot of a call to the first at which it no longer counts."""
-        return self.period + LATE
-
-    @property
-    def grain(self) -> int:
-        """Microseconds that a count of older calls may span where this rate goes by it."""
-        return min(self.period // _FINE, 3 * self.period // 100 - LATE)
+# A distance that is longer by a 4096th at most goes on with a run, whose calls then count a little later.
+_ALIKE = 4096
 
 
 @dataclass(frozen=True, kw_only=True)
 class Allowance:
-    """The limits of a downstream's calls: rates (none: no limit) and burst."""
+    """The limits of a downstream's calls: rates (none: no limit), burst, and how late for its slot a call may begin."""
 
     rates: tuple[Rate, ...] = ()
     burst: int = 1
+    late: int = LATE
 
     @property
     def pacing(self) -> Rate | None:
-        """The rate with the shortest interval, which spaces the calls; None: no rate."""
-        return min(self.rates, key=lambda rate: rate.window / rate.calls, default=None)
+        """The rate that spaces the calls: the one with the shortest interval, of those by the calendar the last.
+
+        None: no rate.
+        """
+        return min(self.rates, key=lambda rate: (rate.zone is not None, self.window(rate) / rate.calls), default=None)
 
     @property
     def spacing(self) -> int:
         """Microseconds from one call to the next. Rounded down: the windows see to it that this adds up to nothing."""
-        return self.pacing.window // self.pacing.calls if self.pacing else 0
+        return self.window(self.pacing) // self.pacing.calls if self.pacing else 0
+
+    def window(self, rate: Rate) -> int:
+        """Microseconds from the slot of a call to the first at which it no longer counts for a rate."""
+        return rate.period + self.late
+
+
+class Run(NamedTuple):
+    """Calls at equal distances. Each of them was at that instant or, where runs were joined, before it."""
+
+    last: int
+    calls: int
+    step: int
+
+    @property
+    def first(self) -> int:
+        """The slot of its first call."""
+        return self.last - (self.calls - 1) * self.step
+
+    def since(self, instant: int) -> int:
+        """How many of its calls are not before this instant."""
+        if self.last < instant:
+            return 0
+        return min(self.calls, (self.last - instant) // self.step + 1) if self.step else self.calls
 
 
 @dataclass(frozen=True, kw_only=True)
 class Pace:
     """The limiter's state: what went out and is promised. All instants are microseconds of the database's clock.
 
-    `latest`: the slots of the latest calls, rising. `older`: what was before them, as (slot of the last, calls).
-    `free_at`: when the next call is due by the virtual schedule of the rate that spaces them.
+    `log`: the slots of past calls, rising. `free_at`: when the next call is due by the virtual schedule of the rate
+    that spaces them.
     """
 
     free_at: int = 0
-    latest: tuple[int, ...] = ()
-    older: tuple[tuple[int, int], ...] = ()
+    log: tuple[Run, ...] = ()
+
+    @property
+    def last(self) -> int:
+        """The last slot that was given; 0: none."""
+        return self.log[-1].last if self.log else 0
 
     def nth_latest(self, number: int) -> int | None:
-        """The slot of the call before which there were number - 1 later ones, or a later instant; None: no such call.
-
-        None also stands for one that is too old to count.
-        """
-        if number <= len(self.latest):
-            return self.latest[-number]
-        number -= len(self.latest)
-        for slot, calls in reversed(self.older):
-            number -= calls
-            if number <= 0:
-                return slot
+        """The slot of the call behind which number - 1 later ones lie, or a later instant; None: none that counts."""
+        for run in reversed(self.log):
+            if number <= run.calls:
+                return run.last - (number - 1) * run.step
+            number -= run.calls
         return None
 
+    def calls_since(self, instant: int) -> int:
+        """How many calls have their slots at this instant or behind it, or more."""
+        calls = 0
+        for run in reversed(self.log):
+            if run.last < instant:
+                break
+            calls += run.since(instant)
+        return calls
+
     def as_json(self) -> dict[str, object]:
-        """The state as JSON: instants as differences; of `older` the ends in milliseconds, then the calls."""
-        ends = [slot // _GRAIN for slot, _ in self.older]
-        calls = [calls for _, calls in self.older]
-        older = [*_differences(ends), *calls]
-        return {"free_at": self.free_at, "latest": _differences(self.latest), "older": older}
+        """The state as JSON, for the downstream's row: of the runs' ends all but the first as distances."""
+        return {
+            "free_at": self.free_at,
+            "ends": _differences([run.last for run in self.log]),
+            "calls": [run.calls for run in self.log],
+            "steps": [run.step for run in self.log],
+        }
 
     @classmethod
     def from_json(cls, stored: Mapping[str, Any]) -> "Pace":
         """Restores the state that `as_json` wrote; an empty object is a limiter without past calls."""
-        free_at, older = stored.get("free_at", 0), stored.get("older", ())
+        free_at = stored.get("free_at", 0)
         if "used" in stored:
-            return cls(free_at=free_at, older=_of_quotas(stored["used"], free_at))
-        counts = len(older) // 2
-        ends = [_GRAIN * end for end in accumulate(older[:counts])]
-        return cls(
-            free_at=free_at,
-            latest=tuple(accumulate(stored.get("latest", ()))),
-            older=tuple(zip(ends, older[counts:], strict=True)),
-        )
+            return cls(free_at=free_at, log=_of_quotas(stored["used"], free_at))
+        if "ends" not in stored:
+            return cls(free_at=free_at)
+        ends = accumulate(stored["ends"])
+        return cls(free_at=free_at, log=tuple(map(Run, ends, stored["calls"], stored["steps"])))
 
 
 def take_slots(allowance: Allowance, pace: Pace, *, now: int, wanted: int, horizon: int) -> tuple[list[int], Pace]:
@@ -156,8 +141,8 @@ def take_slots(allowance: Allowance, pace: Pace, *, now: int, wanted: int, horiz
         if slot > now + horizon:
             break
         slots.append(slot)
-        pace = _spend(allowance, pace, slot)
-    return slots, _coarser(allowance, pace, now=now)
+        pace = Pace(free_at=max(pace.free_at, slot) + allowance.spacing, log=_with_call(pace.log, slot))
+    return slots, _coarser(allowance, pace, now=now) if slots else pace
 
 
 def given_back(pace: Pace, slots: Iterable[int]) -> Pace:
@@ -165,14 +150,12 @@ def given_back(pace: Pace, slots: Iterable[int]) -> Pace:
 
     The schedule that spaces the calls gives nothing back, for its instants are over.
     """
-    latest, older = [*pace.latest], [*pace.older]
+    log = list(pace.log)
     for slot in slots:
-        if slot in latest:
-            latest.remove(slot)
-        elif 0 < (found := bisect.bisect_left(older, (slot, 0))) < len(older):  # the first may begin after it
-            end, calls = older[found]
-            older[found : found + 1] = [(end, calls - 1)] if calls > 1 else []
-    return replace(pace, latest=tuple(latest), older=tuple(older))
+        number = next((number for number, run in enumerate(log) if run.last >= slot), len(log))
+        if number < len(log) and _has(log[number], slot, after=log[number - 1].last if number else None):
+            log[number : number + 1] = _without(log[number], slot)
+    return replace(pace, log=tuple(log))
 
 
 def next_slot(allowance: Allowance, pace: Pace, *, now: int) -> int:
@@ -180,14 +163,18 @@ def next_slot(allowance: Allowance, pace: Pace, *, now: int) -> int:
     if not allowance.rates:
         return now
     slot, free_at = now, pace.free_at
-    if pace.latest:
-        slot = max(slot, pace.latest[-1])
-        free_at = max(free_at, pace.latest[-1] + allowance.spacing)
+    if pace.log:
+        slot = max(slot, pace.last)
+        free_at = max(free_at, pace.last + allowance.spacing)
     slot = max(slot, free_at - (allowance.burst - 1) * allowance.spacing)
     for rate in allowance.rates:
-        before = pace.nth_latest(rate.calls)
-        if before is not None:
-            slot = max(slot, before + rate.window)
+        if rate.zone is None:
+            before = pace.nth_latest(rate.calls)
+            if before is not None:
+                slot = max(slot, before + allowance.window(rate))
+    by_calendar = [rate for rate in allowance.rates if rate.zone is not None]
+    while (room := max((_calendar_room(rate, pace, slot, allowance.late) for rate in by_calendar), default=0)) > slot:
+        slot = room
     return slot
 
 
@@ -199,9 +186,14 @@ def quota_wait(allowance: Allowance, pace: Pace, *, now: int, behind: int) -> in
     wait = 0
     for rate in allowance.rates:
         windows, more = divmod(behind, rate.calls)
-        before = pace.nth_latest(rate.calls - more)
-        first = max(0, before + rate.window - now) if before is not None else 0
-        wait = max(wait, first + windows * rate.window)
+        if rate.zone is None:
+            before = pace.nth_latest(rate.calls - more)
+            first = max(0, before + allowance.window(rate) - now) if before is not None else 0
+        else:
+            begin, end = rate.calendar_window(now)
+            is_full = pace.calls_since(begin - allowance.late) + more >= rate.calls
+            first = end + allowance.late - now if is_full else 0
+        wait = max(wait, first + windows * allowance.window(rate))
     return wait
 
 
@@ -212,16 +204,12 @@ def settle(allowance: Allowance, pace: Pace, *, now: int) -> Pace:
     schedule of another rate is owed no more than the burst of this one.
     """
     furthest = now + AHEAD
-    if pace.latest and (back := (pace.latest[-1] - furthest) // _GRAIN * _GRAIN) > 0:
-        pace = Pace(
-            free_at=pace.free_at - back,
-            latest=tuple(slot - back for slot in pace.latest),
-            older=tuple((slot - back, calls) for slot, calls in pace.older),
-        )
-    elif pace.older and pace.older[-1][0] > furthest:  # of an earlier version, whose counts end when their step does
-        pace = replace(pace, older=tuple((min(slot, furthest), calls) for slot, calls in pace.older))
-    owed = (pace.latest[-1] if pace.latest else furthest) + allowance.burst * allowance.spacing
-    return replace(pace, free_at=min(pace.free_at, owed)) if pace.free_at > owed else pace
+    back = pace.last - furthest
+    if back > 0:
+        log = tuple(run._replace(last=run.last - back) for run in pace.log)
+        pace = Pace(free_at=pace.free_at - back, log=log)
+    owed = (pace.last or furthest) + allowance.burst * allowance.spacing
+    return replace(pace, free_at=owed) if pace.free_at > owed else pace
 
 
 def changed(allowance: Allowance, pace: Pace, *, now: int) -> Pace:
@@ -229,51 +217,99 @@ def changed(allowance: Allowance, pace: Pace, *, now: int) -> Pace:
     return settle(allowance, pace, now=now)
 
 
-def _spend(allowance: Allowance, pace: Pace, slot: int) -> Pace:
-    free_at = max(pace.free_at, slot) + allowance.spacing
-    latest = (*pace.latest, slot)
-    if pace.latest and slot < pace.latest[-1]:  # without a rate now, before what was promised when there was one
-        latest = tuple(sorted(latest))
-    return Pace(free_at=free_at, latest=latest, older=pace.older)
+def _calendar_room(rate: Rate, pace: Pace, slot: int, late: int) -> int:
+    """The first instant from this slot on at which a rate by the calendar has room, as far as this window tells.
+
+    A call that lies near a boundary counts on both sides of it: clocks differ, and it may begin late.
+    """
+    begin, end = rate.calendar_window(slot)
+    if pace.calls_since(begin - late) >= rate.calls:
+        return end + late + 1
+    if slot <= begin + late and pace.calls_since(rate.calendar_window(begin - 1)[0] - late) >= rate.calls:
+        return begin + late + 1
+    return slot
+
+
+def _with_call(log: tuple[Run, ...], slot: int) -> tuple[Run, ...]:
+    """The log with one more call. Where there is no rate now it may lie before what was promised when there was one."""
+    if not log:
+        return (Run(slot, 1, 0),)
+    last, calls, step = log[-1]
+    distance = max(0, slot - last)
+    if calls == 1:
+        return (*log[:-1], Run(last + distance, 2, distance))
+    if step <= distance <= step + step // _ALIKE:
+        return (*log[:-1], Run(last + distance, calls + 1, step))
+    return (*log, Run(last + distance, 1, 0))
+
+
+def _has(run: Run, slot: int, *, after: int | None) -> bool:
+    """Whether a slot is surely one of a run's, which begins after the run before it: at its place, or joined."""
+    if slot >= run.first:
+        return run.step == 0 or (run.last - slot) % run.step <= run.calls * (run.step // _ALIKE)
+    return run.calls > 1 and after is not None and slot > after
+
+
+def _without(run: Run, slot: int) -> list[Run]:
+    """What is left of a run without the call of a slot."""
+    newer = min(run.calls - 1, (run.last - slot) // run.step) if run.step else run.calls - 1
+    older = run.calls - 1 - newer
+    left = [Run(run.last - (newer + 1) * run.step, older, run.step), Run(run.last, newer, run.step)]
+    return [each for each in left if each.calls]
 
 
 def _coarser(allowance: Allowance, pace: Pace, *, now: int) -> Pace:
-    """Keeps the latest calls exactly, and joins older ones: each then counts from the last of them on."""
-    if len(pace.latest) <= _EXACT + _MORE:
+    """Keeps the latest runs as they are and joins older ones, when there are many; forgets what is too old to count."""
+    most, exact = (_MOST, _EXACT) if allowance.rates else (_MOST_UNPACED, _EXACT_UNPACED)
+    if len(pace.log) <= most:
         return pace
-    steps = sorted((rate.window, rate.grain) for rate in allowance.rates if rate.calls > _EXACT)
-    joined: list[tuple[int, int]] = []
-    leaving = ((-(-slot // _GRAIN) * _GRAIN, 1) for slot in pace.latest[:-_EXACT])
-    for slot, calls in (*pace.older, *leaving):
-        age = now - slot
-        if age > LONGEST + LATE:
-            continue
+    oldest = now - LONGEST - allowance.late
+    steps = sorted((allowance.window(rate), _grain(rate, allowance.late)) for rate in allowance.rates)
+    joined: list[Run] = []
+    for run in pace.log[:-exact]:
+        age = now - run.last
         longest = min(age // _COARSE, next((step for window, step in steps if age <= window), age))
-        if joined and (slot == joined[-1][0] or (len(joined) > 1 and slot - joined[-2][0] <= longest)):
-            joined[-1] = slot, joined[-1][1] + calls
+        if run.last < oldest:
+            continue
+        if joined and run.last - (joined[-2].last if len(joined) > 1 else joined[-1].first) <= longest:
+            joined[-1] = _join(joined[-1], run)
         else:
-            joined.append((slot, calls))
-    return replace(pace, latest=pace.latest[-_EXACT:], older=tuple(joined))
+            joined.append(run._replace(calls=run.since(oldest)))
+    return replace(pace, log=(*joined, *pace.log[-exact:]))
+
+
+def _grain(rate: Rate, late: int) -> int:
+    """Microseconds that joined runs may span where a rate goes by them.
+
+    Of a short window less, so that with the lateness it loses at most three hundredths.
+    """
+    return max(0, min(rate.period // _FINE, 3 * rate.period // 100 - late))
+
+
+def _join(older: Run, newer: Run) -> Run:
+    """One run for two: its calls are as far apart as they can be while none is put before the instant it had."""
+    gap = newer.last - older.last
+    steps = [gap // newer.calls, (gap + (older.calls - 1) * older.step) // (newer.calls + older.calls - 1)]
+    return Run(newer.last, older.calls + newer.calls, min([*steps, newer.step] if newer.calls > 1 else steps))
 
 
 def _differences(numbers: Sequence[int]) -> list[int]:
-    return [*numbers[:1], *map(sub, numbers[1:], numbers)]
+    return [*numbers[:1], *(later - earlier for earlier, later in pairwise(numbers))]
 
 
-def _of_quotas(used: Mapping[str, Sequence[Sequence[int]]], free_at: int) -> tuple[tuple[int, int], ...]:
+def _of_quotas(used: Mapping[str, Sequence[Sequence[int]]], free_at: int) -> tuple[Run, ...]:
     """What an earlier version counted, for each quota by itself: in sixtieths of its period, by their begin.
 
     The quotas counted the same calls, the shorter ones more exactly.
     """
-    newest_first: list[tuple[int, int]] = []
+    newest_first: list[Run] = []
     before = free_at
     for period in sorted(map(int, used)):
-        known = sum(calls for _, calls in newest_first)
+        known = sum(run.calls for run in newest_first)
         for begin, calls in reversed(used[str(period)]):
             more = max(0, calls - known)
             known -= calls - more
             if more:
-                end = min(begin + max(1, period // 60), before)
-                newest_first.append((-(-end // _GRAIN) * _GRAIN, more))
+                newest_first.append(Run(min(begin + max(1, period // 60), before), more, 0))
             before = min(before, max(begin, 0))
     return tuple(reversed(newest_first))

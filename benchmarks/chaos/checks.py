@@ -123,8 +123,7 @@ def closed_lanes(database: Database) -> list[str]:
 
 def counted_calls(database: Database, lane: str) -> int:
     """How many calls the lane's rate limiter remembers."""
-    pace = _pace(database, lane)
-    return len(pace.latest) + sum(calls for _, calls in pace.older)
+    return sum(run.calls for run in _pace(database, lane).log)
 
 
 def _found(database: Database, queries: dict[str, str]) -> Violations:

@@ -15,7 +15,7 @@ from tidegate import clock
 from tidegate.access.client_limits import ClientLimit
 from tidegate.access.key_store import KeyStore
 from tidegate.access.keys import Role
-from tidegate.rate_limit import Rate
+from tidegate.rate import Rate
 from tidegate.states import FINAL_STATES, State
 
 POLICY = re.compile(r'"(submits|reads)";q=(\d+);w=(\d+)')

@@ -14,7 +14,7 @@ import orjson
 
 from tests.simulation.stores import Change, rows
 from tests.simulation.world import Broken, Process, World
-from tidegate import rate_limit
+from tidegate.rate import Rate
 from tidegate.states import FINAL_STATES, MOVES, State
 
 RULES = {
@@ -240,7 +240,7 @@ class Invariants:
         if known[-1][0] > call.start - _RELEASED_AHEAD_SECONDS:
             return  # its slot may have been given while the rates were others
         for text in orjson.loads(known[-1][1]["rates"]):
-            rate = rate_limit.Rate.parse(text)
+            rate = Rate.parse(text)
             begins = call.start - rate.period / 1e6 + _ROUNDED_SECONDS
             count = sum(begins < start <= call.start for start in starts)
             if count > rate.calls:

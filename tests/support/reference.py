@@ -18,7 +18,7 @@ from config.operations_tables import DownstreamTable, OperationTable, RetryTable
 from config.setting_text import as_text
 from config.settings import PREFIX, Settings
 from tests.support.processes import REPOSITORY
-from tidegate.rate_limit import Rate
+from tidegate.rate import Rate
 
 DOCS = REPOSITORY / "docs"
 _WORDS = {

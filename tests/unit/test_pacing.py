@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tidegate.rate_limit import AHEAD, LONGEST, Allowance, Pace, Rate, changed, next_slot, take_slots
+from tidegate.rate import LONGEST, Rate
+from tidegate.rate_limit import AHEAD, LATE, Allowance, Pace, changed, next_slot, take_slots
 
 SECOND = 1_000_000
 START = 1_700_000_000 * SECOND
@@ -60,7 +61,7 @@ def test_a_lane_that_rested_grants_its_burst_at_once_and_then_its_rate(rate: Rat
     at_once, pace = take_slots(allowance, Pace(), now=START, wanted=burst + 5, horizon=0)
 
     assert at_once == [START] * min(burst, rate.calls)
-    until = rate.window if burst >= rate.calls else allowance.spacing
+    until = rate.period + LATE if burst >= rate.calls else allowance.spacing
     assert next_slot(allowance, pace, now=START) == START + until
 
 
@@ -72,7 +73,7 @@ def test_a_backlog_gets_the_whole_rate_whenever_the_gate_looks(rate: Rate, burst
         slots += taken
         now = max(now + 1, next_slot(allowance, pace, now=now) - 30_000)
 
-    each = rate.window / rate.calls
+    each = (rate.period + LATE) / rate.calls
     assert slots[-1] - slots[0] <= (each + 1) * max(rate.calls, wanted)
     assert slots[-1] - slots[0] <= 1.02 * each * wanted + wanted
 
@@ -135,7 +136,7 @@ def test_a_clock_that_steps_back_blocks_no_longer_than_a_window_and_a_second(
     allowance = Allowance(rates=(rate,), burst=burst)
     _, pace = take_slots(allowance, Pace(), now=START, wanted=wanted, horizon=HORIZON)
     now = START - step
-    longest = AHEAD + max(rate.window, allowance.spacing * burst) + 1_000
+    longest = AHEAD + max(rate.period + LATE, allowance.spacing * burst) + 1_000
 
     _, pace = take_slots(allowance, pace, now=now, wanted=0, horizon=0)
 

@@ -4,7 +4,7 @@ import threading
 from dataclasses import dataclass
 
 from tidegate import clock
-from tidegate.rate_limit import Rate
+from tidegate.rate import Rate
 
 _MOST_CLIENTS = 100_000
 

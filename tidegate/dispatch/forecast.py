@@ -42,7 +42,7 @@ class LaneView:
     def allowed_per_second(self) -> float | None:
         """Calls a second by the rate that spaces them; None: no limit. For quotas see `start_of`."""
         pacing_rate = self._allowance.pacing
-        return 1e6 * pacing_rate.calls / pacing_rate.window if pacing_rate else None
+        return 1e6 * pacing_rate.calls / self._allowance.window(pacing_rate) if pacing_rate else None
 
     @property
     def is_full(self) -> bool:

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple, TypeAlias
 from tidegate import rate_limit
 from tidegate.jobs.job import MAX_LOSSES
 from tidegate.operations.operation import Limits, Queue
+from tidegate.rate import Rate
 
 LAST_LIFE = MAX_LOSSES - 1
 """So many losses, and one more fails the job."""
@@ -155,7 +156,7 @@ class Sample:
 
 def allowance_of(rates: Iterable[str], burst: int) -> rate_limit.Allowance:
     """The rate limiter's form of a row's rates and burst."""
-    return rate_limit.Allowance(rates=tuple(rate_limit.Rate.parse(rate) for rate in rates), burst=burst)
+    return rate_limit.Allowance(rates=tuple(Rate.parse(rate) for rate in rates), burst=burst)
 
 
 def is_kept_apart(job: WaitingJob) -> bool:

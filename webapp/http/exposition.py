@@ -25,7 +25,7 @@ from tidegate.metrics.families import (
     Family,
 )
 from tidegate.operations.operation import Queue, Registry
-from tidegate.rate_limit import Rate
+from tidegate.rate import Rate
 from tidegate.states import State
 from tidegate.webhooks.delivery import OUTCOMES as DELIVERY_OUTCOMES
 from tidegate.webhooks.delivery import QUEUE as WEBHOOKS

@@ -19,7 +19,7 @@ from tidegate.dispatch.forecast import LaneView
 from tidegate.dispatch.limits import UNLIMITED
 from tidegate.errors import UnknownDownstream, UnsupportedBody
 from tidegate.operations.typed_input import parse
-from tidegate.rate_limit import Rate
+from tidegate.rate import Rate
 from tidegate.timeformat import instant
 from webapp.context import context
 from webapp.http import lane_shapes
