@@ -26,8 +26,11 @@ from tidegate.database.statement import required
 from tidegate.database.time import database_now
 from tidegate.jobs.job import Call, Claim
 from tidegate.operations.operation import Progress
+from tidegate.operations.outcome import Succeeded
 from tidegate.stores import Store
 
+RESULT = Succeeded(content=b"[1]", content_type="application/json", is_json=True)
+ERROR = {"code": "operation_error", "message": "no"}
 SETTLED = database_now(-timedelta(seconds=2))
 
 
@@ -153,6 +156,23 @@ def test_a_worker_that_stopped_cannot_write_about_what_it_gave_back(store: Store
     assert not store.workers.progress(claimed, Progress(done=1), lease=LEASE)
     assert not store.workers.hand_back(claimed, after=timedelta(0), outcome="stopped")
     assert row_of(store, claimed.job_id).attempt == 0, "given back once and not twice"
+
+
+def test_what_a_stopped_workers_threads_still_say_is_not_written_over_what_became_of_their_attempts(
+    store: Store,
+) -> None:
+    """Its grace is over, its jobs are given back, and its process is not yet gone."""
+    open_lane(store)
+    claimed = running(store, worker="mine")
+    store.heartbeats.remove("mine")
+    (before,) = attempts_of(store, claimed.job_id)
+
+    assert not store.workers.hand_back(claimed, after=timedelta(0), outcome="stopped")
+    assert not store.workers.succeed(claimed, RESULT, call_seconds=0.1)
+    assert not store.workers.fail(claimed, ERROR, call_seconds=0.1)
+
+    assert before.outcome == "handed back"
+    assert attempts_of(store, claimed.job_id) == [before]
 
 
 def test_what_a_dead_child_held_is_taken_back_and_counts_as_a_loss(store: Store) -> None:

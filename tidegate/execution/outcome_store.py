@@ -26,6 +26,7 @@ from tidegate.execution.successes import LANE_ANSWERED, Successes
 from tidegate.jobs.job import Claim, Wait
 from tidegate.jobs.transitions import (
     ENDS,
+    HANDED_BACK,
     IN_TIME,
     NOW,
     come_back,
@@ -157,11 +158,14 @@ def _moved(connection: Connection, claim: Claim, *guards: ColumnElement[bool], *
 def _end_attempt(connection: Connection, claim: Claim, outcome: str, call_seconds: float | None, *, won: bool) -> bool:
     """Ends the attempt, which frees its place; whether this outcome stands.
 
-    An answer that was lost on its way back makes a worker offer its outcome again: then it stands already.
+    An answer that was lost on its way back makes a worker offer its outcome again: then it stands already. What a
+    worker that stops has handed back stays so, whatever its threads say before they are gone.
     """
     own = and_(attempts.c.job_id == claim.job_id, attempts.c.fence == claim.fence)
-    if not won and connection.execute(select(attempts.c.outcome).where(own)).scalar_one_or_none() == outcome:
-        return True
+    if not won:
+        written = connection.execute(select(attempts.c.outcome).where(own)).scalar_one_or_none()
+        if written in {outcome, HANDED_BACK}:
+            return bool(written == outcome)
     started = {} if call_seconds is None else {"call_started_at": database_now(-timedelta(seconds=call_seconds))}
     connection.execute(
         update(attempts).where(own).values(ended_at=database_now(), outcome=outcome if won else "late", **started)

@@ -40,6 +40,8 @@ NOW = type_coerce(database_now(), BigInteger)
 
 ENDS = (jobs.c.operation, jobs.c.state)
 """What a move of jobs returns, for `count_ends`."""
+HANDED_BACK = "handed back"
+"""The outcome of an attempt whose worker stopped before it had another."""
 IS_OPEN = jobs.c.state.in_(sorted(OPEN_STATES))
 IS_WAITING = and_(jobs.c.state == State.QUEUED, jobs.c.slot_at.is_(None))
 """Queued, and not released."""
