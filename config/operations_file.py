@@ -15,6 +15,7 @@ from config.operations_tables import DownstreamTable, OperationTable, RetryTable
 from config.references import Template, expander, parse_template
 from config.request_checks import header_name_fault, header_value_fault, url_fault
 from config.toml_lines import TomlLines, as_fault
+from tidegate.clock import MICROSECOND
 from tidegate.errors import ConfigurationError
 from tidegate.operations.declaration import NAME, NAME_RULE, shown
 from tidegate.operations.http_operation import HttpOperation
@@ -205,7 +206,12 @@ class _Reader:
 
 def _limits(name: str, table: DownstreamTable) -> Limits:
     return Limits(
-        name=name, rates=table.rate, burst=table.burst, concurrency=table.concurrency, breaker_after=table.breaker
+        name=name,
+        rates=table.rate,
+        burst=table.burst,
+        concurrency=table.concurrency,
+        breaker_after=table.breaker,
+        jitter=(table.jitter or timedelta(0)) // MICROSECOND,
     )
 
 

@@ -12,18 +12,13 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 from tidegate.operations.declaration import NAME, NAME_RULE
 from tidegate.operations.operation import MEGABYTE
 from tidegate.operations.retry import RetryPolicy
-from tidegate.rate import Rate
+from tidegate.rate import read_rate
 from tidegate.timeformat import Duration
 
 
 def _check_rates(value: object) -> object:
-    """Validates one rate or a list of them; pydantic alone would ask for a tuple."""
-    rates = [value] if isinstance(value, str) else value
-    if not isinstance(rates, list) or not all(isinstance(rate, str) for rate in rates):
-        raise ValueError('write a text such as "50/s", or a list of them')
-    for rate in rates:
-        Rate.parse(rate)
-    return rates
+    """Reads one rate or a list of them; pydantic alone would ask for a tuple."""
+    return [read_rate(rate) for rate in (value if isinstance(value, list) else [value])]
 
 
 def _check_name(name: str) -> str:
@@ -51,13 +46,19 @@ class DownstreamTable(Table):
         (),
         description="Calls per window: `50/s`, `600/m`, `10000/d`, `100/15m` or `0.5/s` (one in 2 s), of 31 days at "
         "most; one text, or a list of which all hold. Left out: no limit. `50/s`: never more than 50 calls begin in "
-        "any second.",
+        'any second. `{ rate = "10000/d", window = "calendar", zone = "Europe/Berlin" }`: for a partner whose '
+        "windows begin by the clock; they are a day long or go into one.",
     )
     burst: Whole = Field(
         1,
         ge=1,
         le=100_000,
         description="Calls that may start at once after a rest, and never more than a rate allows in a window.",
+    )
+    jitter: Annotated[Duration | None, Field(le=timedelta(seconds=10))] = Field(
+        None,
+        description="By how much the time that a call takes to reach the downstream varies. A call begins up to 20 ms "
+        "after its slot, so a window is kept for 20 ms longer; and by this longer still.",
     )
     concurrency: Whole | None = Field(
         None, ge=1, le=100_000, description="Calls that may be open at once; left out: no limit."

@@ -1,6 +1,7 @@
 """A rate: so many calls in any window of a period, or in each window of the calendar. Pure."""
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from fractions import Fraction
@@ -15,6 +16,7 @@ LONGEST = 31 * 86_400_000_000
 _DAY = 86_400_000_000
 _HOUR = 3_600_000_000
 _UNITS = {"d": _DAY, "h": _HOUR, "m": 60_000_000, "s": 1_000_000}
+_WRITE = 'write a text such as "50/s", or { rate = "10000/d", window = "calendar", zone = "Europe/Berlin" }'
 _PATTERN = re.compile(r"(\d{1,9}(?:\.\d{1,6})?)\s*/\s*(\d{1,7})?([smhd])(?:\s+calendar\s+(\S+))?", re.ASCII)
 
 
@@ -79,6 +81,21 @@ class Rate:
             return begin, begin + self.period
         wall = midnight + timedelta(microseconds=into_day - into_day % self.period)
         return min(_instants(wall, zone)), max(_instants(wall + timedelta(microseconds=self.period), zone))
+
+
+def read_rate(value: object) -> str:
+    """Reads a rate as files and requests have it: a text, or {rate, window: "calendar", zone}; returns it as a text.
+
+    ValueError for anything else.
+    """
+    if isinstance(value, str):
+        return str(Rate.parse(value))
+    keys = {"rate", "window", "zone"}
+    if not isinstance(value, Mapping) or value.keys() != keys or not all(isinstance(value[key], str) for key in keys):
+        raise ValueError(_WRITE)
+    if value["window"] != "calendar":
+        raise ValueError(f'{value["window"]!r} is no kind of window; write "calendar", or leave window and zone out')
+    return str(Rate.parse(f"{value['rate']} calendar {value['zone']}"))
 
 
 def _instants(wall: datetime, zone: ZoneInfo) -> tuple[int, int]:

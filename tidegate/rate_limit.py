@@ -11,8 +11,10 @@ All or none: a slot is granted only where every rate has room.
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import accumulate, pairwise
-from typing import Any, NamedTuple
+from typing import Any
 
+from tidegate import call_log
+from tidegate.call_log import Log, Run
 from tidegate.rate import LONGEST, Rate
 
 LATE = 20_000
@@ -21,13 +23,10 @@ AHEAD = 1_000_000
 """Microseconds: no slot is taken further ahead than this."""
 
 # So many runs the log may have, and so many of the latest stay as they are when it has more: the others are joined.
-# A run that was joined spans at most an eighth of its age, and a 64th of a window in force that may go by it.
 _MOST, _EXACT = 80, 60
 _MOST_UNPACED, _EXACT_UNPACED = 24, 16
-_COARSE = 8
+# Runs that are joined span at most such a part of a window in force that goes by them.
 _FINE = 64
-# A distance that is longer by a 4096th at most goes on with a run, whose calls then count a little later.
-_ALIKE = 4096
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,25 +55,6 @@ class Allowance:
         return rate.period + self.late
 
 
-class Run(NamedTuple):
-    """Calls at equal distances. Each of them was at that instant or, where runs were joined, before it."""
-
-    last: int
-    calls: int
-    step: int
-
-    @property
-    def first(self) -> int:
-        """The slot of its first call."""
-        return self.last - (self.calls - 1) * self.step
-
-    def since(self, instant: int) -> int:
-        """How many of its calls are not before this instant."""
-        if self.last < instant:
-            return 0
-        return min(self.calls, (self.last - instant) // self.step + 1) if self.step else self.calls
-
-
 @dataclass(frozen=True, kw_only=True)
 class Pace:
     """The limiter's state: what went out and is promised. All instants are microseconds of the database's clock.
@@ -84,7 +64,7 @@ class Pace:
     """
 
     free_at: int = 0
-    log: tuple[Run, ...] = ()
+    log: Log = ()
 
     @property
     def last(self) -> int:
@@ -141,7 +121,7 @@ def take_slots(allowance: Allowance, pace: Pace, *, now: int, wanted: int, horiz
         if slot > now + horizon:
             break
         slots.append(slot)
-        pace = Pace(free_at=max(pace.free_at, slot) + allowance.spacing, log=_with_call(pace.log, slot))
+        pace = Pace(free_at=max(pace.free_at, slot) + allowance.spacing, log=call_log.with_call(pace.log, slot))
     return slots, _coarser(allowance, pace, now=now) if slots else pace
 
 
@@ -150,12 +130,10 @@ def given_back(pace: Pace, slots: Iterable[int]) -> Pace:
 
     The schedule that spaces the calls gives nothing back, for its instants are over.
     """
-    log = list(pace.log)
+    log = pace.log
     for slot in slots:
-        number = next((number for number, run in enumerate(log) if run.last >= slot), len(log))
-        if number < len(log) and _has(log[number], slot, after=log[number - 1].last if number else None):
-            log[number : number + 1] = _without(log[number], slot)
-    return replace(pace, log=tuple(log))
+        log = call_log.without_call(log, slot)
+    return replace(pace, log=log)
 
 
 def next_slot(allowance: Allowance, pace: Pace, *, now: int) -> int:
@@ -230,52 +208,14 @@ def _calendar_room(rate: Rate, pace: Pace, slot: int, late: int) -> int:
     return slot
 
 
-def _with_call(log: tuple[Run, ...], slot: int) -> tuple[Run, ...]:
-    """The log with one more call. Where there is no rate now it may lie before what was promised when there was one."""
-    if not log:
-        return (Run(slot, 1, 0),)
-    last, calls, step = log[-1]
-    distance = max(0, slot - last)
-    if calls == 1:
-        return (*log[:-1], Run(last + distance, 2, distance))
-    if step <= distance <= step + step // _ALIKE:
-        return (*log[:-1], Run(last + distance, calls + 1, step))
-    return (*log, Run(last + distance, 1, 0))
-
-
-def _has(run: Run, slot: int, *, after: int | None) -> bool:
-    """Whether a slot is surely one of a run's, which begins after the run before it: at its place, or joined."""
-    if slot >= run.first:
-        return run.step == 0 or (run.last - slot) % run.step <= run.calls * (run.step // _ALIKE)
-    return run.calls > 1 and after is not None and slot > after
-
-
-def _without(run: Run, slot: int) -> list[Run]:
-    """What is left of a run without the call of a slot."""
-    newer = min(run.calls - 1, (run.last - slot) // run.step) if run.step else run.calls - 1
-    older = run.calls - 1 - newer
-    left = [Run(run.last - (newer + 1) * run.step, older, run.step), Run(run.last, newer, run.step)]
-    return [each for each in left if each.calls]
-
-
 def _coarser(allowance: Allowance, pace: Pace, *, now: int) -> Pace:
     """Keeps the latest runs as they are and joins older ones, when there are many; forgets what is too old to count."""
     most, exact = (_MOST, _EXACT) if allowance.rates else (_MOST_UNPACED, _EXACT_UNPACED)
     if len(pace.log) <= most:
         return pace
+    windows = [(allowance.window(rate), _grain(rate, allowance.late)) for rate in allowance.rates]
     oldest = now - LONGEST - allowance.late
-    steps = sorted((allowance.window(rate), _grain(rate, allowance.late)) for rate in allowance.rates)
-    joined: list[Run] = []
-    for run in pace.log[:-exact]:
-        age = now - run.last
-        longest = min(age // _COARSE, next((step for window, step in steps if age <= window), age))
-        if run.last < oldest:
-            continue
-        if joined and run.last - (joined[-2].last if len(joined) > 1 else joined[-1].first) <= longest:
-            joined[-1] = _join(joined[-1], run)
-        else:
-            joined.append(run._replace(calls=run.since(oldest)))
-    return replace(pace, log=(*joined, *pace.log[-exact:]))
+    return replace(pace, log=call_log.coarser(pace.log, now=now, exact=exact, windows=windows, oldest=oldest))
 
 
 def _grain(rate: Rate, late: int) -> int:
@@ -284,13 +224,6 @@ def _grain(rate: Rate, late: int) -> int:
     Of a short window less, so that with the lateness it loses at most three hundredths.
     """
     return max(0, min(rate.period // _FINE, 3 * rate.period // 100 - late))
-
-
-def _join(older: Run, newer: Run) -> Run:
-    """One run for two: its calls are as far apart as they can be while none is put before the instant it had."""
-    gap = newer.last - older.last
-    steps = [gap // newer.calls, (gap + (older.calls - 1) * older.step) // (newer.calls + older.calls - 1)]
-    return Run(newer.last, older.calls + newer.calls, min([*steps, newer.step] if newer.calls > 1 else steps))
 
 
 def _differences(numbers: Sequence[int]) -> list[int]:

@@ -6,6 +6,7 @@ Python never reads a state and then writes one.
 
 from datetime import timedelta
 
+from tidegate.database.clock_sync import DatabaseClock
 from tidegate.database.connection import Database
 from tidegate.dispatch.limits import LimitStore
 from tidegate.dispatch.samples import SampleStore
@@ -37,13 +38,14 @@ class Store:
         self.counts = Counts()
         self.callers = JobStore(database, self.counts, retention=retention)
         self.submissions = SubmissionStore(database)
-        self.claims = ClaimStore(database)
+        database_clock = DatabaseClock()
+        self.claims = ClaimStore(database, database_clock)
         self.workers = OutcomeStore(database, self.counts)
-        self.heartbeats = HeartbeatStore(database, self.counts)
+        self.heartbeats = HeartbeatStore(database, self.counts, database_clock)
         self.limits = LimitStore(database)
         self.samples = SampleStore(database)
         self.lanes = LaneStore(database)
-        self.slots = SlotStore(database)
+        self.slots = SlotStore(database, database_clock)
         self.upkeep = MaintenanceStore(database, self.counts)
         self.deliveries = DeliveryStore(database)
         self.sending = SendingStore(database, self.counts)

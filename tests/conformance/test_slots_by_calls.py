@@ -138,7 +138,7 @@ def test_a_cancel_is_seen_while_a_slot_far_away_is_waited_for(
     store: Store, caller: Caller, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # On a machine that stands still for 20 ms the first slot would be missed, and the next is an hour away.
-    monkeypatch.setattr("tidegate.execution.slot_wait.LATE_SECONDS", 10)
+    monkeypatch.setattr("tidegate.rate_limit.LATE", 10_000_000)
     open_lane(store, "site", rates=("1/h",), burst=1)
     job_id = submit(store)
     (released,) = Gate(store.lanes).run_once().released

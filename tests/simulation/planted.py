@@ -155,13 +155,13 @@ BUGS: tuple[Bug, ...] = (
     Bug(
         "a slot is kept for nobody",
         "tidegate/rate_limit.py",
-        "latest = (*pace.latest, slot)",
-        "latest = pace.latest[1:]",
+        "log=call_log.with_call(pace.log, slot)",
+        "log=pace.log[1:]",
     ),
     Bug(
         "a missed slot is used all the same",
         _SLOTS,
-        "if not claim.is_paced or clock.monotonic() - due <= LATE_SECONDS:",
+        "if not claim.is_paced or clock.monotonic() - due <= late_seconds:",
         "if True:",
     ),
     Bug(

@@ -19,6 +19,7 @@ from config.setting_text import as_text
 from config.settings import PREFIX, Settings
 from tests.support.processes import REPOSITORY
 from tidegate.rate import Rate
+from tidegate.timeformat import format_duration
 
 DOCS = REPOSITORY / "docs"
 _WORDS = {
@@ -118,9 +119,15 @@ def _several(kind: str) -> str:
 def _bounds(metadata: Sequence[object]) -> str:
     """What the constraints of pydantic say, those of nested fields too."""
     all_of_them = list(_flattened(metadata))
-    least = next((f"{each.ge:,}" for each in all_of_them if hasattr(each, "ge")), None)
-    most = next((f"{each.le:,}" for each in all_of_them if hasattr(each, "le")), None)
-    return f"{least} to {most}" if most else f"at least {least}" if least else ""
+    least = next((_bound(each.ge) for each in all_of_them if hasattr(each, "ge")), None)
+    most = next((_bound(each.le) for each in all_of_them if hasattr(each, "le")), None)
+    if most:
+        return f"{least} to {most}" if least else f"at most {most}"
+    return f"at least {least}" if least else ""
+
+
+def _bound(value: object) -> str:
+    return _code(format_duration(value)) if isinstance(value, timedelta) else f"{value:,}"
 
 
 def _flattened(metadata: Sequence[object]) -> Iterator[Any]:

@@ -148,15 +148,19 @@ def test_each_bad_value_is_told_with_file_and_line(file: Path, line: str, key: s
         ('rate = ["50/s", "0/d"]', "is not a rate"),
         ('rate = ""', "is not a rate"),
         ('rate = "-1/s"', "is not a rate"),
-        ("rate = 50", 'write a text such as "50/s", or a list of them'),
-        ("rate = [50]", 'write a text such as "50/s", or a list of them'),
+        ("rate = 50", 'write a text such as "50/s", or {'),
+        ("rate = [50]", 'write a text such as "50/s", or {'),
         ("burst = true", "integer"),
         ("burst = 2.0", "integer"),
         ("breaker = -1", "greater than or equal to 0"),
         ("burst = 0", "greater than or equal to 1"),
         ("concurrency = 0", "greater than or equal to 1"),
         ('concurrency = "many"', "integer"),
-        ("limit = 5", "no such key; there are rate, burst, concurrency, breaker"),
+        ('rate = { rate = "5/7d", window = "calendar", zone = "UTC" }', "goes into one"),
+        ('rate = ["5/s", { rate = "5/d", window = "calendar", zone = "Berlin" }]', "no time zone"),
+        ('jitter = "0s"', "longer than nothing"),
+        ('jitter = "11s"', "less than or equal to"),
+        ("limit = 5", "no such key; there are rate, burst, jitter, concurrency, breaker"),
         ("rates = 5", "no such key (did you mean 'rate'?)"),
     ],
 )
@@ -166,6 +170,18 @@ def test_each_bad_limit_is_told_with_file_and_line(file: Path, line: str, told: 
 
     assert str(error.value).startswith(f"{file}:2: downstreams.slow.")
     assert told in str(error.value)
+
+
+def test_a_rate_by_the_calendar_and_a_jitter_are_read(file: Path) -> None:
+    day = '{ rate = "10000/d", window = "calendar", zone = "Europe/Berlin" }'
+    _, limits = read(
+        file, f'[downstreams.crm]\nrate = ["10/s", {day}]\njitter = "30ms"\n[downstreams.other]\nrate = {day}'
+    )
+
+    crm, other = limits
+    assert crm.rates == ("10/s", "10000/d calendar Europe/Berlin")
+    assert (crm.jitter, other.jitter) == (30_000, 0)
+    assert other.rates == ("10000/d calendar Europe/Berlin",)
 
 
 def test_every_bad_value_is_told_at_once(file: Path) -> None:

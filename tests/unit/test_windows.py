@@ -4,6 +4,7 @@ import bisect
 import itertools
 import random
 from collections import Counter
+from dataclasses import replace
 
 import orjson
 import pytest
@@ -243,3 +244,34 @@ def test_slots_of_a_steady_rate_are_equally_far_apart() -> None:
 
     assert set(Counter(later - slot for slot, later in itertools.pairwise(slots))) <= {145_714, 145_715, 145_716}
     assert slots[-1] - slots[0] <= 100 * (SECOND + LATE)
+
+
+def test_of_600_a_minute_only_the_20_ms_are_lost() -> None:
+    allowance = Allowance(rates=(Rate.parse("600/m"),))
+    assert share_used(allowance, 3600) >= 0.9995
+
+
+def test_a_steady_rate_has_a_short_log() -> None:
+    for text in ("50/s", "7/s", "600/m", "1000/s", "3/s"):
+        allowance, pace, now = Allowance(rates=(Rate.parse(text),)), Pace(), START
+        for _ in range(500):
+            slots, pace = take_slots(allowance, pace, now=now, wanted=50, horizon=WORKER)
+            now = slots[-1] - 10 if slots else now + 10_000
+        assert len(orjson.dumps(pace.as_json())) < 300
+
+
+@given(allowance=allowances, looks=looks, lateness=lateness, jitter=st.sampled_from([5_000, 30_000, 700_000]))
+def test_what_the_way_varies_by_is_kept_free_too(
+    allowance: Allowance, looks: list[tuple[int, int, int, Allowance | None, int]], lateness: str, jitter: int
+) -> None:
+    """A call may begin 20 ms after its slot, and arrive as much later as is declared."""
+    now, pace, arrived = START, Pace(), list[int]()
+    allowance = replace(allowance, late=LATE + jitter)
+    for number, (wait, wanted, horizon, _, _) in enumerate(looks):
+        now += wait
+        slots, pace = take_slots(allowance, pace, now=now, wanted=wanted, horizon=horizon)
+        arrived += [slot + (LATE + jitter if lateness == "all" or number % 2 else 0) for slot in slots]
+    arrived.sort()
+    for rate in allowance.rates:
+        for last, start in enumerate(arrived):
+            assert last + 1 - bisect.bisect_right(arrived, start - rate.period) <= rate.calls

@@ -2,33 +2,42 @@
 
 import threading
 
-# Clocks drift apart, and a clock may be set: an offset that is older than this is measured anew.
-_REMEMBERED_SECONDS = 10.0
+# So much may two clocks drift apart at most, a second: NTP corrects a clock by up to 500 millionths.
+_DRIFT = 5e-4
 
 
 class DatabaseClock:
-    """The offset between the database's clock and ours, bounded by each exchange.
+    """The distance between the database's clock and ours, bounded by each exchange.
 
-    The database read its clock after it was asked and before it answered. An answer that comes late, after a slow
-    commit, says little; a quick one before it says more (the idea of Cristian, "Probabilistic clock synchronization",
-    1989).
-    Where the bounds leave a choice, instants come out late and never early. Thread-safe.
+    The database read its clock after it was asked and before it answered. What is known is the intersection of those
+    bounds, which grow as they age (the idea of Cristian, "Probabilistic clock synchronization", 1989, and of Marzullo
+    and Owicki, "Maintaining the time in a distributed system", 1983). Where it leaves a choice, instants come out late
+    and never early. Thread-safe.
     """
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._distance = 0.0  # monotonic - database, an upper bound
+        self._least, self._most = 0.0, 0.0  # monotonic - database
         self._known_at = float("-inf")
 
     def update(self, microseconds: int, *, asked_at: float, answered_at: float) -> None:
         """Takes in one reading of the database's clock, with the monotonic instants before and after it."""
         least, most = asked_at - microseconds / 1e6, answered_at - microseconds / 1e6
         with self._lock:
-            is_old = answered_at - self._known_at > _REMEMBERED_SECONDS
-            if is_old or not least <= self._distance <= most:
-                self._distance, self._known_at = most, answered_at
+            drift = max(0.0, answered_at - self._known_at) * _DRIFT
+            if most < self._least - drift or self._most + drift < least:  # one of the clocks was set
+                self._least, self._most = least, most
+            else:
+                self._least, self._most = max(least, self._least - drift), min(most, self._most + drift)
+            self._known_at = answered_at
+
+    @property
+    def error(self) -> float:
+        """Seconds that an instant may come out late by: what is not known of the distance."""
+        with self._lock:
+            return self._most - self._least
 
     def due(self, microseconds: int) -> float:
-        """The monotonic instant at which the database's clock will show this; only after a first reading."""
+        """The monotonic instant at which the database's clock will surely show this; only after a first reading."""
         with self._lock:
-            return microseconds / 1e6 + self._distance
+            return microseconds / 1e6 + self._most

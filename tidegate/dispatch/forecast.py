@@ -124,7 +124,8 @@ class LaneView:
 
     @cached_property
     def _allowance(self) -> rate_limit.Allowance:
-        return allowance_of(self.downstream.limits.rates, self.downstream.limits.burst)
+        limits = self.downstream.limits
+        return allowance_of(limits.rates, limits.burst, limits.jitter)
 
     @cached_property
     def _marks(self) -> tuple[list[datetime], list[int]]:

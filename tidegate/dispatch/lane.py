@@ -55,6 +55,7 @@ class Lane:
 
     name: str
     allowance: rate_limit.Allowance
+    jitter: int
     pace: rate_limit.Pace
     concurrency: int | None
     breaker_after: int
@@ -154,9 +155,10 @@ class Sample:
     settled: Mark | None = None
 
 
-def allowance_of(rates: Iterable[str], burst: int) -> rate_limit.Allowance:
-    """The rate limiter's form of a row's rates and burst."""
-    return rate_limit.Allowance(rates=tuple(Rate.parse(rate) for rate in rates), burst=burst)
+def allowance_of(rates: Iterable[str], burst: int, jitter: int) -> rate_limit.Allowance:
+    """The rate limiter's form of a row's rates, burst and jitter (microseconds)."""
+    late = rate_limit.LATE + jitter
+    return rate_limit.Allowance(rates=tuple(map(Rate.parse, rates)), burst=burst, late=late)
 
 
 def is_kept_apart(job: WaitingJob) -> bool:

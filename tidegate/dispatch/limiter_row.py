@@ -14,6 +14,7 @@ from sqlalchemy import (
     cast,
     func,
     literal_column,
+    or_,
     select,
     type_coerce,
     update,
@@ -25,18 +26,19 @@ from tidegate.database.connection import Database
 from tidegate.database.schema import downstreams, samples
 from tidegate.database.statement import Prepared
 from tidegate.dispatch.lane import Lane, allowance_of
+from tidegate.jobs.transitions import NOW
 
 
 def lane_from(columns: Mapping[str, Any]) -> Lane:
     """Makes a Lane of the columns of `ROW`."""
     row = dict(columns)
-    allowance = allowance_of(orjson.loads(row.pop("rates")), row.pop("burst"))
+    allowance = allowance_of(orjson.loads(row.pop("rates")), row.pop("burst"), row["jitter"])
     pace = rate_limit.Pace.from_json(orjson.loads(row.pop("pace")))
     return Lane(allowance=allowance, pace=pace, **{**row, "paused_until": row["paused_until"] or 0})
 
 
 ROW = select(
-    *(downstreams.c[name] for name in ("name", "rates", "burst", "pace", "concurrency", "breaker_after")),
+    *(downstreams.c[name] for name in ("name", "rates", "burst", "jitter", "pace", "concurrency", "breaker_after")),
     *(downstreams.c[name] for name in ("failures", "refusals", "paused")),
     type_coerce(downstreams.c.paused_until, BigInteger).label("paused_until"),
     # A float as the driver gives it; SQLAlchemy would take it for a decimal that is to be converted.
@@ -45,10 +47,14 @@ ROW = select(
     .scalar_subquery()
     .label("call_seconds"),
 ).where(downstreams.c.name == bindparam("lane"))
+RESTS: ColumnElement[bool] = or_(
+    downstreams.c.paused, func.coalesce(type_coerce(downstreams.c.paused_until, BigInteger), 0) > NOW
+)
+"""Whether a downstream is paused, by an operator or by its own answers."""
 VERSION: ColumnElement[str] = cast(literal_column("downstreams.xmin"), Text)
 """The row's version on PostgreSQL, xmin: the transaction that wrote it last."""
 VERSION_ON_SQLITE: ColumnElement[str] = func.json_array(
-    *(downstreams.c[name] for name in ("rates", "burst", "pace", "concurrency", "breaker_after")),
+    *(downstreams.c[name] for name in ("rates", "burst", "jitter", "pace", "concurrency", "breaker_after")),
     *(downstreams.c[name] for name in ("failures", "refusals", "paused", "paused_until", "released")),
     type_=Text,
 )

@@ -17,7 +17,7 @@ from tidegate.dispatch.lane import Downstream, allowance_of
 from tidegate.jobs.transitions import NOW
 from tidegate.operations.operation import Limits
 
-LIMITS = ("rates", "burst", "concurrency", "breaker_after")
+LIMITS = ("rates", "burst", "concurrency", "breaker_after", "jitter")
 
 
 class LimitStore:
@@ -81,8 +81,9 @@ class LimitStore:
         values = {**declared, **_effective(changes)}
         now = connection.execute(select(NOW)).scalar_one()
         pace = rate_limit.Pace.from_json(orjson.loads(row.pace))
-        if (list(values["rates"]), values["burst"]) != (orjson.loads(row.rates), row.burst):
-            pace = rate_limit.changed(allowance_of(values["rates"], values["burst"]), pace, now=now)
+        paced_by = values["rates"], values["burst"], values.get("jitter", 0)
+        if paced_by != (orjson.loads(row.rates), row.burst, row.jitter):
+            pace = rate_limit.changed(allowance_of(*paced_by), pace, now=now)
         connection.execute(
             update(downstreams)
             .where(downstreams.c.name == row.name)
@@ -109,7 +110,7 @@ def _stored(values: Mapping[str, Any]) -> dict[str, Any]:
 
 def _downstream(row: Any) -> Downstream:
     declared = orjson.loads(row.declared)
-    allowance = allowance_of(orjson.loads(row.rates), row.burst)
+    allowance = allowance_of(orjson.loads(row.rates), row.burst, row.jitter)
     pace = rate_limit.Pace.from_json(orjson.loads(row.pace))
     next_slot = rate_limit.next_slot(allowance, pace, now=to_microseconds(row.seen_at))
     return Downstream(
@@ -120,6 +121,7 @@ def _downstream(row: Any) -> Downstream:
             burst=row.burst,
             concurrency=row.concurrency,
             breaker_after=row.breaker_after,
+            jitter=row.jitter,
         ),
         declared=Limits(**{**declared, "name": row.name, "rates": tuple(declared["rates"])}),
         changes=orjson.loads(row.changes),

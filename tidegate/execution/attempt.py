@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from enum import Enum, auto
 
-from tidegate import clock
+from tidegate import clock, rate_limit
 from tidegate.jobs.job import Claim
 from tidegate.operations.outcome import Succeeded
 
@@ -12,13 +12,24 @@ from tidegate.operations.outcome import Succeeded
 class Offer:
     """An offer of a slot, the permission to call the downstream once at an instant.
 
-    `due`: that instant, of this process's monotonic clock; None: none may be had for
-    `wait_seconds`. `counts` False: the attempt no longer counts and must stop.
+    `due`: that instant, of this process's monotonic clock, and the call may begin so much later; None: none may be had
+    for `wait_seconds`. `counts` False: the attempt no longer counts and must stop.
     """
 
     due: float | None = None
+    late_seconds: float = 0.0
     wait_seconds: float = 0.0
     counts: bool = True
+
+
+def late_seconds(*, jitter: int, clock_error: float) -> float:
+    """How late for its slot a call may begin, by this process's clock: 20 ms, and not later by the database's.
+
+    `jitter`: of its downstream, in microseconds. Where the database's clock is not known to the half of what is allowed
+    in all, that is how late it may be by the last known distance: else no call could begin.
+    """
+    late, allowed = rate_limit.LATE / 1e6, (rate_limit.LATE + jitter) / 1e6
+    return min(late, max(allowed - clock_error, allowed / 2))
 
 
 class Turn(Enum):

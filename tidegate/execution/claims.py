@@ -18,7 +18,6 @@ from sqlalchemy import (
     exists,
     func,
     literal,
-    or_,
     select,
     type_coerce,
     update,
@@ -34,14 +33,23 @@ from tidegate.database.json_rows import MOST_ROWS, as_parameter, given_rows, is_
 from tidegate.database.schema import attempts, bodies, downstreams, jobs
 from tidegate.database.statement import Prepared
 from tidegate.database.time import Instant, database_now
+from tidegate.dispatch.limiter_row import RESTS
 from tidegate.dispatch.undo_release import take_back_release
+from tidegate.execution.attempt import late_seconds
+from tidegate.execution.attempt_times import place_held
 from tidegate.jobs.job import Claim
-from tidegate.jobs.transitions import IN_TIME, NOW, come_back, forget_attempts, is_released, lock_rows, wait_briefly
+from tidegate.jobs.transitions import (
+    HANDED_BACK,
+    IN_TIME,
+    NOW,
+    come_back,
+    forget_attempts,
+    is_released,
+    lock_rows,
+    wait_briefly,
+)
 from tidegate.operations.operation import Body, Queue
 from tidegate.states import State
-
-# A call may end this much after its attempt's timeout before its place is given away.
-PLACE_MARGIN = timedelta(seconds=2)
 
 _Values: TypeAlias = Mapping[str, Any]
 _Row: TypeAlias = Mapping[str, Any]
@@ -55,9 +63,7 @@ _CLAIM = {
 }
 """What a claim is asked for with; the lease in microseconds."""
 _LANE = select(downstreams).where(downstreams.c.name == jobs.c.downstream)
-_IS_PAUSED = exists(
-    _LANE.where(or_(downstreams.c.paused, func.coalesce(type_coerce(downstreams.c.paused_until, BigInteger), 0) > NOW))
-)
+_RESTS = exists(_LANE.where(RESTS))
 _ASKED = (
     *(jobs.c[name] for name in ("id", "fence", "operation", "downstream", "queue", "attempt", "max_attempts")),
     *(jobs.c[name] for name in ("losses", "paced_by_calls", "traceparent")),
@@ -70,6 +76,7 @@ _ASKED_OF_LANE: Mapping[str, ColumnElement[Any]] = {
     "is_paced": downstreams.c.rates != "[]",
     "has_places": downstreams.c.concurrency.is_not(None),
     "refusals": downstreams.c.refusals,
+    "jitter": downstreams.c.jitter,
 }
 
 
@@ -77,7 +84,9 @@ def _take_job(which: Mapping[str, ColumnElement[Any]]) -> ReturningUpdate[Any]:
     """The UPDATE that claims a job. `which`: the released job, its fence, and the lease in microseconds."""
     return (
         update(jobs)
-        .where(is_released(which["job"], which["fence"]), ~jobs.c.cancel_requested, IN_TIME, ~_IS_PAUSED)
+        .where(
+            is_released(which["job"], which["fence"]), ~jobs.c.cancel_requested, IN_TIME, ~exists(_LANE.where(RESTS))
+        )
         .values(
             state=State.RUNNING,
             version=jobs.c.version + 1,
@@ -91,19 +100,6 @@ def _take_job(which: Mapping[str, ColumnElement[Any]]) -> ReturningUpdate[Any]:
         )
         .returning(*_ASKED)
     )
-
-
-def _place_held(
-    begins_at: ColumnElement[int], timeout: ColumnElement[int], worker: ColumnElement[str], pid: ColumnElement[int]
-) -> dict[str, Any]:
-    """Values of a claimed attempt, whose call begins at an instant and may take so long, in microseconds."""
-    return {
-        "claimed_at": database_now(),
-        "worker": worker,
-        "worker_pid": pid,
-        "ends_at": type_coerce(begins_at + timeout, Instant()),
-        "place_until": type_coerce(begins_at + timeout + PLACE_MARGIN // MICROSECOND, Instant()),
-    }
 
 
 # Prefixed: a parameter named like a column would be taken for one that the UPDATE sets.
@@ -122,7 +118,7 @@ _TAKE_PLACE: Prepared[Mapping[str, Any]] = Prepared(
     update(attempts)
     .where(attempts.c.job_id == _ALONE["job"], attempts.c.fence == _ALONE["fence"])
     .values(
-        _place_held(
+        place_held(
             bindparam("begins_at", type_=BigInteger),
             bindparam("timeout", type_=BigInteger),
             _ALONE["worker"],
@@ -150,7 +146,7 @@ def _all_in_one(timeouts: Mapping[str, int], *, waits: bool) -> Any:
     place = (
         update(attempts)
         .where(attempts.c.job_id == job.c.id, attempts.c.fence == job.c.fence, is_one_of(attempts.c.job_id, job.c.id))
-        .values(_place_held(begins_at, timeout, job.c.worker, job.c.pid))
+        .values(place_held(begins_at, timeout, job.c.worker, job.c.pid))
         .returning(attempts.c.job_id, attempts.c.follows_job, attempts.c.follows_fence)
         .cte("place")
     )
@@ -176,9 +172,9 @@ _WAITING = _claim((), waits=True)
 class ClaimStore:
     """Statements by which a worker claims a released job; what it writes afterwards is in `outcome_store`."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, database_clock: DatabaseClock | None = None) -> None:
         self._database = database
-        self._clock = DatabaseClock()
+        self._clock = database_clock or DatabaseClock()
         self._shared: dict[_Timeouts, BatchedStatement[_Values, _Row | None]] = {}
 
     def claim(
@@ -264,6 +260,7 @@ class ClaimStore:
             may_be_followed=bool(row["has_places"]) and row["queue"] == Queue.IO,
             waited_seconds=max(0, row["now"] - row["run_at"]) / 1e6,
             slot_due=self._clock.due(row["slot_at"]),
+            late_seconds=late_seconds(jitter=row["jitter"] or 0, clock_error=self._clock.error),
             deadline_due=self._clock.due(row["deadline"]),
             input=None if row["content"] is None else Body(content=row["content"], content_type=row["content_type"]),
         )
@@ -290,8 +287,6 @@ class ClaimStore:
             if take_back_release(self._database, connection, job_id, fence, outcome="unclaimed"):
                 return False
             connection.execute(update(jobs).where(runs, select(attempts.c.job_id).where(own).exists()).values(**values))
-            ended = connection.execute(
-                update(attempts).where(own).values(ended_at=database_now(), outcome="handed back")
-            )
+            ended = connection.execute(update(attempts).where(own).values(ended_at=database_now(), outcome=HANDED_BACK))
             forget_attempts(connection, [job_id])
         return ended.rowcount == 1

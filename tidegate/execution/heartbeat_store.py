@@ -23,7 +23,9 @@ from sqlalchemy import (
 from sqlalchemy.dialects.postgresql import insert as postgresql_insert
 from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 
+from tidegate import clock
 from tidegate.clock import MICROSECOND
+from tidegate.database.clock_sync import DatabaseClock
 from tidegate.database.connection import Database
 from tidegate.database.schema import attempts, jobs, workers
 from tidegate.database.statement import Prepared, required
@@ -31,6 +33,7 @@ from tidegate.database.time import CLOCK, Instant, database_now
 from tidegate.jobs.job import MAX_LOSSES, Call
 from tidegate.jobs.transitions import (
     ENDS,
+    HANDED_BACK,
     NOW,
     come_back,
     count_ends,
@@ -58,14 +61,19 @@ TIMED_OUT = error_text({"code": ErrorCode.OPERATION_ERROR, "message": "the attem
 class HeartbeatStore:
     """Statements of a worker process about itself and its children."""
 
-    def __init__(self, database: Database, counts: Counts) -> None:
+    def __init__(self, database: Database, counts: Counts, database_clock: DatabaseClock | None = None) -> None:
         self._database = database
         self._counts = counts
+        self._clock = database_clock or DatabaseClock()
 
     def beat(self, worker: str, *, queue: str, size: int, until: timedelta) -> bool:
         """Records a heartbeat and how many attempts the worker runs side by side; returns whether it has open calls."""
         values = {"the_id": worker, "its_queue": queue, "its_size": size, "lasts": until // MICROSECOND}
-        return required(self._database.fetch_one(_BEAT, values))
+        error = round(self._clock.error * 1e6)
+        asked_at = clock.monotonic()
+        row = required(self._database.fetch_one(_BEAT, {**values, "its_clock_error": error}))
+        self._clock.update(row["now"], asked_at=asked_at, answered_at=clock.monotonic())
+        return bool(row["has_calls"])
 
     def sizes(self) -> dict[str, int]:
         """How many attempts the live workers run side by side, by queue."""
@@ -110,9 +118,9 @@ class HeartbeatStore:
         values = {**come_back(spent=False, after=timedelta(0), waits_for=None), "attempt": jobs.c.attempt - 1}
         with self._database.transaction() as connection:
             moved = _move(connection, open_calls, values)
-            _end(connection, open_calls, "handed back")
+            _end(connection, open_calls, HANDED_BACK)
             connection.execute(delete(workers).where(workers.c.id == worker))
-        self._count(moved, "handed back")
+        self._count(moved, HANDED_BACK)
         return len(moved)
 
     def now(self) -> datetime:
@@ -215,7 +223,7 @@ _HAS_CALLS = (
 
 
 def _beat(insert: Callable[[Table], Any]) -> Any:
-    return lives(insert, workers, "queue", "size").returning(_HAS_CALLS)
+    return lives(insert, workers, "queue", "size", "clock_error").returning(_HAS_CALLS, NOW.label("now"))
 
 
-_BEAT = Prepared(_beat(postgresql_insert), lambda row: bool(row["has_calls"]), on_sqlite=_beat(sqlite_insert))
+_BEAT: Prepared[Mapping[str, Any]] = Prepared(_beat(postgresql_insert), dict, on_sqlite=_beat(sqlite_insert))

@@ -14,8 +14,6 @@ from tidegate.jobs.job import Claim
 
 log = logging.getLogger(__name__)
 
-# A call that is later than this for its slot takes a new one: calls that were held up must not form a burst.
-LATE_SECONDS = rate_limit.LATE / 1e6
 # The longest that a worker's thread waits for a new slot or a follower's turn.
 PATIENCE = timedelta(microseconds=rate_limit.AHEAD)
 
@@ -46,10 +44,11 @@ class SlotWait:
     def reach_slot(self, claim: Claim) -> float | None:
         """Waits for the slot, or a new one if that was missed; returns its instant. None: the next is too far away."""
         due: float | None = claim.slot_due
+        late_seconds = claim.late_seconds
         if claim.follows:  # released without a slot, for nobody knew when its turn would come
             if not claim.is_paced:
                 return clock.monotonic()
-            due = self._new_slot(claim)
+            due, late_seconds = self._new_slot(claim)
         while due is not None:
             if due - clock.monotonic() > 2 * PATIENCE.total_seconds():
                 log.warning("job %s: its slot is of a clock that was set back", claim.job_id)
@@ -57,15 +56,17 @@ class SlotWait:
                     return clock.monotonic()
             else:
                 clock.sleep(due - clock.monotonic())
-                if not claim.is_paced or clock.monotonic() - due <= LATE_SECONDS:
+                if not claim.is_paced or clock.monotonic() - due <= late_seconds:
                     return max(due, clock.monotonic())
+                # Calls that were held up must not form a burst.
                 late = 1e3 * (clock.monotonic() - due)
                 log.info("job %s: %.0f ms late for its slot, takes a new one", claim.job_id, late)
-            due = self._new_slot(claim)
+            due, late_seconds = self._new_slot(claim)
         return None
 
-    def _new_slot(self, claim: Claim) -> float | None:
-        return retry_until_answered(claim.job_id, lambda: self._slots.reserve(claim, within=PATIENCE)).due
+    def _new_slot(self, claim: Claim) -> tuple[float | None, float]:
+        offer = retry_until_answered(claim.job_id, lambda: self._slots.reserve(claim, within=PATIENCE))
+        return offer.due, offer.late_seconds
 
     def take_slot(self, claim: Claim, check_time: Callable[[], None], ends: float) -> None:
         """Waits for a slot for `attempt.slot()`, at most until the attempt `ends`; `check_time` raises then."""
@@ -78,5 +79,5 @@ class SlotWait:
                 clock.sleep(min(offer.wait_seconds, PATIENCE.total_seconds(), ends - clock.monotonic()))
                 continue
             clock.sleep(offer.due - clock.monotonic())
-            if clock.monotonic() - offer.due <= LATE_SECONDS:
+            if clock.monotonic() - offer.due <= offer.late_seconds:
                 return

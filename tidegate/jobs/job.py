@@ -109,9 +109,10 @@ class Released:
 class Claim:
     """One worker's claim on a job: what the attempt needs to know. Every write of the worker carries `fence`.
 
-    `slot_due` and `deadline_due` are instants of this process's monotonic clock. `is_paced`: its lane has a
-    rate and an attempt is one call. `refusals`: of its downstream, in a row, just now. `waited_seconds`: since it could
-    have run. `follows`: the call (job id and fence) on whose place it rides, and that must end first.
+    `slot_due` and `deadline_due` are instants of this process's monotonic clock; a call may begin `late_seconds` after
+    its slot. `is_paced`: its lane has a rate and an attempt is one call. `refusals`: of its downstream, in a row, just
+    now. `waited_seconds`: since it could have run. `follows`: the call (job id and fence) on whose place it rides, and
+    that must end first.
     `may_be_followed`: its end is told to others. `input`: what the caller sent; None: the job was erased meanwhile.
     """
 
@@ -129,6 +130,7 @@ class Claim:
     follows: tuple[str, int] | None = None
     may_be_followed: bool = False
     slot_due: float
+    late_seconds: float = 0.0
     deadline_due: float
     input: Body | None
 

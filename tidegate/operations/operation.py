@@ -170,7 +170,8 @@ def _storable(note: str) -> str:
 class Limits:
     """The declared limits of one downstream. No rates: calls go as fast as workers are.
 
-    `breaker_after`: failures in a row that open its breaker; 0: it has none.
+    `breaker_after`: failures in a row that open its breaker; 0: it has none. `jitter`: microseconds by which the time
+    that a call takes to reach it varies.
     """
 
     name: str
@@ -178,6 +179,7 @@ class Limits:
     burst: int = 1
     concurrency: int | None = None
     breaker_after: int = 10
+    jitter: int = 0
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,6 @@ from typing import Annotated, Any, Literal
 
 from flask import Blueprint, Response, request
 from pydantic import (
-    AfterValidator,
     BaseModel,
     BeforeValidator,
     ConfigDict,
@@ -19,7 +18,7 @@ from tidegate.dispatch.forecast import LaneView
 from tidegate.dispatch.limits import UNLIMITED
 from tidegate.errors import UnknownDownstream, UnsupportedBody
 from tidegate.operations.typed_input import parse
-from tidegate.rate import Rate
+from tidegate.rate import read_rate
 from tidegate.timeformat import instant
 from webapp.context import context
 from webapp.http import lane_shapes
@@ -35,15 +34,10 @@ routes = Blueprint("downstreams", __name__, url_prefix="/v1/downstreams")
 _MERGE_PATCH = frozenset({"application/json", "application/merge-patch+json"})
 
 
-def _check_rate(rate: str) -> str:
-    Rate.parse(rate)
-    return rate
-
-
 def _as_list(value: object) -> object:
     if value == UNLIMITED:
         return []
-    return [value] if isinstance(value, str) else value
+    return value if isinstance(value, list) else [value]
 
 
 def _unless_unlimited(value: object, check: ValidatorFunctionWrapHandler) -> object:
@@ -51,16 +45,20 @@ def _unless_unlimited(value: object, check: ValidatorFunctionWrapHandler) -> obj
 
 
 _RATE = "^([1-9][0-9]{0,8}/(([1-9][0-9]{0,3})?[sm]|([1-9][0-9]?)?h|[1-9]?d)|0[.][1-9]/[smh])$"
-_Rate = Annotated[
-    str,
-    AfterValidator(_check_rate),
-    Field(
-        json_schema_extra={
-            "pattern": _RATE,
-            "examples": ["50/s", "100/15m"],
-        }
-    ),
-]
+_Text = Annotated[str, Field(json_schema_extra={"pattern": _RATE, "examples": ["50/s", "100/15m"]})]
+
+
+class CalendarRate(BaseModel):
+    """A rate whose windows begin by the clock of a time zone; they are a day long or go into one."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    rate: _Text
+    window: Literal["calendar"]
+    zone: Annotated[str, Field(examples=["Europe/Berlin"])]
+
+
+_Rate = Annotated[str, BeforeValidator(read_rate, json_schema_input_type=_Text | CalendarRate)]
 _Several = Annotated[list[_Rate], Field(max_length=5)]
 _Rates = Annotated[_Several, BeforeValidator(_as_list, json_schema_input_type=_Several | _Rate | Literal["unlimited"])]
 

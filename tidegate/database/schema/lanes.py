@@ -26,6 +26,7 @@ downstreams = Table(
     Column("burst", Integer, nullable=False),
     Column("concurrency", Integer),  # null: no limit
     Column("breaker_after", Integer, nullable=False),  # failures in a row; 0: no breaker
+    Column("jitter", Integer, nullable=False, server_default="0"),  # microseconds that the way of a call varies by
     Column("declared", Text, nullable=False),  # JSON object: the file's values of these four
     Column("changes", Text, nullable=False, server_default="{}"),  # JSON object: the operator's
     Column("pace", Text, nullable=False),  # JSON of rate_limit.Pace: what the past calls leave free

@@ -11,6 +11,8 @@ workers = Table(
     Column("id", String(40), primary_key=True),
     Column("queue", String(20), nullable=False),
     Column("size", Integer, nullable=False),  # attempts that it runs side by side
+    # Microseconds that it may be wrong about the database's clock.
+    Column("clock_error", Integer, nullable=False, server_default="0"),
     Column("seen_until", Instant, nullable=False),
 )
 

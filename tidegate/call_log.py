@@ -1,0 +1,97 @@
+"""A log of past calls: their instants as runs of equal distances, exactly for the latest, coarser for older ones. Pure.
+
+A call may be logged behind the instant it had, and never before it: what goes by the log is on the safe side.
+"""
+
+from collections.abc import Sequence
+from typing import NamedTuple, TypeAlias
+
+# Runs that are joined span at most such a part of their age.
+_COARSE = 8
+# A distance that is longer by such a part at most goes on with a run, whose calls then count a little later.
+_ALIKE = 4096
+
+
+class Run(NamedTuple):
+    """Calls at equal distances. Each of them was at that instant or, where runs were joined, before it."""
+
+    last: int
+    calls: int
+    step: int
+
+    @property
+    def first(self) -> int:
+        """The slot of its first call."""
+        return self.last - (self.calls - 1) * self.step
+
+    def since(self, instant: int) -> int:
+        """How many of its calls are not before this instant."""
+        if self.last < instant:
+            return 0
+        return min(self.calls, (self.last - instant) // self.step + 1) if self.step else self.calls
+
+
+Log: TypeAlias = tuple[Run, ...]
+"""Runs, rising."""
+
+
+def with_call(log: Log, slot: int) -> Log:
+    """The log with one more call. Where there is no rate now it may lie before what was promised when there was one."""
+    if not log:
+        return (Run(slot, 1, 0),)
+    last, calls, step = log[-1]
+    distance = max(0, slot - last)
+    if calls == 1:
+        return (*log[:-1], Run(last + distance, 2, distance))
+    if step <= distance <= step + step // _ALIKE:
+        return (*log[:-1], Run(last + distance, calls + 1, step))
+    return (*log, Run(last + distance, 1, 0))
+
+
+def without_call(log: Log, slot: int) -> Log:
+    """The log without the call of a slot; as it is where that slot is not surely in it."""
+    number = next((number for number, run in enumerate(log) if run.last >= slot), len(log))
+    if number == len(log) or not _has(log[number], slot, after=log[number - 1].last if number else None):
+        return log
+    return (*log[:number], *_without(log[number], slot), *log[number + 1 :])
+
+
+def coarser(log: Log, *, now: int, exact: int, windows: Sequence[tuple[int, int]], oldest: int) -> Log:
+    """The log with the latest runs as they are, older ones joined, and nothing before `oldest`.
+
+    `windows`: for runs so old at most, the time that they may span, if that is less than an eighth of their age.
+    """
+    spans = sorted(windows)
+    joined: list[Run] = []
+    for run in log[:-exact]:
+        age = now - run.last
+        longest = min(age // _COARSE, next((span for window, span in spans if age <= window), age))
+        if run.last < oldest:
+            continue
+        if joined and run.last - (joined[-2].last if len(joined) > 1 else joined[-1].first) <= longest:
+            joined[-1] = _join(joined[-1], run)
+        else:
+            joined.append(run._replace(calls=run.since(oldest)))
+    return (*joined, *log[-exact:])
+
+
+def _has(run: Run, slot: int, *, after: int | None) -> bool:
+    """Whether a slot is surely one of a run's, which begins after the run before it: at its place, or joined."""
+    if slot >= run.first:
+        return run.step == 0 or (run.last - slot) % run.step <= run.calls * (run.step // _ALIKE)
+    return run.calls > 1 and after is not None and slot > after
+
+
+def _without(run: Run, slot: int) -> list[Run]:
+    """What is left of a run without the call of a slot."""
+    newer = min(run.calls - 1, (run.last - slot) // run.step) if run.step else run.calls - 1
+    older = run.calls - 1 - newer
+    left = [Run(run.last - (newer + 1) * run.step, older, run.step), Run(run.last, newer, run.step)]
+    return [each for each in left if each.calls]
+
+
+def _join(older: Run, newer: Run) -> Run:
+    """One run for two: its calls are as far apart as they can be while none is put before the instant it had."""
+    gap = newer.last - older.last
+    steps = [gap // newer.calls, (gap + (older.calls - 1) * older.step) // (newer.calls + older.calls - 1)]
+    return Run(newer.last, older.calls + newer.calls, min([*steps, newer.step] if newer.calls > 1 else steps))
