@@ -30,7 +30,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, TextIO
 
-from tidegate.rate_limit import Rate
+from tidegate.rate import Rate
 
 _REQUEST = re.compile(rb"POST /([a-z0-9_-]+)/(\d+)(?:-(\d+))? HTTP/1\.1\r\n")
 _LENGTH = re.compile(rb"\r\ncontent-length: *(\d+)", re.IGNORECASE)

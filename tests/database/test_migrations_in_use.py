@@ -100,13 +100,12 @@ def test_readers_and_writers_go_on_during_each_migration_while_a_backup_reads(
 
 def test_what_a_stopped_migration_left_is_taken_away(empty_url: str) -> None:
     """An index whose building was stopped stays in the catalogue, invalid; a column may be there already."""
-    *_, before, newest = _revisions()
-    upgrade(empty_url, before)
+    upgrade(empty_url, "0007")
     name = "ix_jobs_unsuccessful"
     with connected(empty_url) as connection:
         connection.execute(f"CREATE INDEX {name} ON jobs (state)")
         connection.execute(f"UPDATE pg_index SET indisvalid = false WHERE indexrelid = '{name}'::regclass")  # noqa: S608 - a name of ours
-    upgrade(empty_url, newest)
+    upgrade(empty_url, "0008")
     with connected(empty_url) as connection:
         ((definition,),) = connection.execute(
             "SELECT indexdef FROM pg_indexes WHERE indexname = %s", (name,)
