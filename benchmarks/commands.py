@@ -34,9 +34,9 @@ def worker_arguments(app: str, name: str, queue: str, *, pool: str = "threads", 
     )
 
 
-def downstream_arguments(port: int, log: Path) -> Sequence[str]:
-    """A downstream that takes everything and writes down when it came."""
-    return ("benchmarks.pacing.downstream", "--port", str(port), "--log", str(log))
+def downstream_arguments(port: int, log: Path, *strictness: str) -> Sequence[str]:
+    """A downstream that writes down when each call came; it takes everything, without further options."""
+    return ("benchmarks.pacing.downstream", "--port", str(port), "--log", str(log), *strictness)
 
 
 def await_worker(workers: Sequence[ChildProcess], *, all_of_them: bool = True) -> None:

@@ -1,5 +1,8 @@
 """A sample downstream: a small HTTP service that takes only so many calls, and says so when there are more.
 
+It is as strict as a partner's API: of a rate of N it takes N calls in any second, wherever that second begins, and
+refuses the next with 429. A call counts from the instant at which its first line was read.
+
 Run it with `python -m demo.downstream --port 8001` and ask it for a quote:
 
     curl -d '{"sku": "A-100", "quantity": 3}' http://127.0.0.1:8001/quote
@@ -8,6 +11,7 @@ It stands alone and knows nothing of Tidegate. GET /stats counts what it took an
 """
 
 import argparse
+import bisect
 import hashlib
 import json
 import math
@@ -16,7 +20,6 @@ import signal
 import sys
 import threading
 import time
-from collections import deque
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass
@@ -27,8 +30,6 @@ from socketserver import ThreadingTCPServer
 from typing import Any
 
 WINDOW = 1.0
-TOLERANCE = 0.02
-"""Seconds that a call may start after its slot. A pace of 20/s, on time to that much, is never refused."""
 STOP_SIGNALS = {signal.SIGTERM, signal.SIGINT}
 
 
@@ -58,33 +59,40 @@ class Arrival:
 class Capacity:
     """What the service can take: so many calls in any second, so many at once. Safe to use from many threads."""
 
-    def __init__(self, *, rate: int, concurrency: int, burst: int) -> None:
-        self.in_window = math.floor(rate * (WINDOW + TOLERANCE)) + burst
+    def __init__(self, *, rate: int, concurrency: int) -> None:
+        self._rate = rate
         self._concurrency = concurrency
-        self._accepted_at: deque[float] = deque()
+        self._accepted_at: list[float] = []  # rising: a sliding window log
         self._counts = Counts()
         self._lock = threading.Lock()
 
-    def arrive(self, now: float) -> Arrival:
-        """Decides about a call that arrives now (monotonic seconds). Only what it accepts counts against the rate.
+    def arrive(self, at: float) -> Arrival:
+        """Decides about a call that arrived then (monotonic seconds). Only what it accepts counts against the rate.
 
-        OK takes a place, which `leave` gives back; 429 is too many in the last second, 503 too many at once.
+        OK takes a place, which `leave` gives back; 429 is too many in a second, 503 too many at once. Threads may be a
+        little late to ask: the instants count, not the order of asking.
         """
         with self._lock:
-            while self._accepted_at and self._accepted_at[0] <= now - WINDOW:
-                self._accepted_at.popleft()
             counts = self._counts
-            if len(self._accepted_at) >= self.in_window:
+            if not self._has_room(at):
                 counts.refused_rate += 1
                 return Arrival(HTTPStatus.TOO_MANY_REQUESTS, counts.open)
             if counts.open >= self._concurrency:
                 counts.refused_concurrency += 1
                 return Arrival(HTTPStatus.SERVICE_UNAVAILABLE, counts.open)
-            self._accepted_at.append(now)
+            bisect.insort(self._accepted_at, at)
             counts.accepted += 1
             counts.open += 1
             counts.max_open = max(counts.max_open, counts.open)
             return Arrival(HTTPStatus.OK, counts.open)
+
+    def _has_room(self, at: float) -> bool:
+        """Whether no second would have more calls than the rate, wherever it begins."""
+        del self._accepted_at[: bisect.bisect(self._accepted_at, at - 2 * WINDOW)]
+        place = bisect.bisect(self._accepted_at, at)
+        before, after = self._accepted_at[:place][-self._rate :], self._accepted_at[place:][: self._rate]
+        near = [*before, at, *after]
+        return all(last - first >= WINDOW for first, last in zip(near, near[self._rate :], strict=False))
 
     def leave(self) -> None:
         """Gives the place of an accepted call back."""
@@ -105,7 +113,7 @@ class ArrivalLog:
         self._lock = threading.Lock()
 
     def write(self, *, at: float, status: int, job: str | None, open_calls: int) -> None:
-        """`at`: seconds since 1970 when the headers had arrived; `job`: the call's Idempotency-Key."""
+        """`at`: seconds since 1970 when the first line had arrived; `job`: the call's Idempotency-Key."""
         if self._file:
             line = json.dumps({"at": at, "status": status, "job": job, "open": open_calls})
             with self._lock:
@@ -145,6 +153,11 @@ class Handler(BaseHTTPRequestHandler):
     wbufsize = 64 * 1024
     disable_nagle_algorithm = True
 
+    def parse_request(self) -> bool:
+        """Reads the headers. The request's first line is there by now: that is when it arrived."""
+        self._arrived_at = time.monotonic()
+        return super().parse_request()
+
     def do_GET(self) -> None:
         """GET /health and GET /stats."""
         if self.path == "/health":
@@ -160,8 +173,8 @@ class Handler(BaseHTTPRequestHandler):
             self.close_connection = True  # its body was not read
             self._answer(HTTPStatus.NOT_FOUND, {"error": "there is POST /quote"})
             return
-        at = time.time()
-        arrival = self.server.capacity.arrive(time.monotonic())
+        at = time.time() - (time.monotonic() - self._arrived_at)
+        arrival = self.server.capacity.arrive(self._arrived_at)
         content = self._body()
         if arrival.status is HTTPStatus.OK:
             time.sleep(self.server.delay)
@@ -232,8 +245,7 @@ def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m demo.downstream", description="A downstream with a capacity.")
     parser.add_argument("--host", default="127.0.0.1")
     parser.add_argument("--port", type=int, default=8001, help="0 takes any free one (default: %(default)s)")
-    parser.add_argument("--rate", type=_positive, default=20, help="calls a second (default: %(default)s)")
-    parser.add_argument("--burst", type=_positive, default=1, help="calls that may come at once (default: %(default)s)")
+    parser.add_argument("--rate", type=_positive, default=20, help="calls in any second (default: %(default)s)")
     parser.add_argument("--concurrency", type=_positive, default=4, help="calls open at once (default: %(default)s)")
     parser.add_argument("--delay", type=_seconds, default=0.05, help="seconds that a call takes (default: %(default)s)")
     parser.add_argument("--log", type=Path, help="file that gets a JSON line for every call")
@@ -259,7 +271,7 @@ def main() -> None:
     arguments = _arguments()
     # Blocked here and in every thread started from here on; sigwait takes them, so nothing is interrupted halfway.
     signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)
-    capacity = Capacity(rate=arguments.rate, concurrency=arguments.concurrency, burst=arguments.burst)
+    capacity = Capacity(rate=arguments.rate, concurrency=arguments.concurrency)
     address = (arguments.host, arguments.port)
     with Server(address, capacity=capacity, log=ArrivalLog(arguments.log), delay=arguments.delay) as server:
         threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.1}, daemon=True).start()

@@ -1,4 +1,7 @@
-"""What the downstream's log says: how many calls came in any window, how many were open, which came twice."""
+"""What the downstream's log says: how many calls came in any window, how many were open, which came twice.
+
+A call arrived when its first byte did, which on the loopback interface is when its caller wrote that.
+"""
 
 import bisect
 import json
@@ -12,13 +15,23 @@ Span = tuple[float, float]
 
 @dataclass(frozen=True, kw_only=True)
 class Arrival:
-    """One call at the downstream; instants in seconds since 1970, `open` with itself."""
+    """One call at the downstream; instants in seconds since 1970, `open` with itself.
+
+    `read_at`: when the downstream's process got round to it.
+    """
 
     at: float
+    read_at: float
     until: float
     lane: str
     job: str
+    status: int
     open: int
+
+    @property
+    def is_refused(self) -> bool:
+        """Whether it was too many."""
+        return self.status == 429
 
 
 def read_log(path: Path, lane: str | None = None) -> list[Arrival]:
@@ -27,14 +40,20 @@ def read_log(path: Path, lane: str | None = None) -> list[Arrival]:
     return sorted((call for call in calls if lane in {None, call.lane}), key=lambda call: call.at)
 
 
-def most_within(seconds: float, instants: Sequence[float]) -> int:
-    """The most instants in any window of this length, wherever it begins; exact. `instants` rise."""
-    most = first = 0
+def within_before(seconds: float, instants: Sequence[float]) -> list[int]:
+    """For each instant, how many there are in the window that ends with it, itself included. `instants` rise."""
+    numbers = []
+    first = 0
     for last, at in enumerate(instants):
         while at - instants[first] >= seconds:
             first += 1
-        most = max(most, last - first + 1)
-    return most
+        numbers.append(last - first + 1)
+    return numbers
+
+
+def most_within(seconds: float, instants: Sequence[float]) -> int:
+    """The most instants in any window of this length, wherever it begins; exact. `instants` rise."""
+    return max(within_before(seconds, instants), default=0)
 
 
 def doubles(calls: Iterable[Arrival]) -> int:

@@ -69,6 +69,7 @@ def run_baseline(folder: Path) -> Figures:
         utilisation=len(calls) / (50 * seconds),
         most={"1 s": most_within(1.0, instants)},
         most_open=max(each.open for each in calls),
+        refused=0,
         doubles=doubles(calls),
         unfinished=_JOBS - len({each.job for each in calls}),
         misses=["for comparison only"],

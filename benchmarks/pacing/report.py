@@ -8,16 +8,17 @@ from pathlib import Path
 from benchmarks.pacing.arrivals import curve
 from benchmarks.pacing.figures import Figures
 
-_HEAD = ("scenario", "calls", "seconds", "utilisation", "most in any", "open", "double", "targets")
+_HEAD = ("scenario", "calls", "seconds", "utilisation", "most in any", "refused", "open", "double", "targets")
 
 
 def table(rows: Sequence[Figures]) -> str:
-    """Markdown, one line a scenario."""
+    """Markdown, one line a scenario; below it each window that held more than was promised."""
     lines = [_HEAD, ("---",) * len(_HEAD), *map(_cells, rows)]
     widths = [max(len(line[column]) for line in lines) for column in range(len(_HEAD))]
-    return "\n".join(
+    shown = [
         "| " + " | ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)) + " |" for line in lines
-    )
+    ]
+    return "\n".join([*shown, *(f"\n{row.title}: {each}" for row in rows for each in row.broken)])
 
 
 def _cells(row: Figures) -> tuple[str, ...]:
@@ -27,6 +28,7 @@ def _cells(row: Figures) -> tuple[str, ...]:
         f"{row.seconds:.1f}",
         "" if row.utilisation is None else f"{row.utilisation:.1%}",
         ", ".join(f"{window}: {most}" for window, most in row.most.items()),
+        str(row.refused),
         str(row.most_open),
         str(row.doubles),
         "missed: " + ", ".join(row.misses) if row.misses else "kept",

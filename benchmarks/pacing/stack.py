@@ -67,11 +67,19 @@ class Answer:
 class Stack:
     """Valkey, web, scheduler, three io workers of eight threads (or another `shape`), downstream. All lies in `folder`.
 
-    `operations` is the operations file; `{port}` in it becomes the downstream's. An operation of our own beside it
-    warms a new stack up, so that no measurement begins with the making of connections.
+    `operations` is the operations file; `{port}` in it becomes the downstream's, whose `strictness` are further options
+    of its command line. An operation of our own beside it warms a new stack up, so that no measurement begins with the
+    making of connections.
     """
 
-    def __init__(self, folder: Path, database_url: str, operations: str, shape: Shape | None = None) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        database_url: str,
+        operations: str,
+        shape: Shape | None = None,
+        strictness: Sequence[str] = (),
+    ) -> None:
         folder.mkdir(parents=True)
         shape = shape or Shape()
         self.folder = folder
@@ -93,7 +101,7 @@ class Stack:
         def process(name: str, arguments: Sequence[str]) -> ChildProcess:
             return python_process(folder, name, arguments, self.environment)
 
-        self.downstream = process("downstream", downstream_arguments(self.downstream_port, self.log))
+        self.downstream = process("downstream", downstream_arguments(self.downstream_port, self.log, *strictness))
         self.scheduler, *self.spare_schedulers = (
             process("scheduler" if number == 1 else f"scheduler-{number}", ("tasks.scheduler",))
             for number in range(1, shape.schedulers + 1)
@@ -186,7 +194,7 @@ def _be_nice() -> None:
 
 
 @contextmanager
-def running(folder: Path, database: str, operations: str) -> Iterator[Stack]:
+def running(folder: Path, database: str, operations: str, strictness: Sequence[str] = ()) -> Iterator[Stack]:
     """A stack with a fresh database, ended and dropped afterwards."""
     with ExitStack() as stack:
         if database == "postgresql":
@@ -195,7 +203,7 @@ def running(folder: Path, database: str, operations: str) -> Iterator[Stack]:
             folder.parent.mkdir(parents=True, exist_ok=True)
             (folder.parent / f"{folder.name}.db").mkdir()
             url = sqlite.fresh_database(folder.parent / f"{folder.name}.db")
-        made = Stack(folder, url, operations)
+        made = Stack(folder, url, operations, strictness=strictness)
         stack.callback(made.stop)
         made.start()
         yield made

@@ -56,7 +56,7 @@ def test_a_malformed_body_is_a_422_on_a_connection_that_stays_open(tmp_path: Pat
 
 
 def test_calls_beyond_the_rate_are_a_429_with_whole_seconds_to_wait(tmp_path: Path) -> None:
-    with downstream(tmp_path, delay=0, rate=2, burst=1) as (client, _):
+    with downstream(tmp_path, delay=0, rate=3) as (client, _):
         answers = [client.post("/quote", json=ORDER) for _ in range(5)]
         assert [answer.status_code for answer in answers] == [200, 200, 200, 429, 429]
         assert answers[-1].headers["Retry-After"] == "1"

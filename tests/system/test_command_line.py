@@ -3,6 +3,7 @@
 import csv
 import json
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -166,6 +167,25 @@ def test_an_operator_pauses_resumes_and_changes_a_lane(gateway: Gateway) -> None
     assert (changed["rate"], changed["concurrency"], changed["burst"]) == (["10/s", "1000/m"], None, 2)
     limits = [word for name in ("rate", "concurrency", "burst") for word in (f"--{name}", "declared")]
     assert lane("set", "sample", *limits)["changed"] == []
+
+
+def test_a_limit_that_is_more_than_the_downstream_takes_is_told(gateway: Gateway) -> None:
+    """The sample takes 20 in any second and 4 at once."""
+    assert "lower than" not in succeeded(gateway, "downstreams", "show", "sample")
+    with Client(gateway.url) as client:
+        client.change_downstream("sample", rate="60/s", concurrency="unlimited")
+        try:
+            for job in client.submit_many("quote", [{"sku": "A", "quantity": 1}] * 90):
+                assert job.wait().state is State.SUCCEEDED
+            shown = succeeded(gateway, "downstreams", "show", "sample")
+        finally:
+            client.change_downstream("sample", rate=None, concurrency=None)
+    told = re.search(
+        r"^sample: refused (\d+) of (\d+) calls in the last minute: the limit is lower than set$", shown, re.MULTILINE
+    )
+    assert told, shown
+    assert int(told[1]) >= 3
+    assert int(told[2]) >= 90 + int(told[1]), "each refused call was made again"
 
 
 def test_the_bar_shows_percent_and_note_and_the_result_follows(gateway: Gateway) -> None:

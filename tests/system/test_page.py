@@ -135,6 +135,27 @@ def test_one_watches_a_job_from_its_submit_to_its_end(gateway: Gateway, browser:
         expect(page.locator(f"#running-{job_id}")).to_have_count(0)
 
 
+@pytest.mark.parametrize(("size", "scheme"), [(DESK, "light"), (PHONE, "dark")], ids=["desk", "phone"])
+def test_a_limit_that_is_more_than_the_downstream_takes_is_seen_on_its_card(
+    gateway: Gateway, browser: Browser, size: Any, scheme: Any
+) -> None:
+    """The sample takes 20 in any second and 4 at once."""
+    patch = {"rate": "60/s", "concurrency": "unlimited"}
+    assert gateway.client.patch("/v1/downstreams/sample", json=patch).status_code == 200
+    try:
+        with looking(browser, gateway.url, viewport=size, color_scheme=scheme) as page:
+            page.goto("/")
+            for number in range(90):
+                submit(gateway, "quote", {"sku": f"A-{number}", "quantity": 1})
+            doubt = page.locator("#doubt-sample")
+            expect(doubt).to_contain_text(re.compile(r"Refused \d+ of \d+ calls in the last minute"), timeout=20_000)
+            expect(doubt).to_contain_text("the limit is lower than set")
+            assert_nothing_is_in_the_way(page)
+            assert page.evaluate("document.documentElement.scrollWidth") <= size["width"]
+    finally:
+        gateway.client.patch("/v1/downstreams/sample", json={"rate": None, "concurrency": None})
+
+
 def test_a_lane_is_paused_and_resumed_and_slowed_by_keyboard(gateway: Gateway, browser: Browser) -> None:
     def lane() -> dict[str, Any]:
         found: dict[str, Any] = gateway.client.get("/v1/downstreams/sample").json()

@@ -3,17 +3,18 @@
 from collections.abc import Collection, Sequence
 from typing import Any
 
-from sqlalchemy import BigInteger, func, select, type_coerce
+from sqlalchemy import BigInteger, func, select, text, type_coerce
 
 from tidegate import rate_limit
 from tidegate.clock import to_microseconds
 from tidegate.database.connection import Database
-from tidegate.database.schema import attempts, downstreams, jobs
+from tidegate.database.schema import WAS_REFUSED, attempts, downstreams, jobs
 from tidegate.database.statement import Prepared, required
-from tidegate.database.time import CLOCK
+from tidegate.database.time import CLOCK, statement_now
 from tidegate.dispatch import limiter_row
 from tidegate.dispatch.lane import DueLane, LaneState
 from tidegate.dispatch.lane_reads import read_lane
+from tidegate.dispatch.limit_doubt import LATELY, Refusals
 from tidegate.dispatch.places import has_place
 from tidegate.dispatch.plan import BATCH, Plan
 from tidegate.dispatch.prefetch import unfollowed_calls
@@ -88,6 +89,18 @@ class LaneStore:
         """How many places are taken, by downstream."""
         places = select(attempts.c.downstream, func.count()).where(has_place()).group_by(attempts.c.downstream)
         return {downstream: int(count) for downstream, count in self._database.fetch_all(places)}
+
+    def refused(self) -> dict[str, Refusals]:
+        """What each downstream refused of the calls of the last minute: by an index that has refusals only."""
+        slot = type_coerce(attempts.c.slot_at, BigInteger)
+        lately = (
+            select(attempts.c.downstream, func.count(), func.min(slot), func.max(slot))
+            .where(text(WAS_REFUSED), attempts.c.ended_at > statement_now(-LATELY))
+            .where(attempts.c.slot_at > statement_now(-LATELY))
+            .group_by(attempts.c.downstream)
+        )
+        rows = self._database.fetch_all(lately)
+        return {name: Refusals(number=number, first_slot=first, last_slot=last) for name, number, first, last in rows}
 
     def take_back(self, released: Sequence[Released]) -> None:
         """Undoes releases whose messages were surely not sent; those that were claimed meanwhile stay."""

@@ -1,7 +1,7 @@
 """The JSON shapes of operations and downstreams in the API's answers, as TypedDicts; see `shapes`."""
 
 from collections.abc import Mapping
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import Field
 from typing_extensions import TypedDict
@@ -79,6 +79,15 @@ class DeclaredLimits(TypedDict):
 
 
 @exact
+class DownstreamWarning(TypedDict):
+    """What an operator should look at."""
+
+    code: Literal["limit_too_high"]
+    message: str
+    """Such as: refused 9 of 49 calls in the last minute: the limit is lower than declared."""
+
+
+@exact
 class DownstreamLinks(TypedDict):
     """Absolute URLs of a downstream."""
 
@@ -108,6 +117,8 @@ class Downstream(TypedDict):
     released_per_second: float
     released: Count
     """Jobs, ever."""
+    warnings: list[DownstreamWarning]
+    """Empty: nothing looks wrong."""
     links: DownstreamLinks
 
 

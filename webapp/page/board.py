@@ -8,6 +8,7 @@ from datetime import datetime, timedelta
 
 from tidegate import clock
 from tidegate.dispatch.lane_cache import LaneCache
+from tidegate.dispatch.limit_doubt import Refusals
 from tidegate.gateway import Gateway
 from tidegate.jobs.filter import Filter
 from tidegate.jobs.job import Job, Waiting
@@ -51,6 +52,7 @@ class _Lanes:
     """The part of the data that is the same for every viewer."""
 
     in_flight: dict[str, int]
+    refused: dict[str, Refusals]
     overdue: frozenset[str]
 
 
@@ -116,6 +118,7 @@ class Board:
                 client_id=client_id,
                 running=by_lane[name],
                 in_flight=shared.in_flight.get(name, 0),
+                refusals=shared.refused.get(name),
                 history=tuple(self._history[name]),
                 is_overdue=name in shared.overdue,
             )
@@ -136,7 +139,9 @@ class Board:
             overdue = self._shared.overdue if self._shared else None
             if overdue is None or now - self._overdue_at >= _OVERDUE_SECONDS:
                 overdue, self._overdue_at = self._store.overview.overdue(STALE_AFTER), now
-            self._shared, self._shared_at = _Lanes(in_flight=self._store.lanes.held(), overdue=overdue), now
+            lanes = self._store.lanes
+            self._shared = _Lanes(in_flight=lanes.held(), refused=lanes.refused(), overdue=overdue)
+            self._shared_at = now
         return self._shared
 
     def _read(self, name: str, reading: Reading) -> None:

@@ -6,6 +6,7 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 
 from tidegate.dispatch.forecast import LaneView
+from tidegate.dispatch.limit_doubt import Refusals, doubt_about
 from tidegate.dispatch.limits import LIMITS
 from webapp.page.plot import Plot, Reading, plot_of, used_per_second
 
@@ -35,13 +36,17 @@ MOODS = {
 
 @dataclass(frozen=True, kw_only=True)
 class Flow:
-    """Data of a lane that only operators see, over all clients. `used` None: not measured yet."""
+    """Data of a lane that only operators see, over all clients. `used` None: not measured yet.
+
+    `doubt`: why a limit looks wrong.
+    """
 
     in_flight: int
     used: float | None
     plot: Plot | None
     changed: tuple[str, ...]
     declared: tuple[str, ...]
+    doubt: str | None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,6 +87,7 @@ def card_of(
     client_id: str | None,
     running: int,
     in_flight: int,
+    refusals: Refusals | None,
     history: Sequence[Reading],
     is_overdue: bool,
 ) -> LaneCard:
@@ -91,12 +97,14 @@ def card_of(
     empty_at = view.start_of(downstream.seen_at, downstream.seen_at, submitted)
     mood = _mood(view, queues, waiting=waiting, in_flight=in_flight)
     used = used_per_second(history)
+    doubt = doubt_about(downstream, refusals)
     flow = Flow(
         in_flight=in_flight,
         used=used[-1] if used else None,
         plot=plot_of(history, used),
         changed=tuple(name for name in LIMITS if name in downstream.changes),
         declared=downstream.declared.rates,
+        doubt=doubt.message if doubt else None,
     )
     stale_for = downstream.seen_at - (view.sampled_at or datetime.min.replace(tzinfo=downstream.seen_at.tzinfo))
     return LaneCard(

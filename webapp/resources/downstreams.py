@@ -15,6 +15,7 @@ from pydantic import (
 
 from tidegate.database.connection import after_a_write
 from tidegate.dispatch.forecast import LaneView
+from tidegate.dispatch.limit_doubt import Refusals, doubt_about
 from tidegate.dispatch.limits import UNLIMITED
 from tidegate.errors import UnknownDownstream, UnsupportedBody
 from tidegate.operations.typed_input import parse
@@ -106,9 +107,9 @@ _COLUMNS = {"rate": "rates", "burst": "burst", "concurrency": "concurrency", "br
 def listing() -> Response:
     """Lists every downstream."""
     operator()
-    held = context().store.lanes.held()
+    held, refused = context().store.lanes.held(), context().store.lanes.refused()
     views = context().lanes.views(fresh=True)
-    lanes = [_document(lane, held.get(name, 0)) for name, lane in views.items()]
+    lanes = [_document(lane, held.get(name, 0), refused.get(name)) for name, lane in views.items()]
     document: lane_shapes.DownstreamList = {"downstreams": lanes}
     return json_answer(document)
 
@@ -171,15 +172,17 @@ def _answer(name: str) -> Response:
     lane = lanes.counted(name, anew=True) if name in lanes.views(fresh=True) else None
     if lane is None:
         raise _unknown(name)
-    return json_answer(_document(lane, context().store.lanes.held().get(name, 0)))
+    store = context().store.lanes
+    return json_answer(_document(lane, store.held().get(name, 0), store.refused().get(name)))
 
 
 def _unknown(name: str) -> UnknownDownstream:
     return UnknownDownstream(f"there is no downstream {name!r}; GET /v1/downstreams lists them")
 
 
-def _document(lane: LaneView, in_flight: int) -> lane_shapes.Downstream:
+def _document(lane: LaneView, in_flight: int, refusals: Refusals | None) -> lane_shapes.Downstream:
     downstream, sample = lane.downstream, lane.sample
+    doubt = doubt_about(downstream, refusals)
     limits, declared = downstream.limits, downstream.declared
     return {
         "name": downstream.name,
@@ -202,5 +205,6 @@ def _document(lane: LaneView, in_flight: int) -> lane_shapes.Downstream:
         "in_flight": in_flight,
         "released_per_second": round(sample.per_second, 3) if sample and sample.backlog else 0.0,
         "released": downstream.released,
+        "warnings": [{"code": "limit_too_high", "message": doubt.message}] if doubt else [],
         "links": {"self": absolute(f"/v1/downstreams/{downstream.name}")},
     }

@@ -111,3 +111,6 @@ def _show(session: Session, lanes: Sequence[Mapping[str, Any]]) -> None:
         cells = (lane["name"], state_of(lane), limits_of(lane) + changed, str(lane["backlog"]), str(lane["in_flight"]))
         table.add_row(*cells)
     session.out.print(table)
+    for lane in lanes:
+        for warning in lane.get("warnings", ()):  # an older gateway has none
+            session.out.print(Text(f"{lane['name']}: {warning['message']}", style="yellow"))

@@ -152,5 +152,8 @@ attempts = Table(
 )
 _FOLLOWS = text("follows_job IS NOT NULL")
 Index("ix_attempts_follows", attempts.c.follows_job, postgresql_where=_FOLLOWS, sqlite_where=_FOLLOWS)
+WAS_REFUSED = "outcome = 'refused'"
+"""Condition of a partial index, which nothing but a refusal writes."""
+Index("ix_attempts_refused", attempts.c.ended_at, postgresql_where=text(WAS_REFUSED), sqlite_where=text(WAS_REFUSED))
 _HELD = text("ended_at IS NULL")
 Index("ix_attempts_held", attempts.c.place_until, postgresql_where=_HELD, sqlite_where=_HELD)
