@@ -28,6 +28,7 @@ from tidegate.metrics.families import ATTEMPT_SECONDS, ATTEMPTS, CALLS, LATE, QU
 from tidegate.notify.notifier import Notifier
 from tidegate.operations.operation import Attempt, Body, Operation, Progress, Registry
 from tidegate.operations.outcome import ErrorCode, Failed, HandedBack, Outcome, Refused, Succeeded, TryAgain
+from tidegate.operations.typed_input import says_json
 from tidegate.tracing import Span
 
 log = logging.getLogger(__name__)
@@ -252,7 +253,8 @@ def _described(error: BaseException) -> str:
 def _told(outcome: Outcome) -> str:
     match outcome:
         case Succeeded():
-            return f"succeeded ({len(outcome.content)} bytes)"
+            is_broken = says_json(outcome.content_type) and not outcome.is_json
+            return f"succeeded ({len(outcome.content)} bytes{', typed JSON and none' if is_broken else ''})"
         case Failed() | TryAgain():
             return f"failed: {outcome.message}"
         case Refused():

@@ -12,6 +12,8 @@ from typing import Any
 import httpcore2
 
 from tidegate import clock, tracing
+from tidegate.errors import UnreadableAnswerError
+from tidegate.operations.content_coding import unpack
 from tidegate.operations.deadline_network import DeadlineBackend, ends_at
 from tidegate.operations.http_url import parse_url
 from tidegate.operations.operation import MEGABYTE, Attempt, Body, Queue
@@ -21,6 +23,8 @@ from tidegate.operations.retry import RetryPolicy
 from tidegate.tracing import Span
 
 CAPACITY_STATUSES = frozenset({429, 503})
+BODILESS = frozenset({"GET", "HEAD", "DELETE"})
+"""Methods whose requests have no body: what one would mean is not defined (RFC 9110, 9.3)."""
 ERROR_BODY_BYTES = 4096
 ERROR_MESSAGE_LENGTH = 500
 _read_url = lru_cache(maxsize=256)(parse_url)
@@ -83,7 +87,7 @@ class HttpOperation:
                     # In parts, as it was checked: httpcore's own parser, given the text, would drop some.
                     httpcore2.URL(scheme=url.scheme, host=url.host, port=url.port, target=url.target),
                     headers=[(b"host", url.host_field.encode()), *self._headers_of(body, attempt.job_id, headers)],
-                    content=body.content,
+                    content=None if self.method in BODILESS else body.content,
                 ) as response,
             ):
                 span.note("http.response.status_code", response.status)
@@ -108,13 +112,14 @@ class HttpOperation:
                 code=ErrorCode.DOWNSTREAM_ERROR,
                 message=f"the downstream can't be reached: {type(error).__name__}: {error}"[:ERROR_MESSAGE_LENGTH],
             )
-        return self._judge(response.status, _Headers(response.headers), bytes(content))
+        return self._read(response.status, _Headers(response.headers), bytes(content))
 
     def _headers_of(self, body: Body, job_id: str, given: Mapping[str, str]) -> list[tuple[bytes, bytes]]:
         """The request's headers: the file's override our defaults; the job's id and trace override the file's."""
         headers = {
-            "content-type": body.content_type,
+            "content-type": "" if self.method in BODILESS else body.content_type,
             "accept": "*/*",
+            "accept-encoding": "identity",
             "user-agent": "tidegate",
             **{name.lower(): self.expand(value) for name, value in self.headers.items()},
             **{name.lower(): value for name, value in given.items()},
@@ -122,10 +127,23 @@ class HttpOperation:
         }
         return [(name.encode("ascii"), value.encode("latin-1")) for name, value in headers.items() if value]
 
+    def _read(self, status: int, headers: "_Headers", content: bytes) -> Outcome:
+        is_good = 200 <= status < 300
+        try:
+            content = unpack(content, headers.get("content-encoding") or "", largest=self.max_result)
+        except UnreadableAnswerError as error:
+            if is_good:
+                kind = TryAgain if error.another_may_do else Failed
+                detail = {"downstream_status": status}
+                message = f"the downstream's answer {error}"
+                return kind(code=ErrorCode.DOWNSTREAM_ERROR, message=message, detail=detail)
+        # An answer that never has a body has no type of one either, whatever it says.
+        has_none = not content and (self.method == "HEAD" or status in {204, 205})
+        content_type = (not has_none and headers.get("content-type")) or "application/octet-stream"
+        return succeeded(content, content_type[:200]) if is_good else self._judge(status, headers, content)
+
     def _judge(self, status: int, headers: "_Headers", content: bytes) -> Outcome:
         content_type = headers.get("content-type") or "application/octet-stream"
-        if 200 <= status < 300:
-            return succeeded(content, content_type[:200])
         retry_after = read_retry_after(headers.get("retry-after"))
         message = f"the downstream answered {status}"
         if status in CAPACITY_STATUSES:

@@ -24,7 +24,7 @@ from tidegate.operations.declaration import (
 from tidegate.operations.operation import CONTENT_TYPE_LENGTH, MEGABYTE, Attempt, Body, Queue
 from tidegate.operations.outcome import ErrorCode, Failed, Outcome, Succeeded
 from tidegate.operations.retry import RetryPolicy
-from tidegate.operations.typed_input import is_json, parse
+from tidegate.operations.typed_input import is_json, parse, says_json
 
 JSON = "application/json"
 
@@ -85,8 +85,7 @@ class PythonOperation:
 
 def succeeded(content: bytes, content_type: str) -> Succeeded:
     """Makes the outcome of a result, marked as JSON when its content type says so and it parses."""
-    media_type = content_type.partition(";")[0].strip().lower()
-    return Succeeded(content=content, content_type=content_type, is_json=_says_json(media_type) and is_json(content))
+    return Succeeded(content=content, content_type=content_type, is_json=says_json(content_type) and is_json(content))
 
 
 def operation(
@@ -167,7 +166,3 @@ def _can_be_sent(body: Body) -> bool:
         and content_type.isascii()
         and content_type.isprintable()
     )
-
-
-def _says_json(media_type: str) -> bool:
-    return media_type == JSON or media_type.endswith("+json")
