@@ -1,7 +1,8 @@
 """Python operations: the `@operation` decorator makes one of a function with typed parameters."""
 
 import inspect
-from collections.abc import Callable, Mapping
+import math
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, Literal, cast
@@ -76,10 +77,15 @@ class PythonOperation:
                 return Failed(code=ErrorCode.OPERATION_ERROR, message=reason)
             return succeeded(returned.content, returned.content_type)
         try:
-            content = self.result.dump_json(self.result.validate_python(returned))
+            value = self.result.validate_python(list(returned) if isinstance(returned, Iterator) else returned)
+            content = self.result.dump_json(value)
+            lost = _number_lost(self.result.dump_python(value), content)
         except (ValidationError, PydanticSerializationError) as error:
             reason = f"{self.name} returned {type(returned).__name__}, which its declared result can't hold: {error}"
             return Failed(code=ErrorCode.OPERATION_ERROR, message=reason[:1000])
+        if lost is not None:
+            reason = f"{self.name} returned {lost}, a number that JSON does not know; return None where there is none"
+            return Failed(code=ErrorCode.OPERATION_ERROR, message=reason)
         return succeeded(content, JSON)
 
 
@@ -154,6 +160,30 @@ def operation(
         how = ["write @operation(), with parentheses"]  # type: ignore[unreachable] # for those who check no types
         return cast("Any", refuse(function, getattr(function, "__name__", ""), how))
     return make
+
+
+def _number_lost(value: Any, content: bytes) -> str | None:
+    """NaN or an infinity that pydantic wrote as null, or as what is no JSON; None if there is none.
+
+    `value` is what was written, in Python's own types. A serializer that writes them otherwise is right to do so.
+    """
+    if b"null" not in content and is_json(content):
+        return None
+    numbers: list[float] = []
+    todo, nones, nulls = [value], 0, content.count(b"null")
+    while todo:
+        match todo.pop():
+            case None:
+                nones += 1
+            case float() as number if not math.isfinite(number):
+                numbers.append(number)
+            case Mapping() as mapping:
+                todo += mapping.values()
+            case list() | tuple() | set() | frozenset() as several:
+                todo += several
+            case str() as text:
+                nones += text.count("null")
+    return str(numbers[0]) if numbers and (nulls > nones or not is_json(content)) else None
 
 
 def _can_be_sent(body: Body) -> bool:
