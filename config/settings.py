@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import (
-    AnyUrl,
     BeforeValidator,
     Field,
     InstanceOf,
@@ -19,7 +18,7 @@ from pydantic import (
     model_validator,
 )
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
-from sqlalchemy.engine import make_url
+from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError, NoSuchModuleError
 
 from config.broker_url import check_bell_url, check_broker_url
@@ -27,6 +26,7 @@ from config.environment import ENCODING, ENV_FILE, IN_A_FILE, environment, place
 from config.key_files import keys_in
 from config.origins import check_origins
 from tidegate.errors import ConfigurationError
+from tidegate.operations.http_url import parse_url
 from tidegate.operations.operation import MEGABYTE
 from tidegate.rate_limit import Rate
 from tidegate.timeformat import Duration
@@ -187,8 +187,8 @@ class Settings(BaseSettings):
     @field_validator("public_url")
     @classmethod
     def _check_public_url(cls, value: str) -> str:
-        if value and AnyUrl(value).scheme not in {"http", "https"}:
-            raise ValueError("it must begin with http:// or https://")
+        if value and "?" in parse_url(value).target:
+            raise ValueError("no query: links continue behind it, as in https://jobs.example/gateway")
         return value.rstrip("/")
 
     @model_validator(mode="after")
@@ -204,7 +204,9 @@ class Settings(BaseSettings):
     @property
     def database(self) -> str:
         """The database's URL, the embedded default included."""
-        return self.database_url or f"sqlite:///{self.data.resolve() / 'tidegate.db'}"
+        file = self.data.resolve() / "tidegate.db"
+        # Written by SQLAlchemy: a folder's name may have what means something in a URL.
+        return self.database_url or URL.create("sqlite", database=str(file)).render_as_string()
 
     @property
     def bell(self) -> str:
