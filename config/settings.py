@@ -22,6 +22,7 @@ from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError, NoSuchModuleError
 
 from config.broker_url import check_bell_url, check_broker_url
+from config.ca_file import CaFile
 from config.environment import ENCODING, ENV_FILE, IN_A_FILE, environment, place_of, value_of
 from config.key_files import keys_in
 from config.origins import check_origins
@@ -119,6 +120,9 @@ class Settings(BaseSettings):
     )
     max_body: int = Field(20 * MEGABYTE, ge=1, description="Largest request body, bytes; an operation may take less.")
     max_result: int = Field(5 * MEGABYTE, ge=1, description="Largest result, bytes.")
+    ca_file: CaFile = Field(
+        None, description="Authorities' certificates (PEM) that HTTP operations and webhooks trust beside the system's."
+    )
     sample_port: int = Field(8001, ge=0, le=65535, description="Port of the sample downstream; 0: not started.")
     events: bool = Field(
         False, description="Celery events, for Flower: they cost a worker two fifths of the jobs it can do."
