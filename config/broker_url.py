@@ -60,7 +60,7 @@ def _check(value: str, schemes: frozenset[str], known: str) -> None:
     try:
         parts = urlsplit(value)
         # kombu takes a semicolon for the beginning of another address, of which it would try only the first.
-        is_good = ";" not in value and parts.port != 0 and _CHECKS[scheme](parts, words_of(value))
+        is_good = not {";", "#"} & set(value) and parts.port != 0 and _CHECKS[scheme](parts, words_of(value))
     except ValueError:  # a port that is no number, brackets that do not match
         is_good = False
     if not is_good:

@@ -50,7 +50,7 @@ def check_keys(given: str, file: Path, *, purpose: str, loss: str) -> None:
 
 def _read(file: Path, *, purpose: str, loss: str) -> list[bytes]:
     try:
-        keys = keys_in(file.read_text(encoding="ascii"))
+        keys = keys_in(file.read_text(encoding="utf-8-sig"))
     except (OSError, ValueError) as error:
         raise ConfigurationError(f"{file} can't be used as the key of {purpose}: {error}") from None
     if not keys:

@@ -49,7 +49,7 @@ class OperationsFile:
 
 
 def read_operations_file(
-    path: Path, *, max_result: int, environment: Mapping[str, str] | None = None
+    path: Path, *, max_result: int, ca_file: Path | None = None, environment: Mapping[str, str] | None = None
 ) -> OperationsFile:
     """Reads and checks the operations file.
 
@@ -68,7 +68,7 @@ def read_operations_file(
         lines = TomlLines(text)
     except tomllib.TOMLDecodeError as error:
         return OperationsFile(name=name, faults=(f"{name}:{as_fault(error, text)}",))
-    return _Reader(name, lines, max_result, environment).read()
+    return _Reader(name, lines, max_result, ca_file, environment).read()
 
 
 AnyTable = TypeVar("AnyTable", bound=Table)
@@ -77,10 +77,18 @@ AnyTable = TypeVar("AnyTable", bound=Table)
 class _Reader:
     """Reads one file, and goes on after a fault."""
 
-    def __init__(self, name: str, lines: TomlLines, max_result: int, environment: Mapping[str, str] | None) -> None:
+    def __init__(
+        self,
+        name: str,
+        lines: TomlLines,
+        max_result: int,
+        ca_file: Path | None,
+        environment: Mapping[str, str] | None,
+    ) -> None:
         self._name = name
         self._lines = lines
         self._max_result = max_result
+        self._ca_file = ca_file
         self._environment = environment
         self._expand: Callable[[str], str] = str if environment is None else expander(environment)
         self._needs: set[str] = set()
@@ -199,6 +207,7 @@ class _Reader:
             ),
             max_body=table.max_body,
             max_result=self._max_result,
+            ca_file=self._ca_file,
             admission=table.admission,
             expand=self._expand,
         )

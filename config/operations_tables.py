@@ -99,7 +99,9 @@ class OperationTable(Table):
     downstream: Annotated[str, AfterValidator(_check_name)] | None = Field(
         None, description="The downstream whose limits hold, as declared; left out: one of the operation's own name."
     )
-    method: Literal["GET", "POST", "PUT", "PATCH", "DELETE"] = Field("POST", description="Method of the call.")
+    method: Literal["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"] = Field(
+        "POST", description="Method of the call. `GET`, `HEAD` and `DELETE` send no body: the input stays here."
+    )
     headers: dict[str, str] = Field({}, description="Headers of the call. `${NAME}` may stand in their values.")
     description: str = Field("", description="A sentence for callers; `GET /v1/operations` and `/docs` show it.")
     timeout: Duration = Field(

@@ -41,7 +41,9 @@ def load_registry_with_secrets(settings: Settings) -> Registry:
 
 def read_declared(settings: Settings, secrets: Mapping[str, str] | None) -> Declared:
     """Reads the operations file and imports the modules. `secrets` None: references stay unexpanded."""
-    file = read_operations_file(settings.operations_file, max_result=settings.max_result, environment=secrets)
+    file = read_operations_file(
+        settings.operations_file, max_result=settings.max_result, ca_file=settings.ca_file, environment=secrets
+    )
     functions, faults = load_operations(settings.operations)
     return Declared(
         file=file, functions=functions, faults=[*file.faults, *faults, *_between_them(file, functions, settings)]

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import (
-    AnyUrl,
     BeforeValidator,
     Field,
     InstanceOf,
@@ -19,14 +18,16 @@ from pydantic import (
     model_validator,
 )
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
-from sqlalchemy.engine import make_url
+from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError, NoSuchModuleError
 
 from config.broker_url import check_bell_url, check_broker_url
+from config.ca_file import CaFile
 from config.environment import ENCODING, ENV_FILE, IN_A_FILE, environment, place_of, value_of
 from config.key_files import keys_in
 from config.origins import check_origins
 from tidegate.errors import ConfigurationError
+from tidegate.operations.http_url import parse_url
 from tidegate.operations.operation import MEGABYTE
 from tidegate.rate import Rate
 from tidegate.timeformat import Duration
@@ -119,6 +120,9 @@ class Settings(BaseSettings):
     )
     max_body: int = Field(20 * MEGABYTE, ge=1, description="Largest request body, bytes; an operation may take less.")
     max_result: int = Field(5 * MEGABYTE, ge=1, description="Largest result, bytes.")
+    ca_file: CaFile = Field(
+        None, description="Authorities' certificates (PEM) that HTTP operations and webhooks trust beside the system's."
+    )
     sample_port: int = Field(8001, ge=0, le=65535, description="Port of the sample downstream; 0: not started.")
     events: bool = Field(
         False, description="Celery events, for Flower: they cost a worker two fifths of the jobs it can do."
@@ -187,8 +191,8 @@ class Settings(BaseSettings):
     @field_validator("public_url")
     @classmethod
     def _check_public_url(cls, value: str) -> str:
-        if value and AnyUrl(value).scheme not in {"http", "https"}:
-            raise ValueError("it must begin with http:// or https://")
+        if value and "?" in parse_url(value).target:
+            raise ValueError("no query: links continue behind it, as in https://jobs.example/gateway")
         return value.rstrip("/")
 
     @model_validator(mode="after")
@@ -204,7 +208,9 @@ class Settings(BaseSettings):
     @property
     def database(self) -> str:
         """The database's URL, the embedded default included."""
-        return self.database_url or f"sqlite:///{self.data.resolve() / 'tidegate.db'}"
+        file = self.data.resolve() / "tidegate.db"
+        # Written by SQLAlchemy: a folder's name may have what means something in a URL.
+        return self.database_url or URL.create("sqlite", database=str(file)).render_as_string()
 
     @property
     def bell(self) -> str:

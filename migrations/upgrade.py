@@ -41,7 +41,8 @@ def upgrade(url: str, revision: str = "head") -> None:
     if backend.get_backend_name() == "sqlite" and backend.database:
         Path(backend.database).parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     config = Config()
-    config.set_main_option("script_location", str(Path(__file__).parent))
+    # A percent sign begins an interpolation there.
+    config.set_main_option("script_location", str(Path(__file__).parent).replace("%", "%%"))
     database = Database(url, pool_size=2)
     try:
         if database.is_sqlite:

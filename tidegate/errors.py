@@ -267,5 +267,16 @@ class PermanentError(OperationError):
     """For operations to raise: the attempt failed and no other will do better."""
 
 
+class UnreadableAnswerError(TidegateError):
+    """A downstream's answer can't be read: what follows "the downstream's answer …".
+
+    `another_may_do`: it broke off on its way, and not because of what the downstream is.
+    """
+
+    def __init__(self, message: str, *, another_may_do: bool = False) -> None:
+        super().__init__(message)
+        self.another_may_do = another_may_do
+
+
 class AttemptStopped(BaseException):
     """Raised inside an operation to end it when its attempt no longer counts: cancelled, expired, or taken over."""

@@ -27,6 +27,10 @@ class Transport:
         self, url: str, key: str | None, *, timeout: float, patience: float, verify: ssl.SSLContext | bool
     ) -> None:
         self.url = _checked(url)
+        if key and httpx2.URL(url).userinfo:
+            raise ValueError(
+                "a user and password in the gateway's address would be sent in place of the key; leave one out"
+            )
         self.patience = patience
         self._timeout = timeout
         headers = {"User-Agent": f"tidegate-client/{VERSION}"}

@@ -30,7 +30,8 @@ class ColumnProfile(BaseModel):
 
     `min` and `max` are numbers for integer and number, ISO 8601 for date and datetime (in UTC as soon as one cell
     has an offset; one without is then taken as UTC), the first and last text by code point, cut to 100 characters,
-    for text, and null for boolean and empty. `mean` is null for all but integer and number.
+    for text, and null for boolean and empty. `mean` is null for all but integer and number. `decimal_comma`: the
+    numbers were written with a comma, 1,5.
     """
 
     name: str
@@ -40,6 +41,7 @@ class ColumnProfile(BaseModel):
     min: int | float | str | None
     max: int | float | str | None
     mean: float | None
+    decimal_comma: bool
 
 
 # Digits with leading zeros or more than 18 of them are identifiers (007, card numbers), hence text: as numbers they
@@ -48,12 +50,14 @@ _WHOLE = r"(?:0|[1-9]\d{0,17})"
 _DAY = r"\d{4}-\d\d-\d\d"
 _CELL = re.compile(
     rf"(?P<integer>[+-]?{_WHOLE})"
-    rf"|(?P<number>[+-]?(?:{_WHOLE}(?:\.\d{{0,40}})?|\.\d{{1,40}})(?:[eE][+-]?(?:[01]?\d)?\d)?)"
+    rf"|(?P<number>[+-]?(?:{_WHOLE}(?:[.,]\d{{0,40}})?|[.,]\d{{1,40}})(?:[eE][+-]?(?:[01]?\d)?\d)?)"
     rf"|(?P<date>{_DAY})"
     rf"|(?P<datetime>{_DAY}[T ]\d\d:\d\d(?::\d\d(?:\.\d{{1,9}})?)?(?:Z|[+-]\d\d:?\d\d)?)"
     r"|(?P<boolean>(?i:true|false|yes|no))",
     re.ASCII,
 )
+_GROUPED = re.compile(r"[+-]?[1-9]\d{0,2},\d{3}", re.ASCII)
+"""Numbers whose comma may stand between thousands as well as before decimals."""
 _TYPE_OF_GROUP: dict[str | None, ColumnType] = {found.value: found for found in ColumnType}
 _EXACT = Context(prec=500)
 """Holds any sum of the numbers that `_CELL` lets through: 218 digits before the point, 7 for the count, 239 after."""
@@ -65,7 +69,10 @@ class Column:
     __slots__ = (
         "_earliest",
         "_first",
+        "_has_comma",
+        "_has_decimal_comma",
         "_has_offset",
+        "_has_point",
         "_highest",
         "_last",
         "_latest",
@@ -87,6 +94,9 @@ class Column:
         self._lowest: Decimal | None = None
         self._highest: Decimal | None = None
         self._sum = Decimal(0)
+        self._has_point = False
+        self._has_comma = False
+        self._has_decimal_comma = False  # one that can't stand between thousands
         self._earliest: datetime | None = None
         self._latest: datetime | None = None
         self._has_offset = False
@@ -111,17 +121,24 @@ class Column:
 
     def profile(self, rows: int) -> ColumnProfile:
         """The column's profile, in a file of so many rows."""
-        lowest, highest = self._range()
-        is_numeric = self._type in (ColumnType.INTEGER, ColumnType.NUMBER)
+        found = self._found()
+        lowest, highest = self._range(found)
+        is_numeric = found in (ColumnType.INTEGER, ColumnType.NUMBER)
         return ColumnProfile(
             name=self._name,
-            type=self._type,
+            type=found,
             count=self.count,
             missing=rows - self.count,
             min=lowest,
             max=highest,
             mean=_as_float(_EXACT.divide(self._sum, Decimal(self.count))) if is_numeric else None,
+            decimal_comma=is_numeric and self._has_comma,
         )
+
+    def _found(self) -> ColumnType:
+        """The column's type: numbers are text where what their commas mean is not certain."""
+        is_unsure = self._has_comma and (self._has_point or not self._has_decimal_comma)
+        return ColumnType.TEXT if self._type is ColumnType.NUMBER and is_unsure else self._type
 
     def _take(self, text: str) -> ColumnType:
         match = _CELL.fullmatch(text)
@@ -129,7 +146,7 @@ class Column:
             return ColumnType.TEXT
         found = _TYPE_OF_GROUP[match.lastgroup]
         if found is ColumnType.INTEGER or found is ColumnType.NUMBER:
-            self._take_number(Decimal(text))
+            self._take_number(text)
         elif found is not ColumnType.BOOLEAN:
             try:
                 self._take_instant(datetime.fromisoformat(text))
@@ -137,7 +154,13 @@ class Column:
                 return ColumnType.TEXT
         return found
 
-    def _take_number(self, number: Decimal) -> None:
+    def _take_number(self, text: str) -> None:
+        if "," in text:
+            self._has_comma = True
+            self._has_decimal_comma = self._has_decimal_comma or not _GROUPED.fullmatch(text)
+        elif "." in text:
+            self._has_point = True
+        number = Decimal(text.replace(",", "."))
         self._sum = _EXACT.add(self._sum, number)
         if self._lowest is None or number < self._lowest:
             self._lowest = number
@@ -155,8 +178,8 @@ class Column:
         if self._latest is None or instant > self._latest:
             self._latest = instant
 
-    def _range(self) -> tuple[int | float | str | None, int | float | str | None]:
-        match self._type:
+    def _range(self, found: ColumnType) -> tuple[int | float | str | None, int | float | str | None]:
+        match found:
             case ColumnType.TEXT:
                 return self._first, self._last
             case ColumnType.INTEGER if self._lowest is not None and self._highest is not None:

@@ -88,6 +88,7 @@ def sender() -> Sender:
         SecretStore(store.database, once(lambda: load_keyring(current))),
         Egress(current.webhook_networks),
         timeout=current.webhook_timeout,
+        ca_file=current.ca_file,
         notifier=notifier_for(current.bell, DELIVERIES),
     )
 

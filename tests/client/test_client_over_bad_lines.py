@@ -239,6 +239,13 @@ def test_what_is_no_address_is_refused_at_once(url: str) -> None:
         Client(url)
 
 
+def test_a_password_in_the_address_does_not_take_the_place_of_the_key() -> None:
+    with pytest.raises(ValueError, match="in place of the key") as error:
+        Client("http://user:hidden@127.0.0.1:8000", "tg_secret")
+    assert "hidden" not in str(error.value)
+    Client("http://user:hidden@127.0.0.1:8000").close()
+
+
 def test_a_server_that_never_answers_does_not_hold_a_wait_beyond_its_time(server: HttpServer, client: Client) -> None:
     in_turn(server, job(), silent)
     submitted = client.submit("quote", 1)

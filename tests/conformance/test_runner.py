@@ -1,6 +1,7 @@
 """One attempt from its message to its record: how each end of an operation is told by the row."""
 
 import json
+import time
 from datetime import timedelta
 from typing import Any
 
@@ -48,6 +49,19 @@ def test_a_success_is_recorded_with_its_result_and_its_call(store: Store) -> Non
     (attempt,) = attempts_of(store, job_id)
     assert (attempt.outcome, attempt.worker) == ("succeeded", "mine")
     assert attempt.released_at <= attempt.claimed_at <= attempt.call_started_at <= attempt.ended_at
+
+
+def test_an_attempt_that_ran_longer_than_it_may_is_told(store: Store, caplog: pytest.LogCaptureFixture) -> None:
+    def made(params: JsonValue) -> str:
+        time.sleep(0.8)
+        return "late"
+
+    job_id = run_one(store, made, queue="io", attempt_timeout="200ms", timeout="1m")
+
+    assert row_of(store, job_id).state == "succeeded", "it can't be ended, and what it brought is a result"
+    (told,) = [record.getMessage() for record in caplog.records if "longer than it may" in record.getMessage()]
+    assert f"job {job_id}: attempt 1 of made ran 0." in told
+    assert "attempt_timeout 0.2 s" in told
 
 
 def test_a_failure_waits_for_its_retry_and_says_why(store: Store) -> None:

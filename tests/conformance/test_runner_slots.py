@@ -21,6 +21,7 @@ from tests.support.jobs import (
     time_at,
 )
 from tests.support.running import run_one, run_operation, runner_of
+from tests.support.scarcity import no_more_files
 from tidegate.database.time import database_now
 from tidegate.execution.outcome_recorder import OutcomeRecorder
 from tidegate.operations.http_operation import HttpOperation
@@ -53,6 +54,25 @@ def test_a_refusal_makes_the_lane_rest_and_costs_no_attempt(store: Store, asked:
     assert lane.refusals == 1
     expected = attempts_of(store, job_id)[0].ended_at + timedelta(seconds=rests)
     assert abs(lane.paused_until - expected) < timedelta(seconds=1)
+
+
+def test_a_shortage_of_the_worker_costs_no_attempt_and_opens_no_breaker(store: Store) -> None:
+    class Short(HttpOperation):
+        def run(self, body: Body, attempt: Attempt) -> Outcome:
+            with no_more_files():
+                return super().run(body, attempt)
+
+    minute = timedelta(minutes=1)
+    retry = RetryPolicy(attempts=1)
+    url = "http://127.0.0.1:1/"
+    made = Short(name="made", url=url, downstream=LANE, timeout=minute, attempt_timeout=minute, retry=retry)
+
+    job_id = run_operation(store, made)
+
+    row, lane = row_of(store, job_id), lane_row(store)
+    assert (row.state, row.attempt, outcomes_of(store, job_id)) == ("queued", 0, ["own shortage"])
+    assert (lane.failures, lane.refusals, lane.paused_until) == (0, 0, None)
+    assert row.run_at > attempts_of(store, job_id)[0].ended_at, "it waits before the next"
 
 
 def test_refusals_of_calls_that_were_open_together_are_one_rest(store: Store) -> None:

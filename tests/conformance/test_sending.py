@@ -209,6 +209,7 @@ def test_a_large_result_is_left_out_and_linked(
     send_due(store)
     job = verified(receiver.received[0], secret)["data"]
     assert (job["result"] is not None) is told
+    assert ("too long" in job.get("result_problem", "")) is not told
     assert job["result_content_type"] == "application/json"
     assert job["links"]["result"]
 

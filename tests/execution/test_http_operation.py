@@ -1,8 +1,11 @@
 """The operation that calls an HTTP downstream, against real sockets: what goes out, and what each answer means."""
 
+import gzip
 import logging
 import threading
 import time
+import tracemalloc
+import zlib
 from collections.abc import Iterator
 from contextlib import closing
 from datetime import timedelta
@@ -126,6 +129,127 @@ def test_an_answer_is_json_when_it_says_so_and_is(
     server.answer = respond(201, content, content_type=content_type)
 
     assert call(make_operation(server.url)) == Succeeded(content=content, content_type=content_type, is_json=is_json)
+
+
+@pytest.mark.parametrize("content", [b"", b'{"a": NaN}', b'\xef\xbb\xbf{"a": 1}', b'"\xff"', b'{"a": 1} {}', b"\r\n"])
+def test_what_is_typed_json_and_is_none_is_passed_on_as_it_came_and_not_as_json(
+    server: HttpServer, content: bytes
+) -> None:
+    server.answer = respond(200, content, content_type="application/json")
+
+    assert call(make_operation(server.url)) == Succeeded(
+        content=content, content_type="application/json", is_json=False
+    )
+
+
+def test_no_coding_is_asked_for_unless_the_file_does(server: HttpServer) -> None:
+    call(make_operation(server.url))
+    call(make_operation(server.url, headers={"Accept-Encoding": "gzip"}))
+
+    assert [request.headers["accept-encoding"] for request in server.received] == ["identity", "gzip"]
+
+
+ANSWER = b'{"a": 1}' * 1000
+RAW_DEFLATE = zlib.compressobj(wbits=-zlib.MAX_WBITS)
+
+
+@pytest.mark.parametrize(
+    ("coding", "packed"),
+    [
+        ("gzip", gzip.compress(ANSWER)),
+        ("X-GZip", gzip.compress(ANSWER)),
+        ("gzip", gzip.compress(ANSWER[:100]) + gzip.compress(ANSWER[100:]) + bytes(8)),
+        ("deflate", zlib.compress(ANSWER)),
+        ("deflate", RAW_DEFLATE.compress(ANSWER) + RAW_DEFLATE.flush()),
+        ("deflate, gzip", gzip.compress(zlib.compress(ANSWER))),
+        ("identity", ANSWER),
+        ("", ANSWER),
+    ],
+)
+def test_an_answer_that_is_compressed_unasked_is_unpacked(server: HttpServer, coding: str, packed: bytes) -> None:
+    server.answer = respond(200, packed, content_type="text/x", content_encoding=coding)
+
+    assert call(make_operation(server.url)) == Succeeded(content=ANSWER, content_type="text/x", is_json=False)
+
+
+@pytest.mark.parametrize("coding", ["br", "zstd", "compress", "gzip, br"])
+def test_a_coding_that_can_not_be_read_is_a_final_failure_that_names_it(server: HttpServer, coding: str) -> None:
+    server.answer = respond(200, b"xyz", content_type="application/json", content_encoding=coding)
+
+    outcome = call(make_operation(server.url))
+
+    assert isinstance(outcome, Failed)
+    assert f"is compressed as {coding.rpartition(' ')[2]!r}" in outcome.message
+    assert outcome.detail == {"downstream_status": 200}
+
+
+@pytest.mark.parametrize("layers", [1, 2])
+def test_an_answer_that_unpacks_to_more_than_the_limit_fails_and_takes_no_more_memory(
+    server: HttpServer, layers: int
+) -> None:
+    bomb = bytes(200_000_000)
+    for _ in range(layers):
+        bomb = gzip.compress(bomb)
+    server.answer = respond(200, bomb, content_encoding=", ".join(["gzip"] * layers))
+    tracemalloc.start()
+
+    outcome = call(make_operation(server.url, max_result=1_000_000))
+
+    _, highest = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert isinstance(outcome, Failed)
+    assert outcome.message == "the downstream's answer is too large once it is unpacked"
+    assert highest < 5_000_000
+
+
+@pytest.mark.parametrize("packed", [gzip.compress(ANSWER)[:-9], b"not gzip", gzip.compress(ANSWER) + b"more"])
+def test_an_answer_that_can_not_be_unpacked_is_tried_again(server: HttpServer, packed: bytes) -> None:
+    server.answer = respond(200, packed, content_encoding="gzip")
+
+    outcome = call(make_operation(server.url))
+
+    assert isinstance(outcome, TryAgain)
+    assert outcome.message.startswith("the downstream's answer can't be unpacked")
+
+
+def test_a_failure_that_is_compressed_is_told_unpacked_if_it_can_be(server: HttpServer) -> None:
+    server.answer = respond(404, gzip.compress(b"no such sku"), content_encoding="gzip")
+    outcome = call(make_operation(server.url))
+    assert isinstance(outcome, Failed)
+    assert outcome.detail["downstream_body"] == "no such sku"
+
+    server.answer = respond(503, b"xyz", content_encoding="br", retry_after="3")
+    assert isinstance(call(make_operation(server.url)), Refused)
+
+
+@pytest.mark.parametrize("method", ["GET", "HEAD", "DELETE"])
+def test_methods_without_a_body_send_neither_body_nor_length_nor_type(server: HttpServer, method: str) -> None:
+    server.answer = lambda connection: connection.sendall(b"HTTP/1.1 204 Whatever\r\n\r\n")
+
+    outcome = call(make_operation(server.url, method=method), Body(content=b'{"a": 1}'))
+
+    assert isinstance(outcome, Succeeded)
+    (request,) = server.received
+    assert request.line == f"{method} / HTTP/1.1"
+    assert not {"content-length", "transfer-encoding", "content-type"} & request.headers.keys()
+
+
+@pytest.mark.parametrize("method", ["POST", "PUT", "PATCH"])
+def test_other_methods_send_the_length_of_an_empty_body_too(server: HttpServer, method: str) -> None:
+    call(make_operation(server.url, method=method), Body(content=b"", content_type=""))
+
+    assert server.received[0].headers["content-length"] == "0"
+
+
+@pytest.mark.parametrize(("method", "status"), [("HEAD", 200), ("POST", 204), ("POST", 205)])
+def test_an_answer_that_never_has_a_body_has_no_type_of_one(server: HttpServer, method: str, status: int) -> None:
+    head = f"HTTP/1.1 {status} Whatever\r\nContent-Type: application/json\r\nContent-Encoding: br\r\n"
+    head += "Content-Length: 2\r\n\r\n" if method == "HEAD" else "Content-Length: 0\r\n\r\n"
+    server.answer = lambda connection: connection.sendall(head.encode())
+
+    assert call(make_operation(server.url, method=method)) == Succeeded(
+        content=b"", content_type="application/octet-stream", is_json=False
+    )
 
 
 def test_an_answer_without_type_or_body_is_a_result_too(server: HttpServer) -> None:

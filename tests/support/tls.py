@@ -6,6 +6,7 @@ from pathlib import Path
 
 import trustme
 
+from tests.support.http_server import HttpServer
 from tests.support.proxy import Proxy
 
 
@@ -28,6 +29,23 @@ class Certificates:
             issued = authority.issue_cert(name)
             certificate.write_bytes(b"".join(each.bytes() for each in issued.cert_chain_pems))
             key.write_bytes(issued.private_key_pem.bytes())
+
+
+def speak_tls(server: HttpServer, certificates: Certificates) -> None:
+    """Lets a server speak TLS with its certificate, from now on."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificates.server, certificates.server_key)
+    serve = server._serve
+
+    def serve_tls(connection: socket.socket) -> None:
+        try:
+            wrapped = context.wrap_socket(connection, server_side=True)
+        except OSError:
+            return
+        with wrapped:
+            serve(wrapped)
+
+    server._serve = serve_tls  # type: ignore[method-assign] # this one server's, and it is gone with its test
 
 
 class TlsProxy(Proxy):

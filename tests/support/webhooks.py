@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from datetime import timedelta
 from functools import cache
 from ipaddress import ip_network
+from pathlib import Path
 from typing import Any
 
 from sqlalchemy import Row, case, select, update
@@ -44,10 +45,15 @@ def make_secret(store: Store, client_id: str = IMPLICIT_CLIENT) -> str:
     return secrets_of(store).rotate(client_id, overlap=timedelta(days=1))[1]
 
 
-def sender_of(store: Store, *, timeout: float = 15, egress: Egress = LOOPBACK) -> Sender:
+def sender_of(store: Store, *, timeout: float = 15, egress: Egress = LOOPBACK, ca_file: Path | None = None) -> Sender:
     """One who sends; the timeout in seconds."""
     return Sender(
-        store.sending, secrets_of(store), egress, timeout=timedelta(seconds=timeout), notifier=SilentNotifier()
+        store.sending,
+        secrets_of(store),
+        egress,
+        timeout=timedelta(seconds=timeout),
+        notifier=SilentNotifier(),
+        ca_file=ca_file,
     )
 
 

@@ -86,6 +86,49 @@ def test_a_note_is_made_to_fit_its_column(note: Any, kept: str | None) -> None:
     assert isinstance(reported[0].done, int)
 
 
+def test_counts_are_made_to_fit_their_columns() -> None:
+    reported: list[Progress] = []
+
+    make_attempt(reported).progress(10**30, 10**31)
+    make_attempt(reported).progress(-5, -10)
+
+    assert [(told.done, told.total, told.percent) for told in reported] == [(2**63 - 1, 2**63 - 1, 99), (0, 0, 0)]
+
+
+class Hostile:
+    def __int__(self) -> int:
+        raise RuntimeError("no")
+
+    __str__ = __int__  # type: ignore[assignment]
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [
+        {"done": float("nan")},
+        {"done": float("inf")},
+        {"done": "half"},
+        {"done": None},
+        {"done": Hostile()},
+        {"done": 1, "total": float("nan")},
+        {"done": 1, "total": "many"},
+        {"done": 1, "note": Hostile()},
+        {"done": "9" * 5000},
+    ],
+)
+def test_a_report_that_cannot_be_read_fails_nothing_and_the_last_good_one_stands(
+    bad: dict[str, Any], caplog: pytest.LogCaptureFixture
+) -> None:
+    reported: list[Progress] = []
+    attempt = make_attempt(reported)
+    attempt.progress(3, 10, "fine")
+
+    attempt.progress(**bad)
+
+    assert reported == [Progress(done=3, total=10, note="fine")] * 2
+    assert "a report of progress can't be read" in caplog.text
+
+
 def test_an_attempt_that_is_stopped_does_not_take_the_stop_for_a_failure() -> None:
     @operation()
     def careless(params: JsonValue) -> int:

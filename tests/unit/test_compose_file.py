@@ -86,6 +86,7 @@ def test_what_operations_name_is_with_the_workers_of_operations_alone() -> None:
 
 def test_every_setting_reaches_the_containers_or_is_said_not_to() -> None:
     compose = (REPOSITORY / "docker-compose.yml").read_text()
-    named = {name.removesuffix("_FILE").lower() for name in re.findall(rf"{PREFIX}([A-Z_]+)", compose)}
+    written = re.findall(rf"{PREFIX}([A-Z_]+)", compose)
+    named = {known.lower() for name in written for known in (name, name.removesuffix("_FILE"))}
 
     assert set(Settings.model_fields) - named == NOT_PASSED_ON

@@ -70,15 +70,19 @@ def column(*cells: str) -> dict[str, Any]:
 
 
 def test_a_file_is_profiled_column_by_column() -> None:
+    no_comma = {"decimal_comma": False}
     read = profile("sku,price,sold\nA-1,2.5,2026-01-31\nB-2,,2026-02-01\n")
     assert read == {
         "rows": 2,
         "short_rows": 0,
         "long_rows": 0,
         "delimiter": ",",
+        "also_possible": [],
         "columns": [
-            {"name": "sku", "type": "text", "count": 2, "missing": 0, "min": "A-1", "max": "B-2", "mean": None},
-            {"name": "price", "type": "number", "count": 1, "missing": 1, "min": 2.5, "max": 2.5, "mean": 2.5},
+            {"name": "sku", "type": "text", "count": 2, "missing": 0, "min": "A-1", "max": "B-2", "mean": None}
+            | no_comma,
+            {"name": "price", "type": "number", "count": 1, "missing": 1, "min": 2.5, "max": 2.5, "mean": 2.5}
+            | no_comma,
             {
                 "name": "sold",
                 "type": "date",
@@ -87,7 +91,8 @@ def test_a_file_is_profiled_column_by_column() -> None:
                 "min": "2026-01-31",
                 "max": "2026-02-01",
                 "mean": None,
-            },
+            }
+            | no_comma,
         ],
     }
 
@@ -107,7 +112,13 @@ def test_a_file_is_profiled_column_by_column() -> None:
         (["0001-01-01T00:00:00+02:00"], "text"),
         (["2026-02-28", "7"], "text"),
         (["20260228"], "integer"),
-        (["1,5"], "text"),
+        (["1,5", "-,25", "2", "1,5E+03"], "number"),
+        (["1,5", "1,234"], "number"),
+        (["0,125"], "number"),
+        (["1,234", "17"], "text"),
+        (["1,5", "2.5"], "text"),
+        (["1.234,5"], "text"),
+        (["1,234,567"], "text"),
         (["inf", "-Infinity"], "text"),
         (["1e999"], "text"),
         (["1_000"], "text"),
@@ -191,7 +202,112 @@ def test_the_delimiter_is_found_from_the_first_lines(delimiter: str) -> None:
 
 
 def test_a_file_of_one_column_needs_no_delimiter() -> None:
-    assert profile("name\nAda\nGrace")["rows"] == 2
+    read = profile("name\nAda\nGrace")
+    assert (read["rows"], read["delimiter"], read["also_possible"]) == (2, None, [])
+
+
+@pytest.mark.parametrize(
+    "first_line",
+    ["sep=;", "SEP=;", '"sep=;"', "sep=;;;", '"sep=;";;', "\ufeffsep=;"],
+)
+@pytest.mark.parametrize("line_end", ["\n", "\r\n", "\r"])
+def test_a_first_line_that_names_the_delimiter_is_no_row(first_line: str, line_end: str) -> None:
+    read = profile(line_end.join([first_line, "a,x;b", "1;2,5", "3;4,5"]))
+    assert (read["delimiter"], read["also_possible"], read["rows"]) == (";", [], 2)
+    assert [column["name"] for column in read["columns"]] == ["a,x", "b"]
+
+
+@pytest.mark.parametrize(
+    ("named", "delimiter"), [("\t", "\t"), (r"\t", "\t"), (",", ","), ("|", "|"), ("^", "^"), (" ", " ")]
+)
+def test_such_a_line_may_name_any_delimiter(named: str, delimiter: str) -> None:
+    read = profile(f"sep={named}\na{delimiter}b\n1{delimiter}2\n")
+    assert (read["delimiter"], len(read["columns"])) == (delimiter, 2)
+
+
+def test_a_column_may_be_called_after_a_separator() -> None:
+    assert [column["name"] for column in profile("sep=a,b\n1,2\n")["columns"]] == ["sep=a", "b"]
+
+
+@pytest.mark.parametrize("charset", ["utf-8-sig", "utf-16", "utf-32"])
+def test_such_a_line_is_read_behind_every_byte_order_mark(charset: str) -> None:
+    assert profile("sep=;\na;b\n1,5;2\n".encode(charset))["delimiter"] == ";"
+
+
+def test_decimal_commas_between_semicolons_are_numbers() -> None:
+    read = profile("Preis, netto;Preis, brutto\n1,50;1,79\n-2,25;3\n")
+    assert (read["delimiter"], read["also_possible"]) == (";", [","])
+    assert [(each["type"], each["decimal_comma"]) for each in read["columns"]] == [("number", True)] * 2
+    assert [(each["min"], each["max"], each["mean"]) for each in read["columns"]] == [
+        (-2.25, 1.5, -0.375),
+        (1.79, 3.0, 2.395),
+    ]
+
+
+def test_a_column_with_commas_that_is_typed_tab_separated_is_one_column() -> None:
+    read = profile("Surname, first name\nDoe, John\nRoe, Jane\n", "text/tab-separated-values; charset=utf-8")
+    assert (read["delimiter"], read["also_possible"], read["long_rows"]) == ("\t", [], 0)
+    assert [(column["name"], column["max"]) for column in read["columns"]] == [("Surname, first name", "Roe, Jane")]
+
+
+def test_a_column_of_decimal_commas_is_one_column_and_the_comma_is_named_as_possible() -> None:
+    read = profile("price\n1,5\n2,5\n")
+    assert (read["delimiter"], read["also_possible"], read["long_rows"]) == (None, [","], 0)
+    assert [(column["type"], column["mean"]) for column in read["columns"]] == [("number", 2.0)]
+
+
+def test_quotes_tell_the_delimiter_below_a_header_of_one_column() -> None:
+    read = profile('report\n"a","b"\n"1","2"\n')
+    assert (read["delimiter"], read["rows"], read["long_rows"]) == (",", 2, 2)
+
+
+def test_a_delimiter_that_would_leave_quotes_in_the_cells_is_not_possible() -> None:
+    read = profile('a,"b;c"\n1,"x;y"\n2,"y;z"\n')
+    assert (read["delimiter"], read["also_possible"]) == (",", [])
+
+
+@pytest.mark.parametrize(
+    ("parameter", "delimiter"),
+    [
+        ('delimiter=";"', ";"),
+        ("delimiter=semicolon", ";"),
+        ("delimiter=Tab", "\t"),
+        (r'delimiter="\t"', "\t"),
+        ("delimiter=comma", ","),
+        ("Delimiter=bar", "|"),
+        ("delimiter=|", "|"),
+        ('charset=utf-8; delimiter=":"', ":"),
+    ],
+)
+def test_a_caller_can_name_the_delimiter(parameter: str, delimiter: str) -> None:
+    rows = [["a", "b; c, d | e\tf:g"], ["1", "2; 3, 4 | 5\t6:7"]]
+    written = io.StringIO()
+    csv.writer(written, delimiter=delimiter).writerows(rows)
+    read = profile(written.getvalue(), f"text/csv; {parameter}")
+    assert (read["delimiter"], read["also_possible"]) == (delimiter, [])
+    assert [column["name"] for column in read["columns"]] == rows[0]
+
+
+def test_the_content_type_goes_before_the_line_in_the_file() -> None:
+    read = profile("sep=;\na,b;c\n", 'text/csv; delimiter=","')
+    assert [column["name"] for column in read["columns"]] == ["a", "b;c"]
+
+
+@pytest.mark.parametrize("named", ["x", '""', "semikolon", '"\\""', '";;"', "1"])
+def test_a_delimiter_that_can_not_be_one_is_refused(named: str) -> None:
+    assert "the content type's delimiter can't be one" in refusal("a\n", f"text/csv; delimiter={named}")
+
+
+def test_a_file_without_a_header_has_numbered_columns() -> None:
+    read = profile("1,2\n3,4\n", "text/csv; header=absent")
+    assert (read["rows"], [column["name"] for column in read["columns"]]) == (2, ["column_1", "column_2"])
+    assert [column["min"] for column in read["columns"]] == [1, 2]
+
+
+@pytest.mark.parametrize("length", [131_072, 300_000, 999_000])
+def test_a_long_cell_is_read(length: int) -> None:
+    read = profile(f'id,text\n1,"{"x" * length}"\n')
+    assert (read["rows"], read["columns"][1]["count"]) == (1, 1)
 
 
 @pytest.mark.parametrize("line_end", ["\n", "\r\n", "\r"])
@@ -235,6 +351,20 @@ def test_the_charset_of_the_content_type_is_honoured(content: bytes, content_typ
     assert (read["name"], read["min"]) == ("größe", "weiß")
 
 
+@pytest.mark.parametrize("content_type", ["text/csv", "text/csv; charset=utf-8", "text/csv; charset=utf-16"])
+@pytest.mark.parametrize("charset", ["utf-16-le", "utf-16-be", "utf-32-le", "utf-32-be", "utf-8"])
+def test_a_byte_order_mark_names_the_charset_whatever_the_content_type_says(charset: str, content_type: str) -> None:
+    read = profile("\ufeffgröße;x\r\nweiß;1,5\r\n".encode(charset), content_type)
+    assert [(column["name"], column["min"]) for column in read["columns"]] == [("größe", "weiß"), ("x", 1.5)]
+
+
+@pytest.mark.parametrize("charset", ["utf-16", "utf-32"])
+def test_a_charset_that_needs_a_mark_is_refused_without_one_with_the_names_that_need_none(charset: str) -> None:
+    content = "größe;x\nweiß;1\n".encode(f"{charset}-le")
+    assert f"charset={charset}le or {charset}be" in refusal(content, f"text/csv; charset={charset}")
+    assert profile(content, f"text/csv; charset={charset}le")["columns"][0]["min"] == "weiß"
+
+
 @pytest.mark.parametrize("charset", ["klingon", "punycode", "hex", "unicode_escape", "undefined"])
 def test_an_unknown_charset_is_refused_by_name(charset: str) -> None:
     assert f"charset '{charset}' is unknown" in refusal("a\n", f"text/csv; charset={charset}")
@@ -252,7 +382,17 @@ def test_an_unknown_charset_is_refused_by_name(charset: str) -> None:
         (b"a,b\n1,\0\n", "line 2 has a NUL character"),
         (b'a,b\n1,2\n3,"4\n5,6\n', "row 3 (up to line 4) can't be read"),
         (b'a,b\n\n"1"x,2\n', "row 3 (up to line 3) can't be read"),
-        (b"a,b\n1,2\n3," + b"x" * 200_000, "row 3 (up to line 3) can't be read: field larger than field limit"),
+        (b'a\n"' + (b"x" * 900_000 + b"\n") * 3, "row 2 (up to line 3) can't be read: field larger than field limit"),
+        (b"sep=;\n\n", "the file is empty"),
+        (b'sep=;\na;b\n"1"x;2\n', "row 2 (up to line 3) can't be read"),
+        (b'a\n"1"x\n', "row 2 (up to line 2) can't be read: a line end expected after"),
+        (b"sep=\na\n", "line 1 says sep=, which names no delimiter; write for example sep=;"),
+        (b"sep=x\na\n", "line 1 says sep=x, which names no delimiter"),
+        ("a,b\n1,2\n".encode("utf-16-le"), "it looks like UTF-16: say text/csv; charset=utf-16le"),
+        ("a,b\n1,2\n".encode("utf-16-be"), "it looks like UTF-16: say text/csv; charset=utf-16be"),
+        (b"PK\x03\x04\x14\0", "this is not a CSV: it is a workbook or another zip archive; save it as CSV"),
+        (bytes.fromhex("d0cf11e0a1b11ae1"), "this is not a CSV: it is an Excel workbook"),
+        (b"\x1f\x8b\x08", "this is not a CSV: it is compressed with gzip"),
         (b"a\n" + b"x" * 2_000_000, "line 2: its row is longer than 1000000 characters"),
         (b"a\n" + b'"\n",' * 1_000_000, "its row is longer than 1000000 characters"),
         (b"," * MAX_COLUMNS, "row 1 names 1001 columns; at most 1000"),

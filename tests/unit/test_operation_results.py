@@ -1,10 +1,12 @@
 """What an operation returns, and what of it can be stored and sent."""
 
 import json
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import pytest
-from pydantic import JsonValue
+from pydantic import BaseModel, ConfigDict, JsonValue
 
 from tidegate.errors import PermanentError
 from tidegate.operations.operation import Attempt, Body, Progress
@@ -119,11 +121,71 @@ def test_a_result_that_cannot_be_written_is_a_final_failure(value: Any, hint: An
     assert len(outcome.message) <= 1000
 
 
-def test_numbers_that_json_does_not_know_become_null() -> None:
-    outcome = run(returning([float("nan"), float("inf")]))
+class Reading(BaseModel):
+    value: float | None = None
+    more: Any = None
 
-    assert isinstance(outcome, Succeeded)
-    assert json.loads(outcome.content) == [None, None]
+
+class AsText(Reading):
+    model_config = ConfigDict(ser_json_inf_nan="strings")
+
+
+class AsConstant(Reading):
+    model_config = ConfigDict(ser_json_inf_nan="constants")
+
+
+@dataclass
+class Point:
+    x: float
+
+
+NAN, INFINITY = float("nan"), float("inf")
+
+
+@pytest.mark.parametrize("number", [NAN, INFINITY, -INFINITY])
+@pytest.mark.parametrize(
+    ("value_of", "hint"),
+    [
+        (lambda number: number, float),
+        (lambda number: number, Any),
+        (lambda number: [1.0, number], list[float]),
+        (lambda number: {"a": [None, {"b": (number,)}]}, Any),
+        (lambda number: {number}, set[float]),
+        (lambda number: {"null": None, "a": number}, Any),
+        (lambda number: Reading(value=number), Reading),
+        (lambda number: Reading(more=[Point(number)]), Reading),
+        (lambda number: [Reading(), Reading(more=Reading(value=number))], Any),
+        (Point, Point),
+        (lambda number: (each for each in [None, number]), Any),
+        (lambda number: (each for each in [1.0, number]), list[float]),
+        (lambda number: AsConstant(value=number), AsConstant),
+    ],
+)
+def test_a_number_that_json_does_not_know_is_a_final_failure_and_never_a_null(
+    number: float, value_of: Callable[[float], Any], hint: Any
+) -> None:
+    outcome = run(returning(value_of(number), hint))
+
+    assert isinstance(outcome, Failed)
+    assert outcome.code is ErrorCode.OPERATION_ERROR
+    assert outcome.message.startswith(f"made returned {number}, a number that JSON does not know")
+
+
+@pytest.mark.parametrize(
+    ("value", "hint", "written"),
+    [
+        ([None, {"a": None}, "null", "null null"], Any, [None, {"a": None}, "null", "null null"]),
+        (AsText(value=NAN), AsText, {"value": "NaN", "more": None}),
+        ((each for each in [None, 1.5]), Any, [None, 1.5]),
+        ("NaN", str, "NaN"),
+    ],
+)
+def test_a_null_that_was_meant_is_a_result(value: Any, hint: Any, written: Any) -> None:
+    outcome = run(returning(value, hint))
+
+    assert isinstance(outcome, Succeeded), outcome
+    assert outcome.is_json
+    assert json.loads(outcome.content) == written
 
 
 def test_a_permanent_error_is_a_final_failure_and_any_other_goes_to_the_runner() -> None:

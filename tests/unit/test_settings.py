@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from config.settings import PREFIX, Settings, read
+from migrations.upgrade import upgrade
 from tests.support.processes import REPOSITORY
 from tidegate.errors import ConfigurationError
 
@@ -46,9 +47,18 @@ def test_without_an_environment_the_defaults_hold(tmp_path: Path) -> None:
         ("MAX_BODY", "0"),
         ("MAX_RESULT", "-1"),
         ("SAMPLE_PORT", "-1"),
+        ("CA_FILE", "/no/such/file.pem"),
+        ("CA_FILE", __file__),
+        ("CA_FILE", "/"),
         ("LOG_LEVEL", "LOUD"),
         ("PUBLIC_URL", "ftp://host"),
         ("PUBLIC_URL", "not a url"),
+        ("PUBLIC_URL", "https://host/#secret"),
+        ("PUBLIC_URL", "https://host/?a=secret"),
+        ("PUBLIC_URL", "https://host:port/"),
+        ("PUBLIC_URL", "https://[::1/"),
+        ("PUBLIC_URL", "https://bücher.example"),
+        ("PUBLIC_URL", "https://host/a b"),
         ("DATABASE_URL", "tidegate.db"),
         ("DATABASE_URL", "mysql://u:secret@host/db"),
         ("DATABASE_URL", "postgres://u:secret@host/db"),
@@ -62,6 +72,8 @@ def test_without_an_environment_the_defaults_hold(tmp_path: Path) -> None:
         ("BROKER_URL", "redis://"),
         ("BROKER_URL", "redis://:secret@host:port/0"),
         ("BROKER_URL", "redis://:secret@host/zero"),
+        ("BROKER_URL", "redis://:secret@host/0#1"),
+        ("BROKER_URL", "amqp://u:secret@host/jobs#1"),
         ("BROKER_URL", "redis+socket://"),
         ("BROKER_URL", "redis+socket://host/path"),
         ("BROKER_URL", "unix:///path"),
@@ -80,6 +92,7 @@ def test_without_an_environment_the_defaults_hold(tmp_path: Path) -> None:
         ("BROKER_URL", "sqs://?queues=tidegate-"),
         ("BELL_URL", "amqp://u:secret@host/"),
         ("BELL_URL", "redis://"),
+        ("BELL_URL", "redis://:secret@host/#0"),
         ("CORS_ORIGINS", "https://*.example.com"),
         ("CORS_ORIGINS", "https://app.example.com,https://*.example.com"),
         ("CORS_ORIGINS", "https://app.*"),
@@ -319,10 +332,35 @@ def test_sqs_names_the_packages_that_it_misses(monkeypatch: pytest.MonkeyPatch) 
     assert "hidden" not in str(error.value)
 
 
-def test_a_public_url_loses_its_last_slash(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("TIDEGATE_PUBLIC_URL", "https://host/gate/")
+@pytest.mark.parametrize("url", ["https://host/gate", "http://[2001:db8::1]:8000", "HTTPS://Host:8443/a%20b"])
+def test_a_public_url_loses_its_last_slash(monkeypatch: pytest.MonkeyPatch, url: str) -> None:
+    monkeypatch.setenv("TIDEGATE_PUBLIC_URL", f"{url}/")
 
-    assert read().public_url == "https://host/gate"
+    assert read().public_url == url
+
+
+def test_a_public_url_has_no_user_and_password(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TIDEGATE_PUBLIC_URL", "https://u:hidden@host/")
+
+    with pytest.raises(ConfigurationError, match=r"TIDEGATE_PUBLIC_URL: no user or password before the host") as error:
+        read()
+
+    assert "hidden" not in str(error.value)
+
+
+ODD_NAMES = ("a%20b", "what?now", "a#b", "with blank", "größe ☂", "a@b:c", "a&b=c;d", "100%", "[x]", "%(here)s")
+
+
+@pytest.mark.parametrize("name", ODD_NAMES)
+def test_the_database_lies_in_the_data_folder_whatever_its_name(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, name: str
+) -> None:
+    monkeypatch.setenv("TIDEGATE_DATA", str(tmp_path / name))
+
+    upgrade(read().database)
+
+    assert [path.name for path in tmp_path.iterdir()] == [name]
+    assert (tmp_path / name / "tidegate.db").stat().st_size > 0
 
 
 def test_the_settings_are_shown_with_their_secrets_hidden(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -157,7 +157,7 @@ def test_behind_a_trusted_proxy_the_name_that_it_tells_counts(tmp_path: Path, sq
     [
         ("https://jobs.example/base", ["jobs.example", "JOBS.example:443", "jobs.example.", "localhost:8000"]),
         ("https://Jobs.Example:8443", ["jobs.example:8443", "jobs.example"]),
-        ("https://bücher.example", ["xn--bcher-kva.example"]),
+        ("https://xn--bcher-kva.example", ["xn--bcher-kva.example"]),
         ("http://[2001:db8::1]:8000", ["[2001:db8::1]:8000", "[2001:DB8::1]"]),
     ],
 )

@@ -226,6 +226,8 @@ def test_a_result_that_is_not_json_is_null_in_the_document_and_raw_behind_its_li
 
     document = web.read(job_id).get_json()
     assert (document["result"], document["result_content_type"]) == (None, content_type)
+    # A null must not look like one that the downstream sent.
+    assert ("says JSON, and it is none" in document.get("result_problem", "")) is (content_type == "application/json")
     raw = web.client.get(document["links"]["result"])
     assert (raw.status_code, raw.data, raw.headers["Content-Type"]) == (200, content, content_type)
     # Somebody's bytes: no browser may guess their type or run them.

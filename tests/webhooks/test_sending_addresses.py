@@ -7,21 +7,23 @@ import time
 from collections.abc import Iterator
 from ipaddress import ip_network
 from pathlib import Path
-from typing import Any
 
 import pytest
 import trustme
 
 from tests.support.http_server import HttpServer, serving
+from tests.support.resolver import resolve, silence
+from tests.support.tls import Certificates, speak_tls
 from tests.support.webhooks import (
     attempts_at,
     delivery_of,
     ended_job,
+    receivers_of,
     send_due,
     verified,
 )
+from tidegate.operations.tls import tls_context
 from tidegate.stores import Store
-from tidegate.webhooks import sender
 from tidegate.webhooks.egress import Egress
 
 
@@ -61,7 +63,7 @@ def test_one_address_inside_refuses_them_all(
     answers: list[list[str]],
 ) -> None:
     port = int(receiver.url.rpartition(":")[2])
-    asked = _resolve(monkeypatch, "evil.example", answers)
+    asked = resolve(monkeypatch, "evil.example", *answers)
     job_id = ended_job(store, f"http://evil.example:{port}/")
     send_due(store, egress=Egress())
     assert len(asked) == 1
@@ -74,7 +76,7 @@ def test_a_name_is_looked_up_once_and_that_answer_connected_to(
 ) -> None:
     """DNS rebinding: the second answer would be another one, and is never asked for."""
     port = int(receiver.url.rpartition(":")[2])
-    asked = _resolve(monkeypatch, "evil.example", [["127.0.0.1"], ["169.254.169.254"]])
+    asked = resolve(monkeypatch, "evil.example", ["127.0.0.1"], ["169.254.169.254"])
     ended_job(store, f"http://evil.example:{port}/")
     send_due(store)
     assert len(asked) == 1
@@ -100,20 +102,38 @@ def test_a_resolver_that_says_nothing_holds_nobody(store: Store, secret: str, mo
     assert attempts_at(store, job_id)[0].error == "no answer in time"
 
 
-def _resolve(monkeypatch: pytest.MonkeyPatch, name: str, answers: list[list[str]]) -> list[str]:
-    """Lets the system's resolver give these answers, one after the other, for this name; which were asked for."""
-    asked: list[str] = []
-    real = socket.getaddrinfo
+def test_a_silent_address_of_a_receiver_does_not_keep_its_other_one_waiting(
+    store: Store, receiver: HttpServer, secret: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    port = int(receiver.url.rpartition(":")[2])
+    resolve(monkeypatch, "two.example", ["127.0.0.2", "127.0.0.1"])
+    job_id = ended_job(store, f"http://two.example:{port}/")
+    with silence("127.0.0.2", port):
+        send_due(store, timeout=3)
+    assert delivery_of(store, job_id).state == "delivered"
 
-    def look_up(host: str, port: int, *args: Any, **kw: Any) -> object:
-        if host != name:
-            return real(host, port, *args, **kw)
-        answer = answers[len(asked)]
-        asked.append(host)
-        return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (address, port)) for address in answer]
 
-    monkeypatch.setattr(socket, "getaddrinfo", look_up)
-    return asked
+def test_what_the_gateway_is_short_of_is_not_the_receivers_fault(
+    store: Store, secret: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    resolve(monkeypatch, "a.example", socket.gaierror(socket.EAI_AGAIN, "no answer"))
+    job_id = ended_job(store, "http://a.example/")
+    send_due(store)
+    (attempt,) = attempts_at(store, job_id)
+    assert attempt.error == "it could not be sent: the gateway is short of resources"
+    assert delivery_of(store, job_id).state == "pending"
+    assert all(not row.failures and row.rests_until is None for row in receivers_of(store).values())
+    assert "short of an answer of its name server (EAI_AGAIN)" in caplog.text
+
+
+@pytest.mark.parametrize("is_named", [True, False])
+def test_an_authority_of_the_settings_is_trusted(store: Store, secret: str, tmp_path: Path, is_named: bool) -> None:
+    certificates = Certificates(tmp_path)
+    with serving() as receiver:
+        speak_tls(receiver, certificates)
+        job_id = ended_job(store, receiver.url.replace("http:", "https:"))
+        send_due(store, ca_file=certificates.authority if is_named else None)
+    assert (delivery_of(store, job_id).state == "delivered") is is_named
 
 
 @pytest.fixture
@@ -122,9 +142,9 @@ def authority(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[trust
     made = trustme.CA()
     made.cert_pem.write_to_path(tmp_path / "ca.pem")
     monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "ca.pem"))
-    sender._tls.cache_clear()
+    tls_context.cache_clear()
     yield made
-    sender._tls.cache_clear()
+    tls_context.cache_clear()
 
 
 @pytest.mark.parametrize(("name", "is_taken"), [("127.0.0.1", True), ("other.example", False)])

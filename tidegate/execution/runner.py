@@ -28,11 +28,14 @@ from tidegate.metrics.families import ATTEMPT_SECONDS, ATTEMPTS, CALLS, LATE, QU
 from tidegate.notify.notifier import Notifier
 from tidegate.operations.operation import Attempt, Body, Operation, Progress, Registry
 from tidegate.operations.outcome import ErrorCode, Failed, HandedBack, Outcome, Refused, Succeeded, TryAgain
+from tidegate.operations.typed_input import says_json
 from tidegate.tracing import Span
 
 log = logging.getLogger(__name__)
 
 _UNKNOWN_AGAIN = timedelta(seconds=5)
+# So much longer than it may an attempt ran before that is worth a warning.
+_OVERRUN_SECONDS = 0.5
 _WORDS: dict[type[Outcome], str] = {
     Succeeded: "succeeded",
     Failed: "failed",
@@ -207,6 +210,7 @@ class Runner:
         except (Exception, SystemExit) as error:  # whatever an operation raises is a failed attempt
             log.exception("job %s: %s raised", claim.job_id, claim.operation)
             return TryAgain(code=ErrorCode.OPERATION_ERROR, message=_described(error))
+        _warn_of_overrun(claim, operation, ends)
         if isinstance(outcome, Succeeded) and len(outcome.content) > self._max_result:
             size = f"{len(outcome.content)} bytes, and {self._max_result} is the most"
             return Failed(code=ErrorCode.OPERATION_ERROR, message=f"the result is too large: {size}")
@@ -239,6 +243,18 @@ def _traced(claim: Claim) -> Iterator[tuple[Claim, Span]]:
         yield (replace(claim, traceparent=span.traceparent) if tracing.is_on() else claim), span
 
 
+def _warn_of_overrun(claim: Claim, operation: Operation, ends: float) -> None:
+    """Logs that an attempt went on beyond its time. A thread can't be ended, and what it brought is a result."""
+    over = clock.monotonic() - ends
+    if over >= _OVERRUN_SECONDS:
+        how = 'ask attempt.time_left, or declare it with queue="cpu", whose processes are ended'
+        seconds = operation.attempt_timeout.total_seconds()
+        log.warning(
+            "job %s: attempt %d of %s ran %.1f s longer than it may (attempt_timeout %g s); %s",
+            *(claim.job_id, claim.attempt, claim.operation, over, seconds, how),
+        )
+
+
 def _seconds_since(began: float | None) -> float | None:
     return None if began is None else clock.monotonic() - began
 
@@ -252,7 +268,8 @@ def _described(error: BaseException) -> str:
 def _told(outcome: Outcome) -> str:
     match outcome:
         case Succeeded():
-            return f"succeeded ({len(outcome.content)} bytes)"
+            is_broken = says_json(outcome.content_type) and not outcome.is_json
+            return f"succeeded ({len(outcome.content)} bytes{', typed JSON and none' if is_broken else ''})"
         case Failed() | TryAgain():
             return f"failed: {outcome.message}"
         case Refused():

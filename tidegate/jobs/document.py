@@ -9,6 +9,7 @@ from tidegate.access.tickets import Signer
 from tidegate.jobs import shapes
 from tidegate.jobs.job import Job, StoredBody, Waiting
 from tidegate.operations.outcome import ErrorCode
+from tidegate.operations.typed_input import says_json
 from tidegate.states import State
 from tidegate.timeformat import instant
 
@@ -45,7 +46,7 @@ class Links:
 
 def document_of(job: Job, links: Links, result: StoredBody | None = None, waiting: Waiting | None = None) -> shapes.Job:
     """The job's document, as docs/api.md describes it. A result that is JSON stands in it as it is."""
-    return {
+    document: shapes.Job = {
         "id": job.id,
         "operation": job.operation,
         "state": job.state,
@@ -58,11 +59,23 @@ def document_of(job: Job, links: Links, result: StoredBody | None = None, waitin
         "deadline": instant(job.deadline),
         "retry_of": job.retry_of,
         "waiting": _waiting_document(waiting),
-        "result": orjson.Fragment(result.content) if result and result.is_json else None,
+        "result": orjson.Fragment(result.content) if result and result.is_json and result.content else None,
         "result_content_type": result.content_type if result else None,
         "error": error_of(job),
         "links": links.of(job),
     }
+    if result and (problem := _problem_of(result)):
+        document["result_problem"] = problem
+    return document
+
+
+def _problem_of(result: StoredBody) -> str | None:
+    """What keeps a result out of the document though its content type says JSON: a null must not look like one."""
+    if result.is_json:
+        return None if result.content else "it is too long to stand here; links.result has it"
+    if says_json(result.content_type):
+        return "its content type says JSON, and it is none (RFC 8259); links.result has it byte for byte"
+    return None
 
 
 def error_of(job: Job) -> shapes.JobError | None:

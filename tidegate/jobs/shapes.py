@@ -89,5 +89,7 @@ class Job(TypedDict):
     result: Any
     """What it brought, when that is JSON; else see `links.result`."""
     result_content_type: str | None
+    result_problem: NotRequired[str]
+    """Why `result` is null though its content type says JSON: it is no JSON, or too long for a webhook."""
     error: JobError | None
     links: JobLinks

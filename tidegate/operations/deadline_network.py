@@ -4,6 +4,7 @@ An HTTP client's timeouts start anew at every read. Here each operation on the n
 until the instant that `ends_at` set, in this thread.
 """
 
+import select
 import socket
 import ssl
 from collections.abc import Iterable, Iterator
@@ -14,6 +15,7 @@ from typing import Any
 import httpcore2
 
 from tidegate import clock
+from tidegate.operations.connecting import connect_to_any
 
 _ends: ContextVar[float] = ContextVar("ends")
 # getaddrinfo knows no deadline; everything after it obeys ours.
@@ -40,29 +42,22 @@ def _left(error: type[Exception]) -> float:
 class DeadlineBackend(httpcore2.NetworkBackend):
     """httpcore's network backend with a deadline: connects to the first address of a host that answers."""
 
-    def __init__(self) -> None:
-        self._inner = httpcore2.SyncBackend()
-
     def connect_tcp(
         self,
         host: str,
         port: int,
         timeout: float | None = None,  # noqa: ARG002 - the deadline rules
-        local_address: str | None = None,
-        socket_options: _Options = None,
+        local_address: str | None = None,  # noqa: ARG002 - we name none
+        socket_options: _Options = None,  # noqa: ARG002 - we name none
     ) -> httpcore2.NetworkStream:
         """Connects as httpcore's own backend does; raises ConnectTimeout and ConnectError."""
-        failure: Exception = httpcore2.ConnectError(f"{host} has no address")
-        for address in self.addresses_of(host, port):
-            try:
-                stream = self._inner.connect_tcp(
-                    address, port, _left(httpcore2.ConnectTimeout), local_address, socket_options
-                )
-            except httpcore2.ConnectError as error:
-                failure = error
-            else:
-                return _DeadlineStream(stream)
-        raise failure
+        addresses = self.addresses_of(host, port)
+        if not addresses:
+            raise httpcore2.ConnectError(f"{host} has no address")
+        try:
+            return _DeadlineStream(connect_to_any(addresses, port, self.seconds_left))
+        except OSError as error:
+            raise httpcore2.ConnectError(str(error)) from error
 
     def addresses_of(self, host: str, port: int) -> list[str]:
         """The addresses of a host, to be tried in this order; raises ConnectError."""
@@ -79,26 +74,25 @@ class DeadlineBackend(httpcore2.NetworkBackend):
 
 
 class _DeadlineStream(httpcore2.NetworkStream):
-    def __init__(self, inner: httpcore2.NetworkStream) -> None:
-        self._inner = inner
+    """A connection whose every operation has only what is left until the deadline."""
+
+    def __init__(self, sock: socket.socket) -> None:
+        self._sock = sock
 
     def read(self, max_bytes: int, timeout: float | None = None) -> bytes:  # noqa: ARG002 - the deadline rules
-        return self._inner.read(max_bytes, _left(httpcore2.ReadTimeout))
+        with _told_as(httpcore2.ReadTimeout, httpcore2.ReadError):
+            self._sock.settimeout(_left(httpcore2.ReadTimeout))
+            return self._sock.recv(max_bytes)
 
     def write(self, buffer: bytes, timeout: float | None = None) -> None:  # noqa: ARG002 - the deadline rules
-        sock: socket.socket = self._inner.get_extra_info("socket")
         unsent = memoryview(buffer)
-        while unsent:
-            try:
-                sock.settimeout(_left(httpcore2.WriteTimeout))
-                unsent = unsent[sock.send(unsent) :]
-            except TimeoutError as error:
-                raise httpcore2.WriteTimeout(str(error)) from error
-            except OSError as error:
-                raise httpcore2.WriteError(str(error)) from error
+        with _told_as(httpcore2.WriteTimeout, httpcore2.WriteError):
+            while unsent:
+                self._sock.settimeout(_left(httpcore2.WriteTimeout))
+                unsent = unsent[self._sock.send(unsent) :]
 
     def close(self) -> None:
-        self._inner.close()
+        self._sock.close()
 
     def start_tls(
         self,
@@ -106,7 +100,40 @@ class _DeadlineStream(httpcore2.NetworkStream):
         server_hostname: str | None = None,
         timeout: float | None = None,  # noqa: ARG002 - the deadline rules
     ) -> httpcore2.NetworkStream:
-        return _DeadlineStream(self._inner.start_tls(ssl_context, server_hostname, _left(httpcore2.ConnectTimeout)))
+        try:
+            with _told_as(httpcore2.ConnectTimeout, httpcore2.ConnectError):
+                self._sock.settimeout(_left(httpcore2.ConnectTimeout))
+                return _DeadlineStream(ssl_context.wrap_socket(self._sock, server_hostname=server_hostname))
+        except BaseException:
+            self.close()
+            raise
 
     def get_extra_info(self, info: str) -> Any:
-        return self._inner.get_extra_info(info)
+        """What httpcore asks of a connection: its socket, TLS, and whether the other side has closed or sent more."""
+        match info:
+            case "socket":
+                return self._sock
+            case "ssl_object":
+                return self._sock if isinstance(self._sock, ssl.SSLSocket) else None
+            case "is_readable":
+                return _is_readable(self._sock)
+        return None
+
+
+@contextmanager
+def _told_as(too_late: type[Exception], failed: type[Exception]) -> Iterator[None]:
+    """Raises a socket's errors as httpcore's."""
+    try:
+        yield
+    except TimeoutError as error:
+        raise too_late(str(error)) from error
+    except OSError as error:
+        raise failed(str(error)) from error
+
+
+def _is_readable(sock: socket.socket) -> bool:
+    if sock.fileno() < 0:
+        return True
+    asked = select.poll()
+    asked.register(sock, select.POLLIN)
+    return bool(asked.poll(0))

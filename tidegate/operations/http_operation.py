@@ -1,5 +1,6 @@
 """The HTTP operation: calls a downstream over HTTP, one request for each attempt, bytes in and bytes out."""
 
+import logging
 import re
 import threading
 from collections.abc import Callable, Mapping
@@ -7,20 +8,29 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from email.utils import parsedate_to_datetime
 from functools import lru_cache
+from pathlib import Path
 from typing import Any
 
 import httpcore2
 
 from tidegate import clock, tracing
+from tidegate.errors import UnreadableAnswerError
+from tidegate.operations.content_coding import unpack
 from tidegate.operations.deadline_network import DeadlineBackend, ends_at
 from tidegate.operations.http_url import parse_url
 from tidegate.operations.operation import MEGABYTE, Attempt, Body, Queue
-from tidegate.operations.outcome import ErrorCode, Failed, Outcome, Refused, Succeeded, TryAgain
+from tidegate.operations.outcome import ErrorCode, Failed, HandedBack, Outcome, Refused, Succeeded, TryAgain
+from tidegate.operations.own_shortage import ShortageBackoff, own_shortage
 from tidegate.operations.python_operation import succeeded
 from tidegate.operations.retry import RetryPolicy
+from tidegate.operations.tls import tls_context
 from tidegate.tracing import Span
 
+log = logging.getLogger(__name__)
+
 CAPACITY_STATUSES = frozenset({429, 503})
+BODILESS = frozenset({"GET", "HEAD", "DELETE"})
+"""Methods whose requests have no body: what one would mean is not defined (RFC 9110, 9.3)."""
 ERROR_BODY_BYTES = 4096
 ERROR_MESSAGE_LENGTH = 500
 _read_url = lru_cache(maxsize=256)(parse_url)
@@ -28,7 +38,10 @@ _read_url = lru_cache(maxsize=256)(parse_url)
 
 @dataclass(frozen=True, kw_only=True)
 class HttpOperation:
-    """An operation declared in the operations file. `url` and `headers` are templates: workers `expand` them."""
+    """An operation declared in the operations file. `url` and `headers` are templates: workers `expand` them.
+
+    `ca_file`: certificates of authorities that are trusted beside the system's.
+    """
 
     name: str
     url: str
@@ -42,6 +55,7 @@ class HttpOperation:
     retry: RetryPolicy
     max_body: int = 20 * MEGABYTE
     max_result: int = 5 * MEGABYTE
+    ca_file: Path | None = None
     admission: bool = True
     expand: Callable[[str], str] = str
 
@@ -73,48 +87,58 @@ class HttpOperation:
 
     def _call(self, body: Body, attempt: Attempt, span: Span) -> Outcome:
         span.note("http.request.method", self.method)
-        headers = {**attempt.headers, **({"traceparent": span.traceparent} if span.traceparent else {})}
         try:
-            url = _read_url(self.expand(self.url))
-            with (
-                ends_at(clock.monotonic() + attempt.time_left.total_seconds()),
-                _connections().stream(
-                    self.method,
-                    # In parts, as it was checked: httpcore's own parser, given the text, would drop some.
-                    httpcore2.URL(scheme=url.scheme, host=url.host, port=url.port, target=url.target),
-                    headers=[(b"host", url.host_field.encode()), *self._headers_of(body, attempt.job_id, headers)],
-                    content=body.content,
-                ) as response,
-            ):
-                span.note("http.response.status_code", response.status)
-                content = bytearray()
-                for chunk in response.iter_stream():
-                    content += chunk
-                    if len(content) > self.max_result:
-                        return Failed(
-                            code=ErrorCode.DOWNSTREAM_ERROR,
-                            message=f"the downstream's answer is larger than {self.max_result} bytes",
-                            detail={"downstream_status": response.status},
-                        )
-        except httpcore2.TimeoutException:
-            return TryAgain(code=ErrorCode.DOWNSTREAM_ERROR, message="the downstream did not answer in time")
-        except (httpcore2.LocalProtocolError, httpcore2.UnsupportedProtocol, ValueError, TypeError):
-            # The exception's message shows the header or URL that can't be sent, and with it a secret.
-            return Failed(
-                code=ErrorCode.OPERATION_ERROR, message="the request can't be sent: a header or the URL is not valid"
-            )
-        except (httpcore2.NetworkError, httpcore2.ProtocolError, OSError) as error:
-            return TryAgain(
-                code=ErrorCode.DOWNSTREAM_ERROR,
-                message=f"the downstream can't be reached: {type(error).__name__}: {error}"[:ERROR_MESSAGE_LENGTH],
-            )
-        return self._judge(response.status, _Headers(response.headers), bytes(content))
+            outcome = self._answered(body, attempt, span)
+        except (*_FAILURES, MemoryError, RuntimeError) as error:
+            if what := own_shortage(error):
+                # Nobody else's fault: it costs the job no attempt and the downstream no failure.
+                pause = _own_shortages.pause(self.downstream)
+                log.warning(
+                    "job %s: this process is short of %s; handed back for %.1f s",
+                    attempt.job_id,
+                    what,
+                    pause.total_seconds(),
+                )
+                return HandedBack(reason="own shortage", after=pause)
+            if not isinstance(error, _FAILURES):
+                raise
+            outcome = _failed(error)
+        else:
+            _own_shortages.end(self.downstream)
+        return outcome
+
+    def _answered(self, body: Body, attempt: Attempt, span: Span) -> Outcome:
+        """Makes the request and judges its answer; raises one of _FAILURES when there is none."""
+        headers = {**attempt.headers, **({"traceparent": span.traceparent} if span.traceparent else {})}
+        url = _read_url(self.expand(self.url))
+        with (
+            ends_at(clock.monotonic() + attempt.time_left.total_seconds()),
+            _connections(self.ca_file).stream(
+                self.method,
+                # In parts, as it was checked: httpcore's own parser, given the text, would drop some.
+                httpcore2.URL(scheme=url.scheme, host=url.host, port=url.port, target=url.target),
+                headers=[(b"host", url.host_field.encode()), *self._headers_of(body, attempt.job_id, headers)],
+                content=None if self.method in BODILESS else body.content,
+            ) as response,
+        ):
+            span.note("http.response.status_code", response.status)
+            content = bytearray()
+            for chunk in response.iter_stream():
+                content += chunk
+                if len(content) > self.max_result:
+                    return Failed(
+                        code=ErrorCode.DOWNSTREAM_ERROR,
+                        message=f"the downstream's answer is larger than {self.max_result} bytes",
+                        detail={"downstream_status": response.status},
+                    )
+        return self._read(response.status, _Headers(response.headers), bytes(content))
 
     def _headers_of(self, body: Body, job_id: str, given: Mapping[str, str]) -> list[tuple[bytes, bytes]]:
         """The request's headers: the file's override our defaults; the job's id and trace override the file's."""
         headers = {
-            "content-type": body.content_type,
+            "content-type": "" if self.method in BODILESS else body.content_type,
             "accept": "*/*",
+            "accept-encoding": "identity",
             "user-agent": "tidegate",
             **{name.lower(): self.expand(value) for name, value in self.headers.items()},
             **{name.lower(): value for name, value in given.items()},
@@ -122,10 +146,23 @@ class HttpOperation:
         }
         return [(name.encode("ascii"), value.encode("latin-1")) for name, value in headers.items() if value]
 
+    def _read(self, status: int, headers: "_Headers", content: bytes) -> Outcome:
+        is_good = 200 <= status < 300
+        try:
+            content = unpack(content, headers.get("content-encoding") or "", largest=self.max_result)
+        except UnreadableAnswerError as error:
+            if is_good:
+                kind = TryAgain if error.another_may_do else Failed
+                detail = {"downstream_status": status}
+                message = f"the downstream's answer {error}"
+                return kind(code=ErrorCode.DOWNSTREAM_ERROR, message=message, detail=detail)
+        # An answer that never has a body has no type of one either, whatever it says.
+        has_none = not content and (self.method == "HEAD" or status in {204, 205})
+        content_type = (not has_none and headers.get("content-type")) or "application/octet-stream"
+        return succeeded(content, content_type[:200]) if is_good else self._judge(status, headers, content)
+
     def _judge(self, status: int, headers: "_Headers", content: bytes) -> Outcome:
         content_type = headers.get("content-type") or "application/octet-stream"
-        if 200 <= status < 300:
-            return succeeded(content, content_type[:200])
         retry_after = read_retry_after(headers.get("retry-after"))
         message = f"the downstream answered {status}"
         if status in CAPACITY_STATUSES:
@@ -138,6 +175,27 @@ class HttpOperation:
         if status in self.retry.on:
             return TryAgain(code=ErrorCode.DOWNSTREAM_ERROR, message=message, detail=detail, retry_after=retry_after)
         return Failed(code=ErrorCode.DOWNSTREAM_ERROR, message=message, detail=detail)
+
+
+_TOO_LATE = (httpcore2.TimeoutException,)
+_NOT_VALID = (httpcore2.LocalProtocolError, httpcore2.UnsupportedProtocol, ValueError, TypeError)
+_NO_ANSWER = (httpcore2.NetworkError, httpcore2.ProtocolError, OSError)
+_FAILURES = (*_TOO_LATE, *_NOT_VALID, *_NO_ANSWER)
+
+
+def _failed(error: Exception) -> Outcome:
+    """What a call without an answer means."""
+    if isinstance(error, _TOO_LATE):
+        return TryAgain(code=ErrorCode.DOWNSTREAM_ERROR, message="the downstream did not answer in time")
+    if isinstance(error, _NOT_VALID):
+        # The exception's message shows the header or URL that can't be sent, and with it a secret.
+        return Failed(
+            code=ErrorCode.OPERATION_ERROR, message="the request can't be sent: a header or the URL is not valid"
+        )
+    return TryAgain(
+        code=ErrorCode.DOWNSTREAM_ERROR,
+        message=f"the downstream can't be reached: {type(error).__name__}: {error}"[:ERROR_MESSAGE_LENGTH],
+    )
 
 
 def read_retry_after(value: str | None) -> timedelta | None:
@@ -166,20 +224,21 @@ class _Headers:
         return self._values.get(name)
 
 
+_own_shortages = ShortageBackoff()
 _pool_lock = threading.Lock()
-_pool: httpcore2.ConnectionPool | None = None
+_pools: dict[Path | None, httpcore2.ConnectionPool] = {}
 
 
-def _connections() -> httpcore2.ConnectionPool:
+def _connections(ca_file: Path | None) -> httpcore2.ConnectionPool:
     """The connection pool of this process; its size is bounded by the worker's threads."""
-    global _pool  # noqa: PLW0603 - connections are the process's
     with _pool_lock:
-        if _pool is None:
-            _pool = httpcore2.ConnectionPool(
+        if ca_file not in _pools:
+            _pools[ca_file] = httpcore2.ConnectionPool(
+                ssl_context=tls_context(ca_file),
                 max_connections=None,
                 max_keepalive_connections=100,
                 keepalive_expiry=15,
                 retries=0,
                 network_backend=DeadlineBackend(),
             )
-        return _pool
+        return _pools[ca_file]

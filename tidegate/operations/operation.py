@@ -1,5 +1,6 @@
 """The interface of an operation, what an attempt gives it (Body, Attempt), and the registry of all operations."""
 
+import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sized
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -10,8 +11,11 @@ from tidegate.errors import ConfigurationError, UnknownOperation
 from tidegate.operations.outcome import Outcome
 from tidegate.operations.retry import RetryPolicy
 
+log = logging.getLogger(__name__)
+
 MEGABYTE = 1024 * 1024
 NOTE_LENGTH = 200
+_LARGEST_COUNT = 2**63 - 1
 CONTENT_TYPE_LENGTH = 200
 Item = TypeVar("Item")
 
@@ -68,6 +72,7 @@ class Attempt:
         self._report = report
         self._take_slot = take_slot
         self._seconds_left = seconds_left
+        self._last = Progress(done=0)
 
     @property
     def time_left(self) -> timedelta:
@@ -77,15 +82,18 @@ class Attempt:
     def progress(self, done: int, total: int | None = None, note: str | None = None) -> None:
         """Reports progress. Call it as often as you like: it is written a few times a second.
 
-        Raises AttemptStopped (let it through) when the attempt no longer counts.
+        A report that can't be read is logged and fails nothing: the last good one stands. Raises AttemptStopped (let it
+        through) when the attempt no longer counts.
         """
-        self._report(
-            Progress(
-                done=int(done),
-                total=None if total is None else int(total),
+        try:
+            self._last = Progress(
+                done=_countable(done),
+                total=None if total is None else _countable(total),
                 note=None if note is None else _storable(note),
             )
-        )
+        except Exception as error:  # noqa: BLE001 - the caller's own types convert as they like
+            log.warning("job %s: a report of progress can't be read: %s", self.job_id, type(error).__name__)
+        self._report(self._last)
 
     def slot(self) -> None:
         """Waits until one call to the downstream is allowed. For operations with `paced="calls"`.
@@ -159,6 +167,11 @@ class Operation(Protocol):
     def run(self, body: Body, attempt: Attempt) -> Outcome:
         """Runs one attempt. What it raises is a failed attempt."""
         ...
+
+
+def _countable(value: float) -> int:
+    """A count as its column can hold it: whole, not negative, at most 2**63 - 1."""
+    return max(0, min(int(value), _LARGEST_COUNT))
 
 
 def _storable(note: str) -> str:

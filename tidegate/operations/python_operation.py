@@ -1,7 +1,8 @@
 """Python operations: the `@operation` decorator makes one of a function with typed parameters."""
 
 import inspect
-from collections.abc import Callable, Mapping
+import math
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, Literal, cast
@@ -24,7 +25,7 @@ from tidegate.operations.declaration import (
 from tidegate.operations.operation import CONTENT_TYPE_LENGTH, MEGABYTE, Attempt, Body, Queue
 from tidegate.operations.outcome import ErrorCode, Failed, Outcome, Succeeded
 from tidegate.operations.retry import RetryPolicy
-from tidegate.operations.typed_input import is_json, parse
+from tidegate.operations.typed_input import is_json, parse, says_json
 
 JSON = "application/json"
 
@@ -76,17 +77,21 @@ class PythonOperation:
                 return Failed(code=ErrorCode.OPERATION_ERROR, message=reason)
             return succeeded(returned.content, returned.content_type)
         try:
-            content = self.result.dump_json(self.result.validate_python(returned))
+            value = self.result.validate_python(list(returned) if isinstance(returned, Iterator) else returned)
+            content = self.result.dump_json(value)
+            lost = _number_lost(self.result.dump_python(value), content)
         except (ValidationError, PydanticSerializationError) as error:
             reason = f"{self.name} returned {type(returned).__name__}, which its declared result can't hold: {error}"
             return Failed(code=ErrorCode.OPERATION_ERROR, message=reason[:1000])
+        if lost is not None:
+            reason = f"{self.name} returned {lost}, a number that JSON does not know; return None where there is none"
+            return Failed(code=ErrorCode.OPERATION_ERROR, message=reason)
         return succeeded(content, JSON)
 
 
 def succeeded(content: bytes, content_type: str) -> Succeeded:
     """Makes the outcome of a result, marked as JSON when its content type says so and it parses."""
-    media_type = content_type.partition(";")[0].strip().lower()
-    return Succeeded(content=content, content_type=content_type, is_json=_says_json(media_type) and is_json(content))
+    return Succeeded(content=content, content_type=content_type, is_json=says_json(content_type) and is_json(content))
 
 
 def operation(
@@ -157,6 +162,30 @@ def operation(
     return make
 
 
+def _number_lost(value: Any, content: bytes) -> str | None:
+    """NaN or an infinity that pydantic wrote as null, or as what is no JSON; None if there is none.
+
+    `value` is what was written, in Python's own types. A serializer that writes them otherwise is right to do so.
+    """
+    if b"null" not in content and is_json(content):
+        return None
+    numbers: list[float] = []
+    todo, nones, nulls = [value], 0, content.count(b"null")
+    while todo:
+        match todo.pop():
+            case None:
+                nones += 1
+            case float() as number if not math.isfinite(number):
+                numbers.append(number)
+            case Mapping() as mapping:
+                todo += mapping.values()
+            case list() | tuple() | set() | frozenset() as several:
+                todo += several
+            case str() as text:
+                nones += text.count("null")
+    return str(numbers[0]) if numbers and (nulls > nones or not is_json(content)) else None
+
+
 def _can_be_sent(body: Body) -> bool:
     # What the table's columns and an HTTP header can hold, whatever the annotations say.
     content_type: object = body.content_type
@@ -167,7 +196,3 @@ def _can_be_sent(body: Body) -> bool:
         and content_type.isascii()
         and content_type.isprintable()
     )
-
-
-def _says_json(media_type: str) -> bool:
-    return media_type == JSON or media_type.endswith("+json")

@@ -52,6 +52,12 @@ def check(params: TypeAdapter[Any], document: Any) -> Any:
         raise _invalid(_first_of(error), error, document) from None
 
 
+def says_json(content_type: str) -> bool:
+    """Whether a content type is one of JSON."""
+    media_type = content_type.partition(";")[0].strip().lower()
+    return media_type == "application/json" or media_type.endswith("+json")
+
+
 def is_json(content: bytes) -> bool:
     """Whether the bytes are strictly valid JSON."""
     try:

@@ -49,20 +49,21 @@ class GuardedBackend(DeadlineBackend):
 
         Whoever owns the name may own its name server, and let it answer slowly.
         """
-        answer: list[list[str]] = []
+        found: list[str] = []
+        failures: list[Exception] = []
 
         def look_up() -> None:
             try:
-                answer.append(super(GuardedBackend, self).addresses_of(host, port))
+                found.extend(super(GuardedBackend, self).addresses_of(host, port))
             except (httpcore2.ConnectError, UnicodeError) as error:
                 log.info("%s", error)
-                answer.append([])
+                failures.append(error)
 
         thread = threading.Thread(target=look_up, name="look-up", daemon=True)
         thread.start()
         thread.join(self.seconds_left())
-        if not answer:
+        if not found and not failures and thread.is_alive():
             raise httpcore2.ConnectTimeout("its name was not found in time")
-        if not answer[0]:
-            raise httpcore2.ConnectError("its name has no address")
-        return answer[0]
+        if not found:
+            raise httpcore2.ConnectError("its name has no address") from next(iter(failures), None)
+        return found

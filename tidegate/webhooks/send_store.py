@@ -146,7 +146,7 @@ class SendingStore:
         content = b""
         if found.is_json and found.fits:
             content = required(self._database.fetch_one(select(bodies.c.content).where(is_result))).content
-        result = StoredBody(content=content, content_type=found.content_type, is_json=bool(content))
+        result = StoredBody(content=content, content_type=found.content_type, is_json=found.is_json)
         return job_from(row), result
 
     def record(

@@ -1,10 +1,9 @@
 """Sends one delivery: claims it, writes and signs its body, posts it, records the outcome."""
 
 import logging
-import ssl
 from collections.abc import Sequence
 from datetime import timedelta
-from functools import cache
+from pathlib import Path
 from random import Random, SystemRandom
 
 import httpcore2
@@ -19,6 +18,8 @@ from tidegate.notify.notifier import Notifier
 from tidegate.operations.deadline_network import ends_at
 from tidegate.operations.http_operation import read_retry_after
 from tidegate.operations.http_url import HttpUrl
+from tidegate.operations.own_shortage import own_shortage
+from tidegate.operations.tls import tls_context
 from tidegate.timeformat import instant
 from tidegate.webhooks.delivery import DeliveryClaim, Sent
 from tidegate.webhooks.egress import Egress
@@ -41,16 +42,25 @@ _MOST_READ_BYTES = 64 * 1024
 _MOST_READ_SECONDS = 1.0
 _RECORD_AGAIN_SECONDS = (0.1, 0.5, 1.0, 2.0, 4.0)
 _RANDOM = SystemRandom()
+_NO_ANSWER = (httpcore2.TimeoutException, httpcore2.NetworkError, httpcore2.ProtocolError, OSError)
 
 
 class Sender:
     """Sends the deliveries that messages name.
 
-    `timeout`: of one attempt, in total, from the name's look-up to the answer's head.
+    `timeout`: of one attempt, in total, from the name's look-up to the answer's head. `ca_file`: certificates of
+    authorities that are trusted beside the system's.
     """
 
     def __init__(
-        self, store: SendingStore, secrets: SecretStore, egress: Egress, *, timeout: timedelta, notifier: Notifier
+        self,
+        store: SendingStore,
+        secrets: SecretStore,
+        egress: Egress,
+        *,
+        timeout: timedelta,
+        notifier: Notifier,
+        ca_file: Path | None = None,
     ) -> None:
         self._store = store
         self._secrets = secrets
@@ -58,6 +68,7 @@ class Sender:
         self._backend = GuardedBackend(egress)
         self._timeout = timeout
         self._notifier = notifier
+        self._ca_file = ca_file
 
     def run(self, job_id: str, fence: int) -> bool:
         """Makes one attempt; False when this release no longer stands and nothing was sent.
@@ -115,10 +126,8 @@ class Sender:
                 status, retry_after = self._post(url, headers, body)
         except NotPublicError as error:
             return Sent(seconds=clock.monotonic() - started, was_sent=False, error=str(error))
-        except httpcore2.TimeoutException:
-            return Sent(seconds=clock.monotonic() - started, error="no answer in time")
-        except (httpcore2.NetworkError, httpcore2.ProtocolError, OSError) as error:
-            return Sent(seconds=clock.monotonic() - started, error=f"{type(error).__name__}: {error}")
+        except (*_NO_ANSWER, MemoryError, RuntimeError) as error:
+            return _unanswered(claim, error, clock.monotonic() - started)
         error_text = None if 200 <= status < 300 else _told(status)
         return Sent(
             seconds=clock.monotonic() - started,
@@ -132,7 +141,7 @@ class Sender:
         with (
             httpcore2.HTTPConnection(
                 httpcore2.Origin(url.scheme.encode(), url.host.encode(), url.port),
-                ssl_context=_tls(),
+                ssl_context=tls_context(self._ca_file),
                 network_backend=self._backend,
             ) as connection,
             connection.stream(
@@ -205,6 +214,18 @@ def rest_after(claim: DeliveryClaim, sent: Sent) -> timedelta | None:
     return None
 
 
+def _unanswered(claim: DeliveryClaim, error: Exception, seconds: float) -> Sent:
+    """What a webhook without an answer means: a shortage of this process says nothing about the receiver."""
+    if what := own_shortage(error):
+        log.warning("delivery %s: this process is short of %s; not sent", claim.job_id, what)
+        return Sent(seconds=seconds, was_sent=False, error="it could not be sent: the gateway is short of resources")
+    if not isinstance(error, _NO_ANSWER):
+        raise error
+    if isinstance(error, httpcore2.TimeoutException):
+        return Sent(seconds=seconds, error="no answer in time")
+    return Sent(seconds=seconds, error=f"{type(error).__name__}: {error}")
+
+
 def _read_some(response: httpcore2.Response) -> None:
     """Reads the answer's body for a moment and drops it; it may neither hold the thread nor fail the delivery."""
     size = 0
@@ -222,9 +243,3 @@ def _told(status: int) -> str:
     if 300 <= status < 400:
         return "redirects are not followed"
     return "the receiver wants no more of this" if status == 410 else "the receiver did not take it"
-
-
-@cache
-def _tls() -> ssl.SSLContext:
-    """The TLS context, made once: reading all authorities' certificates takes as long as many deliveries."""
-    return httpcore2.default_ssl_context()
