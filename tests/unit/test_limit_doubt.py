@@ -18,7 +18,7 @@ LIMITS = Limits(name="lane", rates=("5/s",))
 def downstream(*calls_at: float, limits: Limits = LIMITS, changes: dict[str, Any] | None = None) -> Downstream:
     """As it is seen an hour after 1970, with calls so many seconds before that."""
     pace = rate_limit.Pace()
-    unlimited = allowance_of((), 1)
+    unlimited = allowance_of((), 1, 0)
     for ago in sorted(calls_at, reverse=True):
         _, pace = rate_limit.take_slots(unlimited, pace, now=NOW - round(ago * SECOND), wanted=1, horizon=0)
     return Downstream(

@@ -4,8 +4,8 @@ import sqlalchemy as sa
 
 from migrations.tables_in_use import add_column
 
-revision = "0009"
-down_revision = "0008"
+revision = "0010"
+down_revision = "0009"
 branch_labels = None
 depends_on = None
 
