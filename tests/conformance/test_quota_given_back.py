@@ -61,6 +61,18 @@ def test_what_nobody_claimed_is_given_back_and_no_more(
     assert let_go(store) == []
 
 
+def test_a_quota_that_is_the_only_rate_gets_back_what_nobody_claimed(store: Store) -> None:
+    """As far as its burst goes: the schedule that spaces the calls gives nothing back."""
+    open_lane(store, rates=RATES[1:], burst=10 * QUOTA)
+    first = let_go(store)
+    assert len(first) == QUOTA
+    assert let_go(store) == []
+
+    store.lanes.take_back(first[:3])
+
+    assert len(release(store)) == 3
+
+
 def test_what_was_claimed_is_not_given_back(store: Store) -> None:
     open_lane(store, rates=RATES)
     for each in let_go(store):

@@ -6,7 +6,6 @@ That no such call was made is sure: in the same transaction the claim becomes im
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import orjson
 from sqlalchemy import BigInteger, Connection, and_, bindparam, select, type_coerce, update
 
 from tidegate import rate_limit
@@ -63,8 +62,8 @@ def _give_back(database: Database, within: Connection, ended: Sequence[Mapping[s
             calls.setdefault(each["downstream"], []).append(each["slot_at"])
     if not calls:
         return
-    rates = within.execute(select(downstreams.c.name, downstreams.c.rates).where(downstreams.c.name.in_([*calls])))
-    for name in sorted(row.name for row in rates if len(orjson.loads(row.rates)) > 1):
+    paced = select(downstreams.c.name).where(downstreams.c.name.in_([*calls]), downstreams.c.rates != "[]")
+    for name in sorted(within.execute(paced).scalars()):
         if lane := limiter_row.locked(database, within, name):
             kept = limiter_row.kept_pace(name, rate_limit.given_back(lane.pace, calls[name]))
             database.execute(limiter_row.KEEP_PACE, kept, within=within)
