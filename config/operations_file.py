@@ -107,7 +107,10 @@ class _Reader:
         return OperationsFile(
             name=self._name,
             lines=self._lines,
-            operations=tuple(self._operation(name, table) for name, table in operations.items()),
+            operations=tuple(
+                self._operation(name, table, downstreams.get(table.downstream or name, DownstreamTable()))
+                for name, table in operations.items()
+            ),
             limits=tuple(_limits(name, table) for name, table in downstreams.items()),
             downstreams=frozenset(declared),
             needs=tuple(sorted(self._needs)),
@@ -188,7 +191,7 @@ class _Reader:
         names = [each.name for each in template.references if value_of(each.name, self._environment or {})]
         return f"with the value of {' and '.join(f'${{{name}}}' for name in names)} in it: " if names else ""
 
-    def _operation(self, name: str, table: OperationTable) -> HttpOperation:
+    def _operation(self, name: str, table: OperationTable, downstream: DownstreamTable) -> HttpOperation:
         retry = table.retry
         return HttpOperation(
             name=name,
@@ -205,6 +208,7 @@ class _Reader:
                 max_delay=retry.max_delay or max(_MAX_DELAY, retry.delay),
                 on=retry.on,
             ),
+            full_on=downstream.full_on,
             max_body=table.max_body,
             max_result=self._max_result,
             ca_file=self._ca_file,

@@ -70,6 +70,11 @@ class DownstreamTable(Table):
         description="Failed calls in a row that open the breaker; then the downstream gets single probes until one "
         "succeeds. 0: no breaker.",
     )
+    full_on: frozenset[Annotated[Whole, Field(ge=400, le=599)]] = Field(
+        frozenset(),
+        description="Statuses beside 429 and 503 by which the downstream says that it is full, such as `[403]`: only "
+        "in answers with `Retry-After` or a spent quota, else they mean what they always do.",
+    )
 
 
 class RetryTable(Table):

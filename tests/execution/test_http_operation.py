@@ -17,7 +17,7 @@ import pytest
 from tests.support.http_server import HttpServer, drip, respond, serving
 from tests.support.processes import free_port
 from tidegate import clock
-from tidegate.operations.http_operation import ERROR_BODY_BYTES, HttpOperation, read_retry_after
+from tidegate.operations.http_operation import ERROR_BODY_BYTES, HttpOperation
 from tidegate.operations.operation import Attempt, Body
 from tidegate.operations.outcome import ErrorCode, Failed, Outcome, Refused, Succeeded, TryAgain
 from tidegate.operations.retry import RetryPolicy
@@ -308,23 +308,46 @@ def test_a_downstream_without_capacity_refuses(
     assert outcome == Refused(message=f"the downstream answered {status}", retry_after=expected)
 
 
-def test_a_retry_after_may_be_a_date() -> None:
-    in_a_minute = clock.now() + timedelta(seconds=60)
+def test_a_retry_after_may_be_a_date_of_a_clock_that_is_an_hour_ahead(server: HttpServer) -> None:
+    theirs = clock.now() + timedelta(hours=1)
+    until = format_datetime(theirs + timedelta(seconds=30), usegmt=True)
+    server.answer = respond(429, date=format_datetime(theirs, usegmt=True), retry_after=until)
 
-    wait = read_retry_after(format_datetime(in_a_minute, usegmt=True))
+    outcome = call(make_operation(server.url))
 
-    assert wait is not None
-    assert timedelta(seconds=50) < wait <= timedelta(seconds=60)
-    assert read_retry_after("Sun, 06 Nov 1994 08:49:37 GMT") == timedelta(0)
-    assert read_retry_after("Sun, 06 Nov 1994 08:49:37 -0000") == timedelta(0)
+    assert outcome == Refused(message="the downstream answered 429", retry_after=timedelta(seconds=30))
 
 
 @pytest.mark.parametrize(
-    "value",
-    ["", "-1", "1.5", "1e3", "٣", "9" * 400, "Mon, 01 Jan 99999999999999999999 00:00:00 GMT", "Mon, 99 Jan 2026 0:0:0"],
+    "told",
+    [
+        {"Retry_After": "20"},
+        {"Retry_After": "19.5"},
+        {"RateLimit": '"default";r=0;t=20', "RateLimit_Policy": '"default";q=100;w=60'},
+        {"X_RateLimit_Remaining": "0", "X_RateLimit_Reset": "20"},
+    ],
 )
-def test_a_retry_after_that_cannot_be_read_is_none(value: str) -> None:
-    assert read_retry_after(value) is None
+def test_a_status_of_full_on_is_a_refusal_where_the_answer_says_how_long(
+    server: HttpServer, told: dict[str, str]
+) -> None:
+    full = make_operation(server.url, full_on=frozenset({403}), retry=RetryPolicy(on=frozenset({403})))
+    server.answer = respond(403, b"", **told)
+
+    outcome = call(full)
+    assert isinstance(outcome, Refused)
+    assert (outcome.message, outcome.retry_after) == ("the downstream answered 403", timedelta(seconds=20))
+    assert isinstance(call(make_operation(server.url)), Failed), "only where it is declared"
+
+
+@pytest.mark.parametrize("told", [{}, {"Retry_After": "soon"}, {"RateLimit": '"default";r=3;t=20'}])
+def test_a_status_of_full_on_keeps_its_meaning_where_the_answer_does_not(
+    server: HttpServer, told: dict[str, str]
+) -> None:
+    server.answer = respond(403, b"", **told)
+
+    assert isinstance(call(make_operation(server.url, full_on=frozenset({403}))), Failed)
+    retried = RetryPolicy(on=frozenset({403}))
+    assert isinstance(call(make_operation(server.url, full_on=frozenset({403}), retry=retried)), TryAgain)
 
 
 @pytest.mark.parametrize(

@@ -253,7 +253,7 @@ class SimulatedSender(Sender):
 
     receivers: Receivers
 
-    def _post(self, url: Any, headers: dict[str, str], body: bytes) -> tuple[int, str | None]:  # noqa: ARG002
+    def _post(self, url: Any, headers: dict[str, str], body: bytes) -> tuple[int, timedelta | None]:  # noqa: ARG002
         return self.receivers.post(headers["webhook-id"], body.decode()[:40]), None
 
 

@@ -1,7 +1,7 @@
 """Simulated operations and the downstreams that they call: quick, slow, failing, refusing, or longer than they may."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -9,6 +9,7 @@ from tests.simulation.invariants import Call
 from tests.simulation.stores import rows
 from tidegate.operations.operation import Attempt, Body, Queue
 from tidegate.operations.outcome import ErrorCode, Failed, Outcome, Refused, Succeeded, TryAgain
+from tidegate.operations.quota_fields import Quota
 from tidegate.operations.retry import RetryPolicy
 
 if TYPE_CHECKING:
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
 
 ATTEMPT_TIMEOUT = timedelta(seconds=9)
 _RETRY = RetryPolicy(attempts=3, delay=timedelta(seconds=0.5), max_delay=timedelta(seconds=5))
+_ANNOUNCES = 0.1
 _DONE = Succeeded(content=b"done", content_type="text/plain", is_json=False)
 
 
@@ -69,7 +71,7 @@ class SimulatedOperation:
         seconds = 0.05 + 1.2 * draw(f"seconds {key}") ** 2
         if chance < 0.62:
             self._call(attempt, seconds)
-            return _DONE
+            return replace(_DONE, quotas=self._announced(key))
         if chance < 0.78:
             self._call(attempt, 2 + 6.5 * draw(f"slow {key}"), reports=draw(f"reports {key}") < 0.6)
             return _DONE
@@ -84,6 +86,14 @@ class SimulatedOperation:
         if chance < 0.95:
             return Failed(code=ErrorCode.OPERATION_ERROR, message="simulated")
         raise RuntimeError("simulated")
+
+    def _announced(self, key: str) -> tuple[Quota, ...]:
+        """What the downstream announces as left of its quota with some of its answers, in a window of its own."""
+        draw = self.cluster.world.draw
+        if self.cluster.is_healthy or draw(f"announces {key}") > _ANNOUNCES:
+            return ()
+        window = timedelta(seconds=0.2 + 3 * draw(f"window {key}"))
+        return (Quota(name="", left=int(4 * draw(f"left {key}")), resets_in=window),)
 
     def _call(self, attempt: Attempt, seconds: float, *, reports: bool = False) -> None:
         """One call; the downstream works on it to its end, even if its worker is killed meanwhile."""

@@ -153,6 +153,12 @@ BUGS: tuple[Bug, ...] = (
         "min(BATCH, lane.concurrency - state.held + 1)",
     ),
     Bug(
+        "what is announced as left is never reset",
+        "tidegate/dispatch/announced.py",
+        "        if now < self.until:",
+        "        if True:",
+    ),
+    Bug(
         "a slot is kept for nobody",
         "tidegate/rate_limit.py",
         "log=call_log.with_call(pace.log, slot)",

@@ -285,6 +285,20 @@ def test_a_timeout_below_the_default_of_one_attempt_bounds_it(file: Path) -> Non
     assert (quote.retry.delay, quote.retry.max_delay) == (timedelta(minutes=1), timedelta(minutes=1))
 
 
+def test_the_statuses_that_mean_full_are_those_of_the_operations_downstream(file: Path) -> None:
+    full_on = "full_on = [403, 509]\n"
+    (by_name, of_another, of_its_own), _ = read(
+        file,
+        f"[downstreams.crm]\n{full_on}[downstreams.own]\nfull_on = [420]\n"
+        '[operations.a]\nurl = "http://127.0.0.1"\ndownstream = "crm"\n'
+        '[operations.b]\nurl = "http://127.0.0.1"\n[operations.own]\nurl = "http://127.0.0.1"\n',
+    )
+    assert [set(each.full_on) for each in (by_name, of_another, of_its_own)] == [{403, 509}, set(), {420}]
+    for bad in ("200", "600", '"403"', "true"):
+        with pytest.raises(ConfigurationError, match=r"operations.toml:2: downstreams\.crm\.full_on"):
+            read(file, f"[downstreams.crm]\nfull_on = [{bad}]\n{MINIMAL}")
+
+
 def test_a_file_that_is_not_there_is_told_with_its_setting(tmp_path: Path) -> None:
     for missing in (tmp_path / "nowhere.toml", tmp_path):
         (fault,) = read_operations_file(missing, max_result=1).faults

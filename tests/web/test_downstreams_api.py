@@ -4,6 +4,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+import orjson
 import pytest
 from sqlalchemy import update
 from werkzeug.test import TestResponse
@@ -11,6 +12,8 @@ from werkzeug.test import TestResponse
 from tests.support.jobs import know_call_seconds
 from tests.support.waiting import wait_until
 from tests.support.web import LEASE, Web, assert_is_problem
+from tidegate import clock
+from tidegate.clock import to_microseconds
 from tidegate.database.schema import downstreams
 from tidegate.database.time import database_now
 from tidegate.dispatch.gate import Gate
@@ -64,6 +67,8 @@ def test_a_downstream_is_told_whole(web: Web) -> None:
         **FILE,
         "paused": False,
         "resting_until": None,
+        "resting_because": None,
+        "announced": [],
         "breaker_open": False,
         "failures_in_a_row": 0,
         "declared": FILE,
@@ -224,11 +229,36 @@ def test_to_resume_ends_a_rest_and_closes_the_breaker(web: Web) -> None:
     document = web.client.get("/v1/downstreams/sample").get_json()
     assert (document["breaker_open"], document["failures_in_a_row"]) == (True, 10)
     assert document["resting_until"]
+    assert document["resting_because"] == "failures"
     assert changed(web, burst=5)["breaker_open"], "another change leaves it open"
 
     document = changed(web, paused=False)
 
     assert (document["breaker_open"], document["failures_in_a_row"], document["resting_until"]) == (False, 0, None)
+
+
+@pytest.mark.both_databases("what was announced is a text in the row, its resets are instants of the database")
+def test_a_downstream_tells_why_it_rests_and_what_it_announced(web: Web) -> None:
+    def told() -> tuple[Any, ...]:
+        document = web.client.get("/v1/downstreams/sample").get_json()
+        return document["resting_because"], document["resting_until"], document["announced"]
+
+    write(web, refusals=1, paused_until=database_now(timedelta(seconds=20)))
+    assert (told()[0], told()[2]) == ("refusals", [])
+
+    soon, tomorrow = (to_microseconds(clock.now() + wait) for wait in (timedelta(seconds=40), timedelta(days=1)))
+    budgets = {"day": [500, tomorrow, 500], "minute": [0, soon, 0], "over": [3, 0, 3]}
+    write(web, announced=orjson.dumps(budgets).decode())
+    because, until, announced = told()
+    assert because == "quota"
+    assert [(each["name"], each["left"]) for each in announced] == [("day", 500), ("minute", 0)]
+    assert until == announced[1]["resets_at"]
+    web.accepted("quote")
+    assert release(web) == 0
+
+    assert changed(web, paused=False)["announced"] == [], "to resume is to know that it is back"
+    assert told() == (None, None, [])
+    assert release(web) == 1
 
 
 def test_the_figures_are_those_of_the_lane(web: Web) -> None:

@@ -2,6 +2,7 @@
 
 import base64
 from collections.abc import Iterator
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -316,15 +317,17 @@ def test_jobs_without_a_webhook_have_no_delivery(web: Web) -> None:
 
 
 @on_both
-def test_a_waiting_retry_shows_when_it_comes(hooked: Web, receiver: HttpServer) -> None:
+@pytest.mark.parametrize("asked", [{"Retry_After": "59.5"}, {"RateLimit": '"default";r=0;t=60'}])
+def test_a_waiting_retry_shows_when_it_comes(hooked: Web, receiver: HttpServer, asked: dict[str, str]) -> None:
     make_secret(hooked)
-    receiver.answer = respond(503, Retry_After="60")
+    receiver.answer = respond(503, b"", **asked)
     job_id = hooked.accepted(Webhook_Url=receiver.url)
     hooked.client.post(f"/v1/jobs/{job_id}/cancel")
     send_due(hooked)
     shown = hooked.client.get(f"/v1/deliveries/{job_id}").get_json()
     assert (shown["state"], shown["ended_at"], shown["attempts"][0]["status"]) == ("pending", None, 503)
-    assert shown["next_attempt_at"] > shown["attempts"][0]["started_at"]
+    begun, again = (datetime.fromisoformat(at) for at in (shown["attempts"][0]["started_at"], shown["next_attempt_at"]))
+    assert timedelta(seconds=60) <= again - begun < timedelta(seconds=65)
     make_due(hooked.store, job_id)
     receiver.answer = respond(200)
     assert send_due(hooked) == 1

@@ -3,9 +3,11 @@
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, Literal, NamedTuple, TypeAlias
 
 from tidegate import rate_limit
+from tidegate.clock import from_microseconds, to_microseconds
+from tidegate.dispatch.announced import Budgets, rests_until, room
 from tidegate.jobs.job import MAX_LOSSES
 from tidegate.operations.operation import Limits, Queue
 from tidegate.rate import Rate
@@ -34,6 +36,7 @@ class Downstream:
     next_slot_at: datetime
     seen_at: datetime
     pace: rate_limit.Pace = field(default_factory=rate_limit.Pace)
+    budgets: Budgets = field(default_factory=dict)
 
     @property
     def is_broken(self) -> bool:
@@ -43,14 +46,41 @@ class Downstream:
     @property
     def rests_until(self) -> datetime | None:
         """Until when the downstream gets nothing because of its own answers; None: it is not paused so."""
-        return self.paused_until if self.paused_until and self.paused_until > self.seen_at else None
+        paused = self.paused_until if self.paused_until and self.paused_until > self.seen_at else None
+        return max(filter(None, (paused, self.resets_at)), default=None)
+
+    @property
+    def resets_at(self) -> datetime | None:
+        """When what the downstream announced as left, and is used up now, is reset; None: nothing is used up."""
+        until = rests_until(self.budgets, released=self.released, now=to_microseconds(self.seen_at))
+        return from_microseconds(until) if until else None
+
+    @property
+    def announced(self) -> Sequence[tuple[str, int, datetime]]:
+        """What the downstream announced as left in windows that have not ended: name of the quota, calls, reset."""
+        now = to_microseconds(self.seen_at)
+        return [
+            (name, max(0, each.used_up_at - self.released), from_microseconds(each.until))
+            for name, each in sorted(self.budgets.items())
+            if each.until > now
+        ]
+
+    @property
+    def rests_because(self) -> Literal["failures", "refusals", "quota"] | None:
+        """Why it gets nothing until `rests_until`."""
+        if self.rests_until is None:
+            return None
+        if self.is_broken:
+            return "failures"
+        return "quota" if self.rests_until == self.resets_at else "refusals"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Lane:
     """The columns of a downstream's row that releases and calls go by: limits, state of the rate limiter, pauses.
 
-    Instants in microseconds. `call_seconds`: how long a place is taken by one call, by Little's law.
+    Instants in microseconds. `call_seconds`: how long a place is taken by one call, by Little's law. `released`: jobs
+    ever, by which `budgets` count.
     """
 
     name: str
@@ -64,6 +94,8 @@ class Lane:
     paused: bool
     paused_until: int
     call_seconds: float | None
+    released: int
+    budgets: Budgets
 
     @property
     def is_broken(self) -> bool:
@@ -78,6 +110,10 @@ class Lane:
     def rests(self, now: int) -> bool:
         """Whether it is paused, by an operator or by the downstream's own answers."""
         return self.paused or self.paused_until > now
+
+    def announced_room(self, now: int, *, held: int) -> int | None:
+        """How many more calls may be released by what the downstream announced; None: it announces nothing."""
+        return room(self.budgets, released=self.released, held=held, now=now)
 
 
 @dataclass(frozen=True, kw_only=True)

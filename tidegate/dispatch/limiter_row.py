@@ -25,6 +25,7 @@ from tidegate import rate_limit
 from tidegate.database.connection import Database
 from tidegate.database.schema import downstreams, samples
 from tidegate.database.statement import Prepared
+from tidegate.dispatch.announced import Budgets, as_json, from_json
 from tidegate.dispatch.lane import Lane, allowance_of
 from tidegate.jobs.transitions import NOW
 
@@ -34,12 +35,13 @@ def lane_from(columns: Mapping[str, Any]) -> Lane:
     row = dict(columns)
     allowance = allowance_of(orjson.loads(row.pop("rates")), row.pop("burst"), row["jitter"])
     pace = rate_limit.Pace.from_json(orjson.loads(row.pop("pace")))
-    return Lane(allowance=allowance, pace=pace, **{**row, "paused_until": row["paused_until"] or 0})
+    budgets = from_json(orjson.loads(row.pop("announced") or "{}"))
+    return Lane(allowance=allowance, pace=pace, budgets=budgets, **{**row, "paused_until": row["paused_until"] or 0})
 
 
 ROW = select(
     *(downstreams.c[name] for name in ("name", "rates", "burst", "jitter", "pace", "concurrency", "breaker_after")),
-    *(downstreams.c[name] for name in ("failures", "refusals", "paused")),
+    *(downstreams.c[name] for name in ("failures", "refusals", "paused", "announced", "released")),
     type_coerce(downstreams.c.paused_until, BigInteger).label("paused_until"),
     # A float as the driver gives it; SQLAlchemy would take it for a decimal that is to be converted.
     select(type_coerce(samples.c.held_mean / samples.c.per_second, NullType()))
@@ -55,7 +57,7 @@ VERSION: ColumnElement[str] = cast(literal_column("downstreams.xmin"), Text)
 """The row's version on PostgreSQL, xmin: the transaction that wrote it last."""
 VERSION_ON_SQLITE: ColumnElement[str] = func.json_array(
     *(downstreams.c[name] for name in ("rates", "burst", "jitter", "pace", "concurrency", "breaker_after")),
-    *(downstreams.c[name] for name in ("failures", "refusals", "paused", "paused_until", "released")),
+    *(downstreams.c[name] for name in ("failures", "refusals", "paused", "paused_until", "released", "announced")),
     type_=Text,
 )
 """The row's version on SQLite: what a release is planned from, and the number of releases ever."""
@@ -88,3 +90,16 @@ def kept_pace(name: str, pace: rate_limit.Pace, *, released: int = 0) -> dict[st
 
 
 KEEP_PACE = Prepared(keep_pace(), bool)
+
+
+def kept_budgets(name: str, budgets: Budgets) -> dict[str, Any]:
+    """The parameters of `KEEP_BUDGETS`."""
+    return {"lane": name, "its_budgets": orjson.dumps(as_json(budgets)).decode()}
+
+
+KEEP_BUDGETS = Prepared(
+    update(downstreams)
+    .where(downstreams.c.name == bindparam("lane"))
+    .values(announced=bindparam("its_budgets", type_=downstreams.c.announced.type)),
+    bool,
+)

@@ -13,6 +13,7 @@ from tidegate.clock import from_microseconds, to_microseconds
 from tidegate.database.connection import Database
 from tidegate.database.schema import downstreams
 from tidegate.database.time import database_now
+from tidegate.dispatch.announced import from_json
 from tidegate.dispatch.lane import Downstream, allowance_of
 from tidegate.jobs.transitions import NOW
 from tidegate.operations.operation import Limits
@@ -58,10 +59,12 @@ class LimitStore:
             kept = {limit: value for limit, value in merged.items() if value is not None}
             self._write(connection, row, declared=orjson.loads(row.declared), changes=kept)
             if paused is not None:
-                # To resume also ends a pause that the downstream asked for, and closes the breaker: the operator knows.
-                resumed = {} if paused else {"paused_until": None, "failures": 0, "refusals": 0}
+                # To resume also ends a pause by the downstream's answers, and closes the breaker: the operator knows.
+                ended = {"paused_until": None, "failures": 0, "refusals": 0, "announced": None}
                 connection.execute(
-                    update(downstreams).where(downstreams.c.name == name).values(paused=paused, **resumed)
+                    update(downstreams)
+                    .where(downstreams.c.name == name)
+                    .values(paused=paused, **({} if paused else ended))
                 )
         return True
 
@@ -133,4 +136,5 @@ def _downstream(row: Any) -> Downstream:
         next_slot_at=from_microseconds(next_slot),
         seen_at=row.seen_at,
         pace=pace,
+        budgets=from_json(orjson.loads(row.announced or "{}")),
     )

@@ -146,15 +146,18 @@ def that_fit(waiting: Sequence[WaitingJob], rooms: Mapping[str, int]) -> Sequenc
 def room_in(state: LaneState, contended: AbstractSet[str] = frozenset()) -> Room:
     """How many more jobs of this lane may be released, by queue.
 
-    The downstream's concurrency, whatever the queue; at most twice as many messages as the live workers of a queue
-    can run, so that the broker's queue stays short; and in a queue for which another lane has due jobs too, no more
-    than half of those. With an open breaker one at a time, as a probe.
+    The downstream's concurrency and what it announced as left, whatever the queue; at most twice as many messages as
+    the live workers of a queue can run, so that the broker's queue stays short; and in a queue for which another lane
+    has due jobs too, no more than half of those. With an open breaker one at a time, as a probe.
     """
     lane = state.lane
     if lane.is_broken:
         free = 0 if state.held else 1
     else:
         free = BATCH if lane.concurrency is None else min(BATCH, lane.concurrency - state.held)
+    announced = lane.announced_room(state.now, held=state.held)
+    if announced is not None:
+        free = min(free, announced)
     places = {}
     for queue in Queue:  # that of webhooks has workers, too
         size = state.sizes.get(queue, 0)
@@ -167,6 +170,8 @@ def room_in(state: LaneState, contended: AbstractSet[str] = frozenset()) -> Room
     idle = size - state.out_by_queue.get(Queue.IO, 0)
     if Queue.IO in contended:
         idle = min(idle, size // 2 - state.out.get(Queue.IO, 0))
+    if announced is not None:
+        idle = min(idle, announced)
     return Room(by_queue=places, idle_threads=max(0, idle))
 
 

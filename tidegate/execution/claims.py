@@ -254,6 +254,7 @@ class ClaimStore:
             max_attempts=row["max_attempts"],
             losses=row["losses"],
             is_paced=bool(row["is_paced"]) and not row["paced_by_calls"],
+            paced_by_calls=bool(row["paced_by_calls"]),
             refusals=row["refusals"] or 0,
             traceparent=row["traceparent"],
             follows=(row["follows_job"], row["follows_fence"]) if row["follows_job"] else None,

@@ -1,5 +1,6 @@
 """Decides what an attempt's outcome does to its job, and records it: an end, a retry with a delay, or a hand-back."""
 
+from collections.abc import Sequence
 from datetime import timedelta
 from typing import Any
 
@@ -7,8 +8,7 @@ from tidegate.execution.outcome_store import OutcomeStore
 from tidegate.jobs.job import Claim
 from tidegate.operations.operation import Registry
 from tidegate.operations.outcome import ErrorCode, Failed, HandedBack, Outcome, Refused, Succeeded, TryAgain
-
-_MAX_PAUSE = timedelta(minutes=5)
+from tidegate.operations.quota_fields import Quota
 
 
 class OutcomeRecorder:
@@ -23,6 +23,18 @@ class OutcomeRecorder:
 
         `call_seconds` None: there was no call.
         """
+        if isinstance(outcome, Succeeded | Failed):  # before its place is free for one more
+            self._announce(claim, outcome.quotas, call_seconds)
+        recorded = self._record(claim, outcome, call_seconds)
+        if isinstance(outcome, TryAgain | Refused):  # a lane that rests already would not count it
+            self._announce(claim, outcome.quotas, call_seconds)
+        return recorded
+
+    def _announce(self, claim: Claim, quotas: Sequence[Quota], call_seconds: float | None) -> None:
+        if quotas and call_seconds is not None:
+            self._store.announce(claim, quotas, call_seconds=call_seconds)
+
+    def _record(self, claim: Claim, outcome: Outcome, call_seconds: float | None) -> bool:
         match outcome:
             case Succeeded():
                 return self._store.succeed(claim, outcome, call_seconds=call_seconds)
@@ -31,7 +43,7 @@ class OutcomeRecorder:
             case TryAgain():
                 return self._try_again(claim, outcome, call_seconds)
             case Refused():
-                after = min(outcome.retry_after or _backoff(claim.refusals), _MAX_PAUSE)
+                after = outcome.retry_after or _backoff(claim.refusals)
                 error = {"code": ErrorCode.DOWNSTREAM_ERROR, "message": outcome.message}
                 return self._store.refused(claim, error, after=after, call_seconds=call_seconds)
             case HandedBack():

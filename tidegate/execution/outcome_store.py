@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from typing import Any
 
+import orjson
 from sqlalchemy import (
     ColumnElement,
     Connection,
@@ -21,6 +22,8 @@ from tidegate import clock
 from tidegate.database.connection import Database
 from tidegate.database.schema import attempts, downstreams, jobs
 from tidegate.database.time import Instant, database_now
+from tidegate.dispatch.announced import longest_rest
+from tidegate.execution.announcements import Announcements
 from tidegate.execution.attempt import Success
 from tidegate.execution.successes import LANE_ANSWERED, Successes
 from tidegate.jobs.job import Claim, Wait
@@ -40,6 +43,7 @@ from tidegate.metrics.counters import Counts
 from tidegate.metrics.families import FINISHED
 from tidegate.operations.operation import Progress
 from tidegate.operations.outcome import Succeeded
+from tidegate.operations.quota_fields import Quota
 from tidegate.states import State
 
 # The pause of an open circuit breaker, in seconds: so much longer after each failed probe.
@@ -54,6 +58,7 @@ class OutcomeStore:
         self._database = database
         self._counts = counts
         self._successes = Successes(database)
+        self._announcements = Announcements(database)
 
     def progress(self, claim: Claim, progress: Progress, *, lease: timedelta) -> bool:
         """Writes the attempt's progress and renews its lease. False: it no longer counts and must stop."""
@@ -89,6 +94,10 @@ class OutcomeStore:
         if has_moved:
             self._counts.add(FINISHED, claim.operation, State.SUCCEEDED)
         return stands
+
+    def announce(self, claim: Claim, quotas: Sequence[Quota], *, call_seconds: float) -> None:
+        """Records what the answer to a claim's call announced as left of the downstream's quotas, won or not."""
+        self._announcements.record(claim, quotas, call_seconds=call_seconds)
 
     def fail(self, claim: Claim, error: Mapping[str, Any], *, call_seconds: float | None) -> bool:
         """Records the final error, unless another won. False: it was dropped."""
@@ -134,7 +143,7 @@ class OutcomeStore:
     def refused(self, claim: Claim, error: Mapping[str, Any], *, after: timedelta, call_seconds: float | None) -> bool:
         """Records that the downstream had no capacity: its lane pauses for the whole cluster, the job is queued again.
 
-        The attempt is not counted.
+        As long as that asked, within `longest_rest`. The attempt is not counted.
         """
         values = come_back(spent=False, after=after, waits_for=None)
         with self._database.transaction() as connection:
@@ -177,7 +186,8 @@ def _end_attempt(connection: Connection, claim: Claim, outcome: str, call_second
 
 def _lane_refused(connection: Connection, claim: Claim, after: timedelta) -> None:
     """Pauses the lane. Calls that were open at the first refusal are refused too: that is one pause, not many."""
-    until = database_now(after)
+    rates = connection.execute(select(downstreams.c.rates).where(downstreams.c.name == claim.downstream)).scalar_one()
+    until = database_now(min(after, longest_rest(orjson.loads(rates))))
     rests = downstreams.c.paused_until > database_now()
     connection.execute(
         update(downstreams)

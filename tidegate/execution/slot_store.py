@@ -11,6 +11,7 @@ from tidegate.database.clock_sync import DatabaseClock
 from tidegate.database.connection import Database
 from tidegate.database.schema import attempts, downstreams, jobs
 from tidegate.dispatch import limiter_row
+from tidegate.dispatch.announced import with_one_less
 from tidegate.dispatch.places import follows_open_call
 from tidegate.execution.attempt import Offer, Turn, late_seconds
 from tidegate.execution.attempt_times import ends_later
@@ -40,6 +41,9 @@ class SlotStore:
             now = self._now(connection)
             if lane.rests(now):
                 return Offer(wait_seconds=max((lane.paused_until - now) / 1e6, _PAUSED_LOOK_SECONDS))
+            # The release stands for one call only where the attempt is one.
+            if claim.paced_by_calls and lane.announced_room(now, held=0) == 0:
+                return Offer(wait_seconds=_PAUSED_LOOK_SECONDS)
             slots, pace = rate_limit.take_slots(
                 lane.allowance, lane.pace, now=now, wanted=1, horizon=within // MICROSECOND
             )
@@ -49,6 +53,12 @@ class SlotStore:
                     self._database.execute(limiter_row.KEEP_PACE, kept, within=connection)
                 return Offer(wait_seconds=(rate_limit.next_slot(lane.allowance, pace, now=now) - now) / 1e6)
             self._database.execute(limiter_row.KEEP_PACE, kept, within=connection)
+            if claim.paced_by_calls and lane.budgets:
+                self._database.execute(
+                    limiter_row.KEEP_BUDGETS,
+                    limiter_row.kept_budgets(claim.downstream, with_one_less(lane.budgets)),
+                    within=connection,
+                )
             connection.execute(
                 update(attempts)
                 .where(attempts.c.job_id == claim.job_id, attempts.c.fence == claim.fence)

@@ -110,9 +110,9 @@ class Claim:
     """One worker's claim on a job: what the attempt needs to know. Every write of the worker carries `fence`.
 
     `slot_due` and `deadline_due` are instants of this process's monotonic clock; a call may begin `late_seconds` after
-    its slot. `is_paced`: its lane has a rate and an attempt is one call. `refusals`: of its downstream, in a row, just
-    now. `waited_seconds`: since it could have run. `follows`: the call (job id and fence) on whose place it rides, and
-    that must end first.
+    its slot. `is_paced`: its lane has a rate and an attempt is one call; `paced_by_calls`: an attempt is as many as it
+    takes slots for. `refusals`: of its downstream, in a row, just now. `waited_seconds`: since it could have run.
+    `follows`: the call (job id and fence) on whose place it rides, and that must end first.
     `may_be_followed`: its end is told to others. `input`: what the caller sent; None: the job was erased meanwhile.
     """
 
@@ -124,6 +124,7 @@ class Claim:
     max_attempts: int
     losses: int
     is_paced: bool
+    paced_by_calls: bool
     refusals: int
     traceparent: str | None
     waited_seconds: float

@@ -60,6 +60,8 @@ def put_right(connection: Connection, *, lease: timedelta, longest_wait: timedel
         update(downstreams)
         .where(downstreams.c.paused_until > statement_now(_LONGEST_REST + _NOTHING))
         .values(paused_until=statement_now(_LONGEST_REST)),
+        # Its resets are of the clock before. The next answer tells what is left.
+        update(downstreams).where(downstreams.c.announced.is_not(None)).values(announced=None),
         update(samples).where(samples.c.taken_at > statement_now(_NOTHING)).values(taken_at=statement_now()),
         *_deliveries(),
     ):

@@ -1,15 +1,13 @@
 """The HTTP operation: calls a downstream over HTTP, one request for each attempt, bytes in and bytes out."""
 
 import logging
-import re
 import threading
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
-from email.utils import parsedate_to_datetime
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import httpcore2
 
@@ -22,6 +20,7 @@ from tidegate.operations.operation import MEGABYTE, Attempt, Body, Queue
 from tidegate.operations.outcome import ErrorCode, Failed, HandedBack, Outcome, Refused, Succeeded, TryAgain
 from tidegate.operations.own_shortage import ShortageBackoff, own_shortage
 from tidegate.operations.python_operation import succeeded
+from tidegate.operations.quota_fields import QuotaFields, read_quota_fields
 from tidegate.operations.retry import RetryPolicy
 from tidegate.operations.tls import tls_context
 from tidegate.tracing import Span
@@ -33,6 +32,7 @@ BODILESS = frozenset({"GET", "HEAD", "DELETE"})
 """Methods whose requests have no body: what one would mean is not defined (RFC 9110, 9.3)."""
 ERROR_BODY_BYTES = 4096
 ERROR_MESSAGE_LENGTH = 500
+_Answer: TypeAlias = Succeeded | Failed | TryAgain | Refused
 _read_url = lru_cache(maxsize=256)(parse_url)
 
 
@@ -40,7 +40,8 @@ _read_url = lru_cache(maxsize=256)(parse_url)
 class HttpOperation:
     """An operation declared in the operations file. `url` and `headers` are templates: workers `expand` them.
 
-    `ca_file`: certificates of authorities that are trusted beside the system's.
+    `full_on`: statuses by which the downstream says that it is full, if the answer says for how long. `ca_file`:
+    certificates of authorities that are trusted beside the system's.
     """
 
     name: str
@@ -53,6 +54,7 @@ class HttpOperation:
     timeout: timedelta
     attempt_timeout: timedelta
     retry: RetryPolicy
+    full_on: frozenset[int] = frozenset()
     max_body: int = 20 * MEGABYTE
     max_result: int = 5 * MEGABYTE
     ca_file: Path | None = None
@@ -131,7 +133,9 @@ class HttpOperation:
                         message=f"the downstream's answer is larger than {self.max_result} bytes",
                         detail={"downstream_status": response.status},
                     )
-        return self._read(response.status, _Headers(response.headers), bytes(content))
+        told = read_quota_fields(response.headers, clock.now())
+        outcome = self._read(response.status, _Headers(response.headers), bytes(content), told)
+        return replace(outcome, quotas=told.quotas)
 
     def _headers_of(self, body: Body, job_id: str, given: Mapping[str, str]) -> list[tuple[bytes, bytes]]:
         """The request's headers: the file's override our defaults; the job's id and trace override the file's."""
@@ -146,7 +150,7 @@ class HttpOperation:
         }
         return [(name.encode("ascii"), value.encode("latin-1")) for name, value in headers.items() if value]
 
-    def _read(self, status: int, headers: "_Headers", content: bytes) -> Outcome:
+    def _read(self, status: int, headers: "_Headers", content: bytes, told: QuotaFields) -> _Answer:
         is_good = 200 <= status < 300
         try:
             content = unpack(content, headers.get("content-encoding") or "", largest=self.max_result)
@@ -159,21 +163,22 @@ class HttpOperation:
         # An answer that never has a body has no type of one either, whatever it says.
         has_none = not content and (self.method == "HEAD" or status in {204, 205})
         content_type = (not has_none and headers.get("content-type")) or "application/octet-stream"
-        return succeeded(content, content_type[:200]) if is_good else self._judge(status, headers, content)
+        return succeeded(content, content_type[:200]) if is_good else self._judge(status, headers, content, told)
 
-    def _judge(self, status: int, headers: "_Headers", content: bytes) -> Outcome:
+    def _judge(self, status: int, headers: "_Headers", content: bytes, told: QuotaFields) -> _Answer:
         content_type = headers.get("content-type") or "application/octet-stream"
-        retry_after = read_retry_after(headers.get("retry-after"))
         message = f"the downstream answered {status}"
-        if status in CAPACITY_STATUSES:
-            return Refused(message=message, retry_after=retry_after)
+        if status in CAPACITY_STATUSES or (status in self.full_on and told.rest is not None):
+            return Refused(message=message, retry_after=told.rest)
         detail = {
             "downstream_status": status,
             "downstream_content_type": content_type[:200],
             "downstream_body": content[:ERROR_BODY_BYTES].decode("utf-8", "replace"),
         }
         if status in self.retry.on:
-            return TryAgain(code=ErrorCode.DOWNSTREAM_ERROR, message=message, detail=detail, retry_after=retry_after)
+            return TryAgain(
+                code=ErrorCode.DOWNSTREAM_ERROR, message=message, detail=detail, retry_after=told.retry_after
+            )
         return Failed(code=ErrorCode.DOWNSTREAM_ERROR, message=message, detail=detail)
 
 
@@ -196,22 +201,6 @@ def _failed(error: Exception) -> Outcome:
         code=ErrorCode.DOWNSTREAM_ERROR,
         message=f"the downstream can't be reached: {type(error).__name__}: {error}"[:ERROR_MESSAGE_LENGTH],
     )
-
-
-def read_retry_after(value: str | None) -> timedelta | None:
-    """Parses a Retry-After (RFC 9110, 10.2.3: seconds or an HTTP-date); None when that can't be read."""
-    if value is None:
-        return None
-    value = value.strip()
-    if re.fullmatch(r"\d{1,9}", value, re.ASCII):
-        return timedelta(seconds=int(value))
-    try:
-        until = parsedate_to_datetime(value)
-    except (ValueError, OverflowError):
-        return None
-    if until.tzinfo is None:
-        until = until.replace(tzinfo=clock.EPOCH.tzinfo)
-    return max(timedelta(0), until - clock.now())
 
 
 class _Headers:

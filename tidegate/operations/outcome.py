@@ -6,6 +6,8 @@ from datetime import timedelta
 from enum import StrEnum
 from typing import Any
 
+from tidegate.operations.quota_fields import Quota
+
 
 class ErrorCode(StrEnum):
     """The `error.code` of a job that ended without a result."""
@@ -19,11 +21,12 @@ class ErrorCode(StrEnum):
 
 @dataclass(frozen=True, kw_only=True)
 class Succeeded:
-    """The attempt succeeded; this is the result."""
+    """The attempt succeeded; this is the result. `quotas`: what the downstream's answer announced as left."""
 
     content: bytes
     content_type: str
     is_json: bool
+    quotas: tuple[Quota, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,6 +36,7 @@ class Failed:
     code: ErrorCode
     message: str
     detail: Mapping[str, Any] = field(default_factory=dict)
+    quotas: tuple[Quota, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,6 +47,7 @@ class TryAgain:
     message: str
     detail: Mapping[str, Any] = field(default_factory=dict)
     retry_after: timedelta | None = None
+    quotas: tuple[Quota, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,6 +56,7 @@ class Refused:
 
     message: str
     retry_after: timedelta | None = None
+    quotas: tuple[Quota, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -16,9 +16,9 @@ from tidegate.jobs.job import Job, StoredBody
 from tidegate.log_context import about, trace_id
 from tidegate.notify.notifier import Notifier
 from tidegate.operations.deadline_network import ends_at
-from tidegate.operations.http_operation import read_retry_after
 from tidegate.operations.http_url import HttpUrl
 from tidegate.operations.own_shortage import own_shortage
+from tidegate.operations.quota_fields import read_quota_fields
 from tidegate.operations.tls import tls_context
 from tidegate.timeformat import instant
 from tidegate.webhooks.delivery import DeliveryClaim, Sent
@@ -133,11 +133,11 @@ class Sender:
             seconds=clock.monotonic() - started,
             status=status,
             error=error_text,
-            retry_after=read_retry_after(retry_after),
+            retry_after=retry_after,
         )
 
-    def _post(self, url: HttpUrl, headers: dict[str, str], body: bytes) -> tuple[int, str | None]:
-        """Posts the webhook on a connection of its own; returns the answer's status and Retry-After."""
+    def _post(self, url: HttpUrl, headers: dict[str, str], body: bytes) -> tuple[int, timedelta | None]:
+        """Posts the webhook on a connection of its own; returns the answer's status and how long it asks to rest."""
         with (
             httpcore2.HTTPConnection(
                 httpcore2.Origin(url.scheme.encode(), url.host.encode(), url.port),
@@ -152,9 +152,7 @@ class Sender:
             ) as response,
         ):
             _read_some(response)
-            names = {name.lower(): value for name, value in response.headers}
-            retry_after = names.get(b"retry-after")
-            return response.status, None if retry_after is None else retry_after.decode("latin-1")
+            return response.status, read_quota_fields(response.headers, clock.now()).rest
 
     def _record(self, claim: DeliveryClaim, sent: Sent) -> None:
         again_after, rest = next_try(claim, sent), rest_after(claim, sent)

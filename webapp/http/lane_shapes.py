@@ -89,6 +89,17 @@ class DownstreamWarning(TypedDict):
 
 
 @exact
+class AnnouncedQuota(TypedDict):
+    """What a downstream announces as left of one of its quotas, such as in `RateLimit`."""
+
+    name: str
+    """As the downstream calls it; empty: it does not."""
+    left: Count
+    """How many more calls may be released, by its last word and what was released since."""
+    resets_at: Instant
+
+
+@exact
 class DownstreamLinks(TypedDict):
     """Absolute URLs of a downstream."""
 
@@ -110,6 +121,10 @@ class Downstream(TypedDict):
     paused: bool
     resting_until: Instant | None
     """Gets nothing until then, because of its own answers."""
+    resting_because: Literal["failures", "refusals", "quota"] | None
+    """Its calls failed in a row; it said that it is full; or it announced that its quota is used up."""
+    announced: list[AnnouncedQuota]
+    """What it announces as left of its quotas, in windows that have not ended."""
     breaker_open: bool
     failures_in_a_row: Count
     declared: DeclaredLimits

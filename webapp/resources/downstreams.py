@@ -195,6 +195,11 @@ def _document(lane: LaneView, in_flight: int, refusals: Refusals | None, clock_e
         "jitter": limits.jitter / 1e6,
         "paused": downstream.paused,
         "resting_until": instant(downstream.rests_until),
+        "resting_because": downstream.rests_because,
+        "announced": [
+            {"name": name, "left": left, "resets_at": instant(resets_at)}
+            for name, left, resets_at in downstream.announced
+        ],
         "breaker_open": downstream.is_broken,
         "failures_in_a_row": downstream.failures,
         "declared": {

@@ -37,6 +37,7 @@ downstreams = Table(
         "refusals", Integer, nullable=False, server_default="0"
     ),  # pauses in a row, without any other answer between
     Column("failures", Integer, nullable=False, server_default="0"),  # in a row; at `breaker_after` the breaker is open
+    Column("announced", Text),  # JSON of announced.Budgets: what the downstream itself says is left of its calls
     CheckConstraint("burst >= 1", name="burst"),
     CheckConstraint("concurrency IS NULL OR concurrency >= 1", name="concurrency"),
 )
