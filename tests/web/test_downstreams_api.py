@@ -17,7 +17,7 @@ from tidegate.dispatch.gate import Gate
 from tidegate.operations.operation import Limits
 from webapp.app import create_app
 
-FILE = {"rate": ["20/s", "10000/d"], "burst": 2, "concurrency": 4, "breaker": 10}
+FILE = {"rate": ["20/s", "10000/d"], "burst": 2, "concurrency": 4, "breaker": 10, "jitter": 0.0}
 
 
 @pytest.fixture
@@ -175,7 +175,7 @@ def test_a_change_outlives_the_process_and_a_changed_file(web: Web, tmp_path: Pa
     document = fresh.test_client().get("/v1/downstreams/sample").get_json()
     fresh.extensions["tidegate"].store.database.close()
 
-    assert limits(document) == {"rate": ["5/s"], "burst": 9, "concurrency": None, "breaker": 10}
+    assert limits(document) == {"rate": ["5/s"], "burst": 9, "concurrency": None, "breaker": 10, "jitter": 0.0}
     assert document["declared"] == {"rate": ["5/s"], "burst": 3, "concurrency": None, "breaker": 10}
     assert (document["changed"], document["paused"]) == (["burst"], True)
     assert changed(web, burst=None)["burst"] == 3

@@ -6,8 +6,8 @@ from sqlalchemy import text, update
 from tests.support.page import read
 from tests.support.web import Web
 from tidegate import rate_limit
-from tidegate.clock import to_microseconds
-from tidegate.database.schema import downstreams
+from tidegate.clock import EPOCH, to_microseconds
+from tidegate.database.schema import downstreams, workers
 from tidegate.database.statement import required
 from tidegate.database.time import CLOCK
 from tidegate.dispatch.limiter_row import kept_pace
@@ -53,3 +53,26 @@ def test_it_is_over_a_minute_after_the_last_refusal(web: Web) -> None:
     web.database.execute(text("UPDATE attempts SET ended_at = ended_at - 60000000"))
     assert web.client.get("/v1/downstreams/sample").get_json()["warnings"] == []
     assert "lower than declared" not in read(web)
+
+
+def test_a_worker_that_does_not_know_the_time_well_is_told_with_the_jitter_that_would_do(web: Web) -> None:
+    """Where a rate is declared, and only while it lives."""
+    web.database.execute(update(workers).values(clock_error=25_000))
+    documents = {each["name"]: each for each in web.client.get("/v1/downstreams").get_json()["downstreams"]}
+    warning = documents["sample"]["warnings"][-1]
+    assert warning["code"] == "jitter_too_small"
+    assert "to 25 ms only" in warning["message"]
+    assert 'a jitter of "30ms"' in warning["message"]
+    assert documents["echo"]["warnings"] == []
+
+    web.database.execute(update(downstreams).values(jitter=30_000))
+    assert "jitter_too_small" not in {each["code"] for each in _warnings(web)}
+    web.database.execute(update(downstreams).values(jitter=29_000))
+    assert "jitter_too_small" in {each["code"] for each in _warnings(web)}
+    web.database.execute(update(workers).values(seen_until=EPOCH))
+    assert "jitter_too_small" not in {each["code"] for each in _warnings(web)}
+
+
+def _warnings(web: Web) -> list[dict[str, str]]:
+    warnings: list[dict[str, str]] = web.client.get("/v1/downstreams/sample").get_json()["warnings"]
+    return warnings

@@ -1,10 +1,11 @@
-"""Whether a downstream refuses calls that its declared limit allows, which is then more than it takes. Pure."""
+"""Whether a declared limit looks wrong: more than the downstream takes, or a jitter too small to be kept. Pure."""
 
 from dataclasses import dataclass
 from datetime import timedelta
 
 from tidegate.clock import MICROSECOND, to_microseconds
 from tidegate.dispatch.lane import Downstream
+from tidegate.rate_limit import LATE
 
 LATELY = timedelta(minutes=1)
 """Refusals and calls are counted over so long."""
@@ -56,3 +57,19 @@ def doubt_about(downstream: Downstream, refusals: Refusals | None) -> LimitDoubt
         return None
     is_changed = not downstream.changes.keys().isdisjoint({"rates", "concurrency"})
     return LimitDoubt(refused=refusals.number, calls=calls, is_changed=is_changed)
+
+
+def jitter_doubt(downstream: Downstream, clock_error: int) -> str | None:
+    """What to say of a downstream whose calls can't be begun within 20 ms and its jitter; None: they can.
+
+    `clock_error`: microseconds that a worker may be wrong about the database's clock, by which slots are given. Beyond
+    half of what is allowed, a call begins when it may by the last that is known.
+    """
+    limits = downstream.limits
+    if not limits.rates or 2 * clock_error <= LATE + limits.jitter:
+        return None
+    needed = -(-(2 * clock_error - LATE) // 1000)
+    return (
+        f"the workers know the database's clock to {clock_error / 1000:.0f} ms only, so calls may begin too close "
+        f'together: a jitter of "{needed}ms" keeps the rate'
+    )

@@ -12,6 +12,7 @@ from tidegate.database.connection import UNREACHABLE
 from tidegate.execution.heartbeat_store import HeartbeatStore
 from tidegate.execution.open_attempts import OpenAttempts
 from tidegate.jobs.job import Call
+from tidegate.rate_limit import LATE
 
 log = logging.getLogger(__name__)
 
@@ -61,6 +62,7 @@ class Heartbeat:
         self._beat_due = 0.0
         self._check_until = 0.0
         self._hears, self._has_news, self._tells = True, False, False
+        self._is_unsure = False
         self._woken = threading.Event()
         self._stopped = threading.Event()
         self._thread = threading.Thread(target=self._loop, name="heartbeat", daemon=True)
@@ -115,6 +117,7 @@ class Heartbeat:
                 self._has_news, self._beat_due = False, 0.0  # stays due if the database does not take it
                 size = self._size if self._hears else 0
                 has_calls = self._store.beat(self._worker, queue=self._queue, size=size, until=self._lease)
+                self._tell_of_clock()
                 self._renew(self._in_hand() if has_calls else frozenset())
                 self._beat_due = clock.monotonic() + self._lease.total_seconds() / 3
                 self._check_until = max(self._check_until, clock.monotonic() + _LOOK_SECONDS)
@@ -129,6 +132,16 @@ class Heartbeat:
             self._tells = False
             self._wake_all()
         return taken_back
+
+    def _tell_of_clock(self) -> None:
+        is_unsure = self._store.own_clock_error > LATE / 2e6
+        if is_unsure and not self._is_unsure:
+            log.warning(
+                "the database answers slowly, its clock is known to %.0f ms only: calls may begin too close together"
+                " where no larger jitter is declared",
+                1e3 * self._store.own_clock_error,
+            )
+        self._is_unsure = is_unsure
 
     def _in_hand(self) -> AbstractSet[Call]:
         """The calls that this worker works on.

@@ -75,6 +75,16 @@ class HeartbeatStore:
         self._clock.update(row["now"], asked_at=asked_at, answered_at=clock.monotonic())
         return bool(row["has_calls"])
 
+    @property
+    def own_clock_error(self) -> float:
+        """Seconds that this process may be wrong about the database's clock."""
+        return self._clock.error
+
+    def clock_error(self) -> int:
+        """Microseconds that a live worker may be wrong about the database's clock, at the most."""
+        worst = select(func.coalesce(func.max(workers.c.clock_error), 0)).where(workers.c.seen_until > database_now())
+        return int(required(self._database.fetch_one(worst))[0])
+
     def sizes(self) -> dict[str, int]:
         """How many attempts the live workers run side by side, by queue."""
         rows = self._database.fetch_all(

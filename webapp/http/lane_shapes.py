@@ -76,13 +76,14 @@ class DeclaredLimits(TypedDict):
     burst: Annotated[int, Field(ge=1)]
     concurrency: Annotated[int, Field(ge=1)] | None
     breaker: Count
+    jitter: Seconds
 
 
 @exact
 class DownstreamWarning(TypedDict):
     """What an operator should look at."""
 
-    code: Literal["limit_too_high"]
+    code: Literal["limit_too_high", "jitter_too_small"]
     message: str
     """Such as: refused 9 of 49 calls in the last minute: the limit is lower than declared."""
 
@@ -104,6 +105,8 @@ class Downstream(TypedDict):
     concurrency: Annotated[int, Field(ge=1)] | None
     breaker: Count
     """Failures in a row that open the breaker; 0: there is none."""
+    jitter: Seconds
+    """By how much the time that a call takes to reach it varies."""
     paused: bool
     resting_until: Instant | None
     """Gets nothing until then, because of its own answers."""

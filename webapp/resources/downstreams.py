@@ -15,7 +15,8 @@ from pydantic import (
 
 from tidegate.database.connection import after_a_write
 from tidegate.dispatch.forecast import LaneView
-from tidegate.dispatch.limit_doubt import Refusals, doubt_about
+from tidegate.dispatch.lane import Downstream
+from tidegate.dispatch.limit_doubt import Refusals, doubt_about, jitter_doubt
 from tidegate.dispatch.limits import UNLIMITED
 from tidegate.errors import UnknownDownstream, UnsupportedBody
 from tidegate.operations.typed_input import parse
@@ -107,9 +108,10 @@ _COLUMNS = {"rate": "rates", "burst": "burst", "concurrency": "concurrency", "br
 def listing() -> Response:
     """Lists every downstream."""
     operator()
-    held, refused = context().store.lanes.held(), context().store.lanes.refused()
+    store = context().store
+    held, refused, clock_error = store.lanes.held(), store.lanes.refused(), store.heartbeats.clock_error()
     views = context().lanes.views(fresh=True)
-    lanes = [_document(lane, held.get(name, 0), refused.get(name)) for name, lane in views.items()]
+    lanes = [_document(lane, held.get(name, 0), refused.get(name), clock_error) for name, lane in views.items()]
     document: lane_shapes.DownstreamList = {"downstreams": lanes}
     return json_answer(document)
 
@@ -172,17 +174,17 @@ def _answer(name: str) -> Response:
     lane = lanes.counted(name, anew=True) if name in lanes.views(fresh=True) else None
     if lane is None:
         raise _unknown(name)
-    store = context().store.lanes
-    return json_answer(_document(lane, store.held().get(name, 0), store.refused().get(name)))
+    store = context().store
+    in_flight, refused = store.lanes.held().get(name, 0), store.lanes.refused().get(name)
+    return json_answer(_document(lane, in_flight, refused, store.heartbeats.clock_error()))
 
 
 def _unknown(name: str) -> UnknownDownstream:
     return UnknownDownstream(f"there is no downstream {name!r}; GET /v1/downstreams lists them")
 
 
-def _document(lane: LaneView, in_flight: int, refusals: Refusals | None) -> lane_shapes.Downstream:
+def _document(lane: LaneView, in_flight: int, refusals: Refusals | None, clock_error: int) -> lane_shapes.Downstream:
     downstream, sample = lane.downstream, lane.sample
-    doubt = doubt_about(downstream, refusals)
     limits, declared = downstream.limits, downstream.declared
     return {
         "name": downstream.name,
@@ -190,6 +192,7 @@ def _document(lane: LaneView, in_flight: int, refusals: Refusals | None) -> lane
         "burst": limits.burst,
         "concurrency": limits.concurrency,
         "breaker": limits.breaker_after,
+        "jitter": limits.jitter / 1e6,
         "paused": downstream.paused,
         "resting_until": instant(downstream.rests_until),
         "breaker_open": downstream.is_broken,
@@ -199,12 +202,25 @@ def _document(lane: LaneView, in_flight: int, refusals: Refusals | None) -> lane
             "burst": declared.burst,
             "concurrency": declared.concurrency,
             "breaker": declared.breaker_after,
+            "jitter": declared.jitter / 1e6,
         },
         "changed": sorted(key for key, column in _COLUMNS.items() if column in downstream.changes),
         "backlog": sample.backlog if sample else 0,
         "in_flight": in_flight,
         "released_per_second": round(sample.per_second, 3) if sample and sample.backlog else 0.0,
         "released": downstream.released,
-        "warnings": [{"code": "limit_too_high", "message": doubt.message}] if doubt else [],
+        "warnings": _warnings(downstream, refusals, clock_error),
         "links": {"self": absolute(f"/v1/downstreams/{downstream.name}")},
     }
+
+
+def _warnings(
+    downstream: Downstream, refusals: Refusals | None, clock_error: int
+) -> list[lane_shapes.DownstreamWarning]:
+    limit, jitter = doubt_about(downstream, refusals), jitter_doubt(downstream, clock_error)
+    found: list[lane_shapes.DownstreamWarning] = []
+    if limit:
+        found.append({"code": "limit_too_high", "message": limit.message})
+    if jitter:
+        found.append({"code": "jitter_too_small", "message": jitter})
+    return found
