@@ -13,6 +13,7 @@ from benchmarks.chaos.faults import Struck
 from benchmarks.chaos.load import Accepted, Load
 from benchmarks.chaos.stack import RATE_PER_SECOND, WORKERS, Stack
 from benchmarks.pacing.arrivals import Arrival, doubles, most_within, read_log
+from benchmarks.pacing.promise import LATE_SECONDS, Given, Slots, counted_at
 from tidegate.database.connection import Database
 from tidegate.database.schema import attempts, jobs
 from tidegate.states import FINAL_STATES
@@ -55,6 +56,7 @@ class Books:
             ],
             "no job is taken from a worker that was not hurt": list(self._robbed()),
             "no call is forgotten by the rate limiter": list(self._uncounted()),
+            "never more calls than the rate in any second": list(self._too_fast()),
             "every lane is open": self._closed_lanes,
         }
 
@@ -62,6 +64,7 @@ class Books:
         """What happened, to be read and not judged."""
         rows = [row for rows in self.attempts.values() for row in rows]
         calls = [call for calls in self.calls.values() for call in calls]
+        slots = self._slots()
         return {
             "states": dict(Counter(job.state for job in self.jobs.values())),
             "failures": dict(
@@ -79,8 +82,11 @@ class Books:
                 for call in calls
                 if self.attempts[call.job]
             ),
-            f"most paced calls in any second, of {RATE_PER_SECOND}": most_within(
+            f"most paced calls in any second by their first bytes, of {RATE_PER_SECOND}": most_within(
                 1.0, sorted(call.at for call in self._calls_of("paced"))
+            ),
+            "paced calls that began too late for their slots": sum(
+                slots.late(call) > LATE_SECONDS for call in self._calls_of("paced")
             ),
             "most calls open at once": {
                 lane: max(call.open for call in calls if call.lane == lane) for lane in {call.lane for call in calls}
@@ -152,6 +158,19 @@ class Books:
         made = len(self._calls_of("paced"))
         if self._counted < made:
             yield f"{made} calls were made and {self._counted} are counted"
+
+    def _too_fast(self) -> Iterable[str]:
+        """A process that is frozen before its first byte sends it late: that call counts at its latest instant."""
+        slots = self._slots()
+        counted = sorted(counted_at(call, slots) for call in self._calls_of("paced"))
+        if (most := most_within(1.0, counted)) > RATE_PER_SECOND:
+            yield f"{most} in a second"
+
+    def _slots(self) -> Slots:
+        rows = (row for rows in self.attempts.values() for row in rows)
+        return Slots(
+            Given(job=row.job_id, released=row.released_at.timestamp(), slot=row.slot_at.timestamp()) for row in rows
+        )
 
     def _calls_of(self, lane: str) -> list[Arrival]:
         return [call for calls in self.calls.values() for call in calls if call.lane == lane]

@@ -5,8 +5,10 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 from benchmarks.pacing.arrivals import Arrival, within_before
+from tidegate import rate_limit
 
 _LISTED = 5
+LATE_SECONDS = rate_limit.LATE / 1e6
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,6 +47,11 @@ class Slots:
         return call.at - own.slot if own else 0.0
 
 
+def counted_at(call: Arrival, slots: Slots) -> float:
+    """When a call counts that a frozen process may have sent late: at its first byte, or when that was due at last."""
+    return call.at - max(0.0, slots.late(call) - LATE_SECONDS)
+
+
 def in_force(changes: Sequence[Change], since: float, until: float) -> int:
     """The most calls a second that were allowed at any instant of a span; a change is in force from somewhere between
     its request and its confirmation on.
@@ -58,9 +65,9 @@ def in_force(changes: Sequence[Change], since: float, until: float) -> int:
 def broken(
     calls: Sequence[Arrival], slots: Slots, *, seconds: float, allowed: Callable[[Arrival], int], began: float
 ) -> list[str]:
-    """Of each call with which a window ends that holds more than is allowed by then, what its slots say about it.
+    """Of each call with which a window ends that holds more than is allowed by then: the latest of the window's calls.
 
-    The calls of two slots that lie a window apart can only be nearer if the first came more than 20 ms late.
+    Slots lie a window and 20 ms apart, so that this one began more than 20 ms after its own.
     """
     found = []
     for last, number in enumerate(within_before(seconds, [call.at for call in calls])):

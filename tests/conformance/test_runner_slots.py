@@ -1,11 +1,15 @@
 """When a call starts, and what a downstream without capacity does to its lane."""
 
+import socket
+import time
+from collections.abc import Iterator
 from datetime import timedelta
 from typing import Any
 
 import pytest
 from pydantic import JsonValue
 
+from tests.support.http_server import HttpServer, respond, serving
 from tests.support.jobs import (
     LANE,
     attempts_of,
@@ -160,6 +164,68 @@ def test_waiting_for_the_slot_of_a_call_ends_with_the_attempt_and_counts_as_fail
     assert runner_of(store, made).run(job_id, release_one(store).fence)
 
     assert (row_of(store, job_id).state, outcomes_of(store, job_id)) == ("failed", ["error"])
+
+
+@pytest.fixture
+def server() -> Iterator[HttpServer]:
+    with serving() as running:
+        yield running
+
+
+def slow_to_connect(server: HttpServer, began: list[float]) -> Operation:
+    """Needs a tenth of a second from its slot to its first byte, as where a connection must be made first."""
+
+    def expand(text: str) -> str:
+        time.sleep(0.1)
+        return text
+
+    def answer(connection: socket.socket) -> None:
+        began.append(time.time())
+        respond(200)(connection)
+
+    server.answer = answer
+    minute = timedelta(minutes=1)
+    retry = RetryPolicy(attempts=1)
+    return HttpOperation(
+        name="made",
+        url=server.url,
+        downstream=LANE,
+        timeout=minute,
+        attempt_timeout=minute,
+        retry=retry,
+        expand=expand,
+    )
+
+
+def test_a_call_whose_first_byte_would_be_late_takes_a_new_slot_and_its_time_begins_there(
+    store: Store, server: HttpServer
+) -> None:
+    began: list[float] = []
+    open_lane(store, rates=("5/s",))
+    job_id = submit(store, operation="made")
+    released = release_one(store)
+
+    assert runner_of(store, slow_to_connect(server, began)).run(job_id, released.fence)
+
+    (attempt,) = attempts_of(store, job_id)
+    slot = attempt.slot_at.timestamp()
+    assert attempt.outcome == "succeeded"
+    assert slot > released.slot_at.timestamp() + 0.1
+    assert 0 <= began[0] - slot < 0.08, "not the tenth of a second, which lay before it"
+    assert abs(attempt.ends_at - attempt.slot_at - timedelta(minutes=1)) < timedelta(milliseconds=50)
+    assert abs(attempt.call_started_at.timestamp() - slot) < 0.08
+
+
+def test_a_call_that_gets_no_new_slot_in_time_is_not_made(store: Store, server: HttpServer) -> None:
+    open_lane(store, rates=("1/m",))
+    job_id = submit(store, operation="made")
+
+    assert runner_of(store, slow_to_connect(server, [])).run(job_id, release_one(store).fence)
+
+    row = row_of(store, job_id)
+    assert (row.state, row.attempt, outcomes_of(store, job_id)) == ("queued", 0, ["no slot"])
+    assert attempts_of(store, job_id)[0].call_started_at is None
+    assert server.received == []
 
 
 def _one(params: JsonValue) -> int:

@@ -64,6 +64,29 @@ def test_bytes_go_through_both_ways_as_they_are(server: HttpServer) -> None:
     assert request.headers["content-type"] == "application/x-thing; v=1"
 
 
+def test_the_call_begins_once_its_connection_is_open_and_has_the_time_that_is_left_then(server: HttpServer) -> None:
+    """Whatever was waited for there, nothing is sent before."""
+    sent_before: list[int] = []
+
+    def begin() -> float:
+        time.sleep(0.3)
+        sent_before.append(len(server.received))
+        return 10.0
+
+    made = make_operation(server.url)
+    attempt = Attempt(
+        job_id=JOB_ID,
+        number=1,
+        report=lambda _: None,
+        seconds_left=lambda: 0.2,
+        take_slot=lambda: None,
+        begin=begin,
+    )
+    for _ in range(2):
+        assert isinstance(made.run(Body(content=b"{}" * 100_000), attempt), Succeeded)
+    assert sent_before == [0, 1]
+
+
 def test_a_request_carries_the_jobs_id_as_its_idempotency_key(server: HttpServer) -> None:
     call(
         make_operation(f"{server.url}/a/b?c=d&e=%20", method="PUT", headers={"X-A": "1"}), headers={"traceparent": "00"}

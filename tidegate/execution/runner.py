@@ -20,7 +20,7 @@ from tidegate.execution.outcome_recorder import OutcomeRecorder
 from tidegate.execution.outcome_store import OutcomeStore
 from tidegate.execution.progress import ProgressReporter
 from tidegate.execution.slot_store import SlotStore
-from tidegate.execution.slot_wait import SlotWait
+from tidegate.execution.slot_wait import SlotWait, Start
 from tidegate.jobs.job import Claim
 from tidegate.log_context import about, trace_id
 from tidegate.metrics.counters import Counts
@@ -173,18 +173,17 @@ class Runner:
         claimed = clock.monotonic()
         if not self._start.reach_turn(claim):
             return HandedBack(reason="no place"), None
-        slot_due = self._start.reach_slot(claim)
-        if slot_due is None:
+        slot = self._start.reach_slot(claim)
+        if slot is None:
             return HandedBack(reason="no slot"), None
-        started = clock.monotonic()
-        self._counts.observe(SLOT_WAIT, started - claimed, claim.downstream)
+        start = Start(self._start, claim, slot, timeout=operation.attempt_timeout)
+        self._counts.observe(SLOT_WAIT, start.began - claimed, claim.downstream)
         if not operation.paced_by_calls:
             self._counts.add(CALLS, claim.downstream)
-        ends = min(slot_due + operation.attempt_timeout.total_seconds(), claim.deadline_due)
-        outcome = self._run(claim, operation, claim.input, ends)
+        outcome = self._run(claim, operation, claim.input, start)
         if claim.may_be_followed:
             self._hand_over(claim, outcome)
-        return outcome, started
+        return outcome, None if start.is_missed else start.began
 
     def _hand_over(self, claim: Claim, outcome: Outcome) -> None:
         match outcome:
@@ -193,24 +192,25 @@ class Runner:
             case Refused() | TryAgain():  # a follower of this call then reads the rows
                 self._handoff.alarm()
 
-    def _run(self, claim: Claim, operation: Operation, body: Body, ends: float) -> Outcome:
-        reporter = ProgressReporter(lambda progress: self._progress(claim, progress), ends)
+    def _run(self, claim: Claim, operation: Operation, body: Body, start: Start) -> Outcome:
+        reporter = ProgressReporter(lambda progress: self._progress(claim, progress), start.ends)
         attempt = Attempt(
             job_id=claim.job_id,
             number=claim.attempt,
             report=reporter.report,
-            seconds_left=lambda: ends - clock.monotonic(),
-            take_slot=lambda: self._take_slot(claim, reporter, ends),
+            seconds_left=lambda: start.seconds_left,
+            take_slot=lambda: self._take_slot(claim, reporter, start.ends),
+            begin=start.begin,
             headers={"traceparent": claim.traceparent} if claim.traceparent else {},
         )
         try:
             outcome = operation.run(body, attempt)
         except AttemptStopped:
-            return reporter.timed_out or HandedBack(reason="stopped")
+            return reporter.timed_out or HandedBack(reason="no slot" if start.is_missed else "stopped")
         except (Exception, SystemExit) as error:  # whatever an operation raises is a failed attempt
             log.exception("job %s: %s raised", claim.job_id, claim.operation)
             return TryAgain(code=ErrorCode.OPERATION_ERROR, message=_described(error))
-        _warn_of_overrun(claim, operation, ends)
+        _warn_of_overrun(claim, operation, start.ends)
         if isinstance(outcome, Succeeded) and len(outcome.content) > self._max_result:
             size = f"{len(outcome.content)} bytes, and {self._max_result} is the most"
             return Failed(code=ErrorCode.OPERATION_ERROR, message=f"the result is too large: {size}")

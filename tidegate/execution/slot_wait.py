@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Callable
 from datetime import timedelta
+from typing import NamedTuple
 
 from tidegate import clock, rate_limit
 from tidegate.database.retrying import retry_until_answered
@@ -16,6 +17,50 @@ log = logging.getLogger(__name__)
 
 # The longest that a worker's thread waits for a new slot or a follower's turn.
 PATIENCE = timedelta(microseconds=rate_limit.AHEAD)
+
+
+class Slot(NamedTuple):
+    """When a call is due, by this process's monotonic clock, and how many seconds later it may begin."""
+
+    due: float
+    late_seconds: float
+
+
+class Start:
+    """The beginning of an attempt's call and the end of its time: both move if its slot is missed meanwhile.
+
+    `ends`: when the call must be over; `is_missed`: it had no other slot in time, and did not begin.
+    """
+
+    def __init__(self, slot_wait: "SlotWait", claim: Claim, slot: Slot, *, timeout: timedelta) -> None:
+        self._slot_wait = slot_wait
+        self._claim = claim
+        self._timeout = timeout.total_seconds()
+        self.is_missed = False
+        self._set(slot)
+
+    def begin(self) -> float:
+        """Right before the first byte: waits for a new slot if connecting took too long; returns the seconds left.
+
+        Raises AttemptStopped.
+        """
+        slot = self._slot_wait.keep_slot(self._claim, self._slot)
+        if slot is None:
+            self.is_missed = True
+            raise AttemptStopped("no slot")
+        if slot != self._slot:
+            self._set(slot)
+        return self.seconds_left
+
+    @property
+    def seconds_left(self) -> float:
+        """Seconds until the call must be over."""
+        return self.ends - clock.monotonic()
+
+    def _set(self, slot: Slot) -> None:
+        self._slot = slot
+        self.began = clock.monotonic()
+        self.ends = min(max(slot.due, self.began) + self._timeout, self._claim.deadline_due)
 
 
 class SlotWait:
@@ -41,32 +86,34 @@ class SlotWait:
                 return True
         return False
 
-    def reach_slot(self, claim: Claim) -> float | None:
-        """Waits for the slot, or a new one if that was missed; returns its instant. None: the next is too far away."""
-        due: float | None = claim.slot_due
-        late_seconds = claim.late_seconds
-        if claim.follows:  # released without a slot, for nobody knew when its turn would come
-            if not claim.is_paced:
-                return clock.monotonic()
-            due, late_seconds = self._new_slot(claim)
-        while due is not None:
+    def reach_slot(self, claim: Claim) -> Slot | None:
+        """Waits for the slot, or a new one if that was missed, and returns it. None: the next is too far away."""
+        if claim.follows is None:
+            return self.keep_slot(claim, Slot(claim.slot_due, claim.late_seconds))
+        # Released without a slot, for nobody knew when its turn would come.
+        return self.keep_slot(claim, self._new_slot(claim)) if claim.is_paced else Slot(clock.monotonic(), 0.0)
+
+    def keep_slot(self, claim: Claim, slot: Slot | None) -> Slot | None:
+        """Waits for this slot, or a new one if it was missed, and returns it. None: the next is too far away."""
+        while slot:
+            due, late_seconds = slot
             if due - clock.monotonic() > 2 * PATIENCE.total_seconds():
                 log.warning("job %s: its slot is of a clock that was set back", claim.job_id)
                 if not claim.is_paced:
-                    return clock.monotonic()
+                    return Slot(clock.monotonic(), late_seconds)
             else:
                 clock.sleep(due - clock.monotonic())
                 if not claim.is_paced or clock.monotonic() - due <= late_seconds:
-                    return max(due, clock.monotonic())
+                    return slot
                 # Calls that were held up must not form a burst.
                 late = 1e3 * (clock.monotonic() - due)
                 log.info("job %s: %.0f ms late for its slot, takes a new one", claim.job_id, late)
-            due, late_seconds = self._new_slot(claim)
+            slot = self._new_slot(claim)
         return None
 
-    def _new_slot(self, claim: Claim) -> tuple[float | None, float]:
+    def _new_slot(self, claim: Claim) -> Slot | None:
         offer = retry_until_answered(claim.job_id, lambda: self._slots.reserve(claim, within=PATIENCE))
-        return offer.due, offer.late_seconds
+        return None if offer.due is None else Slot(offer.due, offer.late_seconds)
 
     def take_slot(self, claim: Claim, check_time: Callable[[], None], ends: float) -> None:
         """Waits for a slot for `attempt.slot()`, at most until the attempt `ends`; `check_time` raises then."""

@@ -7,7 +7,7 @@ until the instant that `ends_at` set, in this thread.
 import select
 import socket
 import ssl
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any
@@ -18,18 +18,24 @@ from tidegate import clock
 from tidegate.operations.connecting import connect_to_any
 
 _ends: ContextVar[float] = ContextVar("ends")
+_begin: ContextVar[Callable[[], float] | None] = ContextVar("begin", default=None)
 # getaddrinfo knows no deadline; everything after it obeys ours.
 _Options = Iterable[Any] | None
 
 
 @contextmanager
-def ends_at(monotonic: float) -> Iterator[None]:
-    """Sets the deadline of every socket operation of this thread within it, on the monotonic clock."""
-    token = _ends.set(monotonic)
+def ends_at(monotonic: float, *, begin: Callable[[], float] | None = None) -> Iterator[None]:
+    """Sets the deadline of every socket operation of this thread within it, on the monotonic clock.
+
+    `begin` is called once, when a connection is open and right before the first byte of the request. It may wait, and
+    returns how many seconds are left from then on.
+    """
+    ends, first = _ends.set(monotonic), _begin.set(begin)
     try:
         yield
     finally:
-        _ends.reset(token)
+        _ends.reset(ends)
+        _begin.reset(first)
 
 
 def _left(error: type[Exception]) -> float:
@@ -85,6 +91,9 @@ class _DeadlineStream(httpcore2.NetworkStream):
             return self._sock.recv(max_bytes)
 
     def write(self, buffer: bytes, timeout: float | None = None) -> None:  # noqa: ARG002 - the deadline rules
+        if begin := _begin.get():
+            _begin.set(None)
+            _ends.set(clock.monotonic() + begin())
         unsent = memoryview(buffer)
         with _told_as(httpcore2.WriteTimeout, httpcore2.WriteError):
             while unsent:

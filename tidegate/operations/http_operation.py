@@ -114,7 +114,7 @@ class HttpOperation:
         headers = {**attempt.headers, **({"traceparent": span.traceparent} if span.traceparent else {})}
         url = _read_url(self.expand(self.url))
         with (
-            ends_at(clock.monotonic() + attempt.time_left.total_seconds()),
+            ends_at(clock.monotonic() + attempt.time_left.total_seconds(), begin=attempt.begin),
             _connections(self.ca_file).stream(
                 self.method,
                 # In parts, as it was checked: httpcore's own parser, given the text, would drop some.

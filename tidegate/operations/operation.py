@@ -64,6 +64,7 @@ class Attempt:
         report: Callable[[Progress], None],
         seconds_left: Callable[[], float],
         take_slot: Callable[[], None],
+        begin: Callable[[], float] | None = None,
         headers: Mapping[str, str] | None = None,
     ) -> None:
         self.job_id = job_id
@@ -73,11 +74,19 @@ class Attempt:
         self._take_slot = take_slot
         self._seconds_left = seconds_left
         self._last = Progress(done=0)
+        self._begin = begin or seconds_left
 
     @property
     def time_left(self) -> timedelta:
         """Time until this attempt must end: its timeout or the job's deadline, whichever is first. May be negative."""
         return timedelta(seconds=self._seconds_left())
+
+    def begin(self) -> float:
+        """Called right before the first byte of the one call of an HTTP operation; returns the seconds that are left.
+
+        Waits for another slot if the attempt's was missed since, as when connecting took long. Raises AttemptStopped.
+        """
+        return self._begin()
 
     def progress(self, done: int, total: int | None = None, note: str | None = None) -> None:
         """Reports progress. Call it as often as you like: it is written a few times a second.
