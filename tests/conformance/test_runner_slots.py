@@ -1,6 +1,7 @@
 """When a call starts, and what a downstream without capacity does to its lane."""
 
 import socket
+import threading
 import time
 from collections.abc import Iterator
 from datetime import timedelta
@@ -39,6 +40,7 @@ from tidegate.stores import Store
 def refusing(retry_after: timedelta | None) -> Operation:
     class Refusing(HttpOperation):
         def run(self, body: Body, attempt: Attempt) -> Outcome:  # noqa: ARG002 - the protocol's
+            attempt.begin()
             return Refused(message="the downstream answered 429", retry_after=retry_after)
 
     minute = timedelta(minutes=1)
@@ -89,7 +91,7 @@ def test_refusals_of_calls_that_were_open_together_are_one_rest(store: Store) ->
     recorder = OutcomeRecorder(store.workers, Registry.of([made]))
     for claimed in claims:
         assert claimed is not None
-        assert recorder.record(claimed, made.run(Body(content=b""), None), 0.1)  # type: ignore[arg-type] # unasked
+        assert recorder.record(claimed, Refused(message="the downstream answered 429"), 0.1)
 
     assert lane_row(store).refusals == 1
 
@@ -214,6 +216,41 @@ def test_a_call_whose_first_byte_would_be_late_takes_a_new_slot_and_its_time_beg
     assert 0 <= began[0] - slot < 0.08, "not the tenth of a second, which lay before it"
     assert abs(attempt.ends_at - attempt.slot_at - timedelta(minutes=1)) < timedelta(milliseconds=50)
     assert abs(attempt.call_started_at.timestamp() - slot) < 0.08
+
+
+def test_the_connection_is_open_before_the_slot_and_the_first_byte_comes_at_it(store: Store) -> None:
+    """A handshake may take longer than the 20 ms that a call may be late."""
+    open_lane(store, rates=("10/s",))
+    submit(store)
+    release_one(store)
+    job_id = submit(store, operation="made")
+    released = release_one(store)
+    opened: list[float] = []
+    sent: list[float] = []
+    minute = timedelta(minutes=1)
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+
+        def serve() -> None:
+            connection, _ = listener.accept()
+            opened.append(time.time())
+            with connection:
+                assert connection.recv(100_000)
+                sent.append(time.time())
+                respond(200)(connection)
+
+        thread = threading.Thread(target=serve)
+        thread.start()
+        url = f"http://127.0.0.1:{listener.getsockname()[1]}/"
+        made = HttpOperation(
+            name="made", url=url, downstream=LANE, timeout=minute, attempt_timeout=minute, retry=RetryPolicy(attempts=1)
+        )
+        assert runner_of(store, made).run(job_id, released.fence)
+        thread.join(timeout=10)
+
+    (attempt,) = attempts_of(store, job_id)
+    assert attempt.outcome == "succeeded"
+    assert opened[0] < attempt.slot_at.timestamp()
+    assert 0 <= sent[0] - attempt.slot_at.timestamp() < 0.08
 
 
 def test_a_call_that_gets_no_new_slot_in_time_is_not_made(store: Store, server: HttpServer) -> None:

@@ -55,6 +55,7 @@ class SimulatedOperation:
 
     def run(self, body: Body, attempt: Attempt) -> Outcome:
         """Makes the calls of one attempt, as what is drawn for it says."""
+        attempt.begin()
         world = self.cluster.world
         key = f"{body.content.decode()} {attempt.number}"
         if self.paced_by_calls:

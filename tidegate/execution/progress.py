@@ -15,17 +15,17 @@ REPORT_EVERY_SECONDS = 0.25
 
 
 class ProgressReporter:
-    """Writes the progress of one attempt, which must end by `ends` (monotonic). `write`: whether it still counts."""
+    """Writes the progress of one attempt. `write`: whether it still counts; `ends`: when it must end (monotonic)."""
 
-    def __init__(self, write: Callable[[Progress], bool], ends: float) -> None:
+    def __init__(self, write: Callable[[Progress], bool], ends: Callable[[], float]) -> None:
         self._write = write
-        self.ends = ends
+        self._ends = ends
         self._next_write = 0.0
         self.timed_out: TryAgain | None = None
 
     def check_time(self) -> None:
         """Raises AttemptStopped when the attempt's time is over: that is a failed attempt, unlike any other stop."""
-        if clock.monotonic() >= self.ends:
+        if clock.monotonic() >= self._ends():
             self.timed_out = TryAgain(
                 code=ErrorCode.OPERATION_ERROR, message="the attempt took longer than its timeout"
             )

@@ -173,13 +173,13 @@ class Runner:
         claimed = clock.monotonic()
         if not self._start.reach_turn(claim):
             return HandedBack(reason="no place"), None
-        slot = self._start.reach_slot(claim)
-        if slot is None:
-            return HandedBack(reason="no slot"), None
-        start = Start(self._start, claim, slot, timeout=operation.attempt_timeout)
-        self._counts.observe(SLOT_WAIT, start.began - claimed, claim.downstream)
-        if not operation.paced_by_calls:
-            self._counts.add(CALLS, claim.downstream)
+
+        def on_begin() -> None:
+            self._counts.observe(SLOT_WAIT, clock.monotonic() - claimed, claim.downstream)
+            if not operation.paced_by_calls:
+                self._counts.add(CALLS, claim.downstream)
+
+        start = Start(self._start, claim, timeout=operation.attempt_timeout, on_begin=on_begin)
         outcome = self._run(claim, operation, claim.input, start)
         if claim.may_be_followed:
             self._hand_over(claim, outcome)
@@ -193,7 +193,7 @@ class Runner:
                 self._handoff.alarm()
 
     def _run(self, claim: Claim, operation: Operation, body: Body, start: Start) -> Outcome:
-        reporter = ProgressReporter(lambda progress: self._progress(claim, progress), start.ends)
+        reporter = ProgressReporter(lambda progress: self._progress(claim, progress), lambda: start.ends)
         attempt = Attempt(
             job_id=claim.job_id,
             number=claim.attempt,

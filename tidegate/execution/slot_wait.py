@@ -29,27 +29,36 @@ class Slot(NamedTuple):
 class Start:
     """The beginning of an attempt's call and the end of its time: both move if its slot is missed meanwhile.
 
-    `ends`: when the call must be over; `is_missed`: it had no other slot in time, and did not begin.
+    `began`: when it began or, before that, was made ready; `ends`: when it must be over; `is_missed`: it had no slot in
+    time, and did not begin.
     """
 
-    def __init__(self, slot_wait: "SlotWait", claim: Claim, slot: Slot, *, timeout: timedelta) -> None:
+    def __init__(
+        self, slot_wait: "SlotWait", claim: Claim, *, timeout: timedelta, on_begin: Callable[[], None]
+    ) -> None:
         self._slot_wait = slot_wait
         self._claim = claim
         self._timeout = timeout.total_seconds()
+        self._on_begin = on_begin
+        self._slot: Slot | None = None
         self.is_missed = False
-        self._set(slot)
+        self._set(claim.slot_due)
 
     def begin(self) -> float:
-        """Right before the first byte: waits for a new slot if connecting took too long; returns the seconds left.
+        """Right before the first byte: waits for the slot, or for a new one if it is late; returns the seconds left.
 
-        Raises AttemptStopped.
+        May be called again, and then takes a new slot if the first byte would be late by now. Raises AttemptStopped.
         """
-        slot = self._slot_wait.keep_slot(self._claim, self._slot)
+        before, wait = self._slot, self._slot_wait
+        slot = wait.reach_slot(self._claim) if before is None else wait.keep_slot(self._claim, before)
         if slot is None:
             self.is_missed = True
             raise AttemptStopped("no slot")
-        if slot != self._slot:
-            self._set(slot)
+        if slot != before:
+            self._slot = slot
+            self._set(slot.due)
+        if before is None:
+            self._on_begin()
         return self.seconds_left
 
     @property
@@ -57,10 +66,9 @@ class Start:
         """Seconds until the call must be over."""
         return self.ends - clock.monotonic()
 
-    def _set(self, slot: Slot) -> None:
-        self._slot = slot
+    def _set(self, due: float) -> None:
         self.began = clock.monotonic()
-        self.ends = min(max(slot.due, self.began) + self._timeout, self._claim.deadline_due)
+        self.ends = min(max(due, self.began) + self._timeout, self._claim.deadline_due)
 
 
 class SlotWait:

@@ -112,14 +112,18 @@ class HttpOperation:
     def _answered(self, body: Body, attempt: Attempt, span: Span) -> Outcome:
         """Makes the request and judges its answer; raises one of _FAILURES when there is none."""
         headers = {**attempt.headers, **({"traceparent": span.traceparent} if span.traceparent else {})}
-        url = _read_url(self.expand(self.url))
+        parts = _read_url(self.expand(self.url))
+        # In parts, as it was checked: httpcore's own parser, given the text, would drop some.
+        url = httpcore2.URL(scheme=parts.scheme, host=parts.host, port=parts.port, target=parts.target)
+        connections = _connections(self.ca_file)
+        if _has_open(connections, url):
+            attempt.begin()  # while it waits in the pool, it is seen when the downstream closes it
         with (
             ends_at(clock.monotonic() + attempt.time_left.total_seconds(), begin=attempt.begin),
-            _connections(self.ca_file).stream(
+            connections.stream(
                 self.method,
-                # In parts, as it was checked: httpcore's own parser, given the text, would drop some.
-                httpcore2.URL(scheme=url.scheme, host=url.host, port=url.port, target=url.target),
-                headers=[(b"host", url.host_field.encode()), *self._headers_of(body, attempt.job_id, headers)],
+                url,
+                headers=[(b"host", parts.host_field.encode()), *self._headers_of(body, attempt.job_id, headers)],
                 content=None if self.method in BODILESS else body.content,
             ) as response,
         ):
@@ -211,6 +215,14 @@ class _Headers:
 
     def get(self, name: str) -> str | None:
         return self._values.get(name)
+
+
+def _has_open(connections: httpcore2.ConnectionPool, url: httpcore2.URL) -> bool:
+    """Whether a call can go out on a connection that is open: else one is opened before the call's slot."""
+    return any(
+        each.can_handle_request(url.origin) and each.is_idle() and not each.has_expired()
+        for each in connections.connections
+    )
 
 
 _own_shortages = ShortageBackoff()

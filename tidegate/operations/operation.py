@@ -82,9 +82,10 @@ class Attempt:
         return timedelta(seconds=self._seconds_left())
 
     def begin(self) -> float:
-        """Called right before the first byte of the one call of an HTTP operation; returns the seconds that are left.
+        """Waits until the call may begin, and returns the seconds that are left then. Raises AttemptStopped.
 
-        Waits for another slot if the attempt's was missed since, as when connecting took long. Raises AttemptStopped.
+        Called by the operation: right before its function runs or, with a connection open, before the first byte.
+        Called again, it waits for another slot if the attempt's was missed since.
         """
         return self._begin()
 
@@ -174,7 +175,7 @@ class Operation(Protocol):
         ...
 
     def run(self, body: Body, attempt: Attempt) -> Outcome:
-        """Runs one attempt. What it raises is a failed attempt."""
+        """Runs one attempt: begins it (`attempt.begin()`), and ends it. What it raises is a failed attempt."""
         ...
 
 

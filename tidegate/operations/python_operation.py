@@ -66,6 +66,7 @@ class PythonOperation:
 
     def run(self, body: Body, attempt: Attempt) -> Outcome:
         """Calls the function; a result that can't be written as its declared type is a final failure."""
+        attempt.begin()
         given: Any = parse(self.params, body.content) if self.params else body
         try:
             returned = self.function(given, attempt) if self.wants_attempt else self.function(given)
