@@ -7,6 +7,7 @@ import sys
 import threading
 import uuid
 from collections.abc import Mapping
+from contextlib import suppress
 from datetime import timedelta
 from typing import Any
 
@@ -18,6 +19,7 @@ from config.registry import load_registry_with_secrets
 from config.settings import settings
 from config.webhook_keyring import check_keyring, load_keyring
 from tasks.health_file import HealthFile
+from tasks.worker import process_tree
 from tasks.worker.priority import lower_priority
 from tasks.worker.singleton import once
 from tidegate import clock
@@ -117,6 +119,7 @@ def _prepare(sender: str, options: Mapping[str, Any], **_: Any) -> None:
     except ConfigurationError as error:
         print(error, file=sys.stderr)  # noqa: T201 - the log is not set up yet
         sys.exit(2)
+    process_tree.install()
     lower_priority(current.worker_nice)  # inherited by the children, as is the next line
     freeze_loaded_objects()
 
@@ -181,8 +184,9 @@ def _wake_all() -> None:
 def _begin_child(**_: Any) -> None:
     """Prepares a forked child: it connects now and not at its first job."""
     runner()
+    process_tree.allow_children()
     signals.task_prerun.connect(_die_of_sigterm, weak=False)
-    signals.task_postrun.connect(_exit_on_sigterm, weak=False)
+    signals.task_postrun.connect(_end_attempt, weak=False)
     freeze_loaded_objects()
 
 
@@ -195,8 +199,10 @@ def _die_of_sigterm(**_: Any) -> None:
     _handlers.append(signal.signal(signal.SIGTERM, signal.SIG_DFL))
 
 
-def _exit_on_sigterm(**_: Any) -> None:
-    """Restores billiard's SIGTERM handler between jobs: it releases the queue's lock."""
+def _end_attempt(**_: Any) -> None:
+    """Ends what the attempt has started, and restores billiard's SIGTERM handler: it releases the queue's lock."""
+    if ended := process_tree.end_children():
+        log.warning("%d process(es) that an attempt had started and left behind were ended", ended)
     signal.signal(signal.SIGTERM, _handlers.pop())
 
 
@@ -215,8 +221,12 @@ def _stop(**_: Any) -> None:
 def _stop_after_grace() -> None:
     clock.sleep(settings().grace_seconds)
     log.warning("grace is over, what still runs is handed back")
+    descendants = process_tree.descendants()
     _hand_back()
     _stop_writers()
+    for each in descendants:  # some may have left the group
+        with suppress(ProcessLookupError):
+            os.kill(each.pid, signal.SIGKILL)
     # Threads can't be ended from outside, and Celery would wait for them; children end with their group's leader.
     os.killpg(0, signal.SIGKILL) if os.getpgrp() == os.getpid() else os._exit(0)
 

@@ -188,6 +188,7 @@ RAW_DEFLATE = zlib.compressobj(wbits=-zlib.MAX_WBITS)
         ("identity", ANSWER),
         ("", ANSWER),
     ],
+    ids=lambda value: value if isinstance(value, str) else "",  # gzip writes the time into what it packs
 )
 def test_an_answer_that_is_compressed_unasked_is_unpacked(server: HttpServer, coding: str, packed: bytes) -> None:
     server.answer = respond(200, packed, content_type="text/x", content_encoding=coding)
@@ -225,7 +226,11 @@ def test_an_answer_that_unpacks_to_more_than_the_limit_fails_and_takes_no_more_m
     assert highest < 5_000_000
 
 
-@pytest.mark.parametrize("packed", [gzip.compress(ANSWER)[:-9], b"not gzip", gzip.compress(ANSWER) + b"more"])
+@pytest.mark.parametrize(
+    "packed",
+    [gzip.compress(ANSWER)[:-9], b"not gzip", gzip.compress(ANSWER) + b"more"],
+    ids=["cut off", "not packed", "more behind it"],
+)
 def test_an_answer_that_can_not_be_unpacked_is_tried_again(server: HttpServer, packed: bytes) -> None:
     server.answer = respond(200, packed, content_encoding="gzip")
 

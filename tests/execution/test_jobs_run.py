@@ -3,6 +3,7 @@
 Rows of `jobs` and `attempts` are looked at beside the answers: a job that ended well for the wrong reason fails here.
 """
 
+import json
 import signal
 import time
 from collections.abc import Callable, Iterator
@@ -134,6 +135,40 @@ def test_a_job_that_computes_for_ever_is_ended_by_the_hard_limit_and_says_so(
         "message": "the attempt was ended by its hard time limit",
     }
     wait_for_state(face, face.accepted("sleepy_cpu", b'{"seconds": 0}'), "succeeded")
+
+
+@pytest.mark.parametrize("method", ["fork", "spawn", "forkserver"])
+def test_an_operation_may_have_a_pool_of_processes(
+    face: Web, scheduler: SchedulerNode, cpu_worker: WorkerNode, method: str
+) -> None:
+    job_id = face.accepted("process_pool_cpu", b'{"method": "%s"}' % method.encode())
+    wait_for_state(face, job_id, "succeeded")
+    assert face.read(job_id).get_json()["result"] == [1, 2, 3]
+
+
+@pytest.mark.usefixtures("scheduler", "cpu_worker")
+@pytest.mark.parametrize(
+    ("operation", "state"),
+    [
+        ("leaves_children_cpu", "succeeded"),
+        ("runs_for_ever_with_children_cpu", "failed"),
+        ("kills_its_process_with_children", "succeeded"),
+    ],
+)
+def test_no_process_outlives_the_attempt_that_started_it(face: Web, tmp_path: Path, operation: str, state: str) -> None:
+    file = tmp_path / "pids"
+    job_id = face.accepted(operation, json.dumps({"path": str(file)}).encode())
+    wait_until(file.exists, description="its processes run")
+    started = [process for process in map(_process, file.read_text().split()) if process]
+    wait_for_state(face, job_id, state, timeout_seconds=30)
+    wait_until(lambda: not any(each.is_running() for each in started), description="its processes are gone")
+
+
+def _process(pid: str) -> psutil.Process | None:
+    try:
+        return psutil.Process(int(pid))
+    except psutil.NoSuchProcess:
+        return None
 
 
 def test_a_job_that_kills_its_process_fails_after_three_losses_and_hurts_no_other(
@@ -313,7 +348,8 @@ def test_a_stopped_cpu_worker_leaves_no_process_and_no_job_behind(
 ) -> None:
     default_worker_env["TIDEGATE_GRACE_SECONDS"] = "1"
     leaving = start_worker("cpu", name="cpu-leaving")
-    job_id = face.accepted("sleepy_cpu", b'{"seconds": 30}')
+    file = Path(default_worker_env["TIDEGATE_DATA"]) / "pids"  # some of them are in sessions of their own
+    job_id = face.accepted("sleeps_with_children_cpu", json.dumps({"path": str(file)}).encode())
     wait_until(lambda: face.row(job_id).percent > 0, description="it is under way")
     children = psutil.Process(leaving.container.pid).children(recursive=True)
 

@@ -1,8 +1,11 @@
 """Python operations for tests; a stack under test loads them by TIDEGATE_OPERATIONS=tests.support.operations."""
 
+import multiprocessing
 import os
 import signal
+import subprocess
 import time
+from concurrent.futures import ProcessPoolExecutor
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -94,6 +97,49 @@ def ignores_stop_io(params: Sleep) -> str:
     return "slept"
 
 
+class Pool(BaseModel):
+    """How its processes are started."""
+
+    method: str
+
+
+@operation(queue=Queue.CPU, retry=RetryPolicy(attempts=1))
+def process_pool_cpu(params: Pool) -> list[int]:
+    """Computes in two processes of its own."""
+    with ProcessPoolExecutor(2, mp_context=multiprocessing.get_context(params.method)) as pool:
+        return list(pool.map(abs, [-1, 2, -3]))
+
+
+@operation(queue=Queue.CPU, retry=RetryPolicy(attempts=1))
+def leaves_children_cpu(params: File) -> str:
+    """Starts processes, writes their numbers into the file and returns without them."""
+    _start_children(params.path)
+    return "returned"
+
+
+@operation(queue=Queue.CPU)
+def sleeps_with_children_cpu(params: File, attempt: Attempt) -> int:
+    """As `leaves_children_cpu`, and returns after a minute."""
+    _start_children(params.path)
+    return _sleep(Sleep(seconds=60), attempt)
+
+
+@operation(queue=Queue.CPU, attempt_timeout="2s", timeout="20s", retry=RetryPolicy(attempts=1))
+def runs_for_ever_with_children_cpu(params: File) -> None:
+    """As `leaves_children_cpu`, and never returns."""
+    _start_children(params.path)
+    while True:
+        pass
+
+
+@operation(queue=Queue.CPU)
+def kills_its_process_with_children(params: File) -> None:
+    """As `leaves_children_cpu`, and ends with its process at the first attempt."""
+    if not params.path.exists():
+        _start_children(params.path)
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
 @operation(queue=Queue.CPU)
 def kills_its_process(params: JsonValue) -> None:
     """Takes the worker's child process with it."""
@@ -104,6 +150,18 @@ def kills_its_process(params: JsonValue) -> None:
 def kills_its_process_io(params: JsonValue) -> None:
     """Takes the whole worker with it, and the jobs of the threads beside it."""
     os.kill(os.getpid(), signal.SIGKILL)
+
+
+def _start_children(file: Path) -> None:
+    """A plain process, one in a session of its own, and one that outlives the shell that started it."""
+    plain = subprocess.Popen(["sleep", "600"])
+    alone = subprocess.Popen(["sleep", "600"], start_new_session=True)
+    shell = subprocess.run(
+        ["sh", "-c", "sleep 600 >/dev/null 2>&1 & echo $!"], check=True, capture_output=True, text=True
+    )
+    unfinished = file.with_suffix(".unfinished")
+    unfinished.write_text(f"{plain.pid} {alone.pid} {shell.stdout.strip()}")
+    unfinished.rename(file)
 
 
 def _sleep(params: Sleep, attempt: Attempt) -> int:

@@ -235,6 +235,18 @@ def test_a_result_that_is_not_json_is_null_in_the_document_and_raw_behind_its_li
     assert "sandbox" in raw.headers["Content-Security-Policy"]
 
 
+@pytest.mark.parametrize("delimiter", ['";"', "semicolon"])
+def test_parameters_of_a_content_type_reach_the_operation(web: Web, delimiter: str) -> None:
+    answer = web.submit(
+        "csv_profile", "a,b;c\n1,5;2\n".encode("cp1252"), f"text/csv; charset=cp1252; delimiter={delimiter}"
+    )
+    web.declare()
+    assert web.run_released() == 1
+
+    profile = web.read(answer.get_json()["id"]).get_json()["result"]
+    assert (profile["delimiter"], [column["name"] for column in profile["columns"]]) == (";", ["a,b", "c"])
+
+
 def test_a_result_without_a_content_type_is_bytes_and_no_page(web: Web) -> None:
     job_id = web.accepted()
     web.succeed(job_id, b"<html>", "", is_json=False)
