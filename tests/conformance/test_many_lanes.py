@@ -42,7 +42,7 @@ def held_lanes(store: Store, count: int) -> Gate:
 
 
 @pytest.mark.xfail(
-    strict=True, reason="G7: each look goes through every lane with a backlog, also those held by their rate"
+    strict=True, reason="each look goes through every lane with a backlog, also those held by their rate"
 )
 def test_a_look_asks_nothing_of_lanes_that_their_rate_holds(store: Store) -> None:
     """As much with forty as with one."""
@@ -54,7 +54,7 @@ def test_a_look_asks_nothing_of_lanes_that_their_rate_holds(store: Store) -> Non
     assert_few(cost)
 
 
-@pytest.mark.xfail(strict=True, reason="G7: beside lanes that wait, a look for one lane is a look for all")
+@pytest.mark.xfail(strict=True, reason="beside lanes that wait, a look for one lane is a look for all")
 def test_a_job_of_an_idle_lane_is_released_without_a_look_at_lanes_that_their_rate_holds(store: Store) -> None:
     """Forty of them, a transaction each, would come before it."""
     gate = held_lanes(store, _HELD)
@@ -67,7 +67,7 @@ def test_a_job_of_an_idle_lane_is_released_without_a_look_at_lanes_that_their_ra
 
 
 @pytest.mark.xfail(
-    strict=True, reason="G19: each ring wakes every scheduler, and all of them ask for the same lane again and again"
+    strict=True, reason="each ring wakes every scheduler, and all of them ask for the same lane again and again"
 )
 def test_schedulers_that_are_rung_together_ask_little_more_than_one(postgresql_url: str) -> None:
     """Each may look once, and one of them lets the job go."""
@@ -111,7 +111,7 @@ def test_schedulers_that_are_rung_together_ask_little_more_than_one(postgresql_u
 
 
 @pytest.mark.xfail(
-    strict=True, reason="G19: a web process reads all lanes and samples twice a second to answer about one"
+    strict=True, reason="a web process reads all lanes and samples twice a second to answer about one"
 )
 def test_a_web_process_reads_of_many_lanes_the_one_that_it_is_asked_for(postgresql_url: str) -> None:
     """Rows, by the server's own count."""

@@ -24,7 +24,7 @@ _JOBS = 100
 # Once it holds, with the settings that docs/operating.md names for it, this fails and the mark goes.
 pytestmark = pytest.mark.xfail(
     strict=True,
-    reason="F2: options of a connection are refused or lost, prepared statements are another session's",
+    reason="options of a connection are refused or lost, prepared statements are another session's",
 )
 
 
