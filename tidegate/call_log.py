@@ -6,8 +6,6 @@ A call may be logged behind the instant it had, and never before it: what goes b
 from collections.abc import Sequence
 from typing import NamedTuple, TypeAlias
 
-# Runs that are joined span at most such a part of their age.
-_COARSE = 8
 # A distance that is longer by such a part at most goes on with a run, whose calls then count a little later.
 _ALIKE = 4096
 
@@ -48,6 +46,17 @@ def with_call(log: Log, slot: int) -> Log:
     return (*log, Run(last + distance, 1, 0))
 
 
+def with_calls(log: Log, slot: int, calls: int) -> Log:
+    """The log with so many more calls at one instant."""
+    if calls == 1 or not log:
+        return with_call(log, slot) if calls == 1 else (Run(slot, calls, 0),) * bool(calls)
+    last, before, step = log[-1]
+    slot = max(last, slot)
+    if slot == last and not step:
+        return (*log[:-1], Run(slot, before + calls, 0))
+    return (*log, Run(slot, calls, 0)) if calls else log
+
+
 def without_call(log: Log, slot: int) -> Log:
     """The log without the call of a slot; as it is where that slot is not surely in it."""
     number = next((number for number, run in enumerate(log) if run.last >= slot), len(log))
@@ -56,23 +65,24 @@ def without_call(log: Log, slot: int) -> Log:
     return (*log[:number], *_without(log[number], slot), *log[number + 1 :])
 
 
-def coarser(log: Log, *, now: int, exact: int, windows: Sequence[tuple[int, int]], oldest: int) -> Log:
-    """The log with the latest runs as they are, older ones joined, and nothing before `oldest`.
+def joined(log: Log, *, now: int, coarse: int, windows: Sequence[tuple[int, int]], oldest: int) -> Log:
+    """The log with runs joined as far as they may be, and nothing before `oldest`.
 
-    `windows`: for runs so old at most, the time that they may span, if that is less than an eighth of their age.
+    A run may span 1/`coarse` of its age; `windows`: for runs so old at most, the time that they may span, if that is
+    less.
     """
     spans = sorted(windows)
-    joined: list[Run] = []
-    for run in log[:-exact]:
+    found: list[Run] = []
+    for run in log:
         age = now - run.last
-        longest = min(age // _COARSE, next((span for window, span in spans if age <= window), age))
+        longest = min(age // coarse, next((span for window, span in spans if age <= window), age))
         if run.last < oldest:
             continue
-        if joined and run.last - (joined[-2].last if len(joined) > 1 else joined[-1].first) <= longest:
-            joined[-1] = _join(joined[-1], run)
+        if found and run.last - (found[-2].last if len(found) > 1 else found[-1].first) <= longest:
+            found[-1] = _join(found[-1], run)
         else:
-            joined.append(run._replace(calls=run.since(oldest)))
-    return (*joined, *log[-exact:])
+            found.append(run._replace(calls=run.since(oldest)))
+    return tuple(found)
 
 
 def _has(run: Run, slot: int, *, after: int | None) -> bool:

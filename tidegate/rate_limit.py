@@ -22,9 +22,12 @@ LATE = 20_000
 AHEAD = 1_000_000
 """Microseconds: no slot is taken further ahead than this."""
 
-# So many runs the log may have, and so many of the latest stay as they are when it has more: the others are joined.
-_MOST, _EXACT = 80, 60
-_MOST_UNPACED, _EXACT_UNPACED = 24, 16
+# Of the latest runs of the log so many may not be joined yet; when there are more, so many stay as they are. Without a
+# rate nothing goes by them now: then they are fewer.
+_MOST, _EXACT = 96, 60
+_MOST_UNPACED, _EXACT_UNPACED = 32, 8
+# A joined run spans at most such a part of its age.
+_COARSE, _COARSE_UNPACED = 8, 3
 # Runs that are joined span at most such a part of a window in force that goes by them.
 _FINE = 64
 
@@ -59,21 +62,24 @@ class Allowance:
 class Pace:
     """The limiter's state: what went out and is promised. All instants are microseconds of the database's clock.
 
-    `log`: the slots of past calls, rising. `free_at`: when the next call is due by the virtual schedule of the rate
-    that spaces them.
+    `log`: the slots of past calls, rising; so many of its first runs are `joined`. `free_at`: when the next call is due
+    by the virtual schedule of the rate that spaces them.
     """
 
     free_at: int = 0
     log: Log = ()
+    joined: int = 0
 
     @property
     def last(self) -> int:
         """The last slot that was given; 0: none."""
         return self.log[-1].last if self.log else 0
 
-    def nth_latest(self, number: int) -> int | None:
-        """The slot of the call behind which number - 1 later ones lie, or a later instant; None: none that counts."""
+    def nth_latest(self, number: int, *, since: int) -> int | None:
+        """The slot of the call behind which number - 1 later ones lie, or a later instant; None: before `since`."""
         for run in reversed(self.log):
+            if run.last < since:
+                return None
             if number <= run.calls:
                 return run.last - (number - 1) * run.step
             number -= run.calls
@@ -92,6 +98,7 @@ class Pace:
         """The state as JSON, for the downstream's row: of the runs' ends all but the first as distances."""
         return {
             "free_at": self.free_at,
+            "joined": self.joined,
             "ends": _differences([run.last for run in self.log]),
             "calls": [run.calls for run in self.log],
             "steps": [run.step for run in self.log],
@@ -106,7 +113,8 @@ class Pace:
         if "ends" not in stored:
             return cls(free_at=free_at)
         ends = accumulate(stored["ends"])
-        return cls(free_at=free_at, log=tuple(map(Run, ends, stored["calls"], stored["steps"])))
+        log = tuple(map(Run, ends, stored["calls"], stored["steps"]))
+        return cls(free_at=free_at, log=log, joined=stored.get("joined", 0))
 
 
 def take_slots(allowance: Allowance, pace: Pace, *, now: int, wanted: int, horizon: int) -> tuple[list[int], Pace]:
@@ -115,13 +123,18 @@ def take_slots(allowance: Allowance, pace: Pace, *, now: int, wanted: int, horiz
     Returns their instants (rising, none before `now`) and the pace after them.
     """
     pace = settle(allowance, pace, now=now)
+    if not allowance.rates:
+        return [now] * wanted, _coarser(
+            allowance, replace(pace, log=call_log.with_calls(pace.log, now, wanted)), now=now
+        )
     slots: list[int] = []
     while len(slots) < wanted:
         slot = next_slot(allowance, pace, now=now)
         if slot > now + horizon:
             break
         slots.append(slot)
-        pace = Pace(free_at=max(pace.free_at, slot) + allowance.spacing, log=call_log.with_call(pace.log, slot))
+        free_at, log = max(pace.free_at, slot) + allowance.spacing, call_log.with_call(pace.log, slot)
+        pace = Pace(free_at=free_at, log=log, joined=pace.joined)
     return slots, _coarser(allowance, pace, now=now) if slots else pace
 
 
@@ -147,9 +160,10 @@ def next_slot(allowance: Allowance, pace: Pace, *, now: int) -> int:
     slot = max(slot, free_at - (allowance.burst - 1) * allowance.spacing)
     for rate in allowance.rates:
         if rate.zone is None:
-            before = pace.nth_latest(rate.calls)
+            window = allowance.window(rate)
+            before = pace.nth_latest(rate.calls, since=slot - window)
             if before is not None:
-                slot = max(slot, before + allowance.window(rate))
+                slot = max(slot, before + window)
     by_calendar = [rate for rate in allowance.rates if rate.zone is not None]
     while (room := max((_calendar_room(rate, pace, slot, allowance.late) for rate in by_calendar), default=0)) > slot:
         slot = room
@@ -165,7 +179,7 @@ def quota_wait(allowance: Allowance, pace: Pace, *, now: int, behind: int) -> in
     for rate in allowance.rates:
         windows, more = divmod(behind, rate.calls)
         if rate.zone is None:
-            before = pace.nth_latest(rate.calls - more)
+            before = pace.nth_latest(rate.calls - more, since=now - allowance.window(rate))
             first = max(0, before + allowance.window(rate) - now) if before is not None else 0
         else:
             begin, end = rate.calendar_window(now)
@@ -185,7 +199,7 @@ def settle(allowance: Allowance, pace: Pace, *, now: int) -> Pace:
     back = pace.last - furthest
     if back > 0:
         log = tuple(run._replace(last=run.last - back) for run in pace.log)
-        pace = Pace(free_at=pace.free_at - back, log=log)
+        pace = Pace(free_at=pace.free_at - back, log=log, joined=pace.joined)
     owed = (pace.last or furthest) + allowance.burst * allowance.spacing
     return replace(pace, free_at=owed) if pace.free_at > owed else pace
 
@@ -211,11 +225,13 @@ def _calendar_room(rate: Rate, pace: Pace, slot: int, late: int) -> int:
 def _coarser(allowance: Allowance, pace: Pace, *, now: int) -> Pace:
     """Keeps the latest runs as they are and joins older ones, when there are many; forgets what is too old to count."""
     most, exact = (_MOST, _EXACT) if allowance.rates else (_MOST_UNPACED, _EXACT_UNPACED)
-    if len(pace.log) <= most:
+    if len(pace.log) - pace.joined <= most:
         return pace
     windows = [(allowance.window(rate), _grain(rate, allowance.late)) for rate in allowance.rates]
     oldest = now - LONGEST - allowance.late
-    return replace(pace, log=call_log.coarser(pace.log, now=now, exact=exact, windows=windows, oldest=oldest))
+    coarse = _COARSE if allowance.rates else _COARSE_UNPACED
+    joined = call_log.joined(pace.log[:-exact], now=now, coarse=coarse, windows=windows, oldest=oldest)
+    return replace(pace, log=(*joined, *pace.log[-exact:]), joined=len(joined))
 
 
 def _grain(rate: Rate, late: int) -> int:

@@ -110,9 +110,7 @@ def test_schedulers_that_are_rung_together_ask_little_more_than_one(postgresql_u
     assert sum(len(cost.statements) for cost in costs) <= _SUBMITS * (_SCHEDULERS + 2)
 
 
-@pytest.mark.xfail(
-    strict=True, reason="a web process reads all lanes and samples twice a second to answer about one"
-)
+@pytest.mark.xfail(strict=True, reason="a web process reads all lanes and samples twice a second to answer about one")
 def test_a_web_process_reads_of_many_lanes_the_one_that_it_is_asked_for(postgresql_url: str) -> None:
     """Rows, by the server's own count."""
     store = Store(Database(postgresql_url, pool_size=1))
