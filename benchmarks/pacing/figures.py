@@ -173,7 +173,7 @@ def _call_until(attempt: _Attempt, calls: list[Arrival]) -> float:
 
 
 def _history(url: str, lane: str, history: Path) -> tuple[list[Span], list[_Attempt], int]:
-    """When jobs waited for their release; all attempts, also written to `history`; how many jobs are not final."""
+    """When jobs waited for their slots; all attempts, also written to `history`; how many jobs are not final."""
     database = Database(url)
     columns = (jobs.c.id, jobs.c.created_at, jobs.c.run_at, jobs.c.state)
     with database.transaction() as connection:
@@ -199,8 +199,8 @@ def _history(url: str, lane: str, history: Path) -> tuple[list[Span], list[_Atte
     first: dict[str, float] = {}
     last: dict[str, float] = {}
     for each in tries:
-        first.setdefault(each.job, each.released)
-        last[each.job] = each.released
+        first.setdefault(each.job, each.slot)
+        last[each.job] = each.slot
     waits = [(row.created_at / 1e6, first[row.id]) for row in rows if row.id in first]
     # A job that came back waits from its new run_at on.
     waits += [(row.run_at / 1e6, last[row.id]) for row in rows if row.id in first and last[row.id] > first[row.id]]

@@ -11,6 +11,7 @@ import pytest
 
 from benchmarks.commands import HOST, downstream_arguments, python_process
 from benchmarks.pacing.arrivals import Arrival, most_within, within_before
+from benchmarks.pacing.figures import Figures, middle_of
 from benchmarks.pacing.promise import Change, Given, Slots, broken, counted_at, in_force
 from tests.support.processes import ChildProcess, free_port
 
@@ -114,3 +115,25 @@ def test_a_strict_downstream_refuses_the_call_too_many_and_says_what_is_left(tmp
         assert [each.is_refused for each in logged(tmp_path)] == [False] * 3 + [True] * 2
         time.sleep(1)
         assert ask(connection).status == 200
+
+
+def figures(utilisation: float, most: int, *broken_windows: str) -> Figures:
+    misses = ["windows"] if broken_windows else []
+    return Figures(
+        title="steady",
+        calls=1000,
+        seconds=20.0 + utilisation,
+        utilisation=utilisation,
+        most={"1 s": most},
+        most_open=2,
+        refused=len(broken_windows),
+        doubles=0,
+        misses=misses,
+        broken=[*broken_windows],
+    )
+
+
+def test_several_rounds_are_told_by_the_median_of_what_was_used_and_the_worst_window() -> None:
+    row = middle_of([figures(0.98, 50), figures(0.93, 51, "51 calls"), figures(0.97, 49)])
+    assert (row.utilisation, row.seconds) == (0.97, 20.97)
+    assert (row.most, row.refused, row.misses, row.broken) == ({"1 s": 51}, 1, ["windows"], ["51 calls"])

@@ -91,14 +91,27 @@ class _DeadlineStream(httpcore2.NetworkStream):
             return self._sock.recv(max_bytes)
 
     def write(self, buffer: bytes, timeout: float | None = None) -> None:  # noqa: ARG002 - the deadline rules
-        if begin := _begin.get():
-            _begin.set(None)
-            _ends.set(clock.monotonic() + begin())
         unsent = memoryview(buffer)
         with _told_as(httpcore2.WriteTimeout, httpcore2.WriteError):
+            if begin := _begin.get():
+                _begin.set(None)
+                unsent = unsent[self._sent_at_once(unsent, begin) :]
             while unsent:
                 self._sock.settimeout(_left(httpcore2.WriteTimeout))
                 unsent = unsent[self._sock.send(unsent) :]
+
+    def _sent_at_once(self, buffer: memoryview, begin: Callable[[], float]) -> int:
+        """Begins the call; returns how many bytes went out without waiting.
+
+        Nothing stands between the last look at the slot and the first byte: to set a timeout, or to send with one,
+        gives the interpreter lock away before it sends, and each other thread may keep that for 5 ms.
+        """
+        self._sock.settimeout(0)
+        _ends.set(clock.monotonic() + begin())
+        try:
+            return self._sock.send(buffer)
+        except (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError):
+            return 0
 
     def close(self) -> None:
         self._sock.close()
