@@ -65,17 +65,17 @@ def without_call(log: Log, slot: int) -> Log:
     return (*log[:number], *_without(log[number], slot), *log[number + 1 :])
 
 
-def joined(log: Log, *, now: int, coarse: int, windows: Sequence[tuple[int, int]], oldest: int) -> Log:
+def joined(log: Log, *, now: int, coarse: int, least: int, windows: Sequence[tuple[int, int]], oldest: int) -> Log:
     """The log with runs joined as far as they may be, and nothing before `oldest`.
 
-    A run may span 1/`coarse` of its age; `windows`: for runs so old at most, the time that they may span, if that is
-    less.
+    A run may span 1/`coarse` of its age, or `least`; `windows`: for runs so old at most, what they may span, if
+    that is less.
     """
     spans = sorted(windows)
     found: list[Run] = []
     for run in log:
         age = now - run.last
-        longest = min(age // coarse, next((span for window, span in spans if age <= window), age))
+        longest = min(max(age // coarse, least), next((span for window, span in spans if age <= window), now))
         if run.last < oldest:
             continue
         if found and run.last - (found[-2].last if len(found) > 1 else found[-1].first) <= longest:

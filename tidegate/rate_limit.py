@@ -25,9 +25,9 @@ AHEAD = 1_000_000
 # Of the latest runs of the log so many may not be joined yet; when there are more, so many stay as they are. Without a
 # rate nothing goes by them now: then they are fewer.
 _MOST, _EXACT = 96, 60
-_MOST_UNPACED, _EXACT_UNPACED = 32, 8
-# A joined run spans at most such a part of its age.
-_COARSE, _COARSE_UNPACED = 8, 3
+_MOST_UNPACED, _EXACT_UNPACED = 16, 4
+# A joined run spans at most such a part of its age; without a rate always so much (microseconds).
+_COARSE, _COARSE_UNPACED, _SPAN_UNPACED = 8, 2, 500_000
 # Runs that are joined span at most such a part of a window in force that goes by them.
 _FINE = 64
 
@@ -229,8 +229,8 @@ def _coarser(allowance: Allowance, pace: Pace, *, now: int) -> Pace:
         return pace
     windows = [(allowance.window(rate), _grain(rate, allowance.late)) for rate in allowance.rates]
     oldest = now - LONGEST - allowance.late
-    coarse = _COARSE if allowance.rates else _COARSE_UNPACED
-    joined = call_log.joined(pace.log[:-exact], now=now, coarse=coarse, windows=windows, oldest=oldest)
+    coarse, least = (_COARSE, 0) if allowance.rates else (_COARSE_UNPACED, _SPAN_UNPACED)
+    joined = call_log.joined(pace.log[:-exact], now=now, coarse=coarse, least=least, windows=windows, oldest=oldest)
     return replace(pace, log=(*joined, *pace.log[-exact:]), joined=len(joined))
 
 
