@@ -57,6 +57,17 @@ def with_calls(log: Log, slot: int, calls: int) -> Log:
     return (*log, Run(slot, calls, 0)) if calls else log
 
 
+def with_earlier_call(log: Log, slot: int) -> Log:
+    """The log with one more call, which may lie before others."""
+    number = next((number for number, run in enumerate(log) if run.last > slot), len(log))
+    if number == len(log):
+        return with_call(log, slot)
+    run = log[number]
+    newer = run.since(slot + 1)
+    parts = (Run(run.last - newer * run.step, run.calls - newer, run.step), Run(slot, 1, 0), run._replace(calls=newer))
+    return (*log[:number], *(part for part in parts if part.calls), *log[number + 1 :])
+
+
 def without_call(log: Log, slot: int) -> Log:
     """The log without the call of a slot; as it is where that slot is not surely in it."""
     number = next((number for number, run in enumerate(log) if run.last >= slot), len(log))

@@ -149,6 +149,13 @@ def given_back(pace: Pace, slots: Iterable[int]) -> Pace:
     return replace(pace, log=log)
 
 
+def postponed(pace: Pace, slot: int, *, to: int) -> Pace:
+    """The state after a call began late for its slot: it counts from then on, for slots that are not given yet."""
+    if to <= slot:
+        return pace
+    return replace(pace, log=call_log.with_earlier_call(call_log.without_call(pace.log, slot), to))
+
+
 def next_slot(allowance: Allowance, pace: Pace, *, now: int) -> int:
     """The first instant, not before `now`, at which every rate has room for one call, behind all that is promised."""
     if not allowance.rates:

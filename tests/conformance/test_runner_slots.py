@@ -29,6 +29,7 @@ from tests.support.running import run_one, run_operation, runner_of
 from tests.support.scarcity import no_more_files
 from tidegate.database.time import database_now
 from tidegate.execution.outcome_recorder import OutcomeRecorder
+from tidegate.execution.slot_wait import Start
 from tidegate.operations.http_operation import HttpOperation
 from tidegate.operations.operation import Attempt, Body, Operation, Registry
 from tidegate.operations.outcome import Outcome, Refused
@@ -118,6 +119,8 @@ def test_late_for_its_slot_it_takes_a_new_one(store: Store) -> None:
     (attempt,) = attempts_of(store, job_id)
     assert attempt.outcome == "succeeded"
     assert attempt.slot_at > released.slot_at
+    (lane,) = store.limits.downstreams()
+    assert sum(run.calls for run in lane.pace.log) == 1, "the slot that it missed is nobody's call"
     assert attempt.call_started_at >= attempt.slot_at - timedelta(milliseconds=5)
 
 
@@ -213,9 +216,9 @@ def test_a_call_whose_first_byte_would_be_late_takes_a_new_slot_and_its_time_beg
     slot = attempt.slot_at.timestamp()
     assert attempt.outcome == "succeeded"
     assert slot > released.slot_at.timestamp() + 0.1
-    assert 0 <= began[0] - slot < 0.08, "not the tenth of a second, which lay before it"
+    assert 0 <= began[0] - slot < 0.1, "not the tenth of a second, which lay before it"
     assert abs(attempt.ends_at - attempt.slot_at - timedelta(minutes=1)) < timedelta(milliseconds=50)
-    assert abs(attempt.call_started_at.timestamp() - slot) < 0.08
+    assert abs(attempt.call_started_at.timestamp() - slot) < 0.1
 
 
 def test_the_connection_is_open_before_the_slot_and_the_first_byte_comes_at_it(store: Store) -> None:
@@ -250,7 +253,39 @@ def test_the_connection_is_open_before_the_slot_and_the_first_byte_comes_at_it(s
     (attempt,) = attempts_of(store, job_id)
     assert attempt.outcome == "succeeded"
     assert opened[0] < attempt.slot_at.timestamp()
-    assert 0 <= sent[0] - attempt.slot_at.timestamp() < 0.08
+    assert sent[0] >= attempt.slot_at.timestamp()
+
+
+def test_a_first_byte_that_is_late_all_the_same_counts_from_then_on(
+    store: Store, server: HttpServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As where the process stood still between the last look at the slot and the write."""
+    open_lane(store, rates=("1/s",))
+    job_id = submit(store, operation="made")
+    released = release_one(store)
+    begin = Start.begin
+
+    def stand_still(start: Start) -> float:
+        left = begin(start)
+        time.sleep(0.3)
+        return left
+
+    monkeypatch.setattr(Start, "begin", stand_still)
+    minute = timedelta(minutes=1)
+    made = HttpOperation(
+        name="made",
+        url=server.url,
+        downstream=LANE,
+        timeout=minute,
+        attempt_timeout=minute,
+        retry=RetryPolicy(attempts=1),
+    )
+    assert runner_of(store, made).run(job_id, released.fence)
+
+    (attempt,) = attempts_of(store, job_id)
+    (lane,) = store.limits.downstreams()
+    assert lane.next_slot_at >= attempt.slot_at + timedelta(seconds=1.32)
+    assert sum(run.calls for run in lane.pace.log) == 1
 
 
 def test_a_call_that_gets_no_new_slot_in_time_is_not_made(store: Store, server: HttpServer) -> None:

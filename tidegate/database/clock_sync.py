@@ -37,6 +37,11 @@ class DatabaseClock:
         with self._lock:
             return self._most - self._least
 
+    def shown(self, monotonic: float) -> int:
+        """What the database's clock shows at the most at this monotonic instant; only after a first reading."""
+        with self._lock:
+            return round((monotonic - self._least) * 1e6)
+
     def due(self, microseconds: int) -> float:
         """The monotonic instant at which the database's clock will surely show this; only after a first reading."""
         with self._lock:

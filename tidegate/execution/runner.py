@@ -201,6 +201,7 @@ class Runner:
             seconds_left=lambda: start.seconds_left,
             take_slot=lambda: self._take_slot(claim, reporter, start.ends),
             begin=start.begin,
+            sent=start.sent,
             headers={"traceparent": claim.traceparent} if claim.traceparent else {},
         )
         try:

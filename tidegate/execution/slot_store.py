@@ -3,7 +3,7 @@
 from datetime import timedelta
 from typing import Any
 
-from sqlalchemy import Connection, and_, select, update
+from sqlalchemy import BigInteger, Connection, and_, select, type_coerce, update
 
 from tidegate import clock, rate_limit
 from tidegate.clock import MICROSECOND, from_microseconds
@@ -36,7 +36,8 @@ class SlotStore:
         """
         with self._database.transaction() as connection:
             lane = limiter_row.locked(self._database, connection, claim.downstream)
-            if lane is None or connection.execute(select(jobs.c.id).where(_counts(claim))).one_or_none() is None:
+            slot = connection.execute(_own_slot(claim).where(_counts(claim))).scalar()
+            if lane is None or slot is None:
                 return Offer(counts=False)
             now = self._now(connection)
             if lane.rests(now):
@@ -44,12 +45,16 @@ class SlotStore:
             # The release stands for one call only where the attempt is one.
             if claim.paced_by_calls and lane.announced_room(now, held=0) == 0:
                 return Offer(wait_seconds=_PAUSED_LOOK_SECONDS)
+            before = lane.pace
+            if claim.is_paced and claim.follows is None:  # it missed this slot, so no call was made at it
+                before = rate_limit.given_back(before, [slot])
             slots, pace = rate_limit.take_slots(
-                lane.allowance, lane.pace, now=now, wanted=1, horizon=within // MICROSECOND
+                lane.allowance, before, now=now, wanted=1, horizon=within // MICROSECOND
             )
             kept = limiter_row.kept_pace(claim.downstream, pace)
             if not slots:
-                if pace.free_at < lane.pace.free_at:  # of a clock that was set back: else each look would put it off
+                # Of a clock that was set back, each look would put it off; a missed slot is given back only here.
+                if pace.free_at < lane.pace.free_at or before is not lane.pace:
                     self._database.execute(limiter_row.KEEP_PACE, kept, within=connection)
                 return Offer(wait_seconds=(rate_limit.next_slot(lane.allowance, pace, now=now) - now) / 1e6)
             self._database.execute(limiter_row.KEEP_PACE, kept, within=connection)
@@ -66,6 +71,19 @@ class SlotStore:
             )
         late = late_seconds(jitter=lane.jitter, clock_error=self._clock.error)
         return Offer(due=self._clock.due(slots[0]), late_seconds=late)
+
+    def postpone(self, claim: Claim, began: float) -> None:
+        """Counts a call from the instant at which it began (monotonic), which was late for its slot.
+
+        Slots that are not given yet then keep their distance from it.
+        """
+        with self._database.transaction() as connection:
+            lane = limiter_row.locked(self._database, connection, claim.downstream)
+            slot = connection.execute(_own_slot(claim)).scalar()
+            if lane and slot is not None:
+                pace = rate_limit.postponed(lane.pace, slot, to=self._clock.shown(began))
+                kept = limiter_row.kept_pace(claim.downstream, pace)
+                self._database.execute(limiter_row.KEEP_PACE, kept, within=connection)
 
     def _now(self, connection: Connection) -> int:
         asked_at = clock.monotonic()
@@ -86,6 +104,11 @@ class SlotStore:
         if row is None or row.rests:
             return Turn.NEVER
         return Turn.LATER if row.waits else Turn.NOW
+
+
+def _own_slot(claim: Claim) -> Any:
+    own = and_(attempts.c.job_id == claim.job_id, attempts.c.fence == claim.fence)
+    return select(type_coerce(attempts.c.slot_at, BigInteger)).select_from(jobs).join(attempts, own)
 
 
 def _counts(claim: Claim) -> Any:

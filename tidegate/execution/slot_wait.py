@@ -6,6 +6,7 @@ from datetime import timedelta
 from typing import NamedTuple
 
 from tidegate import clock, rate_limit
+from tidegate.database.connection import UNREACHABLE
 from tidegate.database.retrying import retry_until_answered
 from tidegate.errors import AttemptStopped
 from tidegate.execution.attempt import Turn
@@ -60,6 +61,13 @@ class Start:
         if before is None:
             self._on_begin()
         return self.seconds_left
+
+    def sent(self) -> None:
+        """Right after the first byte: where it was late all the same, the call counts from now on."""
+        now, slot = clock.monotonic(), self._slot
+        if slot and self._claim.is_paced and now - slot.due > slot.late_seconds:
+            log.info("job %s: its first byte was %.0f ms late", self._claim.job_id, 1e3 * (now - slot.due))
+            self._slot_wait.postpone(self._claim, now)
 
     @property
     def seconds_left(self) -> float:
@@ -118,6 +126,13 @@ class SlotWait:
                 log.info("job %s: %.0f ms late for its slot, takes a new one", claim.job_id, late)
             slot = self._new_slot(claim)
         return None
+
+    def postpone(self, claim: Claim, began: float) -> None:
+        """Has a call that began late for its slot counted from then on. A database that is away is not waited for."""
+        try:
+            self._slots.postpone(claim, began)
+        except UNREACHABLE as error:
+            log.warning("job %s: that it began late is not counted: %s", claim.job_id, error)
 
     def _new_slot(self, claim: Claim) -> Slot | None:
         offer = retry_until_answered(claim.job_id, lambda: self._slots.reserve(claim, within=PATIENCE))

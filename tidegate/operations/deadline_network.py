@@ -7,10 +7,10 @@ until the instant that `ends_at` set, in this thread.
 import select
 import socket
 import ssl
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from typing import Any
+from typing import Any, Protocol
 
 import httpcore2
 
@@ -18,24 +18,35 @@ from tidegate import clock
 from tidegate.operations.connecting import connect_to_any
 
 _ends: ContextVar[float] = ContextVar("ends")
-_begin: ContextVar[Callable[[], float] | None] = ContextVar("begin", default=None)
+_call: ContextVar["Call | None"] = ContextVar("call", default=None)
 # getaddrinfo knows no deadline; everything after it obeys ours.
 _Options = Iterable[Any] | None
 
 
+class Call(Protocol):
+    """The one request that is made within a deadline: it is asked before its first byte, and told after it."""
+
+    def begin(self) -> float:
+        """Right before the first byte, once a connection is open; may wait. Returns how many seconds are left then."""
+        ...
+
+    def sent(self) -> None:
+        """Right after the first byte."""
+        ...
+
+
 @contextmanager
-def ends_at(monotonic: float, *, begin: Callable[[], float] | None = None) -> Iterator[None]:
+def ends_at(monotonic: float, *, call: Call | None = None) -> Iterator[None]:
     """Sets the deadline of every socket operation of this thread within it, on the monotonic clock.
 
-    `begin` is called once, when a connection is open and right before the first byte of the request. It may wait, and
-    returns how many seconds are left from then on.
+    `call`: whose first byte is the next that is written.
     """
-    ends, first = _ends.set(monotonic), _begin.set(begin)
+    ends, first = _ends.set(monotonic), _call.set(call)
     try:
         yield
     finally:
         _ends.reset(ends)
-        _begin.reset(first)
+        _call.reset(first)
 
 
 def _left(error: type[Exception]) -> float:
@@ -93,25 +104,27 @@ class _DeadlineStream(httpcore2.NetworkStream):
     def write(self, buffer: bytes, timeout: float | None = None) -> None:  # noqa: ARG002 - the deadline rules
         unsent = memoryview(buffer)
         with _told_as(httpcore2.WriteTimeout, httpcore2.WriteError):
-            if begin := _begin.get():
-                _begin.set(None)
-                unsent = unsent[self._sent_at_once(unsent, begin) :]
+            if call := _call.get():
+                _call.set(None)
+                unsent = unsent[self._sent_at_once(unsent, call) :]
             while unsent:
                 self._sock.settimeout(_left(httpcore2.WriteTimeout))
                 unsent = unsent[self._sock.send(unsent) :]
 
-    def _sent_at_once(self, buffer: memoryview, begin: Callable[[], float]) -> int:
+    def _sent_at_once(self, buffer: memoryview, call: Call) -> int:
         """Begins the call; returns how many bytes went out without waiting.
 
         Nothing stands between the last look at the slot and the first byte: to set a timeout, or to send with one,
         gives the interpreter lock away before it sends, and each other thread may keep that for 5 ms.
         """
         self._sock.settimeout(0)
-        _ends.set(clock.monotonic() + begin())
+        _ends.set(clock.monotonic() + call.begin())
         try:
-            return self._sock.send(buffer)
+            sent = self._sock.send(buffer)
         except (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError):
             return 0
+        call.sent()
+        return sent
 
     def close(self) -> None:
         self._sock.close()

@@ -119,7 +119,7 @@ class HttpOperation:
         if _has_open(connections, url):
             attempt.begin()  # while it waits in the pool, it is seen when the downstream closes it
         with (
-            ends_at(clock.monotonic() + attempt.time_left.total_seconds(), begin=attempt.begin),
+            ends_at(clock.monotonic() + attempt.time_left.total_seconds(), call=attempt),
             connections.stream(
                 self.method,
                 url,

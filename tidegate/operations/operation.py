@@ -65,6 +65,7 @@ class Attempt:
         seconds_left: Callable[[], float],
         take_slot: Callable[[], None],
         begin: Callable[[], float] | None = None,
+        sent: Callable[[], None] | None = None,
         headers: Mapping[str, str] | None = None,
     ) -> None:
         self.job_id = job_id
@@ -75,6 +76,7 @@ class Attempt:
         self._seconds_left = seconds_left
         self._last = Progress(done=0)
         self._begin = begin or seconds_left
+        self._sent = sent
 
     @property
     def time_left(self) -> timedelta:
@@ -88,6 +90,11 @@ class Attempt:
         Called again, it waits for another slot if the attempt's was missed since.
         """
         return self._begin()
+
+    def sent(self) -> None:
+        """Called by an operation right after the first byte of its call has gone out."""
+        if self._sent:
+            self._sent()
 
     def progress(self, done: int, total: int | None = None, note: str | None = None) -> None:
         """Reports progress. Call it as often as you like: it is written a few times a second.
