@@ -176,7 +176,8 @@ def test_the_gauges_are_what_the_rows_say(web: Web) -> None:
     assert found.value("tidegate_stewards") == 1
     assert found.value("tidegate_worker_slots", queue="io") == 8
     assert found.value("tidegate_worker_slots", queue="webhooks") == 0
-    assert found.value("tidegate_operations", queue="cpu") == 4
+    operations = web.app.extensions["tidegate"].registry.operations.values()
+    assert found.value("tidegate_operations", queue="cpu") == sum(each.queue == "cpu" for each in operations) > 0
     assert found.value("tidegate_database_up") == 1
 
 
