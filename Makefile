@@ -9,6 +9,20 @@ CANDIDATES := $(or $(PYTHON),python3.13 python3.12 python3.11 python3)
 SUITS := import ensurepip, sys, venv; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))
 
 .DEFAULT_GOAL := help
+
+# A PYTHON that is not the one of the .venv that is there would do nothing.
+ifneq ($(PYTHON),)
+ifneq ($(wildcard $(BIN)/python),)
+ifeq ($(filter clean help,$(MAKECMDGOALS)),)
+WHICH := import sys; print(sys.base_prefix, sys.version.split()[0])
+ASKED := $(shell $(PYTHON) -c '$(WHICH)')
+THERE := $(shell $(BIN)/python -c '$(WHICH)')
+ifneq ($(ASKED),$(THERE))
+$(error $(VENV) is of Python $(THERE), and PYTHON=$(PYTHON) is $(or $(ASKED),none); `make clean` first, or leave PYTHON out)
+endif
+endif
+endif
+endif
 .PHONY: help run test test-long test-quick test-stack lint format secrets metrics-key roll settings sql demo bench bench-pacing bench-backlog bench-waiting bench-price bench-lanes chaos simulate requirements sbom clean
 
 help: ## Shows this list
