@@ -9,7 +9,21 @@ CANDIDATES := $(or $(PYTHON),python3.13 python3.12 python3.11 python3)
 SUITS := import ensurepip, sys, venv; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-long test-quick test-stack lint format secrets metrics-key roll settings sql demo bench bench-pacing bench-backlog bench-waiting bench-price bench-lanes chaos simulate requirements sbom clean
+
+# A PYTHON that is not the one of the .venv that is there would do nothing.
+ifneq ($(PYTHON),)
+ifneq ($(wildcard $(BIN)/python),)
+ifeq ($(filter clean help,$(MAKECMDGOALS)),)
+WHICH := import sys; print(sys.base_prefix, sys.version.split()[0])
+ASKED := $(shell $(PYTHON) -c '$(WHICH)')
+THERE := $(shell $(BIN)/python -c '$(WHICH)')
+ifneq ($(ASKED),$(THERE))
+$(error $(VENV) is of Python $(THERE), and PYTHON=$(PYTHON) is $(or $(ASKED),none); `make clean` first, or leave PYTHON out)
+endif
+endif
+endif
+endif
+.PHONY: help run test test-long test-quick test-stack lint format secrets metrics-key roll settings sql flower demo bench bench-pacing bench-backlog bench-waiting bench-price bench-lanes chaos simulate requirements sbom clean
 
 help: ## Shows this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' Makefile
@@ -56,6 +70,9 @@ settings: $(VENV)/.runtime ## Shows every setting with its value
 
 sql: $(VENV)/.runtime ## Shows every prepared statement as plain SQL, for both databases where they differ
 	@$(BIN)/python -m tidegate.database
+
+flower: $(VENV)/.flower ## Starts Flower, a page of workers and tasks, beside the gateway that runs; ARGS="--port=5556"
+	@$(BIN)/python -m embedded.flower $(ARGS)
 
 demo: $(VENV)/.demo ## Sends 300 requests in one burst: straight at an API (most are refused) and through Tidegate (none is)
 	@$(BIN)/python -m demo $(ARGS)
@@ -145,6 +162,11 @@ $(VENV)/.runtime: requirements.txt client/pyproject.toml | $(BIN)/python
 # The runtime and what draws the picture.
 $(VENV)/.demo: $(VENV)/.runtime requirements-demo.txt
 	@$(PIP_INSTALL) -r requirements-demo.txt
+	@touch $@
+
+# The runtime and what the image has beside: Flower, OpenTelemetry.
+$(VENV)/.flower: $(VENV)/.runtime requirements-stack.txt
+	@$(PIP_INSTALL) -r requirements-stack.txt
 	@touch $@
 
 $(VENV)/.dev: requirements-dev.txt requirements.txt client/pyproject.toml | $(BIN)/python

@@ -5,11 +5,14 @@ environment that they need, and the keys in the data folder. What it passes, no 
 """
 
 import argparse
+import json
 import sys
 from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 
 from config.environment import environment
+from config.example_input import first_request
 from config.registry import Declared, read_declared
 from config.settings import Settings, read_with_faults
 from config.signing_keys import check_signing_keys
@@ -41,13 +44,20 @@ def find_faults(
     return faults, current, declared
 
 
-def check(operations_file: Path | None = None, *, with_secrets: bool = True) -> int:
-    """Prints the operations found and returns 0; or prints every fault and returns 2."""
+def check(operations_file: Path | None = None, *, with_secrets: bool = True, is_for_start: bool = False) -> int:
+    """Prints the operations found and returns 0; or prints every fault and returns 2.
+
+    `is_for_start`: prints a first request that would be taken, as a line of JSON, in place of the operations.
+    """
     faults, current, declared = find_faults(with_secrets=with_secrets, operations_file=operations_file)
     if faults or current is None or declared is None:
         print("\n".join(faults), file=sys.stderr)  # noqa: T201 - this is its output
         return 2
     file, functions = declared.file, declared.functions
+    if is_for_start:
+        first = first_request([*file.operations, *functions])
+        print(json.dumps(first and asdict(first)))  # noqa: T201 - this is its output
+        return 0
     number = len(file.operations) + len(functions)
     lines = [
         f"{file.name}: no fault in {number} operation(s) and {len(file.limits)} downstream(s)",
@@ -69,8 +79,11 @@ def main() -> int:
     parser.add_argument(
         "--without-secrets", action="store_true", help="do not look for the values of ${NAME}, which workers have"
     )
+    parser.add_argument(
+        "--for-start", action="store_true", help="print a first request, as JSON, in place of the operations"
+    )
     given = parser.parse_args()
-    return check(given.file, with_secrets=not given.without_secrets)
+    return check(given.file, with_secrets=not given.without_secrets, is_for_start=given.for_start)
 
 
 if __name__ == "__main__":

@@ -12,8 +12,16 @@ FORMAT = "%(asctime)s.%(msecs)03dZ %(levelname)-7s %(process_title)s %(name)s: %
 _SECONDS = "%Y-%m-%dT%H:%M:%S"
 
 
-class _UtcFormatter(logging.Formatter):
+class TextFormatter(logging.Formatter):
+    """Formats each record as one line of text: UTC, level, process, logger, message.
+
+    `config/granian_text_logs.json` names this class.
+    """
+
     converter = staticmethod(time.gmtime)
+
+    def __init__(self, process: str) -> None:
+        super().__init__(FORMAT, datefmt=_SECONDS, defaults={"process_title": process})
 
     def format(self, record: logging.LogRecord) -> str:
         """Formats the line, and the traceback below it, with secrets in URLs masked."""
@@ -50,13 +58,23 @@ class JsonFormatter(logging.Formatter):
         return json.dumps(line, default=str)
 
 
+class WithoutThreadAdvice(logging.Filter):
+    """Drops granian's warning of more threads than processors have use for: most of ours wait, and hold requests."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Whether the record is another one."""
+        return "Python threads, which seems quite high" not in record.getMessage()
+
+
+def formatter_of(settings: Settings, process: str) -> logging.Formatter:
+    """The formatter of the log's lines of a process, as TIDEGATE_LOG_FORMAT says."""
+    return JsonFormatter(process) if settings.log_format == "json" else TextFormatter(process)
+
+
 def configure(settings: Settings, process: str) -> None:
     """Configures the root logger; `process` (web, scheduler, io, cpu) stands on every line."""
     handler = logging.StreamHandler()
-    if settings.log_format == "json":
-        handler.setFormatter(JsonFormatter(process))
-    else:
-        handler.setFormatter(_UtcFormatter(FORMAT, datefmt=_SECONDS, defaults={"process_title": process}))
+    handler.setFormatter(formatter_of(settings, process))
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(settings.log_level)

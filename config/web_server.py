@@ -15,7 +15,7 @@ SPARE_THREADS = 32
 # Idle connections beside those in use. Each costs a few kilobytes, and is closed after TIDEGATE_IDLE_SECONDS.
 _IDLE_CONNECTIONS = 8192
 _FILES_BESIDE_CONNECTIONS = 256
-_JSON_LOGS = Path(__file__).with_name("granian_json_logs.json")
+_LOGS = {name: Path(__file__).with_name(f"granian_{name}_logs.json") for name in ("json", "text")}
 
 
 def arguments(settings: Settings, *, stop_seconds: int) -> tuple[str, ...]:
@@ -36,7 +36,7 @@ def arguments(settings: Settings, *, stop_seconds: int) -> tuple[str, ...]:
         # Counted from the connection's beginning, and again from the end of each answer.
         *("--http1-header-read-timeout", str(1000 * settings.idle_seconds)),
         *("--workers-kill-timeout", str(stop_seconds), "--log-level", settings.log_level.lower()),
-        *(("--log-config", str(_JSON_LOGS)) if settings.log_format == "json" else ()),
+        *("--log-config", str(_LOGS[settings.log_format])),
         "webapp.wsgi:app",
     )
 

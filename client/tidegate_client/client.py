@@ -3,7 +3,7 @@
 import json
 import math
 import ssl
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from types import TracebackType
 from typing import Any, Self
@@ -15,7 +15,13 @@ from tidegate_client.errors import Refused, SomeRefused
 from tidegate_client.job import Job, snapshot_of
 from tidegate_client.many import Counts, act_on, selection_of
 from tidegate_client.snapshot import Snapshot, State
-from tidegate_client.transport import Transport, json_of
+from tidegate_client.transport import Told, Transport, told_by
+
+_OF_OPERATION = ("name", "downstream", "timeout", "backlog")
+_OF_DOWNSTREAM = (
+    *("name", "rate", "concurrency", "paused", "breaker_open", "resting_until"),
+    *("backlog", "in_flight", "released", "changed"),
+)
 
 
 class Client:
@@ -147,13 +153,13 @@ class Client:
         params = {"state": state and str(state), "operation": operation, "limit": "100"}
         query = {name: value for name, value in params.items() if value}
         while True:
-            page = self._get("/v1/jobs", query)
-            for document in page["jobs"]:
-                yield Job(self._transport, Snapshot.of(document))
-            if not page["next"]:
+            found, after = self._get("/v1/jobs", _page, query)
+            for seen in found:
+                yield Job(self._transport, seen)
+            if not after:
                 return
             # Only its query: the link may lead through another address than ours, and the key stays with ours.
-            query = dict(parse_qsl(urlsplit(page["next"]).query))
+            query = dict(parse_qsl(urlsplit(after).query))
 
     def cancel_jobs(self, *, all: bool = False, dry_run: bool = False, **filters: Any) -> Counts:  # noqa: A002 - as in the API
         """Cancels every job that the filters mean: `state`, `operation`, `downstream`, `client`, and `created_after`
@@ -167,21 +173,19 @@ class Client:
 
     def operations(self) -> list[Mapping[str, Any]]:
         """What there is to submit to: name, input schema, timeout, retry policy, backlog, expected wait."""
-        return list(self._get("/v1/operations")["operations"])
+        return self._get("/v1/operations", lambda page: [_operation_of(each) for each in page["operations"]])
 
     def operation(self, name: str) -> Mapping[str, Any]:
         """One of `operations`."""
-        found: Mapping[str, Any] = self._get(_operation(name))
-        return found
+        return self._get(_operation(name), _operation_of)
 
     def downstreams(self) -> list[Mapping[str, Any]]:
         """What each downstream may get and gets. Needs an operator's key."""
-        return list(self._get("/v1/downstreams")["downstreams"])
+        return self._get("/v1/downstreams", lambda page: [_downstream_of(each) for each in page["downstreams"]])
 
     def downstream(self, name: str) -> Mapping[str, Any]:
         """One of `downstreams`."""
-        found: Mapping[str, Any] = self._get(_downstream(name))
-        return found
+        return self._get(_downstream(name), _downstream_of)
 
     def change_downstream(self, name: str, **changes: Any) -> Mapping[str, Any]:
         """Changes `rate`, `burst`, `concurrency`, `breaker` or `paused`, live, and returns the downstream.
@@ -190,11 +194,10 @@ class Client:
         """
         headers = {"Content-Type": "application/merge-patch+json"}
         answer = self._transport.send("PATCH", _downstream(name), content=json.dumps(changes).encode(), headers=headers)
-        found: Mapping[str, Any] = json_of(answer)
-        return found
+        return told_by(answer, _downstream_of)
 
-    def _get(self, path: str, params: Mapping[str, str] | None = None) -> Any:
-        return json_of(self._transport.send("GET", path, params=params))
+    def _get(self, path: str, read: Callable[[Any], Told], params: Mapping[str, str] | None = None) -> Told:
+        return told_by(self._transport.send("GET", path, params=params), read)
 
 
 def _operation(name: str) -> str:
@@ -203,3 +206,23 @@ def _operation(name: str) -> str:
 
 def _downstream(name: str) -> str:
     return f"/v1/downstreams/{quote(name, safe='')}"
+
+
+def _page(document: Any) -> tuple[list[Snapshot], str | None]:
+    return [Snapshot.of(each) for each in document["jobs"]], document["next"]
+
+
+def _operation_of(document: Any) -> Mapping[str, Any]:
+    return _with(_OF_OPERATION, document)
+
+
+def _downstream_of(document: Any) -> Mapping[str, Any]:
+    return _with(_OF_DOWNSTREAM, document)
+
+
+def _with(members: Iterable[str], document: Any) -> Mapping[str, Any]:
+    """The document; raises LookupError when it has not all of the members, as one of another server has not."""
+    for member in members:
+        document[member]
+    found: Mapping[str, Any] = document
+    return found

@@ -133,7 +133,8 @@ class UnexpectedAnswer(TidegateError):  # noqa: N818 - said of an answer
         return self.status in PASSING
 
     def __str__(self) -> str:
-        return f"{self.url} answered {self.status}, and not as Tidegate does: {self.beginning or 'an empty body'}"
+        told = f"{self.url} answered {self.status}, and not as Tidegate does: {self.beginning}"
+        return f"{told}\nIs that the gateway's address? A proxy or another service may stand there."
 
 
 class JobEnded(TidegateError):  # noqa: N818 - said of a job

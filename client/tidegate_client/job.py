@@ -9,9 +9,9 @@ from uuid import uuid4
 import httpx2
 
 from tidegate_client import clock
-from tidegate_client.errors import ENDS, ConnectionFailed, NotDone, Refused, UnexpectedAnswer
+from tidegate_client.errors import ENDS, ConnectionFailed, NotDone, Refused
 from tidegate_client.snapshot import Snapshot, State
-from tidegate_client.transport import LONGEST_DELAY, Transport, json_of, retry_after
+from tidegate_client.transport import LONGEST_DELAY, Transport, retry_after, told_by
 
 LONGEST_HOLD = 25
 """Seconds that the gateway is asked to keep an answer back: less than proxies wait for one."""
@@ -166,11 +166,7 @@ class Job:
 
 def snapshot_of(answer: httpx2.Response) -> Snapshot:
     """The job that an answer tells of; raises UnexpectedAnswer when it tells of none."""
-    document = json_of(answer)
-    try:
-        return Snapshot.of(document)
-    except (KeyError, TypeError, ValueError):
-        raise UnexpectedAnswer(str(answer.url), answer.status_code, " ".join(answer.text[:200].split())) from None
+    return told_by(answer, Snapshot.of)
 
 
 def _is_json(content_type: str) -> bool:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Literal
 
-from tidegate_client.transport import Transport, json_of
+from tidegate_client.transport import Transport, told_by
 
 Action = Literal["cancel", "retry"]
 
@@ -40,13 +40,18 @@ def act_on(transport: Transport, action: Action, selection: Mapping[str, Any]) -
     while True:
         content = json.dumps({**selection, **({"cursor": cursor} if cursor else {})}).encode()
         headers = {"Content-Type": "application/json"}
-        counts = json_of(transport.send("POST", f"/v1/jobs/{action}", content=content, headers=headers))
-        done.update(
-            matched=counts["matched"],
-            done=counts["cancelled" if action == "cancel" else "retried"],
-            asked_to_stop=counts.get("asked_to_stop", 0),
-        )
-        refusals.update(counts["refusals"])
-        cursor = counts["next"]
+        answer = transport.send("POST", f"/v1/jobs/{action}", content=content, headers=headers)
+        page, cursor = told_by(answer, lambda document: (_counts(action, document), document["next"]))
+        done.update(matched=page.matched, done=page.done, asked_to_stop=page.asked_to_stop)
+        refusals.update(page.refusals)
         if cursor is None:
             return Counts(**done, refusals=dict(refusals))
+
+
+def _counts(action: Action, document: Mapping[str, Any]) -> Counts:
+    return Counts(
+        matched=int(document["matched"]),
+        done=int(document["cancelled" if action == "cancel" else "retried"]),
+        asked_to_stop=int(document.get("asked_to_stop", 0)),
+        refusals={reason: int(number) for reason, number in document["refusals"].items()},
+    )

@@ -2,9 +2,10 @@
 
 import random
 import ssl
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from email.utils import parsedate_to_datetime
-from typing import Any
+from typing import Any, TypeVar
+from urllib.request import getproxies, proxy_bypass
 
 import httpx2
 
@@ -15,6 +16,7 @@ VERSION = "0.1.0"
 PROBLEM = "application/problem+json"
 FIRST_DELAY, LONGEST_DELAY = 0.1, 5.0
 _RANDOM = random.SystemRandom()
+Told = TypeVar("Told")
 
 
 class Transport:
@@ -82,7 +84,8 @@ class Transport:
                     timeout=max(0, wait) + min(self._timeout, max(left - wait, 1.0)),
                 )
             except httpx2.RequestError as error:
-                failure: Exception = ConnectionFailed(self.url, str(error) or type(error).__name__)
+                reason = str(error) or type(error).__name__
+                failure: Exception = ConnectionFailed(self.url, reason + _by_way_of(self.url))
                 pause = delay_before(tries + 1)
             else:
                 if _is_answer(response):
@@ -124,8 +127,7 @@ def failure_of(response: httpx2.Response) -> Refused | UnexpectedAnswer:
         kind = OutcomeUnknown if problem["type"] == TYPE_PREFIX + OutcomeUnknown.KIND else Refused
         return kind(problem, retry_after(response))
     target = response.headers.get("Location")
-    words = f"a redirect to {target}" if target else " ".join(response.text[:200].split())
-    return UnexpectedAnswer(str(response.url), response.status_code, words)
+    return unexpected(response, f"a redirect to {target}" if target else None)
 
 
 def problem_of(response: httpx2.Response) -> dict[str, Any] | None:
@@ -143,11 +145,31 @@ def problem_of(response: httpx2.Response) -> dict[str, Any] | None:
 
 def json_of(response: httpx2.Response) -> Any:
     """The answer's JSON; raises UnexpectedAnswer when it is none."""
+    return told_by(response, lambda document: document)
+
+
+def told_by(response: httpx2.Response, read: Callable[[Any], Told]) -> Told:
+    """What `read` makes of the answer's JSON; raises UnexpectedAnswer when that is not as the gateway writes it."""
     try:
-        return response.json()
-    except ValueError:  # UnicodeDecodeError too
-        words = " ".join(response.text[:200].split())
-        raise UnexpectedAnswer(str(response.url), response.status_code, words) from None
+        return read(response.json())
+    except (ValueError, LookupError, TypeError, AttributeError):  # UnicodeDecodeError too
+        raise unexpected(response) from None
+
+
+def unexpected(response: httpx2.Response, words: str | None = None) -> UnexpectedAnswer:
+    """The error for an answer that is not the gateway's: in `words`, else in its own first ones."""
+    beginning = words or " ".join(response.text[:200].split()) or "an empty body"
+    return UnexpectedAnswer(str(response.url), response.status_code, beginning + _by_way_of(str(response.url)))
+
+
+def _by_way_of(url: str) -> str:
+    """Names the proxy of the environment that stood between, as httpx takes it from there; empty without one."""
+    address, proxies = httpx2.URL(url), getproxies()
+    proxy = proxies.get(address.scheme) or proxies.get("all")
+    if not proxy or proxy_bypass(address.host):
+        return ""
+    place = proxy.rpartition("@")[2] if "@" in proxy else proxy.rpartition("//")[2]
+    return f" (by way of the proxy {place} of the environment; NO_PROXY={address.host} leaves it out)"
 
 
 def _checked(url: str) -> str:

@@ -136,3 +136,36 @@ def test_one_job_is_cancelled_as_before(server: WebServer) -> None:
     job_id = server.submit()
     assert tidegate(server, "cancel", job_id).returncode == 0
     assert server.client.get(f"/v1/jobs/{job_id}").status_code == 410
+
+
+def test_a_bulk_submit_writes_an_id_a_line_and_says_which_lines_were_refused(server: WebServer) -> None:
+    done = tidegate(server, "submit", "echo", "-", "--bulk", typed='{"a": 1}\n\n[2]\n"three"\n')
+    assert (done.returncode, done.stderr) == (0, "")
+    ids = done.stdout.split()
+    assert len(ids) == len(set(ids)) == 3
+    assert all(server.client.get(f"/v1/jobs/{each}").status_code == 202 for each in ids)
+    some = tidegate(server, "submit", "sleepy_io", "-", "--bulk", typed='{"seconds": 1}\n\n{"seconds": "x"}\n')
+    assert (some.returncode, len(some.stdout.split())) == (5, 1)
+    assert some.stderr.startswith("line 3: ")
+    assert "/seconds" in some.stderr
+
+
+def test_operations_are_listed_and_one_is_shown_with_its_input(server: WebServer) -> None:
+    listed = [line.split("\t") for line in tidegate(server, "operations").stdout.splitlines()]
+    assert ["echo", "echo"] in [line[:2] for line in listed]
+    assert ["quote", "sample"] in [line[:2] for line in listed]
+    shown = tidegate(server, "operations", "sleepy_io").stdout
+    assert '"seconds"' in shown
+    assert "passed on as it is" in tidegate(server, "operations", "quote").stdout
+    assert json.loads(tidegate(server, "operations", "echo", "--json").stdout)["name"] == "echo"
+    assert tidegate(server, "operations", "nothing").returncode == 5
+
+
+def test_what_is_no_path_of_ours_is_told_in_our_words(server: WebServer) -> None:
+    told = tidegate(server, "status", "no-id")
+    assert (told.returncode, told.stderr) == (
+        5,
+        "there is no job 'no-id': a job's id is a UUID, as the answer to its submit has it (404 not-found)\n",
+    )
+    assert server.client.get("/v1/nothing").json()["detail"].startswith("nothing is at this path; /openapi.json")
+    assert "the header Allow" in server.client.put("/v1/jobs").json()["detail"]

@@ -18,8 +18,14 @@ from tests.support.waiting import wait_until
 
 CTRL_C = "\x03"
 _ESCAPES = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]|\x1b[()][A-Z0-9]|\r")
-# Makes the terminal the session's own, so that Ctrl-C reaches the command and /dev/tty opens.
-_LAUNCH = "import fcntl, os, sys, termios; fcntl.ioctl(0, termios.TIOCSCTTY, 0); os.execv(sys.argv[1], sys.argv[1:])"
+# Makes the terminal the session's own, so that Ctrl-C reaches the command and /dev/tty opens. Tests that a shell runs
+# in the background ignore SIGINT, and so would the command.
+_LAUNCH = """
+import fcntl, os, signal, sys, termios
+signal.signal(signal.SIGINT, signal.SIG_DFL)
+fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+os.execv(sys.argv[1], sys.argv[1:])
+"""
 
 
 class Terminal:

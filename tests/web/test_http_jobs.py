@@ -195,6 +195,20 @@ def test_progress_shows_while_it_runs_and_percent_never_goes_down(web: Web) -> N
         assert is_instant(document["started_at"])
 
 
+@pytest.mark.parametrize(("done", "total", "told"), [(99, 100, 100), (0, 5, 5), (7, None, 7)])
+def test_of_a_job_that_succeeded_all_is_done(web: Web, done: int, total: int | None, told: int) -> None:
+    job_id = web.accepted()
+    claim = web.claim(job_id)
+    assert web.store.workers.progress(claim, Progress(done=done, total=total), lease=timedelta(seconds=60))
+    assert web.read(job_id).get_json()["progress"]["done"] == done
+    success = Succeeded(content=b"1", content_type="application/json", is_json=True)
+    assert web.store.workers.succeed(claim, success, call_seconds=None)
+    progress = web.read(job_id).get_json()["progress"]
+    assert (progress["percent"], progress["done"], progress["total"]) == (100, told, total)
+    (listed,) = web.client.get("/v1/jobs").get_json()["jobs"]
+    assert listed["progress"] == progress
+
+
 def test_a_json_result_stands_in_the_document_byte_for_byte(web: Web) -> None:
     job_id = web.accepted()
     web.succeed(job_id, BIG, is_json=True)

@@ -17,6 +17,8 @@ from tidegate.rate_limit import LATE
 log = logging.getLogger(__name__)
 
 _LOOK_SECONDS = 0.5
+# So long it must be known too little of the database's clock to be told: a start makes its first answers slow.
+_DOUBT_SECONDS = 10.0
 # A child that claimed a moment ago may not be listed yet.
 _SETTLED = timedelta(seconds=1)
 # For so long after a child appeared or vanished, the jobs of dead children are looked for.
@@ -62,7 +64,8 @@ class Heartbeat:
         self._beat_due = 0.0
         self._check_until = 0.0
         self._hears, self._has_news, self._tells = True, False, False
-        self._is_unsure = False
+        self._unsure_since: float | None = None
+        self._told_of_clock = False
         self._woken = threading.Event()
         self._stopped = threading.Event()
         self._thread = threading.Thread(target=self._loop, name="heartbeat", daemon=True)
@@ -134,14 +137,18 @@ class Heartbeat:
         return taken_back
 
     def _tell_of_clock(self) -> None:
-        is_unsure = self._store.own_clock_error > LATE / 2e6
-        if is_unsure and not self._is_unsure:
+        """Warns once when the clock's error stays large."""
+        if self._store.own_clock_error <= LATE / 2e6:
+            self._unsure_since, self._told_of_clock = None, False
+            return
+        self._unsure_since = self._unsure_since or clock.monotonic()
+        if not self._told_of_clock and clock.monotonic() >= self._unsure_since + _DOUBT_SECONDS:
+            self._told_of_clock = True
             log.warning(
                 "the database answers slowly, its clock is known to %.0f ms only: calls may begin too close together"
                 " where no larger jitter is declared",
                 1e3 * self._store.own_clock_error,
             )
-        self._is_unsure = is_unsure
 
     def _in_hand(self) -> AbstractSet[Call]:
         """The calls that this worker works on.

@@ -66,6 +66,8 @@ def job_of(columns: Mapping[Any, Any]) -> Job:
     values["state"] = State(values["state"])
     values["waits_for"] = Wait(values["waits_for"]) if values["waits_for"] else None
     values["error"] = orjson.loads(values["error"]) if values["error"] else None
+    if values["state"] is State.SUCCEEDED and values["total"] is not None:
+        values["done"] = values["total"]  # the last report may have come before the last step: 100 % is all of it
     return Job(**values)
 
 

@@ -6,6 +6,9 @@ from datetime import datetime
 MOST_DELIVERIES = 10_000
 """Webhooks that are yet to be sent are counted up to here."""
 
+MOST_OPEN = 1_000_000
+"""Jobs that are not final are counted up to here."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Facts:

@@ -25,7 +25,7 @@ from tidegate.database.statement import Prepared
 from tidegate.database.time import database_now
 from tidegate.execution.heartbeat_store import lives
 from tidegate.jobs.transitions import NOW
-from tidegate.maintenance.cluster_facts import MOST_DELIVERIES, Facts
+from tidegate.maintenance.cluster_facts import MOST_DELIVERIES, MOST_OPEN, Facts
 from tidegate.states import FINAL_STATES, State
 from tidegate.webhooks.send_store import IS_PENDING
 
@@ -56,6 +56,11 @@ class FactStore:
             deliveries=numbers["deliveries", ""],
             final=dict.fromkeys(FINAL_STATES, 0) | _of_kind(numbers, "final"),
         )
+
+    def count_open(self) -> int:
+        """Counts the jobs that are not final, up to MOST_OPEN."""
+        some = select(jobs.c.id).where(jobs.c.finished_at.is_(None)).limit(MOST_OPEN).subquery()
+        return int(self._database.fetch_all(select(func.count().label("number")).select_from(some))[0].number)
 
     def beat_scheduler(self, scheduler: str, *, until: timedelta) -> None:
         """Records a scheduler's heartbeat: it lives for so long from now."""

@@ -1,6 +1,7 @@
 """Answers to errors: every exception becomes a problem document, application/problem+json (RFC 9457). Without Flask."""
 
 import logging
+import re
 
 import orjson
 from werkzeug.exceptions import HTTPException
@@ -18,6 +19,15 @@ _SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
 
 OUTCOME_UNKNOWN = ("outcome-unknown", "It is not known whether it was done")
 INTERNAL_ERROR = ("internal-error", "Something went wrong here")
+_JOB = re.compile(r"/v1/jobs/([^/]{1,100})")
+_DETAILS = {
+    400: "the request can't be read as HTTP's rules have it",
+    404: "nothing is at this path; /openapi.json lists every path there is",
+    405: "this path does not take this method; the header Allow has those that it takes",
+    406: "nothing here has a type that Accept allows",
+    415: "the body has a type that is not taken here",
+    416: "there is no such range",
+}
 _LOGGED = "the error is logged; nothing more is told"
 
 
@@ -76,11 +86,19 @@ def _refused(refusal: errors.Refusal, path: str) -> tuple[str, Answer]:
 def _http_error(error: HTTPException, path: str) -> tuple[str, Answer]:
     """Answers one of Werkzeug's own errors: no such route, wrong method, a body that was cut off."""
     name = http_error_name(error)
-    answer = _problem(name, error.name, error.code or 500, error.description or error.name, path)
+    answer = _problem(name, error.name, error.code or 500, _detail(error, path), path)
     for header, value in error.get_headers():
         if header.lower() not in {"content-type", "content-length"}:
             answer.headers[header] = value
     return name, answer
+
+
+def _detail(error: HTTPException, path: str) -> str:
+    """Our own words: those of Werkzeug are for people who type URLs into browsers."""
+    job_id = _JOB.match(path)
+    if error.code == 404 and job_id:
+        return f"there is no job {job_id[1]!r}: a job's id is a UUID, as the answer to its submit has it"
+    return _DETAILS.get(error.code or 500, error.name)
 
 
 def _unreachable(error: Exception, method: str, path: str, *, has_key: bool) -> tuple[str, Answer]:

@@ -2,7 +2,7 @@
 
 import click
 
-from tidegate_client.command import jobs, lanes, server, watching
+from tidegate_client.command import jobs, lanes, operations, server, watching
 from tidegate_client.command.exits import MEANINGS
 from tidegate_client.transport import VERSION
 
@@ -19,7 +19,7 @@ def tidegate() -> None:
 
 for command in (
     *(jobs.submit, jobs.status, jobs.wait, jobs.list_, jobs.cancel, jobs.retry, jobs.result),
-    *(watching.watch, lanes.downstreams),
+    *(watching.watch, operations.operations, lanes.downstreams),
     *(server.keys, server.check, server.settings),
 ):
     tidegate.add_command(command)

@@ -12,7 +12,7 @@ import click
 from tidegate_client.command.exits import Exit, code_of_state
 from tidegate_client.command.following import deliver, follow
 from tidegate_client.command.inputs import OUTPUT, SECONDS, type_of
-from tidegate_client.command.many import MANY, is_many, on_many
+from tidegate_client.command.many import MANY, is_many, on_many, submit_bulk
 from tidegate_client.command.session import Session, reaches_gateway
 from tidegate_client.command.shown import card, rows, why_it_waits
 from tidegate_client.job import Job
@@ -32,6 +32,7 @@ from tidegate_client.snapshot import State
 )
 @click.option("--idempotency-key", help="The same key and input give the same job; without, a new one is made.")
 @click.option("--webhook", help="URL that is told how the job ended.")
+@click.option("--bulk", is_flag=True, help="FILE has a JSON input a line: a job each, their ids in this order.")
 @reaches_gateway
 def submit(
     session: Session,
@@ -46,6 +47,7 @@ def submit(
     not_before: datetime | None,
     idempotency_key: str | None,
     webhook: str | None,
+    bulk: bool,
 ) -> Exit:
     """Submits a job and writes its id.
 
@@ -53,6 +55,10 @@ def submit(
     if file is not None and data is not None:
         raise click.UsageError("FILE and --data: give one of them")
     content = file.read() if file is not None else (data or "").encode()
+    if bulk:
+        if any((content_type, wait, output, not_before, idempotency_key, webhook)):
+            raise click.UsageError("--bulk goes with --timeout and no other option")
+        return submit_bulk(session, operation, content, timeout)
     key = idempotency_key or uuid4().hex
     try:
         job = session.client.submit(

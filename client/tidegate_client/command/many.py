@@ -1,5 +1,6 @@
-"""Cancel and retry of many jobs: which, how many there are, and whether that is meant."""
+"""Many jobs: a submit of each line; cancel and retry: which, how many there are, and whether that is meant."""
 
+import json
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from typing import Any, TypeVar
@@ -8,6 +9,7 @@ import click
 
 from tidegate_client.command.exits import Exit
 from tidegate_client.command.session import LONG_PATIENCE, Session
+from tidegate_client.errors import Refused, SomeRefused
 from tidegate_client.many import Action, Counts
 from tidegate_client.snapshot import State
 
@@ -35,6 +37,32 @@ def MANY(command: Command) -> Command:  # noqa: N802 - it stands among options, 
     ):
         command = option(command)
     return command
+
+
+def submit_bulk(session: Session, operation: str, content: bytes, timeout: float | None) -> Exit:
+    """Submits a job for each line of JSON; writes their ids in this order, and which lines were refused and why."""
+    inputs = []
+    for number, line in enumerate(content.splitlines(), 1):
+        try:
+            inputs += [(number, json.loads(line))] if line.strip() else []
+        except ValueError as error:
+            raise click.UsageError(f"line {number} is not JSON ({error}); nothing was submitted") from None
+    refusals: Mapping[int, Refused] = {}
+    try:
+        jobs = session.client.submit_many(operation, [params for _, params in inputs], timeout=timeout)
+    except SomeRefused as some:
+        jobs, refusals = [job for _, job in sorted(some.jobs.items())], some.refusals
+    for job in jobs:
+        if session.is_json:
+            session.document(job.seen.document)
+        else:
+            click.echo(job.id)
+    for index, refusal in refusals.items():
+        if session.is_json:
+            session.complain(refusal)
+        else:
+            click.echo(f"line {inputs[index][0]}: {refusal}", err=True)
+    return Exit.REFUSED if refusals else Exit.DONE
 
 
 def is_many(given: Mapping[str, Any]) -> bool:

@@ -8,6 +8,8 @@ from rich.text import Text
 from tidegate_client import clock
 from tidegate_client.snapshot import Snapshot, State
 
+MOST_LINES, MOST_CHARACTERS = 8, 800
+"""Of a text that comes from elsewhere: a downstream's stack trace must not push all else off the screen."""
 TICKS = {
     State.QUEUED: ("✓", "dim"),
     State.RUNNING: ("✓✓", "dim"),
@@ -17,6 +19,20 @@ TICKS = {
     State.CANCELLED: ("✗", "yellow"),
 }
 """As messengers have it: recorded, with a worker, done; a cross when there will be no result."""
+
+
+def cut(text: str) -> str:
+    """The beginning of somebody else's text, with what could move a terminal's cursor shown as a blank."""
+    safe = "".join(sign if sign.isprintable() or sign == "\n" else " " for sign in text.expandtabs(4))
+    lines = safe[:MOST_CHARACTERS].splitlines()[:MOST_LINES]
+    shown = "\n".join(lines)
+    left = len(safe) - len(shown)
+    return f"{shown}\n… {left:,} characters more, in --json" if left > 1 else shown
+
+
+def first_line(text: str) -> str:
+    """Its first line, likewise."""
+    return cut(text.strip().partition("\n")[0])
 
 
 def ticks(state: State) -> Text:
@@ -69,14 +85,14 @@ def card(seen: Snapshot) -> Table:
     table.add_row("", f"{seen.state}, {seen.percent} %, attempt {seen.attempt} of {seen.max_attempts}")
     lines = {
         "waits": why_it_waits(seen),
-        "note": seen.note,
+        "note": cut(seen.note or ""),
         "made": moment(seen.created_at),
         "started": moment(seen.started_at),
         "ended": moment(seen.finished_at),
         "deadline": None if seen.state.is_final else moment(seen.deadline),
         "retry of": seen.retry_of,
-        "error": f"{seen.error.code}: {seen.error.message}" if seen.error else None,
-        "downstream": seen.error.downstream_body if seen.error else None,
+        "error": cut(f"{seen.error.code}: {seen.error.message}") if seen.error else None,
+        "downstream": cut(seen.error.downstream_body or "") if seen.error else None,
     }
     for name, line in lines.items():
         if line:
@@ -90,7 +106,7 @@ def rows(jobs: list[Snapshot]) -> Table:
     for heading in ("", "job", "operation", "state", "%", "made", ""):
         table.add_column(heading, justify="right" if heading == "%" else "left", no_wrap=heading == "job")
     for seen in jobs:
-        more = why_it_waits(seen) or (seen.error.message if seen.error else seen.note) or ""
+        more = why_it_waits(seen) or first_line((seen.error.message if seen.error else seen.note) or "")
         made = moment(seen.created_at)
         table.add_row(ticks(seen.state), seen.id, seen.operation, seen.state, str(seen.percent), made, Text(more))
     return table
