@@ -25,9 +25,13 @@ class State(StrEnum):
 
 @dataclass(frozen=True, kw_only=True)
 class Waiting:
-    """Why a queued job waits, how many go before it, and the gateway's estimates."""
+    """Why a queued job waits, how many go before it, and the gateway's estimates.
+
+    `in_time`: the estimated finish does not lie behind the deadline.
+    """
 
     reason: str
+    in_time: bool
     position: int | None
     estimated_start: datetime | None
     estimated_finish: datetime | None
@@ -101,6 +105,7 @@ def _waiting(document: Mapping[str, Any] | None) -> Waiting | None:
         return None
     return Waiting(
         reason=document["reason"],
+        in_time=document.get("in_time", True),  # an older gateway does not tell
         position=document["position"],
         estimated_start=instant(document["estimated_start"]),
         estimated_finish=instant(document["estimated_finish"]),

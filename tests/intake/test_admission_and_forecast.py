@@ -137,6 +137,7 @@ def test_each_other_reason_is_told(make: Make) -> None:
     lane(web, paused=True)
     assert waiting(web, first) == {
         "reason": "paused",
+        "in_time": True,
         "position": 0,
         "estimated_start": None,
         "estimated_finish": None,
@@ -174,7 +175,72 @@ def test_one_that_runs_or_has_ended_waits_for_nothing(make: Make) -> None:
     assert web.read(job_id).get_json()["waiting"] is None
 
 
+def test_a_job_for_later_waits_for_its_instant_and_is_estimated_from_it(make: Make) -> None:
+    web = make("rate = '10/s'")
+    later = web.store.callers.now() + timedelta(seconds=90)
+    told = web.submit("call", headers={"Job-Not-Before": later.isoformat()}).get_json()
+    assert told["waiting"]["reason"] == "not_before"
+    assert abs(instant(told["waiting"]["estimated_start"]) - later) < timedelta(milliseconds=2)
+    sampled(web)
+    seen = waiting(web, told["id"])
+    assert (seen["reason"], seen["in_time"]) == ("not_before", True)
+    assert abs(instant(seen["estimated_start"]) - later) < timedelta(milliseconds=2)
+    assert waiting(web, web.accepted("call"))["reason"] == "pace", "one that may go at once"
+
+
+def test_a_job_for_later_waits_for_its_instant_first_and_for_its_lane_then(make: Make) -> None:
+    web = make("rate = '1/m'")
+    later = web.store.callers.now() + timedelta(seconds=90)
+    job_id = web.accepted("call", Job_Not_Before=later.isoformat())
+    lane(web, paused=True)
+    web.store.heartbeats.remove("io-1")
+    assert waiting(web, job_id)["reason"] == "not_before"
+    web.database.execute(update(jobs).where(jobs.c.id == job_id).values(run_at=database_now()))
+    assert waiting(web, job_id)["reason"] == "paused", "its instant has come"
+
+
+def test_a_job_that_a_worker_handed_back_waits_for_no_instant_of_its_caller(make: Make) -> None:
+    web = make("rate = '10/s'")
+    job_id = web.accepted("call")
+    web.store.workers.hand_back(web.claim(job_id), after=timedelta(seconds=30), outcome="handed back")
+    sampled(web)
+    assert waiting(web, job_id)["reason"] != "not_before"
+
+
+def test_jobs_of_one_bulk_submit_wait_for_no_instant(make: Make) -> None:
+    web = make("rate = '10/s'")
+    items = [{"input": number} for number in range(1000)]
+    answers = web.client.post("/v1/operations/call/jobs/batch", json=items).get_json()["jobs"]
+    assert {answer["job"]["waiting"]["reason"] for answer in answers} == {"pace"}
+
+
 # Position, estimates, Retry-After
+
+
+def test_an_estimate_behind_the_deadline_is_told_as_such(make: Make) -> None:
+    web = make("rate = '1/s'", operation="timeout = '60s'\nadmission = false")
+    ids = fill(web, 200)
+    sampled(web)
+    told = {rank: waiting(web, ids[rank]) for rank in (0, 40, 80, 199)}
+    assert [each["in_time"] for each in told.values()] == [True, True, False, False]
+    deadline = instant(web.read(ids[80]).get_json()["deadline"])
+    assert instant(told[80]["estimated_finish"]) > deadline
+    listed = web.client.get("/v1/jobs?limit=200").get_json()["jobs"]
+    assert {each["id"]: each["waiting"]["in_time"] for each in listed}[ids[199]] is False
+    lane(web, paused=True)
+    assert waiting(web, ids[199])["in_time"] is True, "nothing is known then"
+
+
+def test_a_start_in_time_with_an_end_behind_the_deadline_is_not_in_time(make: Make) -> None:
+    web = make("concurrency = 1", operation="timeout = '60s'\nadmission = false")
+    (job_id,) = fill(web, 1)
+    sampled(web)
+    with web.database.transaction() as connection:
+        connection.exec_driver_sql("UPDATE samples SET per_second = 0.01, held_mean = 1.0 WHERE downstream = 'call'")
+    look(web)
+    told = waiting(web, job_id)
+    assert instant(told["estimated_start"]) < instant(web.read(job_id).get_json()["deadline"])
+    assert told["in_time"] is False
 
 
 def test_positions_and_estimates_of_a_thousand_jobs_at_fifty_a_second(make: Make) -> None:

@@ -325,3 +325,14 @@ def _plan_of_running(database: Database) -> str:
     with database.transaction() as connection:
         rows = connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {statement}", (0,) * statement.count("?")).all()
     return str(rows)
+
+
+def test_a_job_for_later_and_one_that_is_too_late_are_marked(web: Web) -> None:
+    """On the job's own page and in lists."""
+    later = web.store.callers.now() + timedelta(seconds=20)
+    job_id = web.accepted("echo", Job_Not_Before=later.isoformat())
+    assert "Waits for the instant that its caller asked for" in (text := text_of(web.client.get(f"/jobs/{job_id}")))
+    assert "Too late" not in text
+    web.database.execute(update(jobs).where(jobs.c.id == job_id).values(deadline=database_now(timedelta(seconds=19))))
+    assert "Too late for its deadline." in text_of(web.client.get(f"/jobs/{job_id}"))
+    assert "too late" in part_of(web.client.get("/"), "recent")

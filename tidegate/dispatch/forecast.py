@@ -15,7 +15,7 @@ from functools import cached_property
 from tidegate import rate_limit
 from tidegate.clock import MICROSECOND, to_microseconds
 from tidegate.dispatch.lane import Downstream, Mark, Sample, allowance_of
-from tidegate.jobs.job import Job, Wait, Waiting
+from tidegate.jobs.job import TOGETHER, Job, Wait, Waiting
 from tidegate.states import State
 
 SOONEST_POLL = timedelta(seconds=1)
@@ -162,11 +162,13 @@ def waiting_of(job: Job, lane: LaneView | None, behind: int = 0, marks: Sequence
         return Waiting(reason=reason)
     tellable = reason is not Wait.NO_WORKER
     start = lane.start_of(job.run_at, job.seen_at, behind, marks) if tellable else None
+    finish = start + lane.run_time if start else None
     return Waiting(
         reason=reason,
+        in_time=finish is None or finish <= job.deadline,
         position=lane.position_of(job.run_at, behind),
         estimated_start=start,
-        estimated_finish=start + lane.run_time if start else None,
+        estimated_finish=finish,
     )
 
 
@@ -208,7 +210,14 @@ def _reason(job: Job, lane: LaneView | None) -> Wait:
         return Wait.DISPATCH
     if job.waits_for is Wait.RETRY and job.run_at > job.seen_at:
         return Wait.RETRY
+    if _has_instant(job) and job.run_at > job.seen_at:
+        return Wait.NOT_BEFORE
     return _reason_of_lane(job.queue, lane) if lane else Wait.DISPATCH
+
+
+def _has_instant(job: Job) -> bool:
+    """Whether its caller asked for a later start: its run_at is neither that of its submit nor of an attempt's end."""
+    return job.started_at is None and job.run_at - job.created_at > TOGETHER
 
 
 def _reason_of_lane(queue: str, lane: LaneView) -> Wait:

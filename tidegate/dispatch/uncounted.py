@@ -3,16 +3,14 @@
 import bisect
 from collections import Counter
 from collections.abc import Collection, Sequence
-from datetime import datetime, timedelta
+from datetime import datetime
 from operator import itemgetter
 from typing import NamedTuple
 
 from tidegate.clock import EPOCH, MICROSECOND
 from tidegate.dispatch.lane import Mark
-from tidegate.jobs.job import Job
+from tidegate.jobs.job import TOGETHER, Job
 
-# Jobs that are recorded together have run_at a microsecond apart.
-_TOGETHER = timedelta(milliseconds=10)
 # An estimate needs no more.
 _MARKS = 8
 
@@ -47,7 +45,7 @@ class Submitted:
         self._number += 1
         bisect.insort(self._jobs, _Noted(job.run_at, self._number, job.created_at, job.client_id))
         self._by_client[job.client_id] += 1
-        if job.run_at - job.created_at < _TOGETHER:
+        if job.run_at - job.created_at < TOGETHER:
             self._latest = max(self._latest, job.run_at + MICROSECOND)
 
     def expect(self, client_id: str, number: int) -> None:

@@ -90,6 +90,7 @@ def _waiting_document(waiting: Waiting | None) -> shapes.Waiting | None:
         return None
     return {
         "reason": waiting.reason,
+        "in_time": waiting.in_time,
         "position": waiting.position,
         "estimated_start": instant(waiting.estimated_start),
         "estimated_finish": instant(waiting.estimated_finish),

@@ -11,6 +11,8 @@ from tidegate.states import State
 
 Call: TypeAlias = tuple[str, int]
 """A job's id and the fence of its release."""
+TOGETHER = timedelta(milliseconds=10)
+"""The jobs of one submit may run so soon after it: a microsecond apart, in their order."""
 MAX_LOSSES = 3
 """So many processes may die under a job; then it fails."""
 
@@ -23,6 +25,7 @@ class Wait(StrEnum):
     PAUSED = "paused"
     BREAKER = "breaker"
     RETRY = "retry"
+    NOT_BEFORE = "not_before"
     DISPATCH = "dispatch"
     NO_WORKER = "no_worker"
 
@@ -65,9 +68,13 @@ class Job:
 
 @dataclass(frozen=True, kw_only=True)
 class Waiting:
-    """Why a job does not run yet, its position, and estimates of start and end; None: can't be told."""
+    """Why a job does not run yet, its position, and estimates of start and end; None: can't be told.
+
+    `in_time`: its estimated end does not lie behind its deadline.
+    """
 
     reason: Wait
+    in_time: bool = True
     position: int | None = None
     estimated_start: datetime | None = None
     estimated_finish: datetime | None = None

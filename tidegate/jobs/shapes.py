@@ -36,6 +36,8 @@ class Waiting(TypedDict):
     """Why a queued job waits, and an honest estimate of how long."""
 
     reason: Wait
+    in_time: bool
+    """False once the estimated finish lies behind the deadline: it will most likely expire."""
     position: Count | None
     """How many jobs go before it."""
     estimated_start: Instant | None

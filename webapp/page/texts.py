@@ -28,6 +28,7 @@ WAITS = {
     Wait.PAUSED: "for its lane, which is paused",
     Wait.BREAKER: "for its lane, whose breaker is open",
     Wait.RETRY: "before another attempt",
+    Wait.NOT_BEFORE: "for the instant that its caller asked for",
     Wait.DISPATCH: "for a worker to take it",
     Wait.NO_WORKER: "for a worker: none is there",
 }

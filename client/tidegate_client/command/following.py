@@ -12,7 +12,7 @@ from rich.text import Text
 from tidegate_client import clock
 from tidegate_client.command.exits import Exit, code_of_state
 from tidegate_client.command.session import LONG_PATIENCE, Session
-from tidegate_client.command.shown import card, span, until
+from tidegate_client.command.shown import card, reason, span, until
 from tidegate_client.errors import Refused
 from tidegate_client.job import Job, RawResult
 from tidegate_client.snapshot import Snapshot, State
@@ -28,7 +28,10 @@ class Expected(ProgressColumn):
         """As the bar asks, several times a second, so that it counts down between two answers."""
         seen: Snapshot | None = task.fields["seen"]
         if seen and seen.waiting and seen.waiting.estimated_finish:
-            return Text(f"done in about {until(seen.waiting.estimated_finish)}", style="cyan")
+            text = f"done in about {until(seen.waiting.estimated_finish)}"
+            if seen.waiting.in_time:
+                return Text(text, style="cyan")
+            return Text(f"{text}, too late for its deadline", style="yellow")
         if seen and seen.state is State.RUNNING and task.time_remaining:
             return Text(f"{span(task.time_remaining)} left", style="cyan")
         return Text("")
@@ -96,7 +99,7 @@ def _note(seen: Snapshot) -> str:
     """Beside the bar; escaped, for a note is the operation's text."""
     if seen.waiting:
         position = seen.waiting.position
-        return seen.waiting.reason + (f", {position} ahead" if position else "")
+        return reason(seen.waiting) + (f", {position} ahead" if position else "")
     return (seen.note or "").replace("[", r"\[")
 
 

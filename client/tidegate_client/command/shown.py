@@ -6,7 +6,7 @@ from rich.table import Table
 from rich.text import Text
 
 from tidegate_client import clock
-from tidegate_client.snapshot import Snapshot, State
+from tidegate_client.snapshot import Snapshot, State, Waiting
 
 MOST_LINES, MOST_CHARACTERS = 8, 800
 """Of a text that comes from elsewhere: a downstream's stack trace must not push all else off the screen."""
@@ -65,16 +65,25 @@ def moment(instant: datetime | None) -> str:
     return local.strftime("%H:%M:%S" if is_today else "%Y-%m-%d %H:%M:%S")
 
 
+def reason(waiting: Waiting) -> str:
+    """Why it waits; with the instant that its caller asked for."""
+    if waiting.reason == "not_before" and waiting.estimated_start:
+        return f"not_before {moment(waiting.estimated_start)}"
+    return waiting.reason
+
+
 def why_it_waits(seen: Snapshot) -> str:
     """Why, how many go before it, and when it should be done; empty for one that does not wait."""
     if not seen.waiting:
         return ""
     position = seen.waiting.position
-    parts = [seen.waiting.reason]
+    parts = [reason(seen.waiting)]
     if position is not None:
         parts.append(f"{position} ahead" if position else "next")
     if seen.waiting.estimated_finish:
         parts.append(f"done in about {until(seen.waiting.estimated_finish)}")
+    if not seen.waiting.in_time:
+        parts.append("too late for its deadline")
     return ", ".join(parts)
 
 
