@@ -23,7 +23,7 @@ endif
 endif
 endif
 endif
-.PHONY: help run test test-long test-quick test-stack lint format secrets metrics-key roll settings sql flower demo bench bench-pacing bench-backlog bench-waiting bench-price bench-lanes chaos simulate requirements sbom clean
+.PHONY: help run test test-long test-quick test-stack lint format secrets metrics-key roll sql flower demo bench bench-pacing bench-backlog bench-waiting bench-price bench-lanes chaos simulate requirements sbom clean
 
 help: ## Shows this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' Makefile
@@ -64,9 +64,6 @@ metrics-key: ## Makes the key that the Prometheus of the compose stack reads /me
 
 roll: ## Replaces the containers of the compose stack one by one, after a build or a change of a setting
 	@sh config/stack/roll.sh
-
-settings: $(VENV)/.runtime ## Shows every setting with its value
-	@$(BIN)/python -m config
 
 sql: $(VENV)/.runtime ## Shows every prepared statement as plain SQL, for both databases where they differ
 	@$(BIN)/python -m tidegate.database

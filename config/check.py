@@ -1,4 +1,4 @@
-"""Checks the whole configuration before anything starts: `python -m config.check`, `tidegate check` and every start.
+"""Checks the whole configuration before anything starts: `tidegate check` and every start.
 
 One function finds every fault: of the settings, the operations file, the modules with Python operations, the
 environment that they need, and the keys in the data folder. What it passes, no process will stumble over.
@@ -74,7 +74,7 @@ def check(operations_file: Path | None = None, *, with_secrets: bool = True, is_
 
 def main() -> int:
     """The command line: parses the arguments and checks."""
-    parser = argparse.ArgumentParser(prog="python -m config.check", description=__doc__.partition("\n")[0])
+    parser = argparse.ArgumentParser(prog="tidegate check", description=__doc__.partition("\n")[0])
     parser.add_argument("file", type=Path, nargs="?", help="operations file; left out: that of the settings")
     parser.add_argument(
         "--without-secrets", action="store_true", help="do not look for the values of ${NAME}, which workers have"

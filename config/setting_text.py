@@ -1,4 +1,4 @@
-"""How a setting's value is written: in `make settings`, and in the tables of docs/."""
+"""How a setting's value is written: in `tidegate settings`, and in the tables of docs/."""
 
 from datetime import timedelta
 

@@ -1,4 +1,4 @@
-"""Every setting with its type, default and meaning. `python -m config` shows them with their values."""
+"""Every setting with its type, default and meaning. `tidegate settings` shows them with their values."""
 
 import ipaddress
 from collections.abc import Mapping
@@ -90,7 +90,7 @@ class Settings(BaseSettings):
     submit_limit: Limit = Field(None, description="Submits of one client, 100/s; empty: 12000/m with keys, else off.")
     poll_limit: Limit = Field(None, description="Reads of one client, 100/s; empty: 30000/m with keys, else off.")
     max_waiting_bytes: Share = Field(None, description="Bytes of one client's waiting inputs; empty: 2 GB with keys.")
-    max_backlog: int = Field(1_000_000, ge=1, description="Jobs of one client that may wait in one lane.")
+    max_backlog: int = Field(1_000_000, ge=1, description="Jobs of one client that may wait for one downstream.")
     lease_seconds: int = Field(15, ge=2, le=3600, description="How long a worker that fell silent keeps its jobs.")
     grace_seconds: int = Field(5, ge=0, le=600, description="How long a stopping worker may finish what it runs.")
     retention: Duration = Field(timedelta(days=7), description="How long final jobs are kept.")
@@ -116,7 +116,7 @@ class Settings(BaseSettings):
     worker_nice: Annotated[int, Field(ge=0, le=19)] = Field(
         0,
         description="How far workers give way to the web server of the same machine, as Unix counts it; on a full one "
-        "they then miss slots of paced lanes.",
+        "they then miss slots of paced downstreams.",
     )
     max_body: int = Field(20 * MEGABYTE, ge=1, description="Largest request body, bytes; an operation may take less.")
     max_result: int = Field(5 * MEGABYTE, ge=1, description="Largest result, bytes.")
@@ -201,7 +201,7 @@ class Settings(BaseSettings):
         if self.auth == "off" and not _is_loopback(self.host):
             raise ValueError(
                 f"TIDEGATE_HOST={self.host} can be reached from elsewhere, and TIDEGATE_AUTH=off lets everyone in; "
-                "set TIDEGATE_AUTH=keys and make a key (python -m webapp.keys create), or listen on 127.0.0.1"
+                "set TIDEGATE_AUTH=keys and make a key (tidegate keys create), or listen on 127.0.0.1"
             )
         return self
 
@@ -248,7 +248,7 @@ def read_with_faults() -> tuple[Settings | None, list[str]]:
     except ConfigurationError as error:
         return None, list(error.faults)
     faults = [
-        f"{place_of(name)}: no such setting; {_meant(name)}`python -m config` lists them"
+        f"{place_of(name)}: no such setting; {_meant(name)}`tidegate settings` lists them"
         for name in sorted(given)
         if name.startswith(PREFIX)
         and name not in _CLIENT_SETTINGS

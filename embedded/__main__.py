@@ -56,7 +56,7 @@ def _check() -> str | None:
         return checking.stdout.decode().splitlines()[-1]
     if checking.returncode != BAD_CONFIGURATION:
         fate = described(checking.returncode)
-        how = "`python -m config.check` shows how far it came"
+        how = "`tidegate check` shows how far it came"
         print(f"the check of what is configured ended with {fate}; {how}", file=sys.stderr)  # noqa: T201 - nothing else is there yet to say it
     return None
 

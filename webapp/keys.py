@@ -1,4 +1,4 @@
-"""The command line for API keys, which creates, lists and revokes them: `python -m webapp.keys`."""
+"""The command line for API keys, which creates, lists and revokes them: `tidegate keys`."""
 
 import sys
 from collections.abc import Iterator
@@ -50,7 +50,7 @@ def list_() -> None:
         found = keys.list()
     for key in found:
         end = f"revoked {_day(key.revoked_at)}" if key.revoked_at else f"until {_day(key.expires_at) or 'revoked'}"
-        click.echo(f"{key.id}  {key.role:<8}  {key.client:<20}  made {_day(key.created_at)}  {end}  {key.name}")
+        click.echo(f"{key.id}  {key.role:<8}  {key.client:<20}  created {_day(key.created_at)}  {end}  {key.name}")
 
 
 @main.command()
@@ -85,4 +85,4 @@ def _day(instant: datetime | None) -> str:
 
 
 if __name__ == "__main__":
-    main(prog_name="python -m webapp.keys")
+    main(prog_name="tidegate keys")

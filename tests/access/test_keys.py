@@ -350,7 +350,7 @@ def test_a_start_with_an_open_door_is_refused_and_says_what_to_do(tmp_path: Path
     assert started.returncode != 0
     said = started.stdout + started.stderr
     assert "TIDEGATE_AUTH=keys" in said
-    assert "webapp.keys create" in said
+    assert "tidegate keys create" in said
     assert "Traceback" not in said
 
 

@@ -143,6 +143,6 @@ def test_a_module_that_ends_the_process_that_imports_it_stops_the_start(folder: 
 
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr == (
-        f"the check of what is configured ended with {fate}; `python -m config.check` shows how far it came\n"
+        f"the check of what is configured ended with {fate}; `tidegate check` shows how far it came\n"
     )
     assert not (folder / "data").exists()

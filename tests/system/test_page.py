@@ -117,7 +117,7 @@ def test_one_watches_a_job_from_its_submit_to_its_end(gateway: Gateway, browser:
         job_id = submit(gateway, "sleepy_io", {"seconds": 3})
         expect(page.locator(f"#row-{job_id} .ticks")).to_have_class("ticks queued")
         page.locator(f"#row-{job_id} a").click()
-        expect(page.locator("#part-now")).to_contain_text("Waits for its lane, which is paused")
+        expect(page.locator("#part-now")).to_contain_text("Waits for its downstream, which is paused")
         page.evaluate(_FOLLOW_BAR)
         pause(gateway, "sleepy_io", paused=False)
         expect(page.locator("#job-state")).to_contain_text("Succeeded")
@@ -323,7 +323,7 @@ def assert_coming_from_elsewhere_works(page: Page, url: str) -> None:
         elsewhere.goto(site.url.replace("127.0.0.1", "localhost"))
         elsewhere.get_by_text("the job").click()
         expect(elsewhere).to_have_url(url)
-        expect(elsewhere.locator("#job-state")).to_contain_text("Recorded")
+        expect(elsewhere.locator("#job-state")).to_contain_text("Queued")
         elsewhere.close()
 
 

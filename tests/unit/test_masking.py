@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from config import __main__ as listing
+from config import show_settings as listing
 from config.logs import JsonFormatter, configure
 from config.masking import masked, masked_url
 from config.settings import PREFIX, Settings, settings

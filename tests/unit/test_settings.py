@@ -145,7 +145,7 @@ def test_every_bad_value_is_told_at_once(monkeypatch: pytest.MonkeyPatch) -> Non
 def test_a_misspelt_setting_is_told_and_not_passed_over(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TIDEGATE_PROT", "8001")
 
-    with pytest.raises(ConfigurationError, match=r"TIDEGATE_PROT: .*; did you mean TIDEGATE_PORT\? `python"):
+    with pytest.raises(ConfigurationError, match=r"TIDEGATE_PROT: .*; did you mean TIDEGATE_PORT\? `tidegate set"):
         read()
 
 
@@ -368,7 +368,9 @@ def test_the_settings_are_shown_with_their_secrets_hidden(monkeypatch: pytest.Mo
     monkeypatch.setenv("TIDEGATE_BROKER_URL", "redis://:hidden@h/0")
     monkeypatch.chdir(REPOSITORY)
 
-    shown = subprocess.run([sys.executable, "-m", "config"], capture_output=True, text=True, check=True).stdout
+    monkeypatch.setenv("PYTHONPATH", str(REPOSITORY / "client"))
+    command = [sys.executable, "-m", "tidegate_client", "settings"]
+    shown = subprocess.run(command, capture_output=True, text=True, check=True).stdout
 
     assert "hidden" not in shown
     assert all(PREFIX + name.upper() in shown for name in Settings.model_fields)

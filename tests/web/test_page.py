@@ -58,7 +58,7 @@ def test_an_empty_gateway_says_so(tmp_path: Path, sqlite_url: str) -> None:
     text = read(empty)
     empty.close()
     assert "No worker is there." in text
-    assert "No lane is there yet" in text
+    assert "No downstream is there yet" in text
     assert "Nothing runs just now." in text
     assert "No job was submitted yet." in text
 
@@ -100,10 +100,10 @@ def test_a_jobs_timeline_has_its_attempts_waits_and_end(web: Web) -> None:
         )
     web.succeed(job_id, b"3", is_json=True)
     text = text_of(web.client.get(f"/jobs/{job_id}"))
-    found = [text.index(each) for each in ("Recorded", "Attempt 1 failed", "Attempt 2 failed", "Attempt 3 succeeded")]
+    found = [text.index(each) for each in ("Created", "Attempt 1 failed", "Attempt 2 failed", "Attempt 3 succeeded")]
     assert found == sorted(found)
     assert "call of 200 ms" in text
-    assert text.index("after it was recorded") > found[-1]
+    assert text.index("after it was created") > found[-1]
 
 
 def test_a_jobs_timeline_has_its_webhook(web: Web) -> None:

@@ -87,7 +87,7 @@ def of_lanes(views: Mapping[str, LaneView], facts: Facts, held: Mapping[str, int
     )
     yield of_each(
         "tidegate_oldest_due_job_age_seconds",
-        "For how long the first job of the lane could have gone already; 0: none waits.",
+        "For how long the first job of the downstream could have gone already; 0: none waits.",
         {name: facts.oldest_due_seconds.get(name, 0) for name in rows},
     )
     yield from (released, rates, paused)

@@ -6,7 +6,7 @@ from tidegate.jobs.job import Job, Wait
 from tidegate.states import State
 
 STATES = {
-    State.QUEUED: "Recorded",
+    State.QUEUED: "Queued",
     State.RUNNING: "Running",
     State.SUCCEEDED: "Succeeded",
     State.FAILED: "Failed",
@@ -21,12 +21,12 @@ TICKS = {
     State.EXPIRED: "cross",
     State.CANCELLED: "cross",
 }
-"""As messengers do: one tick when recorded, two when a worker has it (in colour when done), a cross when not."""
+"""As messengers do: one tick when queued, two when a worker has it (in colour when done), a cross when not."""
 WAITS = {
     Wait.PACE: "for its turn at the downstream's pace",
     Wait.CONCURRENCY: "for a free place at the downstream",
-    Wait.PAUSED: "for its lane, which is paused",
-    Wait.BREAKER: "for its lane, whose breaker is open",
+    Wait.PAUSED: "for its downstream, which is paused",
+    Wait.BREAKER: "for its downstream, whose breaker is open",
     Wait.RETRY: "before another attempt",
     Wait.NOT_BEFORE: "for the instant that its caller asked for",
     Wait.DISPATCH: "for a worker to take it",

@@ -1,4 +1,4 @@
-"""The timeline on a job's page: recorded, waits and why, attempts, its end, what was sent to its webhook."""
+"""The timeline on a job's page: created, waits and why, attempts, its end, what was sent to its webhook."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -65,7 +65,7 @@ _NOT_TAKEN = {
 _WAITED = {
     "error": "before another attempt",
     "timed out": "before another attempt",
-    "refused": "while its lane rested, as the downstream had no capacity",
+    "refused": "while its downstream rested, for it had no capacity",
     "lost": "to be taken up again",
 }
 
@@ -84,7 +84,7 @@ def entries_of(job: Job, timeline: Timeline, waiting: Waiting | None, delivery: 
 def _begin(job: Job, timeline: Timeline) -> Iterator[Entry]:
     detail = f"Its deadline is {duration(job.deadline - job.created_at)} later."
     yield Entry(
-        at=job.created_at, title="Recorded", detail=f"A new try of {job.retry_of}. {detail}" if job.retry_of else detail
+        at=job.created_at, title="Created", detail=f"A new try of {job.retry_of}. {detail}" if job.retry_of else detail
     )
     if timeline.left_out:
         yield Entry(at=None, title=f"{timeline.left_out} earlier releases are left out here")
@@ -96,7 +96,7 @@ def _attempts(job: Job, releases: Sequence[Release]) -> Iterator[Entry]:
     outcome: str | None = ""
     for release in releases:
         if before and release.released_at - before >= _WORTH_TELLING:
-            why = "in its lane" if outcome == "" else _WAITED.get(outcome or "", "in its lane again")
+            why = "for its downstream" if outcome == "" else _WAITED.get(outcome or "", "for its downstream again")
             yield Entry(at=before, title=f"Waited {duration(release.released_at - before)} {why}", tone=Tone.WAIT)
         if release.claimed_at is None and release.outcome is None and job.state.is_final:
             continue
@@ -136,7 +136,7 @@ def _end(job: Job) -> Iterator[Entry]:
         return
     tone = Tone.GOOD if job.state is State.SUCCEEDED else Tone.BAD
     took = duration(job.finished_at - job.created_at) if job.finished_at else ""
-    yield Entry(at=job.finished_at, title=STATES[job.state], detail=f"{took} after it was recorded", tone=tone)
+    yield Entry(at=job.finished_at, title=STATES[job.state], detail=f"{took} after it was created", tone=tone)
 
 
 def _sendings(delivery: Delivery) -> Iterator[Entry]:

@@ -37,7 +37,7 @@ def check(file: Path | None, without_secrets: bool) -> None:
 def settings() -> None:
     """Shows every setting with its value (server)."""
     _find_server()
-    from config.__main__ import main  # noqa: PLC0415 - it is there only where the server is
+    from config.show_settings import main  # noqa: PLC0415 - it is there only where the server is
 
     sys.exit(main())
 

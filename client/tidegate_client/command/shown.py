@@ -18,7 +18,7 @@ TICKS = {
     State.EXPIRED: ("✗", "red"),
     State.CANCELLED: ("✗", "yellow"),
 }
-"""As messengers have it: recorded, with a worker, done; a cross when there will be no result."""
+"""As messengers have it: queued, with a worker, done; a cross when there will be no result."""
 
 
 def cut(text: str) -> str:
@@ -95,7 +95,7 @@ def card(seen: Snapshot) -> Table:
     lines = {
         "waits": why_it_waits(seen),
         "note": cut(seen.note or ""),
-        "made": moment(seen.created_at),
+        "created": moment(seen.created_at),
         "started": moment(seen.started_at),
         "ended": moment(seen.finished_at),
         "deadline": None if seen.state.is_final else moment(seen.deadline),
@@ -112,7 +112,7 @@ def card(seen: Snapshot) -> Table:
 def rows(jobs: list[Snapshot]) -> Table:
     """Many jobs, one a line."""
     table = Table(box=None, pad_edge=False)
-    for heading in ("", "job", "operation", "state", "%", "made", ""):
+    for heading in ("", "job", "operation", "state", "%", "created", ""):
         table.add_column(heading, justify="right" if heading == "%" else "left", no_wrap=heading == "job")
     for seen in jobs:
         more = why_it_waits(seen) or first_line((seen.error.message if seen.error else seen.note) or "")

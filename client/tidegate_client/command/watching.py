@@ -1,4 +1,4 @@
-"""`tidegate watch`: all lanes, live in the terminal."""
+"""`tidegate watch`: all downstreams, live in the terminal."""
 
 import re
 from collections import defaultdict, deque
@@ -17,7 +17,7 @@ from tidegate_client.command.session import LONG_PATIENCE, Session, reaches_gate
 from tidegate_client.command.shown import span
 
 HISTORY = 30
-HEADINGS = ("lane", "state", "rate", "waiting", "in flight", "out/s", "empty in")
+HEADINGS = ("downstream", "state", "rate", "waiting", "in flight", "out/s", "empty in")
 ROOM = 84
 """Columns that a table without history needs; what is left in the terminal is the history's."""
 BLOCKS = " ▁▂▃▄▅▆▇█"
@@ -51,7 +51,7 @@ class Lanes:
 @click.option("--once", is_flag=True, help="One look, and done.")
 @reaches_gateway
 def watch(session: Session, every: float, once: bool) -> None:
-    """Shows every lane live (operators).
+    """Shows every downstream live (operators).
 
     What waits, what goes out and what may, and when it will be empty. Ctrl-C ends it."""
     lanes = Lanes()

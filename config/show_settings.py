@@ -1,4 +1,4 @@
-"""`python -m config`: shows every setting with its value and meaning. Secrets are hidden."""
+"""`tidegate settings`: shows every setting with its value and meaning. Secrets are hidden."""
 
 import sys
 
@@ -19,7 +19,3 @@ def main() -> int:
         value = masked_url(as_text(getattr(current, name)))  # a secret as asterisks
         print(f"{PREFIX}{name.upper():<18} {value:<32} {field.description}")  # noqa: T201 - this is its output
     return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())
