@@ -64,14 +64,14 @@ def _check() -> str | None:
 def _run(current: Settings, notes: Sequence[str], first: Mapping[str, str] | None) -> int:
     groups = programs(current)
     output = Output(names(groups), is_json=current.log_format == "json")
-    if os.geteuid() == 0:
-        output.say("runs as root, and so does what operations do; an account of its own is safer")
     for note in notes:
         output.say(note)
     run_folder = current.run_folder.resolve()
     for name in stop_leftovers(run_folder, current.data.resolve()):
         output.say(f"stopped {name}, left behind by a supervisor that was killed")
     check_ports(current)
+    if os.geteuid() == 0:
+        output.say("runs as root, and so does what operations do; an account of its own is safer")
     allow_files(current)
     _migrate(current.database)
     freeze_loaded_objects()
