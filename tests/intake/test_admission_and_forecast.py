@@ -12,7 +12,7 @@ from sqlalchemy import insert, update
 from tests.support.http_server import HttpServer, respond
 from tests.support.jobs import know_call_seconds
 from tests.support.web import LEASE, Web, assert_is_problem
-from tidegate.database.schema import clients, downstreams, jobs
+from tidegate.database.schema import clients, downstreams, jobs, samples
 from tidegate.database.statement import required
 from tidegate.database.time import database_now
 from tidegate.dispatch.forecast import retry_after_seconds
@@ -326,6 +326,160 @@ def test_what_this_process_took_since_the_sample_counts(make: Make) -> None:
     statuses = [web.submit("call").status_code for _ in range(40)]
     assert statuses.count(202) == pytest.approx(21, abs=2)
     assert statuses == sorted(statuses)
+
+
+def figures(web: Web) -> tuple[float, float]:
+    """What is measured of the lane: releases a second, and places taken."""
+    (row,) = web.database.fetch_all(samples.select().where(samples.c.downstream == "call"))
+    return row.per_second, row.held_mean
+
+
+def measured(web: Web, per_second: float, held_mean: float, **more: Any) -> None:
+    """The lane was measured so, as by its last sample."""
+    values = {"per_second": per_second, "held_mean": held_mean, **more}
+    web.database.execute(update(samples).where(samples.c.downstream == "call").values(**values))
+    look(web)
+
+
+def test_a_lane_without_a_rate_that_was_slow_admits_to_its_free_places(make: Make) -> None:
+    web = make("concurrency = 5")
+    fill(web, 1)
+    sampled(web)
+    assert web.run_released() == 1
+    sampled(web)
+    measured(web, 0.001, 1.0, taken_at=database_now(timedelta(seconds=-10)), held=5)
+    statuses = [web.submit("call").status_code for _ in range(7)]
+    assert statuses == [202] * 6 + [503], "five places, one that is next, and then it takes too long"
+
+
+def test_what_a_lane_was_measured_before_a_long_silence_refuses_nobody(make: Make) -> None:
+    web = make("concurrency = 1")
+    fill(web, 1)
+    sampled(web)
+    assert web.run_released() == 1
+    sampled(web)
+    measured(web, 0.002, 1.0, taken_at=database_now(timedelta(minutes=-2)))
+    assert {web.submit("call").status_code for _ in range(20)} == {202}
+    sampled(web)
+    assert figures(web) == (0.0, 0.0), "it is measured anew"
+
+
+@pytest.mark.parametrize(
+    "held_back_by",
+    [
+        {"paused": True},
+        {"paused_until": database_now(timedelta(minutes=1))},
+        {"failures": 10},
+        {"name": "call"},  # by nothing but that no worker is there
+    ],
+)
+def test_time_in_which_a_lane_was_held_back_is_not_measured(make: Make, held_back_by: dict[str, Any]) -> None:
+    web = make("concurrency = 5")
+    fill(web, 50)
+    sampled(web)
+    measured(web, 4.0, 2.0)
+    lane(web, **held_back_by)
+    for _ in range(10):
+        sampled(web)
+    assert figures(web) == (4.0, 2.0)
+
+
+def test_jobs_that_may_not_go_yet_are_not_waited_for_by_the_measure(make: Make) -> None:
+    """Retries after their delays, and jobs for later."""
+    web = make("concurrency = 5")
+    fill(web, 50)
+    sampled(web)
+    measured(web, 4.0, 2.0)
+    web.database.execute(update(jobs).values(run_at=database_now(timedelta(minutes=5)), waits_for="retry"))
+    for _ in range(10):
+        sampled(web)
+    assert figures(web) == (4.0, 2.0)
+
+
+def test_a_lane_whose_jobs_could_go_and_do_not_is_measured_as_slow(make: Make) -> None:
+    web = make("concurrency = 1")
+    fill(web, 50)
+    sampled(web)
+    Gate(web.store.lanes).run_once()
+    sampled(web)
+    measured(web, 4.0, 1.0)
+    for _ in range(10):
+        sampled(web)
+    per_second, _ = figures(web)
+    assert per_second < 1.0
+
+
+@pytest.mark.parametrize(
+    "held_back_by",
+    [
+        {"paused": True},
+        {"paused": True, "paused_until": database_now(timedelta(seconds=5)), "failures": 10},
+        {"paused_until": database_now(timedelta(seconds=5))},
+        {"paused_until": database_now(timedelta(seconds=5)), "failures": 10},
+    ],
+)
+@pytest.mark.parametrize("bulk", [False, True])
+def test_a_lane_that_is_held_back_takes_what_it_could_do_if_it_went_now(
+    make: Make, held_back_by: dict[str, Any], bulk: bool
+) -> None:
+    web = make("rate = '4/s'", operation="timeout = '50s'")
+    lane(web, **held_back_by)
+    look(web)
+    if bulk:
+        items = [{"input": number} for number in range(400)]
+        answers = web.client.post("/v1/operations/call/jobs/batch", json=items).get_json()["jobs"]
+        statuses = [answer["status"] for answer in answers]
+    else:
+        statuses = [web.submit("call").status_code for _ in range(400)]
+    assert 175 <= statuses.count(202) <= 202
+    assert statuses.count(202) + statuses.count(503) == 400
+
+
+def test_a_paused_lane_says_so_when_it_refuses(make: Make) -> None:
+    web = make("rate = '1/s'", operation="timeout = '5s'")
+    lane(web, paused=True)
+    look(web)
+    answers = [web.submit("call") for _ in range(10)]
+    document = assert_is_problem(answers[-1], 503, "cannot-finish-in-time")
+    assert document["detail"] == "call is paused, and busy: it would not be done within its 5 seconds"
+    assert answers[0].get_json()["waiting"] == {
+        "reason": "paused",
+        "in_time": True,
+        "position": 0,
+        "estimated_start": None,
+        "estimated_finish": None,
+    }
+
+
+def test_a_rest_until_an_instant_behind_the_deadline_takes_nothing(make: Make) -> None:
+    web = make("rate = '100/s'", operation="timeout = '30s'")
+    lane(web, paused_until=database_now(timedelta(seconds=60)))
+    look(web)
+    assert_is_problem(web.submit("call"), 503, "cannot-finish-in-time")
+
+
+def test_a_spent_daily_quota_takes_nothing_that_ends_before_the_next(make: Make) -> None:
+    web = make("rate = ['100/s', '3/d']", operation="timeout = '1h'")
+    fill(web, 3)
+    Gate(web.store.lanes).run_once()
+    sampled(web)
+    web.run_released()
+    for paused in (False, True):
+        lane(web, paused=paused)
+        sampled(web)
+        if not paused:
+            while web.run_released():
+                pass
+            sampled(web)
+        assert_is_problem(web.submit("call"), 503, "cannot-finish-in-time")
+
+
+def test_without_a_worker_a_lane_takes_what_its_pace_could_do(make: Make) -> None:
+    web = make("rate = '4/s'", operation="timeout = '50s'")
+    web.store.heartbeats.remove("io-1")
+    look(web)
+    statuses = [web.submit("call").status_code for _ in range(300)]
+    assert 190 <= statuses.count(202) <= 202
 
 
 def test_without_admission_it_is_taken_all_the_same(make: Make) -> None:

@@ -1,7 +1,9 @@
 """What a lane's sample says about a position, also a sample that caught the lane in between."""
 
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
+
+import pytest
 
 from tidegate.clock import EPOCH
 from tidegate.dispatch.forecast import LaneView, earliest_finish
@@ -12,11 +14,13 @@ LIMITS = Limits(name="lane", rates=("10/s",))
 NOW = EPOCH + timedelta(hours=1)
 
 
-def lane(sample: Sample | None, *, released: int = 0) -> LaneView:
+def lane(
+    sample: Sample | None, *, released: int = 0, limits: Limits = LIMITS, workers: int | None = None, held: int = 0
+) -> LaneView:
     downstream = Downstream(
         name="lane",
-        limits=LIMITS,
-        declared=LIMITS,
+        limits=limits,
+        declared=limits,
         changes={},
         paused=False,
         paused_until=None,
@@ -26,7 +30,13 @@ def lane(sample: Sample | None, *, released: int = 0) -> LaneView:
         next_slot_at=NOW,
         seen_at=NOW,
     )
-    return LaneView(downstream=downstream, sample=sample)
+    sizes = None if workers is None else {"io": workers}
+    return LaneView(downstream=downstream, sample=sample, worker_sizes=sizes, held_in_all=held)
+
+
+def finish(view: LaneView, behind: int) -> datetime | None:
+    """When a job that is submitted now, behind so many, would finish."""
+    return earliest_finish(view, NOW, behind, queue="io", longest_run=timedelta(minutes=2))
 
 
 def empty(**more: Any) -> Sample:
@@ -39,17 +49,58 @@ def test_a_backlog_that_was_gone_before_its_marks_were_read_is_none() -> None:
     """The scheduler counts and marks in two statements; what it counted may be released between them."""
     sample = empty(backlog=3, per_second=10.0, held_mean=1.0)
     assert lane(sample).position_of(NOW) == 0
-    assert earliest_finish(lane(sample), NOW, 0) == NOW + lane(sample).run_time
+    assert finish(lane(sample), 0) == NOW + lane(sample).run_time
 
 
 def test_what_was_submitted_and_released_since_is_not_waited_for() -> None:
     """Else a lane that keeps up would refuse a short job: it has no backlog and a speed measured on next to nothing."""
     keeps_up = lane(empty(released=1000), released=1010)
     assert keeps_up.position_of(NOW, behind=10) == 0
-    assert earliest_finish(keeps_up, NOW, 10) == NOW
+    assert finish(keeps_up, 10) == NOW
 
 
 def test_a_burst_into_an_idle_lane_is_waited_for() -> None:
     """Whatever was released long before it."""
     assert lane(empty(released=1000), released=1010).position_of(NOW, behind=500) == 490
     assert lane(None, released=1010).position_of(NOW, behind=500) == 500
+
+
+SLOW = {"per_second": 0.002, "held_mean": 1.0}
+NO_RATE = Limits(name="lane", rates=(), concurrency=5)
+
+
+def test_a_free_place_admits_however_slow_the_lane_was() -> None:
+    idle = lane(empty(**SLOW), limits=NO_RATE, workers=100)
+    assert [finish(idle, behind) for behind in range(5)] == [NOW] * 5
+    behind_one = finish(idle, 6)
+    assert behind_one is not None
+    assert behind_one > NOW + timedelta(seconds=500), "there is no place for it before another has ended"
+
+
+def test_only_places_that_are_free_admit() -> None:
+    two_run = lane(empty(**SLOW, held=2), limits=NO_RATE, workers=100)
+    assert finish(two_run, 2) == NOW
+    assert finish(two_run, 4) != NOW
+    few_workers = lane(empty(**SLOW), limits=NO_RATE, workers=10, held=8)
+    assert finish(few_workers, 1) == NOW
+    assert finish(few_workers, 3) != NOW, "other lanes have the workers"
+    assert finish(lane(empty(**SLOW), limits=NO_RATE, workers=0), 1) != NOW
+    assert finish(lane(empty(**SLOW), limits=Limits(name="lane"), workers=10), 9) == NOW, "a lane without any limit"
+
+
+def test_a_worker_that_just_came_has_free_places() -> None:
+    assert finish(lane(empty(**SLOW), limits=Limits(name="lane"), workers=3), 2) == NOW
+
+
+def test_what_was_measured_long_ago_refuses_nobody() -> None:
+    old = lane(empty(**SLOW, is_old=True), limits=NO_RATE, workers=100)
+    assert finish(old, 1000) is None, "can't be told"
+    paced = Limits(name="lane", rates=("10/s",), concurrency=1)
+    assert lane(empty(per_second=0.01, held_mean=1.0), limits=paced).per_second == 0.01
+    assert lane(empty(per_second=0.01, held_mean=1.0, is_old=True), limits=paced).per_second == pytest.approx(9.8, 0.01)
+
+
+def test_a_run_takes_no_longer_than_an_attempt_may() -> None:
+    """However a figure over next to nothing comes out."""
+    slow = lane(empty(per_second=0.001, held_mean=2.0), workers=0)
+    assert finish(slow, 0) == NOW + timedelta(minutes=2)

@@ -30,13 +30,14 @@ class LaneView:
     """A lane's limits, sample and workers: what an estimate is made from.
 
     `sample` None: not counted yet; `sampled_at`: when a scheduler took it. `worker_sizes`: attempts that live workers
-    run side by side, by queue.
+    run side by side, by queue. `held_in_all`: places taken in all lanes together.
     """
 
     downstream: Downstream
     sample: Sample | None = None
     sampled_at: datetime | None = None
     worker_sizes: dict[str, int] | None = None
+    held_in_all: int = 0
 
     @property
     def allowed_per_second(self) -> float | None:
@@ -50,18 +51,23 @@ class LaneView:
         concurrency = self.downstream.limits.concurrency
         if self.allowed_per_second is None:
             return True
-        if self.sample is None or concurrency is None:
+        if self.sample is None or self.sample.is_old or concurrency is None:
             return False
         return self.sample.held_mean >= _FULL * concurrency
 
     @property
     def per_second(self) -> float | None:
         """Releases a second while there is a backlog; None: can't be told."""
-        measured = self.sample.per_second if self.sample and self.sample.per_second > 0 else None
-        allowed = self.allowed_per_second
+        measured, allowed = self._measured, self.allowed_per_second
         if allowed is None or (self.is_full and measured is not None):
             return measured if allowed is None or measured is None else min(measured, allowed)
         return allowed
+
+    @property
+    def _measured(self) -> float | None:
+        """Releases a second as measured; None: never, or so long ago that the downstream may be another by now."""
+        sample = self.sample
+        return sample.per_second if sample and not sample.is_old and sample.per_second > 0 else None
 
     @property
     def run_time(self) -> timedelta:
@@ -86,23 +92,66 @@ class LaneView:
         rank = round(self._rank(run_at)) if self.sample.marks else 0
         return max(0, rank + behind - released_since)
 
-    def start_of(self, run_at: datetime, now: datetime, behind: int = 0, marks: Sequence[Mark] = ()) -> datetime | None:
-        """When a job of this run_at will be released; None: can't be told. `behind` as in `position_of`.
+    def finds_free_place(self, queue: str, position: int) -> bool:
+        """Whether a job behind so many would go at once: downstream and workers have places, and no rate holds it."""
+        is_first = position == 0 or self.allowed_per_second is None
+        return is_first and position < self._free_places(queue)
 
-        `marks`: of some of those, when each may run, which may be later than the lane was looked at, and its rank.
+    def start_of(
+        self,
+        run_at: datetime,
+        now: datetime,
+        *,
+        queue: str | None = None,
+        behind: int = 0,
+        marks: Sequence[Mark] = (),
+    ) -> datetime | None:
+        """When a job of this run_at will be released; None: can't be told.
+
+        `queue` None: as if no place were free. `behind` as in `position_of`. `marks`: of some of those, when each may
+        run, which may be later than the lane was looked at, and its rank.
         """
-        position = self.position_of(run_at, behind)
-        if self.downstream.paused or (position and self.per_second is None):
+        if self.downstream.paused:
+            return None
+        return self.start_if_resumed(run_at, now, queue=queue, behind=behind, marks=marks)
+
+    def start_if_resumed(
+        self, run_at: datetime, now: datetime, *, queue: str | None, behind: int, marks: Sequence[Mark] = ()
+    ) -> datetime | None:
+        """As `start_of`, were a lane that an operator has paused resumed now."""
+        position, free = self.position_of(run_at, behind), self._free_places(queue)
+        seconds = self._seconds_of(position, free)
+        if seconds is None:
             return None
         seen_at = self.downstream.seen_at
         first = max(seen_at, self.downstream.next_slot_at, self.downstream.rests_until or seen_at)
-        by_pace = first + timedelta(seconds=position / (self.per_second or 1.0))
+        by_pace = first + timedelta(seconds=seconds)
         quotas = rate_limit.quota_wait(
             self._allowance, self.downstream.pace, now=to_microseconds(seen_at), behind=position
         )
-        behind_those = [at + timedelta(seconds=(behind - rank) / (self.per_second or 1.0)) for at, rank in marks]
-        behind_later_ones = self._start_behind_later_ones(run_at, behind) or by_pace
-        return max(by_pace, *behind_those, behind_later_ones, seen_at + timedelta(microseconds=quotas), run_at, now)
+        behind_those = [at + timedelta(seconds=self._seconds_of(behind - rank, free) or 0.0) for at, rank in marks]
+        goes_by_places = self.allowed_per_second is None and position < free
+        behind_later_ones = None if goes_by_places else self._start_behind_later_ones(run_at, behind)
+        by_others = [*behind_those, behind_later_ones or by_pace]
+        return max(by_pace, *by_others, seen_at + timedelta(microseconds=quotas), run_at, now)
+
+    def _seconds_of(self, jobs: int, free: int) -> float | None:
+        """Seconds in which so many jobs are released, the first ones to `free` places; None: can't be told."""
+        measured, allowed = self._measured, self.allowed_per_second
+        by_rate = jobs / allowed if allowed else 0.0
+        if jobs <= free or not jobs or not self.is_full:
+            return by_rate
+        if measured is None:
+            return by_rate if allowed else None
+        return max(by_rate, (jobs - free) / measured)
+
+    def _free_places(self, queue: str | None) -> int:
+        """How many calls could begin at once beside those that are open; 0: none, or it is not known."""
+        concurrency, held = self.downstream.limits.concurrency, self.sample.held if self.sample else 0
+        if queue is None or self.worker_sizes is None or self.downstream.is_broken:
+            return 0
+        of_workers = self.worker_sizes.get(queue, 0) - self.held_in_all
+        return max(0, of_workers if concurrency is None else min(of_workers, concurrency - held))
 
     def _start_behind_later_ones(self, run_at: datetime, behind: int) -> datetime | None:
         """When jobs before it that may not run yet will be gone; None: there are none, or can't be told."""
@@ -161,7 +210,7 @@ def waiting_of(job: Job, lane: LaneView | None, behind: int = 0, marks: Sequence
     if lane is None or reason is Wait.DISPATCH:
         return Waiting(reason=reason)
     tellable = reason is not Wait.NO_WORKER
-    start = lane.start_of(job.run_at, job.seen_at, behind, marks) if tellable else None
+    start = lane.start_of(job.run_at, job.seen_at, queue=job.queue, behind=behind, marks=marks) if tellable else None
     finish = start + lane.run_time if start else None
     return Waiting(
         reason=reason,
@@ -190,10 +239,18 @@ def retry_after_seconds(
     return max(1, math.ceil(min(max(expected, SOONEST_POLL), LATEST_POLL, left) / timedelta(seconds=1)))
 
 
-def earliest_finish(lane: LaneView, now: datetime, submitted_since_sample: int) -> datetime | None:
-    """When a job that is submitted now would finish; None: can't be told, and then nothing is refused."""
-    start = lane.start_of(now, now, behind=submitted_since_sample)
-    return start + lane.run_time if start else None
+def earliest_finish(
+    lane: LaneView, now: datetime, submitted_since_sample: int, *, queue: str, longest_run: timedelta
+) -> datetime | None:
+    """When a job that is submitted now would finish, were a paused lane resumed now; None: can't be told.
+
+    Then nothing is refused. A job that finds a free place is refused by no run time: that is its caller's business, and
+    of a lane that is idle little is known.
+    """
+    start = lane.start_if_resumed(now, now, queue=queue, behind=submitted_since_sample)
+    if start is None or lane.finds_free_place(queue, lane.position_of(now, submitted_since_sample)):
+        return start
+    return start + min(lane.run_time, longest_run)
 
 
 def _run_time_left(job: Job, lane: LaneView | None) -> timedelta:

@@ -174,9 +174,9 @@ class LaneState:
 class Sample:
     """One measurement of a lane's queue. `marks`: (run_at, jobs queued before it), rising.
 
-    `per_second`: releases while there was a backlog, smoothed; `held_mean`: places taken meanwhile. Zero: not known
-    yet. `settled`: an instant before which all that could run was sure to be seen, and how many those were; None: count
-    them all.
+    `per_second`: releases while jobs waited that could go, smoothed; `held_mean`: places taken meanwhile. Zero: not
+    known yet. `is_old`: these two are of a time long ago, and nothing waited since. `settled`: an instant before
+    which all that could run was sure to be seen, and how many those were; None: count them all.
     """
 
     downstream: str
@@ -188,7 +188,15 @@ class Sample:
     released: int
     per_second: float = 0.0
     held_mean: float = 0.0
+    is_old: bool = False
     settled: Mark | None = None
+
+    @property
+    def has_due(self) -> bool:
+        """Whether the first of the jobs could go by its own run_at."""
+        # The mark of `settled` has rank 0 as well where nothing was settled, and lies before any job then.
+        first = max((run_at for run_at, rank in self.marks if rank == 0), default=None)
+        return first is not None and first <= self.taken_at
 
 
 def allowance_of(rates: Iterable[str], burst: int, jitter: int) -> rate_limit.Allowance:

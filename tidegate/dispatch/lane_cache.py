@@ -147,6 +147,7 @@ class LaneCache:
         samples = {sample.downstream: sample for sample in self._store.samples.latest()}
         sizes = self._store.heartbeats.sizes()
         downstreams = self._store.limits.downstreams()
+        held = sum(sample.held for sample in samples.values())
         with self.deciding:
             for each in downstreams:
                 self._lanes[each.name].learn(samples.get(each.name))
@@ -156,6 +157,7 @@ class LaneCache:
                     sample=self._lanes[each.name].known,
                     sampled_at=samples[each.name].taken_at if each.name in samples else None,
                     worker_sizes=sizes,
+                    held_in_all=held,
                 )
                 for each in downstreams
             }
@@ -257,4 +259,6 @@ class _Lane:
 
 
 def _with_figures_of(sample: Sample, count: Sample) -> Sample:
-    return replace(count, held=sample.held, per_second=sample.per_second, held_mean=sample.held_mean)
+    return replace(
+        count, held=sample.held, per_second=sample.per_second, held_mean=sample.held_mean, is_old=sample.is_old
+    )

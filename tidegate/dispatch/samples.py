@@ -1,11 +1,12 @@
 """Samples of the lanes' queues: taken once a second by the scheduler, counted on from there by web processes."""
 
 from collections import Counter
+from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
 
 import orjson
-from sqlalchemy import Row, and_, func, or_, select
+from sqlalchemy import Row, and_, false, func, or_, select
 from sqlalchemy.dialects.postgresql import insert as postgresql_insert
 from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 
@@ -22,6 +23,19 @@ MARKS = 50
 # Weight of the newest sample in the exponential average: half of it is from the last five or so.
 _NEWEST = 0.15
 _SHORTEST = timedelta(seconds=0.8)
+# In a lane that was left empty, places that were taken may be free after so long; and what was measured is old.
+_HELD_FOR = timedelta(seconds=2)
+_MEASURED_FOR = timedelta(minutes=1)
+_LANES = select(
+    downstreams.c.name,
+    downstreams.c.released,
+    or_(
+        downstreams.c.paused,
+        func.coalesce(downstreams.c.paused_until > database_now(), false()),
+        and_(downstreams.c.breaker_after > 0, downstreams.c.failures >= downstreams.c.breaker_after),
+    ).label("rests"),
+    database_now().label("now"),
+)
 _BY_CLIENT = (
     select(jobs.c.downstream, jobs.c.client_id, func.count())
     .where(IS_WAITING)
@@ -52,37 +66,30 @@ class SampleStore:
             return 0
         places = select(attempts.c.downstream, func.count()).where(has_place()).group_by(attempts.c.downstream)
         held = {downstream: int(count) for downstream, count in self._database.fetch_all(places, limit=LIMIT)}
-        lanes = self._database.fetch_all(
-            select(downstreams.c.name, downstreams.c.released, database_now().label("now")), limit=LIMIT
-        )
+        lanes = self._database.fetch_all(_LANES, limit=LIMIT)
         before = {sample.downstream: sample for sample in self.latest()}
         for lane in lanes:
             last, backlog = before.get(lane.name), backlogs.get(lane.name, 0)
             if last and (lane.now - last.taken_at < _SHORTEST or not (backlog or last.backlog)):
                 continue
-            per_second, held_mean = _smoothed(
-                last, lane.now, lane.released, held.get(lane.name, 0), is_busy=backlog > 0
-            )
             marks, released = self._marks(lane.name, backlog, lane.now - SETTLED)
-            self._keep(
-                Sample(
-                    downstream=lane.name,
-                    taken_at=lane.now,
-                    backlog=backlog,
-                    by_client=by_client.get(lane.name, {}),
-                    marks=marks,
-                    held=held.get(lane.name, 0),
-                    released=lane.released if released is None else released,
-                    per_second=per_second,
-                    held_mean=held_mean,
-                )
+            sample = Sample(
+                downstream=lane.name,
+                taken_at=lane.now,
+                backlog=backlog,
+                by_client=by_client.get(lane.name, {}),
+                marks=marks,
+                held=held.get(lane.name, 0),
+                released=lane.released if released is None else released,
             )
+            per_second, held_mean = _smoothed(last, sample, lane.released, rests=lane.rests)
+            self._keep(replace(sample, per_second=per_second, held_mean=held_mean))
         self._had_backlog = bool(backlogs)
         return sum(backlogs.values())
 
     def latest(self) -> list[Sample]:
         """Reads the last sample of every lane."""
-        rows = self._database.fetch_all(select(samples))
+        rows = self._database.fetch_all(select(samples, database_now().label("now")))
         return [_sample(row) for row in rows]
 
     def count(self, name: str, known: Sample | None, *, settled_until: datetime) -> Sample:
@@ -167,33 +174,37 @@ class SampleStore:
 
 def _sample(row: Row[Any]) -> Sample:
     marks = tuple((from_microseconds(run_at), before) for run_at, before in orjson.loads(row.marks))
-    until = row.taken_at - SETTLED
+    until, idle_for = row.taken_at - SETTLED, timedelta(0) if row.backlog else row.now - row.taken_at
     return Sample(
         downstream=row.downstream,
         taken_at=row.taken_at,
         backlog=row.backlog,
         by_client=orjson.loads(row.by_client),
         marks=marks,
-        held=row.held,
+        held=row.held if idle_for < _HELD_FOR else 0,
         released=row.released,
         per_second=row.per_second,
         held_mean=row.held_mean,
+        is_old=idle_for > _MEASURED_FOR,
         settled=(until, 0) if not row.backlog else next((mark for mark in marks if mark[0] == until), None),
     )
 
 
-def _smoothed(
-    before: Sample | None, taken_at: datetime, released: int, held: int, *, is_busy: bool
-) -> tuple[float, float]:
-    """Releases a second and places taken, as exponential averages over the time in which something waited."""
-    if before is None:
+def _smoothed(before: Sample | None, sample: Sample, released: int, *, rests: bool) -> tuple[float, float]:
+    """Releases a second and places taken, as exponential averages over the time in which jobs could go.
+
+    What holds jobs back on purpose says nothing about the pace of those that go: a pause, a retry's delay, a later
+    start, an open breaker; nor does a lane in which nothing moves at all, for want of workers or of a broker.
+    """
+    if before is None or before.is_old:
         return 0.0, 0.0
-    seconds = (taken_at - before.taken_at) / timedelta(seconds=1)
-    if not (is_busy and before.backlog) or seconds <= 0 or seconds > 60:
+    seconds = (sample.taken_at - before.taken_at) / timedelta(seconds=1)
+    moves = released > before.released or sample.held > 0 or before.held > 0
+    if rests or not (sample.has_due and before.backlog and moves) or not 0 < seconds <= 60:
         return before.per_second, before.held_mean
     speed = (released - before.released) / seconds
     if before.per_second == 0:
-        return speed, float(held)
+        return speed, float(sample.held)
     return before.per_second + _NEWEST * (speed - before.per_second), before.held_mean + _NEWEST * (
-        held - before.held_mean
+        sample.held - before.held_mean
     )

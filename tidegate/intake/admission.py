@@ -159,11 +159,18 @@ class RequestAdmission:
         # With Job-Not-Before `now` is of the same clock reading as run_at, not of the sample, which is older.
         now = later.now if later else lane.downstream.seen_at
         before = uncounted.before(later.run_at) if later else uncounted.before_next(now)
-        finish = earliest_finish(lane, later.run_at if later else now, before + uncounted.expected + beside)
+        finish = earliest_finish(
+            lane,
+            later.run_at if later else now,
+            before + uncounted.expected + beside,
+            queue=operation.queue,
+            longest_run=operation.attempt_timeout,
+        )
         if finish is None or finish <= now + timeout:
             return None
+        state = "paused, and busy" if lane.downstream.paused else "busy"
         return CannotFinishInTime(
-            f"{operation.downstream} is busy: it would not be done within its {timeout.total_seconds():g} seconds",
+            f"{operation.downstream} is {state}: it would not be done within its {timeout.total_seconds():g} seconds",
             retry_after=finish - now - timeout,
             earliest_finish=finish,
         )

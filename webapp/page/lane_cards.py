@@ -94,7 +94,7 @@ def card_of(
     """Makes the card of a lane. `submitted`: since its sample; `client_id` None: for an operator."""
     downstream = view.downstream
     waiting = _backlog(view, submitted) if client_id is None else view.backlog_of(client_id)
-    empty_at = view.start_of(downstream.seen_at, downstream.seen_at, submitted)
+    empty_at = view.start_of(downstream.seen_at, downstream.seen_at, behind=submitted)
     mood = _mood(view, queues, waiting=waiting, in_flight=in_flight)
     used = used_per_second(history)
     doubt = doubt_about(downstream, refusals)

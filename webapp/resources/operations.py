@@ -71,15 +71,15 @@ def _document(operation: Operation) -> lane_shapes.Operation:
         },
         "backlog": lane.sample.backlog if lane and lane.sample else 0,
         "released_per_second": lane.per_second if lane and lane.sample and lane.sample.backlog else None,
-        "expected_wait": _expected_wait(lane),
+        "expected_wait": _expected_wait(lane, operation.queue),
         "links": {"submit": absolute(f"/v1/operations/{operation.name}/jobs")},
     }
 
 
-def _expected_wait(lane: LaneView | None) -> float | None:
+def _expected_wait(lane: LaneView | None, queue: str) -> float | None:
     """Seconds that a job submitted now would wait for its start; None: can't be told."""
     if lane is None:
         return None
     now = lane.downstream.seen_at
-    start = lane.start_of(now, now)
+    start = lane.start_of(now, now, queue=queue)
     return round((start - now).total_seconds(), 3) if start else None
