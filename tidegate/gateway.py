@@ -188,7 +188,8 @@ class Gateway:
         if job.state is not State.QUEUED:
             return None
         lane = self.lanes.counted_for(job)
-        return waiting_of(job, lane, *self.lanes.submitted_before(job.downstream, job.run_at))
+        is_known = self.lanes.known_in(job.queue).has(job.operation, self.registry.operations)
+        return waiting_of(job, lane, *self.lanes.submitted_before(job.downstream, job.run_at), is_known=is_known)
 
     def retry_after_seconds(self, job: Job, waiting: Waiting | None) -> int:
         """Whole seconds until it is worth polling the job again."""

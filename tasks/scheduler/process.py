@@ -23,6 +23,7 @@ from tasks.scheduler.work_signal import WorkSignal
 from tidegate import clock, tracing
 from tidegate.database.connection import UNREACHABLE, Database
 from tidegate.dispatch.gate import SLOW_LOOK_SECONDS, Gate
+from tidegate.dispatch.known_operations import KnownOperations
 from tidegate.errors import ConfigurationError, DatabaseTooSlowError
 from tidegate.jobs.job import Released
 from tidegate.maintenance.sweep import LONGEST_WAIT, PRUNE_BATCH, SWEEP_SECONDS, ClockWatch, sweep
@@ -31,6 +32,7 @@ from tidegate.metrics.families import SWEPT, UNSENT
 from tidegate.notify.listener import Listener, listener_for
 from tidegate.notify.messages import DELIVERIES, parse_wakeup
 from tidegate.notify.notifier import Notifier, notifier_for
+from tidegate.operations.operation import Registry
 from tidegate.stores import Store
 
 log = logging.getLogger(__name__)
@@ -38,6 +40,8 @@ log = logging.getLogger(__name__)
 PRUNE_SECONDS = 10.0
 # The interval after nothing was old enough to prune.
 SLOW_PRUNE_SECONDS = 60.0
+# Until then processes of another version, which still take jobs for a lane that is declared no more, are gone.
+ROLL_SECONDS = 600.0
 # The pause after a query that was too slow: repeated at once it would be as slow.
 TOO_SLOW_SECONDS = 60.0
 _PING_SECONDS = 0.1
@@ -61,6 +65,7 @@ class Scheduler:
         pulse: HealthFile,
         work_signal: WorkSignal,
         longest_wait: timedelta = LONGEST_WAIT,
+        registry: Registry | None = None,
     ) -> None:
         self._store = store
         self._longest_wait = longest_wait
@@ -70,11 +75,14 @@ class Scheduler:
         self._heartbeat = SchedulerHeartbeat(store.facts)
         self._listener = listener
         self._messages = [_FOR_ALL]
-        self._gate = Gate(store.lanes, lambda: listener is not None and listener.is_listening)
+        known = KnownOperations(store.heartbeats, registry.operations) if registry else None
+        self._gate = Gate(store.lanes, lambda: listener is not None and listener.is_listening, known)
         self._publisher = publisher
         self._retention = retention
         self._clock_watch = ClockWatch(lease)
         self._sweep_due = self._prune_due = 0.0
+        self._registry = registry
+        self._forget_due = clock.monotonic() + ROLL_SECONDS
         self._broker_is_up = True
 
     def run_once(self) -> float:
@@ -134,6 +142,10 @@ class Scheduler:
         )
         if prunes and swept.pruned < PRUNE_BATCH:
             self._prune_due = clock.monotonic() + (PRUNE_SECONDS if swept.pruned else SLOW_PRUNE_SECONDS)
+        if self._registry and clock.monotonic() >= self._forget_due:
+            for name in self._store.limits.forget_undeclared(self._registry.downstreams):
+                log.info("the downstream %r is forgotten: it is idle, and declared no more", name)
+            self._forget_due = clock.monotonic() + SLOW_PRUNE_SECONDS
         if swept.total:
             self._messages.append(_FOR_ALL)
             log.info("swept: %s", swept)
@@ -156,6 +168,21 @@ def _trace(released: Sequence[Released]) -> None:
     for job in released:
         what = {"job.id": job.job_id, "operation": job.operation, "queue": job.queue}
         tracing.happened("release", parent=job.traceparent, seconds=job.waited.total_seconds(), **what)
+
+
+def tell_of_undeclared(store: Store, registry: Registry) -> None:
+    """Logs which jobs wait for operations that are declared no more: renamed, removed, or of a module that is gone."""
+    try:
+        waiting = store.lanes.waiting_operations()
+    except DatabaseTooSlowError as error:
+        log.warning("which operations jobs wait for is not known: %s", error)
+        return
+    for operation, number in sorted(waiting.items()):
+        if operation not in registry.operations:
+            log.warning(
+                "%d job(s) wait for the operation %r, which is not declared: without a worker that runs it they expire",
+                *(number, operation),
+            )
 
 
 _Wait: TypeAlias = Callable[[float, threading.Event], object]
@@ -203,11 +230,13 @@ def main() -> int:
         lease=timedelta(seconds=current.lease_seconds),
         pulse=HealthFile(current.run_folder, "scheduler"),
         work_signal=work_signal,
+        registry=registry,
         longest_wait=max([LONGEST_WAIT, *(each.retry.max_delay for each in registry.operations.values())]),
     )
     while not stopped.is_set():
         try:
             store.limits.declare(registry.downstreams.values())
+            tell_of_undeclared(store, registry)
             break
         except UNREACHABLE as error:
             log.warning("the database can't be reached: %s", error)

@@ -166,6 +166,7 @@ def _begin(sender: Any, **_: Any) -> None:
         # No thread of its own, which a fork could catch inside the database's client library.
         write_counts=CountWriter(own.counts, own.counted.add).turn,
         open_attempts=_open_attempts,
+        operations=[*registry().operations],
     )
     _heartbeats.append(heartbeat)
     sender.tell_whether_it_hears = heartbeat.hears

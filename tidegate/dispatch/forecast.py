@@ -199,17 +199,20 @@ class LaneView:
         return first + (run_at - left) / (right - left) * (before[after] - first)
 
 
-def waiting_of(job: Job, lane: LaneView | None, behind: int = 0, marks: Sequence[Mark] = ()) -> Waiting | None:
+def waiting_of(
+    job: Job, lane: LaneView | None, behind: int = 0, marks: Sequence[Mark] = (), *, is_known: bool = True
+) -> Waiting | None:
     """Why a queued job waits, its position and estimates; None for another.
 
-    `behind`: so many came before it since the lane's sample, with `marks` of some of them.
+    `behind`: so many came before it since the lane's sample, with `marks` of some of them. `is_known`: a worker runs
+    its operation.
     """
     if job.state is not State.QUEUED:
         return None
-    reason = _reason(job, lane)
+    reason = _reason(job, lane) if is_known or job.slot_at is not None else Wait.UNKNOWN_OPERATION
     if lane is None or reason is Wait.DISPATCH:
         return Waiting(reason=reason)
-    tellable = reason is not Wait.NO_WORKER
+    tellable = reason not in {Wait.NO_WORKER, Wait.UNKNOWN_OPERATION}
     start = lane.start_of(job.run_at, job.seen_at, queue=job.queue, behind=behind, marks=marks) if tellable else None
     finish = start + lane.run_time if start else None
     return Waiting(

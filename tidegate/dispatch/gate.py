@@ -1,16 +1,22 @@
 """The gate: the dispatcher that releases due jobs of every lane as rate, burst, concurrency and workers allow."""
 
+import logging
 import random
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 
 from tidegate import clock
+from tidegate.dispatch.known_operations import KnownOperations
+from tidegate.dispatch.lane import LaneState
 from tidegate.dispatch.plan import BATCH, Plan, plan_release
 from tidegate.dispatch.store import LaneStore
 from tidegate.jobs.job import Released
 from tidegate.notify.messages import Wakeup
+from tidegate.operations.operation import Queue
+
+log = logging.getLogger(__name__)
 
 # So many of a lane's jobs are read at first: they cost little, and in most lanes no more wait.
 _FEW = 8
@@ -38,11 +44,17 @@ class GateRun:
 class Gate:
     """Releases due jobs to the broker. Any number of gates may run: who writes a lane's row first releases.
 
-    `is_told`: whether messages wake it when there is something to do; else it looks more often.
+    `is_told`: whether messages wake it when there is something to do; else it looks more often. `known`: jobs of other
+    operations are passed over, and take no slot; None: it releases them all.
     """
 
-    def __init__(self, lanes: LaneStore, is_told: Callable[[], bool] = lambda: True) -> None:
+    def __init__(
+        self, lanes: LaneStore, is_told: Callable[[], bool] = lambda: True, known: KnownOperations | None = None
+    ) -> None:
         self._lanes = lanes
+        self._known = known
+        self._unknown: dict[str, str] = {}  # operations that no worker runs, with the queue of their jobs
+        self._told: set[str] = set()  # of these, which were logged
         self._is_told = is_told
         self._untold_seconds = UNTOLD_SLOW_SECONDS
         self._waiting: set[str] = set()  # lanes that may have had due jobs left
@@ -82,6 +94,9 @@ class Gate:
 
     def _look_at_all(self) -> GateRun:
         self._waiting.clear()
+        if self._known:
+            known = self._known
+            self._unknown = {name: queue for name, queue in self._unknown.items() if not known.has(queue, name)}
         lanes = list(self._lanes.due())
         random.shuffle(lanes)  # no lane is always first at the places of its queue
         due = Counter(lane.queue for lane in lanes if max(lane.next_run_at, lane.paused_until) <= lane.now)
@@ -124,12 +139,24 @@ class Gate:
 
     def _plan(self, name: str, contended: AbstractSet[str]) -> Plan | None:
         """Reads a lane and plans its release; None: there is no such lane."""
-        state = self._lanes.read(name, limit=self._expected.get(name, _FEW))
+        state = self._read(name, limit=self._expected.get(name, _FEW))
         plan = plan_release(state, contended) if state else None
         if plan and plan.unread:
-            state = self._lanes.read(name, queues=plan.unread, limit=max(plan.unread.values()))
+            state = self._read(name, queues=plan.unread, limit=max(plan.unread.values()))
             plan = plan_release(state, contended) if state else None
         if plan and plan.followers:
             open_calls = self._lanes.unfollowed_calls(name, plan.followers) if plan.state.held else []
             plan = plan.with_followers(open_calls)
         return plan
+
+    def _read(self, name: str, *, queues: Collection[str] = (*Queue,), limit: int) -> LaneState | None:
+        """Reads a lane and its waiting jobs; those of operations that no worker runs are passed over."""
+        while True:
+            state = self._lanes.read(name, queues=queues, limit=limit, without=self._unknown)
+            new = self._known.unknown_among(state.waiting) if self._known and state else {}
+            if not new:
+                return state
+            for operation in new.keys() - self._told:
+                log.warning("jobs wait for the operation %r, which no worker runs: they are not released", operation)
+            self._told |= new.keys()
+            self._unknown |= new

@@ -13,6 +13,7 @@ from tidegate.database.batching import BatchedStatement
 from tidegate.database.connection import UNREACHABLE
 from tidegate.dispatch.backlog import SETTLED
 from tidegate.dispatch.forecast import LaneView
+from tidegate.dispatch.known_operations import Known
 from tidegate.dispatch.lane import Downstream, Mark, Sample
 from tidegate.dispatch.limits import LimitStore
 from tidegate.dispatch.samples import SampleStore
@@ -33,9 +34,11 @@ _MOST_TOGETHER = 32
 
 
 class WorkerSizes(Protocol):
-    """The interface of what says how many attempts the live workers run side by side, by queue."""
+    """The interface of what says how many attempts the live workers run side by side, and of which operations."""
 
     def sizes(self) -> dict[str, int]: ...
+
+    def operations(self) -> Mapping[str, Known]: ...
 
 
 class Stores(Protocol):
@@ -61,6 +64,7 @@ class LaneCache:
         self._lock = threading.Lock()
         self._views: dict[str, LaneView] = {}
         self._read_at = float("-inf")
+        self._known: Mapping[str, Known] = {}
         self.deciding = threading.RLock()  # guards what follows; held for microseconds
         self._lanes: defaultdict[str, _Lane] = defaultdict(_Lane)
         self._counting = BatchedStatement(self._count_each, most=_MOST_TOGETHER)
@@ -86,6 +90,10 @@ class LaneCache:
                         raise
                     self._read_at = clock.monotonic()
             return self._views
+
+    def known_in(self, queue: str) -> Known:
+        """The operations that the live workers of this queue run, as of half a second ago."""
+        return self._known.get(queue, Known())
 
     def counted(self, downstream: str, *, anew: bool = False) -> LaneView | None:
         """The lane with its queue as of a moment ago; `anew`: as of after this call began. None as for `view`.
@@ -145,7 +153,7 @@ class LaneCache:
 
     def _read(self) -> None:
         samples = {sample.downstream: sample for sample in self._store.samples.latest()}
-        sizes = self._store.heartbeats.sizes()
+        sizes, known = self._store.heartbeats.sizes(), self._store.heartbeats.operations()
         downstreams = self._store.limits.downstreams()
         held = sum(sample.held for sample in samples.values())
         with self.deciding:
@@ -161,6 +169,7 @@ class LaneCache:
                 )
                 for each in downstreams
             }
+        self._known = known
         self._read_at = clock.monotonic()
 
     def _as_declared(self, name: str, lane: "_Lane") -> LaneView | None:

@@ -1,23 +1,27 @@
 """Limits of downstreams in the database: declared by the operations file, changed by operators."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
+from datetime import timedelta
 from typing import Any
 
 import orjson
-from sqlalchemy import Connection, select, update
+from sqlalchemy import Connection, and_, delete, select, update
 from sqlalchemy.dialects.postgresql import insert as postgresql_insert
 from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 
 from tidegate import rate_limit
-from tidegate.clock import from_microseconds, to_microseconds
+from tidegate.clock import MICROSECOND, from_microseconds, to_microseconds
 from tidegate.database.connection import Database
-from tidegate.database.schema import downstreams
+from tidegate.database.schema import attempts, downstreams, jobs
 from tidegate.database.time import database_now
 from tidegate.dispatch.announced import from_json
 from tidegate.dispatch.lane import Downstream, allowance_of
-from tidegate.jobs.transitions import NOW
+from tidegate.jobs.transitions import IS_WAITING, NOW
 from tidegate.operations.operation import Limits
+from tidegate.rate import Rate
+from tidegate.rate_limit import Pace
 
+_SHORTEST_WINDOW = timedelta(hours=1) // MICROSECOND
 LIMITS = ("rates", "burst", "concurrency", "breaker_after", "jitter")
 
 
@@ -68,6 +72,28 @@ class LimitStore:
                 )
         return True
 
+    def forget_undeclared(self, declared: Collection[str]) -> list[str]:
+        """Deletes the lanes that are declared no more; returns their names.
+
+        Only those in which no job waits and no call is open, and whose last call counts for none of their windows any
+        more: one that is declared again must not begin with a fresh quota.
+        """
+        has_open = select(attempts.c.job_id).where(
+            attempts.c.downstream == downstreams.c.name, attempts.c.ended_at.is_(None)
+        )
+        has_waiting = select(jobs.c.id).where(jobs.c.downstream == downstreams.c.name, IS_WAITING)
+        is_empty = and_(~has_open.exists(), ~has_waiting.exists())
+        undeclared = [name for (name,) in self._database.fetch_all(select(downstreams.c.name)) if name not in declared]
+        forgotten = []
+        for name in undeclared:
+            with self._database.transaction() as connection:
+                row = self._lock(connection, name)
+                if row is None or not _is_over(row, now=connection.execute(select(NOW)).scalar_one()):
+                    continue
+                gone = connection.execute(delete(downstreams).where(downstreams.c.name == name, is_empty))
+                forgotten += [name] * gone.rowcount
+        return forgotten
+
     def downstreams(self) -> list[Downstream]:
         """Reads every downstream, by name."""
         rows = self._database.fetch_all(
@@ -97,6 +123,14 @@ class LimitStore:
                 pace=orjson.dumps(pace.as_json()).decode(),
             )
         )
+
+
+def _is_over(row: Any, *, now: int) -> bool:
+    """Whether the last call of a downstream lies behind the longest window of its rates, declared or in force."""
+    rates = {*orjson.loads(row.rates), *orjson.loads(row.declared)["rates"]}
+    windows = [_SHORTEST_WINDOW, *(Rate.parse(rate).period for rate in rates)]
+    last = Pace.from_json(orjson.loads(row.pace)).last
+    return bool(last + max(windows) + rate_limit.LATE + row.jitter < now)
 
 
 UNLIMITED = "unlimited"

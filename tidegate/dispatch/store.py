@@ -19,6 +19,7 @@ from tidegate.dispatch.places import has_place
 from tidegate.dispatch.plan import BATCH, Plan
 from tidegate.dispatch.prefetch import unfollowed_calls
 from tidegate.dispatch.release import write_release
+from tidegate.dispatch.samples import LIMIT
 from tidegate.dispatch.undo_release import take_back
 from tidegate.jobs.job import Call, Released
 from tidegate.jobs.transitions import IS_WAITING, NOW
@@ -59,9 +60,19 @@ class LaneStore:
         """
         return [due for due in self._database.fetch_all(_DUE) if due]
 
-    def read(self, name: str, *, queues: Collection[str] = _QUEUES, limit: int = BATCH) -> LaneState | None:
-        """Reads a lane and the first of its waiting jobs, without a lock; None: there is no such downstream."""
-        return read_lane(self._database, name, queues=queues, limit=limit)
+    def read(
+        self, name: str, *, queues: Collection[str] = _QUEUES, limit: int = BATCH, without: Collection[str] = ()
+    ) -> LaneState | None:
+        """Reads a lane and the first of its waiting jobs, without a lock; None: there is no such downstream.
+
+        Jobs of the operations `without` are passed over.
+        """
+        return read_lane(self._database, name, queues=queues, limit=limit, without=without)
+
+    def waiting_operations(self) -> dict[str, int]:
+        """How many jobs wait, by operation. Its cost grows with the backlog. Raises DatabaseTooSlowError."""
+        counted = select(jobs.c.operation, func.count()).where(IS_WAITING).group_by(jobs.c.operation)
+        return {operation: int(number) for operation, number in self._database.fetch_all(counted, limit=LIMIT)}
 
     def unfollowed_calls(self, name: str, limit: int) -> Sequence[Call]:
         """Reads the open calls of a lane that have no follower yet, the oldest first."""

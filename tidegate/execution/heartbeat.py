@@ -3,7 +3,7 @@
 import logging
 import os
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from collections.abc import Set as AbstractSet
 from datetime import timedelta
 
@@ -44,11 +44,13 @@ class Heartbeat:
         wake_all: Callable[[], None],
         write_counts: Callable[[], object],
         open_attempts: OpenAttempts | None = None,
+        operations: Collection[str] | None = None,
     ) -> None:
         """Prepares the heartbeat; `start` begins it.
 
         `children`: the pids of child processes, where those run the attempts; `open_attempts`: the attempts of this
-        process's threads, where they do. `wake_all`: called when jobs were taken back, or this worker has places again.
+        process's threads, where they do. `operations`: those that it runs; None: it does not say. `wake_all`: called
+        when jobs were taken back, or this worker has places again.
         """
         self._store = store
         self._worker = worker
@@ -59,6 +61,7 @@ class Heartbeat:
         self._wake_all = wake_all
         self._write_counts = write_counts
         self._open_attempts = open_attempts or OpenAttempts()
+        self._unsaid = operations
         self._seen_children: AbstractSet[int] = frozenset()
         self._passed_over: AbstractSet[Call] = frozenset()
         self._beat_due = 0.0
@@ -120,6 +123,9 @@ class Heartbeat:
                 self._has_news, self._beat_due = False, 0.0  # stays due if the database does not take it
                 size = self._size if self._hears else 0
                 has_calls = self._store.beat(self._worker, queue=self._queue, size=size, until=self._lease)
+                if self._unsaid is not None:
+                    self._store.say_operations(self._worker, self._unsaid)
+                    self._unsaid = None
                 self._tell_of_clock()
                 self._renew(self._in_hand() if has_calls else frozenset())
                 self._beat_due = clock.monotonic() + self._lease.total_seconds() / 3

@@ -5,6 +5,7 @@ from collections.abc import Set as AbstractSet
 from datetime import datetime, timedelta
 from typing import Any
 
+import orjson
 from sqlalchemy import (
     BigInteger,
     ColumnElement,
@@ -30,6 +31,7 @@ from tidegate.database.connection import Database
 from tidegate.database.schema import attempts, jobs, workers
 from tidegate.database.statement import Prepared, required
 from tidegate.database.time import CLOCK, Instant, database_now
+from tidegate.dispatch.known_operations import Known
 from tidegate.jobs.job import MAX_LOSSES, Call
 from tidegate.jobs.transitions import (
     ENDS,
@@ -93,6 +95,27 @@ class HeartbeatStore:
             .group_by(workers.c.queue)
         )
         return {queue: int(size) for queue, size in rows}
+
+    def say_operations(self, worker: str, operations: Collection[str]) -> None:
+        """Writes which operations a worker runs, after its first heartbeat."""
+        names = orjson.dumps(sorted(operations)).decode()
+        self._database.execute(update(workers).where(workers.c.id == worker).values(operations=names))
+
+    def operations(self) -> dict[str, Known]:
+        """Which operations the live workers run, by queue."""
+        rows = self._database.fetch_all(
+            select(workers.c.queue, workers.c.operations).where(workers.c.seen_until > database_now())
+        )
+        said: dict[str, list[str | None]] = {}
+        for queue, operations in rows:
+            said.setdefault(queue, []).append(operations)
+        return {
+            queue: Known(
+                operations=frozenset(name for each in lists if each for name in orjson.loads(each)),
+                is_all=None not in lists,
+            )
+            for queue, lists in said.items()
+        }
 
     def calls_of(self, worker: str, pids: Collection[int]) -> AbstractSet[Call]:
         """The open calls that these child processes of the worker have claimed."""

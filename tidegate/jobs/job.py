@@ -28,6 +28,7 @@ class Wait(StrEnum):
     NOT_BEFORE = "not_before"
     DISPATCH = "dispatch"
     NO_WORKER = "no_worker"
+    UNKNOWN_OPERATION = "unknown_operation"
 
 
 @dataclass(frozen=True, kw_only=True)

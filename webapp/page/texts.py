@@ -31,6 +31,7 @@ WAITS = {
     Wait.NOT_BEFORE: "for the instant that its caller asked for",
     Wait.DISPATCH: "for a worker to take it",
     Wait.NO_WORKER: "for a worker: none is there",
+    Wait.UNKNOWN_OPERATION: "for a worker that knows its operation: none does",
 }
 _SIZES = ("KB", "MB", "GB")
 _SECOND, _MINUTE, _HOUR, _DAY = 1, 60, 3600, 86400

@@ -1,6 +1,6 @@
 """Tables of live workers and schedulers, and of counters that all processes add to."""
 
-from sqlalchemy import BigInteger, Column, Float, Integer, String, Table
+from sqlalchemy import BigInteger, Column, Float, Integer, String, Table, Text
 
 from tidegate.database.schema.metadata import metadata
 from tidegate.database.time import Instant
@@ -14,6 +14,7 @@ workers = Table(
     # Microseconds that it may be wrong about the database's clock.
     Column("clock_error", Integer, nullable=False, server_default="0"),
     Column("seen_until", Instant, nullable=False),
+    Column("operations", Text),  # JSON list of names; null: it does not say
 )
 
 stewards = Table(
