@@ -82,9 +82,7 @@ class Gateway:
 
     def _checked(self, submissions: Sequence[Submission], admission: RequestAdmission) -> list[NewJob | Job | Refusal]:
         """Checks each submission: the job to record, the job of a key that was used before, or why it is refused."""
-        known = self.submissions.keys(
-            (each.client_id, each.idempotency_key) for each in submissions if each.idempotency_key is not None
-        )
+        known = self.submissions.keys(key for each in submissions for key in each.keys)
         checked: list[NewJob | Job | Refusal] = []
         for submission in submissions:
             try:
@@ -213,7 +211,14 @@ class Gateway:
             raise JobAlreadyFinal(f"the job is already {job.state}")
         return job
 
-    def retry(self, job_id: str, *, client_id: str | None, idempotency_key: str | None = None) -> Job:
+    def retry(
+        self,
+        job_id: str,
+        *,
+        client_id: str | None,
+        idempotency_key: str | None = None,
+        quoted_key: str | None = None,
+    ) -> Job:
         """Retries a final job that did not succeed: submits it as a new job, with a new deadline.
 
         It has the same timeout and webhook.
@@ -235,6 +240,7 @@ class Gateway:
                 client_id=job.client_id,
                 timeout=min(job.deadline - job.created_at, operation.timeout),
                 idempotency_key=idempotency_key,
+                quoted_key=quoted_key,
                 traceparent=job.traceparent,
                 retry_of=job.id,
                 webhook=self._webhook_of(job),
@@ -259,9 +265,7 @@ class Gateway:
         return Webhook(url=delivery.url, base_url=delivery.base_url)
 
     def _replay(self, submission: Submission, known: Mapping[tuple[str, str], StoredKey]) -> Job | None:
-        if submission.idempotency_key is None:
-            return None
-        key = known.get((submission.client_id, submission.idempotency_key))
+        key = next((known[name] for name in submission.keys if name in known), None)
         if key is None:
             return None
         check_same(submission, key)

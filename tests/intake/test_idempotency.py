@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from flask import Flask
 from sqlalchemy import func, select, update
+from werkzeug.datastructures import Headers
 from werkzeug.test import TestResponse
 
 from tests.support.web import Web, assert_is_problem
@@ -197,7 +198,58 @@ def test_a_refusal_uses_up_no_key(  # noqa: PLR0917 - one argument a column of t
     assert web.submit(headers=KEY).status_code == 202
 
 
-@pytest.mark.parametrize("key", ["", " ", "a b", "a\tb", "\u00fc", "x" * 256, "\x7f", "x" * 10_000])
+@pytest.mark.parametrize(
+    ("header", "key"),
+    [
+        ('"k1"', "k1"),
+        ("k1", "k1"),
+        ('  "k1" ', "k1"),
+        ('"a key, with blanks; and more"', "a key, with blanks; and more"),
+        (r'"a \"quote\" and a \\"', 'a "quote" and a ' + "\\"),
+        ('"' + "x" * 255 + '"', "x" * 255),
+        ("a=b/c:d@e", "a=b/c:d@e"),
+    ],
+)
+def test_a_key_in_quotes_and_the_same_bare_are_one(web: Web, header: str, key: str) -> None:
+    first = web.submit(headers={"Idempotency-Key": header})
+    assert first.status_code == 202, first.get_data(as_text=True)
+    assert [each.key for each in web.database.fetch_all(select(idempotency_keys.c.key))] == [key]
+    for again in {header, key} if key == "k1" else {header}:
+        assert web.submit(headers={"Idempotency-Key": again}).get_json()["id"] == first.get_json()["id"]
+
+
+def test_a_key_that_was_stored_with_its_quotes_is_still_found(web: Web) -> None:
+    job_id = web.accepted(Idempotency_Key="k1")
+    web.database.execute(update(idempotency_keys).values(key='"k1"'))  # as an earlier version did
+    assert web.submit(headers={"Idempotency-Key": '"k1"'}).get_json()["id"] == job_id
+    assert web.submit(content=b"2", headers={"Idempotency-Key": '"k1"'}).status_code == 422
+    assert (web.count(), keys_of(web)) == (1, 1)
+    assert web.submit(headers={"Idempotency-Key": "k1"}).get_json()["id"] != job_id, "which was another key then"
+
+
+@pytest.mark.parametrize("key", ["k1", '"k1"'])
+def test_two_lines_are_not_one_key(web: Web, key: str) -> None:
+    headers = Headers([("Idempotency-Key", key), ("Idempotency-Key", key)])
+    answer = web.client.post("/v1/operations/echo/jobs", data=b"1", content_type="application/json", headers=headers)
+    assert_is_problem(answer, 400, "invalid-header")
+    assert (web.count(), keys_of(web)) == (0, 0)
+
+
+def test_a_retry_reads_its_key_likewise(web: Web) -> None:
+    job_id = web.job_in(State.FAILED)
+    ask = [web.client.post(f"/v1/jobs/{job_id}/retry", headers={"Idempotency-Key": key}) for key in ('"r 1"', '"r 1"')]
+    assert [answer.status_code for answer in ask] == [202, 202]
+    assert ask[0].get_json()["id"] == ask[1].get_json()["id"]
+    assert_is_problem(
+        web.client.post(f"/v1/jobs/{job_id}/retry", headers={"Idempotency-Key": "a,b"}), 400, "invalid-header"
+    )
+
+
+UNUSABLE = ["", " ", "a b", "a\tb", "\u00fc", "x" * 256, "\x7f", "x" * 10_000]
+MALFORMED = ["a,b", "a;b", 'a"b', '"a', 'a"', '""', '"a";p=1', '"a", "b"', r'"a\b"', '"' + "x" * 256 + '"']
+
+
+@pytest.mark.parametrize("key", [*UNUSABLE, *MALFORMED])
 def test_a_key_that_can_not_be_used_is_a_400(web: Web, key: str) -> None:
     document = assert_is_problem(web.submit(headers={"Idempotency-Key": key}), 400, "invalid-header")
     assert len(document["detail"]) < 200

@@ -18,7 +18,8 @@ class Submission:
     """A request to run an operation.
 
     `timeout`: shorter than the operation's own; None: that. `not_before`: no attempt starts earlier. The same
-    `idempotency_key` from the same client names the same job. `traceparent` goes with it to the downstream.
+    `idempotency_key` from the same client names the same job; `quoted_key`: as an earlier version may have stored it,
+    with the quotes of its header. `traceparent` goes with it to the downstream.
     Its end is told to `webhook`.
     """
 
@@ -28,9 +29,15 @@ class Submission:
     timeout: timedelta | None = None
     not_before: datetime | None = None
     idempotency_key: str | None = None
+    quoted_key: str | None = None
     traceparent: str | None = None
     retry_of: str | None = None
     webhook: Webhook | None = None
+
+    @property
+    def keys(self) -> Sequence[tuple[str, str]]:
+        """The names under which its idempotency key may be stored: client id and key."""
+        return [(self.client_id, key) for key in (self.idempotency_key, self.quoted_key) if key is not None]
 
     @property
     def fingerprint(self) -> bytes:

@@ -7,6 +7,7 @@ ConcurrencyLimit when it comes here. A write takes one. A read takes none, for r
 
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import asdict
 from typing import TYPE_CHECKING, NamedTuple
 
 from werkzeug.datastructures import Authorization, ETags, Headers
@@ -100,7 +101,7 @@ class _Answering:
         self._count(self._own.submit_limit, "submits", caller)
         key = idempotency_key(self._headers.get("Idempotency-Key"))
         with self._own.turns.taken():
-            job = self._own.jobs.retry(job_id, client_id=caller.scope, idempotency_key=key)
+            job = self._own.jobs.retry(job_id, client_id=caller.scope, **asdict(key))
         return self._submitted(caller, job)
 
     def read(self, caller: Caller, job_id: str) -> Answer:

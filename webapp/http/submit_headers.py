@@ -1,6 +1,7 @@
 """Parses the headers of a submit: timeout, start, idempotency key, webhook, trace. Without Flask."""
 
 import re
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime, timedelta
 
 from pydantic import AwareDatetime, TypeAdapter, ValidationError
@@ -16,6 +17,9 @@ _INSTANT = TypeAdapter(AwareDatetime)
 _RFC_3339 = re.compile(r"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d:\d\d(\.\d+)?([Zz]|[+-]\d\d:\d\d)", re.ASCII)
 _HTTP_DATE = re.compile(r"(Mon|Tue|Wed|Thu|Fri|Sat|Sun)", re.ASCII)
 KEY_PATTERN = "^[!-~]{1,255}$"
+"""Of a key in a JSON document."""
+KEY_HEADER_PATTERN = r'^([!#-+\--:<-~]{1,255}|"([ !#-\[\]-~]|\\["\\]){1,255}")$'
+"""Of the header: a bare key without comma, semicolon or quote, or a string of RFC 9651."""
 # W3C Trace Context, version 00; ids of all zeros are invalid.
 _TRACEPARENT = re.compile(r"00-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}", re.ASCII)
 
@@ -28,7 +32,7 @@ def submission_of(headers: Headers, content: bytes, operation: str, client_id: s
         client_id=client_id,
         timeout=_timeout(headers.get("Job-Timeout")),
         not_before=_not_before(headers.get("Job-Not-Before")),
-        idempotency_key=idempotency_key(headers.get("Idempotency-Key")),
+        **asdict(idempotency_key(headers.get("Idempotency-Key"))),
         traceparent=traceparent_in(headers),
         webhook=webhook_in(headers, base_url),
     )
@@ -40,11 +44,30 @@ def check_not_encoded(headers: Headers) -> None:
         raise UnsupportedBody("send the body without Content-Encoding: it is passed on as it is")
 
 
-def idempotency_key(value: str | None) -> str | None:
-    """Checks an Idempotency-Key: 1 to 255 visible ASCII characters; raises InvalidHeader."""
-    if value is not None and not re.fullmatch(KEY_PATTERN, value):
-        raise InvalidHeader("Idempotency-Key: 1 to 255 visible ASCII characters")
-    return value
+@dataclass(frozen=True, kw_only=True)
+class Key:
+    """An Idempotency-Key, and as an earlier version stored it, with its quotes; None: there is none, or it had none."""
+
+    idempotency_key: str | None
+    quoted_key: str | None = None
+
+
+def idempotency_key(value: str | None) -> Key:
+    """Parses an Idempotency-Key: a string of RFC 9651, as the IETF draft has it, or bare; raises InvalidHeader.
+
+    Two header lines come as one with a comma between: neither form has that.
+    """
+    text = None if value is None else value.strip(" ")
+    if text is None:
+        return Key(idempotency_key=None)
+    if not re.fullmatch(KEY_HEADER_PATTERN, text):
+        raise InvalidHeader(
+            'Idempotency-Key: one, of 1 to 255 visible ASCII characters, in quotes ("k 1") or bare, without parameters;'
+            " a bare one has no comma, semicolon, quote or blank"
+        )
+    if not text.startswith('"'):
+        return Key(idempotency_key=text)
+    return Key(idempotency_key=re.sub(r"\\(.)", r"\1", text[1:-1]), quoted_key=text)
 
 
 def webhook_in(headers: Headers, base_url: str) -> Webhook | None:

@@ -9,7 +9,7 @@ from tidegate.operations.operation import Operation
 from tidegate.states import State
 from tidegate.webhooks.url import LONGEST
 from webapp.http.queries import MOST_JOBS
-from webapp.http.submit_headers import KEY_PATTERN
+from webapp.http.submit_headers import KEY_HEADER_PATTERN
 from webapp.http.webhook_shapes import EventName
 from webapp.openapi.schemas import Node, ref
 
@@ -64,8 +64,9 @@ PARAMETERS: dict[str, Node] = {
     "Idempotency-Key": {
         "name": "Idempotency-Key",
         "in": "header",
-        "description": "The same key from the same client gives the same job, for as long as the job is kept.",
-        "schema": {"type": "string", "pattern": KEY_PATTERN},
+        "description": "The same key from the same client gives the same job, for as long as the job is kept."
+        ' In quotes, as the IETF draft writes it ("k 1"), or bare: both are the same key.',
+        "schema": {"type": "string", "pattern": KEY_HEADER_PATTERN},
     },
     "Job-Not-Before": {
         "name": "Job-Not-Before",
