@@ -161,8 +161,8 @@ BUGS: tuple[Bug, ...] = (
     Bug(
         "a slot is kept for nobody",
         "tidegate/rate_limit.py",
-        "log=call_log.with_call(pace.log, slot)",
-        "log=pace.log[1:]",
+        "call_log.with_call(pace.log, slot)",
+        "pace.log[1:]",
     ),
     Bug(
         "a missed slot is used all the same",
