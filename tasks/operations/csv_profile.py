@@ -39,7 +39,11 @@ class CsvProfile(BaseModel):
     columns: list[ColumnProfile]
 
 
-@operation(content_types=("text/csv", "application/csv", "text/tab-separated-values", "text/plain"))
+# The last one says that no type is known, as file pickers and generated clients do.
+_CONTENT_TYPES = ("text/csv", "application/csv", "text/tab-separated-values", "text/plain", "application/octet-stream")
+
+
+@operation(content_types=_CONTENT_TYPES)
 def csv_profile(body: Body, attempt: Attempt) -> CsvProfile:
     """Profiles a CSV of up to 20 MB whose first row names the columns.
 

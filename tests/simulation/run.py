@@ -123,7 +123,8 @@ def _kill_after(cluster: Cluster, role: str, seconds: float) -> None:
 
 def _freeze(cluster: Cluster, role: str, seconds: float) -> None:
     cluster.world.tell(f"stands still for {seconds} s", role)
-    cluster.roles[role].frozen_until = cluster.world.now + seconds
+    process = cluster.roles[role]
+    process.frozen_until = max(process.frozen_until, cluster.world.now + seconds)
 
 
 def _cut(cluster: Cluster, role: str, kind: str, statements: int) -> None:
@@ -141,9 +142,11 @@ def _messages(name: str) -> Callable[..., None]:
 
 
 def _until(of: Callable[[Cluster], object], name: str) -> Callable[..., None]:
+    """A state that lasts; two of them at once last as long as the longer."""
+
     def happens(cluster: Cluster, who: str, seconds: float) -> None:
         cluster.world.tell(f"{name.removesuffix('_until').replace('_', ' ')} for {seconds} s", who)
-        setattr(of(cluster), name, cluster.world.now + seconds)
+        setattr(of(cluster), name, max(getattr(of(cluster), name), cluster.world.now + seconds))
 
     return happens
 

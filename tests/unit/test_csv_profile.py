@@ -9,6 +9,7 @@ import statistics
 import string
 import tracemalloc
 from concurrent.futures import ProcessPoolExecutor
+from dataclasses import replace
 from datetime import datetime
 from fractions import Fraction
 from typing import Any
@@ -418,9 +419,18 @@ def test_any_bytes_are_profiled_or_refused(content: bytes) -> None:
     assert isinstance(outcome, Succeeded | Failed)
 
 
-def test_an_unnamed_kind_of_bytes_is_not_taken() -> None:
-    with pytest.raises(UnsupportedBody, match="text/csv"):
-        csv_profile.check(Body(content=b"a\n", content_type="application/octet-stream"))
+def test_another_kind_of_bytes_is_not_taken() -> None:
+    for other in ("application/zip", "application/json", ""):
+        with pytest.raises(UnsupportedBody, match="text/csv"):
+            csv_profile.check(Body(content=b"a\n", content_type=other))
+
+
+def test_bytes_of_no_known_kind_are_read_as_a_csv() -> None:
+    body = Body(content=b"a;b\n1;2\n", content_type="application/octet-stream")
+    csv_profile.check(body)
+    assert csv_profile.run(body, attempt_telling()) == csv_profile.run(
+        replace(body, content_type="text/csv"), attempt_telling()
+    )
 
 
 def test_progress_is_told_in_bytes_each_64_kilobytes_and_at_the_end() -> None:

@@ -19,6 +19,7 @@ from webapp.http.answers import HTTP_STATUS, PROBLEM_TYPE_PREFIX
 from webapp.http.refusals import REFUSALS
 from webapp.openapi import UNDESCRIBED, openapi
 from webapp.openapi.problem_types import PROBLEM_TYPES
+from webapp.openapi.schemas import BYTES
 
 METHODS = {"get", "post", "put", "patch", "delete"}
 EVERYTHING = {"submit_limit": "100/s", "poll_limit": "100/s", "auth": "keys"}
@@ -105,12 +106,13 @@ def test_each_operation_has_its_own_path_with_its_own_body(described: Web) -> No
         if path.endswith("/jobs") and path.startswith("/v1/operations/")
     }
     assert bodies["order"] == {"application/json": {"schema": {"$ref": "#/components/schemas/order.input"}}}
-    assert bodies["quote"] == {"*/*": {}}
+    assert bodies["quote"] == {"application/json": {"schema": {}}, "*/*": {"schema": BYTES}}
     assert set(bodies["csv_profile"]) == {
         "text/csv",
         "application/csv",
         "text/tab-separated-values",
         "text/plain",
+        "application/octet-stream",
     }
 
 

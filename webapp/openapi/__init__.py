@@ -14,10 +14,11 @@ from werkzeug.routing import Rule
 from tidegate.operations.operation import Operation
 from webapp.context import Context
 from webapp.openapi.answers import Problems, either
+from webapp.openapi.names import Names
 from webapp.openapi.parameters import HEADERS, PARAMETERS, limit_headers, operation_name, parameter
 from webapp.openapi.problem_types import METHOD_NOT_ALLOWED
 from webapp.openapi.route import Route, route_of
-from webapp.openapi.schemas import Node, schemas
+from webapp.openapi.schemas import InputSchemas, Node, own_schemas
 from webapp.openapi.submits import submit_route, submit_texts
 from webapp.openapi.webhook import job_ended
 
@@ -50,11 +51,16 @@ def openapi(app: Flask, context: Context, base_url: str) -> Node:
     """
     operations = [*context.registry.operations.values()]
     rules = _described(app)
+    documents = own_schemas(
+        answers={route.answer_shape for _, route in rules if route.answer_shape},
+        requests={route.request_model for _, route in rules if route.request_model},
+    )
+    inputs = InputSchemas(operations, taken=documents)
     writer = _Writer(context)
     paths: Node = {}
     for rule, route in rules:
         summary = (inspect.getdoc(app.view_functions[rule.endpoint]) or "").split("\n")[0]
-        for path, own, texts in _paths(rule, route, summary, operations):
+        for path, own, texts in _paths(rule, route, summary, operations, inputs):
             for method in sorted(set(rule.methods or ()) - _AUTOMATIC):
                 paths.setdefault(path, {})[method.lower()] = writer.route(method, own, **texts)
     parameters = PARAMETERS | {
@@ -69,11 +75,7 @@ def openapi(app: Flask, context: Context, base_url: str) -> Node:
         "paths": dict(sorted(paths.items())),
         "webhooks": {"jobEnded": {"post": job_ended()}},
         "components": {
-            "schemas": schemas(
-                operations,
-                answers={route.answer_shape for _, route in rules if route.answer_shape},
-                requests={route.request_model for _, route in rules if route.request_model},
-            ),
+            "schemas": documents | inputs.schemas,
             "responses": dict(sorted(writer.problems.components.items())),
             "parameters": parameters,
             "headers": HEADERS,
@@ -83,21 +85,26 @@ def openapi(app: Flask, context: Context, base_url: str) -> Node:
 
 
 def _described(app: Flask) -> list[tuple[Rule, Route]]:
-    """Every rule of the API with the description of its view; raises LookupError for a view without one."""
-    return [
+    """Every rule of the API with the description of its view; raises LookupError for a view without one.
+
+    Submits come last: no operation's name changes the id of another route.
+    """
+    described = [
         (rule, route_of(app, rule.endpoint))
         for rule in app.url_map.iter_rules()
         if rule.endpoint.partition(".")[0] not in UNDESCRIBED
     ]
+    return sorted(described, key=lambda each: each[1].of_each_operation)
 
 
 def _paths(
-    rule: Rule, route: Route, summary: str, operations: Iterable[Operation]
+    rule: Rule, route: Route, summary: str, operations: Iterable[Operation], inputs: InputSchemas
 ) -> Iterator[tuple[str, Route, Node]]:
     """The paths that stand for a rule, one or one for each operation, with each one's description and texts."""
     if route.of_each_operation:
         for each in operations:
-            yield rule.rule.replace("<operation>", each.name), submit_route(route, each), submit_texts(route, each)
+            path = rule.rule.replace("<operation>", each.name)
+            yield path, submit_route(route, each, inputs), submit_texts(route, each)
     else:
         yield _path(rule), route, {"summary": summary, "parameters": [*map(parameter, route.parameters)]}
 
@@ -108,6 +115,7 @@ class _Writer:
     def __init__(self, context: Context) -> None:
         self.has_keys = context.authenticator is not None
         self.problems = Problems()
+        self._ids = Names()
         self._settings = context.settings
 
     def route(self, method: str, route: Route, **texts: object) -> Node:
@@ -123,7 +131,7 @@ class _Writer:
             responses[status] = either(answers[status], self.problems.followed(refused[status]))
         security: Node = {"security": [{_KEY: []}] if route.needs != "nothing" else []} if self.has_keys else {}
         return {
-            "operationId": route.id,
+            "operationId": self._ids.new(route.id),
             "tags": [route.tag],
             **{name: text for name, text in texts.items() if text},
             **({"requestBody": route.body.node} if route.body else {}),

@@ -11,7 +11,7 @@ from webapp.http.answers import EVENT_STREAM, HTTP_STATUS, PROBLEM
 from webapp.openapi.examples import job_example, job_problem_example, problem_content, problem_examples
 from webapp.openapi.parameters import HEADERS, headers
 from webapp.openapi.problem_types import JOB_ENDS, ProblemType
-from webapp.openapi.schemas import Node, ref
+from webapp.openapi.schemas import BYTES, Node, ref
 
 Responses: TypeAlias = dict[str, Node]
 """Response Objects by status."""
@@ -242,7 +242,7 @@ def _raw_result() -> Node:
     return {
         "description": "The result, with its own content type.",
         "headers": headers(*_ABOUT_A_JOB),
-        "content": {"*/*": {}},
+        "content": {"application/octet-stream": {"schema": BYTES}, "*/*": {"schema": BYTES}},
     }
 
 

@@ -1,7 +1,7 @@
 """Schema Objects of the OpenAPI document: documents from their types, operations' inputs from their declarations."""
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from functools import cache
 from operator import attrgetter
 from typing import Any, TypeAlias
@@ -11,15 +11,22 @@ from pydantic.json_schema import GenerateJsonSchema
 
 from tidegate.operations.operation import Operation
 from webapp.http import shapes, webhook_shapes
+from webapp.openapi.names import Names
 from webapp.openapi.problem_types import JOB_ENDS, PROBLEM_TYPES
 
 Node: TypeAlias = dict[str, Any]
 """A part of the description, which is JSON."""
 
 SCHEMAS = "#/components/schemas/"
+BYTES: Node = {"type": "string", "format": "binary"}
+"""The schema of a body of any bytes, as generators know it."""
 # Documents that no description of a route names: problems, and what webhooks send.
 _OF_NO_ROUTE = frozenset({shapes.JobProblem, shapes.Problem, webhook_shapes.WebhookEvent})
 _NAME = attrgetter("__name__")
+_DEFINITION = re.compile(r"^#/\$defs/([^/]+)")
+# Keywords of JSON Schema with values instead of schemas, and with schemas, or references, by names that authors chose.
+_VALUES = frozenset({"const", "default", "enum", "examples"})
+_BY_NAME = frozenset({"dependentSchemas", "mapping", "patternProperties", "properties"})
 
 
 class _WithoutTitles(GenerateJsonSchema):
@@ -29,23 +36,15 @@ class _WithoutTitles(GenerateJsonSchema):
         return False
 
 
-def schemas(operations: list[Operation], answers: Iterable[type], requests: Iterable[type[BaseModel]]) -> Node:
-    """All schemas under components/schemas: inputs of operations, answers and requests of routes."""
-    inputs: Node = {}
-    for operation in operations:
-        inputs |= _input_schemas(operation)
-    return _own_schemas(_OF_NO_ROUTE.union(answers), frozenset(requests)) | inputs
+def own_schemas(answers: Iterable[type], requests: Iterable[type[BaseModel]]) -> Node:
+    """The schemas of answers and requests of routes, of problems and of webhooks, by name."""
+    return _own_schemas(_OF_NO_ROUTE.union(answers), frozenset(requests))
 
 
 def ref(name: str, **narrowed: Any) -> Node:
     """A reference to a schema; `narrowed`: properties that are narrower here."""
     properties = {"properties": narrowed} if narrowed else {}
     return {"$ref": SCHEMAS + name, **properties}
-
-
-def input_ref(operation: Operation) -> Node | None:
-    """A reference to the operation's input schema; None: it takes any bytes."""
-    return None if operation.input_schema() is None else ref(f"{operation.name}.input")
 
 
 @cache
@@ -64,27 +63,51 @@ def _own_schemas(answers: frozenset[type], requests: frozenset[type[BaseModel]])
     return dict(sorted(own.items()))
 
 
-def _input_schemas(operation: Operation) -> Node:
-    """The operation's input as `<operation>.input`, its $defs beside it as `<operation>.<Name>`."""
-    schema = operation.input_schema()
-    if schema is None:
-        return {}
-    moved = _moved(dict(schema), f"{SCHEMAS}{operation.name}.")
-    definitions = moved.pop("$defs", {})
-    return {
-        f"{operation.name}.input": moved,
-        **{f"{operation.name}.{name}": definition for name, definition in definitions.items()},
-    }
+class InputSchemas:
+    """The schemas of operations' inputs: `<operation>.input`, and beside it each of its $defs as `<operation>.<Name>`.
+
+    Without their titles: generators name classes by them, and two operations may both call their input `Params`.
+    """
+
+    def __init__(self, operations: Iterable[Operation], taken: Iterable[str]) -> None:
+        """`taken`: names of other schemas."""
+        names = Names(taken)
+        schemas = {each.name: schema for each in operations if (schema := each.input_schema()) is not None}
+        self._inputs = {operation: names.new(f"{operation}.input") for operation in schemas}
+        self.schemas: Node = {}
+        for operation, schema in schemas.items():
+            self._add(operation, schema, names)
+
+    def ref(self, operation: Operation) -> Node | None:
+        """A reference to the operation's input schema; None: it takes any bytes."""
+        name = self._inputs.get(operation.name)
+        return None if name is None else ref(name)
+
+    def _add(self, operation: str, schema: Mapping[str, Any], names: Names) -> None:
+        definitions = schema.get("$defs", {})
+        places = {name: names.new(f"{operation}.{name}") for name in definitions}
+        own = {key: value for key, value in schema.items() if key != "$defs"}
+        self.schemas[self._inputs[operation]] = _moved(own, places)
+        self.schemas |= {place: _moved(definitions[name], places) for name, place in places.items()}
 
 
-def _moved(node: Any, target: str) -> Any:
-    """The schema with its references, and a discriminator's, rewritten to where its definitions are moved."""
+def _moved(node: Any, places: Mapping[str, str]) -> Any:
+    """The schema without titles, its references and a discriminator's rewritten to where its definitions are moved."""
     match node:
         case dict():
-            return {key: _moved(value, target) for key, value in node.items()}
+            return {key: _member(key, value, places) for key, value in node.items() if key != "title"}
         case list():
-            return [_moved(value, target) for value in node]
+            return [_moved(value, places) for value in node]
         case str():
-            return re.sub(r"^#/\$defs/", target, node)
+            return _DEFINITION.sub(lambda found: SCHEMAS + places.get(found[1], found[1]), node)
         case _:
             return node
+
+
+def _member(keyword: str, value: Any, places: Mapping[str, str]) -> Any:
+    """The value of a schema's keyword: what is no schema stays, and a name is never taken for a keyword."""
+    if keyword in _VALUES:
+        return value
+    if keyword in _BY_NAME and isinstance(value, dict):
+        return {name: _moved(each, places) for name, each in value.items()}
+    return _moved(value, places)

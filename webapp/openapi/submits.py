@@ -6,15 +6,15 @@ from tidegate.operations.operation import Operation
 from tidegate.operations.python_operation import JSON
 from webapp.openapi.parameters import job_timeout, parameter
 from webapp.openapi.route import BAD_JSON, RequestBody, Route
-from webapp.openapi.schemas import Node, input_ref
+from webapp.openapi.schemas import BYTES, InputSchemas, Node
 
 
-def submit_route(route: Route, operation: Operation) -> Route:
+def submit_route(route: Route, operation: Operation, inputs: InputSchemas) -> Route:
     """The description of this operation's submit, made of that of every submit."""
     return replace(
         route,
         id=f"{route.id}.{operation.name}",
-        body=_body(operation),
+        body=_body(operation, inputs.ref(operation)),
         refusals=route.refusals if operation.input_schema() is None else route.refusals + BAD_JSON,
     )
 
@@ -29,17 +29,18 @@ def submit_texts(route: Route, operation: Operation) -> Node:
     }
 
 
-def _body(operation: Operation) -> RequestBody:
-    schema, size = input_ref(operation), f"{operation.max_body:,} bytes"
-    content_types = operation.content_types
+def _body(operation: Operation, schema: Node | None) -> RequestBody:
+    size, content_types = f"{operation.max_body:,} bytes", operation.content_types
     if schema is not None:
         content = {content_type: {"schema": schema} for content_type in content_types or [JSON]}
         return RequestBody(node={"description": f"At most {size}.", "required": True, "content": content})
-    # An operation that takes any content type also takes a body without one, and an empty body.
+    # An operation that takes any content type also takes a body without one, and an empty body. JSON is named beside it
+    # for generators: they know what to do with that, and make nothing of a submit that has no content type they know.
+    anything = {JSON: {"schema": {}}, "*/*": {"schema": BYTES}}
     return RequestBody(
         node={
             "description": f"At most {size}, passed on as they are.",
             "required": bool(content_types),
-            "content": {content_type: {} for content_type in content_types or ["*/*"]},
+            "content": {content_type: {"schema": BYTES} for content_type in content_types} or anything,
         }
     )
