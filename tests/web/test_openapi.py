@@ -105,7 +105,7 @@ def test_each_operation_has_its_own_path_with_its_own_body(described: Web) -> No
         for (_, path), route in routes_of(document).items()
         if path.endswith("/jobs") and path.startswith("/v1/operations/")
     }
-    assert bodies["order"] == {"application/json": {"schema": {"$ref": "#/components/schemas/order.input"}}}
+    assert bodies["order"] == {"application/json": {"schema": {"$ref": "#/components/schemas/order_input"}}}
     assert bodies["quote"] == {"application/json": {"schema": {}}, "*/*": {"schema": BYTES}}
     assert set(bodies["csv_profile"]) == {
         "text/csv",
@@ -118,14 +118,14 @@ def test_each_operation_has_its_own_path_with_its_own_body(described: Web) -> No
 
 def test_an_input_schema_still_judges_after_its_definitions_were_moved(described: Web) -> None:
     document = document_of(described)
-    schema = {**document["components"]["schemas"]["order.input"], "components": document["components"]}
+    schema = {**document["components"]["schemas"]["order_input"], "components": document["components"]}
     good = {"part": {"sku": "A", "parts": [{"sku": "B"}]}, "payment": {"kind": "transfer", "days": 30}}
     jsonschema.validate(good, schema)
     for bad in ({"kind": "transfer", "days": 91}, {"kind": "cash"}):
         with pytest.raises(jsonschema.ValidationError):
             jsonschema.validate({**good, "payment": bad}, schema)
     mapping = schema["properties"]["payment"]["discriminator"]["mapping"]
-    assert mapping["card"] == "#/components/schemas/order.Card"
+    assert mapping["card"] == "#/components/schemas/order_Card"
 
 
 def test_no_reference_leads_nowhere(described: Web) -> None:

@@ -64,16 +64,17 @@ def _own_schemas(answers: frozenset[type], requests: frozenset[type[BaseModel]])
 
 
 class InputSchemas:
-    """The schemas of operations' inputs: `<operation>.input`, and beside it each of its $defs as `<operation>.<Name>`.
+    """The schemas of operations' inputs: `<operation>_input`, and beside it each of its $defs as `<operation>_<Name>`.
 
-    Without their titles: generators name classes by them, and two operations may both call their input `Params`.
+    Without dots, which generators take for modules. Without titles: generators name classes by them, and two operations
+    may both call their input `Params`.
     """
 
     def __init__(self, operations: Iterable[Operation], taken: Iterable[str]) -> None:
         """`taken`: names of other schemas."""
         names = Names(taken)
         schemas = {each.name: schema for each in operations if (schema := each.input_schema()) is not None}
-        self._inputs = {operation: names.new(f"{operation}.input") for operation in schemas}
+        self._inputs = {operation: names.new(f"{operation}_input") for operation in schemas}
         self.schemas: Node = {}
         for operation, schema in schemas.items():
             self._add(operation, schema, names)
@@ -85,7 +86,7 @@ class InputSchemas:
 
     def _add(self, operation: str, schema: Mapping[str, Any], names: Names) -> None:
         definitions = schema.get("$defs", {})
-        places = {name: names.new(f"{operation}.{name}") for name in definitions}
+        places = {name: names.new(f"{operation}_{name}") for name in definitions}
         own = {key: value for key, value in schema.items() if key != "$defs"}
         self.schemas[self._inputs[operation]] = _moved(own, places)
         self.schemas |= {place: _moved(definitions[name], places) for name, place in places.items()}
