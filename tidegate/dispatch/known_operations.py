@@ -25,6 +25,10 @@ class Known:
         return operation in self.operations or (not self.is_all and operation in declared)
 
 
+NOBODY = Known()
+"""Of a queue without a worker."""
+
+
 class Workers(Protocol):
     """The interface of what reads the rows of workers."""
 
@@ -42,10 +46,11 @@ class KnownOperations:
 
     def unknown_among(self, waiting: Iterable[WaitingJob]) -> dict[str, str]:
         """The operations of these jobs that no worker of their queue runs, each with that queue."""
-        return {job.operation: job.queue for job in waiting if not self.has(job.queue, job.operation)}
+        wanted = {(job.queue, job.operation) for job in waiting}
+        return {operation: queue for queue, operation in sorted(wanted) if not self.has(queue, operation)}
 
     def has(self, queue: str, operation: str) -> bool:
         """Whether a worker of this queue runs the operation."""
         if clock.monotonic() - self._read_at > _FRESH_SECONDS:
             self._by_queue, self._read_at = self._workers.operations(), clock.monotonic()
-        return self._by_queue.get(queue, Known()).has(operation, self._declared)
+        return self._by_queue.get(queue, NOBODY).has(operation, self._declared)

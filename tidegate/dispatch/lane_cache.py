@@ -13,7 +13,7 @@ from tidegate.database.batching import BatchedStatement
 from tidegate.database.connection import UNREACHABLE
 from tidegate.dispatch.backlog import SETTLED
 from tidegate.dispatch.forecast import LaneView
-from tidegate.dispatch.known_operations import Known
+from tidegate.dispatch.known_operations import NOBODY, Known
 from tidegate.dispatch.lane import Downstream, Mark, Sample
 from tidegate.dispatch.limits import LimitStore
 from tidegate.dispatch.samples import SampleStore
@@ -93,7 +93,7 @@ class LaneCache:
 
     def known_in(self, queue: str) -> Known:
         """The operations that the live workers of this queue run, as of half a second ago."""
-        return self._known.get(queue, Known())
+        return self._known.get(queue, NOBODY)
 
     def counted(self, downstream: str, *, anew: bool = False) -> LaneView | None:
         """The lane with its queue as of a moment ago; `anew`: as of after this call began. None as for `view`.
