@@ -163,6 +163,9 @@ def test_a_lane_is_paused_and_resumed_and_slowed_by_keyboard(gateway: Gateway, b
 
     with looking(browser, gateway.url) as page:
         page.goto("/")
+        page.locator("#pause-sample summary").focus()
+        page.keyboard.press("Enter")
+        expect(page.locator("#mood-sample")).not_to_have_text("Paused")
         page.get_by_role("button", name="Pause sample").focus()
         page.keyboard.press("Enter")
         expect(page.locator("#mood-sample")).to_have_text("Paused")
@@ -200,7 +203,8 @@ def test_a_job_is_cancelled_and_submitted_again(gateway: Gateway, browser: Brows
         expect(page.locator("#job-state")).to_contain_text("Cancelled")
         expect(page.locator("#job-state .ticks")).to_have_class("ticks cancelled")
         assert gateway.client.get(f"/v1/jobs/{job_id}").status_code == 410
-        page.get_by_role("button", name="Submit again").click()
+        page.get_by_text("Submit again…").click()
+        page.get_by_role("button", name="Submit a new try").click()
         expect(page.locator("#part-timeline")).to_contain_text(f"A new try of {job_id}")
         page.get_by_text("Cancel…").click()
         page.get_by_role("button", name="Cancel this job").click()
@@ -241,6 +245,7 @@ def test_a_hidden_page_holds_nothing_open(gateway: Gateway, browser: Browser) ->
 def test_without_scripts_it_is_read_and_its_forms_work(gateway: Gateway, browser: Browser) -> None:
     with looking(browser, gateway.url, java_script_enabled=False) as page:
         page.goto("/")
+        page.locator("#pause-sample summary").click()
         page.get_by_role("button", name="Pause sample").click()
         expect(page.locator("#mood-sample")).to_have_text("Paused")
         page.get_by_role("button", name="Resume sample").click()

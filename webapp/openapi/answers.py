@@ -242,7 +242,11 @@ def _raw_result() -> Node:
     return {
         "description": "The result, with its own content type.",
         "headers": headers(*_ABOUT_A_JOB),
-        "content": {"application/octet-stream": {"schema": BYTES}, "*/*": {"schema": BYTES}},
+        "content": {
+            "application/octet-stream": {"schema": BYTES},
+            "application/json": {"schema": {}},
+            "*/*": {"schema": {}},
+        },
     }
 
 
