@@ -1,7 +1,8 @@
 """A sample downstream: a small HTTP service that takes only so many calls, and says so when there are more.
 
 It is as strict as a partner's API: of a rate of N it takes N calls in any second, wherever that second begins, and
-refuses the next with 429. A call counts from the instant at which its first line was read.
+refuses the next with 429. A call counts from the instant at which its first line came in: on Linux by the kernel, for a
+busy machine lets this process read it later.
 
 Run it with `python -m demo.downstream --port 8001` and ask it for a quote:
 
@@ -13,10 +14,13 @@ It stands alone and knows nothing of Tidegate. GET /stats counts what it took an
 import argparse
 import bisect
 import hashlib
+import io
 import json
 import math
 import re
 import signal
+import socket
+import struct
 import sys
 import threading
 import time
@@ -30,6 +34,9 @@ from socketserver import ThreadingTCPServer
 from typing import Any
 
 WINDOW = 1.0
+# Linux's SO_TIMESTAMPNS, which `socket` does not name, and what it tells of a segment: seconds and nanoseconds.
+_TIMESTAMPS = 35 if sys.platform == "linux" else None
+_TIMESPEC = struct.Struct("@ll")
 STOP_SIGNALS = {signal.SIGTERM, signal.SIGINT}
 
 
@@ -121,6 +128,29 @@ class ArrivalLog:
                 self._file.flush()
 
 
+class StampedInput(io.RawIOBase):
+    """What comes in on a connection, with the instant at which the last of it came (monotonic)."""
+
+    def __init__(self, connection: socket.socket) -> None:
+        super().__init__()
+        self._connection = connection
+        self.arrived_at = time.monotonic()
+
+    def readable(self) -> bool:
+        """It is for reading."""
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        """Reads what is there, or waits for it."""
+        number, told, _, _ = self._connection.recvmsg_into([buffer], socket.CMSG_SPACE(_TIMESPEC.size))
+        self.arrived_at = time.monotonic()
+        for level, kind, content in told:
+            if (level, kind) == (socket.SOL_SOCKET, _TIMESTAMPS):
+                seconds, nanoseconds = _TIMESPEC.unpack(content)
+                self.arrived_at -= max(0.0, time.time() - seconds - nanoseconds / 1e9)
+        return number
+
+
 class Server(ThreadingTCPServer):
     """The listening socket; a thread for every connection, none of which outlives the process."""
 
@@ -131,6 +161,8 @@ class Server(ThreadingTCPServer):
 
     def __init__(self, address: tuple[str, int], *, capacity: Capacity, log: ArrivalLog, delay: float) -> None:
         super().__init__(address, Handler)
+        if _TIMESTAMPS is not None:
+            self.socket.setsockopt(socket.SOL_SOCKET, _TIMESTAMPS, 1)  # connections inherit it
         self.capacity = capacity
         self.log = log
         self.delay = delay
@@ -153,9 +185,15 @@ class Handler(BaseHTTPRequestHandler):
     wbufsize = 64 * 1024
     disable_nagle_algorithm = True
 
+    def setup(self) -> None:
+        """Reads the connection by way of what tells when it came in."""
+        super().setup()
+        self._input = StampedInput(self.connection)
+        self.rfile = io.BufferedReader(self._input)
+
     def parse_request(self) -> bool:
         """Reads the headers. The request's first line is there by now: that is when it arrived."""
-        self._arrived_at = time.monotonic()
+        self._arrived_at = self._input.arrived_at
         return super().parse_request()
 
     def do_GET(self) -> None:

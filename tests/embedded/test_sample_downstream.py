@@ -55,6 +55,25 @@ def test_a_malformed_body_is_a_422_on_a_connection_that_stays_open(tmp_path: Pat
         assert [call["status"] for call in logged(tmp_path)] == [422, 200]
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="only there the kernel tells when something came in")
+def test_a_call_counts_from_when_it_came_in_and_not_from_when_it_was_read(tmp_path: Path) -> None:
+    """On a busy machine the process may stand still meanwhile, and read several calls at once."""
+    with (
+        downstream(tmp_path, delay=0, rate=1) as (client, process),
+        ThreadPoolExecutor(2) as callers,
+        httpx2.Client(base_url=client.base_url, trust_env=False) as another,
+    ):
+        for each in (client, another):
+            assert each.get("/health").status_code == 200  # both have a connection that is open
+        process.freeze()
+        first = callers.submit(client.post, "/quote", json=ORDER)
+        time.sleep(1.2)
+        second = callers.submit(another.post, "/quote", json=ORDER)
+        time.sleep(0.2)
+        process.thaw()
+        assert [first.result().status_code, second.result().status_code] == [200, 200]
+
+
 def test_calls_beyond_the_rate_are_a_429_with_whole_seconds_to_wait(tmp_path: Path) -> None:
     with downstream(tmp_path, delay=0, rate=3) as (client, _):
         answers = [client.post("/quote", json=ORDER) for _ in range(5)]
