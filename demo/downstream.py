@@ -13,7 +13,6 @@ It stands alone and knows nothing of Tidegate. GET /stats counts what it took an
 
 import argparse
 import bisect
-import hashlib
 import io
 import json
 import math
@@ -33,15 +32,13 @@ from pathlib import Path
 from socketserver import ThreadingTCPServer
 from typing import Any
 
+from demo.quotes import QuoteError, quote
+
 WINDOW = 1.0
 # Linux's SO_TIMESTAMPNS, which `socket` does not name, and what it tells of a segment: seconds and nanoseconds.
 _TIMESTAMPS = 35 if sys.platform == "linux" else None
 _TIMESPEC = struct.Struct("@ll")
 STOP_SIGNALS = {signal.SIGTERM, signal.SIGINT}
-
-
-class QuoteError(ValueError):
-    """The body does not ask for a quote; the message says what is wrong."""
 
 
 @dataclass
@@ -246,30 +243,6 @@ class Handler(BaseHTTPRequestHandler):
             self.send_header("Connection", "close")
         self.end_headers()
         self.wfile.write(content)
-
-
-def quote(content: bytes) -> dict[str, Any]:
-    """The price for a body such as {"sku": "A-100", "quantity": 3}: the same for the same sku, today and tomorrow."""
-    try:
-        asked = json.loads(content)
-    except (ValueError, RecursionError):
-        raise QuoteError("the body is not JSON") from None
-    if not isinstance(asked, dict):
-        raise QuoteError("the body is not a JSON object")
-    sku, quantity = asked.get("sku"), asked.get("quantity")
-    if not isinstance(sku, str) or not 1 <= len(sku) <= 64:
-        raise QuoteError("sku is not a text of 1 to 64 characters")
-    if not isinstance(quantity, int) or isinstance(quantity, bool) or not 1 <= quantity <= 1_000_000:
-        raise QuoteError("quantity is not a whole number from 1 to 1000000")
-    digest = hashlib.sha256(sku.encode(errors="replace")).digest()
-    cents = 100 + int.from_bytes(digest[:4], "big") % 50_000
-    return {
-        "sku": sku,
-        "quantity": quantity,
-        "unit_price": cents / 100,
-        "total": cents * quantity / 100,
-        "currency": "EUR",
-    }
 
 
 def _answer_to(content: bytes) -> tuple[HTTPStatus, dict[str, Any]]:

@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from demo.downstream import Capacity, QuoteError, quote
+from demo.downstream import Capacity
+from demo.quotes import QuoteError, quote
 
 OK, TOO_MANY, BUSY = HTTPStatus.OK, HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_UNAVAILABLE
 
