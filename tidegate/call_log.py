@@ -48,13 +48,13 @@ def with_call(log: Log, slot: int) -> Log:
 
 def with_calls(log: Log, slot: int, calls: int) -> Log:
     """The log with so many more calls at one instant."""
-    if calls == 1 or not log:
-        return with_call(log, slot) if calls == 1 else (Run(slot, calls, 0),) * bool(calls)
-    last, before, step = log[-1]
-    slot = max(last, slot)
-    if slot == last and not step:
-        return (*log[:-1], Run(slot, before + calls, 0))
-    return (*log, Run(slot, calls, 0)) if calls else log
+    if calls < 2:
+        return with_call(log, slot) if calls else log
+    *before, latest = log or (Run(slot, 0, 0),)
+    slot = max(latest.last, slot)
+    if slot == latest.last and not latest.step:
+        return (*before, Run(slot, latest.calls + calls, 0))
+    return (*log, Run(slot, calls, 0))
 
 
 def with_earlier_call(log: Log, slot: int) -> Log:

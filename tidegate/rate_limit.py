@@ -200,7 +200,8 @@ def settle(allowance: Allowance, pace: Pace, *, now: int) -> Pace:
     """Brings the state near that a clock which was set back left far ahead, and the schedule to the rates in force.
 
     No call is promised further ahead than `AHEAD`: where one is, everything went out at least so much earlier. The
-    schedule of another rate is owed no more than the burst of this one.
+    schedule of another rate is owed no more than the burst of this one. A change of the rates needs no more than this:
+    what went out and is promised counts for the new ones.
     """
     furthest = now + AHEAD
     back = pace.last - furthest
@@ -209,11 +210,6 @@ def settle(allowance: Allowance, pace: Pace, *, now: int) -> Pace:
         pace = Pace(free_at=pace.free_at - back, log=log, joined=pace.joined)
     owed = (pace.last or furthest) + allowance.burst * allowance.spacing
     return replace(pace, free_at=owed) if pace.free_at > owed else pace
-
-
-def changed(allowance: Allowance, pace: Pace, *, now: int) -> Pace:
-    """The state after the rates were changed: it goes on, for what went out and is promised counts for the new ones."""
-    return settle(allowance, pace, now=now)
 
 
 def _calendar_room(rate: Rate, pace: Pace, slot: int, late: int) -> int:

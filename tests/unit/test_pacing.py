@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tidegate.rate import LONGEST, Rate
-from tidegate.rate_limit import AHEAD, LATE, Allowance, Pace, changed, next_slot, take_slots
+from tidegate.rate_limit import AHEAD, LATE, Allowance, Pace, next_slot, settle, take_slots
 
 SECOND = 1_000_000
 START = 1_700_000_000 * SECOND
@@ -94,7 +94,7 @@ def test_a_changed_rate_begins_after_the_slots_that_were_taken_ahead() -> None:
     slots, pace = take_slots(Allowance(rates=(Rate(50, SECOND),)), Pace(), now=START, wanted=5, horizon=HORIZON)
     faster = Allowance(rates=(Rate(100, SECOND),))
 
-    more, _ = take_slots(faster, changed(faster, pace, now=START), now=START, wanted=5, horizon=SECOND)
+    more, _ = take_slots(faster, settle(faster, pace, now=START), now=START, wanted=5, horizon=SECOND)
 
     together = sorted([*slots, *more])
     assert min(later - earlier for earlier, later in itertools.pairwise(together)) == faster.spacing
@@ -105,7 +105,7 @@ def test_changing_a_rate_to_and_fro_grants_nothing_by_itself(before: Rate, after
     pace = take_slots(Allowance(rates=(before,)), Pace(), now=START, wanted=1, horizon=0)[1]
     for _ in range(times):
         for rate in (after, before):
-            pace = changed(Allowance(rates=(rate,)), pace, now=START)
+            pace = settle(Allowance(rates=(rate,)), pace, now=START)
 
     assert next_slot(Allowance(rates=(before,)), pace, now=START) >= START + min(before.interval, after.interval)
 

@@ -17,10 +17,10 @@ from tidegate.rate_limit import (
     LATE,
     Allowance,
     Pace,
-    changed,
     given_back,
     next_slot,
     quota_wait,
+    settle,
     take_slots,
 )
 
@@ -105,7 +105,7 @@ def test_no_window_has_more_calls_than_the_rates_say(
         now += wait
         if other is not None:
             allowance = other
-            pace = changed(allowance, pace, now=now)
+            pace = settle(allowance, pace, now=now)
         slots, pace = take_slots(allowance, pace, now=now, wanted=wanted, horizon=horizon)
         assert all(now <= slot <= now + horizon for slot in slots)
         assert slots == sorted(slots)

@@ -6,7 +6,7 @@ needs no write at a release, and nothing that is lost on its way makes it too la
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import Any, TypeAlias
 
@@ -111,9 +111,7 @@ def spent(budgets: Budgets) -> Budgets:
 
 def with_one_less(budgets: Budgets) -> Budgets:
     """The budgets after a call that no release stands for."""
-    return {
-        name: Budget(left=each.left, until=each.until, used_up_at=each.used_up_at - 1) for name, each in budgets.items()
-    }
+    return {name: replace(each, used_up_at=each.used_up_at - 1) for name, each in budgets.items()}
 
 
 def as_json(budgets: Budgets) -> dict[str, list[int]]:

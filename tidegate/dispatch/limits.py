@@ -112,7 +112,7 @@ class LimitStore:
         pace = rate_limit.Pace.from_json(orjson.loads(row.pace))
         paced_by = values["rates"], values["burst"], values.get("jitter", 0)
         if paced_by != (orjson.loads(row.rates), row.burst, row.jitter):
-            pace = rate_limit.changed(allowance_of(*paced_by), pace, now=now)
+            pace = rate_limit.settle(allowance_of(*paced_by), pace, now=now)
         connection.execute(
             update(downstreams)
             .where(downstreams.c.name == row.name)

@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 import orjson
-from sqlalchemy import Row, and_, false, func, or_, select
+from sqlalchemy import Row, and_, func, or_, select
 from sqlalchemy.dialects.postgresql import insert as postgresql_insert
 from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 
@@ -16,6 +16,7 @@ from tidegate.database.schema import attempts, downstreams, jobs, samples
 from tidegate.database.time import database_now
 from tidegate.dispatch.backlog import MOST_MARKS, SETTLED, stretches
 from tidegate.dispatch.lane import Mark, Sample
+from tidegate.dispatch.limiter_row import RESTS
 from tidegate.dispatch.places import has_place
 from tidegate.jobs.transitions import IS_WAITING
 
@@ -29,11 +30,9 @@ _MEASURED_FOR = timedelta(minutes=1)
 _LANES = select(
     downstreams.c.name,
     downstreams.c.released,
-    or_(
-        downstreams.c.paused,
-        func.coalesce(downstreams.c.paused_until > database_now(), false()),
-        and_(downstreams.c.breaker_after > 0, downstreams.c.failures >= downstreams.c.breaker_after),
-    ).label("rests"),
+    or_(RESTS, and_(downstreams.c.breaker_after > 0, downstreams.c.failures >= downstreams.c.breaker_after)).label(
+        "rests"
+    ),
     database_now().label("now"),
 )
 _BY_CLIENT = (

@@ -84,9 +84,7 @@ def _take_job(which: Mapping[str, ColumnElement[Any]]) -> ReturningUpdate[Any]:
     """The UPDATE that claims a job. `which`: the released job, its fence, and the lease in microseconds."""
     return (
         update(jobs)
-        .where(
-            is_released(which["job"], which["fence"]), ~jobs.c.cancel_requested, IN_TIME, ~exists(_LANE.where(RESTS))
-        )
+        .where(is_released(which["job"], which["fence"]), ~jobs.c.cancel_requested, IN_TIME, ~_RESTS)
         .values(
             state=State.RUNNING,
             version=jobs.c.version + 1,
@@ -172,9 +170,9 @@ _WAITING = _claim((), waits=True)
 class ClaimStore:
     """Statements by which a worker claims a released job; what it writes afterwards is in `outcome_store`."""
 
-    def __init__(self, database: Database, database_clock: DatabaseClock | None = None) -> None:
+    def __init__(self, database: Database, database_clock: DatabaseClock) -> None:
         self._database = database
-        self._clock = database_clock or DatabaseClock()
+        self._clock = database_clock
         self._shared: dict[_Timeouts, BatchedStatement[_Values, _Row | None]] = {}
 
     def claim(

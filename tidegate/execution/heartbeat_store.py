@@ -63,10 +63,10 @@ TIMED_OUT = error_text({"code": ErrorCode.OPERATION_ERROR, "message": "the attem
 class HeartbeatStore:
     """Statements of a worker process about itself and its children."""
 
-    def __init__(self, database: Database, counts: Counts, database_clock: DatabaseClock | None = None) -> None:
+    def __init__(self, database: Database, counts: Counts, database_clock: DatabaseClock) -> None:
         self._database = database
         self._counts = counts
-        self._clock = database_clock or DatabaseClock()
+        self._clock = database_clock
 
     def beat(self, worker: str, *, queue: str, size: int, until: timedelta) -> bool:
         """Records a heartbeat and how many attempts the worker runs side by side; returns whether it has open calls."""

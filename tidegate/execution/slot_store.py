@@ -24,9 +24,9 @@ _PAUSED_LOOK_SECONDS = 0.5
 class SlotStore:
     """Statements by which a worker learns when it may call the downstream."""
 
-    def __init__(self, database: Database, database_clock: DatabaseClock | None = None) -> None:
+    def __init__(self, database: Database, database_clock: DatabaseClock) -> None:
         self._database = database
-        self._clock = database_clock or DatabaseClock()
+        self._clock = database_clock
 
     def reserve(self, claim: Claim, *, within: timedelta) -> Offer:
         """Reserves a slot for one call of a claimed job: in place of one that it missed, or for its next call.
