@@ -173,7 +173,7 @@ def test_authorities_of_a_file_are_trusted_beside_the_systems(tmp_path: Path, mo
     for certificates in (systems, own, strange):
         with serving() as server:
             server.answer = respond(200, b"fine")
-            speak_tls(server, certificates)
+            speak_tls(server, certificates.of_server())
             url = server.url.replace("http:", "https:")
             outcomes.append(call(make_operation(url, ca_file=own.authority)))
     tls_context.cache_clear()

@@ -30,11 +30,15 @@ class Certificates:
             certificate.write_bytes(b"".join(each.bytes() for each in issued.cert_chain_pems))
             key.write_bytes(issued.private_key_pem.bytes())
 
+    def of_server(self) -> ssl.SSLContext:
+        """What a server speaks TLS with."""
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(self.server, self.server_key)
+        return context
 
-def speak_tls(server: HttpServer, certificates: Certificates) -> None:
-    """Lets a server speak TLS with its certificate, from now on."""
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(certificates.server, certificates.server_key)
+
+def speak_tls(server: HttpServer, context: ssl.SSLContext) -> None:
+    """Lets a server speak TLS, from now on."""
     serve = server._serve
 
     def serve_tls(connection: socket.socket) -> None:
@@ -52,8 +56,7 @@ class TlsProxy(Proxy):
     """Speaks TLS to those who call, and asks each for a certificate; what is behind it speaks plainly."""
 
     def __init__(self, target_port: int, certificates: Certificates) -> None:
-        self._context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        self._context.load_cert_chain(certificates.server, certificates.server_key)
+        self._context = certificates.of_server()
         self._context.load_verify_locations(certificates.authority)
         self._context.verify_mode = ssl.CERT_REQUIRED
         super().__init__(target_port)

@@ -130,7 +130,7 @@ def test_what_the_gateway_is_short_of_is_not_the_receivers_fault(
 def test_an_authority_of_the_settings_is_trusted(store: Store, secret: str, tmp_path: Path, is_named: bool) -> None:
     certificates = Certificates(tmp_path)
     with serving() as receiver:
-        speak_tls(receiver, certificates)
+        speak_tls(receiver, certificates.of_server())
         job_id = ended_job(store, receiver.url.replace("http:", "https:"))
         send_due(store, ca_file=certificates.authority if is_named else None)
     assert (delivery_of(store, job_id).state == "delivered") is is_named
@@ -152,7 +152,7 @@ def test_the_receivers_certificate_must_be_its_own(
     store: Store, secret: str, authority: trustme.CA, name: str, is_taken: bool
 ) -> None:
     with serving() as receiver:
-        _speak_tls(receiver, authority, name)
+        speak_tls(receiver, _of_server(authority, name))
         job_id = ended_job(store, receiver.url.replace("http:", "https:"))
         send_due(store)
         assert [verified(each, secret)["type"] for each in receiver.received] == ["job.succeeded"] * is_taken
@@ -162,17 +162,7 @@ def test_the_receivers_certificate_must_be_its_own(
         assert "certificate" in attempt.error
 
 
-def _speak_tls(server: HttpServer, authority: trustme.CA, name: str) -> None:
+def _of_server(authority: trustme.CA, name: str) -> ssl.SSLContext:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     authority.issue_cert(name).configure_cert(context)
-    serve = server._serve
-
-    def serve_tls(connection: socket.socket) -> None:
-        try:
-            wrapped = context.wrap_socket(connection, server_side=True)
-        except OSError:
-            return
-        with wrapped:
-            serve(wrapped)
-
-    server._serve = serve_tls  # type: ignore[method-assign] # this one server's, and it is gone with its test
+    return context
