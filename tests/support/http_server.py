@@ -2,6 +2,7 @@
 
 import socket
 import threading
+import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -46,11 +47,14 @@ class HttpServer:
             connection.close()
 
     def _listen(self) -> None:
-        with suppress(OSError):
-            while True:
+        while self._listener.fileno() >= 0:
+            try:
                 connection, _ = self._listener.accept()
-                self._connections.append(connection)
-                threading.Thread(target=self._serve, args=(connection,), daemon=True).start()
+            except OSError:  # closed, or this process has no more files, as a test may have it
+                time.sleep(0.01)
+                continue
+            self._connections.append(connection)
+            threading.Thread(target=self._serve, args=(connection,), daemon=True).start()
 
     def _serve(self, connection: socket.socket) -> None:
         with suppress(OSError, ValueError), connection.makefile("rb") as stream:
