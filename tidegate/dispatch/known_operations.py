@@ -12,11 +12,12 @@ _FRESH_SECONDS = 1.0
 
 @dataclass(frozen=True, kw_only=True)
 class Known:
-    """The operations that the live workers of one queue run, together.
+    """The operations that the live workers of one queue run, together, and `places`: how many attempts side by side.
 
     `is_all`: each of them has said which. Else, and without a worker, what is declared counts as known, too.
     """
 
+    places: int = 0
     operations: frozenset[str] = frozenset()
     is_all: bool = False
 

@@ -13,7 +13,7 @@ from tidegate.database.batching import BatchedStatement
 from tidegate.database.connection import UNREACHABLE
 from tidegate.dispatch.backlog import SETTLED
 from tidegate.dispatch.forecast import LaneView
-from tidegate.dispatch.known_operations import NOBODY, Known
+from tidegate.dispatch.known_operations import NOBODY, Known, Workers
 from tidegate.dispatch.lane import Downstream, Mark, Sample
 from tidegate.dispatch.limits import LimitStore
 from tidegate.dispatch.samples import SampleStore
@@ -33,14 +33,6 @@ _ALL_ANEW = timedelta(seconds=30)
 _MOST_TOGETHER = 32
 
 
-class WorkerSizes(Protocol):
-    """The interface of what says how many attempts the live workers run side by side, and of which operations."""
-
-    def sizes(self) -> dict[str, int]: ...
-
-    def operations(self) -> Mapping[str, Known]: ...
-
-
 class Stores(Protocol):
     """The stores that the cache reads (`tidegate.stores.Store` has them)."""
 
@@ -48,7 +40,7 @@ class Stores(Protocol):
     limits: LimitStore
 
     @property
-    def heartbeats(self) -> WorkerSizes: ...
+    def heartbeats(self) -> Workers: ...
 
 
 class LaneCache:
@@ -153,7 +145,8 @@ class LaneCache:
 
     def _read(self) -> None:
         samples = {sample.downstream: sample for sample in self._store.samples.latest()}
-        sizes, known = self._store.heartbeats.sizes(), self._store.heartbeats.operations()
+        known = self._store.heartbeats.operations()
+        sizes = {queue: each.places for queue, each in known.items()}
         downstreams = self._store.limits.downstreams()
         held = sum(sample.held for sample in samples.values())
         with self.deciding:

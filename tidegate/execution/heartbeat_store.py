@@ -89,12 +89,7 @@ class HeartbeatStore:
 
     def sizes(self) -> dict[str, int]:
         """How many attempts the live workers run side by side, by queue."""
-        rows = self._database.fetch_all(
-            select(workers.c.queue, func.sum(workers.c.size))
-            .where(workers.c.seen_until > database_now())
-            .group_by(workers.c.queue)
-        )
-        return {queue: int(size) for queue, size in rows}
+        return {queue: known.places for queue, known in self.operations().items()}
 
     def say_operations(self, worker: str, operations: Collection[str]) -> None:
         """Writes which operations a worker runs, after its first heartbeat."""
@@ -102,19 +97,20 @@ class HeartbeatStore:
         self._database.execute(update(workers).where(workers.c.id == worker).values(operations=names))
 
     def operations(self) -> dict[str, Known]:
-        """Which operations the live workers run, by queue."""
+        """Which operations the live workers run, and in how many places, by queue."""
         rows = self._database.fetch_all(
-            select(workers.c.queue, workers.c.operations).where(workers.c.seen_until > database_now())
+            select(workers.c.queue, workers.c.size, workers.c.operations).where(workers.c.seen_until > database_now())
         )
-        said: dict[str, list[str | None]] = {}
-        for queue, operations in rows:
-            said.setdefault(queue, []).append(operations)
+        said: dict[str, list[tuple[int, str | None]]] = {}
+        for queue, size, operations in rows:
+            said.setdefault(queue, []).append((size, operations))
         return {
             queue: Known(
-                operations=frozenset(name for each in lists if each for name in orjson.loads(each)),
-                is_all=None not in lists,
+                places=sum(size for size, _ in each),
+                operations=frozenset(name for _, names in each if names for name in orjson.loads(names)),
+                is_all=all(names is not None for _, names in each),
             )
-            for queue, lists in said.items()
+            for queue, each in said.items()
         }
 
     def calls_of(self, worker: str, pids: Collection[int]) -> AbstractSet[Call]:
