@@ -48,7 +48,8 @@ class User:
             "PWD": str(self.folder),
         }
         name = re.sub(r"\W+", "-", command)[:20]
-        command = f"cd {self.folder} && exec {self.own(command).strip()}"
+        *way, last = self.own(command).strip().split(" && ")
+        command = " && ".join([f"cd {self.folder}", *way, f"exec {last}"])
         process = ChildProcess(["sh", "-c", command], log=self.folder / f"{name}.log", environment=environment)
         process.start()
         return process
@@ -92,6 +93,7 @@ def test_a_new_user_gets_from_an_empty_folder_to_a_paced_burst(user: User) -> No
     (user.folder / "operations.toml").write_text(user.own(blocks("toml")[0]))
     processes = [user.start(sample)]
     try:
+        processes[0].wait_for_log("listening on")
         processes.append(user.start(start))
         ready = user.own("http://127.0.0.1:8000/health/ready")
 
