@@ -104,3 +104,13 @@ def test_a_run_takes_no_longer_than_an_attempt_may() -> None:
     """However a figure over next to nothing comes out."""
     slow = lane(empty(per_second=0.001, held_mean=2.0), workers=0)
     assert finish(slow, 0) == NOW + timedelta(minutes=2)
+
+
+def test_places_that_were_full_at_a_faster_rate_do_not_hold_a_slower_one_back() -> None:
+    """The rate was changed to 1/s a moment ago: a call that takes 0.3 s needs a third of a place for that."""
+    four = Limits(name="lane", rates=("1/s",), concurrency=4)
+    was_full = empty(per_second=40.0, held_mean=12.0, backlog=8)
+    changed = lane(was_full, limits=four)
+    assert not changed.is_full
+    assert changed.per_second == changed.allowed_per_second
+    assert lane(was_full, limits=Limits(name="lane", rates=("20/s",), concurrency=4)).is_full

@@ -5,6 +5,7 @@ done.
 """
 
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from datetime import timedelta
 from pathlib import Path
 
@@ -38,7 +39,6 @@ class Lossy:
         self.database = Database(through, patience=_PATIENCE)
         self.app = create_app(self.other.settings, self.database)
         self.client = self.app.test_client()
-        assert self.client.get("/v1/downstreams").status_code == 200
 
     def close(self) -> None:
         self.proxy.forward()
@@ -49,9 +49,10 @@ class Lossy:
 @pytest.fixture
 def lossy(tmp_path: Path, postgresql_url: str) -> Iterator[Lossy]:
     with Proxy(make_url(postgresql_url).port or 5432) as proxy:
-        found = Lossy(tmp_path, postgresql_url, proxy)
-        yield found
-        found.close()
+        with closing(Lossy(tmp_path, postgresql_url, proxy)) as found:
+            answer = found.client.get("/v1/downstreams")
+            assert answer.status_code == 200, answer.text
+            yield found
 
 
 Ask = Callable[[], TestResponse]

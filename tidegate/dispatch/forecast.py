@@ -47,13 +47,15 @@ class LaneView:
 
     @property
     def is_full(self) -> bool:
-        """Whether concurrency, and not the rate, is the lane's bottleneck."""
-        concurrency = self.downstream.limits.concurrency
-        if self.allowed_per_second is None:
+        """Whether concurrency, and not the rate, is the lane's bottleneck: its places were full, and the rate now in
+        force would fill them as well, by Little's law."""
+        concurrency, allowed = self.downstream.limits.concurrency, self.allowed_per_second
+        if allowed is None:
             return True
         if self.sample is None or self.sample.is_old or concurrency is None:
             return False
-        return self.sample.held_mean >= _FULL * concurrency
+        held, full = self.sample.held_mean, _FULL * concurrency
+        return held >= full and allowed * held >= full * self.sample.per_second
 
     @property
     def per_second(self) -> float | None:
