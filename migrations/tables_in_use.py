@@ -62,6 +62,13 @@ def add_column(table: str, column: sa.Column[object]) -> None:
     op.add_column(table, column, if_not_exists=_is_postgresql() or None)
 
 
+def tune_storage(table: str, **parameters: float) -> None:
+    """Sets storage parameters of PostgreSQL, such as autovacuum's. Its lock is in nobody's way who reads or writes."""
+    if _is_postgresql():
+        listed = ", ".join(f"{name} = {value}" for name, value in parameters.items())
+        op.execute(f"ALTER TABLE {table} SET ({listed})")
+
+
 def widen_check(name: str, table: str, condition: str) -> None:
     """Lets a CHECK allow more. Every row that is there fulfils the new one, and is looked at without a lock that others
     would notice."""

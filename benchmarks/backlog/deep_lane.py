@@ -101,6 +101,10 @@ class DeepLane:
         self._released = released[0]
         return self._released.job_id
 
+    def look(self) -> None:
+        """What the gate asks at each turn before all else: which lanes have work."""
+        assert self._store.lanes.due()
+
     def finish(self) -> None:
         """What a worker does with the released job, so that its place is free again."""
         claim = self._store.claims.claim(

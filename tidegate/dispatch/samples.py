@@ -34,7 +34,7 @@ _LANES = select(
         "rests"
     ),
     database_now().label("now"),
-)
+).order_by(downstreams.c.name)
 _BY_CLIENT = (
     select(jobs.c.downstream, jobs.c.client_id, func.count())
     .where(IS_WAITING)

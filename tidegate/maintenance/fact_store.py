@@ -6,11 +6,14 @@ from typing import Any
 
 from sqlalchemy import (
     BigInteger,
+    String,
+    column,
     delete,
     func,
     literal,
     literal_column,
     select,
+    text,
     true,
     type_coerce,
     union_all,
@@ -45,7 +48,7 @@ class FactStore:
     def read(self) -> Facts:
         """Reads all statistics, in two statements."""
         due = self._database.fetch_all(_OLDEST_DUE)
-        counted = self._database.fetch_all(_COUNTED)
+        counted = self._database.fetch_all(_COUNTED if self._database.is_sqlite else _COUNTED_ON_POSTGRESQL)
         numbers = {(kind, name): int(number) for kind, name, number in counted}
         return Facts(
             oldest_due_seconds={row.name: max(0, row.age or 0) / 1e6 for row in due},
@@ -55,6 +58,7 @@ class FactStore:
             stewards=numbers["stewards", ""],
             deliveries=numbers["deliveries", ""],
             final=dict.fromkeys(FINAL_STATES, 0) | _of_kind(numbers, "final"),
+            oldest_snapshot=numbers.get(("snapshot", ""), 0),
         )
 
     def count_open(self) -> int:
@@ -108,7 +112,7 @@ def _oldest_due() -> Any:
         .order_by(jobs.c.run_at, jobs.c.id)
         .limit(1)
     )
-    return select(downstreams.c.name, (NOW - first.scalar_subquery()).label("age"))
+    return select(downstreams.c.name, (NOW - first.scalar_subquery()).label("age")).order_by(downstreams.c.name)
 
 
 def _counted() -> Any:
@@ -129,5 +133,16 @@ def _counted() -> Any:
     )
 
 
+# Whose old row versions PostgreSQL has to keep for somebody: transactions of this database, standbys that say what they
+# still read, replication slots, prepared transactions. Visible to every role; for how long they are open is not.
+_OLDEST_SNAPSHOT = text("""
+SELECT 'snapshot' AS kind, '' AS name, coalesce(max(age), 0) AS number FROM (
+  SELECT greatest(age(backend_xmin), age(backend_xid)) FROM pg_stat_activity
+  WHERE (datname = current_database() OR datname IS NULL) AND backend_type <> 'autovacuum worker'
+  UNION ALL SELECT age(xmin) FROM pg_replication_slots
+  UNION ALL SELECT age(transaction) FROM pg_prepared_xacts WHERE database = current_database()
+) AS held(age)
+""").columns(column("kind", String), column("name", String), column("number", BigInteger))
 _OLDEST_DUE = _oldest_due()
 _COUNTED = _counted()
+_COUNTED_ON_POSTGRESQL = union_all(*_COUNTED.selects, select(_OLDEST_SNAPSHOT.subquery()))

@@ -56,6 +56,8 @@ def of_the_cluster(facts: Facts, lanes: list[LaneView], registry: Registry) -> I
     yield from (workers, operations)
     pending = f"Webhooks that are yet to be sent, or sent again; {MOST_DELIVERIES} stands for more, too."
     yield GaugeMetricFamily("tidegate_webhooks_pending", pending, facts.deliveries)
+    name = "tidegate_database_oldest_snapshot_transactions"
+    yield GaugeMetricFamily(name, "Transactions begun since the oldest that is still open.", facts.oldest_snapshot)
 
 
 def of_lanes(views: Mapping[str, LaneView], facts: Facts, held: Mapping[str, int]) -> Iterator[Metric]:
