@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from difflib import get_close_matches
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -13,14 +14,18 @@ from pydantic import ValidationError
 from config.environment import place_of, value_of
 from config.operations_tables import DownstreamTable, OperationTable, RetryTable, Table
 from config.references import Template, expander, parse_template
-from config.request_checks import header_name_fault, header_value_fault, url_fault
+from config.request_checks import header_name_fault, header_value_fault, passed_header_fault, url_fault
+from config.schema_files import read_json_schema
 from config.toml_lines import TomlLines, as_fault
 from tidegate.clock import MICROSECOND
 from tidegate.errors import ConfigurationError
 from tidegate.operations.declaration import NAME, NAME_RULE, shown
 from tidegate.operations.http_operation import HttpOperation
+from tidegate.operations.json_schema import JsonSchema
+from tidegate.operations.json_text import parse_pointer
 from tidegate.operations.operation import Limits
 from tidegate.operations.retry import RetryPolicy
+from tidegate.operations.url_template import parse_url_template
 from tidegate.timeformat import format_duration
 
 _ATTEMPT_TIMEOUT, _MAX_DELAY = timedelta(seconds=10), timedelta(seconds=30)
@@ -68,9 +73,10 @@ def read_operations_file(
         lines = TomlLines(text)
     except tomllib.TOMLDecodeError as error:
         return OperationsFile(name=name, faults=(f"{name}:{as_fault(error, text)}",))
-    return _Reader(name, lines, max_result, ca_file, environment).read()
+    return _Reader(path, lines, max_result, ca_file, environment).read()
 
 
+Expand = Callable[[str], str]
 AnyTable = TypeVar("AnyTable", bound=Table)
 
 
@@ -79,19 +85,21 @@ class _Reader:
 
     def __init__(
         self,
-        name: str,
+        path: Path,
         lines: TomlLines,
         max_result: int,
         ca_file: Path | None,
         environment: Mapping[str, str] | None,
     ) -> None:
-        self._name = name
+        self._name = shown(path)
+        self._folder = path.parent
         self._lines = lines
         self._max_result = max_result
         self._ca_file = ca_file
         self._environment = environment
-        self._expand: Callable[[str], str] = str if environment is None else expander(environment)
+        self._expand: Expand = str if environment is None else expander(environment)
         self._needs: set[str] = set()
+        self._schemas: dict[str, JsonSchema] = {}
         self._faults: list[tuple[int, str]] = []
 
     def read(self) -> OperationsFile:
@@ -157,7 +165,21 @@ class _Reader:
             self._tell(
                 (*at, "retry", "delay"), f"it is longer than max_delay, {format_duration(table.retry.max_delay)}"
             )
-        self._check_text((*at, "url"), table.url, url_fault)
+        self._check_request(at, table)
+        if table.input_schema is not None:
+            try:
+                self._schemas[name] = read_json_schema(self._folder / table.input_schema)
+            except ValueError as error:
+                self._tell((*at, "input_schema"), f"{table.input_schema}: {error}")
+
+    def _check_request(self, at: tuple[str, str], table: OperationTable) -> None:
+        """Checks what the request is made of."""
+        try:
+            url = parse_url_template(table.url)
+        except ValueError as error:
+            self._tell((*at, "url"), str(error))
+        else:
+            self._check_text((*at, "url"), table.url, partial(url_fault, url))
         seen: dict[str, str] = {}
         for header, value in table.headers.items():
             here = (*at, "headers", header)
@@ -165,10 +187,15 @@ class _Reader:
                 self._tell(here, reason)
             elif seen.setdefault(header.lower(), header) != header:
                 self._tell(here, f"it stands there twice, as {seen[header.lower()]}, too")
-            self._check_text(here, value, header_value_fault)
+            self._check_text(here, value, partial(_header_fault, value))
+        for header in table.pass_headers:
+            if reason := passed_header_fault(header):
+                self._tell((*at, "pass_headers"), f"{header}: {reason}")
+            elif header.lower() in seen:
+                self._tell((*at, "pass_headers"), f"{header}: headers sets it already")
 
-    def _check_text(self, location: Sequence[str], text: str, fault_of: Callable[[str], str | None]) -> None:
-        """Checks a text with references: the references, and the expanded text if their values are known."""
+    def _check_text(self, location: Sequence[str], text: str, fault_of: Callable[[Expand], str | None]) -> None:
+        """Checks a text with references: the references, and what their values make of it if these are known."""
         try:
             template = parse_template(text)
         except ValueError as error:
@@ -178,12 +205,12 @@ class _Reader:
         if self._environment is None and template.references:
             return
         try:
-            expanded = template.expand(self._environment or {})
+            template.expand(self._environment or {})
         except ConfigurationError as error:
             for fault in error.faults:
                 self._tell(location, fault)
             return
-        if reason := fault_of(expanded):
+        if reason := fault_of(expander(self._environment or {})):
             self._tell(location, f"{self._with_values(template)}{reason}")
 
     def _with_values(self, template: Template) -> str:
@@ -198,6 +225,10 @@ class _Reader:
             url=table.url,
             method=table.method,
             headers=table.headers,
+            body=_names(table.body) if isinstance(table.body, str) else table.body,
+            pass_headers=table.pass_headers,
+            schema=self._schemas.get(name),
+            fail_when=_names(table.fail_when) if table.fail_when else None,
             description=table.description,
             downstream=table.downstream or name,
             timeout=table.timeout,
@@ -215,6 +246,14 @@ class _Reader:
             admission=table.admission,
             expand=self._expand,
         )
+
+
+def _names(pointer: str) -> tuple[str, ...]:
+    return parse_pointer(pointer.removeprefix("json:"))
+
+
+def _header_fault(value: str, expand: Expand) -> str | None:
+    return header_value_fault(expand(value))
 
 
 def _limits(name: str, table: DownstreamTable) -> Limits:

@@ -10,6 +10,7 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, Strict
 
 from tidegate.operations.declaration import NAME, NAME_RULE
+from tidegate.operations.json_text import parse_pointer
 from tidegate.operations.operation import MEGABYTE
 from tidegate.operations.retry import RetryPolicy
 from tidegate.rate import read_rate
@@ -27,9 +28,17 @@ def _check_name(name: str) -> str:
     return name
 
 
+def _check_pointer(text: str) -> str:
+    if not text.startswith("json:"):
+        raise ValueError("write json:/name, a JSON pointer behind json:")
+    parse_pointer(text.removeprefix("json:"))
+    return text
+
+
 # Strict: a text that looks like a number, or a 1 for true, is a mistake.
 Whole = Annotated[int, Strict()]
 Truth = Annotated[bool, Strict()]
+Pointer = Annotated[str, AfterValidator(_check_pointer)]
 
 
 class Table(BaseModel):
@@ -100,14 +109,37 @@ class OperationTable(Table):
 
     stand_ins: ClassVar[Mapping[str, object]] = {"url": "http://localhost/"}
 
-    url: str = Field(description="Where the call goes, `http://` or `https://`. `${NAME}` may stand in it.")
+    url: str = Field(
+        description="Where the call goes, `http://` or `https://`. `${NAME}` may stand in it, and in path and query "
+        "`{name}` for a member of the JSON input: a text, a number, true or false, percent-encoded. `{{` is a brace."
+    )
     downstream: Annotated[str, AfterValidator(_check_name)] | None = Field(
         None, description="The downstream whose limits hold, as declared; left out: one of the operation's own name."
     )
     method: Literal["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"] = Field(
-        "POST", description="Method of the call. `GET`, `HEAD` and `DELETE` send no body: the input stays here."
+        "POST", description="Method of the call. `GET`, `HEAD` and `DELETE` send no body unless `body` is set."
+    )
+    body: Truth | Pointer | None = Field(
+        None,
+        description="`true`: the input is sent, byte for byte. `false`: nothing is. `json:/payload`: what stands there "
+        "in the JSON input, as it is written. Left out: `true`, and `false` with `GET`, `HEAD` and `DELETE`.",
     )
     headers: dict[str, str] = Field({}, description="Headers of the call. `${NAME}` may stand in their values.")
+    pass_headers: tuple[str, ...] = Field(
+        (),
+        description='Headers of the submit that go along, such as `["X-Customer"]`, 4 KB in all. They are part of what '
+        "an `Idempotency-Key` stands for, and are erased with the input.",
+    )
+    input_schema: str | None = Field(
+        None,
+        description="A file beside this one with the JSON Schema (draft 2020-12) of the input, such as "
+        '`"order.schema.json"`. What breaks it is refused at the submit with a 422 that names each fault.',
+    )
+    fail_when: Pointer | None = Field(
+        None,
+        description="`json:/error`: a successful answer with something there (not null, false, 0 or empty) is a final "
+        "failure all the same.",
+    )
     description: str = Field("", description="A sentence for callers; `GET /v1/operations` and `/docs` show it.")
     timeout: Duration = Field(
         timedelta(minutes=2), description="From submit to the deadline. A caller may shorten it with `Job-Timeout`."

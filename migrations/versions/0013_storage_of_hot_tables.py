@@ -1,4 +1,4 @@
-"""Tables that change with every job are cleaned up soon, whatever else they hold; those of few rows keep them together."""
+"""Tables that change with every job are cleaned up soon, whatever they hold beside; those of few rows stay small."""
 
 from migrations.tables_in_use import tune_storage
 
@@ -10,8 +10,8 @@ depends_on = None
 # Of few rows that are written all the time. Half a page stays free for a row's next versions, so that an update touches
 # no index and the page is tidied up by whoever reads it; what a long snapshot left behind is removed soon after it.
 FEW_ROWS = ("downstreams", "samples", "workers", "stewards", "counts", "final_jobs", "receivers")
-# Of many rows, nearly all of which change no more. By default PostgreSQL cleans up, and counts anew for its plans, when a
-# fifth of a table has changed: with a million final jobs that is the work of hours, all of which lies in front of the
+# Of many rows, nearly all of which change no more. By default PostgreSQL cleans up, and counts anew for its plans, when
+# a fifth of a table has changed: with a million final jobs that is the work of hours, all of which lies in front of the
 # queue's first job.
 MANY_ROWS = ("jobs", "attempts", "bodies", "idempotency_keys", "deliveries", "delivery_attempts")
 

@@ -1,4 +1,4 @@
-"""Beside a transaction that stays open, as a backup's or a forgotten one: it is told, and what it leaves behind goes."""
+"""Beside a transaction that stays open, a backup's or a forgotten one: it is told, and what it leaves behind goes."""
 
 from collections.abc import Iterator
 from contextlib import closing
@@ -25,11 +25,10 @@ def store(postgresql_url: str) -> Iterator[Store]:
         yield Store(database)
 
 
-def session(url: str, **parts: str) -> psycopg.Connection:
+def session(url: str, *, role: str | None = None, database: str | None = None) -> psycopg.Connection:
     """Of somebody else; a role and a database of their own, if wanted."""
-    return psycopg.connect(
-        make_url(url).set(drivername="postgresql", **parts).render_as_string(hide_password=False),
-    )
+    theirs = make_url(url).set(drivername="postgresql", username=role, database=database)
+    return psycopg.connect(theirs.render_as_string(hide_password=False))
 
 
 def age(store: Store) -> int:
@@ -46,7 +45,7 @@ def test_a_snapshot_that_is_open_for_long_is_told_whoever_has_it(store: Store, p
         admin.execute("DROP ROLE IF EXISTS backups")
         admin.execute("CREATE ROLE backups LOGIN")
         admin.execute("GRANT pg_read_all_data TO backups")
-    with closing(session(postgresql_url, username="backups")) as backup:
+    with closing(session(postgresql_url, role="backups")) as backup:
         backup.isolation_level = psycopg.IsolationLevel.REPEATABLE_READ
         backup.execute("SELECT 1 FROM clients")
         assert age(store) >= 100

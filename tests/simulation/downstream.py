@@ -46,6 +46,11 @@ class SimulatedOperation:
         """Whether each call takes a slot."""
         return self.name == "calls"
 
+    @property
+    def pass_headers(self) -> tuple[str, ...]:
+        """None."""
+        return ()
+
     def input_schema(self) -> Mapping[str, Any] | None:
         """Any input is taken."""
         return None

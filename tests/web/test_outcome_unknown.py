@@ -48,11 +48,11 @@ class Lossy:
 
 @pytest.fixture
 def lossy(tmp_path: Path, postgresql_url: str) -> Iterator[Lossy]:
-    with Proxy(make_url(postgresql_url).port or 5432) as proxy:
-        with closing(Lossy(tmp_path, postgresql_url, proxy)) as found:
-            answer = found.client.get("/v1/downstreams")
-            assert answer.status_code == 200, answer.text
-            yield found
+    port = make_url(postgresql_url).port or 5432
+    with Proxy(port) as proxy, closing(Lossy(tmp_path, postgresql_url, proxy)) as found:
+        answer = found.client.get("/v1/downstreams")
+        assert answer.status_code == 200, answer.text
+        yield found
 
 
 Ask = Callable[[], TestResponse]

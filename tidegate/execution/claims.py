@@ -37,7 +37,7 @@ from tidegate.dispatch.limiter_row import RESTS
 from tidegate.dispatch.undo_release import take_back_release
 from tidegate.execution.attempt import late_seconds
 from tidegate.execution.attempt_times import place_held
-from tidegate.jobs.job import Claim
+from tidegate.jobs.job import Claim, headers_of
 from tidegate.jobs.transitions import (
     HANDED_BACK,
     IN_TIME,
@@ -109,7 +109,9 @@ _TAKE_JOB_ALONE: Prepared[Mapping[str, Any]] = Prepared(
     dict,
 )
 _INPUT_ALONE: Prepared[Mapping[str, Any]] = Prepared(
-    select(bodies.c.content, bodies.c.content_type).where(bodies.c.job_id == _ALONE["job"], bodies.c.kind == "input"),
+    select(bodies.c.content, bodies.c.content_type, bodies.c.headers).where(
+        bodies.c.job_id == _ALONE["job"], bodies.c.kind == "input"
+    ),
     dict,
 )
 _TAKE_PLACE: Prepared[Mapping[str, Any]] = Prepared(
@@ -150,7 +152,8 @@ def _all_in_one(timeouts: Mapping[str, int], *, waits: bool) -> Any:
     )
     its_input = and_(bodies.c.job_id == job.c.id, bodies.c.kind == "input", is_one_of(bodies.c.job_id, job.c.id))
     of_lane = (what.label(name) for name, what in _ASKED_OF_LANE.items())
-    columns = (*job.c, *of_lane, place.c.follows_job, place.c.follows_fence, bodies.c.content, bodies.c.content_type)
+    its_body = (bodies.c.content, bodies.c.content_type, bodies.c.headers)
+    columns = (*job.c, *of_lane, place.c.follows_job, place.c.follows_fence, *its_body)
     lane_and_place = job.join(downstreams, downstreams.c.name == job.c.downstream).outerjoin(
         place, place.c.job_id == job.c.id
     )
@@ -165,6 +168,11 @@ def _claim(timeouts: _Timeouts, *, waits: bool) -> Prepared[_Row]:
 _AT_ONCE = _claim((), waits=False)
 _WAITING = _claim((), waits=True)
 """For `make sql`: where no operation has a time limit; else these stand in a CASE."""
+
+
+def _input_of(row: Mapping[str, Any]) -> Body | None:
+    content, content_type, headers = row["content"], row["content_type"], headers_of(row["headers"])
+    return None if content is None else Body(content=content, content_type=content_type, headers=headers)
 
 
 class ClaimStore:
@@ -237,7 +245,9 @@ class ClaimStore:
             self._clock.update(job["now"], asked_at=asked_at, answered_at=clock.monotonic())
             at = {"begins_at": max(job["slot_at"], job["now"]), "timeout": timeouts.get(job["operation"], 0)}
             place = database.fetch_one(_TAKE_PLACE, {**named, **at}, within=connection) or {}
-            body = database.fetch_one(_INPUT_ALONE, named, within=connection) or {"content": None}
+            body = database.fetch_one(_INPUT_ALONE, named, within=connection) or dict.fromkeys(
+                ("content", "content_type", "headers")
+            )
             return {**job, **place, **body}
 
         return database.batched(claim)
@@ -261,7 +271,7 @@ class ClaimStore:
             slot_due=self._clock.due(row["slot_at"]),
             late_seconds=late_seconds(jitter=row["jitter"] or 0, clock_error=self._clock.error),
             deadline_due=self._clock.due(row["deadline"]),
-            input=None if row["content"] is None else Body(content=row["content"], content_type=row["content_type"]),
+            input=_input_of(row),
         )
 
     def disclaim(self, job_id: str, fence: int, *, worker: str) -> bool:

@@ -25,7 +25,7 @@ from tidegate.database.schema import bodies, jobs
 from tidegate.database.statement import Prepared, required
 from tidegate.database.time import CLOCK
 from tidegate.intake.submission import NewJob
-from tidegate.jobs.job import Job
+from tidegate.jobs.job import Job, headers_text
 from tidegate.jobs.transitions import JOB_COLUMNS, NOW, job_from, job_of
 from tidegate.webhooks.store import record_webhooks
 
@@ -35,7 +35,9 @@ _PLAIN = (
 )
 _INSTANTS = ("created_at", "run_at", "deadline")
 _ITS = {name: bindparam(f"its_{name}", type_=jobs.c[name].type) for name in (*_PLAIN, *_INSTANTS, "has_webhook")}
-_INPUT = {name: bindparam(f"input_{name}", type_=bodies.c[name].type) for name in ("content_type", "content")}
+_INPUT = {
+    name: bindparam(f"input_{name}", type_=bodies.c[name].type) for name in ("content_type", "content", "headers")
+}
 _JOB = Prepared(insert(jobs).values(_ITS).returning(*JOB_COLUMNS), job_of)
 _ITS_INPUT = Prepared(insert(bodies).values(job_id=_ITS["id"], kind="input", is_json=False, **_INPUT), bool)
 
@@ -76,8 +78,9 @@ _RECORD_AT_ONCE = Prepared(_at_once(), job_of)
 
 
 def can_be_recorded_at_once(new: NewJob) -> bool:
-    """Whether a job can be inserted by the batched statement: no key, no webhook, a small input."""
-    return new.idempotency_key is None and new.webhook is None and len(new.body.content) <= SMALL
+    """Whether a job can be inserted by the batched statement: no key, no webhook, a small input without headers."""
+    is_plain = new.idempotency_key is None and new.webhook is None and not new.body.headers
+    return is_plain and len(new.body.content) <= SMALL
 
 
 def record_at_once(database: Database, new: Sequence[NewJob]) -> Sequence[Job]:
@@ -150,6 +153,7 @@ def _all(_: Database, connection: Connection, new: Sequence[NewJob], now: dateti
                 "content_type": job.body.content_type,
                 "is_json": False,
                 "content": job.body.content,
+                "headers": headers_text(job.body),
             }
             for job in new
         ],
@@ -169,4 +173,5 @@ def _values_of(job: NewJob) -> dict[str, Any]:
         "its_has_webhook": job.webhook is not None,
         "input_content_type": job.body.content_type,
         "input_content": job.body.content,
+        "input_headers": headers_text(job.body),
     }

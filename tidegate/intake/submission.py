@@ -50,6 +50,7 @@ class Submission:
             str(self.not_before),
             str(self.retry_of),
             *([self.webhook.url] if self.webhook else []),
+            *(f"{name.lower()}: {value}" for name, value in sorted(self.body.headers.items())),
         )
         for part in (*(text.encode("utf-8", "replace") for text in parts), self.body.content):
             digest.update(len(part).to_bytes(8))

@@ -1,5 +1,6 @@
 """Values of a job: its row as a snapshot, its release, and a worker's claim on it."""
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -86,6 +87,16 @@ class StoredBody(Body):
     """A stored input or result; `is_json`: it is valid JSON, so a document may have it as it is."""
 
     is_json: bool
+
+
+def headers_text(body: Body) -> str | None:
+    """The headers of an input as its column holds them."""
+    return json.dumps(dict(body.headers)) if body.headers else None
+
+
+def headers_of(text: str | None) -> Mapping[str, str]:
+    """The headers of an input, of their column."""
+    return dict(json.loads(text)) if text else {}
 
 
 JobWithResult: TypeAlias = tuple[Job, StoredBody | None]

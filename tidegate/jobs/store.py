@@ -13,7 +13,7 @@ from tidegate.database.schema import bodies, idempotency_keys, jobs
 from tidegate.database.statement import Prepared, required
 from tidegate.database.time import CLOCK, database_now
 from tidegate.jobs.filter import Filter, Page
-from tidegate.jobs.job import Job, JobWithResult, StoredBody, is_whole
+from tidegate.jobs.job import Job, JobWithResult, StoredBody, headers_of, is_whole
 from tidegate.jobs.reads import MOST_AT_ONCE, MOST_READ, all_of, number, page, read_jobs, read_jobs_with_results
 from tidegate.jobs.transitions import (
     ENDS,
@@ -30,11 +30,11 @@ from tidegate.metrics.counters import Counts
 from tidegate.states import FINAL_STATES, State
 
 _BODY = Prepared(
-    select(bodies.c.content, bodies.c.content_type, bodies.c.is_json).where(
+    select(bodies.c.content, bodies.c.content_type, bodies.c.is_json, bodies.c.headers).where(
         bodies.c.job_id == bindparam("the_job", type_=jobs.c.id.type),
         bodies.c.kind == bindparam("the_kind", type_=bodies.c.kind.type),
     ),
-    lambda row: StoredBody(**row),
+    lambda row: StoredBody(**{**row, "headers": headers_of(row["headers"])}),
 )
 
 

@@ -15,8 +15,8 @@ class Facts:
     """Statistics of the cluster at one moment.
 
     `oldest_due_seconds`: by downstream, for how long its first job could have gone; 0: none could. `released`: on their
-    way to a worker. `final`: kept, by state, as counted up to a minute ago. `oldest_snapshot`: so many transactions have
-    begun since the oldest for which PostgreSQL keeps old row versions; SQLite keeps none.
+    way to a worker. `final`: kept, by state, as counted up to a minute ago. `oldest_snapshot`: so many transactions
+    have begun since the oldest for which PostgreSQL keeps old row versions; SQLite keeps none.
     """
 
     oldest_due_seconds: dict[str, float]

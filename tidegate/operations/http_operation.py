@@ -10,17 +10,21 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 import httpcore2
+from pydantic import JsonValue
 
 from tidegate import clock, tracing
-from tidegate.errors import UnreadableAnswerError
+from tidegate.errors import Refusal, UnreadableAnswerError
 from tidegate.operations.content_coding import unpack
 from tidegate.operations.deadline_network import DeadlineBackend, ends_at
 from tidegate.operations.http_url import parse_url
-from tidegate.operations.operation import MEGABYTE, Attempt, Body, Queue
+from tidegate.operations.json_schema import JsonSchema
+from tidegate.operations.json_text import has_something_at, pointer_of
+from tidegate.operations.operation import MEGABYTE, Attempt, Body, Queue, check_content_type
 from tidegate.operations.outcome import ErrorCode, Failed, HandedBack, Outcome, Refused, Succeeded, TryAgain
 from tidegate.operations.own_shortage import ShortageBackoff, own_shortage
 from tidegate.operations.python_operation import succeeded
 from tidegate.operations.quota_fields import QuotaFields, read_quota_fields
+from tidegate.operations.request_parts import JSON, WHOLE, RequestParts, parts_of
 from tidegate.operations.retry import RetryPolicy
 from tidegate.operations.tls import tls_context
 from tidegate.tracing import Span
@@ -40,14 +44,21 @@ _read_url = lru_cache(maxsize=256)(parse_url)
 class HttpOperation:
     """An operation declared in the operations file. `url` and `headers` are templates: workers `expand` them.
 
-    `full_on`: statuses by which the downstream says that it is full, if the answer says for how long. `ca_file`:
-    certificates of authorities that are trusted beside the system's.
+    `body`: whether the input is sent, or the names of a JSON pointer to what is sent of it; None: as its method is
+    used. `pass_headers`: those of the submit that go along. `schema`: what the input has to be. `fail_when`: the names
+    of a JSON pointer; an answer that has something there is a failure. `full_on`: statuses by which the downstream says
+    that it is full, if the answer says for how long. `ca_file`: certificates of authorities that are trusted beside the
+    system's.
     """
 
     name: str
     url: str
     method: str = "POST"
     headers: Mapping[str, str] = field(default_factory=dict)
+    body: bool | tuple[str, ...] | None = None
+    pass_headers: tuple[str, ...] = ()
+    schema: JsonSchema | None = None
+    fail_when: tuple[str, ...] | None = None
     description: str = ""
     downstream: str
     queue: Queue = Queue.IO
@@ -68,15 +79,29 @@ class HttpOperation:
 
     @property
     def content_types(self) -> tuple[str, ...]:
-        """Always empty: any content type is taken, the downstream decides."""
-        return ()
+        """JSON where something of the input is read here; else any: the downstream decides."""
+        return (JSON,) if self.schema or self.parts.reads_json else ()
+
+    @property
+    def parts(self) -> RequestParts:
+        """What of the input goes where in the request."""
+        match self.body:
+            case tuple() as names:
+                return parts_of(self.url, names)
+            case None:
+                return parts_of(self.url, None if self.method in BODILESS else WHOLE)
+        return parts_of(self.url, WHOLE if self.body else None)
 
     def input_schema(self) -> Mapping[str, Any] | None:
-        """Always None: the downstream decides what it takes."""
-        return None
+        """The declared JSON Schema, else that of what is taken out of the input; None: the downstream decides."""
+        return self.schema.document if self.schema else self.parts.schema()
 
     def check(self, body: Body) -> None:
-        """Accepts every input: the downstream decides."""
+        """Raises UnsupportedBody, MalformedBody or InvalidInput for what no request can be made of."""
+        check_content_type(self, body)
+        if self.schema:
+            self.schema.check(body.content)
+        self.parts.check(body.content)
 
     def run(self, body: Body, attempt: Attempt) -> Outcome:
         """Calls the downstream once; the answer must be complete within the attempt's time."""
@@ -112,9 +137,12 @@ class HttpOperation:
     def _answered(self, body: Body, attempt: Attempt, span: Span) -> Outcome:
         """Makes the request and judges its answer; raises one of _FAILURES when there is none."""
         headers = {**attempt.headers, **({"traceparent": span.traceparent} if span.traceparent else {})}
-        parts = _read_url(self.expand(self.url))
+        try:
+            parsed, sent = _read_url(self.parts.url_of(body.content, self.expand)), self.parts.body_of(body)
+        except Refusal as refusal:  # the file was changed since the submit
+            return Failed(code=ErrorCode.OPERATION_ERROR, message=f"no request can be made of this input: {refusal}")
         # In parts, as it was checked: httpcore's own parser, given the text, would drop some.
-        url = httpcore2.URL(scheme=parts.scheme, host=parts.host, port=parts.port, target=parts.target)
+        url = httpcore2.URL(scheme=parsed.scheme, host=parsed.host, port=parsed.port, target=parsed.target)
         connections = _connections(self.ca_file)
         if _has_open(connections, url):
             attempt.begin()  # while it waits in the pool, it is seen when the downstream closes it
@@ -123,8 +151,11 @@ class HttpOperation:
             connections.stream(
                 self.method,
                 url,
-                headers=[(b"host", parts.host_field.encode()), *self._headers_of(body, attempt.job_id, headers)],
-                content=None if self.method in BODILESS else body.content,
+                headers=[
+                    (b"host", parsed.host_field.encode()),
+                    *self._headers_of(sent, attempt.job_id, {**body.headers, **headers}),
+                ],
+                content=None if sent is None else sent.content,
             ) as response,
         ):
             span.note("http.response.status_code", response.status)
@@ -141,10 +172,10 @@ class HttpOperation:
         outcome = self._read(response.status, _Headers(response.headers), bytes(content), told)
         return replace(outcome, quotas=told.quotas)
 
-    def _headers_of(self, body: Body, job_id: str, given: Mapping[str, str]) -> list[tuple[bytes, bytes]]:
+    def _headers_of(self, sent: Body | None, job_id: str, given: Mapping[str, str]) -> list[tuple[bytes, bytes]]:
         """The request's headers: the file's override our defaults; the job's id and trace override the file's."""
         headers = {
-            "content-type": "" if self.method in BODILESS else body.content_type,
+            "content-type": "" if sent is None else sent.content_type,
             "accept": "*/*",
             "accept-encoding": "identity",
             "user-agent": "tidegate",
@@ -167,23 +198,37 @@ class HttpOperation:
         # An answer that never has a body has no type of one either, whatever it says.
         has_none = not content and (self.method == "HEAD" or status in {204, 205})
         content_type = (not has_none and headers.get("content-type")) or "application/octet-stream"
-        return succeeded(content, content_type[:200]) if is_good else self._judge(status, headers, content, told)
+        if not is_good:
+            return self._judge(status, headers, content, told)
+        result = succeeded(content, content_type[:200])
+        if self.fail_when is not None and result.is_json and has_something_at(self.fail_when, content):
+            return Failed(
+                code=ErrorCode.DOWNSTREAM_ERROR,
+                message=f"the downstream answered {status} with something at {pointer_of(self.fail_when)}",
+                detail=_detail(status, content_type, content),
+            )
+        return result
 
     def _judge(self, status: int, headers: "_Headers", content: bytes, told: QuotaFields) -> _Answer:
         content_type = headers.get("content-type") or "application/octet-stream"
         message = f"the downstream answered {status}"
         if status in CAPACITY_STATUSES or (status in self.full_on and told.rest is not None):
             return Refused(message=message, retry_after=told.rest)
-        detail = {
-            "downstream_status": status,
-            "downstream_content_type": content_type[:200],
-            "downstream_body": content[:ERROR_BODY_BYTES].decode("utf-8", "replace"),
-        }
+        detail = _detail(status, content_type, content)
         if status in self.retry.on:
             return TryAgain(
                 code=ErrorCode.DOWNSTREAM_ERROR, message=message, detail=detail, retry_after=told.retry_after
             )
         return Failed(code=ErrorCode.DOWNSTREAM_ERROR, message=message, detail=detail)
+
+
+def _detail(status: int, content_type: str, content: bytes) -> dict[str, JsonValue]:
+    """What the downstream said, for the job's error."""
+    return {
+        "downstream_status": status,
+        "downstream_content_type": content_type[:200],
+        "downstream_body": content[:ERROR_BODY_BYTES].decode("utf-8", "replace"),
+    }
 
 
 _TOO_LATE = (httpcore2.TimeoutException,)

@@ -7,7 +7,7 @@ from datetime import timedelta
 from enum import StrEnum
 from typing import Any, Protocol, TypeVar
 
-from tidegate.errors import ConfigurationError, UnknownOperation
+from tidegate.errors import ConfigurationError, UnknownOperation, UnsupportedBody
 from tidegate.operations.outcome import Outcome
 from tidegate.operations.retry import RetryPolicy
 
@@ -31,10 +31,14 @@ class Queue(StrEnum):
 
 @dataclass(frozen=True, kw_only=True)
 class Body:
-    """Bytes with their content type: an input that a caller sent, or a result."""
+    """Bytes with their content type: an input that a caller sent, or a result.
+
+    `headers`: those of the submit that its operation passes on.
+    """
 
     content: bytes
     content_type: str = "application/json"
+    headers: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -173,6 +177,11 @@ class Operation(Protocol):
         """The content types that an input may have; none named: any."""
         ...
 
+    @property
+    def pass_headers(self) -> tuple[str, ...]:
+        """The headers of a submit that go along to the downstream."""
+        ...
+
     def input_schema(self) -> Mapping[str, Any] | None:
         """JSON Schema of the input; None when any input is taken."""
         ...
@@ -184,6 +193,15 @@ class Operation(Protocol):
     def run(self, body: Body, attempt: Attempt) -> Outcome:
         """Runs one attempt: begins it (`attempt.begin()`), and ends it. What it raises is a failed attempt."""
         ...
+
+
+def check_content_type(operation: Operation, body: Body) -> None:
+    """Raises UnsupportedBody where the operation does not take this type of input."""
+    media_type = body.content_type.partition(";")[0].strip().lower()
+    if operation.content_types and media_type not in operation.content_types:
+        raise UnsupportedBody(
+            f"{operation.name} takes {' or '.join(operation.content_types)}, not {media_type or 'an unnamed type'}"
+        )
 
 
 def _countable(value: float) -> int:
@@ -234,6 +252,11 @@ class Registry:
         for operation in by_name.values():
             limits.setdefault(operation.downstream, Limits(name=operation.downstream))
         return cls(by_name, limits)
+
+    def passed_headers(self, name: str) -> tuple[str, ...]:
+        """The headers of a submit that this operation passes on; none where there is no such operation."""
+        found = self.operations.get(name)
+        return found.pass_headers if found else ()
 
     def operation(self, name: str) -> Operation:
         """The operation of this name; raises UnknownOperation."""

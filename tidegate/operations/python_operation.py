@@ -10,7 +10,7 @@ from typing import Any, Literal, cast
 from pydantic import TypeAdapter, ValidationError
 from pydantic_core import PydanticSerializationError
 
-from tidegate.errors import PermanentError, UnsupportedBody
+from tidegate.errors import PermanentError
 from tidegate.operations.declaration import (
     check_choices,
     check_name,
@@ -22,7 +22,7 @@ from tidegate.operations.declaration import (
     signature_of,
     timeouts_of,
 )
-from tidegate.operations.operation import CONTENT_TYPE_LENGTH, MEGABYTE, Attempt, Body, Queue
+from tidegate.operations.operation import CONTENT_TYPE_LENGTH, MEGABYTE, Attempt, Body, Queue, check_content_type
 from tidegate.operations.outcome import ErrorCode, Failed, Outcome, Succeeded
 from tidegate.operations.retry import RetryPolicy
 from tidegate.operations.typed_input import is_json, parse, says_json
@@ -50,17 +50,18 @@ class PythonOperation:
     admission: bool = True
     paced_by_calls: bool = False
 
+    @property
+    def pass_headers(self) -> tuple[str, ...]:
+        """Always empty: a function is given no headers."""
+        return ()
+
     def input_schema(self) -> Mapping[str, Any] | None:
         """JSON Schema of the params; None for a raw body."""
         return self.params.json_schema() if self.params else None
 
     def check(self, body: Body) -> None:
         """Validates an input; raises UnsupportedBody, MalformedBody or InvalidInput."""
-        media_type = body.content_type.partition(";")[0].strip().lower()
-        if self.content_types and media_type not in self.content_types:
-            raise UnsupportedBody(
-                f"{self.name} takes {' or '.join(self.content_types)}, not {media_type or 'an unnamed type'}"
-            )
+        check_content_type(self, body)
         if self.params:
             parse(self.params, body.content)
 

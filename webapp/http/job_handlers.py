@@ -92,7 +92,10 @@ class _Answering:
     def submit(self, caller: Caller, operation: str) -> Answer:
         self._count(self._own.submit_limit, "submits", caller)
         content = self._body(caller)
-        submission = submission_of(self._headers, content, operation, caller.client_id, self._request.base_url)
+        passed = self._own.registry.passed_headers(operation)
+        submission = submission_of(
+            self._headers, content, operation, caller.client_id, self._request.base_url, passed=passed
+        )
         with self._own.turns.taken():
             job = self._own.jobs.submit(submission)
         return self._submitted(caller, job)

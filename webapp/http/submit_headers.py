@@ -1,6 +1,7 @@
 """Parses the headers of a submit: timeout, start, idempotency key, webhook, trace. Without Flask."""
 
 import re
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime, timedelta
 
@@ -20,15 +21,24 @@ KEY_PATTERN = "^[!-~]{1,255}$"
 """Of a key in a JSON document."""
 KEY_HEADER_PATTERN = r'^([!#-+\--:<-~]{1,255}|"([ !#-\[\]-~]|\\["\\]){1,255}")$'
 """Of the header: a bare key without comma, semicolon or quote, or a string of RFC 9651."""
+MOST_PASSED = 4096
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 # W3C Trace Context, version 00; ids of all zeros are invalid.
 _TRACEPARENT = re.compile(r"00-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}", re.ASCII)
 
 
-def submission_of(headers: Headers, content: bytes, operation: str, client_id: str, base_url: str) -> Submission:
-    """Makes the Submission of headers and body; raises InvalidHeader for one of our headers that can't be parsed."""
+def submission_of(
+    headers: Headers, content: bytes, operation: str, client_id: str, base_url: str, *, passed: Sequence[str] = ()
+) -> Submission:
+    """Makes the Submission of headers and body; raises InvalidHeader for one of our headers that can't be parsed.
+
+    `passed`: the headers that the operation passes on.
+    """
     return Submission(
         operation=operation,
-        body=Body(content=content, content_type=headers.get("Content-Type", "")),
+        body=Body(
+            content=content, content_type=headers.get("Content-Type", ""), headers=passed_headers(headers, passed)
+        ),
         client_id=client_id,
         timeout=_timeout(headers.get("Job-Timeout")),
         not_before=_not_before(headers.get("Job-Not-Before")),
@@ -36,6 +46,17 @@ def submission_of(headers: Headers, content: bytes, operation: str, client_id: s
         traceparent=traceparent_in(headers),
         webhook=webhook_in(headers, base_url),
     )
+
+
+def passed_headers(headers: Headers, names: Sequence[str]) -> Mapping[str, str]:
+    """Those of the request's headers that are passed on to the downstream; raises InvalidHeader."""
+    found = {name: ", ".join(values) for name in names if (values := headers.getlist(name))}
+    for name, value in found.items():
+        if _CONTROL.search(value):
+            raise InvalidHeader(f"{name}: it is passed on, and has a control character")
+    if sum(len(name) + len(value) for name, value in found.items()) > MOST_PASSED:
+        raise InvalidHeader(f"{' and '.join(found)}: what is passed on is {MOST_PASSED} bytes at most, in all")
+    return found
 
 
 def check_not_encoded(headers: Headers) -> None:

@@ -34,7 +34,7 @@ from webapp.http.error_handlers import count_refusal
 from webapp.http.numbers import WHOLE
 from webapp.http.rate_limits import count
 from webapp.http.refusals import refusal_document, retry_after_seconds
-from webapp.http.submit_headers import KEY_PATTERN, traceparent_in, webhook_in
+from webapp.http.submit_headers import KEY_PATTERN, passed_headers, traceparent_in, webhook_in
 from webapp.openapi.answers import Document, job_links
 from webapp.openapi.route import BAD_JSON, SUBMIT_REFUSALS, RequestBody, described
 from webapp.openapi.schemas import ref
@@ -146,10 +146,11 @@ def _submissions(operation: str, client_id: str) -> Iterator[Submission]:
     trace, told_to = traceparent_in(request.headers), webhook_in(request.headers, base_here())
     if told_to:  # one header for all: a bad one is the request's fault, not that of each job
         context().jobs.webhook_checks.check_url(told_to)
+    passed = passed_headers(request.headers, context().registry.passed_headers(operation))
     for number, item in enumerate(_items(_as_array(whole_body()))):
         yield Submission(
             operation=operation,
-            body=Body(content=_as_json(item.input, number), content_type="application/json"),
+            body=Body(content=_as_json(item.input, number), headers=passed),
             client_id=client_id,
             timeout=None if item.timeout is None else timedelta(seconds=item.timeout),
             idempotency_key=item.idempotency_key,

@@ -125,6 +125,7 @@ bodies = Table(
     Column("content_type", String(200), nullable=False),
     Column("is_json", Boolean, nullable=False),  # parsed once, so that it can be put into a document as it is
     Column("content", LargeBinary, nullable=False),
+    Column("headers", Text),  # JSON object: those of the submit that go along to the downstream; null: none
     CheckConstraint("kind IN ('input', 'result')", name="kind"),
 )
 
