@@ -42,11 +42,14 @@ class JsonSchema:
             raise ValueError("it has to be an object, {…}")
         for fault in _own_faults(document, ""):
             raise ValueError(fault)
+        how: dict[str, Any] = {"pattern_options": RegexOptions(), "offline": True}
         try:
-            validator = Draft202012Validator(document, pattern_options=RegexOptions(), mask=_VALUE, offline=True)
-        except (ValidationError, ReferencingError, ValueError) as error:
+            Draft202012Validator(document, **how)  # its own faults are told with their values
+            return cls(document, Draft202012Validator(document, mask=_VALUE, **how))
+        except ValidationError as error:
+            raise ValueError(f"{_pointer(error.instance_path)}: {_cut(error.message)}") from None
+        except (ReferencingError, ValueError) as error:
             raise ValueError(_cut(" ".join(str(error).split()))) from None
-        return cls(document, validator)
 
     def check(self, content: bytes) -> None:
         """Validates an input; raises MalformedBody, or InvalidInput with a hundred faults and their pointers."""
