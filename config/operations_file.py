@@ -191,8 +191,10 @@ class _Reader:
         for header in table.pass_headers:
             if reason := passed_header_fault(header):
                 self._tell((*at, "pass_headers"), f"{header}: {reason}")
-            elif header.lower() in seen:
+            elif header.lower() in {each.lower() for each in table.headers}:
                 self._tell((*at, "pass_headers"), f"{header}: headers sets it already")
+            elif seen.setdefault(header.lower(), header) != header:
+                self._tell((*at, "pass_headers"), f"{header}: it stands there twice, as {seen[header.lower()]}, too")
 
     def _check_text(self, location: Sequence[str], text: str, fault_of: Callable[[Expand], str | None]) -> None:
         """Checks a text with references: the references, and what their values make of it if these are known."""
@@ -226,7 +228,7 @@ class _Reader:
             method=table.method,
             headers=table.headers,
             body=_names(table.body) if isinstance(table.body, str) else table.body,
-            pass_headers=table.pass_headers,
+            pass_headers=tuple(table.pass_headers),
             schema=self._schemas.get(name),
             fail_when=_names(table.fail_when) if table.fail_when else None,
             description=table.description,

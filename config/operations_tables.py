@@ -125,8 +125,8 @@ class OperationTable(Table):
         "in the JSON input, as it is written. Left out: `true`, and `false` with `GET`, `HEAD` and `DELETE`.",
     )
     headers: dict[str, str] = Field({}, description="Headers of the call. `${NAME}` may stand in their values.")
-    pass_headers: tuple[str, ...] = Field(
-        (),
+    pass_headers: list[str] = Field(
+        [],
         description='Headers of the submit that go along, such as `["X-Customer"]`, 4 KB in all. They are part of what '
         "an `Idempotency-Key` stands for, and are erased with the input.",
     )

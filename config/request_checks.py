@@ -15,8 +15,17 @@ _RESERVED_HEADERS = frozenset(
     }
 )
 # Headers of a submit that are not for the downstream: the caller's secrets, and what proxies and Tidegate read.
-_NOT_PASSED = frozenset({"authorization", "proxy-authorization", "cookie", "set-cookie", "prefer", "webhook-url"})
-_NOT_PASSED_PREFIXES = ("forwarded", "x-forwarded-", "tidegate-", "job-", "traceparent", "tracestate", "proxy-")
+_NOT_PASSED = frozenset({"authorization", "proxy-authorization", "cookie", "set-cookie", "prefer"})
+_NOT_PASSED_PREFIXES = (
+    "forwarded",
+    "x-forwarded-",
+    "tidegate-",
+    "job-",
+    "webhook-",
+    "traceparent",
+    "tracestate",
+    "proxy-",
+)
 
 
 def url_fault(template: UrlTemplate, expand: Callable[[str], str]) -> str | None:

@@ -100,6 +100,11 @@ class InvalidInput(Refusal):
         more = f"; these are the first {len(self.faults)}" if self.count > len(self.faults) else ""
         super().__init__(f"{self.count} fault(s) in the input{more}")
 
+    @property
+    def told(self) -> str:
+        """All faults on one line: `/sku: it is missing; /lines/0: …`."""
+        return "; ".join(f"{fault.pointer}: {fault.detail}" for fault in self.faults)
+
 
 class InvalidHeader(Refusal):
     """A header that the API defines can't be read, or asks for what can't be."""

@@ -137,9 +137,7 @@ def row_of(store: Store, job_id: str) -> Row[Any]:
 
 def input_of(store: Store, job_id: str) -> Body | None:
     """The job's input as it lies there; None: there is none."""
-    of_the_job = (bodies.c.job_id == job_id, bodies.c.kind == "input")
-    row = store.database.fetch_one(select(bodies.c.content, bodies.c.content_type).where(*of_the_job))
-    return Body(content=row.content, content_type=row.content_type) if row else None
+    return store.callers.body(job_id, "input")
 
 
 def attempts_of(store: Store, job_id: str) -> list[Row[Any]]:

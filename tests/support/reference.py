@@ -99,7 +99,7 @@ def _kind(annotation: Any) -> str:
         kind = ", ".join(_code(str(each)) for each in arguments)
     elif origin is dict:
         kind = f"table of {_several(_kind(arguments[1]))}"
-    elif origin in {tuple, frozenset}:
+    elif origin in {tuple, frozenset, list}:
         kind = f"list of {_several(_kind(arguments[0]))}"
     else:
         # A union. Both kinds of network are one thing to a reader; that a value may be left out, its default says.

@@ -76,13 +76,9 @@ def test_what_is_no_json_is_told_as_that(content: bytes) -> None:
         JsonText.of(content)
 
 
-@pytest.mark.parametrize("depth", [800, 1_000])
-def test_what_lies_deep_is_found_or_refused(depth: int) -> None:
-    content = b'{"a": ' + b"[" * depth + b"]" * depth + b"}"
-    try:
-        assert len(JsonText.of(content).at(["a"]).text) == 2 * depth
-    except MalformedBody as refusal:
-        assert "deep" in str(refusal)
+def test_what_lies_deep_is_found() -> None:
+    content = b'{"a": ' + b"[" * 800 + b"]" * 800 + b"}"
+    assert len(JsonText.of(content).at(["a"]).text) == 1600
 
 
 @given(st.lists(st.text()))
@@ -115,7 +111,7 @@ def test_what_is_no_pointer_is_refused(text: str) -> None:
         ('{"error": -0.5}', True),
     ],
 )
-def test_null_false_zero_and_empty_are_nothing(content: str, there: bool) -> None:  # noqa: FBT001 - a table
+def test_null_false_zero_and_empty_are_nothing(content: str, there: bool) -> None:
     assert has_something_at(("error",), content.encode()) is there
 
 

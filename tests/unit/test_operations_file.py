@@ -128,9 +128,38 @@ def test_the_example_of_the_contract_is_read(file: Path) -> None:
         ('headers = { X-A = " a" }', "headers", "without spaces around it"),
         ('headers = { X-A = "é" }', "headers", "one line of ASCII"),
         ("headers = { X-A = 1 }", "headers", "string"),
+        ('url = "http://host{path}"', "url", "scheme, host and port can't come from the input"),
+        ('url = "http://host/?{name}=1"', "url", "the name of a parameter can't come from the input"),
+        ('url = "http://host/{a"', "url", "write {name} for a member of the input"),
+        ('url = "http://host/../{a}"', "url", ". or .."),
+        ('url = "http://host/a}"', "url", "write }} for the character"),
+        ('body = "payload"', "body", "write json:/name"),
+        ('body = "json:payload"', "body", "no JSON pointer"),
+        ("body = 1", "body", "boolean"),
+        ('fail_when = "error"', "fail_when", "write json:/name"),
+        ("fail_when = true", "fail_when", "string"),
+        ('pass_headers = ["X Y"]', "pass_headers", "X Y: it can't be set here: it is no name"),
+        ('pass_headers = ["Authorization"]', "pass_headers", "Authorization: it can't be passed on"),
+        ('pass_headers = ["cookie"]', "pass_headers", "cookie: it can't be passed on"),
+        ('pass_headers = ["Proxy-Authorization"]', "pass_headers", "it can't be passed on"),
+        ('pass_headers = ["Forwarded"]', "pass_headers", "it can't be passed on"),
+        ('pass_headers = ["X-Forwarded-For"]', "pass_headers", "it can't be passed on"),
+        ('pass_headers = ["Tidegate-Job-State"]', "pass_headers", "it can't be passed on"),
+        ('pass_headers = ["Job-Timeout"]', "pass_headers", "it can't be passed on"),
+        ('pass_headers = ["Host"]', "pass_headers", "Host: it can't be set here"),
+        ('pass_headers = ["Idempotency-Key"]', "pass_headers", "it can't be set here"),
+        ('pass_headers = ["Connection"]', "pass_headers", "it can't be set here"),
+        ('pass_headers = ["X-A", "x-a"]', "pass_headers", "x-a: it stands there twice"),
+        ('pass_headers = "X-A"', "pass_headers", "list"),
+        ('pass_headers = ["X-A"]\nheaders = { x-a = "1" }', "pass_headers", "X-A: headers sets it already"),
+        ('input_schema = "none.json"', "input_schema", "none.json: it can't be read: No such file"),
+        ('input_schema = "text.json"', "input_schema", "text.json: it is not JSON"),
+        ('input_schema = "bad.json"', "input_schema", "bad.json: /$ref: only places within the schema itself"),
     ],
 )
 def test_each_bad_value_is_told_with_file_and_line(file: Path, line: str, key: str, told: str) -> None:
+    (file.parent / "text.json").write_text("text")
+    (file.parent / "bad.json").write_text('{"$ref": "other.json"}')
     url = [] if line.startswith("url") else ['url = "http://127.0.0.1/"']
     lines = ["# a comment", "", "[operations.other]", 'url = "http://127.0.0.1/"', "[operations.quote]", *url, line]
 
@@ -387,3 +416,39 @@ def test_a_secret_with_a_byte_order_mark_is_what_stands_behind_it(file: Path, tm
 
         assert found.faults == ()
         assert found.operations[0].expand("Bearer ${QUOTE_KEY}") == "Bearer secret"
+
+
+def test_what_the_input_gives_to_the_request_is_read(file: Path) -> None:
+    (file.parent / "order.schema.json").write_text('{"type": "object"}')
+    ((orders,), _) = read(
+        file,
+        """
+        [operations.orders]
+        url = "${CRM:-https://crm}/v1/customers/{customer}/orders?lang={lang}"
+        body = "json:/order/a~1b"
+        pass_headers = ["X-Customer"]
+        input_schema = "order.schema.json"
+        fail_when = "json:/error"
+        """,
+    )
+    assert [place.name for place in orders.parts.url.places] == ["customer", "lang"]
+    assert orders.parts.body == ("order", "a/b")
+    assert orders.pass_headers == ("X-Customer",)
+    assert orders.input_schema() == {"type": "object"}
+    assert orders.fail_when == ("error",)
+
+
+@pytest.mark.parametrize(
+    ("host", "told"),
+    [
+        ("https:/", "the host would come from the input"),
+        ("https://crm?x=", None),
+        ("https://crm", None),
+        ("https:", "http:// or https://"),
+    ],
+)
+def test_values_of_the_environment_do_not_open_the_host_to_the_input(file: Path, host: str, told: str | None) -> None:
+    text = '[operations.o]\nurl = "${CRM}/{customer}/x"\n'
+    faults = faults_with(file, {"CRM": host}, text)
+    assert (told is None) == (not faults), faults
+    assert told is None or told in faults[0]

@@ -37,7 +37,7 @@ from tidegate.dispatch.limiter_row import RESTS
 from tidegate.dispatch.undo_release import take_back_release
 from tidegate.execution.attempt import late_seconds
 from tidegate.execution.attempt_times import place_held
-from tidegate.jobs.job import Claim, headers_of
+from tidegate.jobs.job import Claim, input_of
 from tidegate.jobs.transitions import (
     HANDED_BACK,
     IN_TIME,
@@ -48,7 +48,7 @@ from tidegate.jobs.transitions import (
     lock_rows,
     wait_briefly,
 )
-from tidegate.operations.operation import Body, Queue
+from tidegate.operations.operation import Queue
 from tidegate.states import State
 
 _Values: TypeAlias = Mapping[str, Any]
@@ -170,11 +170,6 @@ _WAITING = _claim((), waits=True)
 """For `make sql`: where no operation has a time limit; else these stand in a CASE."""
 
 
-def _input_of(row: Mapping[str, Any]) -> Body | None:
-    content, content_type, headers = row["content"], row["content_type"], headers_of(row["headers"])
-    return None if content is None else Body(content=content, content_type=content_type, headers=headers)
-
-
 class ClaimStore:
     """Statements by which a worker claims a released job; what it writes afterwards is in `outcome_store`."""
 
@@ -271,7 +266,7 @@ class ClaimStore:
             slot_due=self._clock.due(row["slot_at"]),
             late_seconds=late_seconds(jitter=row["jitter"] or 0, clock_error=self._clock.error),
             deadline_due=self._clock.due(row["deadline"]),
-            input=_input_of(row),
+            input=input_of(row),
         )
 
     def disclaim(self, job_id: str, fence: int, *, worker: str) -> bool:

@@ -99,6 +99,12 @@ def headers_of(text: str | None) -> Mapping[str, str]:
     return dict(json.loads(text)) if text else {}
 
 
+def input_of(row: Mapping[str, Any]) -> Body | None:
+    """The input that a row has; None: it was erased."""
+    content, content_type, headers = row["content"], row["content_type"], headers_of(row["headers"])
+    return None if content is None else Body(content=content, content_type=content_type, headers=headers)
+
+
 JobWithResult: TypeAlias = tuple[Job, StoredBody | None]
 """A job and its result. Of a result that is not JSON, and so does not stand in the job's document, only the
 content type; of a long one, too: its content is empty, which no JSON is."""

@@ -13,7 +13,7 @@ import httpcore2
 from pydantic import JsonValue
 
 from tidegate import clock, tracing
-from tidegate.errors import Refusal, UnreadableAnswerError
+from tidegate.errors import InvalidInput, Refusal, UnreadableAnswerError
 from tidegate.operations.content_coding import unpack
 from tidegate.operations.deadline_network import DeadlineBackend, ends_at
 from tidegate.operations.http_url import parse_url
@@ -140,7 +140,9 @@ class HttpOperation:
         try:
             parsed, sent = _read_url(self.parts.url_of(body.content, self.expand)), self.parts.body_of(body)
         except Refusal as refusal:  # the file was changed since the submit
-            return Failed(code=ErrorCode.OPERATION_ERROR, message=f"no request can be made of this input: {refusal}")
+            why = refusal.told if isinstance(refusal, InvalidInput) else str(refusal)
+            message = f"no request can be made of this input: {why}"
+            return Failed(code=ErrorCode.OPERATION_ERROR, message=message[:ERROR_MESSAGE_LENGTH])
         # In parts, as it was checked: httpcore's own parser, given the text, would drop some.
         url = httpcore2.URL(scheme=parsed.scheme, host=parsed.host, port=parsed.port, target=parsed.target)
         connections = _connections(self.ca_file)

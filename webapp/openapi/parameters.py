@@ -166,6 +166,13 @@ def job_timeout(operation: Operation) -> Node:
     }
 
 
+def passed_headers(operation: Operation) -> Iterable[Node]:
+    """The Parameter Objects of the headers that the operation passes on."""
+    described = "Goes along to the downstream."
+    for name in operation.pass_headers:
+        yield {"name": name, "in": "header", "description": described, "schema": {"type": "string"}}
+
+
 def operation_name(name: str, operations: Iterable[Operation]) -> Node:
     """The Parameter Object of a path parameter that names an operation."""
     names = sorted(operation.name for operation in operations)

@@ -25,6 +25,7 @@ _OF_NO_ROUTE = frozenset({shapes.JobProblem, shapes.Problem, webhook_shapes.Webh
 _NAME = attrgetter("__name__")
 _DEFINITION = re.compile(r"^#/\$defs/([^/]+)")
 # Keywords of JSON Schema with values instead of schemas, and with schemas, or references, by names that authors chose.
+_ITSELF = "#"
 _VALUES = frozenset({"const", "default", "enum", "examples"})
 _BY_NAME = frozenset({"dependentSchemas", "mapping", "patternProperties", "properties"})
 
@@ -87,9 +88,10 @@ class InputSchemas:
     def _add(self, operation: str, schema: Mapping[str, Any], names: Names) -> None:
         definitions = schema.get("$defs", {})
         places = {name: names.new(f"{operation}_{name}") for name in definitions}
-        own = {key: value for key, value in schema.items() if key != "$defs"}
-        self.schemas[self._inputs[operation]] = _moved(own, places)
-        self.schemas |= {place: _moved(definitions[name], places) for name, place in places.items()}
+        own = {key: value for key, value in schema.items() if key not in {"$defs", "$schema"}}
+        places[_ITSELF] = self._inputs[operation]
+        self.schemas[places[_ITSELF]] = _moved(own, places)
+        self.schemas |= {places[name]: _moved(definition, places) for name, definition in definitions.items()}
 
 
 def _moved(node: Any, places: Mapping[str, str]) -> Any:
@@ -109,6 +111,8 @@ def _member(keyword: str, value: Any, places: Mapping[str, str]) -> Any:
     """The value of a schema's keyword: what is no schema stays, and a name is never taken for a keyword."""
     if keyword in _VALUES:
         return value
+    if keyword == "$ref" and not _DEFINITION.match(value):
+        return SCHEMAS + places[_ITSELF] + value.removeprefix("#")
     if keyword in _BY_NAME and isinstance(value, dict):
         return {name: _moved(each, places) for name, each in value.items()}
     return _moved(value, places)

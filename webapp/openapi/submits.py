@@ -4,7 +4,7 @@ from dataclasses import replace
 
 from tidegate.operations.operation import Operation
 from tidegate.operations.python_operation import JSON
-from webapp.openapi.parameters import job_timeout, parameter
+from webapp.openapi.parameters import job_timeout, parameter, passed_headers
 from webapp.openapi.route import BAD_JSON, RequestBody, Route
 from webapp.openapi.schemas import BYTES, InputSchemas, Node
 
@@ -25,7 +25,7 @@ def submit_texts(route: Route, operation: Operation) -> Node:
     return {
         "summary": first or operation.name,
         "description": rest.strip(),
-        "parameters": [job_timeout(operation), *map(parameter, route.parameters)],
+        "parameters": [job_timeout(operation), *map(parameter, route.parameters), *passed_headers(operation)],
     }
 
 
