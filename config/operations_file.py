@@ -1,21 +1,28 @@
 """Reads the operations file (TOML): HTTP operations and downstreams' limits. Faults name file and line."""
 
 import tomllib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
-from difflib import get_close_matches
 from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from pydantic import ValidationError
 
 from config.environment import place_of, value_of
-from config.operations_tables import DownstreamTable, OperationTable, RetryTable, Table
+from config.operations_tables import DownstreamTable, OperationTable, Table
 from config.references import Template, expander, parse_template
-from config.request_checks import header_name_fault, header_value_fault, passed_header_fault, url_fault
+from config.request_checks import (
+    header_name_fault,
+    header_value_fault,
+    passed_header_fault,
+    proxy_fault,
+    tls_faults,
+    url_fault,
+)
 from config.schema_files import read_json_schema
+from config.table_faults import meant, words_of
 from config.toml_lines import TomlLines, as_fault
 from tidegate.clock import MICROSECOND
 from tidegate.errors import ConfigurationError
@@ -105,7 +112,7 @@ class _Reader:
     def read(self) -> OperationsFile:
         document = self._lines.document
         for name in document.keys() - _EACH.keys():
-            self._tell((name,), f"there is no such table{_meant(name, _EACH)}")
+            self._tell((name,), f"there is no such table{meant(name, _EACH)}")
         downstreams = self._tables("downstreams", DownstreamTable)
         operations = self._tables("operations", OperationTable)
         # A downstream whose table has faults still counts as declared.
@@ -144,7 +151,7 @@ class _Reader:
             except ValidationError as error:
                 faults = error.errors()
                 for fault in faults:
-                    self._tell((kind, name, *fault["loc"]), _words(fault, model))
+                    self._tell((kind, name, *fault["loc"]), words_of(fault, model))
                 if isinstance(table, dict):  # its valid keys are checked further
                     bad = {fault["loc"][0] for fault in faults}
                     good = {key: value for key, value in table.items() if key not in bad}
@@ -156,7 +163,7 @@ class _Reader:
         at = ("operations", name)
         # A misspelt name must not mean that there is no limit.
         if table.downstream not in {None, name, *declared}:
-            words = f"{table.downstream!r} is declared nowhere{_meant(str(table.downstream), declared)}"
+            words = f"{table.downstream!r} is declared nowhere{meant(str(table.downstream), declared)}"
             self._tell((*at, "downstream"), f"{words}; write [downstreams.{table.downstream}]")
         if table.attempt_timeout and table.attempt_timeout > table.timeout:
             whole = format_duration(table.timeout)
@@ -166,6 +173,7 @@ class _Reader:
                 (*at, "retry", "delay"), f"it is longer than max_delay, {format_duration(table.retry.max_delay)}"
             )
         self._check_request(at, table)
+        self._check_way(at, table)
         if table.input_schema is not None:
             try:
                 self._schemas[name] = read_json_schema(self._folder / table.input_schema)
@@ -220,6 +228,20 @@ class _Reader:
         names = [each.name for each in template.references if value_of(each.name, self._environment or {})]
         return f"with the value of {' and '.join(f'${{{name}}}' for name in names)} in it: " if names else ""
 
+    def _beside(self, file: str | None) -> Path | None:
+        return self._folder / file if file else None
+
+    def _check_way(self, at: tuple[str, str], table: OperationTable) -> None:
+        """Checks how the call gets there. Its files are those of whoever makes it: only there they have to be."""
+        if table.proxy is not None:
+            self._check_text((*at, "proxy"), table.proxy, partial(proxy_fault, table.proxy))
+        if table.client_key and not table.client_certificate:
+            self._tell((*at, "client_key"), "it is the key of client_certificate, which is missing")
+        elif self._environment is not None:
+            certificate, key = self._beside(table.client_certificate), self._beside(table.client_key)
+            for name, reason in tls_faults(self._beside(table.ca_file), certificate, key):
+                self._tell((*at, name), reason)
+
     def _operation(self, name: str, table: OperationTable, downstream: DownstreamTable) -> HttpOperation:
         retry = table.retry
         return HttpOperation(
@@ -244,7 +266,10 @@ class _Reader:
             full_on=downstream.full_on,
             max_body=table.max_body,
             max_result=self._max_result,
-            ca_file=self._ca_file,
+            ca_files=tuple(path for path in (self._ca_file, self._beside(table.ca_file)) if path),
+            client_certificate=self._beside(table.client_certificate),
+            client_key=self._beside(table.client_key),
+            proxy=table.proxy,
             admission=table.admission,
             expand=self._expand,
         )
@@ -267,20 +292,3 @@ def _limits(name: str, table: DownstreamTable) -> Limits:
         breaker_after=table.breaker,
         jitter=(table.jitter or timedelta(0)) // MICROSECOND,
     )
-
-
-def _words(fault: Any, model: type[Table]) -> str:
-    if fault["type"] == "missing":
-        return "it is missing"
-    if fault["type"] == "extra_forbidden":
-        keys = list((RetryTable if len(fault["loc"]) > 1 else model).model_fields)
-        meant = _meant(str(fault["loc"][-1]), keys)
-        return f"there is no such key{meant}" if meant else f"there is no such key; there are {', '.join(keys)}"
-    if fault["type"] == "model_type":
-        return "write a table"
-    return str(fault["msg"]).removeprefix("Value error, ")
-
-
-def _meant(word: str, words: Iterator[str] | Sequence[str] | Mapping[str, object]) -> str:
-    close = get_close_matches(word, list(words), n=1)
-    return f" (did you mean {close[0]!r}?)" if close else ""

@@ -150,6 +150,20 @@ class OperationTable(Table):
         "`timeout` where that is shorter.",
     )
     retry: RetryTable = Field(RetryTable(), description="When a failed call is tried again: the table below.")
+    ca_file: str | None = Field(
+        None, description="A file beside this one with certificates of authorities (PEM) that are trusted, too."
+    )
+    client_certificate: str | None = Field(
+        None, description="A file beside this one with the certificate (PEM) by which the call says who makes it."
+    )
+    client_key: str | None = Field(
+        None, description="Its key, not encrypted; left out: it stands in the file of `client_certificate`."
+    )
+    proxy: str | None = Field(
+        None,
+        description="The proxy through which the call goes, `http://proxy.internal:3128`, with `name:password@` before "
+        "the host if it asks for them. `${NAME}` may stand in it.",
+    )
     max_body: Whole = Field(
         20 * MEGABYTE, ge=0, description="Largest input in bytes. `TIDEGATE_MAX_BODY` bounds it as well."
     )

@@ -1,8 +1,11 @@
 """Validates the URL and headers of an HTTP operation. No fault repeats a value, which may be a secret."""
 
 import re
-from collections.abc import Callable
+import ssl
+from collections.abc import Callable, Iterator
+from pathlib import Path
 
+from tidegate.operations.connections import parse_proxy
 from tidegate.operations.http_url import parse_url
 from tidegate.operations.url_template import UrlTemplate
 
@@ -64,3 +67,40 @@ def header_value_fault(value: str) -> str | None:
     if value.isascii() and value.isprintable() and value == value.strip():
         return None
     return "it must be one line of ASCII, without spaces around it"
+
+
+def proxy_fault(proxy: str, expand: Callable[[str], str]) -> str | None:
+    """The fault of a proxy's URL; None: it is valid."""
+    try:
+        parse_proxy(expand(proxy))
+    except ValueError as error:
+        return str(error)
+    return None
+
+
+def tls_faults(ca_file: Path | None, certificate: Path | None, key: Path | None) -> Iterator[tuple[str, str]]:
+    """The faults of an operation's files for TLS, each with the name of what names the file."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    if ca_file:
+        try:
+            context.load_verify_locations(ca_file)
+        except OSError as error:  # ssl.SSLError is one
+            yield "ca_file", f"{ca_file.name}: {_reason(error, 'it has no certificate in PEM')}"
+    for name, file in (("client_certificate", certificate), ("client_key", key)):
+        try:
+            content = file.read_text("latin-1") if file else ""
+        except OSError as error:
+            yield name, f"{file.name if file else ''}: it can't be read: {error.strerror}"
+            return
+        if "ENCRYPTED" in content:
+            yield name, "its key is encrypted: nobody is there to be asked for the password"
+            return
+    if certificate:
+        try:
+            context.load_cert_chain(certificate, key)
+        except OSError as error:
+            yield "client_certificate", f"{certificate.name}: {_reason(error, 'no certificate and its key, in PEM')}"
+
+
+def _reason(error: OSError, words: str) -> str:
+    return words if isinstance(error, ssl.SSLError) else f"it can't be read: {error.strerror}"

@@ -175,7 +175,7 @@ def test_authorities_of_a_file_are_trusted_beside_the_systems(tmp_path: Path, mo
             server.answer = respond(200, b"fine")
             speak_tls(server, certificates.of_server())
             url = server.url.replace("http:", "https:")
-            outcomes.append(call(make_operation(url, ca_file=own.authority)))
+            outcomes.append(call(make_operation(url, ca_files=(own.authority,))))
     tls_context.cache_clear()
 
     assert [isinstance(outcome, Succeeded) for outcome in outcomes] == [True, True, False]

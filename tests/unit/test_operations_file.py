@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from config.operations_file import read_operations_file
+from tests.support.tls import Certificates
 from tidegate.errors import ConfigurationError
 from tidegate.operations.http_operation import HttpOperation
 from tidegate.operations.operation import Limits
@@ -152,6 +153,9 @@ def test_the_example_of_the_contract_is_read(file: Path) -> None:
         ('pass_headers = ["X-A", "x-a"]', "pass_headers", "x-a: it stands there twice"),
         ('pass_headers = "X-A"', "pass_headers", "list"),
         ('pass_headers = ["X-A"]\nheaders = { x-a = "1" }', "pass_headers", "X-A: headers sets it already"),
+        ('proxy = "proxy:3128"', "proxy", "write http://host:port"),
+        ('proxy = "http://$x:1"', "proxy", "$x: write ${x}"),
+        ('client_key = "a.key"', "client_key", "it is the key of client_certificate, which is missing"),
         ('input_schema = "none.json"', "input_schema", "none.json: it can't be read: No such file"),
         ('input_schema = "text.json"', "input_schema", "text.json: it is not JSON"),
         ('input_schema = "bad.json"', "input_schema", "bad.json: /$ref: only places within the schema itself"),
@@ -452,3 +456,28 @@ def test_values_of_the_environment_do_not_open_the_host_to_the_input(file: Path,
     faults = faults_with(file, {"CRM": host}, text)
     assert (told is None) == (not faults), faults
     assert told is None or told in faults[0]
+
+
+@pytest.mark.parametrize(
+    ("lines", "told"),
+    [
+        ('ca_file = "none.pem"', "ca_file: none.pem: it can't be read: No such file"),
+        ('ca_file = "client.key"', "ca_file: client.key: it has no certificate in PEM"),
+        ('client_certificate = "none.pem"', "client_certificate: none.pem: it can't be read"),
+        ('client_certificate = "client.pem"', "client_certificate: client.pem: no certificate and its key"),
+        (
+            'client_certificate = "client.pem"\nclient_key = "server.key"',
+            "client_certificate: client.pem: no certificate",
+        ),
+        ('client_certificate = "client.pem"\nclient_key = "secret.key"', "client_key: its key is encrypted"),
+        ('client_certificate = "client.pem"\nclient_key = "client.key"\nca_file = "ca.pem"', None),
+    ],
+)
+def test_files_for_tls_are_read_by_those_who_call(file: Path, lines: str, told: str | None) -> None:
+    """The web server has no use for them, and may not have the secret one."""
+    Certificates(file.parent)
+    (file.parent / "secret.key").write_text("-----BEGIN ENCRYPTED PRIVATE KEY-----")
+    faults = faults_with(file, {}, f"{MINIMAL}{lines}\n")
+    assert ([told in fault for fault in faults] == [True]) if told else not faults, faults
+    file.write_text(f"{MINIMAL}{lines}\n")
+    assert not read_operations_file(file, max_result=1000).faults

@@ -104,7 +104,8 @@ class _DeadlineStream(httpcore2.NetworkStream):
     def write(self, buffer: bytes, timeout: float | None = None) -> None:  # noqa: ARG002 - the deadline rules
         unsent = memoryview(buffer)
         with _told_as(httpcore2.WriteTimeout, httpcore2.WriteError):
-            if call := _call.get():
+            # What opens a way through a proxy is no call yet, nor is the nothing that ends it.
+            if buffer and not buffer.startswith(b"CONNECT ") and (call := _call.get()):
                 _call.set(None)
                 unsent = unsent[self._sent_at_once(unsent, call) :]
             while unsent:

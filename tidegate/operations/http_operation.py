@@ -1,7 +1,6 @@
 """The HTTP operation: calls a downstream over HTTP, one request for each attempt, bytes in and bytes out."""
 
 import logging
-import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
@@ -14,8 +13,9 @@ from pydantic import JsonValue
 
 from tidegate import clock, tracing
 from tidegate.errors import InvalidInput, Refusal, UnreadableAnswerError
+from tidegate.operations.connections import Way, connections_by, has_open
 from tidegate.operations.content_coding import unpack
-from tidegate.operations.deadline_network import DeadlineBackend, ends_at
+from tidegate.operations.deadline_network import ends_at
 from tidegate.operations.http_url import parse_url
 from tidegate.operations.json_schema import JsonSchema
 from tidegate.operations.json_text import has_something_at, pointer_of
@@ -26,7 +26,6 @@ from tidegate.operations.python_operation import succeeded
 from tidegate.operations.quota_fields import QuotaFields, read_quota_fields
 from tidegate.operations.request_parts import JSON, WHOLE, RequestParts, parts_of
 from tidegate.operations.retry import RetryPolicy
-from tidegate.operations.tls import tls_context
 from tidegate.tracing import Span
 
 log = logging.getLogger(__name__)
@@ -47,8 +46,9 @@ class HttpOperation:
     `body`: whether the input is sent, or the names of a JSON pointer to what is sent of it; None: as its method is
     used. `pass_headers`: those of the submit that go along. `schema`: what the input has to be. `fail_when`: the names
     of a JSON pointer; an answer that has something there is a failure. `full_on`: statuses by which the downstream says
-    that it is full, if the answer says for how long. `ca_file`: certificates of authorities that are trusted beside the
-    system's.
+    that it is full, if the answer says for how long. `ca_files`: certificates of authorities that are trusted beside
+    the system's. `client_certificate`, `client_key`: files by which the call says who makes it. `proxy`: a template of
+    the URL of the proxy through which it goes.
     """
 
     name: str
@@ -68,7 +68,10 @@ class HttpOperation:
     full_on: frozenset[int] = frozenset()
     max_body: int = 20 * MEGABYTE
     max_result: int = 5 * MEGABYTE
-    ca_file: Path | None = None
+    ca_files: tuple[Path, ...] = ()
+    client_certificate: Path | None = None
+    client_key: Path | None = None
+    proxy: str | None = None
     admission: bool = True
     expand: Callable[[str], str] = str
 
@@ -145,8 +148,8 @@ class HttpOperation:
             return Failed(code=ErrorCode.OPERATION_ERROR, message=message[:ERROR_MESSAGE_LENGTH])
         # In parts, as it was checked: httpcore's own parser, given the text, would drop some.
         url = httpcore2.URL(scheme=parsed.scheme, host=parsed.host, port=parsed.port, target=parsed.target)
-        connections = _connections(self.ca_file)
-        if _has_open(connections, url):
+        connections = connections_by(self._way)
+        if has_open(connections, url):
             attempt.begin()  # while it waits in the pool, it is seen when the downstream closes it
         with (
             ends_at(clock.monotonic() + attempt.time_left.total_seconds(), call=attempt),
@@ -173,6 +176,15 @@ class HttpOperation:
         told = read_quota_fields(response.headers, clock.now())
         outcome = self._read(response.status, _Headers(response.headers), bytes(content), told)
         return replace(outcome, quotas=told.quotas)
+
+    @property
+    def _way(self) -> Way:
+        return Way(
+            ca_files=self.ca_files,
+            certificate=self.client_certificate,
+            key=self.client_key,
+            proxy=self.expand(self.proxy) if self.proxy else None,
+        )
 
     def _headers_of(self, sent: Body | None, job_id: str, given: Mapping[str, str]) -> list[tuple[bytes, bytes]]:
         """The request's headers: the file's override our defaults; the job's id and trace override the file's."""
@@ -235,7 +247,7 @@ def _detail(status: int, content_type: str, content: bytes) -> dict[str, JsonVal
 
 _TOO_LATE = (httpcore2.TimeoutException,)
 _NOT_VALID = (httpcore2.LocalProtocolError, httpcore2.UnsupportedProtocol, ValueError, TypeError)
-_NO_ANSWER = (httpcore2.NetworkError, httpcore2.ProtocolError, OSError)
+_NO_ANSWER = (httpcore2.NetworkError, httpcore2.ProtocolError, httpcore2.ProxyError, OSError)
 _FAILURES = (*_TOO_LATE, *_NOT_VALID, *_NO_ANSWER)
 
 
@@ -248,6 +260,8 @@ def _failed(error: Exception) -> Outcome:
         return Failed(
             code=ErrorCode.OPERATION_ERROR, message="the request can't be sent: a header or the URL is not valid"
         )
+    if isinstance(error, httpcore2.ProxyError):
+        return TryAgain(code=ErrorCode.DOWNSTREAM_ERROR, message=f"the proxy answered {error}"[:ERROR_MESSAGE_LENGTH])
     return TryAgain(
         code=ErrorCode.DOWNSTREAM_ERROR,
         message=f"the downstream can't be reached: {type(error).__name__}: {error}"[:ERROR_MESSAGE_LENGTH],
@@ -264,29 +278,4 @@ class _Headers:
         return self._values.get(name)
 
 
-def _has_open(connections: httpcore2.ConnectionPool, url: httpcore2.URL) -> bool:
-    """Whether a call can go out on a connection that is open: else one is opened before the call's slot."""
-    return any(
-        each.can_handle_request(url.origin) and each.is_idle() and not each.has_expired()
-        for each in connections.connections
-    )
-
-
 _own_shortages = ShortageBackoff()
-_pool_lock = threading.Lock()
-_pools: dict[Path | None, httpcore2.ConnectionPool] = {}
-
-
-def _connections(ca_file: Path | None) -> httpcore2.ConnectionPool:
-    """The connection pool of this process; its size is bounded by the worker's threads."""
-    with _pool_lock:
-        if ca_file not in _pools:
-            _pools[ca_file] = httpcore2.ConnectionPool(
-                ssl_context=tls_context(ca_file),
-                max_connections=None,
-                max_keepalive_connections=100,
-                keepalive_expiry=15,
-                retries=0,
-                network_backend=DeadlineBackend(),
-            )
-        return _pools[ca_file]

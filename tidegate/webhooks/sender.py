@@ -141,7 +141,7 @@ class Sender:
         with (
             httpcore2.HTTPConnection(
                 httpcore2.Origin(url.scheme.encode(), url.host.encode(), url.port),
-                ssl_context=tls_context(self._ca_file),
+                ssl_context=tls_context(*([self._ca_file] if self._ca_file else [])),
                 network_backend=self._backend,
             ) as connection,
             connection.stream(
