@@ -5,6 +5,7 @@ import json
 import random
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -16,10 +17,12 @@ from sqlalchemy import event, insert, text, update
 
 from tests.support.statements import asked
 from tests.support.web import Web, assert_is_problem
+from tidegate import clock
 from tidegate.clock import EPOCH
 from tidegate.database.schema import IMPLICIT_CLIENT, clients, jobs
 from tidegate.database.time import database_now
 from tidegate.jobs import listing
+from tidegate.jobs.filter import Filter
 from tidegate.operations.outcome import ErrorCode
 from tidegate.states import State
 from tidegate.timeformat import instant
@@ -197,6 +200,39 @@ def test_pages_of_a_filter_lose_and_repeat_none_while_others_are_submitted_and_e
         if others:
             assert web.client.delete(f"/v1/jobs/{others.pop()}").status_code == 204
     assert seen == meant[::-1]
+
+
+@on_both
+def test_a_job_that_a_sweep_expires_while_a_page_is_read_is_in_it_once(web: Web) -> None:
+    ids = [web.job_in(State.EXPIRED), web.accepted()]
+    web.pass_deadline(ids[1])
+    swept: list[int] = []
+
+    def sweep(_: object, __: object, statement: str, *more: object) -> None:
+        if " AS fits" in statement and not swept:
+            swept.append(0)
+            swept.append(web.store.upkeep.expire(10))
+
+    event.listen(web.database.engine, "after_cursor_execute", sweep)
+    assert found(web, state="expired") == ids[::-1]
+    event.remove(web.database.engine, "after_cursor_execute", sweep)
+    assert swept
+    assert web.row(ids[1]).state == "expired"
+
+
+def test_a_deadline_that_passes_while_a_page_is_read_ends_no_list(web: Web, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is asked whether a job is late to find it, and again when it is read: it may be so only then."""
+    ids = [web.accepted() for _ in range(4)]
+    now, asks = clock.now(), itertools.count(1)
+    monkeypatch.setattr(clock, "now", lambda: now + timedelta(days=9 if next(asks) == 2 else 0))
+    wanted, seen = Filter(states=(State.QUEUED,), limit=1), []
+    while True:
+        page = web.store.callers.list(wanted)
+        seen += [job.id for job in page.jobs]
+        if page.before_id is None:
+            break
+        wanted = replace(wanted, before_id=page.before_id)
+    assert seen == ids[-2::-1]
 
 
 @pytest.mark.parametrize(

@@ -69,7 +69,8 @@ def page(database: Database, wanted: Filter) -> Page:
     parts = [_part(database, way, wanted) for way in _ways(database, wanted)]
     # A merge of sorted parts: nothing older than what every part has reached; it comes with the next page.
     reached = max((part.before_id for part in parts if part.before_id is not None), default=None)
-    found = sorted((job for part in parts for job in part.jobs), key=lambda job: job.id, reverse=True)
+    merged = {job.id: job for part in parts for job in part.jobs}
+    found = sorted(merged.values(), key=lambda job: job.id, reverse=True)
     if reached is not None:
         found = [job for job in found if job.id >= reached]
     if len(found) > wanted.limit:
@@ -94,14 +95,14 @@ def number(database: Database, wanted: Filter, most: int) -> int:
     """Counts the jobs that fit, whatever the filter's limit; stops at `most`. Raises DatabaseTooSlowError."""
     found = 0
     for way in _ways(database, wanted):
-        job = _looked_at(database, way, wanted).subquery("job").c
+        job = _looked_at(database, way, wanted).order_by(None).subquery("job").c
         some = select(job.id).where(_fits(job, wanted)).limit(most - found).subquery()
         found += required(database.fetch_one(select(func.count()).select_from(some), limit=LIMIT))[0]
     return found
 
 
 def _ways(database: Database, wanted: Filter) -> Sequence[_Way]:
-    """The ways that together lead to every job that can fit, and to none twice."""
+    """The ways that together lead to every job that can fit."""
     states = _states(wanted)
     if states is None or not _UNSUCCESSFUL.issuperset(states):
         return [_Way(most=MOST_LOOKED_AT)]
@@ -112,7 +113,8 @@ def _ways(database: Database, wanted: Filter) -> Sequence[_Way]:
     # One for each state, so that each comes in the index's order.
     most = max(1, left // max(1, len(states) + are_late))
     ways = [_Way(most=most, state=state) for state in sorted(states)]
-    return [*ways, _Way(most=most, is_late=True)] if are_late else ways
+    # The late ones first: a sweep that expires them meanwhile moves them to where is looked next.
+    return [_Way(most=most, is_late=True), *ways] if are_late else ways
 
 
 def _states(wanted: Filter) -> Collection[State] | None:
@@ -124,8 +126,9 @@ def _states(wanted: Filter) -> Collection[State] | None:
 
 
 def _are_many_late(database: Database) -> bool:
-    some = select(jobs.c.deadline).where(_IS_LATE).limit(MOST_LATE + 1).subquery()
-    return required(database.fetch_one(select(func.count()).select_from(some), limit=LIMIT))[0] > MOST_LATE
+    some = select(jobs.c.deadline).where(_IS_LATE).order_by(jobs.c.deadline).limit(MOST_LATE + 1).subquery()
+    (found,) = database.fetch_in_order(select(func.count()).select_from(some), limit=LIMIT)
+    return bool(found[0] > MOST_LATE)
 
 
 def _part(database: Database, way: _Way, wanted: Filter) -> Page:
@@ -141,8 +144,8 @@ def _part(database: Database, way: _Way, wanted: Filter) -> Page:
     statement = select(fits.label("fits"), is_last.label("is_last"), *columns).where(or_(fits, is_last))
     rows = database.fetch_in_order(statement.order_by(*_order(way, wanted, job)).limit(wanted.limit + 1), limit=LIMIT)
     found = [job_of({name: getattr(row, name) for name in _COLUMNS}) for row in rows if row.fits]
-    ends_here = len(found) <= wanted.limit and rows and rows[-1].is_last
-    return Page(jobs=found, before_id=rows[-1].id if ends_here else None)
+    has_more = len(rows) > wanted.limit or (rows and rows[-1].is_last)
+    return Page(jobs=found, before_id=rows[-1].id if has_more else None)
 
 
 def _numbered(read: Select[Any], way: _Way, wanted: Filter) -> tuple[Any, ColumnElement[bool]]:
