@@ -4,7 +4,7 @@ import re
 from datetime import UTC, datetime, timedelta
 from typing import Annotated, overload
 
-from pydantic import BeforeValidator
+from pydantic import AwareDatetime, BeforeValidator, TypeAdapter
 
 from tidegate.clock import MICROSECOND
 
@@ -17,6 +17,8 @@ _UNITS = {
 }
 _PATTERN = re.compile(r"(\d{1,9}(?:\.\d{1,6})?)\s*(ms|s|m|h|d)?", re.ASCII)
 LONGEST = timedelta(days=3650)
+_AWARE = TypeAdapter(AwareDatetime)
+_RFC_3339 = re.compile(r"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d:\d\d(\.\d+)?([Zz]|[+-]\d\d:\d\d)", re.ASCII)
 
 
 def parse_duration(text: str) -> timedelta:
@@ -57,6 +59,18 @@ def read_duration(value: object) -> timedelta:
 
 Duration = Annotated[timedelta, BeforeValidator(read_duration)]
 """A pydantic field that reads "2m" or a number of seconds."""
+
+
+def parse_instant(text: str) -> datetime:
+    """Reads an instant of RFC 3339, with its zone, as UTC; raises ValueError for anything else."""
+    if _RFC_3339.fullmatch(text):  # pydantic alone takes much else besides, such as a bare number
+        try:
+            return _AWARE.validate_strings(text).astimezone(UTC)
+        except (ValueError, OverflowError):  # pydantic's errors are ValueErrors
+            pass
+    raise ValueError(
+        f"{text[:40]!r} is no instant of RFC 3339 such as 2026-12-24T17:00:00Z or 2026-12-24T18:00:00+01:00"
+    )
 
 
 @overload

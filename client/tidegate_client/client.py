@@ -148,10 +148,34 @@ class Client:
         answer = self._transport.send("GET", f"/v1/jobs/{quote(job_id, safe='')}")
         return Job(self._transport, snapshot_of(answer))
 
-    def jobs(self, *, state: State | str | None = None, operation: str | None = None) -> Iterator[Job]:
-        """This client's jobs, newest first, fetched page by page as they are asked for; without their results."""
-        params = {"state": state and str(state), "operation": operation, "limit": "100"}
-        query = {name: value for name, value in params.items() if value}
+    def jobs(
+        self,
+        *,
+        state: State | str | None = None,
+        operation: str | None = None,
+        downstream: str | None = None,
+        error_code: str | None = None,
+        created_after: datetime | None = None,
+        created_before: datetime | None = None,
+        client: str | None = None,
+    ) -> Iterator[Job]:
+        """The jobs for which all of this holds, newest first, fetched page by page as they are asked for.
+
+        Without their results. `created_after`: at this aware instant or later, `created_before`: earlier than this.
+        They are this client's own; an operator's key has everybody's, and those of one `client` by its id.
+        """
+        filters = {
+            "state": state,
+            "operation": operation,
+            "downstream": downstream,
+            "error_code": error_code,
+            "created_after": created_after,
+            "created_before": created_before,
+            "client": client,
+        }
+        return self._pages({**selection_of(filters), "limit": "100"})
+
+    def _pages(self, query: Mapping[str, str]) -> Iterator[Job]:
         while True:
             found, after = self._get("/v1/jobs", _page, query)
             for seen in found:
@@ -162,13 +186,15 @@ class Client:
             query = dict(parse_qsl(urlsplit(after).query))
 
     def cancel_jobs(self, *, all: bool = False, dry_run: bool = False, **filters: Any) -> Counts:  # noqa: A002 - as in the API
-        """Cancels every job that the filters mean: `state`, `operation`, `downstream`, `client`, and `created_after`
-        and `created_before`, aware instants; without a filter only with `all`. Needs an operator's key."""
+        """Cancels every job that the filters mean, those of `jobs`; without one only with `all`.
+
+        Needs an operator's key."""
         return act_on(self._transport, "cancel", selection_of({**filters, "all": all, "dry_run": dry_run}))
 
     def retry_jobs(self, *, all: bool = False, dry_run: bool = False, **filters: Any) -> Counts:  # noqa: A002 - as in the API
-        """Submits every job that ended without a result and that the filters mean again, each once; filters as for
-        `cancel_jobs`. Needs an operator's key."""
+        """Submits every job that ended without a result and that the filters mean again, each once.
+
+        Filters as for `cancel_jobs`. Needs an operator's key."""
         return act_on(self._transport, "retry", selection_of({**filters, "all": all, "dry_run": dry_run}))
 
     def operations(self) -> list[Mapping[str, Any]]:

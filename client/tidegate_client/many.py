@@ -4,7 +4,7 @@ import json
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any, Literal
 
 from tidegate_client.transport import Transport, told_by
@@ -28,7 +28,10 @@ def selection_of(filters: Mapping[str, Any]) -> dict[str, Any]:
     for value in filters.values():
         if isinstance(value, datetime) and value.tzinfo is None:
             raise ValueError("an instant needs a time zone")
-    written = {name: value.isoformat() if isinstance(value, datetime) else value for name, value in filters.items()}
+    written = {
+        name: value.astimezone(UTC).isoformat() if isinstance(value, datetime) else value
+        for name, value in filters.items()
+    }
     return {name: value for name, value in written.items() if value is not None and value is not False}
 
 

@@ -50,9 +50,13 @@ class JobError:
 
 @dataclass(frozen=True, kw_only=True)
 class Snapshot:
-    """One reading of a job. `percent` never goes down; `waiting` is None unless it waits; `document` is the JSON."""
+    """One reading of a job. `percent` never goes down; `waiting` is None unless it waits; `document` is the JSON.
+
+    `client`: the id of the client whose job it is; None: an older gateway does not tell.
+    """
 
     id: str
+    client: str | None
     operation: str
     state: State
     percent: int
@@ -76,6 +80,7 @@ class Snapshot:
         progress = document["progress"]
         return cls(
             id=document["id"],
+            client=document.get("client"),
             operation=document["operation"],
             state=State(document["state"]),
             percent=progress["percent"],

@@ -185,6 +185,24 @@ def test_lists_have_ones_own_jobs_and_an_operator_has_all(keyed: Web) -> None:
     assert keyed.client.get(f"/v1/jobs/{own}", headers=bearer(boss)).status_code == 202
 
 
+def test_only_an_operator_lists_a_client_by_name(keyed: Web) -> None:
+    one, other, boss = new_key(keyed, "one"), new_key(keyed, "other"), new_key(keyed, "boss", Role.OPERATOR)
+    own, theirs = (submit(keyed, secret).get_json() for secret in (one, other))
+    assert own["client"] != theirs["client"]
+
+    def listed(secret: str, query: str) -> TestResponse:
+        return keyed.client.get(f"/v1/jobs?{query}", headers=bearer(secret))
+
+    for document in (own, theirs):
+        found = listed(boss, f"client={document['client']}").get_json()["jobs"]
+        assert [(job["id"], job["client"]) for job in found] == [(document["id"], document["client"])]
+        problem = assert_is_problem(listed(one, f"client={document['client']}"), 403, "forbidden")
+        assert problem["detail"].startswith("client: ")
+    assert listed(boss, "client=nobody").get_json()["jobs"] == []
+    assert_is_problem(listed(one, "client="), 403, "forbidden")
+    assert [job["id"] for job in listed(one, "downstream=echo").get_json()["jobs"]] == [own["id"]]
+
+
 def test_two_keys_of_a_client_see_the_same_jobs(keyed: Web) -> None:
     first, second = new_key(keyed, "one"), new_key(keyed, "one")
     job_id = submit(keyed, first).get_json()["id"]

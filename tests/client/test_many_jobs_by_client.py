@@ -7,6 +7,7 @@ import sys
 from collections.abc import Iterator
 from datetime import datetime
 from pathlib import Path
+from zoneinfo import ZoneInfo
 
 import pytest
 
@@ -44,12 +45,14 @@ def queued(server: WebServer) -> int:
     return int(counted.json()["matched"])
 
 
-def tidegate(server: WebServer, *arguments: str, typed: str = "") -> subprocess.CompletedProcess[str]:
+def tidegate(
+    server: WebServer, *arguments: str, typed: str = "", **environment: str
+) -> subprocess.CompletedProcess[str]:
     """Runs the command."""
     kept = {"PATH": os.environ["PATH"], "PYTHONPATH": str(REPOSITORY / "client"), "TIDEGATE_URL": server.url}
     return subprocess.run(
         [sys.executable, "-m", "tidegate_client", *arguments],
-        env=kept, input=typed, capture_output=True, text=True, check=False, timeout=120,
+        env=kept | environment, input=typed, capture_output=True, text=True, check=False, timeout=120,
     )  # fmt: skip
 
 
@@ -83,9 +86,68 @@ def test_the_client_needs_a_filter_or_all(server: WebServer) -> None:
         assert refused.value.status == 422
         with pytest.raises(Refused):
             client.retry_jobs(stat="queued")
-        with pytest.raises(ValueError, match="time zone"):
-            client.cancel_jobs(created_after=datetime(2026, 11, 1))  # noqa: DTZ001 - that is the point
+        naive = datetime(2026, 11, 1)  # noqa: DTZ001 - that is the point
+        for asked in (client.cancel_jobs, client.jobs):
+            with pytest.raises(ValueError, match="time zone"):
+                asked(created_after=naive)
     assert queued(server) == 1
+
+
+def test_the_client_lists_by_every_filter(server: WebServer) -> None:
+    submit(server, 3)
+    with Client(server.url) as client:
+        client.cancel_jobs(all=True)
+        between = datetime.now().astimezone()
+        submit(server, 2)
+        waiting = list(client.jobs(created_after=between))
+        assert [job.state for job in waiting] == ["queued", "queued"]
+        (own,) = {job.seen.client for job in waiting}
+        assert own is not None
+        assert {job.id for job in client.jobs(client=own, downstream="echo", state="queued")} == {
+            job.id for job in waiting
+        }
+        ended = list(client.jobs(error_code="cancelled", created_before=between))
+        assert len(ended) >= 3
+        assert {job.state for job in ended} == {"cancelled"}
+        assert list(client.jobs(client="nobody")) == list(client.jobs(downstream="nothing")) == []
+        with pytest.raises(Refused, match="created_before"):
+            next(client.jobs(created_after=between, created_before=between))
+        with pytest.raises(Refused, match="error_code"):
+            next(client.jobs(error_code="nothing"))
+
+
+def test_the_command_lists_cancels_and_retries_by_every_filter(server: WebServer) -> None:
+    submit(server, 2)
+
+    def listed(*options: str) -> list[str]:
+        done = tidegate(server, "list", "--limit", "5000", *options)
+        assert done.returncode == 0, done.stderr
+        return [line.split("\t")[2] for line in done.stdout.splitlines()]
+
+    assert listed("--state", "queued", "--downstream", "echo", "--client", "local") == ["queued"] * 2
+    assert listed("--client", "nobody") == listed("--downstream", "nothing") == []
+    assert listed("--created-after", "2d", "--state", "queued") == ["queued"] * 2
+    assert listed("--created-before", "0.5h") == listed("--created-after", "2999-01-01") == []
+    assert listed("--created-before", "2999-01-01T12:00+01:00", "--created-after", "1h", "--state", "queued")
+    done = tidegate(server, "cancel", "--downstream", "echo", "--client", "local", "--created-after", "1h", "--yes")
+    assert (done.returncode, done.stdout) == (0, "2 cancelled\n")
+    assert set(listed("--error-code", "cancelled")) == {"cancelled"}
+    none = ("--created-before", "1h", "--error-code", "cancelled", "--dry-run")
+    assert tidegate(server, "retry", *none).stdout == "0 jobs\n"
+    some = int(tidegate(server, "retry", "--error-code", "cancelled", "--dry-run", "--json").stdout.split()[1][:-1])
+    assert some >= 2
+    refused = tidegate(server, "list", "--error-code", "nothing")
+    assert (refused.returncode, refused.stdout) == (5, "")
+    assert "error_code: " in refused.stderr
+
+
+@pytest.mark.parametrize(("zone", "has_begun"), [("Pacific/Kiritimati", True), ("Etc/GMT+12", False)])
+def test_a_date_begins_where_the_command_is(server: WebServer, zone: str, *, has_begun: bool) -> None:
+    """Today's of the one zone begins in the other 26 hours later."""
+    submit(server, 1)
+    today = datetime.now(ZoneInfo("Pacific/Kiritimati")).date().isoformat()
+    done = tidegate(server, "list", "--state", "queued", "--created-after", today, TZ=zone)
+    assert (done.returncode, bool(done.stdout)) == (0, has_begun)
 
 
 def test_the_command_shows_the_number_and_asks(server: WebServer) -> None:
@@ -121,6 +183,11 @@ def test_with_yes_it_does_not_ask_and_a_dry_run_only_counts(server: WebServer) -
         (["cancel", "0199c5a0-0000-7000-8000-000000000000", "--state", "queued"], "give one of them"),
         (["cancel", "--state", "done"], "Invalid value"),
         (["cancel", "--created-before", "yesterday"], "Invalid value"),
+        (["cancel", "--created-after", "2026"], "Invalid value"),
+        (["cancel", "--created-after", "2w"], "Invalid value"),
+        (["cancel", "--created-after", "1.2.3h"], "Invalid value"),
+        (["list", "--created-before", "99999999d"], "Invalid value"),
+        (["list", "--created-after", "0001-01-01"], "Invalid value"),
     ],
     ids=str,
 )

@@ -14,7 +14,7 @@ from tests.support.web import Web, assert_is_problem
 from tidegate.database.connection import Database
 from tidegate.database.schema import clients, jobs
 from tidegate.database.time import database_now
-from tidegate.jobs import reads
+from tidegate.jobs import listing
 from tidegate.states import State
 
 on_both = pytest.mark.both_databases("a page is found by SQL: filters, order, cursor")
@@ -180,7 +180,7 @@ def test_ids_that_follow_each_other_sort_by_time(web: Web) -> None:
 @pytest.fixture
 def short_sighted(web: Web, monkeypatch: pytest.MonkeyPatch) -> Web:
     """Its lists look at four rows."""
-    monkeypatch.setattr(reads, "MOST_LOOKED_AT", 4)
+    monkeypatch.setattr(listing, "MOST_LOOKED_AT", 4)
     return web
 
 
@@ -286,7 +286,7 @@ def test_a_list_that_takes_too_long_says_so_and_nobody_else_notices(
     tmp_path: Path, postgresql_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Here it waits for a lock; the database is as it was."""
-    monkeypatch.setattr(reads, "LIMIT", timedelta(milliseconds=200))
+    monkeypatch.setattr(listing, "LIMIT", timedelta(milliseconds=200))
     web = Web(tmp_path, postgresql_url)
     with closing(Database(postgresql_url)) as other, other.transaction() as holder:
         holder.exec_driver_sql("LOCK TABLE jobs IN ACCESS EXCLUSIVE MODE")

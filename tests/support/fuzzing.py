@@ -93,9 +93,12 @@ class _Help:
         self._client_id = client_id
 
     def make_possible(self, case: Case[Any]) -> None:
-        """A key that nobody used before, an instant before the deadline, a public host and a secret to sign with."""
+        """A new key, an instant before the deadline, a period that has one, a public host and a secret to sign with."""
         if case.meta is None or case.meta.generation.mode is not GenerationMode.POSITIVE:
             return
+        for given in (case.query, case.body):
+            if isinstance(given, dict) and given.get("created_after") and given.get("created_before"):
+                given |= {"created_after": "2024-01-01T00:00:00Z", "created_before": "2999-01-01T00:00:00+01:00"}
         if "Idempotency-Key" in case.headers:
             case.headers["Idempotency-Key"] = str(uuid.uuid4())
         if "Job-Not-Before" in case.headers:

@@ -1,4 +1,4 @@
-"""Durations as people write them."""
+"""Durations and instants as people write them."""
 
 from datetime import timedelta
 
@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import TypeAdapter, ValidationError
 
-from tidegate.timeformat import Duration, format_duration, parse_duration
+from tidegate.timeformat import Duration, format_duration, instant, parse_duration, parse_instant
 
 
 @pytest.mark.parametrize(
@@ -65,3 +65,30 @@ def test_a_field_takes_texts_and_seconds(value: object, seconds: float) -> None:
 def test_a_field_refuses_what_is_no_duration(value: object) -> None:
     with pytest.raises(ValidationError):
         FIELD.validate_python(value)
+
+
+@pytest.mark.parametrize(
+    ("text", "written"),
+    [
+        ("2026-12-24T18:00:00Z", "2026-12-24T18:00:00.000Z"),
+        ("2026-12-24t18:00:00.123456789z", "2026-12-24T18:00:00.123Z"),
+        ("2026-12-24 18:00:00+01:00", "2026-12-24T17:00:00.000Z"),
+        ("0001-01-01T00:00:00Z", "0001-01-01T00:00:00.000Z"),
+        ("9999-12-31T23:59:59.999Z", "9999-12-31T23:59:59.999Z"),
+    ],
+)
+def test_an_instant_is_rfc_3339(text: str, written: str) -> None:
+    assert instant(parse_instant(text)) == written
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("", "now", "1795435200", "1795435200.5", "2026-12-24", "2026-12-24T18:00Z", "2026-12-24T18:00:00"),
+        *("2026-02-30T18:00:00Z", "2026-12-24T18:00:00 01:00", "2026-12-24T24:00:01Z", "2026-12-24T18:00:00+0100"),
+        *("0001-01-01T00:00:00+01:00", "9999-12-31T23:59:59-01:00", "2026-12-24T18:00:00Z\n", "٢٠٢٦-12-24T18:00:00Z"),
+    ],
+)
+def test_nothing_else_is_an_instant(text: str) -> None:
+    with pytest.raises(ValueError, match="is no instant of RFC 3339 such as"):
+        parse_instant(text)

@@ -86,6 +86,19 @@ def test_every_filter_picks(web: Web) -> None:
 
 
 @on_both
+@pytest.mark.parametrize("code", ["downstream_error", "deadline_exceeded", "cancelled"])
+def test_retry_picks_by_how_a_job_ended(web: Web, code: str) -> None:
+    ids = {state: web.job_in(state) for state in State}
+    state = {"downstream_error": State.FAILED, "deadline_exceeded": State.EXPIRED, "cancelled": State.CANCELLED}[code]
+    dry = web.client.post("/v1/jobs/retry", json={"error_code": code, "dry_run": True}).get_json()
+    assert (dry["matched"], dry["retried"]) == (1, 0)
+    assert act(web, "retry", error_code=code)["retried"] == 1
+    retried = [job["retry_of"] for job in web.client.get("/v1/jobs?state=queued").get_json()["jobs"]]
+    assert [each for each in retried if each] == [ids[state]]
+    assert act(web, "cancel", error_code=code)["matched"] == 0, "what has an error goes on no more"
+
+
+@on_both
 def test_retry_submits_again_what_ended_without_a_result_and_each_once(web: Web) -> None:
     ids = {state: web.job_in(state) for state in State}
     before = web.count()
@@ -157,6 +170,11 @@ def test_retry_finds_jobs_past_their_deadline_that_nobody_saw(web: Web) -> None:
         ({"all": "yes"}, "/all"),
         ({"dry_run": 1, "all": True}, "/dry_run"),
         ({"created_after": "2026-11-23"}, "/created_after"),
+        ({"created_after": "1795435200"}, "/created_after"),
+        ({"created_after": 1795435200}, "/created_after"),
+        ({"created_after": "2026-11-23T12:00:00Z", "created_before": "2026-11-23T12:00:00Z"}, "/created_before"),
+        ({"error_code": "nothing"}, "/error_code"),
+        ({"error_code": None}, ""),
         ({"cursor": "x", "all": True}, "/cursor"),
         ({"stat": "queued"}, "/stat"),
         ({"client": "a", "client_id": "a"}, ""),

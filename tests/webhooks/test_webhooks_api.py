@@ -234,7 +234,11 @@ def test_many_are_sent_again_by_what_they_are(hooked: Web, receiver: HttpServer)
     assert send(limit=2, event="job.cancelled", created_after="2020-01-01T00:00:00Z") == 2
     assert send() == 1
     assert send() == 0
-    for wrong in ({"state": "waiting"}, {"event": "x"}, {"limit": 0}, {"limit": 1001}, {"no": 1}, {"client_id": "\0"}):
+    of_no_period = {"created_after": "2026-11-23T12:00:00Z", "created_before": "2026-11-23T11:00:00Z"}
+    for wrong in (
+        *({"state": "waiting"}, {"event": "x"}, {"limit": 0}, {"limit": 1001}, {"no": 1}, {"client_id": "\0"}),
+        *({"created_after": "1795435200"}, {"created_before": "2026-11-23T12:00:00"}, of_no_period),
+    ):
         assert_is_problem(hooked.client.post("/v1/deliveries/send", json=wrong), 422, "invalid-input")
     assert_is_problem(hooked.client.post("/v1/deliveries/send", data=b"{}"), 415, "unsupported-media-type")
 

@@ -139,6 +139,14 @@ class Database:
         with self._alone(statement, limit) as connection:
             return connection.execute(statement, values).all()
 
+    def fetch_in_order(self, statement: Executable, *, limit: timedelta) -> Sequence[AnyRow]:
+        """As `fetch_all` with a limit, for a query whose rows come in the order of an index: none is read to be sorted.
+
+        By its statistics PostgreSQL may take them for a few that are sorted at once, when they are many by now.
+        """
+        with self._alone(statement, limit, in_order=True) as connection:
+            return connection.execute(statement).all()
+
     def execute(
         self, statement: Prepared[Any] | Executable, values: _Values | None = None, *, within: Connection | None = None
     ) -> int:
@@ -164,14 +172,16 @@ class Database:
             return _repeated(lambda: run(prepared, values or {}, None))
 
     @contextmanager
-    def _alone(self, statement: Executable, limit: timedelta | None = None) -> Iterator[Connection]:
+    def _alone(
+        self, statement: Executable, limit: timedelta | None = None, *, in_order: bool = False
+    ) -> Iterator[Connection]:
         """A connection for this statement alone."""
         if limit is not None:
             with (
                 self._guarded(),
                 self._long.connect() as connection,
                 self._watched(_driver(connection), limit),
-                stopped_after(connection, limit),
+                stopped_after(connection, limit, in_order=in_order),
             ):
                 yield connection
         elif self.is_sqlite and not statement.is_select:

@@ -22,6 +22,9 @@ NOT_BY_INDEX = ("enable_seqscan", "enable_hashjoin", "enable_mergejoin", "jit")
 """Settings of PostgreSQL, off for us. All that we ask has an index to go by, and PostgreSQL does not know it: its
 statistics of a queue are of a time when other rows were there, and a plan that it keeps is of that time, too."""
 
+NOT_IN_ORDER = ("enable_sort", "enable_bitmapscan")
+"""Settings of PostgreSQL, off for a query whose rows are to come in the order of an index."""
+
 _BUSY_LOOK_SECONDS = 0.001
 _CONNECT_TIMEOUT_SECONDS = 2
 _LONGEST_PAUSE_SECONDS = 5
@@ -103,8 +106,8 @@ class ReadOnly:
 
 
 @contextmanager
-def stopped_after(connection: Connection, limit: timedelta) -> Iterator[None]:
-    """Sets a time limit for the statement within it.
+def stopped_after(connection: Connection, limit: timedelta, *, in_order: bool) -> Iterator[None]:
+    """Sets a time limit for the statement within it; `in_order`: its rows come in the order of an index.
 
     On PostgreSQL that is in a transaction of its own: the limit ends with it, whoever has the session next.
     """
@@ -119,7 +122,9 @@ def stopped_after(connection: Connection, limit: timedelta) -> Iterator[None]:
     else:
         with connection.begin():
             # At once, in one round trip: the engine begins no transaction where each statement stands alone.
-            connection.exec_driver_sql(f"BEGIN; SET LOCAL statement_timeout = {_milliseconds(limit)}")
+            settings = [f"statement_timeout = {_milliseconds(limit)}"]
+            settings += [f"{name} = off" for name in NOT_IN_ORDER] if in_order else []
+            connection.exec_driver_sql("; ".join(["BEGIN", *(f"SET LOCAL {setting}" for setting in settings)]))
             yield
 
 

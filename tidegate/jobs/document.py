@@ -58,6 +58,7 @@ def document_of(job: Job, links: Links, result: StoredBody | None = None, waitin
         "finished_at": instant(job.finished_at),
         "deadline": instant(job.deadline),
         "retry_of": job.retry_of,
+        "client": job.client_id,
         "waiting": _waiting_document(waiting),
         "result": orjson.Fragment(result.content) if result and result.is_json and result.content else None,
         "result_content_type": result.content_type if result else None,

@@ -86,6 +86,8 @@ class Job(TypedDict):
     """Without a result by then the job expires."""
     retry_of: JobId | None
     """The job that this one is a new try of."""
+    client: str
+    """The id of the client whose job it is."""
     waiting: Waiting | None
     """None unless it waits."""
     result: Any

@@ -14,7 +14,8 @@ from tidegate.database.statement import Prepared, required
 from tidegate.database.time import CLOCK, database_now
 from tidegate.jobs.filter import Filter, Page
 from tidegate.jobs.job import Job, JobWithResult, StoredBody, headers_of, is_whole
-from tidegate.jobs.reads import MOST_AT_ONCE, MOST_READ, all_of, number, page, read_jobs, read_jobs_with_results
+from tidegate.jobs.listing import all_of, number, page
+from tidegate.jobs.reads import MOST_AT_ONCE, MOST_READ, read_jobs, read_jobs_with_results
 from tidegate.jobs.transitions import (
     ENDS,
     IN_TIME,

@@ -10,7 +10,7 @@ from sqlalchemy import ColumnElement, Connection, Row, Select, insert, select, u
 from tidegate.database.connection import Database
 from tidegate.database.schema import deliveries, delivery_attempts
 from tidegate.database.time import database_now
-from tidegate.jobs.reads import LIMIT
+from tidegate.jobs.listing import LIMIT
 from tidegate.webhooks.delivery import Delivery, DeliveryAttempt, DeliveryFilter, DeliveryState, Webhook, receiver_of
 from tidegate.webhooks.url import parse
 

@@ -1,17 +1,29 @@
-"""Parses the query string of a list: filter, page size, cursor."""
+"""Parses the query string of a list: filter, page size, cursor; and the filters of jobs, which bodies have too."""
 
 from dataclasses import replace
-from typing import TypeVar
+from datetime import datetime
+from typing import Annotated, TypeVar
 from urllib.parse import urlencode
 from uuid import UUID
 
 from flask import request
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import (
+    AwareDatetime,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+)
 
-from tidegate.access.keys import Caller
-from tidegate.errors import InvalidQuery
+from tidegate.access.keys import Caller, Role
+from tidegate.errors import Forbidden, InvalidQuery
 from tidegate.jobs.filter import Filter
+from tidegate.operations.outcome import ErrorCode
 from tidegate.states import State
+from tidegate.timeformat import parse_instant
 
 MOST_JOBS = 200
 # PostgreSQL refuses a parameter with a NUL.
@@ -19,13 +31,60 @@ NAME_PATTERN = r"^[^\x00]*$"
 Query = TypeVar("Query", bound=BaseModel)
 
 
-class _Query(BaseModel):
-    model_config = ConfigDict(extra="forbid")
+def _instant(value: object) -> datetime:
+    if not isinstance(value, str):
+        raise ValueError("an instant is a text of RFC 3339 such as 2026-12-24T17:00:00Z")
+    return parse_instant(value)
+
+
+Name = Annotated[str, Field(pattern=NAME_PATTERN)]
+Instant = Annotated[AwareDatetime, BeforeValidator(_instant)]
+"""An instant of RFC 3339. pydantic alone takes much else besides, such as a bare number."""
+
+
+class Period(BaseModel):
+    """A period of creation: `created_after` is its first instant, `created_before` lies behind its last."""
+
+    created_after: Instant | None = None
+    created_before: Instant | None = None
+
+    @field_validator("created_before")
+    @classmethod
+    def _check_order(cls, before: datetime | None, others: ValidationInfo) -> datetime | None:
+        after = others.data.get("created_after")
+        if after and before and after >= before:
+            raise ValueError("it must be later than created_after: nothing lies between them")
+        return before
+
+
+class JobFilters(Period):
+    """The filters of jobs; all that are given hold. `cursor`: only those before this one."""
 
     state: State | None = None
-    operation: str | None = Field(None, pattern=NAME_PATTERN)
-    limit: int = Field(50, ge=1, le=MOST_JOBS)
+    operation: Name | None = None
+    downstream: Name | None = None
+    error_code: ErrorCode | None = None
+    client: Name | None = None
     cursor: UUID | None = None
+
+    def filter(self) -> Filter:
+        """Makes the jobs' Filter."""
+        return Filter(
+            client_id=self.client,
+            states=(self.state,) if self.state else (),
+            operation=self.operation,
+            downstream=self.downstream,
+            error_code=self.error_code,
+            created_after=self.created_after,
+            created_before=self.created_before,
+            before_id=str(self.cursor) if self.cursor else None,
+        )
+
+
+class _Query(JobFilters):
+    model_config = ConfigDict(extra="forbid")
+
+    limit: int = Field(50, ge=1, le=MOST_JOBS)
 
 
 def read_query(model: type[Query]) -> Query:
@@ -36,14 +95,17 @@ def read_query(model: type[Query]) -> Query:
         return model.model_validate(given)
     except ValidationError as error:
         fault = error.errors(include_url=False)[0]
-        raise InvalidQuery(f"{'.'.join(map(str, fault['loc']))}: {fault['msg']}") from None
+        reason = fault["msg"].removeprefix("Value error, ")
+        raise InvalidQuery(f"{'.'.join(map(str, fault['loc']))}: {reason}") from None
 
 
 def listing_filter(caller: Caller) -> Filter:
-    """Makes the jobs' Filter of this request."""
+    """Makes the jobs' Filter of this request; raises Forbidden when a client asks for a client's jobs by name."""
     query = read_query(_Query)
-    wanted = Filter(states=(query.state,) if query.state else (), operation=query.operation, limit=query.limit)
-    return replace(wanted, client_id=caller.scope, before_id=str(query.cursor) if query.cursor else None)
+    if query.client is not None and caller.role is not Role.OPERATOR:
+        raise Forbidden("client: this filter needs an operator's key; without it the list has your own jobs")
+    wanted = replace(query.filter(), limit=query.limit)
+    return wanted if caller.scope is None else replace(wanted, client_id=caller.scope)
 
 
 def next_page(last_id: str) -> str:

@@ -115,6 +115,31 @@ PARAMETERS: dict[str, Node] = {
     },
     "state": {"name": "state", "in": "query", "schema": ref("State")},
     "operation": {"name": "operation", "in": "query", "schema": {"type": "string"}},
+    "downstream_filter": {"name": "downstream", "in": "query", "schema": {"type": "string"}},
+    "error_code": {
+        "name": "error_code",
+        "in": "query",
+        "description": "The `code` of its `error`: of jobs that ended without a result.",
+        "schema": ref("ErrorCode"),
+    },
+    "created_after": {
+        "name": "created_after",
+        "in": "query",
+        "description": "Created at this instant or later (RFC 3339; `+` is written `%2B` in a URL).",
+        "schema": {"type": "string", "format": "date-time"},
+    },
+    "created_before": {
+        "name": "created_before",
+        "in": "query",
+        "description": "Created earlier than this instant; it is later than `created_after`.",
+        "schema": {"type": "string", "format": "date-time"},
+    },
+    "client": {
+        "name": "client",
+        "in": "query",
+        "description": "Of the client of this id; only operators may ask so.",
+        "schema": {"type": "string"},
+    },
     "limit": {
         "name": "limit",
         "in": "query",

@@ -1,12 +1,11 @@
 """Bulk cancel and bulk retry by a filter of jobs, for operators."""
 
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Annotated, Any
-from uuid import UUID
 
 from flask import Blueprint, Response, request
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, TypeAdapter, model_validator
+from pydantic import ConfigDict, Field, TypeAdapter, model_validator
 
 from tidegate.bulk import Outcome, cancel_each, retry_each
 from tidegate.errors import InputFault, InvalidInput, TooSlow, UnsupportedBody
@@ -21,7 +20,7 @@ from webapp.http.auth import operator
 from webapp.http.bodies import whole_body
 from webapp.http.documents import json_answer
 from webapp.http.numbers import WHOLE
-from webapp.http.queries import NAME_PATTERN
+from webapp.http.queries import JobFilters, Name
 from webapp.http.refusals import REFUSALS
 from webapp.openapi.answers import Document
 from webapp.openapi.route import BAD_JSON, described, json_body
@@ -31,8 +30,10 @@ routes = Blueprint("bulk", __name__, url_prefix="/v1/jobs")
 MOST_JOBS = 1000
 MOST_COUNTED = 100_000
 RETRIED = FINAL_STATES - {State.SUCCEEDED}
-FILTERS = ("state", "operation", "downstream", "client", "client_id", "created_after", "created_before")
-_Name = Annotated[str, Field(pattern=NAME_PATTERN)]
+FILTERS = (
+    *("state", "operation", "downstream", "error_code"),
+    *("client", "client_id", "created_after", "created_before"),
+)
 # The part of the JSON Schema that pydantic can't express: a filter is needed, or `all`.
 _SOMETHING: dict[str, Any] = {
     "anyOf": [
@@ -43,7 +44,7 @@ _SOMETHING: dict[str, Any] = {
 }
 
 
-class Selection(BaseModel):
+class Selection(JobFilters):
     """Which jobs: by filters that all hold, or `all`. Without a state: those that can be cancelled or retried.
 
     `limit` of them at the most, those before `cursor`; `client_id` is an older name of `client`. `dry_run` only counts.
@@ -51,17 +52,10 @@ class Selection(BaseModel):
 
     model_config = ConfigDict(extra="forbid", strict=True, json_schema_extra=_SOMETHING)
 
-    state: State | None = None
-    operation: _Name | None = None
-    downstream: _Name | None = None
-    client: _Name | None = None
-    client_id: _Name | None = None
-    created_after: AwareDatetime | None = None
-    created_before: AwareDatetime | None = None
+    client_id: Name | None = None
     all: bool = False
     dry_run: bool = False
     limit: Annotated[int, Field(ge=1, le=MOST_JOBS), WHOLE] = MOST_JOBS
-    cursor: UUID | None = None
 
     @model_validator(mode="after")
     def _check(self) -> "Selection":
@@ -69,18 +63,15 @@ class Selection(BaseModel):
             raise ValueError("client and client_id are one thing; name it once")
         return self
 
-    def filter(self, states: Collection[State], *, is_retry: bool) -> Filter:
-        """Makes the jobs' Filter; raises InvalidInput when nothing is selected."""
+    def selected(self, states: Collection[State], *, is_retry: bool) -> Filter:
+        """Makes the jobs' Filter, of these states if it names none; raises InvalidInput when nothing is selected."""
         if not self.all and all(getattr(self, name) is None for name in FILTERS):
             raise InvalidInput([InputFault("", 'name a filter, or say "all": true')])
-        return Filter(
-            states=(self.state,) if self.state else states,
-            operation=self.operation,
-            downstream=self.downstream,
-            client_id=self.client or self.client_id,
-            created_after=self.created_after,
-            created_before=self.created_before,
-            before_id=str(self.cursor) if self.cursor else None,
+        wanted = self.filter()
+        return replace(
+            wanted,
+            states=wanted.states or states,
+            client_id=self.client_id if self.client is None else self.client,
             not_retried=is_retry,
             limit=self.limit,
         )
@@ -143,7 +134,7 @@ class _Done:
 def _each(act: Callable[[Gateway, Sequence[Job]], Outcome], *, of: Collection[State], is_retry: bool) -> _Done:
     """Reads the selection and applies `act` to its jobs; a dry run only counts them."""
     selection = _selected()
-    wanted = selection.filter(of, is_retry=is_retry)
+    wanted = selection.selected(of, is_retry=is_retry)
     outcome, following = Outcome(), None
     if selection.dry_run:
         matched = context().jobs.count(wanted, most=MOST_COUNTED)

@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 from uuid import UUID
 
 from flask import Blueprint, Response, request
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, TypeAdapter
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
 from tidegate.database.connection import after_a_write
 from tidegate.errors import DeliveryNotDue, InvalidQuery, TooSlow, UnknownDelivery, UnsupportedBody
@@ -17,7 +17,7 @@ from webapp.http.auth import caller
 from webapp.http.bodies import whole_body
 from webapp.http.documents import absolute, json_answer
 from webapp.http.numbers import WHOLE
-from webapp.http.queries import MOST_JOBS, NAME_PATTERN, next_page, read_query
+from webapp.http.queries import MOST_JOBS, Name, Period, next_page, read_query
 from webapp.http.rate_limits import count
 from webapp.openapi.answers import Document, links
 from webapp.openapi.route import BAD_JSON, described, json_body
@@ -36,16 +36,14 @@ class _Query(BaseModel):
     cursor: UUID | None = None
 
 
-class Sending(BaseModel):
+class Sending(Period):
     """Which deliveries to send again; `limit` of them at the most."""
 
     model_config = ConfigDict(extra="forbid", strict=True)
 
     state: Literal["pending", "delivered", "failed"] = "failed"
     event: webhook_shapes.EventName | None = None
-    client_id: Annotated[str, Field(pattern=NAME_PATTERN)] | None = None
-    created_after: AwareDatetime | None = None
-    created_before: AwareDatetime | None = None
+    client_id: Name | None = None
     limit: Annotated[int, Field(ge=1, le=MOST_SENT), WHOLE] = MOST_SENT
 
 

@@ -58,12 +58,15 @@ def submit(operation: str) -> Response:
         headers=("Cache-Control",),
         links=job_links("$response.body#/jobs/0/id"),
     ),
-    parameters=("state", "operation", "limit", "cursor"),
+    parameters=(
+        *("state", "operation", "downstream_filter", "error_code", "created_after", "created_before", "client"),
+        *("limit", "cursor"),
+    ),
     refusals=(InvalidQuery, TooSlow),
     counted="reads",
 )
 def listing() -> Response:
-    """Lists the caller's jobs without results, newest first, a page at a time."""
+    """Lists the caller's jobs without results, newest first, a page at a time; all filters that are given hold."""
     count(context().poll_limit, "reads")
     wanted = listing_filter(caller())
     page = context().jobs.list(wanted)

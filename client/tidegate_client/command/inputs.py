@@ -1,12 +1,19 @@
-"""What the commands take: durations, the file that gets a result, the content type of an input."""
+"""What the commands take: durations, instants, which jobs, the file that gets a result, the type of an input."""
 
 import json
 import mimetypes
 import re
+from collections.abc import Callable
+from datetime import datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import click
+
+from tidegate_client import clock
+from tidegate_client.snapshot import State
+
+Command = TypeVar("Command", bound=Callable[..., Any])
 
 _UNITS = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400}
 
@@ -27,6 +34,50 @@ class Seconds(click.ParamType[float]):
 
 
 SECONDS = Seconds()
+
+
+class Instant(click.ParamType[datetime]):
+    """An instant, or an age such as 24h or 2d; without a zone it is of this machine's clock."""
+
+    name = "instant"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> datetime:
+        """The aware instant."""
+        if isinstance(value, datetime):
+            return value
+        text = str(value).strip()
+        try:
+            if re.fullmatch(r"[\d.]+[smhd]", text, re.ASCII):
+                return clock.now() - timedelta(seconds=SECONDS.convert(text, param, ctx))
+            return datetime.fromisoformat(text).astimezone()
+        except (ValueError, OverflowError, OSError):
+            self.fail(f"{value!r} is no instant; write 2026-12-24, 2026-12-24T18:00+01:00 or an age, 24h", param, ctx)
+
+
+_INSTANT = Instant()
+FILTERS = ("state", "operation", "downstream", "error_code", "created_after", "created_before", "client")
+"""What the options of `WHICH` are called in the API."""
+
+
+def WHICH(command: Command) -> Command:  # noqa: N802 - it stands among options, which are written so
+    """The options that say which jobs; all that are given hold."""
+    for option in reversed(
+        (
+            click.option("--state", type=click.Choice([state.value for state in State]), help="Jobs in this state."),
+            click.option("--operation", help="Jobs of this operation."),
+            click.option("--downstream", help="Jobs of this downstream."),
+            click.option("--error-code", help="Jobs that ended so: downstream_error, deadline_exceeded, …"),
+            click.option(
+                "--created-after",
+                type=_INSTANT,
+                help="Then or later: 2026-12-24, 2026-12-24T18:00+01:00, or an age such as 24h or 2d.",
+            ),
+            click.option("--created-before", type=_INSTANT, help="Earlier than then; likewise."),
+            click.option("--client", help="Jobs of the client of this id (operators)."),
+        )
+    ):
+        command = option(command)
+    return command
 
 
 def _may_be_written(_context: click.Context, _parameter: click.Parameter, path: Path | None) -> Path | None:

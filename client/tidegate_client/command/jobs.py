@@ -11,7 +11,7 @@ import click
 
 from tidegate_client.command.exits import Exit, code_of_state
 from tidegate_client.command.following import deliver, follow
-from tidegate_client.command.inputs import OUTPUT, SECONDS, type_of
+from tidegate_client.command.inputs import OUTPUT, SECONDS, WHICH, type_of
 from tidegate_client.command.many import MANY, is_many, on_many, submit_bulk
 from tidegate_client.command.session import Session, reaches_gateway
 from tidegate_client.command.shown import card, rows, why_it_waits
@@ -108,13 +108,12 @@ def wait(session: Session, *, job_id: str, timeout: float | None, output: Path |
 
 
 @click.command("list")
-@click.option("--state", type=click.Choice([state.value for state in State]))
-@click.option("--operation")
+@WHICH
 @click.option("--limit", type=click.IntRange(1), default=20, show_default=True)
 @reaches_gateway
-def list_(session: Session, *, state: str | None, operation: str | None, limit: int) -> None:
+def list_(session: Session, /, *, limit: int, **which: Any) -> None:
     """Lists jobs, newest first."""
-    found = itertools.islice(session.client.jobs(state=state, operation=operation), limit)
+    found = itertools.islice(session.client.jobs(**which), limit)
     if session.is_json:
         for job in found:
             session.document(job.seen.document)

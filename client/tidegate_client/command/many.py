@@ -1,35 +1,26 @@
 """Many jobs: a submit of each line; cancel and retry: which, how many there are, and whether that is meant."""
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict
-from typing import Any, TypeVar
+from typing import Any
 
 import click
 
 from tidegate_client.command.exits import Exit
+from tidegate_client.command.inputs import FILTERS, WHICH, Command
 from tidegate_client.command.session import LONG_PATIENCE, Session
 from tidegate_client.errors import Refused, SomeRefused
 from tidegate_client.many import Action, Counts
-from tidegate_client.snapshot import State
 
-Command = TypeVar("Command", bound=Callable[..., Any])
-
-_INSTANT = click.DateTime(["%Y-%m-%dT%H:%M:%S%z", "%Y-%m-%dT%H:%M%z"])
-_FILTERS = ("state", "operation", "downstream", "client", "created_after", "created_before")
 _DONE = {"cancel": "cancelled", "retry": "submitted again"}
 
 
 def MANY(command: Command) -> Command:  # noqa: N802 - it stands among options, which are written so
-    """The options that say which jobs."""
+    """The options that say which jobs, and whether that is meant."""
     for option in reversed(
         (
-            click.option("--state", type=click.Choice([state.value for state in State]), help="Jobs in this state."),
-            click.option("--operation", help="Jobs of this operation."),
-            click.option("--downstream", help="Jobs of this downstream."),
-            click.option("--client", help="Jobs of the client of this id."),
-            click.option("--created-after", type=_INSTANT, help="Such as 2026-12-24T18:00+01:00."),
-            click.option("--created-before", type=_INSTANT, help="Such as 2026-12-24T18:00+01:00."),
+            WHICH,
             click.option("--all", "is_all", is_flag=True, help="All of them, if there is no other option."),
             click.option("--dry-run", is_flag=True, help="Only say how many there are."),
             click.option("-y", "--yes", is_flag=True, help="Do not ask."),
@@ -67,7 +58,7 @@ def submit_bulk(session: Session, operation: str, content: bytes, timeout: float
 
 def is_many(given: Mapping[str, Any]) -> bool:
     """Whether options that say which jobs were given."""
-    return given["is_all"] or any(given[name] is not None for name in _FILTERS)
+    return given["is_all"] or any(given[name] is not None for name in FILTERS)
 
 
 def on_many(session: Session, action: Action, job_id: str | None, given: Mapping[str, Any]) -> Exit:
@@ -76,7 +67,7 @@ def on_many(session: Session, action: Action, job_id: str | None, given: Mapping
         raise click.UsageError("JOB_ID and options that say which jobs: give one of them")
     if not is_many(given):
         raise click.UsageError("say which: JOB_ID, or --state, --operation, … or --all")
-    filters = {name: given[name] for name in _FILTERS}
+    filters = {name: given[name] for name in FILTERS}
     act = session.client.cancel_jobs if action == "cancel" else session.client.retry_jobs
     found = act(all=given["is_all"], dry_run=True, **filters).matched
     number = f"{found:,} job{'' if found == 1 else 's'}" if found < 100_000 else "100,000 jobs or more"

@@ -93,6 +93,7 @@ def card(seen: Snapshot) -> Table:
     table.add_row(ticks(seen.state), f"{seen.operation} {seen.id}")
     table.add_row("", f"{seen.state}, {seen.percent} %, attempt {seen.attempt} of {seen.max_attempts}")
     lines = {
+        "client": seen.client,
         "waits": why_it_waits(seen),
         "note": cut(seen.note or ""),
         "created": moment(seen.created_at),
