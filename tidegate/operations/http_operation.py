@@ -35,6 +35,7 @@ BODILESS = frozenset({"GET", "HEAD", "DELETE"})
 """Methods whose requests have no body: what one would mean is not defined (RFC 9110, 9.3)."""
 ERROR_BODY_BYTES = 4096
 ERROR_MESSAGE_LENGTH = 500
+Observe: TypeAlias = Callable[[str, dict[str, Any]], None]
 _Answer: TypeAlias = Succeeded | Failed | TryAgain | Refused
 _read_url = lru_cache(maxsize=256)(parse_url)
 
@@ -48,7 +49,7 @@ class HttpOperation:
     of a JSON pointer; an answer that has something there is a failure. `full_on`: statuses by which the downstream says
     that it is full, if the answer says for how long. `ca_files`: certificates of authorities that are trusted beside
     the system's. `client_certificate`, `client_key`: files by which the call says who makes it. `proxy`: a template of
-    the URL of the proxy through which it goes.
+    the URL of the proxy through which it goes. `observe`: is told each step of the call, by httpcore's `trace`.
     """
 
     name: str
@@ -74,6 +75,7 @@ class HttpOperation:
     proxy: str | None = None
     admission: bool = True
     expand: Callable[[str], str] = str
+    observe: Observe | None = None
 
     @property
     def paced_by_calls(self) -> bool:
@@ -161,6 +163,7 @@ class HttpOperation:
                     *self._headers_of(sent, attempt.job_id, {**body.headers, **headers}),
                 ],
                 content=None if sent is None else sent.content,
+                extensions={"trace": self.observe} if self.observe else None,
             ) as response,
         ):
             span.note("http.response.status_code", response.status)

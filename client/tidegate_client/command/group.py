@@ -20,6 +20,6 @@ def tidegate() -> None:
 for command in (
     *(jobs.submit, jobs.status, jobs.wait, jobs.list_, jobs.cancel, jobs.retry, jobs.result),
     *(watching.watch, operations.operations, lanes.downstreams),
-    *(server.keys, server.check, server.settings),
+    *(server.keys, server.check, server.try_, server.settings),
 ):
     tidegate.add_command(command)

@@ -1,10 +1,14 @@
-"""Commands for where the server is installed: keys, check, settings. The only module that knows the server."""
+"""Commands for where the server is installed: keys, check, try, settings. The only module that knows the server."""
 
 import importlib.util
 import sys
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import click
+
+from tidegate_client.command.inputs import type_of
 
 _PASSED_ON = {"ignore_unknown_options": True}
 
@@ -31,6 +35,50 @@ def check(file: Path | None, without_secrets: bool) -> None:
     from config.check import check as checked  # noqa: PLC0415 - it is there only where the server is
 
     sys.exit(checked(file, with_secrets=not without_secrets))
+
+
+@click.command("try")
+@click.argument("operation")
+@click.argument("file", type=click.File("rb"), required=False)
+@click.option("-d", "--data", help="The input, in place of FILE.")
+@click.option("--content-type", help="Its media type; by default that of FILE's name, or application/json.")
+@click.option("-H", "--header", "headers", multiple=True, help='A header that is passed on, "X-Customer: a".')
+@click.option(
+    "--operations-file", type=click.Path(path_type=Path), help="The operations file; left out: that of the settings."
+)
+def try_(
+    operation: str,
+    file: Any,
+    *,
+    data: str | None,
+    content_type: str | None,
+    headers: Sequence[str],
+    operations_file: Path | None,
+) -> None:
+    """Makes one call by hand and shows request, answer and what becomes of a job (server).
+
+    No job is recorded, and the call goes out at once: at the downstream it counts as any other."""
+    if file is not None and data is not None:
+        raise click.UsageError("FILE and --data: give one of them")
+    passed = dict(_header(each) for each in headers)
+    _find_server()
+    from config.try_operation import try_operation  # noqa: PLC0415 - it is there only where the server is
+    from tidegate.operations.operation import Body  # noqa: PLC0415
+
+    content = file.read() if file is not None else (data or "").encode()
+    made = type_of(content, file, content_type) or "application/json"
+    sys.exit(
+        try_operation(
+            operation, Body(content=content, content_type=made, headers=passed), operations_file=operations_file
+        )
+    )
+
+
+def _header(text: str) -> tuple[str, str]:
+    name, colon, value = text.partition(":")
+    if not colon or not name.strip():
+        raise click.UsageError(f'{text!r} is no header; write "Name: value"')
+    return name.strip(), value.strip()
 
 
 @click.command()

@@ -1,0 +1,159 @@
+"""`tidegate try`: makes one call of an operation by hand; shows request, answer, and what Tidegate makes of it.
+
+No job is recorded and nothing is paced: the call goes out at once, and counts at the downstream as any other. What the
+environment puts into URL and headers is shown as it stands in the operations file.
+"""
+
+import sys
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import uuid_utils
+
+from config.check import find_faults
+from tidegate import clock
+from tidegate.errors import InvalidInput, Refusal, UnknownOperation
+from tidegate.operations.http_operation import HttpOperation
+from tidegate.operations.operation import Attempt, Body, Operation, Progress
+from tidegate.operations.outcome import Failed, HandedBack, Outcome, Refused, Succeeded, TryAgain
+from tidegate.operations.typed_input import says_json
+from tidegate.timeformat import format_duration
+
+_MOST_SHOWN = 4096
+_HIDDEN = "***"
+
+
+def try_operation(name: str, body: Body, *, operations_file: Path | None = None) -> int:
+    """Makes the call and prints what happened; 0: a job would have succeeded. 2: the configuration has faults."""
+    faults, _, declared = find_faults(with_secrets=True, operations_file=operations_file)
+    if faults or declared is None:
+        print("\n".join(faults), file=sys.stderr)  # noqa: T201 - this is its output
+        return 2
+    try:
+        operation = declared.registry().operation(name)
+    except UnknownOperation:
+        known = ", ".join(sorted(declared.registry().operations))
+        print(f"there is no operation {name!r}; there are {known}", file=sys.stderr)  # noqa: T201 - as above
+        return 2
+    try:
+        operation.check(body)
+    except Refusal as refusal:
+        print(f"A submit would be refused: {_reasons(refusal)}")  # noqa: T201 - as above
+        return 1
+    outcome = _Trial(operation, body).run()
+    print("\n".join(_meaning(outcome, operation)))  # noqa: T201 - as above
+    return 0 if isinstance(outcome, Succeeded) else 1
+
+
+class _Trial:
+    """One attempt by hand, which prints each step when it happens."""
+
+    def __init__(self, operation: Operation, body: Body) -> None:
+        self._operation = operation
+        self._body = body
+        self._job_id = str(uuid_utils.uuid7())
+        self._ends = clock.monotonic() + operation.attempt_timeout.total_seconds()
+        self._slots = 0
+
+    def run(self) -> Outcome:
+        operation = self._operation
+        if isinstance(operation, HttpOperation):
+            operation = replace(operation, observe=self._observe)
+        attempt = Attempt(
+            job_id=self._job_id,
+            number=1,
+            report=self._report,
+            seconds_left=lambda: self._ends - clock.monotonic(),
+            take_slot=self._take_slot,
+        )
+        return operation.run(self._body, attempt)
+
+    def _report(self, progress: Progress) -> None:
+        total = f" of {progress.total}, {progress.percent} %" if progress.total else ""
+        self._say(f"progress: {progress.done}{total} {progress.note or ''}".rstrip())
+
+    def _take_slot(self) -> None:
+        self._slots += 1
+        self._say(f"asks for slot {self._slots}")
+
+    def _observe(self, event: str, info: dict[str, Any]) -> None:
+        match event:
+            case "connection.connect_tcp.started":
+                self._say(f"connects to {info['host']}:{info['port']}")
+            case "http11.send_request_headers.started":
+                self._say("\n".join(self._request(info["request"])))
+            case "http11.receive_response_headers.complete":
+                version, status, reason, headers = info["return_value"]
+                fields = [f"  {name.decode('latin-1').lower()}: {value.decode('latin-1')}" for name, value in headers]
+                line = f"  {version.decode()} {status} {reason.decode('latin-1')}".rstrip()
+                self._say("\n".join(["answer", line, *fields]))
+
+    def _request(self, request: Any) -> Iterator[str]:
+        """The request's lines, with texts of the operations file where there may be secrets in them."""
+        made = self._operation
+        assert isinstance(made, HttpOperation)  # noqa: S101 - for the type: nothing else is observed
+        written = {name.lower(): value for name, value in made.headers.items() if "$" in value}
+        yield "request"
+        yield f"  {made.method} {made.parts.url_of(self._body.content, str)}"
+        for raw, value in request.headers:
+            name = raw.decode("ascii").lower()
+            secret = _HIDDEN if name == "proxy-authorization" else None
+            yield f"  {name}: {written.get(name) or secret or value.decode('latin-1')}"
+        sent = made.parts.body_of(self._body)
+        if sent is not None and sent.content:
+            yield ""
+            yield _shown(sent.content, sent.content_type)
+
+    @staticmethod
+    def _say(text: str) -> None:
+        print(text, flush=True)  # noqa: T201 - this is its output
+
+
+def _meaning(outcome: Outcome, operation: Operation) -> Iterator[str]:
+    """What becomes of a job by this outcome."""
+    match outcome:
+        case Succeeded():
+            yield from ("", _shown(outcome.content, outcome.content_type), "") if outcome.content else ()
+            yield f"The job succeeds. Its result: {len(outcome.content)} bytes, {outcome.content_type}"
+            if says_json(outcome.content_type) and not outcome.is_json:
+                yield "It says that it is JSON and is none: kept as it is, and `result` is null."
+        case Failed():
+            yield from _said(outcome.detail)
+            yield f"The job fails for good, {outcome.code}: {outcome.message}"
+        case TryAgain():
+            yield from _said(outcome.detail)
+            yield f"The attempt fails, {outcome.code}: {outcome.message}"
+            more = operation.retry.attempts - 1
+            after = f", not before {format_duration(outcome.retry_after)}" if outcome.retry_after else ""
+            first = format_duration(operation.retry.delay)
+            yield (
+                f"Up to {more} more follow, the next within {first}{after}." if more else "No other follows: it fails."
+            )
+        case Refused():
+            rest = format_duration(outcome.retry_after) if outcome.retry_after else "1 s, 2 s, 4 s … up to 64 s"
+            yield f"{outcome.message}: {operation.downstream} is full and rests for {rest}. No attempt is counted."
+        case HandedBack():
+            yield f"The job is handed back and tried again: {outcome.reason}. No attempt is counted."
+    for quota in outcome.quotas if not isinstance(outcome, HandedBack) else ():
+        yield f"It announced: {quota}"
+
+
+def _said(detail: Mapping[str, Any]) -> Iterator[str]:
+    if detail.get("downstream_body"):
+        yield from ("", _shown(str(detail["downstream_body"]).encode(), str(detail["downstream_content_type"])), "")
+
+
+def _shown(content: bytes, content_type: str) -> str:
+    """The beginning of a body, if it is a text."""
+    try:
+        text = content[:_MOST_SHOWN].decode("utf-8", "ignore" if len(content) > _MOST_SHOWN else "strict")
+    except UnicodeDecodeError:
+        return f"  ({len(content)} bytes of {content_type or 'an unnamed type'})"
+    more = f"\n  … {len(content) - _MOST_SHOWN} bytes more" if len(content) > _MOST_SHOWN else ""
+    return "\n".join(f"  {line}" for line in text.splitlines()) + more
+
+
+def _reasons(refusal: Refusal) -> str:
+    return refusal.told if isinstance(refusal, InvalidInput) else str(refusal)

@@ -1,0 +1,137 @@
+"""`tidegate try`: one call by hand, as a person at a terminal sees it."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from config.try_operation import try_operation
+from tests.support.http_server import HttpServer, respond, serving
+from tests.support.processes import REPOSITORY
+from tidegate.operations.operation import Body
+
+SECRET = "hunter2"
+
+
+@pytest.fixture
+def server() -> Iterator[HttpServer]:
+    with serving() as running:
+        running.answer = respond(200, b'{"price": 1}', content_type="application/json")
+        yield running
+
+
+@pytest.fixture
+def file(tmp_path: Path, server: HttpServer) -> Path:
+    path = tmp_path / "operations.toml"
+    path.write_text(f"""
+[operations.order]
+url = "{server.url}/v1/customers/{{customer}}?key=${{CRM_KEY}}"
+headers = {{ Authorization = "Bearer ${{CRM_KEY}}", X-Team = "sales" }}
+pass_headers = ["X-Customer"]
+body = "json:/order"
+fail_when = "json:/error"
+""")
+    return path
+
+
+def tried(file: Path, *arguments: str, **environment: str) -> tuple[int, str]:
+    """Exit code and output of the command."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("TIDEGATE_")}
+    done = subprocess.run(
+        [sys.executable, "-m", "tidegate_client", "try", *arguments, f"--operations-file={file}"],
+        cwd=REPOSITORY,
+        env={**kept, "PYTHONPATH": str(REPOSITORY / "client"), "CRM_KEY": SECRET, **environment},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert SECRET not in done.stdout + done.stderr
+    assert "Traceback" not in done.stderr
+    return done.returncode, done.stdout + done.stderr
+
+
+INPUT = '{"customer": "AC/DC", "order": {"total": 9.90}}'
+
+
+def test_request_answer_and_what_becomes_of_a_job_are_shown(file: Path, server: HttpServer) -> None:
+    code, shown = tried(file, "order", "-d", INPUT, "-H", "X-Customer: me")
+
+    assert code == 0, shown
+    assert f"POST {server.url}/v1/customers/AC%2FDC?key=${{CRM_KEY}}" in shown
+    for line in ("authorization: Bearer ${CRM_KEY}", "x-team: sales", "x-customer: me", '{"total": 9.90}'):
+        assert line in shown
+    assert "HTTP/1.1 200" in shown
+    assert '{"price": 1}' in shown
+    assert "The job succeeds. Its result: 12 bytes, application/json" in shown
+    (received,) = server.received
+    assert received.headers["authorization"] == f"Bearer {SECRET}"
+    assert received.body == b'{"total": 9.90}'
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "fields", "words"),
+    [
+        (200, b'{"error": "no"}', {}, "The job fails for good, downstream_error: the downstream answered 200 with"),
+        (404, b"nothing", {}, "The job fails for good, downstream_error: the downstream answered 404"),
+        (500, b"oh", {}, "Up to 4 more follow, the next within 1s"),
+        (500, b"oh", {"retry_after": "9"}, "not before 9s"),
+        (429, b"", {"retry_after": "7"}, "order is full and rests for 7s. No attempt is counted."),
+        (503, b"", {}, "order is full and rests for 1 s, 2 s, 4 s"),
+        (200, b"\xff\x00", {}, "(2 bytes of application/json)"),
+        (200, b"{", {}, "It says that it is JSON and is none"),
+    ],
+)
+def test_each_answer_is_told_as_tidegate_takes_it(  # noqa: PLR0917 - a table, and what it needs
+    file: Path,
+    server: HttpServer,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    status: int,
+    body: bytes,
+    fields: dict[str, str],
+    words: str,
+) -> None:
+    monkeypatch.setenv("CRM_KEY", SECRET)
+    server.answer = respond(status, body, content_type="application/json", **fields)
+
+    code = try_operation("order", Body(content=INPUT.encode()), operations_file=file)
+
+    shown = capsys.readouterr().out
+    assert words in shown
+    assert SECRET not in shown
+    assert code == (0 if "fails" not in words and status == 200 else 1)
+
+
+def test_what_a_submit_would_refuse_is_told_without_a_call(file: Path, server: HttpServer) -> None:
+    code, shown = tried(file, "order", "-d", '{"customer": "..", "order": 1}')
+    assert code == 1
+    assert "A submit would be refused: /customer: it leads to another path" in shown
+    assert not server.received
+
+
+def test_nobody_there_is_told_with_where_it_was_looked_for(file: Path, server: HttpServer) -> None:
+    where = server.url.removeprefix("http://")
+    server.close()
+    code, shown = tried(file, "order", "-d", INPUT)
+    assert code == 1
+    assert f"connects to {where}" in shown
+    assert "The attempt fails, downstream_error: the downstream can't be reached" in shown
+
+
+def test_an_unknown_name_and_a_faulty_file_are_2(file: Path) -> None:
+    code, shown = tried(file, "ordr", "-d", INPUT)
+    assert (code, "there is no operation 'ordr'" in shown) == (2, True)
+    code, shown = tried(file, "order", "-d", INPUT, CRM_KEY="")
+    assert (code, "operations.toml:3: operations.order.url" in shown) == (2, True)
+
+
+def test_a_python_operation_runs_here(file: Path, tmp_path: Path) -> None:
+    (tmp_path / "table.csv").write_text("a;b\n1;2\n")
+    code, shown = tried(file, "csv_profile", str(tmp_path / "table.csv"))
+    assert code == 0, shown
+    assert '"rows":1' in shown
+    assert "progress: " in shown
