@@ -46,6 +46,7 @@ def test_python_blocks_keep_strict_types(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", blocks("toml"))
 def test_toml_blocks_are_good_operations_files(name: str, tmp_path: Path) -> None:
     (tmp_path / "operations.toml").write_text(blocks("toml")[name])
+    (tmp_path / "order.schema.json").write_text(next(text for text in blocks("json").values() if '"required"' in text))
     found = read_operations_file(tmp_path / "operations.toml", max_result=1)
 
     assert found.faults == ()
