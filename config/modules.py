@@ -4,6 +4,7 @@ import importlib
 import pkgutil
 import re
 from collections.abc import Iterator, Sequence
+from importlib.metadata import entry_points
 from pathlib import Path
 from traceback import walk_tb
 from types import ModuleType
@@ -16,16 +17,23 @@ from tidegate.operations.python_operation import PythonOperation
 # Imported by name: every face needs the operations, and the settings must not depend on a face.
 OWN_OPERATIONS = "tasks.operations"
 SETTING = "TIDEGATE_OPERATIONS"
+GROUP = "tidegate.operations"
+"""The entry points by which a distribution offers its modules: `[project.entry-points."tidegate.operations"]`."""
 _MODULE = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*")
 
 
 def load_operations(modules: Sequence[str]) -> tuple[list[PythonOperation], list[str]]:
-    """Loads the operations of tasks/operations/ and of these modules, each once; returns them and the faults."""
+    """Loads the operations of tasks/operations/, of these modules and of installed distributions, each module once.
+
+    Returns the operations and the faults.
+    """
     operations: dict[int, PythonOperation] = {}
     faults: list[str] = []
-    # dict.fromkeys: a module that is named twice is loaded once.
-    for name in dict.fromkeys((*_own_modules(), *modules)):
-        module = _imported(name, faults)
+    setting = place_of(SETTING)
+    # By name: a module that is named twice is loaded once.
+    named_by = {**_installed_modules(), **dict.fromkeys((*_own_modules(), *modules), setting)}
+    for name, place in named_by.items():
+        module = _imported(name, place, faults)
         if module is None:
             continue
         # A module that was loaded before raises no faults now; its Refused values still have them.
@@ -45,12 +53,21 @@ def _own_modules() -> list[str]:
     return [f"{OWN_OPERATIONS}.{name}" for name in names]
 
 
-def _imported(name: str, faults: list[str]) -> ModuleType | None:
-    """Imports a module and collects its faults; None, and a fault, when it can't be imported."""
+def _installed_modules() -> dict[str, str]:
+    """Modules that installed distributions offer by an entry point, each with the place that names it."""
+    return {
+        each.module: f"{each.dist.name if each.dist else 'a distribution'}, entry point {each.name} of {GROUP}"
+        for each in sorted(entry_points(group=GROUP))
+    }
+
+
+def _imported(name: str, place: str, faults: list[str]) -> ModuleType | None:
+    """Imports a module and collects its faults; None, and a fault, when it can't be imported.
+
+    `place`: what names it.
+    """
     if not _MODULE.fullmatch(name):
-        faults.append(
-            f"{place_of(SETTING)}: {name!r} is no name of a module; write it as in an import, such as acme.prices"
-        )
+        faults.append(f"{place}: {name!r} is no name of a module; write it as in an import, such as acme.prices")
         return None
     with faults_collected() as declared:
         try:
@@ -58,7 +75,7 @@ def _imported(name: str, faults: list[str]) -> ModuleType | None:
         except (Exception, SystemExit) as error:  # noqa: BLE001 - it is the user's code, which may raise anything
             module = None
             if not declared:  # else the error follows from the bad declarations
-                faults += _why_not(name, error)
+                faults += _why_not(name, place, error)
     faults += declared
     return module
 
@@ -88,13 +105,13 @@ def _nothing_found(module: ModuleType) -> str:
     return f"{words}; {SETTING} names it"
 
 
-def _why_not(name: str, error: BaseException) -> list[str]:
+def _why_not(name: str, named_by: str, error: BaseException) -> list[str]:
     """The faults of a failed import: the line of the user's code, and the exception."""
     if isinstance(error, ConfigurationError):
         return list(error.faults)
     if isinstance(error, ModuleNotFoundError) and error.name and f"{name}.".startswith(f"{error.name}."):
         folders = "the folder of the server, installed packages and PYTHONPATH"
-        return [f"{place_of(SETTING)}: there is no module {name}; it is looked for in {folders}"]
+        return [f"{named_by}: there is no module {name}; it is looked for in {folders}"]
     if isinstance(error, SyntaxError) and error.lineno and Path(error.filename or "").is_file():
         return [f"{shown(str(error.filename))}:{error.lineno}: {type(error).__name__}: {error.msg}"]
     frames = [

@@ -60,7 +60,7 @@ class Settings(BaseSettings):
         Path("config/operations.toml"), description="HTTP operations and what each downstream can take."
     )
     operations: Annotated[tuple[str, ...], NoDecode] = Field(
-        (), description="Further modules with Python operations, by comma; those in tasks/operations/ are always there."
+        (), description="Modules with Python operations, by comma, beside tasks/operations/ and installed entry points."
     )
     shared_environment: Annotated[tuple[str, ...], NoDecode] = Field(
         (),

@@ -267,3 +267,30 @@ def test_faults_of_file_and_modules_are_told_together(write: Write, tmp_path: Pa
         f"{acme}:1",
         "TIDEGATE_OPERATIONS",
     ]
+
+
+def install(write: Write, modules: str) -> None:
+    """A distribution `acme-prices` with these entry points, as pip would leave it."""
+    write("acme_prices-1.0.dist-info/METADATA", "Metadata-Version: 2.1\nName: acme-prices\nVersion: 1.0\n")
+    write("acme_prices-1.0.dist-info/entry_points.txt", f"[tidegate.operations]\n{modules}\n")
+
+
+def test_an_installed_distribution_offers_its_modules_by_entry_points(write: Write) -> None:
+    install(write, "prices = acme.prices\nroutes = acme.routes")
+    write("acme/__init__.py", "")
+    write("acme/prices.py", operation_text("price"))
+    write("acme/routes.py", operation_text("route"))
+
+    assert names_of() == ["price", "route"]
+    assert names_of("acme.prices") == ["price", "route"], "named by the setting as well, it is loaded once"
+
+
+def test_the_fault_of_an_installed_module_names_the_distribution(write: Write) -> None:
+    install(write, "prices = acme.prices")
+    (fault,) = faults_of()
+    assert fault.startswith("acme-prices, entry point prices of tidegate.operations: there is no module acme.prices")
+
+    write("acme/__init__.py", "")
+    path = write("acme/prices.py", "import nothing_of_that_name\n")
+    (fault,) = faults_of()
+    assert fault.startswith(f"{path}:1: ModuleNotFoundError")
