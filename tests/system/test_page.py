@@ -127,6 +127,7 @@ def test_a_lane_is_paused_and_resumed_and_slowed_by_keyboard(gateway: Gateway, b
 
     with looking(browser, gateway.url) as page:
         page.goto("/")
+        expect(page.locator("#downstream-sample")).to_contain_text("Waiting0")  # what other tests left has gone
         page.locator("#pause-sample summary").focus()
         page.keyboard.press("Enter")
         expect(page.locator("#mood-sample")).not_to_have_text("Paused")
@@ -241,7 +242,9 @@ def test_nothing_on_it_is_in_anybodys_way(gateway: Gateway, browser: Browser, sc
         for path in ("/", f"/jobs/{running}", f"/jobs/{failed}", f"/?q={unknown}", f"/jobs/{unknown}"):
             page.goto(path)
             if path == "/":
-                expect(page.locator(".plot svg").first).to_be_visible()
+                expect(page.locator(".plot svg").first).to_be_attached()
+                if viewport is PHONE:
+                    page.get_by_label("Show all downstreams").check()
                 page.get_by_text("Change rate of sample").click()
             if path.endswith(running):
                 page.get_by_text("Cancel…").click()
