@@ -24,7 +24,8 @@ export function today() {
 }
 
 export function zone() {
-  return `${offset(new Date())} (${Intl.DateTimeFormat().resolvedOptions().timeZone})`;
+  const name = Intl.DateTimeFormat().resolvedOptions().timeZone;
+  return name === "UTC" ? name : `${offset(new Date())} (${name})`;
 }
 
 function text(instant) {
