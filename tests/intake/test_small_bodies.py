@@ -19,7 +19,7 @@ SMALL_ROUTES = [
     ("POST", "/v1/webhook-secrets"),
     ("POST", "/v1/deliveries/send"),
 ]
-FORMS = ["/sign-in", "/lanes/sample/rate"]
+FORMS = ["/sign-in", "/downstreams/sample/rate"]
 JSON = "application/json"
 
 

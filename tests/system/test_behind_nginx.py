@@ -142,11 +142,11 @@ def test_the_live_page_its_files_forms_and_stream_work_under_the_prefix(
     with client.stream("GET", f"{nginx.trusted}/live") as stream:
         assert any(line == "event: parts" for line in stream.iter_lines())
     origin = {"Origin": nginx.trusted.removesuffix("/jobs")}
-    answer = client.post(f"{nginx.trusted}/lanes/echo/pause", headers=origin)
+    answer = client.post(f"{nginx.trusted}/downstreams/echo/pause", headers=origin)
     assert answer.status_code == 303
-    assert answer.url.join(answer.headers["Location"]) == f"{nginx.trusted}/#lane-echo"
-    assert client.post(f"{nginx.trusted}/lanes/echo/resume", headers=origin).status_code == 303
-    assert client.post(f"{nginx.trusted}/lanes/echo/pause", headers={"Origin": behind.url}).status_code == 403
+    assert answer.url.join(answer.headers["Location"]) == f"{nginx.trusted}/#downstream-echo"
+    assert client.post(f"{nginx.trusted}/downstreams/echo/resume", headers=origin).status_code == 303
+    assert client.post(f"{nginx.trusted}/downstreams/echo/pause", headers={"Origin": behind.url}).status_code == 403
 
 
 def test_a_chunked_upload_comes_through_whole_for_the_proxy_buffers_it(

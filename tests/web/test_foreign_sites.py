@@ -223,7 +223,7 @@ def test_programs_our_own_pages_and_allowed_origins_go_on(
 
 def test_the_pages_own_forms_go_on(open_web: Web) -> None:
     job_id = open_web.accepted()
-    assert open_web.client.post("/lanes/sample/pause", headers=OWN).status_code == 303
+    assert open_web.client.post("/downstreams/sample/pause", headers=OWN).status_code == 303
     assert open_web.client.post(f"/jobs/{job_id}/cancel", headers=OWN).status_code == 303
     assert open_web.row(job_id).state == State.CANCELLED
 

@@ -226,7 +226,7 @@ def test_the_docs_page_shows_everything_and_loads_nothing_but_its_own_style(desc
     assert answer.headers["Content-Security-Policy"].startswith("default-src 'none'; style-src 'self';")
     found = _Assets()
     found.feed(text)
-    assert found.loaded == ["static/docs.css"]
+    assert found.loaded == ["static/theme.css", "static/docs.css"]
     assert not found.tags & {"script", "style", "iframe", "form"}
     assert " style=" not in text
     assert {link.removeprefix("#") for link in found.links if link.startswith("#")} <= found.anchors

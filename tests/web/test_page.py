@@ -208,23 +208,23 @@ def test_ten_thousand_jobs_cost_no_statement_and_no_row_more(web: Web) -> None:
 
 
 def test_forms_pause_resume_and_change_a_lane(web: Web) -> None:
-    answer = send(web, "/lanes/sample/pause")
-    assert (answer.status_code, answer.headers["Location"]) == (303, "../../#lane-sample")
+    answer = send(web, "/downstreams/sample/pause")
+    assert (answer.status_code, answer.headers["Location"]) == (303, "../../#downstream-sample")
     assert "sample Paused" in read(web), "at once, and not when the page looks again"
-    send(web, "/lanes/sample/resume")
+    send(web, "/downstreams/sample/resume")
     assert "sample Idle" in read(web)
-    send(web, "/lanes/sample/rate", rate=" 5/s , 100/m ")
+    send(web, "/downstreams/sample/rate", rate=" 5/s , 100/m ")
     assert "used of 5/s, 100/m" in read(web)
     assert "Back to 20/s, 10000/d" in read(web)
-    send(web, "/lanes/sample/rate", rate="unlimited")
+    send(web, "/downstreams/sample/rate", rate="unlimited")
     assert "used, no limit" in read(web)
-    send(web, "/lanes/sample/rate", rate="unlimited", declared="1")
+    send(web, "/downstreams/sample/rate", rate="unlimited", declared="1")
     assert "used of 20/s, 10000/d" in read(web)
 
 
 @pytest.mark.parametrize("rate", ["", "fast", "0/s", "5/s,", "<b>/s"])
 def test_a_rate_that_is_none_changes_nothing_and_is_explained(web: Web, rate: str) -> None:
-    answer = send(web, "/lanes/sample/rate", rate=rate)
+    answer = send(web, "/downstreams/sample/rate", rate=rate)
     assert (answer.status_code, answer.mimetype) == (422, "text/html")
     assert "50/s" in text_of(answer)
     assert "<b>/s" not in answer.get_data(as_text=True)
@@ -235,12 +235,12 @@ def test_a_job_is_cancelled_and_tried_again_once_however_often_the_button_is_pre
     job_id = web.accepted("echo")
     for _ in range(2):
         answer = send(web, f"/jobs/{job_id}/cancel")
-        assert (answer.status_code, answer.headers["Location"]) == (303, f"../../jobs/{job_id}")
+        assert (answer.status_code, answer.headers["Location"]) == (303, f"../../jobs/{job_id}#job-state")
     assert web.row(job_id).state == State.CANCELLED
     new = {send(web, f"/jobs/{job_id}/retry").headers["Location"] for _ in range(2)}
     assert len(new) == 1
     assert web.count() == 2
-    assert f"A new try of {job_id}" in read(web, "/" + new.pop().removeprefix("../../"))
+    assert f"A new try of {job_id}" in read(web, "/" + new.pop().removeprefix("../../").partition("#")[0])
     done = web.job_in(State.SUCCEEDED)
     assert send(web, f"/jobs/{done}/cancel").status_code == 303, "it ended a moment ago; its page says how"
     assert send(web, f"/jobs/{done}/retry").status_code == 409
@@ -262,7 +262,7 @@ def test_a_job_is_cancelled_and_tried_again_once_however_often_the_button_is_pre
 def test_no_other_site_can_send_a_form(web: Web, headers: dict[str, str]) -> None:
     """What a browser says to be another site's is refused before the page (test_foreign_sites), the rest by it."""
     job_id = web.accepted("echo")
-    for path in ("/lanes/sample/pause", f"/jobs/{job_id}/cancel", "/sign-out"):
+    for path in ("/downstreams/sample/pause", f"/jobs/{job_id}/cancel", "/sign-out"):
         answer = web.client.post(path, headers=headers)
         assert answer.status_code == 403
     assert web.row(job_id).state == State.QUEUED
@@ -271,7 +271,7 @@ def test_no_other_site_can_send_a_form(web: Web, headers: dict[str, str]) -> Non
 
 @pytest.mark.parametrize("headers", [OWN, {"Origin": "http://localhost", "Sec-Fetch-Site": "same-origin"}], ids=str)
 def test_its_own_forms_get_through(web: Web, headers: dict[str, str]) -> None:
-    assert web.client.post("/lanes/sample/pause", headers=headers).status_code == 303
+    assert web.client.post("/downstreams/sample/pause", headers=headers).status_code == 303
 
 
 def test_pages_load_only_their_own_files_and_nothing_inline(web: Web) -> None:
@@ -287,8 +287,8 @@ def test_pages_load_only_their_own_files_and_nothing_inline(web: Web) -> None:
         assert not re.findall(r"<style|<script>|\sstyle=|\son\w+=|https?://", page)
         for file in set(re.findall(r'(?:src|href)="(?:\.\./|\./)(static/[^"]*)"', page)):
             assert web.client.get(f"/{file}", buffered=True).status_code == 200
-    script = web.client.get("/static/page.js", buffered=True)
-    assert script.mimetype == "text/javascript"
+    for script in ("page", "parts", "forms", "times"):
+        assert web.client.get(f"/static/{script}.js", buffered=True).mimetype == "text/javascript"
 
 
 def test_what_is_not_there_is_a_page_for_people_and_a_problem_for_programs(web: Web) -> None:
@@ -298,7 +298,7 @@ def test_what_is_not_there_is_a_page_for_people_and_a_problem_for_programs(web: 
     assert web.client.get("/no-page").mimetype == "application/problem+json"
     assert web.client.get(f"/v1/jobs/{UNKNOWN}").mimetype == "application/problem+json"
     assert web.client.get("/?state=asleep").status_code == 400
-    assert send(web, "/lanes/nothing/pause").status_code == 404
+    assert send(web, "/downstreams/nothing/pause").status_code == 404
 
 
 def test_a_lane_that_nobody_looks_after_is_said_to_be_old(web: Web) -> None:

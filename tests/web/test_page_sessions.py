@@ -66,7 +66,7 @@ def test_without_a_session_there_is_a_form_and_nothing_else(door: Door) -> None:
         assert answer.status_code == 401
         assert job_id not in text_of(answer)
     assert send(door.web, f"/jobs/{job_id}/cancel").status_code == 401
-    assert send(door.web, "/lanes/sample/pause").status_code == 401
+    assert send(door.web, "/downstreams/sample/pause").status_code == 401
     assert door.web.row(job_id).state == State.QUEUED
 
 
@@ -140,7 +140,7 @@ def test_a_client_sees_and_does_its_own_only(door: Door) -> None:
     assert door.web.client.get(f"/?q={other}").status_code == 200
     assert other not in part_of(door.web.client.get(f"/?q={other[:8]}"), "running")
     for action in ("pause", "resume", "rate"):
-        assert send(door.web, f"/lanes/sample/{action}", rate="1/s").status_code == 403
+        assert send(door.web, f"/downstreams/sample/{action}", rate="1/s").status_code == 403
     assert send(door.web, f"/jobs/{own}/cancel").status_code == 303
     assert door.web.row(own).state == State.CANCELLED
     assert door.web.row(other).state == State.RUNNING
@@ -152,7 +152,7 @@ def test_an_operator_sees_and_does_everything(door: Door) -> None:
     page = door.web.client.get("/")
     assert all(job_id in part_of(page, "recent") for job_id in jobs)
     assert "warehouse" in text_of(door.web.client.get(f"/jobs/{jobs[1]}"))
-    assert send(door.web, "/lanes/sample/pause").status_code == 303
+    assert send(door.web, "/downstreams/sample/pause").status_code == 303
     assert "Paused" in text_of(door.web.client.get("/"))
 
 

@@ -33,7 +33,7 @@ def one(tmp_path: Path, sqlite_url: str) -> Iterator[Web]:
 def test_the_overview_sends_what_changed_and_only_that(web: Web) -> None:
     web.declare()
     stream = PageStream(web)
-    assert stream.next("parts").keys() == {"pulse", "lanes", "running", "recent"}
+    assert stream.next("parts").keys() == {"pulse", "counts", "downstreams", "running", "recent"}
     job_id = web.accepted("echo")
     told = stream.next("parts")
     while "recent" not in told:
@@ -205,7 +205,9 @@ def test_while_the_database_is_away_pages_and_streams_say_so(tmp_path: Path, pos
         assert "The database does not answer" in text_of(answer)
         assert "data-again" in answer.get_data(as_text=True)
         proxy.forward()
-        assert stream.next("parts").keys() == {"pulse", "lanes", "running", "recent"}, "all that was seen may be old"
+        assert stream.next("parts").keys() == {"pulse", "counts", "downstreams", "running", "recent"}, (
+            "all that was seen may be old"
+        )
         stream.close()
         assert wait_until(lambda: web.client.get("/").status_code == 200, description="the page is back")
         web.close()

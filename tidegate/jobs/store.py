@@ -23,6 +23,7 @@ from tidegate.jobs.transitions import (
     JOB_COLUMNS,
     count_ends,
     ended,
+    expired,
     forget_attempts,
     job_from,
     lock_rows,
@@ -154,7 +155,7 @@ class JobStore:
         return {each[0].id: each for batch in batches for each in read_jobs_with_results(self._database, batch) if each}
 
     def _expire(self, which: ColumnElement[bool]) -> None:
-        late = update(jobs).where(which, IS_OPEN, ~IN_TIME).values(**ended(State.EXPIRED))
+        late = update(jobs).where(which, IS_OPEN, ~IN_TIME).values(**expired())
         moved = self._database.fetch_all(late.returning(*ENDS))
         count_ends(self.counts, moved)
 

@@ -23,7 +23,7 @@ from tidegate.jobs.transitions import (
     IS_OPEN,
     IS_WAITING,
     count_ends,
-    ended,
+    expired,
     forget_attempts,
     is_among,
     is_released,
@@ -78,7 +78,7 @@ class MaintenanceStore:
     def expire(self, batch: int) -> int:
         """Expires jobs whose deadline has passed."""
         late = select(jobs.c.id).where(_DEADLINE_IS_OVER).order_by(jobs.c.deadline).limit(batch)
-        return self._update_jobs(late, and_(IS_OPEN, not_(IN_TIME)), ended(State.EXPIRED))
+        return self._update_jobs(late, and_(IS_OPEN, not_(IN_TIME)), expired())
 
     def rescue(self, batch: int, *, until: datetime) -> int:
         """Takes back running jobs whose lease ran out before `until`, however late the statement is done.

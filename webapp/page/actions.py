@@ -2,16 +2,17 @@
 
 import re
 from contextlib import suppress
+from urllib.parse import quote
 from uuid import UUID
 
 import orjson
-from flask import request
+from flask import redirect, request
 from werkzeug.wrappers import Response as AnyResponse
 
 from tidegate.errors import JobAlreadyFinal
 from webapp.context import context
 from webapp.http.rate_limits import count
-from webapp.page.answers import page, see
+from webapp.page.answers import page, root, see
 from webapp.page.blueprint import overview_parts, routes
 from webapp.page.forms import read_form
 from webapp.page.session import begin, check_origin, end, operating, visitor
@@ -60,7 +61,7 @@ def cancel(job_id: UUID) -> AnyResponse:
     with suppress(JobAlreadyFinal):
         context().jobs.cancel(str(job_id), client_id=visitor().scope)
     overview_parts().board.refresh()
-    return see(f"jobs/{job_id}")
+    return see(f"jobs/{job_id}#job-state")
 
 
 @routes.post("/jobs/<uuid:job_id>/retry")
@@ -70,22 +71,22 @@ def retry(job_id: UUID) -> AnyResponse:
     count(context().submit_limit, "submits")
     new = context().jobs.retry(str(job_id), client_id=scope, idempotency_key=f"retry-of-{job_id}")
     overview_parts().board.refresh()
-    return see(f"jobs/{new.id}")
+    return see(f"jobs/{new.id}#job-state")
 
 
-@routes.post("/lanes/<name>/pause")
+@routes.post("/downstreams/<name>/pause")
 def pause(name: str) -> AnyResponse:
-    """Pauses a lane: no further job of it is released."""
+    """Pauses a downstream: no further job of it is released."""
     return _change(name, Change(paused=True))
 
 
-@routes.post("/lanes/<name>/resume")
+@routes.post("/downstreams/<name>/resume")
 def resume(name: str) -> AnyResponse:
-    """Resumes a lane; also ends a pause that the downstream asked for, and closes the breaker."""
+    """Resumes a downstream; also ends a pause that the downstream asked for, and closes the breaker."""
     return _change(name, Change(paused=False))
 
 
-@routes.post("/lanes/<name>/rate")
+@routes.post("/downstreams/<name>/rate")
 def rate(name: str) -> AnyResponse:
     """Changes the rate: one or several by comma, "unlimited", or back to the file's."""
     form = read_form(operating().client_id)
@@ -95,11 +96,29 @@ def rate(name: str) -> AnyResponse:
     return _change(name, read_change(orjson.dumps({"rate": None if is_taken_back else wanted})))
 
 
+@routes.get("/downstreams/<name>/<any(pause, resume, rate):act>")
+def act_of_downstream(name: str, act: str) -> AnyResponse:  # noqa: ARG001 - the rule's
+    """Leads back to the downstream: the address that a browser has while it shows why a form was refused."""
+    return see(f"#downstream-{name}")
+
+
+@routes.get("/jobs/<uuid:job_id>/<any(cancel, retry):act>")
+def act_of_job(job_id: UUID, act: str) -> AnyResponse:  # noqa: ARG001 - the rule's
+    """Leads back to the job, likewise."""
+    return see(f"jobs/{job_id}")
+
+
+@routes.route("/lanes/<name>/<act>", methods=["GET", "POST"])
+def act_of_lane(name: str, act: str) -> AnyResponse:
+    """Redirects what was an address of version 0.1.0, with the form that is sent to it."""
+    return redirect(f"{root()}downstreams/{quote(name, safe='')}/{quote(act, safe='')}", 308)
+
+
 def _change(name: str, change: Change) -> AnyResponse:
     operating()
     apply(name, change)
     overview_parts().board.refresh()
-    return see(f"#lane-{name}")
+    return see(f"#downstream-{name}")
 
 
 def _next(path: str) -> str:

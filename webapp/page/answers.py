@@ -79,10 +79,15 @@ def _refused(refusal: errors.Refusal) -> AnyResponse:
         case errors.Forbidden():
             title, detail = "This is not allowed", str(refusal)
         case errors.InvalidInput():
-            detail = "; ".join(fault.detail for fault in refusal.faults)
+            return page("error", status, title=title, detail=_count_of(refusal), faults=refusal.faults)
         case _:
             detail = str(refusal)
     return page("error", status, title=title, detail=detail)
+
+
+def _count_of(refusal: errors.InvalidInput) -> str:
+    """How many faults there are, where that says more than the faults themselves."""
+    return f"{str(refusal).capitalize()}:" if refusal.count > 1 else ""
 
 
 def _http_error(error: HTTPException) -> Response:

@@ -5,13 +5,13 @@ from typing import Any, cast
 from flask import Blueprint, current_app
 
 from tidegate.timeformat import instant
-from webapp.page import answers, texts
+from webapp.page import answers, preview, texts
 from webapp.page.board import Board
 from webapp.page.parts import OverviewParts
 
 routes = Blueprint("page", __name__)
 answers.register(routes)
-for _filter in (texts.duration, texts.number, texts.size, texts.clock_time, texts.day_time, texts.state_of, instant):
+for _filter in (texts.duration, texts.number, texts.size, texts.utc_time, texts.state_of, preview.visible, instant):
     routes.add_app_template_filter(_filter)
 
 _EXTENSION = "tidegate.page"
@@ -22,7 +22,7 @@ def _set_up(setup: Any) -> None:
     known = setup.app.extensions["tidegate"]
     board = Board(known.store, known.lanes, known.jobs, known.registry)
     setup.app.extensions[_EXTENSION] = OverviewParts(board, setup.app.jinja_env)
-    setup.app.jinja_env.globals.update(TICKS=texts.TICKS, WAITS=texts.WAITS, STATES=texts.STATES)
+    setup.app.jinja_env.globals.update(TICKS=texts.TICKS, WAITS=texts.WAITS, WAITED=texts.WAITED, STATES=texts.STATES)
 
 
 def overview_parts() -> OverviewParts:

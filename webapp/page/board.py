@@ -12,10 +12,12 @@ from tidegate.dispatch.limit_doubt import Refusals
 from tidegate.gateway import Gateway
 from tidegate.jobs.filter import Filter
 from tidegate.jobs.job import Job, Waiting
+from tidegate.maintenance.overview import JobCount
 from tidegate.operations.operation import Registry
 from tidegate.stores import Store
 from webapp.page.lane_cards import STALE_AFTER, LaneCard, card_of
 from webapp.page.plot import SPAN, Reading
+from webapp.page.state_counts import MOST_COUNTED, StateCounts, of_client, of_everybody
 
 LOOK_SECONDS = 1.0
 RECENT = 50
@@ -45,6 +47,7 @@ class Look:
     running: Sequence[Job]
     recent: Sequence[Row]
     has_more: bool
+    counts: StateCounts
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,6 +57,7 @@ class _Lanes:
     in_flight: dict[str, int]
     refused: dict[str, Refusals]
     overdue: frozenset[str]
+    counted: JobCount
 
 
 class Board:
@@ -131,7 +135,20 @@ class Board:
             running=running,
             recent=self.rows(recent.jobs),
             has_more=recent.before_id is not None,
+            counts=self._counts(client_id, cards, running, shared),
         )
+
+    def _counts(
+        self, client_id: str | None, cards: Sequence[LaneCard], running: Sequence[Job], shared: _Lanes
+    ) -> StateCounts:
+        if client_id is not None:
+            return of_client(self._store.overview.newest(client_id, most=MOST_COUNTED))
+        queued = (shared.counted.open or 0) - len(running)
+        if shared.counted.open is None:
+            # Those that are released and not with a worker yet hold places, too.
+            queued = sum(card.waiting for card in cards) + sum(shared.in_flight.values()) - len(running)
+        queued = max(0, queued)
+        return of_everybody(queued=queued, running=len(running), most_running=_MOST_RUNNING, counted=shared.counted)
 
     def _shared_look(self) -> _Lanes:
         now = clock.monotonic()
@@ -140,7 +157,12 @@ class Board:
             if overdue is None or now - self._overdue_at >= _OVERDUE_SECONDS:
                 overdue, self._overdue_at = self._store.overview.overdue(STALE_AFTER), now
             lanes = self._store.lanes
-            self._shared = _Lanes(in_flight=lanes.held(), refused=lanes.refused(), overdue=overdue)
+            self._shared = _Lanes(
+                in_flight=lanes.held(),
+                refused=lanes.refused(),
+                overdue=overdue,
+                counted=self._store.overview.count(most=MOST_COUNTED),
+            )
             self._shared_at = now
         return self._shared
 

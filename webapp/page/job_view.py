@@ -13,6 +13,7 @@ from webapp.context import Context
 from webapp.page.parts import Parts, written
 from webapp.page.preview import HEAD_BYTES, preview_of
 from webapp.page.timeline import entries_of
+from webapp.page.why import faults_of
 
 PARTS = ("now", "actions", "timeline", "bodies")
 _RELEASES = 50
@@ -58,6 +59,7 @@ class JobView:
             "job": self.job,
             "waiting": self.waiting,
             "client": self.timeline.client if is_operator else None,
+            "faults": faults_of(self.job, self.timeline.releases),
             "entries": entries_of(self.job, self.timeline, self.waiting, self.delivery),
             "previews": {kind: preview_of(head) for kind, head in self.timeline.heads.items()},
             "can_cancel": not self.job.state.is_final and not self.job.cancel_requested,

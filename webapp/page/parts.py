@@ -11,7 +11,7 @@ from webapp.page.board import Board, Look
 Parts = Mapping[str, Markup]
 
 SHOWN_RUNNING = 25
-_OVERVIEW = ("pulse", "lanes", "running", "recent")
+_OVERVIEW = ("pulse", "counts", "downstreams", "running", "recent")
 _MOST_KEPT = 100
 
 

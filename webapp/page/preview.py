@@ -33,9 +33,9 @@ def preview_of(head: Head) -> Preview:
     """Makes a preview of a body's first bytes."""
     text = _text(head)
     return Preview(
-        content_type=_visible(head.content_type, keep=frozenset()),
+        content_type=visible(head.content_type, keep=frozenset()),
         size=size(head.size),
-        text=None if text is None else _visible(text, keep=_IS_KEPT),
+        text=None if text is None else visible(text),
         is_whole=head.is_whole,
     )
 
@@ -78,7 +78,7 @@ def _laid_out(text: str) -> str:
     return "\n".join([*lines, line])
 
 
-def _visible(text: str, *, keep: frozenset[str]) -> str:
+def visible(text: str, *, keep: frozenset[str] = _IS_KEPT) -> str:
     """Replaces each character that would be invisible or reverse the text's direction by a sign."""
     return "".join(
         each if each in keep or unicodedata.category(each) not in {"Cc", "Cf", "Cs", "Zl", "Zp"} else _sign(each)

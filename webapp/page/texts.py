@@ -2,6 +2,7 @@
 
 from datetime import datetime, timedelta
 
+from tidegate import clock
 from tidegate.jobs.job import Job, Wait
 from tidegate.states import State
 
@@ -33,6 +34,12 @@ WAITS = {
     Wait.NO_WORKER: "for a worker: none is there",
     Wait.UNKNOWN_OPERATION: "for a worker that knows its operation: none does",
 }
+WAITED = WAITS | {
+    Wait.PAUSED: "for its downstream, which was paused",
+    Wait.BREAKER: "for its downstream, whose breaker was open",
+    Wait.NO_WORKER: "for a worker: none that runs it was there",
+}
+"""As WAITS, of a job that waits no more."""
 _SIZES = ("KB", "MB", "GB")
 _SECOND, _MINUTE, _HOUR, _DAY = 1, 60, 3600, 86400
 
@@ -82,11 +89,7 @@ def number(value: float) -> str:
     return f"{value:.1f}" if value >= 1 else f"{value:.2g}"
 
 
-def clock_time(instant: datetime) -> str:
-    """Formats an instant as a UTC time of day; the page's script puts in the viewer's own."""
-    return f"{instant:%H:%M:%S}"
-
-
-def day_time(instant: datetime) -> str:
-    """Formats an instant as a UTC date and time of day."""
-    return f"{instant:%Y-%m-%d %H:%M:%S}"
+def utc_time(moment: datetime) -> str:
+    """Formats an instant as UTC, with its date unless that is today; the page's script puts in the viewer's own."""
+    is_today = moment.date() == clock.now().date()
+    return f"{moment:%H:%M:%S} UTC" if is_today else f"{moment:%Y-%m-%d %H:%M:%S} UTC"

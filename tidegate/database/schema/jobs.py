@@ -48,7 +48,7 @@ jobs = Table(
     Column("attempt", Integer, nullable=False, server_default="0"),
     Column("max_attempts", Integer, nullable=False),
     Column("losses", Integer, nullable=False, server_default="0"),  # attempts that ended with their process
-    Column("waits_for", String(12)),  # why run_at lies ahead, for the caller
+    Column("waits_for", String(12)),  # why run_at lies ahead; of an expired job, why it had not begun
     Column("lease_until", Instant),
     Column("cancel_requested", Boolean, nullable=False, server_default=false()),
     Column("percent", Integer, nullable=False, server_default="0"),
