@@ -25,7 +25,14 @@ _MOST_SHOWN = 4096
 _HIDDEN = "***"
 
 
-def try_operation(name: str, body: Body, *, operations_file: Path | None = None) -> int:
+def try_operation(
+    name: str,
+    content: bytes,
+    *,
+    content_type: str = "application/json",
+    headers: Mapping[str, str] | None = None,
+    operations_file: Path | None = None,
+) -> int:
     """Makes the call and prints what happened; 0: a job would have succeeded. 2: the configuration has faults."""
     faults, _, declared = find_faults(with_secrets=True, operations_file=operations_file)
     if faults or declared is None:
@@ -37,6 +44,7 @@ def try_operation(name: str, body: Body, *, operations_file: Path | None = None)
         known = ", ".join(sorted(declared.registry().operations))
         print(f"there is no operation {name!r}; there are {known}", file=sys.stderr)  # noqa: T201 - as above
         return 2
+    body = Body(content=content, content_type=content_type, headers=headers or {})
     try:
         operation.check(body)
     except Refusal as refusal:

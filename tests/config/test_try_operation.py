@@ -11,7 +11,6 @@ import pytest
 from config.try_operation import try_operation
 from tests.support.http_server import HttpServer, respond, serving
 from tests.support.processes import REPOSITORY
-from tidegate.operations.operation import Body
 
 SECRET = "hunter2"
 
@@ -98,7 +97,7 @@ def test_each_answer_is_told_as_tidegate_takes_it(  # noqa: PLR0917 - a table, a
     monkeypatch.setenv("CRM_KEY", SECRET)
     server.answer = respond(status, body, content_type="application/json", **fields)
 
-    code = try_operation("order", Body(content=INPUT.encode()), operations_file=file)
+    code = try_operation("order", INPUT.encode(), operations_file=file)
 
     shown = capsys.readouterr().out
     assert words in shown

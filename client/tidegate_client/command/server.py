@@ -63,15 +63,10 @@ def try_(
     passed = dict(_header(each) for each in headers)
     _find_server()
     from config.try_operation import try_operation  # noqa: PLC0415 - it is there only where the server is
-    from tidegate.operations.operation import Body  # noqa: PLC0415
 
     content = file.read() if file is not None else (data or "").encode()
     made = type_of(content, file, content_type) or "application/json"
-    sys.exit(
-        try_operation(
-            operation, Body(content=content, content_type=made, headers=passed), operations_file=operations_file
-        )
-    )
+    sys.exit(try_operation(operation, content, content_type=made, headers=passed, operations_file=operations_file))
 
 
 def _header(text: str) -> tuple[str, str]:
