@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import pytest
 from playwright.sync_api import Browser, Page, expect
@@ -321,6 +322,18 @@ def test_on_a_phone_ten_thousand_jobs_and_many_downstreams_are_folded(site: Site
         expect(page.locator("#downstream-partner22")).to_be_in_viewport()
 
 
+def test_a_day_is_searched_for_by_the_readers_clocks(site: Site, browser: Browser) -> None:
+    today = site.web.accepted("echo")
+    with looking(browser, site.url) as page:
+        page.goto("/")
+        page.get_by_text("More filters").click()
+        page.get_by_label("Created since").fill(f"{datetime.now(ZoneInfo('Europe/Berlin')):%Y-%m-%d}")
+        page.get_by_role("button", name="Find").click()
+        expect(page.locator(f"#jobs #row-{today}")).to_be_visible()
+        expect(page).to_have_url(re.compile("zone=Europe%2FBerlin"))
+        expect(page.get_by_label("Created since")).to_be_visible()
+
+
 @pytest.mark.parametrize("viewport", [DESK, PHONE], ids=["desk", "phone"])
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_no_view_is_in_anybodys_way(site: Site, browser: Browser, scheme: Any, viewport: Any) -> None:
@@ -328,7 +341,13 @@ def test_no_view_is_in_anybodys_way(site: Site, browser: Browser, scheme: Any, v
     long = site.web.accepted("echo")
     site.fail(long, "see https://partner.example/" + "a" * 300 + "\nfield is missing\n" * 9)
     site.web.store.samples.sample()
-    paths = ["/", "/?state=failed", f"/?q={UNKNOWN}", *(f"/jobs/{each}" for each in (*ids, long, UNKNOWN))]
+    paths = [
+        "/",
+        "/?state=failed",
+        "/?error_code=downstream_error",
+        f"/?q={UNKNOWN}",
+        *(f"/jobs/{each}" for each in (*ids, long, UNKNOWN)),
+    ]
     with looking(browser, site.url, complains=True, color_scheme=scheme, viewport=viewport) as page:
         for path in paths:
             page.goto(path)

@@ -1,6 +1,6 @@
 """Queries of one job's history for the live page: its attempts, and the first bytes of its input and result."""
 
-from sqlalchemy import func, select
+from sqlalchemy import func, or_, select
 
 from tidegate.database.connection import Database
 from tidegate.database.schema import attempts, bodies, clients
@@ -13,6 +13,12 @@ class HistoryStore:
 
     def __init__(self, database: Database) -> None:
         self._database = database
+
+    def client_id(self, name: str) -> str | None:
+        """The id of the client of this name, or of this id; None: there is none."""
+        named = select(clients.c.id).where(or_(clients.c.name == name, clients.c.id == name))
+        found = self._database.fetch_one(named.order_by(clients.c.name == name))
+        return str(found.id) if found else None
 
     def read(self, job_id: str, client_id: str, *, releases: int, head_bytes: int) -> Timeline:
         """The job's last releases, at most so many, and so many bytes of each of its bodies."""

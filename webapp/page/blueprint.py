@@ -4,6 +4,7 @@ from typing import Any, cast
 
 from flask import Blueprint, current_app
 
+from tidegate.operations.outcome import ErrorCode
 from tidegate.timeformat import instant
 from webapp.page import answers, preview, texts
 from webapp.page.board import Board
@@ -23,6 +24,7 @@ def _set_up(setup: Any) -> None:
     board = Board(known.store, known.lanes, known.jobs, known.registry)
     setup.app.extensions[_EXTENSION] = OverviewParts(board, setup.app.jinja_env)
     setup.app.jinja_env.globals.update(TICKS=texts.TICKS, WAITS=texts.WAITS, WAITED=texts.WAITED, STATES=texts.STATES)
+    setup.app.jinja_env.globals.update(ERROR_CODES=[code.value for code in ErrorCode])
 
 
 def overview_parts() -> OverviewParts:

@@ -1,16 +1,14 @@
 """GET routes of the live page: the overview, a job, its bodies, and their event streams."""
 
-import re
 from urllib.parse import urlencode
 from uuid import UUID
 
 from flask import Response, current_app, request
 from werkzeug.wrappers import Response as AnyResponse
 
-from tidegate.errors import InvalidQuery, UnknownJob
+from tidegate.errors import UnknownJob
 from tidegate.jobs.filter import Filter, Page
 from tidegate.jobs.job import Job
-from tidegate.states import State
 from webapp.context import context
 from webapp.http.rate_limits import count
 from webapp.page.answers import page, secured, see
@@ -18,21 +16,20 @@ from webapp.page.blueprint import overview_parts, routes
 from webapp.page.board import RECENT
 from webapp.page.job_view import JobView
 from webapp.page.live import job_stream, overview_stream
+from webapp.page.search import FULL_ID, Search
 from webapp.page.session import visitor
 
-_UUID = re.compile(r"[0-9a-f]{8}-?[0-9a-f]{4}-?[0-9a-f]{4}-?[0-9a-f]{4}-?[0-9a-f]{12}")
-_BEGINNING = re.compile(r"[0-9a-f]{4,32}")
 _ENDINGS = {"application/json": ".json", "text/csv": ".csv", "text/plain": ".txt"}
 
 
 @routes.get("/")
 def overview() -> AnyResponse:
     """Shows lanes, what runs, and the newest jobs; or, in place of the newest, the jobs that were searched for."""
-    known = visitor()
-    sought = request.args.get("q", "").strip()
-    if (found := _UUID.search(sought.lower())) and _is_there(found[0], known.scope):
+    known, search = visitor(), Search.of(request.args)
+    if (found := FULL_ID.search(search.q.lower())) and _is_there(found[0], known.scope):
         return see(f"jobs/{UUID(found[0])}")
-    is_listing, wanted = _wanted(sought, known.scope)
+    is_listing = bool(search.q or search.cursor or search.is_narrow)
+    wanted = _filter(search, known.scope)
     listed = context().jobs.list(wanted) if is_listing and wanted else Page(jobs=(), before_id=None)
     return page(
         "overview",
@@ -40,9 +37,10 @@ def overview() -> AnyResponse:
         is_listing=is_listing,
         rows=overview_parts().board.rows(listed.jobs),
         older=_older(listed.before_id) if listed.before_id else None,
-        sought=sought,
-        chosen={name: request.args.get(name, "") for name in ("state", "operation")},
+        search=search,
         operations=sorted(context().registry.operations),
+        downstreams=sorted(context().registry.downstreams),
+        is_operator=known.scope is None,
     )
 
 
@@ -99,34 +97,13 @@ def _is_there(text: str, client_id: str | None) -> bool:
     return True
 
 
-def _wanted(sought: str, client_id: str | None) -> tuple[bool, Filter | None]:
-    """Whether jobs are searched for, and the filter; None: no job can match. Raises InvalidQuery."""
-    state, operation, cursor = (request.args.get(name, "") for name in ("state", "operation", "cursor"))
-    if state and state not in set(State):
-        raise InvalidQuery(f"there is no state {state!r}")
-    if cursor and not _UUID.fullmatch(cursor):
-        raise InvalidQuery("this cursor is none of ours")
-    ids = _ids_beginning_with(sought) if sought else (None, None)
-    if ids is None or "\0" in operation:
-        return True, None
-    first, last = ids
-    return bool(sought or state or operation or cursor), Filter(
-        client_id=client_id,
-        states=(State(state),) if state else (),
-        operation=operation or None,
-        from_id=first,
-        before_id=cursor or last,
-        limit=RECENT,
-    )
-
-
-def _ids_beginning_with(sought: str) -> tuple[str, str] | None:
-    """The range of ids that begin with this text, as (first, one after the last); None: no id begins so."""
-    found = _UUID.search(sought.lower())
-    digits = (found[0] if found else sought.lower()).replace("-", "")
-    if not _BEGINNING.fullmatch(digits):
-        return None
-    return str(UUID(digits.ljust(32, "0"))), str(UUID(digits.ljust(32, "f")))
+def _filter(search: Search, client_id: str | None) -> Filter | None:
+    """The filter of the jobs that this visitor may see; None: no job can match."""
+    if client_id is None and search.client:
+        client_id = context().store.timeline.client_id(search.client)
+        if client_id is None:
+            return None
+    return search.filter(client_id, limit=RECENT)
 
 
 def _older(last_id: str) -> str:

@@ -2,7 +2,7 @@
 
 import "./forms.js";
 import { partsOf, show } from "./parts.js";
-import { localise, today, zone } from "./times.js";
+import { localise, searchHere, today, zone } from "./times.js";
 
 const live = document.body.dataset.live;
 const link = document.getElementById("link");
@@ -104,6 +104,7 @@ function tellTimes() {
   toldOn = today();
   document.getElementById("zone").textContent = zone();
   localise(document);
+  searchHere(document);
 }
 
 // A hidden page holds nothing open: browsers have few connections to one host, and nobody looks.

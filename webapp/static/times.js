@@ -23,8 +23,18 @@ export function today() {
   return `${new Date().toDateString()} ${offset(new Date())}`;
 }
 
+// The days that are searched for are the reader's.
+export function searchHere(root) {
+  for (const input of root.querySelectorAll("input[name=zone]")) input.value = zoneName();
+  for (const each of root.querySelectorAll("[data-zone]")) each.textContent = zoneName();
+}
+
+function zoneName() {
+  return Intl.DateTimeFormat().resolvedOptions().timeZone;
+}
+
 export function zone() {
-  const name = Intl.DateTimeFormat().resolvedOptions().timeZone;
+  const name = zoneName();
   return name === "UTC" ? name : `${offset(new Date())} (${name})`;
 }
 
