@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import (
+    AfterValidator,
     BeforeValidator,
     Field,
     InstanceOf,
@@ -18,11 +19,11 @@ from pydantic import (
     model_validator,
 )
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
-from sqlalchemy.engine import URL, make_url
-from sqlalchemy.exc import ArgumentError, NoSuchModuleError
+from sqlalchemy.engine import URL
 
 from config.broker_url import check_bell_url, check_broker_url
 from config.ca_file import CaFile
+from config.database_url import check_database_url
 from config.environment import ENCODING, ENV_FILE, IN_A_FILE, environment, place_of, value_of
 from config.key_files import keys_in
 from config.origins import check_origins
@@ -39,6 +40,10 @@ _CLIENT_SETTINGS = frozenset({"TIDEGATE_URL", "TIDEGATE_KEY"})
 Port = Annotated[int, Field(ge=1, le=65535)]
 IPNetwork = ipaddress.IPv4Network | ipaddress.IPv6Network
 Share = Annotated[Annotated[int, Field(ge=1)] | None, BeforeValidator(lambda value: value or None)]
+Connections = Annotated[Annotated[int, Field(ge=2)] | None, BeforeValidator(lambda value: value or None)]
+Threshold = Annotated[
+    Annotated[int, Field(ge=1)] | Literal["off"] | None, BeforeValidator(lambda value: None if value == "" else value)
+]
 Limit = InstanceOf[Rate] | Literal["off"] | None
 Count = Annotated[int, Field(ge=1, le=1000)]
 
@@ -67,12 +72,27 @@ class Settings(BaseSettings):
         description="Further variables, by comma, for web server, scheduler and the worker of webhooks; workers of "
         "operations have all.",
     )
-    database_url: str = Field("", description="SQLAlchemy URL; empty: SQLite in the data folder.")
-    broker_url: str = Field(
+    database_url: Annotated[str, AfterValidator(check_database_url)] = Field(
+        "", description="SQLAlchemy URL; empty: SQLite in the data folder."
+    )
+    database_options: Literal["session", "transaction"] = Field(
+        "session",
+        description="When PostgreSQL is told the options that Tidegate needs: as a session begins, or, behind a pooler "
+        "that gives each transaction another session, as each transaction begins.",
+    )
+    database_connections: Connections = Field(
+        None, description="Most connections of one pool to PostgreSQL; empty: thrice what the process usually needs."
+    )
+    database_prepare_threshold: Threshold = Field(
+        None,
+        description="Executions after which a session of PostgreSQL keeps a statement's plan, or off; empty: 5, and "
+        "off with options by transaction.",
+    )
+    broker_url: Annotated[str, AfterValidator(check_broker_url)] = Field(
         "",
         description="Celery broker, redis://, amqp:// or sqs://; empty: a Valkey server that `make run` starts.",
     )
-    bell_url: str = Field(
+    bell_url: Annotated[str, AfterValidator(check_bell_url)] = Field(
         "",
         description="Redis over which processes tell each other of changes, where the broker is none; without any they "
         "look, a few times a second.",
@@ -159,28 +179,6 @@ class Settings(BaseSettings):
     @classmethod
     def _split(cls, value: object) -> object:
         return tuple(name.strip() for name in value.split(",") if name.strip()) if isinstance(value, str) else value
-
-    @field_validator("database_url")
-    @classmethod
-    def _check_database_url(cls, value: str) -> str:
-        try:
-            url = make_url(value or "sqlite://")
-            kind = (url.get_backend_name(), url.get_driver_name())
-        except (ArgumentError, NoSuchModuleError):
-            kind = ("none", "none")
-        if kind not in {("sqlite", "pysqlite"), ("postgresql", "psycopg")}:
-            raise ValueError("write sqlite:////path/to/file.db or postgresql+psycopg://user:password@host/name")
-        return value
-
-    @field_validator("broker_url")
-    @classmethod
-    def _check_broker_url(cls, value: str) -> str:
-        return check_broker_url(value)
-
-    @field_validator("bell_url")
-    @classmethod
-    def _check_bell_url(cls, value: str) -> str:
-        return check_bell_url(value)
 
     @field_validator("webhook_key", "signing_key")
     @classmethod

@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from alembic.util import CommandError
 from sqlalchemy.exc import SQLAlchemyError
 
+from config.database import check_sessions, sessions_of
 from config.example_input import FirstRequest
 from config.gc_freeze import freeze_loaded_objects
 from config.settings import Settings, settings
@@ -22,7 +23,7 @@ from embedded.processes import BAD_CONFIGURATION, described
 from embedded.stack import check_ports, programs
 from embedded.supervisor import Supervisor, names
 from migrations.upgrade import upgrade
-from tidegate.errors import ConfigurationError
+from tidegate.errors import ConfigurationError, DatabaseUnreachableError
 
 
 def main() -> int:
@@ -73,7 +74,8 @@ def _run(current: Settings, notes: Sequence[str], first: Mapping[str, str] | Non
     if os.geteuid() == 0:
         output.say("runs as root, and so does what operations do; an account of its own is safer")
     allow_files(current)
-    _migrate(current.database)
+    check_sessions(current)
+    _migrate(current)
     freeze_loaded_objects()
 
     supervisor = Supervisor(groups, run_folder, output)
@@ -87,10 +89,10 @@ def _run(current: Settings, notes: Sequence[str], first: Mapping[str, str] | Non
     return code
 
 
-def _migrate(url: str) -> None:
+def _migrate(settings: Settings) -> None:
     try:
-        upgrade(url)
-    except (SQLAlchemyError, CommandError) as error:
+        upgrade(settings.database, sessions=sessions_of(settings))
+    except (SQLAlchemyError, CommandError, DatabaseUnreachableError) as error:
         raise ConfigurationError(f"the database can't be brought up to date: {str(error).splitlines()[0]}") from None
 
 

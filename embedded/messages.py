@@ -5,10 +5,10 @@ import shlex
 import sys
 from pathlib import Path
 
+from config.database import open_database
 from config.example_input import FirstRequest
 from config.settings import Settings
 from embedded.stack import address
-from tidegate.database.connection import Database
 from tidegate.errors import TidegateError
 from tidegate.maintenance.fact_store import FactStore
 
@@ -30,7 +30,7 @@ def welcome(settings: Settings, first: FirstRequest | None) -> str:
 def farewell(settings: Settings) -> str:
     """How many jobs wait for the next start."""
     try:
-        database = Database(settings.database, pool_size=1)
+        database = open_database(settings, pool_size=1)
     except TidegateError:
         return "stopped"
     try:

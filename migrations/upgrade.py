@@ -15,11 +15,12 @@ from sqlalchemy import Connection, text
 from sqlalchemy.engine import make_url
 
 from config import logs
+from config.database import check_sessions, sessions_of
 from config.settings import settings
 from migrations import tables_in_use
 from tidegate import clock
 from tidegate.database.connection import UNREACHABLE, Database
-from tidegate.database.engines import NOT_BY_INDEX
+from tidegate.database.sessions import NOT_BY_INDEX, Sessions
 from tidegate.errors import ConfigurationError, DatabaseUnreachableError
 
 log = logging.getLogger(__name__)
@@ -30,7 +31,7 @@ _LOOK_SECONDS = 0.2
 _AGAIN_SECONDS = (1.0, 2.0, 4.0, 8.0)
 
 
-def upgrade(url: str, revision: str = "head") -> None:
+def upgrade(url: str, revision: str = "head", *, sessions: Sessions | None = None) -> None:
     """Runs what is missing; nothing when all is there, or more than this version knows.
 
     However many processes call it at once, one migrates and the others wait for it. On SQLite it is one transaction,
@@ -43,7 +44,7 @@ def upgrade(url: str, revision: str = "head") -> None:
     config = Config()
     # A percent sign begins an interpolation there.
     config.set_main_option("script_location", str(Path(__file__).parent).replace("%", "%%"))
-    database = Database(url, pool_size=2)
+    database = Database(url, pool_size=2, sessions=sessions)
     try:
         if database.is_sqlite:
             with database.transaction() as connection:
@@ -124,12 +125,13 @@ def main() -> int:
     """Brings the configured database to the newest schema; says which migrations ran."""
     try:
         current = settings()
+        check_sessions(current)
     except ConfigurationError as error:
         print(error, file=sys.stderr)  # noqa: T201 - the log is not set up yet
         return 2
     logs.configure(current, "migrate")
     try:
-        upgrade(current.database)
+        upgrade(current.database, sessions=sessions_of(current))
     except UNREACHABLE as error:
         log.error("the database can't be reached: %s", getattr(error, "orig", error))
         return 1

@@ -35,6 +35,7 @@
     │   ├── TooSlow               a list that takes the database too long
     │   └── Unavailable           the database can't be reached, or has no room
     ├── DatabaseUnreachableError  the database can't be reached, or can't do it just now; another try may do
+    │   └── DatabaseSessionError  a pooler before PostgreSQL does not pass our options on
     ├── DatabaseTooSlowError      a list, sample or count took longer than it may; a narrower one may do
     └── OperationError            raised by an operation: the attempt failed, another may succeed
         └── PermanentError        raised by an operation: no further attempt will do better
@@ -255,6 +256,17 @@ class DatabaseUnreachableError(TidegateError):
         self.connection_lost = connection_lost
         self.may_be_done = may_be_done
         self.was_in_the_way = was_in_the_way
+
+
+class DatabaseSessionError(DatabaseUnreachableError):
+    """A session of PostgreSQL can't have, or does not have, the options that it was asked for."""
+
+    def __init__(self, what_happened: str) -> None:
+        super().__init__(
+            f"{what_happened}; is a pooler such as PgBouncer before PostgreSQL? Then set "
+            "TIDEGATE_DATABASE_OPTIONS=transaction",
+            connection_lost=True,
+        )
 
 
 class DatabaseTooSlowError(TidegateError):

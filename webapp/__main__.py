@@ -6,6 +6,7 @@ import sys
 from typing import NoReturn
 
 from config.check import find_faults
+from config.database import check_sessions
 from config.settings import settings
 from config.signing_keys import signing_keys
 from config.web_server import allow_files
@@ -27,6 +28,7 @@ def main() -> NoReturn:
     try:
         if current.auth == "keys":
             signing_keys(current)  # made here, once, before several workers would each make one
+        check_sessions(current)
     except ConfigurationError as error:
         print(error, file=sys.stderr)  # noqa: T201 - the log is not set up yet
         sys.exit(2)

@@ -11,6 +11,7 @@ from werkzeug.exceptions import BadRequest
 
 from config import web_server
 from config.client_shares import shares
+from config.database import open_database
 from config.origins import ANY
 from config.registry import load_registry
 from config.settings import Settings
@@ -116,7 +117,7 @@ def create_app(settings: Settings, database: Database | None = None) -> Flask:
 
 
 def _gateway(settings: Settings, turns: ConcurrencyLimit, bodies: BodyReader, database: Database | None) -> Context:
-    database = database or Database(settings.database, pool_size=_CONNECTIONS, patience=_PATIENCE)
+    database = database or open_database(settings, pool_size=_CONNECTIONS, patience=_PATIENCE)
     registry = load_registry(settings)
     store = Store(database, retention=settings.retention)
     lanes, notifier, share = LaneCache(store, registry.downstreams), notifier_for(settings.bell), shares(settings)

@@ -8,10 +8,10 @@ from datetime import datetime
 import click
 from sqlalchemy.exc import DBAPIError
 
+from config.database import open_database
 from config.settings import settings
 from tidegate.access.key_store import KeyStore
 from tidegate.access.keys import Role
-from tidegate.database.connection import Database
 from tidegate.errors import ConfigurationError, DatabaseUnreachableError
 from tidegate.timeformat import parse_duration
 
@@ -66,7 +66,7 @@ def revoke(key_id: str) -> None:
 @contextmanager
 def _open() -> Iterator[KeyStore]:
     try:
-        database = Database(settings().database, pool_size=1)
+        database = open_database(settings(), pool_size=1)
     except ConfigurationError as error:
         click.echo(error, err=True)
         sys.exit(2)

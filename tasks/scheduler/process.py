@@ -11,6 +11,7 @@ from typing import TypeAlias
 
 from config import logs
 from config import tracing as spans
+from config.database import check_sessions, open_database
 from config.gc_freeze import freeze_loaded_objects
 from config.registry import load_registry
 from config.settings import settings
@@ -21,7 +22,7 @@ from tasks.scheduler.publisher import NotSent, Publisher
 from tasks.scheduler.sampler import Sampler
 from tasks.scheduler.work_signal import WorkSignal
 from tidegate import clock, tracing
-from tidegate.database.connection import UNREACHABLE, Database
+from tidegate.database.connection import UNREACHABLE
 from tidegate.dispatch.gate import SLOW_LOOK_SECONDS, Gate
 from tidegate.dispatch.known_operations import KnownOperations
 from tidegate.errors import ConfigurationError, DatabaseTooSlowError
@@ -211,6 +212,7 @@ def main() -> int:
     try:
         current = settings()
         registry = load_registry(current)
+        check_sessions(current)
     except ConfigurationError as error:
         print(error, file=sys.stderr)  # noqa: T201 - the log is not set up yet
         return 2
@@ -219,7 +221,7 @@ def main() -> int:
     stopped = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stopped.set())
-    store = Store(Database(current.database, pool_size=3, patience=_PATIENCE))
+    store = Store(open_database(current, pool_size=3, patience=_PATIENCE))
     work_signal = WorkSignal()
     scheduler = Scheduler(
         store,

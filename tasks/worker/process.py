@@ -14,6 +14,7 @@ from typing import Any
 from celery import signals
 
 from config import logs, tracing
+from config.database import check_sessions, open_database
 from config.gc_freeze import freeze_loaded_objects
 from config.registry import load_registry_with_secrets
 from config.settings import settings
@@ -23,7 +24,7 @@ from tasks.worker import process_tree
 from tasks.worker.priority import lower_priority
 from tasks.worker.singleton import once
 from tidegate import clock
-from tidegate.database.connection import UNREACHABLE, Database
+from tidegate.database.connection import UNREACHABLE
 from tidegate.errors import ConfigurationError
 from tidegate.execution.handoff import handoff_for
 from tidegate.execution.heartbeat import Heartbeat
@@ -99,7 +100,7 @@ def _store(attempts: int) -> Store:
     """The stores for so many attempts side by side; also starts writing this process's counts."""
     tracing.start("worker")
     pool_size = attempts + _CONNECTIONS_BESIDE_ATTEMPTS
-    store = Store(Database(settings().database, pool_size=pool_size, patience=_PATIENCE))
+    store = Store(open_database(settings(), pool_size=pool_size, patience=_PATIENCE))
     writer = CountWriter(store.counts, store.counted.add)
     writer.start()
     _writers.append(writer)
@@ -116,6 +117,7 @@ def _prepare(sender: str, options: Mapping[str, Any], **_: Any) -> None:
             check_keyring(current)
         else:
             registry()
+        check_sessions(current)
     except ConfigurationError as error:
         print(error, file=sys.stderr)  # noqa: T201 - the log is not set up yet
         sys.exit(2)
@@ -154,7 +156,7 @@ def _begin(sender: Any, **_: Any) -> None:
     is_prefork = controller.pool_cls.__module__ == "celery.concurrency.prefork"
     lease = timedelta(seconds=settings().lease_seconds)
     # A heartbeat without an answer must leave time for another within the lease.
-    own = Store(Database(settings().database, pool_size=1, patience=min(_PATIENCE, lease / 2)))
+    own = Store(open_database(settings(), pool_size=1, patience=min(_PATIENCE, lease / 2)))
     heartbeat = Heartbeat(
         own.heartbeats,
         worker=WORKER_ID,

@@ -21,6 +21,7 @@ from tidegate.database.engines import (
     takes_writes,
 )
 from tidegate.database.group_commit import GroupCommit
+from tidegate.database.sessions import NOT_IN_ORDER, Sessions, wanted_options
 from tidegate.database.statement import Prepared, PreparedRunner, replace_pooled
 from tidegate.errors import DatabaseUnreachableError
 
@@ -36,6 +37,7 @@ AnyRow: TypeAlias = Row[*tuple[Any, ...]]
 _Values: TypeAlias = Mapping[str, Any]
 _BUSY_TIMEOUT = timedelta(seconds=10)
 _TRIES = 3
+_IN_ORDER = dict.fromkeys(NOT_IN_ORDER, "off")
 
 
 class Database:
@@ -55,19 +57,23 @@ class Database:
         pool_size: int = 10,
         patience: timedelta | None = None,
         busy_timeout: timedelta = _BUSY_TIMEOUT,
+        sessions: Sessions | None = None,
     ) -> None:
         """Makes the engine and its pool; connects at the first use.
 
         `busy_timeout`: how long a writer waits for SQLite's lock before it is refused.
         `patience`: for callers who must have an answer. A PostgreSQL server that says nothing for so long is given up,
         and then refused at once until it is back. Without it a statement waits as long as it takes.
+        `sessions`: how connections to PostgreSQL are made, where something lies between.
         """
         self.is_sqlite = make_url(url).get_backend_name() == "sqlite"
         self.engine = (
             sqlite_engine(url, pool_size, busy_timeout.total_seconds())
             if self.is_sqlite
-            else postgresql_engine(url, pool_size, patience)
+            else postgresql_engine(url, pool_size, patience, sessions)
         )
+        # Where there are some a statement that stands alone is a transaction, too: it would not have them.
+        self._options = {} if self.is_sqlite else (sessions or Sessions()).share(wanted_options(patience))[1]
         self._single = self.engine.execution_options(**{EACH_ALONE: True})
         self._long = self.engine.execution_options(**{TAKES_LONG: True, EACH_ALONE: True})
         self._writer = threading.RLock() if self.is_sqlite else None
@@ -129,10 +135,10 @@ class Database:
     ) -> list[T] | Sequence[AnyRow]:
         """Runs one statement and returns its rows: of a prepared one what its `read` makes of each.
 
-        It is its own transaction and, on PostgreSQL, one round trip; on SQLite one that is no SELECT takes the write
-        lock first. A prepared one may be part of a transaction instead: `within`. `limit`: for a query that may take
-        long (a list, a sample, a count); at the limit the database stops it and DatabaseTooSlowError is raised, which
-        says nothing of other queries.
+        It is its own transaction and, on PostgreSQL without a pooler, one round trip; on SQLite one that is no SELECT
+        takes the write lock first. A prepared one may be part of a transaction instead: `within`. `limit`: for a query
+        that may take long (a list, a sample, a count); at the limit the database stops it and DatabaseTooSlowError is
+        raised, which says nothing of other queries.
         """
         if isinstance(statement, Prepared):
             return self._run(self._prepared.fetch, statement, values, within)
@@ -165,9 +171,15 @@ class Database:
     ) -> R:
         if within is not None:
             return run(prepared, values or {}, within)
-        if self.is_sqlite and prepared.writes_on_sqlite:
+
+        def in_a_transaction() -> R:
             with self.transaction() as connection:
                 return run(prepared, values or {}, connection)
+
+        if self.is_sqlite and prepared.writes_on_sqlite:
+            return in_a_transaction()
+        if self._options:
+            return _repeated(in_a_transaction)
         with self._guarded():
             return _repeated(lambda: run(prepared, values or {}, None))
 
@@ -181,10 +193,10 @@ class Database:
                 self._guarded(),
                 self._long.connect() as connection,
                 self._watched(_driver(connection), limit),
-                stopped_after(connection, limit, in_order=in_order),
+                stopped_after(connection, limit, {**self._options, **(_IN_ORDER if in_order else {})}),
             ):
                 yield connection
-        elif self.is_sqlite and not statement.is_select:
+        elif self._options or (self.is_sqlite and not statement.is_select):
             with self.transaction() as connection:
                 yield connection
         else:

@@ -5,7 +5,7 @@ import sqlite3
 
 import psycopg
 
-from tidegate.errors import DatabaseTooSlowError, DatabaseUnreachableError
+from tidegate.errors import DatabaseSessionError, DatabaseTooSlowError, DatabaseUnreachableError
 
 # Classes or single codes of SQLSTATE (PostgreSQL, appendix A) that pass: the same statement may succeed later.
 _PASSING = (
@@ -39,6 +39,8 @@ _SQLITE_PASSING = frozenset(
         sqlite3.SQLITE_PROTOCOL,
     }
 )
+# PgBouncer's words, which have no code; by itself it takes none of ours.
+_OPTIONS_REFUSED = "unsupported startup parameter"
 _WRITES = re.compile(r"\b(INSERT|UPDATE|DELETE|COMMIT)\b")
 
 
@@ -52,6 +54,8 @@ def translated(
     """
     state = _sqlstate(error)
     code = _sqlite_code(error)
+    if sql is None and _OPTIONS_REFUSED in str(error):
+        return DatabaseSessionError(str(error).strip())
     if takes_long and (state == _STOPPED or code == sqlite3.SQLITE_INTERRUPT):
         return DatabaseTooSlowError("the question took longer than it may")
     if not _is_passing(error, state, code):

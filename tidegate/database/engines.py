@@ -1,15 +1,22 @@
 """SQLAlchemy engines for PostgreSQL and SQLite: pools, timeouts, pragmas, transactions, translated errors."""
 
 import sqlite3
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from datetime import timedelta
 
-import psycopg
 from sqlalchemy import Connection, Engine, ExceptionContext, create_engine, event
 
 from tidegate import clock
 from tidegate.database.driver_errors import is_read_only, translated
+from tidegate.database.sessions import (
+    Sessions,
+    begin_with,
+    complete_sessions,
+    milliseconds,
+    replace_dead_connections,
+    wanted_options,
+)
 from tidegate.errors import DatabaseUnreachableError
 
 EACH_ALONE = "tidegate_each_statement_alone"
@@ -18,19 +25,9 @@ EACH_ALONE = "tidegate_each_statement_alone"
 TAKES_LONG = "tidegate_takes_long"
 """Execution option of a connection whose statements have a time limit of their own."""
 
-NOT_BY_INDEX = ("enable_seqscan", "enable_hashjoin", "enable_mergejoin", "jit")
-"""Settings of PostgreSQL, off for us. All that we ask has an index to go by, and PostgreSQL does not know it: its
-statistics of a queue are of a time when other rows were there, and a plan that it keeps is of that time, too."""
-
-NOT_IN_ORDER = ("enable_sort", "enable_bitmapscan")
-"""Settings of PostgreSQL, off for a query whose rows are to come in the order of an index."""
-
 _BUSY_LOOK_SECONDS = 0.001
 _CONNECT_TIMEOUT_SECONDS = 2
-_LONGEST_PAUSE_SECONDS = 5
-_FIRST_WITH_CLIENT_CHECKS = 140_000
 _DROP_SECONDS = 1.0
-_OF_PATIENCE = 0.9
 _STEPS_BETWEEN_LOOKS = 10_000
 
 
@@ -106,10 +103,11 @@ class ReadOnly:
 
 
 @contextmanager
-def stopped_after(connection: Connection, limit: timedelta, *, in_order: bool) -> Iterator[None]:
-    """Sets a time limit for the statement within it; `in_order`: its rows come in the order of an index.
+def stopped_after(connection: Connection, limit: timedelta, options: Mapping[str, str]) -> Iterator[None]:
+    """Sets a time limit for the statement within it.
 
-    On PostgreSQL that is in a transaction of its own: the limit ends with it, whoever has the session next.
+    On PostgreSQL that is in a transaction of its own with these `options`: the limit ends with it, whoever has the
+    session next.
     """
     driver = connection.connection.driver_connection
     if isinstance(driver, sqlite3.Connection):
@@ -122,9 +120,7 @@ def stopped_after(connection: Connection, limit: timedelta, *, in_order: bool) -
     else:
         with connection.begin():
             # At once, in one round trip: the engine begins no transaction where each statement stands alone.
-            settings = [f"statement_timeout = {_milliseconds(limit)}"]
-            settings += [f"{name} = off" for name in NOT_IN_ORDER] if in_order else []
-            connection.exec_driver_sql("; ".join(["BEGIN", *(f"SET LOCAL {setting}" for setting in settings)]))
+            connection.exec_driver_sql(begin_with({**options, "statement_timeout": str(milliseconds(limit))}))
             yield
 
 
@@ -149,24 +145,20 @@ def takes_writes(connection: Connection) -> bool:
     return True
 
 
-def _milliseconds(duration: timedelta) -> int:
-    return duration // timedelta(milliseconds=1)
-
-
-def postgresql_engine(url: str, pool_size: int, patience: timedelta | None = None) -> Engine:
+def postgresql_engine(
+    url: str, pool_size: int, patience: timedelta | None = None, sessions: Sessions | None = None
+) -> Engine:
     """Makes an engine for PostgreSQL whose connections time out: none is silent for ever or idles with a lock.
 
-    `patience`: how long its user waits for an answer. A little before that the server stops a statement by itself: then
-    it is known that it was not done, and nobody waits for a lock in whose name nobody waits any more.
+    `patience`: how long its user waits for an answer. `sessions`: what lies between; left out: nothing.
     """
-    # A process that stands still in the middle of a transaction must not hold its lane or job for long.
-    times = [f"idle_in_transaction_session_timeout={_LONGEST_PAUSE_SECONDS}s"]
-    if patience:
-        times.append(f"statement_timeout={_milliseconds(patience * _OF_PATIENCE)}")
+    sessions = sessions or Sessions()
+    once, each_time = sessions.share(wanted_options(patience))
+    size, beyond = sessions.pool(pool_size)
     engine = create_engine(
         url,
-        pool_size=pool_size,
-        max_overflow=pool_size * 2,
+        pool_size=size,
+        max_overflow=beyond,
         pool_use_lifo=True,  # what was used last is warm: caches, plans, the server's process
         pool_timeout=_CONNECT_TIMEOUT_SECONDS,
         pool_pre_ping=False,
@@ -176,7 +168,9 @@ def postgresql_engine(url: str, pool_size: int, patience: timedelta | None = Non
             "application_name": "tidegate",
             # The driver begins no transaction by itself: a statement that stands alone is one round trip.
             "autocommit": True,
-            "options": " ".join(f"-c {setting}" for setting in (*times, *(f"{name}=off" for name in NOT_BY_INDEX))),
+            "prepare_threshold": sessions.prepare_threshold,
+            # Some poolers refuse the word alone.
+            **({"options": " ".join(f"-c {name}={value}" for name, value in once.items())} if once else {}),
             # A machine that is gone closes no connection: without keepalives callers would wait a quarter of an hour.
             "keepalives_idle": 10,
             "keepalives_interval": 5,
@@ -184,18 +178,15 @@ def postgresql_engine(url: str, pool_size: int, patience: timedelta | None = Non
             "tcp_user_timeout": 15_000,  # milliseconds; only Linux has it, others ignore it
         },
     )
-
-    @event.listens_for(engine, "connect")
-    def stop_for_nobody(connection: psycopg.Connection, _record: object) -> None:
-        if connection.info.server_version >= _FIRST_WITH_CLIENT_CHECKS:
-            # Not among the connection's options, for which an older server, or one on another system, refuses us.
-            with suppress(psycopg.Error):
-                connection.execute("SET client_connection_check_interval = '1s'")
+    replace_dead_connections(engine)
+    if once:
+        complete_sessions(engine, once)
+    first = begin_with(each_time)
 
     @event.listens_for(engine, "begin")
     def begin(connection: Connection) -> None:
         if not connection.get_execution_options().get(EACH_ALONE):
-            connection.exec_driver_sql("BEGIN")
+            connection.exec_driver_sql(first)
 
     read_only = ReadOnly()
 
