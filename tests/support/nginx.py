@@ -127,10 +127,19 @@ class StackProxy:
     """The proxy of the compose stack, config/stack/nginx.conf, before a web server on this machine.
 
     Only where it listens and finds things is another; `faster` divides its times of patience, and `by_address` is how
-    many requests an address may have at once, if that is to be another.
+    many requests an address may have at once, if that is to be another. `dead_before`: the name has another address,
+    where nobody listens.
     """
 
-    def __init__(self, folder: Path, web_port: int, *, faster: int = 1, by_address: int | None = None) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        web_port: int,
+        *,
+        faster: int = 1,
+        by_address: int | None = None,
+        dead_before: bool = False,
+    ) -> None:
         port, health_port = free_port(), free_port()
         self.url = f"http://127.0.0.1:{port}"
         self.port = port
@@ -151,6 +160,10 @@ class StackProxy:
             lambda found: f"{found[1]} {int(found[2]) * 1000 // faster}ms;",
             text,
         )
+        if dead_before:
+            servers = "".join(f"server 127.0.0.{last}:{web_port} max_fails=0;" for last in (3, 1))
+            text = text.replace(f"http://$web:{web_port}", "http://both")
+            text = text.replace("http {", f"http {{\n    upstream both {{ {servers} }}", 1)
         if by_address is not None:
             text = re.sub(r"limit_conn by_address \d+;", f"limit_conn by_address {by_address};", text)
         if os.geteuid() == 0:

@@ -16,6 +16,7 @@ from config.settings import Settings
 from tests.support.http_server import HttpServer, respond, serving
 from tests.support.nginx import STACK, StackProxy, why_not
 from tests.support.waiting import wait_until
+from webapp.openapi.problem_types import PROBLEM_TYPES
 
 if reason := why_not():
     pytest.skip(reason, allow_module_level=True)
@@ -199,21 +200,61 @@ def test_nonsense_is_refused_with_a_problem(proxy: StackProxy, web: HttpServer) 
     assert web.received == []
 
 
+def assert_is_lost(answer: httpx2.Response, name: str, *words: str) -> None:
+    """As Tidegate says it of a database that went away."""
+    assert (answer.status_code, answer.headers["Retry-After"]) == (503, "1")
+    (known,) = [each for each in PROBLEM_TYPES if each.name == name]
+    document = answer.json()
+    assert (document["type"], document["title"]) == (known.uri, known.title)
+    assert all(word in document["detail"] for word in words), document
+
+
+SUBMIT_PATH = "/v1/operations/quote/jobs"
+
+
 def test_a_submit_that_was_sent_and_not_answered_is_told_from_one_that_never_left(
     proxy: StackProxy, web: HttpServer
 ) -> None:
     with httpx2.Client(base_url=proxy.url, trust_env=False) as client:
         web.answer = lambda connection: connection.shutdown(socket.SHUT_RDWR)
-        in_doubt = client.post("/v1/operations/quote/jobs", json={})
-        assert (in_doubt.status_code, in_doubt.headers["Retry-After"]) == (503, "1")
-        assert "may have been recorded" in in_doubt.json()["detail"]
-        assert "Idempotency-Key" in in_doubt.json()["detail"]
-        assert "may have been" not in client.get("/v1/jobs").json()["detail"], "to read again harms nobody"
-        assert len(web.received) == 2, "a POST that was sent is never sent again"
+        keyed = client.post(SUBMIT_PATH, json={}, headers={"Idempotency-Key": "k1"})
+        assert_is_lost(keyed, "outcome-unknown", "may have been recorded", "repeat it under the same Idempotency-Key")
+        for path in (SUBMIT_PATH, f"{SUBMIT_PATH}/batch", "/v1/jobs/retry?x=/cancel"):
+            bare = client.post(path, json={})
+            assert_is_lost(bare, "outcome-unknown", "may have been recorded", "look before", "Idempotency-Key")
+        assert len(web.received) == 4, "a POST that was sent is never sent again"
+        harmless = [client.post("/v1/jobs/cancel", json={}), client.patch("/v1/downstreams/x", json={})]
+        for answer in (*harmless, client.delete("/v1/jobs/x")):
+            assert_is_lost(answer, "outcome-unknown", "may have been recorded", "does no harm")
+        assert_is_lost(client.get("/v1/jobs"), "unavailable", "no web server answered; try again")
         web.close()
-        not_sent = client.post("/v1/operations/quote/jobs", json={})
-    assert (not_sent.status_code, not_sent.headers["Retry-After"]) == (503, "1")
-    assert not_sent.json()["detail"] == "no web server was reached, and nothing was recorded; try again"
+        for answer in (client.post(SUBMIT_PATH, json={}), client.delete("/v1/jobs/x")):
+            assert_is_lost(answer, "unavailable", "no web server was reached, and nothing was recorded; try again")
+
+
+def test_an_answer_that_breaks_off_in_its_head_is_none(proxy: StackProxy, web: HttpServer) -> None:
+    def answer(connection: socket.socket) -> None:
+        connection.sendall(b"HTTP/1.1 202 Acce")
+        connection.shutdown(socket.SHUT_RDWR)
+
+    web.answer = answer
+    lost = httpx2.post(f"{proxy.url}{SUBMIT_PATH}", json={}, headers={"Idempotency-Key": "k"}, trust_env=False)
+    assert_is_lost(lost, "outcome-unknown", "repeat it under the same Idempotency-Key")
+    assert len(web.received) == 1
+
+
+def test_of_two_web_servers_the_one_that_took_the_request_is_what_counts(tmp_path: Path, web: HttpServer) -> None:
+    """The first can't be reached; the second has it and says nothing."""
+    proxy = StackProxy(tmp_path, int(web.url.rpartition(":")[2]), dead_before=True)
+    proxy.start()
+    try:
+        web.answer = lambda connection: connection.shutdown(socket.SHUT_RDWR)
+        for number in range(1, 5):  # whichever comes first
+            lost = httpx2.post(f"{proxy.url}{SUBMIT_PATH}", json={}, trust_env=False)
+            assert_is_lost(lost, "outcome-unknown", "may have been recorded")
+            assert len(web.received) == number
+    finally:
+        proxy.stop()
 
 
 def test_a_refusal_of_the_web_server_passes_as_it_is(proxy: StackProxy, web: HttpServer) -> None:
