@@ -231,7 +231,9 @@ def _stop_after_grace() -> None:
         with suppress(ProcessLookupError):
             os.kill(each.pid, signal.SIGKILL)
     # Threads can't be ended from outside, and Celery would wait for them; children end with their group's leader.
-    os.killpg(0, signal.SIGKILL) if os.getpgrp() == os.getpid() else os._exit(0)
+    if os.getpgrp() == os.getpid():
+        os.killpg(0, signal.SIGKILL)
+    os._exit(0)  # also for the first process of a container, whom its own SIGKILL spares
 
 
 @signals.worker_shutdown.connect

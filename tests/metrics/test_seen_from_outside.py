@@ -56,7 +56,7 @@ def server(tmp_path: Path, database_url: str, default_worker_env: dict[str, str]
     more = {name: value for name, value in given.items() if name not in {"DATA", "DATABASE_URL", "BROKER_URL"}}
     endpoint = more.pop("OTEL_EXPORTER_OTLP_ENDPOINT")
     running = WebServer(tmp_path / "web", database_url, given["BROKER_URL"], **more)
-    running.process._environment["OTEL_EXPORTER_OTLP_ENDPOINT"] = endpoint
+    running.process.environment["OTEL_EXPORTER_OTLP_ENDPOINT"] = endpoint
     running.start()
     yield running
     running.close()

@@ -63,8 +63,8 @@ class ChildProcess:
     ) -> None:
         self.command = list(command)
         self.log = log
-        self._environment = {name: value for name, value in os.environ.items() if not name.startswith("TIDEGATE_")}
-        self._environment |= {"PYTHONUNBUFFERED": "1", **(environment or {})}
+        self.environment = {name: value for name, value in os.environ.items() if not name.startswith("TIDEGATE_")}
+        self.environment |= {"PYTHONUNBUFFERED": "1", **(environment or {})}
         self._account = account
         self._process: subprocess.Popen[bytes] | None = None
         self._log_start = 0
@@ -87,7 +87,7 @@ class ChildProcess:
             self._process = subprocess.Popen(
                 self.command,
                 cwd=REPOSITORY,
-                env=self._environment,
+                env=self.environment,
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT,
