@@ -5,9 +5,10 @@ import warnings
 
 from celery import Celery
 from celery.exceptions import SecurityWarning
+from kombu.transport import TRANSPORT_ALIASES
 
 from config.settings import settings
-from tasks.brokers.options import settings_for
+from tasks.brokers.options import REDIS_TRANSPORTS, settings_for
 from tidegate.errors import ConfigurationError
 
 try:
@@ -49,4 +50,5 @@ app.conf.update(
     task_default_queue="io",
     task_create_missing_queues=True,
 )
+TRANSPORT_ALIASES.update(REDIS_TRANSPORTS)
 app.conf.update(settings_for(settings().broker_url))

@@ -13,6 +13,10 @@ CONFIRM_SECONDS = 2 * PUBLISH_SECONDS
 _LOCAL = "redis://127.0.0.1:6379/0"
 _QUEUES = (*Queue, WEBHOOKS)
 
+REDIS_TRANSPORTS = dict.fromkeys(("redis", "rediss"), "tasks.brokers.redis:Transport")
+"""What kombu uses for these schemes. Named in `broker_transport` it would stand in place of the scheme in the broker's
+URL, by which Flower knows where to ask for the lengths of queues."""
+
 
 def settings_for(url: str) -> dict[str, Any]:
     """The Celery settings for the broker of this URL."""
@@ -27,7 +31,6 @@ def settings_for(url: str) -> dict[str, Any]:
 def _redis(url: str) -> dict[str, Any]:
     return {
         "broker_url": url,
-        "broker_transport": "tasks.brokers.redis:Transport",
         # kombu's default for rediss:// accepts any certificate.
         "broker_use_ssl": {"ssl_cert_reqs": "required"} if url.startswith("rediss:") else None,
         "broker_transport_options": {

@@ -8,7 +8,9 @@ from amqp.exceptions import MessageNacked
 from celery import Celery
 from kombu import Connection
 
+from tasks.app import app as tidegate
 from tasks.brokers.options import settings_for
+from tasks.brokers.redis import Transport
 from tasks.scheduler.publisher import errors_of
 
 
@@ -76,3 +78,11 @@ def test_the_queues_of_sqs_have_names_of_their_own_or_are_those_that_are_named(
 def test_a_message_that_is_refused_is_known_to_the_publisher(url: str, error: type[Exception]) -> None:
     """RabbitMQ refuses one when its queue is full, and says so with an error of no family."""
     assert issubclass(error, errors_of(connection_to(url)))
+
+
+@pytest.mark.parametrize("url", ["redis://:secret@127.0.0.1:6379/0", "rediss://redis.example:6380/1"])
+def test_the_broker_s_url_keeps_its_scheme_by_which_flower_finds_the_lengths_of_queues(url: str) -> None:
+    connection = tidegate.connection(url)
+
+    assert connection.as_uri(include_password=True) == url
+    assert isinstance(connection.transport, Transport)
