@@ -1,7 +1,8 @@
-"""A health file for containers: a process touches it as long as it does its work; the health check reads its age."""
+"""Two files for containers, whose age tells how a process is: one that it does its work, one that it lives at all."""
 
 import logging
 import os
+import threading
 from pathlib import Path
 
 from tidegate import clock
@@ -16,15 +17,21 @@ def health_file_path(folder: Path, name: str) -> Path:
     return folder / f"{name}.alive"
 
 
-class HealthFile:
-    """The health file `<folder>/<name>.alive`.
+def process_file_path(folder: Path, name: str) -> Path:
+    """The path of the file that says of the process of this name that it lives."""
+    return folder / f"{name}.process"
 
-    `find <folder> -name '*.alive' -newermt '-20 seconds'` finds it while the process lives.
+
+class HealthFile:
+    """A file that is touched again and again, `<folder>/<name>.alive` by a process that does its work.
+
+    `find <folder> -name '*.alive' -newermt '-20 seconds'` finds it while it does. A process that waits for its database
+    or its broker does not, and to start it anew would help nobody: that is for `show_process` to tell.
     A look at a file costs nothing; asking a worker over the broker costs a second of CPU for importing Celery.
     """
 
-    def __init__(self, folder: Path, name: str) -> None:
-        self._file = health_file_path(folder, name)
+    def __init__(self, file: Path) -> None:
+        self._file = file
         self._due = 0.0
         self._has_complained = False
 
@@ -46,3 +53,15 @@ class HealthFile:
         except FileNotFoundError:
             self._file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             self._file.touch()
+
+
+def show_process(folder: Path, name: str) -> None:
+    """Touches `<folder>/<name>.process` each second, from a thread, as long as this process runs."""
+    file = HealthFile(process_file_path(folder, name))
+
+    def beat() -> None:
+        while True:
+            file.beat()
+            clock.sleep(_APART_SECONDS)
+
+    threading.Thread(target=beat, name="process-file", daemon=True).start()

@@ -15,7 +15,7 @@ from config.database import check_sessions, open_database
 from config.gc_freeze import freeze_loaded_objects
 from config.registry import load_registry
 from config.settings import settings
-from tasks.health_file import HealthFile
+from tasks.health_file import HealthFile, health_file_path, show_process
 from tasks.scheduler.courier import Courier
 from tasks.scheduler.final_count import FinalJobCounter, SchedulerHeartbeat
 from tasks.scheduler.publisher import NotSent, Publisher
@@ -218,6 +218,7 @@ def main() -> int:
         return 2
     logs.configure(current, "scheduler")
     spans.start("scheduler")
+    show_process(current.run_folder, "scheduler")
     stopped = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stopped.set())
@@ -230,7 +231,7 @@ def main() -> int:
         listener_for(current.bell),
         retention=current.retention,
         lease=timedelta(seconds=current.lease_seconds),
-        pulse=HealthFile(current.run_folder, "scheduler"),
+        pulse=HealthFile(health_file_path(current.run_folder, "scheduler")),
         work_signal=work_signal,
         registry=registry,
         longest_wait=max([LONGEST_WAIT, *(each.retry.max_delay for each in registry.operations.values())]),

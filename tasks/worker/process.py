@@ -19,7 +19,7 @@ from config.gc_freeze import freeze_loaded_objects
 from config.registry import load_registry_with_secrets
 from config.settings import settings
 from config.webhook_keyring import check_keyring, load_keyring
-from tasks.health_file import HealthFile
+from tasks.health_file import HealthFile, health_file_path, show_process
 from tasks.worker import process_tree
 from tasks.worker.priority import lower_priority
 from tasks.worker.singleton import once
@@ -130,9 +130,13 @@ def _prepare(sender: str, options: Mapping[str, Any], **_: Any) -> None:
 def _show_pulse(sender: str, **_: Any) -> None:
     """Touches the health file while Celery's consumer is connected and the database takes heartbeats.
 
+    The other file says only that the process lives.
+
     Celery sends this signal every 2 s while it is connected.
     """
-    pulse = HealthFile(settings().run_folder, sender.partition("@")[0])
+    folder, name = settings().run_folder, sender.partition("@")[0]
+    show_process(folder, name)
+    pulse = HealthFile(health_file_path(folder, name))
 
     def beat(**_: Any) -> None:
         if any(heartbeat.is_heard for heartbeat in _heartbeats):

@@ -64,7 +64,7 @@ def scheduler(store: Store, broker: Valkey, sent: Sent, work_signal: WorkSignal,
         listener,
         retention=timedelta(days=1),
         lease=timedelta(seconds=15),
-        pulse=HealthFile(tmp_path, "scheduler"),
+        pulse=HealthFile(tmp_path / "scheduler.alive"),
         work_signal=work_signal,
     )
     scheduler.run_once()

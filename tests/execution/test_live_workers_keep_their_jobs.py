@@ -95,7 +95,7 @@ def scheduler(url: str, folder: Path, number: int = 1) -> Iterator[None]:
         None,
         retention=timedelta(days=1),
         lease=LEASE,
-        pulse=HealthFile(folder, f"scheduler-{number}"),
+        pulse=HealthFile(folder / f"scheduler-{number}.alive"),
         work_signal=WorkSignal(),
     )
     stopped = threading.Event()

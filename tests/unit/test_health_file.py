@@ -14,7 +14,7 @@ def test_each_beat_touches_the_file_but_not_more_than_once_a_second(
 ) -> None:
     now = 100.0
     monkeypatch.setattr(clock, "monotonic", lambda: now)
-    pulse, file = HealthFile(tmp_path / "run", "scheduler"), tmp_path / "run" / "scheduler.alive"
+    pulse, file = HealthFile(tmp_path / "run" / "scheduler.alive"), tmp_path / "run" / "scheduler.alive"
 
     pulse.beat()
     file.unlink()
@@ -32,7 +32,7 @@ def test_a_disk_that_refuses_is_told_once_and_harms_nobody(
     now = 100.0
     monkeypatch.setattr(clock, "monotonic", lambda: now)
     (tmp_path / "run").write_text("a file where the folder would be")
-    pulse = HealthFile(tmp_path / "run", "io")
+    pulse = HealthFile(tmp_path / "run" / "io.alive")
 
     with caplog.at_level(logging.WARNING):
         for _ in range(3):
