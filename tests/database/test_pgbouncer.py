@@ -182,3 +182,21 @@ def test_what_the_settings_say_of_sessions() -> None:
     assert said(database_connections="40").pool(10) == (10, 20)
     assert said(database_connections="12").pool(10) == (10, 2)
     assert said(database_connections="4").pool(10) == (4, 0)
+
+
+def test_sessions_that_the_server_ended_behind_the_pooler_are_nobodys_trouble(
+    stores: list[Store], postgresql_url: str
+) -> None:
+    stores[0].limits.declare([Limits(name=LANE)])
+    url = make_url(postgresql_url)
+    for _ in range(3):
+        with ThreadPoolExecutor(_PROCESSES) as pool:
+            list(pool.map(submit, stores))
+        with psycopg.connect(host=url.host, port=url.port, user=url.username, dbname=url.database) as other:
+            ended = other.execute(
+                "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity "
+                "WHERE datname = current_database() AND pid <> pg_backend_pid()"
+            ).fetchall()
+            assert ended
+    with ThreadPoolExecutor(_PROCESSES) as pool:
+        list(pool.map(submit, stores))
