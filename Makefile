@@ -43,8 +43,10 @@ test-quick: $(VENV)/.dev ## Runs within a minute what tells most: all unit tests
 	@$(PYTEST) -m "not long and not nodes and not postgresql" tests/unit $(QUICK) $(ARGS)
 
 test-stack: $(VENV)/.dev ## Runs the compose stack end to end, and the workers' tests in containers; needs a Docker engine
-	@$(BIN)/python -m pytest tests/stack --timeout 900 $(ARGS)
-	@CELERY_NODES=docker $(BIN)/python -m pytest -n 2 --dist loadfile -m nodes
+	@status=0; \
+	$(BIN)/python -m pytest tests/stack --timeout 900 $(ARGS) || status=1; \
+	CELERY_NODES=docker $(BIN)/python -m pytest -n 2 --dist loadfile -m nodes || status=1; \
+	exit $$status
 
 lint: $(VENV)/.dev ## Checks style, format, types and imports
 	@$(BIN)/ruff check

@@ -26,7 +26,7 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Compose]:
 @pytest.fixture(scope="module")
 def running(stack: Compose) -> Iterator[Compose]:
     """Started as docs/operating.md says, with nothing in its volumes; afterwards everything of it is gone."""
-    stack.scale.clear()
+    stack.one_of_each()
     stack.up()
     yield stack
     stack.down(volumes=True)

@@ -1,7 +1,10 @@
 """Jobs of the running stack, as a client makes and reads them."""
 
+from collections import Counter
+
 import httpx2
 
+from tests.support.persistent_client import PersistentClient
 from tests.support.waiting import wait_until
 
 
@@ -30,3 +33,12 @@ def pause(operator: httpx2.Client, *, paused: bool) -> None:
     headers = {"Content-Type": "application/merge-patch+json"}
     answer = operator.patch("/v1/downstreams/sample", json={"paused": paused}, headers=headers)
     assert answer.status_code == 200, answer.text
+
+
+def assert_nothing_is_lost(client: httpx2.Client, load: PersistentClient) -> None:
+    """Each job that was accepted has its price."""
+    assert load.accepted
+    assert load.given_up == 0, load.troubles
+    ends = Counter(final(client, url).status_code for url in load.accepted)
+    assert ends == {200: len(load.accepted)}, (ends, load.troubles)
+    assert len(set(load.accepted)) == len(load.accepted)

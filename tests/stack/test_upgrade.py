@@ -9,7 +9,7 @@ from tests.support.waiting import wait_until
 
 
 def test_the_rows_of_the_first_release_are_migrated_and_its_jobs_go_on(stack: Compose) -> None:
-    stack.scale.clear()
+    stack.one_of_each()
     script = (REPOSITORY / "tests" / "support" / "first_release.py").read_text()
     stack.run("run", "--rm", "-T", "migrate", "python", "-", stdin=script)
     assert stack.sql("SELECT version_num FROM alembic_version;") == [first_release.FIRST]

@@ -114,7 +114,6 @@ class Compose:
             "TIDEGATE_PORT": str(self.port),
             "FLOWER_PORT": str(self.flower_port),
         }
-        self.scale: dict[str, int] = {}
         self.make_secrets()
 
     def make_secrets(self) -> str:
@@ -125,9 +124,31 @@ class Compose:
         """Changes a setting for every container that is made from now on; `name` without TIDEGATE_."""
         self._environment[f"TIDEGATE_{name}"] = value
 
-    def roll(self) -> None:
+    def set_number(self, service: str, number: int) -> None:
+        """Changes how many containers of a service there are to be."""
+        self._environment[f"STACK_{service.upper().replace('-', '_')}"] = str(number)
+
+    @contextmanager
+    def overridden(self, text: str) -> Iterator[None]:
+        """Within it this lies over docker-compose.yml."""
+        file = self.secrets.parent / "override.yml"
+        file.write_text(text)
+        before = self._environment.get("COMPOSE_FILE")
+        self._environment["COMPOSE_FILE"] = os.pathsep.join([before or "docker-compose.yml", str(file)])
+        try:
+            yield
+        finally:
+            del self._environment["COMPOSE_FILE"]
+            self._environment |= {"COMPOSE_FILE": before} if before else {}
+
+    def forget(self, *names: str) -> None:
+        """Takes settings back."""
+        for name in names:
+            del self._environment[f"TIDEGATE_{name}"]
+
+    def roll(self, *services: str) -> None:
         """Runs the script that replaces the containers one by one."""
-        self.shell("sh config/stack/roll.sh", minutes=15)
+        self.shell(" ".join(["sh config/stack/roll.sh", *services]), minutes=15)
 
     def shell(self, command: str, *, minutes: float = 5) -> str:
         """Types a line in the repository's root, with this project's ports and passwords; what it answers."""
@@ -157,11 +178,16 @@ class Compose:
         """Builds the image."""
         self.run("build", minutes=15)
 
-    def up(self, **scale: int) -> None:
-        """Starts what is missing, as many as said (worker_io=3), and waits until all are well."""
-        self.scale |= {service.replace("_", "-"): number for service, number in scale.items()}
-        words = [f"--scale={service}={number}" for service, number in self.scale.items()]
-        self.run("up", "--detach", "--no-build", "--wait", *words)
+    def up(self, **numbers: int) -> None:
+        """Starts what is missing, as many as said (worker_io=3) from now on, and waits until all are well."""
+        for service, number in numbers.items():
+            self.set_number(service, number)
+        self.run("up", "--detach", "--no-build", "--wait")
+
+    def one_of_each(self) -> None:
+        """Forgets the numbers that were said."""
+        for name in [name for name in self._environment if name.startswith(("STACK_W", "STACK_SCHEDULER"))]:
+            del self._environment[name]
 
     def down(self, *, volumes: bool) -> None:
         """Stops and removes the containers, and with `volumes` all that they kept."""

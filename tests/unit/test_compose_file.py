@@ -1,7 +1,7 @@
 """docker-compose.yml against the settings that there are."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import pytest
@@ -10,16 +10,11 @@ import yaml
 from config.settings import PREFIX, Settings
 from tests.support.processes import REPOSITORY
 
-# What means nothing in a container, or is decided by the file itself.
-NOT_PASSED_ON = {
-    "data",  # the image says it
-    "operations_file",  # is mounted
-    "shared_environment",  # each service names its own
-    "web_workers",  # --scale web=N
-    "io_workers",  # --scale worker-io=N
-    "worker_nice",  # between containers it means nothing
-    "sample_port",  # the sample has a container of its own
-}
+# What a service of ours has without our asking for its settings: where it listens is the file's business.
+PUBLISHED = {"host", "port"}
+OF_WEB_ALONE = {"web_threads", "held_requests", "held_per_client", "hold_seconds", "idle_seconds"}
+OURS = {"migrate", "web", "scheduler", "worker-io", "worker-cpu", "worker-webhooks", "flower"}
+SEVERAL = {"web", "scheduler", "worker-io", "worker-cpu", "worker-webhooks"}
 
 
 # What an operator may name another image by.
@@ -84,9 +79,54 @@ def test_what_operations_name_is_with_the_workers_of_operations_alone() -> None:
     assert holders == {"worker-io", "worker-cpu"}
 
 
-def test_every_setting_reaches_the_containers_or_is_said_not_to() -> None:
-    compose = (REPOSITORY / "docker-compose.yml").read_text()
-    written = re.findall(rf"{PREFIX}([A-Z_]+)", compose)
-    named = {known.lower() for name in written for known in (name, name.removesuffix("_FILE"))}
+def is_passed(service: Mapping[str, Any], variable: str) -> bool:
+    """Whether what the operator sets gets into the service's containers."""
+    environment = service.get("environment", {})
+    if variable not in environment:
+        return False
+    value = environment[variable]
+    return value is None or str(value).startswith(f"${{{variable}")
 
-    assert set(Settings.model_fields) - named == NOT_PASSED_ON
+
+def refused() -> set[str]:
+    """The variables that `migrate` refuses by their names."""
+    said = services()["migrate"]["environment"]["STACK_REFUSED"]
+    found = re.findall(r"^\$\{(\w+):\+(\w+) is not for the stack: .+\}$", said, re.MULTILINE)
+    assert len(found) == len(said.splitlines())
+    assert all(first == second for first, second in found)
+    return {first for first, _ in found}
+
+
+@pytest.mark.parametrize("setting", Settings.model_fields)
+def test_a_setting_has_its_effect_in_every_service_or_is_refused(setting: str) -> None:
+    variable = PREFIX + setting.upper()
+    having = {name for name, service in services().items() if is_passed(service, variable)}
+    if setting in PUBLISHED:
+        assert f"${{{variable}:-" in services()["proxy"]["ports"][0]
+    elif setting == "operations_file":
+        assert all(services()[name]["volumes"][0]["source"].startswith(f"${{{variable}:-") for name in OURS)
+    else:
+        assert having == (set() if variable in refused() else {"web"} if setting in OF_WEB_ALONE else OURS)
+
+
+def test_nothing_is_refused_that_is_no_setting() -> None:
+    assert refused() <= {PREFIX + setting.upper() for setting in Settings.model_fields}
+
+
+def test_a_container_has_ten_seconds_beyond_the_grace_of_what_it_runs() -> None:
+    """Docker reads two durations in a row as their sum."""
+    assert {services()[name]["stop_grace_period"] for name in OURS} == {"${TIDEGATE_GRACE_SECONDS:-30}s10s"}
+
+
+def test_how_many_there_are_of_a_service_is_a_setting() -> None:
+    found = {
+        name: service["deploy"]["replicas"] for name, service in services().items() if "replicas" in service["deploy"]
+    }
+    assert found == {name: f"${{STACK_{name.upper().replace('-', '_')}:-1}}" for name in SEVERAL}
+
+
+def test_a_roll_takes_every_service_of_our_image() -> None:
+    script = (REPOSITORY / "config" / "stack" / "roll.sh").read_text()
+    (default,) = re.findall(r"\$\{\*:-([^}]+)\}", script)
+    ours = {name for name, service in services().items() if service["image"].startswith("${STACK_IMAGE:-")}
+    assert {*default.split(), "migrate"} == ours
