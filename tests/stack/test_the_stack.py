@@ -171,6 +171,7 @@ def test_a_worker_that_is_the_first_process_of_its_container_ends_after_its_grac
             assert {inspect(worker)["State"]["ExitCode"] for worker in workers} == {0}
             assert operator.get(url).json()["state"] == "queued"
     running.forget("GRACE_SECONDS")
+    await_health(running.containers("sample"))
     running.up()
     assert final(operator, url).status_code == 200
 
