@@ -12,7 +12,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from tests.support.nodes import SCHEDULER_COMMAND, SchedulerNode, worker_command
+from tests.support.nodes import SCHEDULER_COMMAND, worker_command
 from tests.support.processes import ChildProcess
 from tests.support.valkey import Valkey
 from tests.support.waiting import wait_until
@@ -65,15 +65,15 @@ def face(tmp_path: Path, database_url: str, broker: Valkey) -> Iterator[Web]:
 
 @pytest.mark.parametrize("operation", ["ignores_stop_io", "sleepy_cpu"])
 def test_a_worker_ends_after_its_grace_and_what_it_ran_is_handed_back(
-    tmp_path: Path,
-    face: Web,
-    scheduler: SchedulerNode,
-    default_worker_env: dict[str, str],
-    operation: str,
+    tmp_path: Path, face: Web, default_worker_env: dict[str, str], operation: str
 ) -> None:
     queue = operation.rpartition("_")[2]
     command = [*ALONE, sys.executable, *worker_command(queue, name=queue, concurrency=2)]
-    with First(command, log=tmp_path / "worker.log", environment=default_worker_env) as worker:
+    scheduler = [sys.executable, *SCHEDULER_COMMAND]
+    with (
+        ChildProcess(scheduler, log=tmp_path / "scheduler.log", environment=default_worker_env),
+        First(command, log=tmp_path / "worker.log", environment=default_worker_env) as worker,
+    ):
         worker.wait_for_log("ready.")
         job_id = face.accepted(operation, b'{"seconds": 60}')
         wait_until(lambda: face.row(job_id).state == "running", description="it runs")
