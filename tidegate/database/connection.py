@@ -21,14 +21,13 @@ from tidegate.database.engines import (
     takes_writes,
 )
 from tidegate.database.group_commit import GroupCommit
-from tidegate.database.sessions import NOT_IN_ORDER, Sessions, wanted_options
+from tidegate.database.sessions import BY_INDEX_ORDER, Sessions, wanted_options
 from tidegate.database.statement import Prepared, PreparedRunner, replace_pooled
 from tidegate.errors import DatabaseUnreachableError
 
 UNREACHABLE = (DatabaseUnreachableError, PoolTimeoutError)
 """What statements raise while the database can't be reached, is locked, full or read-only: another try may do. Which
 errors of a driver these are is said in `driver_errors`."""
-
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -37,7 +36,6 @@ AnyRow: TypeAlias = Row[*tuple[Any, ...]]
 _Values: TypeAlias = Mapping[str, Any]
 _BUSY_TIMEOUT = timedelta(seconds=10)
 _TRIES = 3
-_IN_ORDER = dict.fromkeys(NOT_IN_ORDER, "off")
 
 
 class Database:
@@ -193,7 +191,7 @@ class Database:
                 self._guarded(),
                 self._long.connect() as connection,
                 self._watched(_driver(connection), limit),
-                stopped_after(connection, limit, {**self._options, **(_IN_ORDER if in_order else {})}),
+                stopped_after(connection, limit, {**self._options, **(BY_INDEX_ORDER if in_order else {})}),
             ):
                 yield connection
         elif self._options or (self.is_sqlite and not statement.is_select):

@@ -17,8 +17,8 @@ NOT_BY_INDEX = ("enable_seqscan", "enable_hashjoin", "enable_mergejoin", "jit")
 """Settings of PostgreSQL, off for us. All that we ask has an index to go by, and PostgreSQL does not know it: its
 statistics of a queue are of a time when other rows were there, and a plan that it keeps is of that time, too."""
 
-NOT_IN_ORDER = ("enable_sort", "enable_bitmapscan")
-"""Settings of PostgreSQL, off for a query whose rows are to come in the order of an index."""
+BY_INDEX_ORDER = {"enable_sort": "off", "enable_bitmapscan": "off"}
+"""Settings of PostgreSQL for a query whose rows are to come in the order of an index."""
 
 PREPARE_THRESHOLD = 5
 """psycopg's own."""
