@@ -146,7 +146,7 @@ def test_an_operation_may_have_a_pool_of_processes(
     assert face.read(job_id).get_json()["result"] == [1, 2, 3]
 
 
-@pytest.mark.usefixtures("scheduler", "cpu_worker")
+@pytest.mark.usefixtures("scheduler")
 @pytest.mark.parametrize(
     ("operation", "state"),
     [
@@ -155,20 +155,26 @@ def test_an_operation_may_have_a_pool_of_processes(
         ("kills_its_process_with_children", "succeeded"),
     ],
 )
-def test_no_process_outlives_the_attempt_that_started_it(face: Web, tmp_path: Path, operation: str, state: str) -> None:
+def test_no_process_outlives_the_attempt_that_started_it(
+    face: Web, cpu_worker: WorkerNode, tmp_path: Path, operation: str, state: str
+) -> None:
     file = tmp_path / "pids"
     job_id = face.accepted(operation, json.dumps({"path": str(file)}).encode())
     wait_until(file.exists, description="its processes run")
-    started = [process for process in map(_process, file.read_text().split()) if process]
+    numbers = set(file.read_text().split())
+    below = psutil.Process(cpu_worker.container.pid).children(recursive=True)
+    started = [process for process in below if _number_at_home(process) in numbers]
     wait_for_state(face, job_id, state, timeout_seconds=30)
     wait_until(lambda: not any(each.is_running() for each in started), description="its processes are gone")
 
 
-def _process(pid: str) -> psutil.Process | None:
+def _number_at_home(process: psutil.Process) -> str:
+    """The process's number as it knows it itself: in a container it has another one than here."""
     try:
-        return psutil.Process(int(pid))
-    except psutil.NoSuchProcess:
-        return None
+        status = Path(f"/proc/{process.pid}/status").read_text()
+    except OSError:
+        return str(process.pid)
+    return status.partition("NSpid:")[2].partition("\n")[0].split()[-1]
 
 
 def test_a_job_that_kills_its_process_fails_after_three_losses_and_hurts_no_other(
