@@ -137,7 +137,8 @@ def row_of(store: Store, job_id: str) -> Row[Any]:
 
 def input_of(store: Store, job_id: str) -> Body | None:
     """The job's input as it lies there; None: there is none."""
-    return store.callers.body(job_id, "input")
+    found = store.callers.body(job_id, "input")
+    return found and Body(content=found.content, content_type=found.content_type, headers=found.headers)
 
 
 def attempts_of(store: Store, job_id: str) -> list[Row[Any]]:
