@@ -10,6 +10,7 @@ from typing import Any, Literal, cast
 from pydantic import TypeAdapter, ValidationError
 from pydantic_core import PydanticSerializationError
 
+from tidegate import clock
 from tidegate.errors import PermanentError
 from tidegate.operations.declaration import (
     check_choices,
@@ -32,7 +33,10 @@ JSON = "application/json"
 
 @dataclass(frozen=True, kw_only=True)
 class PythonOperation:
-    """An operation that calls a function of (params or raw body[, attempt]). `params` None: a raw body."""
+    """An operation that calls a function of (params or raw body[, attempt]). `params` None: a raw body.
+
+    It can be called like that function, too.
+    """
 
     name: str
     function: Callable[..., Any]
@@ -49,6 +53,16 @@ class PythonOperation:
     max_body: int
     admission: bool = True
     paced_by_calls: bool = False
+
+    def __call__(self, /, *arguments: Any, **named: Any) -> Any:
+        """Calls the function as it is written, for unit tests: nothing is checked, and its own value is returned.
+
+        Where it wants an attempt and none is given, it gets one that reports nowhere and whose slots are free.
+        """
+        given = inspect.signature(self.function).bind_partial(*arguments, **named)
+        if self.wants_attempt:
+            given.arguments.setdefault([*given.signature.parameters][1], self._stand_in())
+        return self.function(*given.args, **given.kwargs)
 
     @property
     def pass_headers(self) -> tuple[str, ...]:
@@ -89,6 +103,16 @@ class PythonOperation:
             reason = f"{self.name} returned {lost}, a number that JSON does not know; return None where there is none"
             return Failed(code=ErrorCode.OPERATION_ERROR, message=reason)
         return succeeded(content, JSON)
+
+    def _stand_in(self) -> Attempt:
+        ends = clock.monotonic() + self.attempt_timeout.total_seconds()
+        return Attempt(
+            job_id="no-job",
+            number=1,
+            report=lambda _: None,
+            seconds_left=lambda: ends - clock.monotonic(),
+            take_slot=lambda: None,
+        )
 
 
 def succeeded(content: bytes, content_type: str) -> Succeeded:
