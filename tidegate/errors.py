@@ -38,7 +38,9 @@
     │   └── DatabaseSessionError  a pooler before PostgreSQL does not pass our options on
     ├── DatabaseTooSlowError      a list, sample or count took longer than it may; a narrower one may do
     └── OperationError            raised by an operation: the attempt failed, another may succeed
-        └── PermanentError        raised by an operation: no further attempt will do better
+        ├── PermanentError        raised by an operation: no further attempt will do better
+        └── Retry                 raised by an operation: another attempt may succeed, not before a while
+            └── Refused           raised by an operation: its downstream is full; all of it rests, no attempt is counted
 
 AttemptStopped stands outside: it is the runner's way out of an operation, not an error.
 """
@@ -88,8 +90,7 @@ class InputFault:
     detail: str
 
 
-MOST_FAULTS = 100
-"""So many are told of one input."""
+MOST_FAULTS = 100  # so many are told of one input
 
 
 class InvalidInput(Refusal):
@@ -240,17 +241,11 @@ class DatabaseUnreachableError(TidegateError):
     """The database can't be reached, or is read-only, full, shutting down: another try may do.
 
     `connection_lost`: the connection is of no more use, or there was none. `may_be_done`: what was asked may have been
-    done all the same, for its answer was lost; else it was not. `was_in_the_way`: of another transaction; the same may
-    do at once.
+    done all the same, its answer was lost. `was_in_the_way`: of another transaction; the same may do at once.
     """
 
     def __init__(
-        self,
-        message: str,
-        *,
-        connection_lost: bool = False,
-        may_be_done: bool = False,
-        was_in_the_way: bool = False,
+        self, message: str, *, connection_lost: bool = False, may_be_done: bool = False, was_in_the_way: bool = False
     ) -> None:
         super().__init__(message)
         self.connection_lost = connection_lost
@@ -262,18 +257,12 @@ class DatabaseSessionError(DatabaseUnreachableError):
     """A session of PostgreSQL can't have, or does not have, the options that it was asked for."""
 
     def __init__(self, what_happened: str) -> None:
-        super().__init__(
-            f"{what_happened}; is a pooler such as PgBouncer before PostgreSQL? Then set "
-            "TIDEGATE_DATABASE_OPTIONS=transaction",
-            connection_lost=True,
-        )
+        hint = "is a pooler such as PgBouncer before PostgreSQL? Then set TIDEGATE_DATABASE_OPTIONS=transaction"
+        super().__init__(f"{what_happened}; {hint}", connection_lost=True)
 
 
 class DatabaseTooSlowError(TidegateError):
-    """A list, sample or count took longer than its own time limit; a narrower one may do.
-
-    The database answers other queries.
-    """
+    """A list, sample or count took longer than its own time limit, a narrower one may do. Others are answered."""
 
 
 class OperationError(TidegateError):
@@ -282,6 +271,18 @@ class OperationError(TidegateError):
 
 class PermanentError(OperationError):
     """For operations to raise: the attempt failed and no other will do better."""
+
+
+class Retry(OperationError):  # noqa: N818 - what is asked for, as in Celery
+    """For operations to raise: the attempt failed and another may succeed, but not before `after` (seconds)."""
+
+    def __init__(self, message: str = "", *, after: timedelta | float | None = None) -> None:
+        super().__init__(message)
+        self.after = after
+
+
+class Refused(Retry):
+    """For operations to raise: the downstream is full. All of it rests for `after`, and no attempt is counted."""
 
 
 class UnreadableAnswerError(TidegateError):

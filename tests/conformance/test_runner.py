@@ -11,6 +11,7 @@ from pydantic import JsonValue
 from tests.support.jobs import (
     LANE,
     attempts_of,
+    lane_row,
     open_lane,
     outcomes_of,
     pass_deadline,
@@ -22,7 +23,7 @@ from tests.support.jobs import (
 from tests.support.present import present
 from tests.support.running import run_one, run_operation, runner_of
 from tidegate.database.schema import IMPLICIT_CLIENT
-from tidegate.errors import AttemptStopped, PermanentError
+from tidegate.errors import AttemptStopped, PermanentError, Retry
 from tidegate.execution import runner
 from tidegate.operations.operation import Attempt, Body
 from tidegate.operations.python_operation import operation
@@ -100,6 +101,36 @@ def test_a_permanent_failure_is_final_at_once(store: Store) -> None:
 
     assert (row_of(store, job_id).state, outcomes_of(store, job_id)) == ("failed", ["failed"])
     assert error_of(store, job_id) == {"code": "operation_error", "message": "never"}
+
+
+@pytest.mark.parametrize(
+    ("after", "least", "most"),
+    [(None, 0, 40), (timedelta(seconds=50), 50, 50), (50.0, 50, 50), (-5, 0, 40), (10**9, 31 * 86_400, 31 * 86_400)],
+)
+def test_a_function_says_when_it_may_be_tried_again_and_not_before_that(
+    store: Store, after: Any, least: int, most: int
+) -> None:
+    def made(params: JsonValue) -> None:
+        raise Retry("the export is not ready", after=after)
+
+    job_id = run_one(store, made, retry=SOON)
+
+    row = row_of(store, job_id)
+    assert (row.state, row.waits_for, row.attempt, outcomes_of(store, job_id)) == ("queued", "retry", 1, ["error"])
+    waits = row.run_at - attempts_of(store, job_id)[0].ended_at
+    assert timedelta(seconds=least - 1) < waits < timedelta(seconds=most + 1)
+    assert error_of(store, job_id) == {"code": "operation_error", "message": "the export is not ready"}
+    assert lane_row(store).paused_until is None
+
+
+def test_the_last_attempt_that_asks_for_another_is_final(store: Store) -> None:
+    def made(params: JsonValue) -> None:
+        raise Retry("not ready", after=timedelta(hours=1))
+
+    job_id = run_one(store, made, retry=RetryPolicy(attempts=1))
+
+    assert row_of(store, job_id).state == "failed"
+    assert error_of(store, job_id) == {"code": "operation_error", "message": "not ready"}
 
 
 class Unprintable(Exception):  # noqa: N818 - it is not one of ours

@@ -1,5 +1,6 @@
 """When a call starts, and what a downstream without capacity does to its lane."""
 
+import json
 import socket
 import threading
 import time
@@ -25,8 +26,10 @@ from tests.support.jobs import (
     submit,
     time_at,
 )
+from tests.support.present import present
 from tests.support.running import run_one, run_operation, runner_of
 from tests.support.scarcity import no_more_files
+from tidegate import errors
 from tidegate.database.time import database_now
 from tidegate.execution.outcome_recorder import OutcomeRecorder
 from tidegate.execution.slot_wait import Start
@@ -36,6 +39,11 @@ from tidegate.operations.outcome import Outcome, Refused
 from tidegate.operations.python_operation import operation
 from tidegate.operations.retry import RetryPolicy
 from tidegate.stores import Store
+
+
+def _refused_by_calls(params: JsonValue, attempt: Attempt) -> None:
+    attempt.slot()
+    raise errors.Refused("the CRM is full", after=30)
 
 
 def refusing(retry_after: timedelta | None) -> Operation:
@@ -61,6 +69,43 @@ def test_a_refusal_makes_the_lane_rest_and_costs_no_attempt(store: Store, asked:
     assert lane.refusals == 1
     expected = attempts_of(store, job_id)[0].ended_at + timedelta(seconds=rests)
     assert abs(lane.paused_until - expected) < timedelta(seconds=1)
+
+
+@pytest.mark.parametrize("paced", ["attempts", "calls"])
+@pytest.mark.parametrize(("asked", "rests"), [(30, 30), (timedelta(hours=1), 300), (None, 1), (0, 1), (-5, 1)])
+def test_a_function_that_says_refused_makes_the_lane_rest_and_costs_no_attempt(
+    store: Store, asked: Any, rests: int, paced: Any
+) -> None:
+    def made(params: JsonValue, attempt: Attempt) -> None:
+        if paced == "calls":
+            attempt.slot()
+        raise errors.Refused("the CRM is full", after=asked)
+
+    job_id = run_one(store, made, paced=paced, retry=RetryPolicy(attempts=1))
+
+    row, lane = row_of(store, job_id), lane_row(store)
+    assert (row.state, row.attempt, outcomes_of(store, job_id)) == ("queued", 0, ["refused"])
+    assert json.loads(row.error) == {"code": "downstream_error", "message": "the CRM is full"}
+    assert (lane.refusals, lane.failures) == (1, 0)
+    expected = attempts_of(store, job_id)[0].ended_at + timedelta(seconds=rests)
+    assert abs(lane.paused_until - expected) < timedelta(seconds=1)
+
+
+def test_a_call_beside_one_that_was_refused_gets_no_slot_while_the_lane_rests(store: Store) -> None:
+    """With `paced="calls"` the whole downstream rests, and so do attempts that are under way."""
+    open_lane(store)
+    made = operation(name="made", downstream=LANE, paced="calls")(_refused_by_calls)
+    for _ in range(2):
+        submit(store, operation="made", paced_by_calls=True)
+    first, second = release(store)
+    other = present(claim(store, second))
+    assert store.slots.reserve(other, within=timedelta(seconds=1)).due is not None
+
+    assert runner_of(store, made).run(first.job_id, first.fence)
+
+    offer = store.slots.reserve(other, within=timedelta(seconds=1))
+    assert (offer.due, offer.counts) == (None, True)
+    assert 25 < offer.wait_seconds <= 30
 
 
 def test_a_shortage_of_the_worker_costs_no_attempt_and_opens_no_breaker(store: Store) -> None:

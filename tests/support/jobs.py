@@ -58,6 +58,7 @@ def submit(
     max_attempts: int = 3,
     body: Body | None = None,
     webhook: Webhook | None = None,
+    paced_by_calls: bool = False,
 ) -> str:
     """Records a job, queued; its id."""
     job_id = str(uuid_utils.uuid7())
@@ -71,6 +72,7 @@ def submit(
         max_attempts=max_attempts,
         body=body or Body(content=b"{}"),
         webhook=webhook,
+        paced_by_calls=paced_by_calls,
     )
     store.submissions.insert([new])
     return job_id

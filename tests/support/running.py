@@ -28,7 +28,8 @@ def runner_of(store: Store, *operations: Operation, max_result: int = 10_000) ->
 def run_operation(store: Store, made: Operation, *, max_result: int = 10_000) -> str:
     """Submits, releases and runs one job of this operation; its id."""
     open_lane(store)
-    job_id = submit(store, operation=made.name, max_attempts=made.retry.attempts)
+    attempts, by_calls = made.retry.attempts, made.paced_by_calls
+    job_id = submit(store, operation=made.name, max_attempts=attempts, paced_by_calls=by_calls)
     assert runner_of(store, made, max_result=max_result).run(job_id, release_one(store).fence)
     return job_id
 

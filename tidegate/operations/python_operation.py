@@ -11,7 +11,7 @@ from pydantic import TypeAdapter, ValidationError
 from pydantic_core import PydanticSerializationError
 
 from tidegate import clock
-from tidegate.errors import PermanentError
+from tidegate.errors import PermanentError, Retry
 from tidegate.operations.declaration import (
     check_choices,
     check_name,
@@ -25,6 +25,7 @@ from tidegate.operations.declaration import (
 )
 from tidegate.operations.operation import CONTENT_TYPE_LENGTH, MEGABYTE, Attempt, Body, Queue, check_content_type
 from tidegate.operations.outcome import ErrorCode, Failed, Outcome, Succeeded
+from tidegate.operations.raised import meaning_of
 from tidegate.operations.retry import RetryPolicy
 from tidegate.operations.typed_input import is_json, parse, says_json
 
@@ -85,8 +86,8 @@ class PythonOperation:
         given: Any = parse(self.params, body.content) if self.params else body
         try:
             returned = self.function(given, attempt) if self.wants_attempt else self.function(given)
-        except PermanentError as error:
-            return Failed(code=ErrorCode.OPERATION_ERROR, message=str(error) or type(error).__name__)
+        except (PermanentError, Retry) as error:
+            return meaning_of(error, attempt.job_id)
         if isinstance(returned, Body):
             if not _can_be_sent(returned):
                 reason = f"{self.name} returned a Body that can't be sent: it takes bytes and one line as their type"
