@@ -25,6 +25,7 @@ from tests.support.running import run_one, run_operation, runner_of
 from tidegate.database.schema import IMPLICIT_CLIENT
 from tidegate.errors import AttemptStopped, PermanentError, Retry
 from tidegate.execution import runner
+from tidegate.operations import attempt_outcome
 from tidegate.operations.operation import Attempt, Body
 from tidegate.operations.python_operation import operation
 from tidegate.operations.retry import RetryPolicy
@@ -156,6 +157,7 @@ def test_whatever_an_operation_raises_its_attempt_has_an_end(
 ) -> None:
     # pytest-xdist can't carry a captured log that is not UTF-8.
     monkeypatch.setattr(runner.log, "disabled", True)
+    monkeypatch.setattr(attempt_outcome.log, "disabled", True)
 
     def made(params: JsonValue) -> None:
         raise error

@@ -23,7 +23,7 @@ NOT_COPIED = shutil.ignore_patterns(".*", "__pycache__", "data", "backups", "sec
 OPERATION = '''\
 from collections.abc import Mapping
 
-from tidegate.operations import Attempt, Body, PermanentError, Queue, RetryPolicy, operation
+from tidegate.operations import Attempt, PermanentError, Queue, RetryPolicy, operation
 
 
 @operation(timeout="5m", queue=Queue.IO, retry=RetryPolicy(attempts=5))
@@ -36,35 +36,23 @@ def word_count(params: list[str], attempt: Attempt) -> Mapping[str, int]:
         for word in line.split():
             counts[word] = counts.get(word, 0) + 1
     return counts
-
-
-def run(content: bytes) -> tuple[object, list[int]]:
-    percents: list[int] = []
-    attempt = Attempt(
-        job_id="1",
-        number=1,
-        report=lambda progress: percents.append(progress.percent),
-        seconds_left=lambda: 60.0,
-        take_slot=lambda: None,
-    )
-    return word_count.run(Body(content=content), attempt), percents
 '''
 TEST = """\
 from tidegate.errors import InvalidInput
-from tidegate.operations import Body
-from tidegate.operations.outcome import Failed, Succeeded
-from word_count import run, word_count
+from tidegate.testing import Failed, Succeeded, run
+from word_count import word_count
 
-outcome, percents = run(b'["to be or", "not to be"]')
-assert isinstance(outcome, Succeeded), outcome
-assert outcome.content == b'{"to":2,"be":2,"or":1,"not":1}', outcome.content
-assert percents == [0, 50, 99], percents
-refused, _ = run(b'[""]')
+ran = run(word_count, ["to be or", "not to be"])
+assert isinstance(ran.outcome, Succeeded), ran
+assert ran.result == {"to": 2, "be": 2, "or": 1, "not": 1}, ran
+assert [report.percent for report in ran.progress] == [0, 50, 99], ran
+refused = run(word_count, [""]).outcome
 assert isinstance(refused, Failed), refused
 assert refused.message == "an empty line"
+assert word_count(["a a"]) == {"a": 2}
 assert word_count.input_schema() == {"items": {"type": "string"}, "type": "array"}
 try:
-    word_count.check(Body(content=b'"no list"'))
+    run(word_count, "no list")
 except InvalidInput:
     print("tried")
 """

@@ -7,8 +7,9 @@ from pydantic import JsonValue
 
 from tasks.operations.csv_profile import csv_profile
 from tidegate.errors import PermanentError
-from tidegate.operations.operation import Attempt, Body, Progress
+from tidegate.operations.operation import Attempt, Body
 from tidegate.operations.python_operation import operation
+from tidegate.testing import FakeAttempt
 
 
 @dataclass
@@ -34,10 +35,6 @@ def crawl(params: list[str], attempt: Attempt) -> tuple[int, list[str]]:
     return attempt.number, found
 
 
-def make_attempt(reported: list[Progress]) -> Attempt:
-    return Attempt(job_id="a-job", number=2, report=reported.append, seconds_left=lambda: 10, take_slot=lambda: None)
-
-
 def test_it_returns_what_the_function_returns() -> None:
     assert total(Order("A-100", 3)) == 15
     assert total(params=Order("A-100", 3)) == 15
@@ -49,11 +46,11 @@ def test_a_function_that_wants_an_attempt_is_given_one_that_reports_nowhere_and_
 
 
 def test_an_attempt_may_be_given_as_the_worker_gives_it() -> None:
-    reported: list[Progress] = []
+    attempt = FakeAttempt(2)
 
-    assert crawl(["a"], make_attempt(reported)) == (2, ["A"])
-    assert crawl(params=["a"], attempt=make_attempt(reported)) == (2, ["A"])
-    assert [each.done for each in reported] == [0, 1, 0, 1]
+    assert crawl(["a"], attempt) == (2, ["A"])
+    assert crawl(params=["a"], attempt=attempt) == (2, ["A"])
+    assert ([each.done for each in attempt.reports], attempt.slots) == ([0, 1, 0, 1], 2)
 
 
 def test_an_attempt_that_may_be_none_is_given_too_as_a_worker_does_unless_it_is_said() -> None:
@@ -85,7 +82,7 @@ def test_what_it_raises_arrives() -> None:
 def test_arguments_that_the_function_does_not_take_are_refused_as_by_the_function() -> None:
     for operation_made, arguments, named in (
         (total, (), {}),
-        (total, (Order("A", 1), make_attempt([])), {}),
+        (total, (Order("A", 1), FakeAttempt()), {}),
         (crawl, ([],), {"other": 1}),
     ):
         with pytest.raises(TypeError, match=r"argument"):

@@ -6,9 +6,10 @@ import pytest
 from pydantic import BaseModel, Field, JsonValue
 
 from tidegate.errors import InvalidInput, MalformedBody, UnsupportedBody
-from tidegate.operations.operation import Attempt, Body, Progress
+from tidegate.operations.operation import Body
 from tidegate.operations.outcome import Outcome, Succeeded
 from tidegate.operations.python_operation import PythonOperation, operation
+from tidegate.testing import FakeAttempt
 
 
 class Address(BaseModel):
@@ -31,18 +32,8 @@ def echo(params: JsonValue) -> JsonValue:
     return params
 
 
-def make_attempt(reported: list[Progress] | None = None, seconds_left: float = 10) -> Attempt:
-    return Attempt(
-        job_id="a-job",
-        number=2,
-        report=(reported if reported is not None else []).append,
-        seconds_left=lambda: seconds_left,
-        take_slot=lambda: None,
-    )
-
-
 def run(made: PythonOperation, content: bytes = b"null") -> Outcome:
-    return made.run(Body(content=content), make_attempt())
+    return made.run(Body(content=content), FakeAttempt())
 
 
 def test_params_arrive_as_their_declared_type() -> None:

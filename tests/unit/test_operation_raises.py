@@ -8,11 +8,11 @@ from pydantic import JsonValue
 
 from tidegate import operations
 from tidegate.errors import OperationError
-from tidegate.operations import Body, outcome
-from tidegate.operations.operation import Attempt
+from tidegate.operations import outcome
 from tidegate.operations.outcome import ErrorCode, Outcome, TryAgain
 from tidegate.operations.python_operation import operation
 from tidegate.operations.quota_fields import LONGEST
+from tidegate.testing import run
 
 
 class Unprintable:
@@ -25,8 +25,7 @@ def outcome_of(error: Exception) -> Outcome:
     def made(params: JsonValue) -> None:
         raise error
 
-    attempt = Attempt(job_id="a-job", number=2, report=lambda _: None, seconds_left=lambda: 10, take_slot=lambda: None)
-    return made.run(Body(content=b"null"), attempt)
+    return run(made, None).outcome
 
 
 def again(message: str, retry_after: timedelta | None) -> TryAgain:
@@ -105,9 +104,8 @@ def test_an_own_kind_of_them_means_the_same() -> None:
     assert outcome_of(CrmIsFull()) == refused("the CRM is full", timedelta(minutes=1))
 
 
-def test_all_of_them_are_operation_errors_and_a_plain_one_goes_to_the_runner() -> None:
+def test_all_of_them_are_operation_errors_and_a_plain_one_is_as_any_exception() -> None:
     assert all(
         issubclass(kind, OperationError) for kind in (operations.PermanentError, operations.Retry, operations.Refused)
     )
-    with pytest.raises(OperationError, match="plain"):
-        outcome_of(OperationError("plain"))
+    assert outcome_of(OperationError("plain")) == again("tidegate.errors.OperationError: plain", None)

@@ -9,23 +9,14 @@ import pytest
 from pydantic import BaseModel, ConfigDict, JsonValue
 
 from tidegate.errors import PermanentError
-from tidegate.operations.operation import Attempt, Body, Progress
+from tidegate.operations.operation import Body
 from tidegate.operations.outcome import ErrorCode, Failed, Outcome, Succeeded
 from tidegate.operations.python_operation import PythonOperation, operation
-
-
-def make_attempt(reported: list[Progress] | None = None, seconds_left: float = 10) -> Attempt:
-    return Attempt(
-        job_id="a-job",
-        number=2,
-        report=(reported if reported is not None else []).append,
-        seconds_left=lambda: seconds_left,
-        take_slot=lambda: None,
-    )
+from tidegate.testing import FakeAttempt
 
 
 def run(made: PythonOperation, content: bytes = b"null") -> Outcome:
-    return made.run(Body(content=content), make_attempt())
+    return made.run(Body(content=content), FakeAttempt())
 
 
 def returning(value: Any, hint: Any = Any) -> PythonOperation:
@@ -43,7 +34,7 @@ def test_a_raw_body_goes_in_and_out_as_it_is() -> None:
 
     assert raw.input_schema() is None
     raw.check(Body(content=b"\x00\xff", content_type="what/ever"))
-    assert raw.run(Body(content=b"\x00\xff", content_type="image/png"), make_attempt()) == Succeeded(
+    assert raw.run(Body(content=b"\x00\xff", content_type="image/png"), FakeAttempt()) == Succeeded(
         content=b"\x00\xff", content_type="image/png", is_json=False
     )
 

@@ -6,8 +6,9 @@ from collections.abc import Callable
 from tidegate import clock
 from tidegate.database.connection import UNREACHABLE
 from tidegate.errors import AttemptStopped
+from tidegate.operations.attempt_outcome import TIMED_OUT
 from tidegate.operations.operation import Progress
-from tidegate.operations.outcome import ErrorCode, TryAgain
+from tidegate.operations.outcome import TryAgain
 
 log = logging.getLogger(__name__)
 
@@ -26,9 +27,7 @@ class ProgressReporter:
     def check_time(self) -> None:
         """Raises AttemptStopped when the attempt's time is over: that is a failed attempt, unlike any other stop."""
         if clock.monotonic() >= self._ends():
-            self.timed_out = TryAgain(
-                code=ErrorCode.OPERATION_ERROR, message="the attempt took longer than its timeout"
-            )
+            self.timed_out = TIMED_OUT
             raise AttemptStopped("timed out")
 
     def report(self, progress: Progress) -> None:

@@ -2,7 +2,6 @@
 
 import logging
 import os
-import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -12,7 +11,7 @@ from typing import Protocol
 from tidegate import clock, tracing
 from tidegate.database.connection import UNREACHABLE
 from tidegate.database.retrying import retry_until_answered
-from tidegate.errors import AttemptStopped, UnknownOperation
+from tidegate.errors import UnknownOperation
 from tidegate.execution.claims import ClaimStore
 from tidegate.execution.handoff import Handoff
 from tidegate.execution.open_attempts import OpenAttempts
@@ -26,6 +25,7 @@ from tidegate.log_context import about, trace_id
 from tidegate.metrics.counters import Counts
 from tidegate.metrics.families import ATTEMPT_SECONDS, ATTEMPTS, CALLS, LATE, QUEUE_WAIT, SLOT_WAIT
 from tidegate.notify.notifier import Notifier
+from tidegate.operations.attempt_outcome import outcome_of
 from tidegate.operations.operation import Attempt, Body, Operation, Progress, Registry
 from tidegate.operations.outcome import ErrorCode, Failed, HandedBack, Outcome, Refused, Succeeded, TryAgain
 from tidegate.operations.typed_input import says_json
@@ -204,17 +204,13 @@ class Runner:
             sent=start.sent,
             headers={"traceparent": claim.traceparent} if claim.traceparent else {},
         )
-        try:
-            outcome = operation.run(body, attempt)
-        except AttemptStopped:
+
+        def when_stopped() -> Outcome:
             return reporter.timed_out or HandedBack(reason="no slot" if start.is_missed else "stopped")
-        except (Exception, SystemExit) as error:  # whatever an operation raises is a failed attempt
-            log.exception("job %s: %s raised", claim.job_id, claim.operation)
-            return TryAgain(code=ErrorCode.OPERATION_ERROR, message=_described(error))
-        _warn_of_overrun(claim, operation, start.ends)
-        if isinstance(outcome, Succeeded) and len(outcome.content) > self._max_result:
-            size = f"{len(outcome.content)} bytes, and {self._max_result} is the most"
-            return Failed(code=ErrorCode.OPERATION_ERROR, message=f"the result is too large: {size}")
+
+        outcome = outcome_of(operation, body, attempt, max_result=self._max_result, when_stopped=when_stopped)
+        if not isinstance(outcome, HandedBack) and outcome is not reporter.timed_out:
+            _warn_of_overrun(claim, operation, start.ends)
         return outcome
 
     def _take_slot(self, claim: Claim, reporter: ProgressReporter, ends: float) -> None:
@@ -258,12 +254,6 @@ def _warn_of_overrun(claim: Claim, operation: Operation, ends: float) -> None:
 
 def _seconds_since(began: float | None) -> float | None:
     return None if began is None else clock.monotonic() - began
-
-
-def _described(error: BaseException) -> str:
-    # format_exception_only also copes with an exception whose str() raises.
-    text = "".join(traceback.format_exception_only(error)).strip()
-    return text[:1000].encode("utf-8", "replace").decode()
 
 
 def _told(outcome: Outcome) -> str:
