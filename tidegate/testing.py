@@ -43,6 +43,7 @@ class FakeAttempt(Attempt):
             report=self._take_report,
             seconds_left=lambda: self._left,
             take_slot=self._count_slot,
+            check=self._stop_if_over,
         )
 
     def advance(self, seconds: float) -> None:

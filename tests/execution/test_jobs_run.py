@@ -102,6 +102,27 @@ def test_each_kind_of_io_job_ends_as_it_must(face: Web, scheduler: SchedulerNode
         assert words in error_of(face, job_id)["message"]
 
 
+def test_coroutines_of_a_worker_share_a_loop_end_in_time_and_are_cancelled(
+    face: Web, scheduler: SchedulerNode, io_worker: WorkerNode, tmp_path: Path
+) -> None:
+    sleepers = [face.accepted("sleepy_async", b'{"seconds": 0.5}') for _ in range(6)]
+    late = face.accepted("ends_in_time_async", b'{"seconds": 60}')
+    marker = tmp_path / "begun"
+    called_off = face.accepted("until_cancelled_async", json.dumps({"path": str(marker)}).encode())
+
+    for job_id in sleepers:
+        wait_for_state(face, job_id, "succeeded")
+        assert face.read(job_id).get_json()["result"] == [1, 1], "one loop, at the first attempt"
+    wait_for_state(face, late, "failed")
+    assert error_of(face, late)["message"] == "the attempt took longer than its timeout"
+
+    wait_until(marker.exists, description="it waits")
+    assert face.client.post(f"/v1/jobs/{called_off}/cancel").status_code == 202
+    wait_for_state(face, called_off, "cancelled")
+    assert marker.with_suffix(".cancelled").exists()
+    assert outcomes(face, called_off) == ["stopped"]
+
+
 def test_progress_is_seen_from_outside_and_never_goes_down(
     face: Web, scheduler: SchedulerNode, io_worker: WorkerNode
 ) -> None:

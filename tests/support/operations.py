@@ -1,5 +1,6 @@
 """Python operations for tests; a stack under test loads them by TIDEGATE_OPERATIONS=tests.support.operations."""
 
+import asyncio
 import multiprocessing
 import os
 import signal
@@ -95,6 +96,36 @@ def ignores_stop_io(params: Sleep) -> str:
     """Sleeps in one piece: nothing reaches it meanwhile."""
     time.sleep(params.seconds)
     return "slept"
+
+
+_loops: set[int] = set()
+
+
+@operation(queue=Queue.IO)
+async def sleepy_async(params: Sleep, attempt: Attempt) -> list[int]:
+    """Sleeps on the event loop and tells its progress each 50 ms; returns how many loops there were and its number."""
+    _loops.add(id(asyncio.get_running_loop()))
+    steps = max(1, round(params.seconds / _REPORT_SECONDS))
+    for _ in attempt.track(range(steps), "sleeping"):
+        await asyncio.sleep(params.seconds / steps)
+    return [len(_loops), attempt.number]
+
+
+@operation(queue=Queue.IO, attempt_timeout="1s", timeout="20s", retry=RetryPolicy(attempts=1))
+async def ends_in_time_async(params: Sleep) -> str:
+    """Sleeps in one piece, and is cancelled when its time is over."""
+    await asyncio.sleep(params.seconds)
+    return "slept"
+
+
+@operation(queue=Queue.IO)
+async def until_cancelled_async(params: File) -> None:
+    """Writes the file when it begins, and another beside it when it is cancelled."""
+    params.path.touch()
+    try:
+        await asyncio.sleep(600)
+    finally:
+        params.path.with_suffix(".cancelled").touch()
 
 
 class Pool(BaseModel):

@@ -202,8 +202,8 @@ class NotAFunction:
 @pytest.mark.parametrize(
     ("made", "told"),
     [
-        (is_async, "async def is not run yet"),
-        (yields_async, "async def is not run yet"),
+        (is_async, 'async def is for what waits, on the event loop of an io worker: write queue="io"'),
+        (yields_async, "it yields"),
         (yields, "it yields"),
         (lambda params: params, "a lambda can't be one"),
         (NotAFunction, "a class can't be one"),
@@ -219,6 +219,15 @@ def test_what_is_no_plain_function_is_refused_by_name(made: object, told: str) -
 
     assert line.startswith(f"{HERE}:")
     assert told in line
+
+
+@pytest.mark.parametrize("queue", ["cpu", Queue.CPU])
+def test_a_coroutine_function_is_for_the_io_queue_alone(queue: Any) -> None:
+    assert operation(queue="io")(is_async).is_async
+    assert operation(queue=Queue.IO)(is_async).is_async
+    assert not operation(queue="io")(work).is_async
+    with pytest.raises(ConfigurationError, match="a process of the cpu queue runs one function at a time"):
+        operation(queue=queue)(is_async)
 
 
 def takes_callable(params: Callable[[], int]) -> int:

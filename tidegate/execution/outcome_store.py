@@ -76,6 +76,11 @@ class OutcomeStore:
         )
         return written == 1
 
+    def counts(self, claim: Claim) -> bool:
+        """Reads whether an attempt still counts: for one that reports nothing."""
+        still = select(jobs.c.id).where(is_mine(claim), IN_TIME, ~jobs.c.cancel_requested)
+        return self._database.fetch_one(still) is not None
+
     def succeed(self, claim: Claim, result: Succeeded, *, call_seconds: float | None) -> bool:
         """Records the result, unless another won: the deadline, a newer claim. False: the result was dropped."""
         call_began = None if call_seconds is None else clock.monotonic() - call_seconds

@@ -16,10 +16,14 @@ REPORT_EVERY_SECONDS = 0.25
 
 
 class ProgressReporter:
-    """Writes the progress of one attempt. `write`: whether it still counts; `ends`: when it must end (monotonic)."""
+    """Writes the progress of one attempt. `write`, and `read`, which writes nothing: whether it still counts.
 
-    def __init__(self, write: Callable[[Progress], bool], ends: Callable[[], float]) -> None:
+    `ends`: when it must end (monotonic).
+    """
+
+    def __init__(self, write: Callable[[Progress], bool], read: Callable[[], bool], ends: Callable[[], float]) -> None:
         self._write = write
+        self._read = read
         self._ends = ends
         self._next_write = 0.0
         self.timed_out: TryAgain | None = None
@@ -36,10 +40,18 @@ class ProgressReporter:
         if now < self._next_write:
             return
         self._next_write = now + REPORT_EVERY_SECONDS
+        self._stop_unless(lambda: self._write(progress), "progress not written")
+
+    def check(self) -> None:
+        """Raises AttemptStopped when the attempt no longer counts, without a report."""
+        self.check_time()
+        self._stop_unless(self._read, "not known whether the attempt still counts")
+
+    def _stop_unless(self, counts: Callable[[], bool], what_if_not: str) -> None:
         try:
-            counts = self._write(progress)
+            if counts():
+                return
         except UNREACHABLE as error:
-            log.warning("progress not written, the database can't be reached: %s", error)
+            log.warning("%s, the database can't be reached: %s", what_if_not, error)
             return
-        if not counts:
-            raise AttemptStopped("stopped")
+        raise AttemptStopped("stopped")

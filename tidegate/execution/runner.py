@@ -193,7 +193,11 @@ class Runner:
                 self._handoff.alarm()
 
     def _run(self, claim: Claim, operation: Operation, body: Body, start: Start) -> Outcome:
-        reporter = ProgressReporter(lambda progress: self._progress(claim, progress), lambda: start.ends)
+        reporter = ProgressReporter(
+            lambda progress: self._progress(claim, progress),
+            lambda: self._store.workers.counts(claim),
+            lambda: start.ends,
+        )
         attempt = Attempt(
             job_id=claim.job_id,
             number=claim.attempt,
@@ -202,6 +206,7 @@ class Runner:
             take_slot=lambda: self._take_slot(claim, reporter, start.ends),
             begin=start.begin,
             sent=start.sent,
+            check=reporter.check,
             headers={"traceparent": claim.traceparent} if claim.traceparent else {},
         )
 
@@ -213,9 +218,10 @@ class Runner:
             _warn_of_overrun(claim, operation, start.ends)
         return outcome
 
-    def _take_slot(self, claim: Claim, reporter: ProgressReporter, ends: float) -> None:
-        self._start.take_slot(claim, reporter.check_time, ends)
+    def _take_slot(self, claim: Claim, reporter: ProgressReporter, ends: float) -> float:
+        until = self._start.take_slot(claim, reporter.check_time, ends)
         self._counts.add(CALLS, claim.downstream)
+        return until
 
     def _count(self, claim: Claim, outcome: Outcome, call_seconds: float | None, *, won: bool) -> None:
         what = claim.operation, claim.downstream

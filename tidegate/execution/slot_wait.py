@@ -138,8 +138,11 @@ class SlotWait:
         offer = retry_until_answered(claim.job_id, lambda: self._slots.reserve(claim, within=PATIENCE))
         return None if offer.due is None else Slot(offer.due, offer.late_seconds)
 
-    def take_slot(self, claim: Claim, check_time: Callable[[], None], ends: float) -> None:
-        """Waits for a slot for `attempt.slot()`, at most until the attempt `ends`; `check_time` raises then."""
+    def take_slot(self, claim: Claim, check_time: Callable[[], None], ends: float) -> float:
+        """Waits for a slot for `attempt.slot()`, at most until the attempt `ends`; `check_time` raises then.
+
+        Returns until when the call may begin.
+        """
         while True:
             offer = retry_until_answered(claim.job_id, lambda: self._slots.reserve(claim, within=PATIENCE))
             if not offer.counts:
@@ -150,4 +153,4 @@ class SlotWait:
                 continue
             clock.sleep(offer.due - clock.monotonic())
             if clock.monotonic() - offer.due <= offer.late_seconds:
-                return
+                return offer.due + offer.late_seconds

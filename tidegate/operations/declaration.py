@@ -178,6 +178,13 @@ def content_types_of(value: object, faults: list[str]) -> tuple[str, ...]:
     return tuple(value)
 
 
+def check_coroutine(function: object, queue: object, faults: list[str]) -> None:
+    """Checks that a coroutine function is one of the queue io; `queue` is as it was written."""
+    if inspect.iscoroutinefunction(function) and queue == Queue.CPU:
+        how = 'write queue="io"; a process of the cpu queue runs one function at a time, so write def for what computes'
+        faults.append(f"async def is for what waits, on the event loop of an io worker: {how}")
+
+
 def max_body_of(value: object, faults: list[str]) -> int:
     """Checks the largest input, in bytes."""
     if not _is_whole(value) or value < 0:
@@ -209,9 +216,7 @@ def _is_no_plain_function(function: object) -> str | None:
         return f"a {type(function).__name__} can't be one; put @operation() on a function"
     if function.__name__ == "<lambda>":
         return "a lambda can't be one: its input has no type; write a def"
-    if inspect.iscoroutinefunction(function) or inspect.isasyncgenfunction(function):
-        return "async def is not run yet; write def, and asyncio.run(...) within it where that is needed"
-    if inspect.isgeneratorfunction(function):
+    if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
         return (
             "it yields, and would return a generator; return the result, and tell how far it is by attempt.progress()"
         )

@@ -1,5 +1,6 @@
 """The interface of an operation, what an attempt gives it (Body, Attempt), and the registry of all operations."""
 
+import asyncio
 import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sized
 from dataclasses import dataclass, field
@@ -67,9 +68,10 @@ class Attempt:
         number: int,
         report: Callable[[Progress], None],
         seconds_left: Callable[[], float],
-        take_slot: Callable[[], None],
+        take_slot: Callable[[], float | None],
         begin: Callable[[], float] | None = None,
         sent: Callable[[], None] | None = None,
+        check: Callable[[], None] | None = None,
         headers: Mapping[str, str] | None = None,
     ) -> None:
         self.job_id = job_id
@@ -81,6 +83,7 @@ class Attempt:
         self._last = Progress(done=0)
         self._begin = begin or seconds_left
         self._sent = sent
+        self._check = check
 
     @property
     def time_left(self) -> timedelta:
@@ -99,6 +102,11 @@ class Attempt:
         """Called by an operation right after the first byte of its call has gone out."""
         if self._sent:
             self._sent()
+
+    def check(self) -> None:
+        """Raises AttemptStopped when the attempt no longer counts, or its time is over."""
+        if self._check:
+            self._check()
 
     def progress(self, done: int, total: int | None = None, note: str | None = None) -> None:
         """Reports progress. Call it as often as you like: it is written a few times a second.
@@ -121,7 +129,15 @@ class Attempt:
 
         Raises AttemptStopped (let it through) when the attempt no longer counts.
         """
-        self._take_slot()
+        self.take_slot()
+
+    async def aslot(self) -> None:
+        """As `slot()`, for `async def`: others go on meanwhile. A stop comes as CancelledError."""
+        await asyncio.to_thread(self.take_slot)
+
+    def take_slot(self) -> float | None:
+        """As `slot()`; returns until when the call may begin, by the monotonic clock. None: whenever it likes."""
+        return self._take_slot()
 
     def track(self, items: Iterable[Item], note: str | None = None, total: int | None = None) -> Iterator[Item]:
         """Yields the items and reports after each how many are done."""

@@ -5,6 +5,7 @@ import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import partial
 from typing import Any, Literal, cast
 
 from pydantic import TypeAdapter, ValidationError
@@ -12,8 +13,10 @@ from pydantic_core import PydanticSerializationError
 
 from tidegate import clock
 from tidegate.errors import PermanentError, Retry
+from tidegate.operations.coroutines import run_coroutine
 from tidegate.operations.declaration import (
     check_choices,
+    check_coroutine,
     check_name,
     check_retry,
     content_types_of,
@@ -44,6 +47,7 @@ class PythonOperation:
     params: TypeAdapter[Any] | None
     result: TypeAdapter[Any]
     wants_attempt: bool
+    is_async: bool
     content_types: tuple[str, ...]
     description: str
     downstream: str
@@ -85,7 +89,8 @@ class PythonOperation:
         attempt.begin()
         given: Any = parse(self.params, body.content) if self.params else body
         try:
-            returned = self.function(given, attempt) if self.wants_attempt else self.function(given)
+            call = partial(self._call, given)
+            returned = run_coroutine(call, attempt) if self.is_async else call(attempt)
         except (PermanentError, Retry) as error:
             return meaning_of(error, attempt.job_id)
         if isinstance(returned, Body):
@@ -104,6 +109,9 @@ class PythonOperation:
             reason = f"{self.name} returned {lost}, a number that JSON does not know; return None where there is none"
             return Failed(code=ErrorCode.OPERATION_ERROR, message=reason)
         return succeeded(content, JSON)
+
+    def _call(self, given: Any, attempt: Attempt) -> Any:
+        return self.function(given, attempt) if self.wants_attempt else self.function(given)
 
     def _stand_in(self) -> Attempt:
         ends = clock.monotonic() + self.attempt_timeout.total_seconds()
@@ -162,6 +170,7 @@ def operation(
         types = (() if takes_raw else (JSON,)) if content_types is None else content_types_of(content_types, faults)
         most = (20 * MEGABYTE if takes_raw else MEGABYTE) if max_body is None else max_body_of(max_body, faults)
         kind = queue_of(queue, faults)
+        check_coroutine(function, queue, faults)
         if signature is None or faults:
             # refuse() returns only while faults are collected, and then nothing runs.
             return cast("PythonOperation", refuse(function, own_name, faults))
@@ -171,6 +180,7 @@ def operation(
             params=signature.params,
             result=signature.result,
             wants_attempt=signature.wants_attempt,
+            is_async=inspect.iscoroutinefunction(function),
             content_types=types,
             description=inspect.cleandoc(function.__doc__ or ""),
             downstream=downstream or own_name,
