@@ -53,6 +53,7 @@ class _Run:
         self._call = call
         self._begun_at = clock.monotonic()
         self._task: asyncio.Task[Any] | None = None
+        self._is_cancelled = False
         self._exit: BaseException | None = None
         self._job_id = attempt.job_id
         self._told_at = 0.0
@@ -121,9 +122,11 @@ class _Run:
         self._task.add_done_callback(lambda _: self.news.put(_Sign.ENDED))
 
     def _cancel_task(self) -> None:
-        """In the loop: the coroutine gets CancelledError where it awaits."""
+        """In the loop: the coroutine gets CancelledError where it awaits, once, so that it can close what is open."""
         assert self._task is not None  # noqa: S101 - what is called of one thread comes in order
-        self._task.cancel()
+        if not self._is_cancelled:
+            self._is_cancelled = True
+            self._task.cancel()
 
     async def _whole(self) -> Any:
         for _ in range(_LOOKS_AT_SLOT):

@@ -104,7 +104,7 @@ class Attempt:
             self._sent()
 
     def check(self) -> None:
-        """Raises AttemptStopped when the attempt no longer counts, or its time is over."""
+        """Raises AttemptStopped when the attempt no longer counts or its time is over. Reads the database each time."""
         if self._check:
             self._check()
 
