@@ -6,13 +6,16 @@ from typing import Any
 from tests.support.jobs import LANE, LEASE, open_lane, release_one, submit
 from tidegate.execution.handoff import SilentHandoff
 from tidegate.execution.runner import Runner
+from tidegate.execution.token_keeper import TokenKeeper
 from tidegate.notify.notifier import SilentNotifier
 from tidegate.operations.operation import Operation, Registry
 from tidegate.operations.python_operation import operation
 from tidegate.stores import Store
 
 
-def runner_of(store: Store, *operations: Operation, max_result: int = 10_000) -> Runner:
+def runner_of(
+    store: Store, *operations: Operation, max_result: int = 10_000, tokens: TokenKeeper | None = None
+) -> Runner:
     """A runner of a worker that knows these operations."""
     return Runner(
         store,
@@ -22,6 +25,7 @@ def runner_of(store: Store, *operations: Operation, max_result: int = 10_000) ->
         max_result=max_result,
         notifier=SilentNotifier(),
         handoff=SilentHandoff(),
+        tokens=tokens,
     )
 
 
