@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from sqlalchemy import select, update
 
-from tests.support.jobs import LANE, attempts_of, open_lane, outcomes_of, release_one, row_of, submit
+from tests.support.jobs import LANE, attempts_of, open_lane, outcomes_of, release, release_one, row_of, submit
 from tests.support.oauth_server import CLIENT_ID, CLIENT_SECRET, Answer, OAuthServer, serving_oauth
 from tests.support.processes import free_port
 from tests.support.running import runner_of
@@ -23,9 +23,11 @@ from tidegate import clock
 from tidegate.database.connection import Database
 from tidegate.database.schema import oauth_tokens
 from tidegate.database.time import database_now
+from tidegate.execution.handoff import SilentHandoff
 from tidegate.execution.sealing import Sealer
 from tidegate.execution.token_keeper import TokenKeeper
 from tidegate.execution.token_store import TokenStore
+from tidegate.jobs.job import Call
 from tidegate.operations.connections import Way, connections_by
 from tidegate.operations.http_operation import HttpOperation
 from tidegate.operations.oauth import AccessToken, NoTokenError, OAuth
@@ -296,6 +298,38 @@ def test_calls_that_were_out_with_the_refused_token_throw_the_next_one_not_away(
         jobs = [submit(store, operation="made")]
 
     assert len(server.asked) == 2, "one renewal for all of them"
+
+
+class ToldEnds(SilentHandoff):
+    """Keeps what followers would be told."""
+
+    def __init__(self) -> None:
+        self.ended: list[Call] = []
+
+    def notify_call_ended(self, ended: Call) -> None:
+        self.ended.append(ended)
+
+
+def test_the_end_of_a_call_that_is_handed_back_is_told_to_its_follower(
+    server: OAuthServer, oauth: OAuth, store: Store
+) -> None:
+    open_lane(store, call_seconds=0.1, concurrency=1)
+    token_of(keeper_of(store, KEY), oauth)
+    grow_old(store)
+    server.revoke()
+    for _ in range(2):
+        submit(store, operation="made")
+    first, second = release(store)
+    assert attempts_of(store, second.job_id)[0].follows_job == first.job_id
+    handoff = ToldEnds()
+
+    runner = runner_of(store, operation_of(server, oauth), tokens=keeper_of(store, KEY), handoff=handoff)
+    assert runner.run(first.job_id, first.fence)
+
+    assert outcomes_of(store, first.job_id) == ["token renewed"]
+    assert handoff.ended == [(first.job_id, first.fence)]
+    assert runner.run(second.job_id, second.fence)
+    assert row_of(store, second.job_id).state == "succeeded"
 
 
 def test_refused_again_with_a_new_token_the_job_fails(server: OAuthServer, oauth: OAuth, store: Store) -> None:

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from typing import Any
 
 from tests.support.jobs import LANE, LEASE, open_lane, release_one, submit
-from tidegate.execution.handoff import SilentHandoff
+from tidegate.execution.handoff import Handoff, SilentHandoff
 from tidegate.execution.runner import Runner
 from tidegate.execution.token_keeper import TokenKeeper
 from tidegate.notify.notifier import SilentNotifier
@@ -14,7 +14,11 @@ from tidegate.stores import Store
 
 
 def runner_of(
-    store: Store, *operations: Operation, max_result: int = 10_000, tokens: TokenKeeper | None = None
+    store: Store,
+    *operations: Operation,
+    max_result: int = 10_000,
+    tokens: TokenKeeper | None = None,
+    handoff: Handoff | None = None,
 ) -> Runner:
     """A runner of a worker that knows these operations."""
     return Runner(
@@ -24,7 +28,7 @@ def runner_of(
         lease=LEASE,
         max_result=max_result,
         notifier=SilentNotifier(),
-        handoff=SilentHandoff(),
+        handoff=handoff or SilentHandoff(),
         tokens=tokens,
     )
 
