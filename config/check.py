@@ -14,11 +14,13 @@ from pathlib import Path
 from config.environment import environment
 from config.example_input import first_request
 from config.registry import Declared, read_declared
+from config.sealing_keys import check_sealing_keys
 from config.settings import Settings, read_with_faults
 from config.signing_keys import check_signing_keys
 from config.webhook_keyring import check_keyring
 from tidegate.errors import ConfigurationError
 from tidegate.operations.declaration import place_of
+from tidegate.operations.http_operation import HttpOperation
 
 
 def find_faults(
@@ -36,7 +38,7 @@ def find_faults(
     secrets: Mapping[str, str] | None = environment() if with_secrets else None
     declared = read_declared(current, secrets)
     faults += declared.faults
-    for check_key in (check_keyring, check_signing_keys):
+    for check_key in (check_keyring, check_signing_keys, check_sealing_keys):
         try:
             check_key(current)
         except ConfigurationError as error:
@@ -61,7 +63,7 @@ def check(operations_file: Path | None = None, *, with_secrets: bool = True, is_
     number = len(file.operations) + len(functions)
     lines = [
         f"{file.name}: no fault in {number} operation(s) and {len(file.limits)} downstream(s)",
-        *(f"  {each.name}: {each.method} {each.url}, downstream {each.downstream}" for each in file.operations),
+        *(_described(each, current) for each in file.operations),
         *(
             f"  {each.name}: {place_of(each.function)}, queue {each.queue}, downstream {each.downstream}"
             for each in functions
@@ -70,6 +72,13 @@ def check(operations_file: Path | None = None, *, with_secrets: bool = True, is_
     ]
     print("\n".join(lines))  # noqa: T201 - this is its output
     return 0
+
+
+def _described(operation: HttpOperation, current: Settings) -> str:
+    """An operation in a line, with where its access token is kept."""
+    kept = "by the whole cluster" if current.sealing_key.get_secret_value() else "in each worker process"
+    token = f"; its token is kept {kept}" if operation.oauth else ""
+    return f"  {operation.name}: {operation.method} {operation.url}, downstream {operation.downstream}{token}"
 
 
 def main() -> int:

@@ -7,6 +7,8 @@ import tempfile
 from contextlib import suppress
 from pathlib import Path
 
+from pydantic import SecretStr
+
 from tidegate.errors import ConfigurationError
 from tidegate.webhooks.signing import KEY_BYTES
 
@@ -25,6 +27,12 @@ def keys_in(text: str) -> list[bytes]:
             )
         keys.append(key)
     return keys
+
+
+def check_given_keys(setting: SecretStr) -> SecretStr:
+    """Raises ValueError for a malformed value of a setting."""
+    keys_in(setting.get_secret_value())
+    return setting
 
 
 def keys_of(given: str, file: Path, *, purpose: str, loss: str) -> list[bytes]:

@@ -16,6 +16,7 @@ from config.references import Template, expander, parse_template
 from config.request_checks import (
     header_name_fault,
     header_value_fault,
+    oauth_texts,
     passed_header_fault,
     proxy_fault,
     tls_faults,
@@ -30,6 +31,7 @@ from tidegate.operations.declaration import NAME, NAME_RULE, shown
 from tidegate.operations.http_operation import HttpOperation
 from tidegate.operations.json_schema import JsonSchema
 from tidegate.operations.json_text import parse_pointer
+from tidegate.operations.oauth import OAuth
 from tidegate.operations.operation import Limits
 from tidegate.operations.retry import RetryPolicy
 from tidegate.operations.url_template import parse_url_template
@@ -174,6 +176,8 @@ class _Reader:
             )
         self._check_request(at, table)
         self._check_way(at, table)
+        for key, text, fault_of in oauth_texts(table.oauth) if table.oauth else ():
+            self._check_text((*at, "oauth", key), text, fault_of)
         if table.input_schema is not None:
             try:
                 self._schemas[name] = read_json_schema(self._folder / table.input_schema)
@@ -191,7 +195,7 @@ class _Reader:
         seen: dict[str, str] = {}
         for header, value in table.headers.items():
             here = (*at, "headers", header)
-            if reason := header_name_fault(header):
+            if reason := header_name_fault(header, sets_token=table.oauth is not None):
                 self._tell(here, reason)
             elif seen.setdefault(header.lower(), header) != header:
                 self._tell(here, f"it stands there twice, as {seen[header.lower()]}, too")
@@ -270,6 +274,7 @@ class _Reader:
             client_certificate=self._beside(table.client_certificate),
             client_key=self._beside(table.client_key),
             proxy=table.proxy,
+            oauth=OAuth(**table.oauth.model_dump()) if table.oauth else None,
             admission=table.admission,
             expand=self._expand,
         )

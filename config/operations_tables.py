@@ -3,6 +3,7 @@
 `docs/operations-file.md` is made from these declarations.
 """
 
+import re
 from collections.abc import Mapping
 from datetime import timedelta
 from typing import Annotated, ClassVar, Literal
@@ -15,6 +16,9 @@ from tidegate.operations.operation import MEGABYTE
 from tidegate.operations.retry import RetryPolicy
 from tidegate.rate import read_rate
 from tidegate.timeformat import Duration
+
+# RFC 6749, 3.3.
+_SCOPE = re.compile(r"[\x21\x23-\x5b\x5d-\x7e]+( [\x21\x23-\x5b\x5d-\x7e]+)*")
 
 
 def _check_rates(value: object) -> object:
@@ -33,6 +37,12 @@ def _check_pointer(text: str) -> str:
         raise ValueError("write json:/name, a JSON pointer behind json:")
     parse_pointer(text.removeprefix("json:"))
     return text
+
+
+def _check_scope(scope: str) -> str:
+    if scope and not _SCOPE.fullmatch(scope):
+        raise ValueError('write words with one blank between them, of ASCII without " and \\')
+    return scope
 
 
 # Strict: a text that looks like a number, or a 1 for true, is a mistake.
@@ -104,6 +114,24 @@ class RetryTable(Table):
     )
 
 
+class OAuthTable(Table):
+    """`oauth = { … }` of an operation: the credentials of the access tokens that its calls carry."""
+
+    token_url: str = Field(
+        description="Where tokens are fetched, `http://` or `https://`. `${NAME}` may stand in it, and in the next two."
+    )
+    client_id: str = Field(description="The id that the token server knows Tidegate by.")
+    client_secret: str = Field(description="The secret that goes with it: `${NAME}`, whose value only workers have.")
+    scope: Annotated[str, AfterValidator(_check_scope)] = Field(
+        "", description="What is asked for, in the words of the token server, with blanks between; left out: nothing."
+    )
+    auth: Literal["basic", "body"] = Field(
+        "basic",
+        description="Where id and secret stand in the request for a token: in the header `Authorization` (HTTP Basic), "
+        "or in its body, for servers that do not read the header.",
+    )
+
+
 class OperationTable(Table):
     """`[operations.NAME]`: one kind of job, and the HTTP call that does it."""
 
@@ -125,6 +153,11 @@ class OperationTable(Table):
         "in the JSON input, as it is written. Left out: `true`, and `false` with `GET`, `HEAD` and `DELETE`.",
     )
     headers: dict[str, str] = Field({}, description="Headers of the call. `${NAME}` may stand in their values.")
+    oauth: OAuthTable | None = Field(
+        None,
+        description="Calls carry `Authorization: Bearer` with a token that is fetched by OAuth 2 client credentials: "
+        "the table below.",
+    )
     pass_headers: list[str] = Field(
         [],
         description='Headers of the submit that go along, such as `["X-Customer"]`, 4 KB in all. They are part of what '

@@ -5,6 +5,7 @@ import ssl
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from config.operations_tables import OAuthTable
 from tidegate.operations.connections import parse_proxy
 from tidegate.operations.http_url import parse_url
 from tidegate.operations.url_template import UrlTemplate
@@ -46,8 +47,29 @@ def _all(template: UrlTemplate, value: str) -> dict[str, str]:
     return {place.name: value for place in template.places}
 
 
-def header_name_fault(name: str) -> str | None:
-    """The fault of a header's name; None: it is valid."""
+def oauth_texts(table: OAuthTable) -> Iterator[tuple[str, str, Callable[[Callable[[str], str]], str | None]]]:
+    """What credentials are made of: the key, its text, and what finds the fault of that with its values in it."""
+    yield "token_url", table.token_url, lambda expand: _absolute_url_fault(expand(table.token_url))
+    yield "client_id", table.client_id, lambda expand: _credential_fault(expand(table.client_id))
+    yield "client_secret", table.client_secret, lambda expand: _credential_fault(expand(table.client_secret))
+
+
+def _absolute_url_fault(url: str) -> str | None:
+    try:
+        parse_url(url)
+    except ValueError as error:
+        return str(error)
+    return None
+
+
+def _credential_fault(text: str) -> str | None:
+    return None if text and text.isprintable() else "it must be one line, and not empty"
+
+
+def header_name_fault(name: str, *, sets_token: bool = False) -> str | None:
+    """The fault of a header's name; None: it is valid. `sets_token`: Authorization is set by `oauth`."""
+    if sets_token and name.lower() == "authorization":
+        return "oauth sets it already"
     if not _HEADER_NAME.fullmatch(name):
         return "it can't be set here: it is no name of a header"
     if name.lower() in _RESERVED_HEADERS:

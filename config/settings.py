@@ -25,7 +25,7 @@ from config.broker_url import check_bell_url, check_broker_url
 from config.ca_file import CaFile
 from config.database_url import check_database_url
 from config.environment import ENCODING, ENV_FILE, IN_A_FILE, environment, place_of, value_of
-from config.key_files import keys_in
+from config.key_files import check_given_keys
 from config.origins import check_origins
 from tidegate.errors import ConfigurationError
 from tidegate.operations.http_url import parse_url
@@ -46,6 +46,7 @@ Threshold = Annotated[
 ]
 Limit = InstanceOf[Rate] | Literal["off"] | None
 Count = Annotated[int, Field(ge=1, le=1000)]
+Keys = Annotated[SecretStr, AfterValidator(check_given_keys)]
 
 
 class Settings(BaseSettings):
@@ -152,14 +153,19 @@ class Settings(BaseSettings):
     )
     webhook_timeout: Duration = Field(timedelta(seconds=15), description="One sending of a webhook, in total.")
     webhook_concurrency: Count = Field(16, description="Webhooks sent side by side by one worker (threads).")
-    webhook_key: SecretStr = Field(
+    webhook_key: Keys = Field(
         SecretStr(""),
         description="What webhook secrets are made from, the same in all processes: 32 bytes in base64; of several, by "
         "comma, the first makes new ones; empty: made once, in the data folder.",
     )
-    signing_key: SecretStr = Field(
+    signing_key: Keys = Field(
         SecretStr(""),
         description="What tickets for events are signed with, given like the key before; else made likewise.",
+    )
+    sealing_key: Keys = Field(
+        SecretStr(""),
+        description="What access tokens are sealed with in the database, in workers of operations only: 32 bytes in "
+        "base64; of several, by comma, the first seals; empty: each worker process fetches tokens of its own.",
     )
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field(
         "INFO", description="Least severity that is logged."
@@ -179,12 +185,6 @@ class Settings(BaseSettings):
     @classmethod
     def _split(cls, value: object) -> object:
         return tuple(name.strip() for name in value.split(",") if name.strip()) if isinstance(value, str) else value
-
-    @field_validator("webhook_key", "signing_key")
-    @classmethod
-    def _check_keys(cls, value: SecretStr) -> SecretStr:
-        keys_in(value.get_secret_value())
-        return value
 
     @field_validator("public_url")
     @classmethod

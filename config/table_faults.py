@@ -1,10 +1,10 @@
 """What is told about a value of the operations file that pydantic refuses, and about a misspelt name."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from difflib import get_close_matches
 from typing import Any
 
-from config.operations_tables import RetryTable, Table
+from config.operations_tables import OAuthTable, RetryTable, Table
 
 
 def words_of(fault: Any, model: type[Table]) -> str:
@@ -12,7 +12,8 @@ def words_of(fault: Any, model: type[Table]) -> str:
     if fault["type"] == "missing":
         return "it is missing"
     if fault["type"] == "extra_forbidden":
-        keys = list((RetryTable if len(fault["loc"]) > 1 else model).model_fields)
+        inner: Mapping[object, type[Table]] = {"retry": RetryTable, "oauth": OAuthTable}
+        keys = list((inner[fault["loc"][0]] if len(fault["loc"]) > 1 else model).model_fields)
         close = meant(str(fault["loc"][-1]), keys)
         return f"there is no such key{close}" if close else f"there is no such key; there are {', '.join(keys)}"
     if fault["type"] == "model_type":

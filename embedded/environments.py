@@ -40,13 +40,14 @@ class Environments:
         return {**self._taken(_SYSTEM, _SYSTEM_PREFIXES), **kept}
 
     def of_web(self) -> dict[str, str]:
-        """The environment of the web server: all settings, and nothing that operations send to their downstreams.
+        """The environment of the web server: all settings but the sealing key, and nothing that operations send.
 
         It speaks to a Redis only, to ring and to hear; of another broker it is told what it is.
         """
         broker_url = self.settings.broker_url
         told = {} if scheme_of(broker_url) in {"", *REDIS} else _said("BROKER_URL", _without_password(broker_url))
-        return {**self._of_service(), **self.decided, **told}
+        keys = self._withheld(but=("webhook_key", "signing_key"))
+        return {**self._of_service(), **self.decided, **keys, **told}
 
     def of_scheduler(self) -> dict[str, str]:
         """The environment of the scheduler: settings that are no secrets, and the URLs of database and broker."""
@@ -57,13 +58,13 @@ class Environments:
         return {**self._of_service(), **self._of_sqs(), **self.decided, **self._withheld(but=("webhook_key",))}
 
     def of_operations(self) -> dict[str, str]:
-        """The environment of workers of operations: everything but our own keys.
+        """The environment of workers of operations: everything but our own keys, of which they have the sealing key.
 
         An operation may refer to any variable.
         """
         clients = {f"{PREFIX}KEY", f"{PREFIX}URL"}
         everything = {name: value for name, value in self.given.items() if name not in clients}
-        return {**everything, **self.decided, **self._withheld()}
+        return {**everything, **self.decided, **self._withheld(but=("sealing_key",))}
 
     def _of_service(self) -> dict[str, str]:
         fields = {PREFIX + field.upper() for field in type(self.settings).model_fields}

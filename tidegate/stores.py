@@ -15,6 +15,7 @@ from tidegate.execution.claims import ClaimStore
 from tidegate.execution.heartbeat_store import HeartbeatStore
 from tidegate.execution.outcome_store import OutcomeStore
 from tidegate.execution.slot_store import SlotStore
+from tidegate.execution.token_store import TokenStore
 from tidegate.intake.store import SubmissionStore
 from tidegate.jobs.history_store import HistoryStore
 from tidegate.jobs.store import JobStore
@@ -46,6 +47,7 @@ class Store:
         self.samples = SampleStore(database)
         self.lanes = LaneStore(database)
         self.slots = SlotStore(database, database_clock)
+        self.tokens = TokenStore(database)
         self.upkeep = MaintenanceStore(database, self.counts)
         self.deliveries = DeliveryStore(database)
         self.sending = SendingStore(database, self.counts)
@@ -73,4 +75,5 @@ __all__ = [
     "SlotStore",
     "Store",
     "SubmissionStore",
+    "TokenStore",
 ]

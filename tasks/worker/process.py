@@ -17,6 +17,7 @@ from config import logs, tracing
 from config.database import check_sessions, open_database
 from config.gc_freeze import freeze_loaded_objects
 from config.registry import load_registry_with_secrets
+from config.sealing_keys import load_sealer
 from config.settings import settings
 from config.webhook_keyring import check_keyring, load_keyring
 from tasks.health_file import HealthFile, health_file_path, show_process
@@ -30,6 +31,7 @@ from tidegate.execution.handoff import handoff_for
 from tidegate.execution.heartbeat import Heartbeat
 from tidegate.execution.open_attempts import OpenAttempts
 from tidegate.execution.runner import Runner
+from tidegate.execution.token_keeper import TokenKeeper
 from tidegate.metrics.counters import CountWriter
 from tidegate.notify.messages import DELIVERIES
 from tidegate.notify.notifier import Notifier, notifier_for
@@ -69,8 +71,9 @@ def notifier() -> Notifier:
 def runner() -> Runner:
     """This process's runner. Made on first use, so that a forked child has connections of its own."""
     current = settings()
+    store = _store(current.io_concurrency)
     return Runner(
-        _store(current.io_concurrency),
+        store,
         registry(),
         worker=WORKER_ID,
         lease=timedelta(seconds=current.lease_seconds),
@@ -78,6 +81,7 @@ def runner() -> Runner:
         notifier=notifier(),
         handoff=handoff_for(current.bell),
         open_attempts=_open_attempts,
+        tokens=TokenKeeper(store.tokens, load_sealer(current)),
     )
 
 
@@ -117,6 +121,7 @@ def _prepare(sender: str, options: Mapping[str, Any], **_: Any) -> None:
             check_keyring(current)
         else:
             registry()
+            load_sealer(current)
         check_sessions(current)
     except ConfigurationError as error:
         print(error, file=sys.stderr)  # noqa: T201 - the log is not set up yet

@@ -1,5 +1,6 @@
 """What is configured badly is found before anything starts: by `check`, and by each process, in the same lines."""
 
+import base64
 import os
 import subprocess
 import sys
@@ -10,6 +11,7 @@ import pytest
 from tests.support.processes import REPOSITORY, free_port
 from tidegate.webhooks.signing import KEY_BYTES
 
+KEY = base64.b64encode(b"k" * KEY_BYTES).decode()
 GOOD = '[operations.quote]\nurl = "http://127.0.0.1/"\n'
 MODULE = """\
 from tidegate.operations.python_operation import operation
@@ -146,3 +148,21 @@ def test_a_module_that_ends_the_process_that_imports_it_stops_the_start(folder: 
         f"the check of what is configured ended with {fate}; `tidegate check` shows how far it came\n"
     )
     assert not (folder / "data").exists()
+
+
+@pytest.mark.parametrize(("key", "kept"), [("", "in each worker process"), (KEY, "by the whole cluster")])
+def test_check_says_whose_an_access_token_is(folder: Path, key: str, kept: str) -> None:
+    oauth = '{ token_url = "http://127.0.0.1/token", client_id = "a", client_secret = "${API_SECRET}" }'
+    (folder / "operations.toml").write_text(f"{GOOD}[operations.call]\nurl = 'http://127.0.0.1/'\noauth = {oauth}\n")
+
+    done = run("check", folder, API_SECRET="s3cret", TIDEGATE_SEALING_KEY=key)
+
+    assert done.returncode == 0, done.stderr
+    assert f"  call: POST http://127.0.0.1/, downstream call; its token is kept {kept}\n" in done.stdout
+    assert "  quote: POST http://127.0.0.1/, downstream quote\n" in done.stdout
+    assert "s3cret" not in done.stdout
+
+
+@pytest.mark.parametrize("program", ["check", "io worker"])
+def test_a_sealing_key_that_is_none_is_told_by_its_name(folder: Path, program: str) -> None:
+    assert_refused(program, folder, ["TIDEGATE_SEALING_KEY: each key is 32 bytes in base64"], TIDEGATE_SEALING_KEY="x")

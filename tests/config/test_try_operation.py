@@ -10,6 +10,7 @@ import pytest
 
 from config.try_operation import try_operation
 from tests.support.http_server import HttpServer, respond, serving
+from tests.support.oauth_server import CLIENT_ID, CLIENT_SECRET, serving_oauth
 from tests.support.processes import REPOSITORY
 
 SECRET = "hunter2"
@@ -134,3 +135,17 @@ def test_a_python_operation_runs_here(file: Path, tmp_path: Path) -> None:
     assert code == 0, shown
     assert '"rows":1' in shown
     assert "progress: " in shown
+
+
+def test_a_token_is_fetched_for_the_call_and_not_shown(file: Path) -> None:
+    with serving_oauth() as oauth_server:
+        values = f'token_url = "{oauth_server.url}/token", client_id = "{CLIENT_ID}", client_secret = "${{API_SECRET}}"'
+        file.write_text(f'[operations.order]\nurl = "{oauth_server.url}/api"\noauth = {{ {values} }}\n')
+
+        code, shown = tried(file, "order", "-d", "{}", API_SECRET=CLIENT_SECRET)
+
+    assert code == 0, shown
+    assert "\n  authorization: ***\n" in shown
+    (token,) = oauth_server.all_tokens
+    assert token not in shown
+    assert CLIENT_SECRET not in shown

@@ -14,7 +14,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, SecretStr
 from pydantic.fields import FieldInfo
 
-from config.operations_tables import DownstreamTable, OperationTable, RetryTable
+from config.operations_tables import DownstreamTable, OAuthTable, OperationTable, RetryTable
 from config.setting_text import as_text
 from config.settings import PREFIX, Settings
 from tests.support.processes import REPOSITORY
@@ -59,6 +59,7 @@ PAGES: Mapping[str, Mapping[str, Callable[[], str]]] = {
     "operations-file.md": {
         "downstream": lambda: keys_table(DownstreamTable),
         "operation": lambda: keys_table(OperationTable),
+        "oauth": lambda: keys_table(OAuthTable),
         "retry": lambda: keys_table(RetryTable),
     },
 }

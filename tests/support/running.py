@@ -4,15 +4,22 @@ from collections.abc import Callable
 from typing import Any
 
 from tests.support.jobs import LANE, LEASE, open_lane, release_one, submit
-from tidegate.execution.handoff import SilentHandoff
+from tidegate.execution.handoff import Handoff, SilentHandoff
 from tidegate.execution.runner import Runner
+from tidegate.execution.token_keeper import TokenKeeper
 from tidegate.notify.notifier import SilentNotifier
 from tidegate.operations.operation import Operation, Registry
 from tidegate.operations.python_operation import operation
 from tidegate.stores import Store
 
 
-def runner_of(store: Store, *operations: Operation, max_result: int = 10_000) -> Runner:
+def runner_of(
+    store: Store,
+    *operations: Operation,
+    max_result: int = 10_000,
+    tokens: TokenKeeper | None = None,
+    handoff: Handoff | None = None,
+) -> Runner:
     """A runner of a worker that knows these operations."""
     return Runner(
         store,
@@ -21,7 +28,8 @@ def runner_of(store: Store, *operations: Operation, max_result: int = 10_000) ->
         lease=LEASE,
         max_result=max_result,
         notifier=SilentNotifier(),
-        handoff=SilentHandoff(),
+        handoff=handoff or SilentHandoff(),
+        tokens=tokens,
     )
 
 

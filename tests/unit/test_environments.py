@@ -21,6 +21,7 @@ FROM_SHELL = {
     "TIDEGATE_KEY": "tg_operator",
     "TIDEGATE_WEBHOOK_KEY": KEY,
     "TIDEGATE_SIGNING_KEY": KEY,
+    "TIDEGATE_SEALING_KEY": KEY,
     "JEMALLOC_CONF": "x",
 }
 
@@ -56,7 +57,9 @@ def test_the_key_of_webhooks_is_with_those_who_make_or_use_secrets(settings: Set
     found = environments(settings)
     assert {name for name, each in found.items() if has(each, "TIDEGATE_WEBHOOK_KEY")} == {"web", "webhooks-1"}
     assert {name for name, each in found.items() if has(each, "TIDEGATE_SIGNING_KEY")} == {"web"}
+    assert {name for name, each in found.items() if has(each, "TIDEGATE_SEALING_KEY")} == {"io-1", "cpu-1"}
     # Else it would be read from the file .env, which all of them find.
+    assert found["web"]["TIDEGATE_SEALING_KEY"] == found["webhooks-1"]["TIDEGATE_SEALING_KEY_FILE"] == ""
     assert found["io-1"]["TIDEGATE_WEBHOOK_KEY"] == found["scheduler"]["TIDEGATE_WEBHOOK_KEY_FILE"] == ""
 
 

@@ -10,8 +10,10 @@ from config.operations_file import read_operations_file
 from tests.support.tls import Certificates
 from tidegate.errors import ConfigurationError
 from tidegate.operations.http_operation import HttpOperation
+from tidegate.operations.oauth import OAuth
 from tidegate.operations.operation import Limits
 
+OAUTH = 'token_url = "http://h/token", client_id = "a"'
 MINIMAL = '[operations.quote]\nurl = "http://127.0.0.1/quote"\n'
 
 
@@ -138,6 +140,32 @@ def test_the_example_of_the_contract_is_read(file: Path) -> None:
         ('body = "json:payload"', "body", "no JSON pointer"),
         ("body = 1", "body", "boolean"),
         ('fail_when = "error"', "fail_when", "write json:/name"),
+        ('oauth = "x"', "oauth", "write a table"),
+        ('oauth = { client_id = "a", client_secret = "b" }', "oauth.token_url", "it is missing"),
+        ('oauth = { token_url = "http://h/", client_id = "a" }', "oauth.client_secret", "it is missing"),
+        ('oauth = { token_url = "ftp://h/", client_id = "a", client_secret = "b" }', "oauth.token_url", "http://"),
+        (
+            'oauth = { token_url = "http://h/#a", client_id = "a", client_secret = "b" }',
+            "oauth.token_url",
+            "no fragment",
+        ),
+        ('oauth = { token_url = "http://h/", client_id = "", client_secret = "b" }', "oauth.client_id", "not empty"),
+        (
+            'oauth = { token_url = "http://h/", client_id = "a", client_secret = "" }',
+            "oauth.client_secret",
+            "not empty",
+        ),
+        (f'oauth = {{ {OAUTH}, client_secret = "b\\n" }}', "oauth.client_secret", "one line"),
+        (f'oauth = {{ {OAUTH}, client_secret = "$B" }}', "oauth.client_secret", "$B: write ${B}"),
+        (f'oauth = {{ {OAUTH}, client_secret = "b", scope = "a  b" }}', "oauth.scope", "one blank between"),
+        (f'oauth = {{ {OAUTH}, client_secret = "b", scope = "ä" }}', "oauth.scope", "one blank between"),
+        (f'oauth = {{ {OAUTH}, client_secret = "b", auth = "jwt" }}', "oauth.auth", "'basic' or 'body'"),
+        (f'oauth = {{ {OAUTH}, client_secret = "b", scopes = "a" }}', "oauth.scopes", "(did you mean 'scope'?)"),
+        (
+            f'headers = {{ authorization = "Bearer x" }}\noauth = {{ {OAUTH}, client_secret = "b" }}',
+            "headers.authorization",
+            "oauth sets it already",
+        ),
         ("fail_when = true", "fail_when", "string"),
         ('pass_headers = ["X Y"]', "pass_headers", "X Y: it can't be set here: it is no name"),
         ('pass_headers = ["Authorization"]', "pass_headers", "Authorization: it can't be passed on"),
@@ -481,3 +509,22 @@ def test_files_for_tls_are_read_by_those_who_call(file: Path, lines: str, told: 
     assert ([told in fault for fault in faults] == [True]) if told else not faults, faults
     file.write_text(f"{MINIMAL}{lines}\n")
     assert not read_operations_file(file, max_result=1000).faults
+
+
+def test_credentials_are_templates_that_only_workers_fill_in(file: Path) -> None:
+    ((quote,), _) = read(
+        file,
+        f'{MINIMAL}oauth = {{ token_url = "${{IDP}}/token", client_id = "${{ID}}", client_secret = "${{SECRET}}", '
+        'scope = "a b" }',
+    )
+    assert quote.oauth == OAuth(
+        token_url="${IDP}/token", client_id="${ID}", client_secret="${SECRET}", scope="a b", auth="basic"
+    )
+
+    found = read_operations_file(file, max_result=1000, environment={"IDP": "http://idp", "ID": "", "SECRET": "s3cret"})
+    assert found.needs == ("ID", "IDP", "SECRET")
+    (fault,) = found.faults
+    assert "operations.quote.oauth.client_id: ${ID} is empty in the environment" in fault
+    found = read_operations_file(file, max_result=1000, environment={"IDP": "idp", "ID": "a", "SECRET": "s3cret\n"})
+    assert all(word in " ".join(found.faults) for word in ("oauth.token_url", "oauth.client_secret"))
+    assert "s3cret" not in " ".join(found.faults)

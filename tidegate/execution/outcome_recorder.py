@@ -47,7 +47,8 @@ class OutcomeRecorder:
                 error = {"code": ErrorCode.DOWNSTREAM_ERROR, "message": outcome.message}
                 return self._store.refused(claim, error, after=after, call_seconds=call_seconds)
             case HandedBack():
-                return self._store.hand_back(claim, after=outcome.after, outcome=outcome.reason)
+                seconds = call_seconds if outcome.was_called else None
+                return self._store.hand_back(claim, after=outcome.after, outcome=outcome.reason, call_seconds=seconds)
 
     def _try_again(self, claim: Claim, outcome: TryAgain, call_seconds: float | None) -> bool:
         operation = self._registry.operation(claim.operation)

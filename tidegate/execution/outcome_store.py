@@ -136,12 +136,12 @@ class OutcomeStore:
         count_ends(self._counts, moved)
         return stands
 
-    def hand_back(self, claim: Claim, *, after: timedelta, outcome: str) -> bool:
+    def hand_back(self, claim: Claim, *, after: timedelta, outcome: str, call_seconds: float | None = None) -> bool:
         """Queues the job again as if this attempt had never been. False: it was not ours any more."""
         values = come_back(spent=False, after=after, waits_for=None)
         with self._database.transaction() as connection:
             moved = _moved(connection, claim, **values, attempt=jobs.c.attempt - 1)
-            stands = _end_attempt(connection, claim, outcome, None, won=bool(moved))
+            stands = _end_attempt(connection, claim, outcome, call_seconds, won=bool(moved))
         count_ends(self._counts, moved)
         return stands
 

@@ -20,6 +20,8 @@ from tidegate.execution.outcome_store import OutcomeStore
 from tidegate.execution.progress import ProgressReporter
 from tidegate.execution.slot_store import SlotStore
 from tidegate.execution.slot_wait import SlotWait, Start
+from tidegate.execution.token_keeper import AttemptTokens, TokenKeeper
+from tidegate.execution.token_store import TokenStore
 from tidegate.jobs.job import Claim
 from tidegate.log_context import about, trace_id
 from tidegate.metrics.counters import Counts
@@ -52,6 +54,7 @@ class Stores(Protocol):
     claims: ClaimStore
     workers: OutcomeStore
     slots: SlotStore
+    tokens: TokenStore
 
 
 class Runner:
@@ -73,6 +76,7 @@ class Runner:
         notifier: Notifier,
         handoff: Handoff,
         open_attempts: OpenAttempts | None = None,
+        tokens: TokenKeeper | None = None,
     ) -> None:
         self._store = store
         self._counts = store.counts
@@ -83,6 +87,7 @@ class Runner:
         self._notifier = notifier
         self._handoff = handoff
         self._open_attempts = open_attempts or OpenAttempts()
+        self._tokens = tokens or TokenKeeper(store.tokens)
         self._start = SlotWait(store.slots, handoff)
         self._recorder = OutcomeRecorder(store.workers, registry)
         self._attempt_timeouts = {name: operation.attempt_timeout for name, operation in registry.operations.items()}
@@ -187,7 +192,7 @@ class Runner:
 
     def _hand_over(self, claim: Claim, outcome: Outcome) -> None:
         match outcome:
-            case Succeeded() | Failed():
+            case Succeeded() | Failed() | HandedBack(was_called=True):
                 self._handoff.notify_call_ended((claim.job_id, claim.fence))
             case Refused() | TryAgain():  # a follower of this call then reads the rows
                 self._handoff.alarm()
@@ -208,6 +213,7 @@ class Runner:
             sent=start.sent,
             check=reporter.check,
             headers={"traceparent": claim.traceparent} if claim.traceparent else {},
+            tokens=AttemptTokens(self._tokens, claim, lambda: start.seconds_left),
         )
 
         def when_stopped() -> Outcome:

@@ -4,7 +4,7 @@ import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -19,6 +19,7 @@ from tidegate.operations.deadline_network import ends_at
 from tidegate.operations.http_url import parse_url
 from tidegate.operations.json_schema import JsonSchema
 from tidegate.operations.json_text import has_something_at, pointer_of
+from tidegate.operations.oauth import OAuth
 from tidegate.operations.operation import MEGABYTE, Attempt, Body, Queue, check_content_type
 from tidegate.operations.outcome import ErrorCode, Failed, HandedBack, Outcome, Refused, Succeeded, TryAgain
 from tidegate.operations.own_shortage import ShortageBackoff, own_shortage
@@ -26,6 +27,7 @@ from tidegate.operations.python_operation import succeeded
 from tidegate.operations.quota_fields import QuotaFields, read_quota_fields
 from tidegate.operations.request_parts import JSON, WHOLE, RequestParts, parts_of
 from tidegate.operations.retry import RetryPolicy
+from tidegate.operations.token_request import call_with_token
 from tidegate.tracing import Span
 
 log = logging.getLogger(__name__)
@@ -49,7 +51,8 @@ class HttpOperation:
     of a JSON pointer; an answer that has something there is a failure. `full_on`: statuses by which the downstream says
     that it is full, if the answer says for how long. `ca_files`: certificates of authorities that are trusted beside
     the system's. `client_certificate`, `client_key`: files by which the call says who makes it. `proxy`: a template of
-    the URL of the proxy through which it goes. `observe`: is told each step of the call, by httpcore's `trace`.
+    the URL of the proxy through which it goes. `oauth`: credentials of the tokens that it carries. `observe`: is told
+    each step of the call, by httpcore's `trace`.
     """
 
     name: str
@@ -73,6 +76,7 @@ class HttpOperation:
     client_certificate: Path | None = None
     client_key: Path | None = None
     proxy: str | None = None
+    oauth: OAuth | None = None
     admission: bool = True
     expand: Callable[[str], str] = str
     observe: Observe | None = None
@@ -120,7 +124,9 @@ class HttpOperation:
     def _call(self, body: Body, attempt: Attempt, span: Span) -> Outcome:
         span.note("http.request.method", self.method)
         try:
-            outcome = self._answered(body, attempt, span)
+            call = partial(self._answered, body, attempt, span)
+            oauth = self.oauth and self.oauth.expanded(self.expand)
+            outcome = call_with_token(oauth, attempt, lambda: connections_by(self._way), call)
         except (*_FAILURES, MemoryError, RuntimeError) as error:
             if what := own_shortage(error):
                 # Nobody else's fault: it costs the job no attempt and the downstream no failure.
@@ -139,9 +145,9 @@ class HttpOperation:
             _own_shortages.end(self.downstream)
         return outcome
 
-    def _answered(self, body: Body, attempt: Attempt, span: Span) -> Outcome:
+    def _answered(self, body: Body, attempt: Attempt, span: Span, more: Mapping[str, str]) -> Outcome:
         """Makes the request and judges its answer; raises one of _FAILURES when there is none."""
-        headers = {**attempt.headers, **({"traceparent": span.traceparent} if span.traceparent else {})}
+        headers = {**attempt.headers, **({"traceparent": span.traceparent} if span.traceparent else {}), **more}
         try:
             parsed, sent = _read_url(self.parts.url_of(body.content, self.expand)), self.parts.body_of(body)
         except Refusal as refusal:  # the file was changed since the submit

@@ -9,6 +9,7 @@ from enum import StrEnum
 from typing import Any, Protocol, TypeVar
 
 from tidegate.errors import ConfigurationError, UnknownOperation, UnsupportedBody
+from tidegate.operations.oauth import FetchedTokens, Tokens
 from tidegate.operations.outcome import Outcome
 from tidegate.operations.retry import RetryPolicy
 
@@ -73,9 +74,11 @@ class Attempt:
         sent: Callable[[], None] | None = None,
         check: Callable[[], None] | None = None,
         headers: Mapping[str, str] | None = None,
+        tokens: Tokens | None = None,
     ) -> None:
         self.job_id = job_id
         self.number = number
+        self.tokens: Tokens = tokens or FetchedTokens(seconds_left)
         self.headers: Mapping[str, str] = headers or {}
         self._report = report
         self._take_slot = take_slot

@@ -61,9 +61,13 @@ class Refused:
 
 @dataclass(frozen=True, kw_only=True)
 class HandedBack:
-    """The attempt did not happen, or we broke it off (its slot is too far): the job is queued again, for `after`."""
+    """The attempt did not happen, or we broke it off (its slot is too far): the job is queued again, for `after`.
+
+    `was_called`: its call went out all the same, and the next one takes a slot of its own.
+    """
 
     reason: str
+    was_called: bool = False
     after: timedelta = timedelta(0)
 
 

@@ -48,6 +48,7 @@ _OUTCOMES: dict[str | None, tuple[str, Tone]] = {
     "late": ("came too late, and its result was dropped", Tone.WARN),
     "stopped": ("stopped: it no longer counted", Tone.WARN),
     "no slot": ("handed back: its slot was too far off", Tone.PLAIN),
+    "token renewed": ("handed back: its access token was refused, and is fetched anew", Tone.WARN),
     "no place": ("handed back: the place was still taken", Tone.PLAIN),
     "unknown here": ("handed back: the worker does not know the operation", Tone.WARN),
     "erased": ("its job was erased", Tone.PLAIN),

@@ -5,6 +5,7 @@ from tidegate.database.schema.jobs import UNSUCCESSFUL, WAS_REFUSED, attempts, b
 from tidegate.database.schema.lanes import downstreams, samples
 from tidegate.database.schema.metadata import metadata
 from tidegate.database.schema.processes import counts, final_jobs, stewards, workers
+from tidegate.database.schema.tokens import oauth_tokens
 from tidegate.database.schema.webhooks import deliveries, delivery_attempts, receivers, webhook_secrets
 
 __all__ = [
@@ -23,6 +24,7 @@ __all__ = [
     "jobs",
     "keys",
     "metadata",
+    "oauth_tokens",
     "receivers",
     "samples",
     "sessions",
