@@ -66,8 +66,8 @@ def test_a_wrong_statement_fails_like_any_other(store: Store) -> None:
     assert "01a214f1" not in str(raised.value), "parameters are nobody's business"
 
 
-def test_a_server_that_was_restarted_is_found_again_after_one_failure(postgresql_url: str) -> None:
-    """Every pooled connection is dead then; one failure clears them all."""
+def test_connections_that_died_in_the_pool_are_told_to_nobody(postgresql_url: str) -> None:
+    """Hot statements go past SQLAlchemy's own; what they take from the pool is looked at all the same."""
     if postgresql.find_binaries() is None:
         pytest.skip(postgresql.NOT_FOUND)
     database = Database(postgresql_url, pool_size=4)
@@ -79,13 +79,10 @@ def test_a_server_that_was_restarted_is_found_again_after_one_failure(postgresql
     other = Database(postgresql_url)
     with other.transaction() as connection:
         connection.exec_driver_sql(
-            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
+            "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity "
             "WHERE datname = current_database() AND pid <> pg_backend_pid()"
         )
-    with pytest.raises(UNREACHABLE) as raised:
-        database.execute(JOB, {"the_job": job_id})
     other.close()
-    assert getattr(raised.value, "connection_lost", False)
     for _ in range(5):
         assert database.fetch_one(JOB, {"the_job": job_id})
     database.close()

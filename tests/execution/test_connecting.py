@@ -106,11 +106,24 @@ def test_a_process_without_files_hands_the_job_back_and_blames_nobody(
         after = call(made)
 
     pauses = [outcome.after.total_seconds() for outcome in outcomes if isinstance(outcome, HandedBack)]
-    assert len(pauses) == 4
+    assert len(pauses) == 4, outcomes
     assert 0.5 <= pauses[0] <= 1.5, "it backs off"
     assert 4 <= pauses[3] <= 12
     assert "this process is short of open files (EMFILE); handed back for" in caplog.text
     assert isinstance(after, Succeeded)
+
+
+@pytest.mark.parametrize(
+    "code", [socket.EAI_NONAME, socket.EAI_FAIL, socket.EAI_NODATA, socket.EAI_ADDRFAMILY, socket.EAI_FAMILY]
+)
+def test_whatever_the_resolver_says_without_files_is_our_own_shortage(
+    monkeypatch: pytest.MonkeyPatch, code: int
+) -> None:
+    """Which of these it is depends on what the process has looked up before."""
+    resolve(monkeypatch, NAME, *[socket.gaierror(code, "no answer")] * 2)
+    with no_more_files():
+        assert isinstance(call(make_operation(f"http://{NAME}/")), HandedBack)
+    assert isinstance(call(make_operation(f"http://{NAME}/")), TryAgain)
 
 
 @pytest.mark.parametrize("code", [socket.EAI_AGAIN, socket.EAI_SYSTEM, socket.EAI_MEMORY])

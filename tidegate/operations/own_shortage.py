@@ -24,7 +24,6 @@ _LOOK_UPS = {
     socket.EAI_SYSTEM: "what a look-up of a name needs (EAI_SYSTEM)",
     socket.EAI_MEMORY: "memory for the look-up of a name (EAI_MEMORY)",
 }
-_NO_SUCH_NAME = (socket.EAI_NONAME, socket.EAI_FAIL)
 
 
 def own_shortage(error: BaseException | None) -> str | None:
@@ -42,11 +41,10 @@ def _shortage_of(error: BaseException) -> str | None:
             return "memory"
         case RuntimeError() if "can't start new thread" in str(error):
             return "threads"
-        case socket.gaierror() if error.errno in _NO_SUCH_NAME:
-            # The C library says so, too, when it can't open the files and sockets that it asks with.
-            return _short_of_sockets()
         case socket.gaierror():
-            return _LOOK_UPS.get(error.errno or 0)
+            # "No such name", "no address" and others are also what the C library says when it can't open the files and
+            # sockets that it asks with.
+            return _LOOK_UPS.get(error.errno or 0) or _short_of_sockets()
         case OSError() if not isinstance(error, ssl.SSLError):  # whose numbers are its own
             return _ERRNOS.get(error.errno or 0)
     return None
