@@ -37,13 +37,12 @@
     ├── DatabaseUnreachableError  the database can't be reached, or can't do it just now; another try may do
     │   └── DatabaseSessionError  a pooler before PostgreSQL does not pass our options on
     ├── DatabaseTooSlowError      a list, sample or count took longer than it may; a narrower one may do
-    ├── NoTokenError              a token server gives no access token (tidegate/operations/oauth.py)
     └── OperationError            raised by an operation: the attempt failed, another may succeed
         ├── PermanentError        raised by an operation: no further attempt will do better
         └── Retry                 raised by an operation: another attempt may succeed, not before a while
             └── Refused           raised by an operation: its downstream is full; all of it rests, no attempt is counted
 
-AttemptStopped stands outside: it is the runner's way out of an operation, not an error.
+AttemptStopped stands outside: it is the runner's way out of an operation. NoTokenError is in operations/oauth.py.
 """
 
 from collections.abc import Sequence
