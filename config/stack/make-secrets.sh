@@ -37,5 +37,8 @@ keep flower_auth "operator:$(password)"
 # Losing it ends the links to events that were told; to change it, put a new one before it, with a comma between.
 keep signing_key "$(head -c 32 /dev/urandom | base64)"
 
+# Losing it costs nothing: access tokens that it sealed are fetched anew.
+keep sealing_key "$(head -c 32 /dev/urandom | base64)"
+
 # Losing it ends every webhook secret that was made from it.
 keep webhook_key "$(head -c 32 /dev/urandom | base64)"

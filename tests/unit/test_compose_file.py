@@ -14,7 +14,6 @@ from tests.support.processes import REPOSITORY
 PUBLISHED = {"host", "port"}
 OF_WEB_ALONE = {"web_threads", "held_requests", "held_per_client", "hold_seconds", "idle_seconds"}
 OURS = {"migrate", "web", "scheduler", "worker-io", "worker-cpu", "worker-webhooks", "flower"}
-NOT_PASSED = {"sealing_key"}  # without one each worker of the stack fetches access tokens of its own
 SEVERAL = {"web", "scheduler", "worker-io", "worker-cpu", "worker-webhooks"}
 
 
@@ -107,9 +106,7 @@ def test_a_setting_has_its_effect_in_every_service_or_is_refused(setting: str) -
     elif setting == "operations_file":
         assert all(services()[name]["volumes"][0]["source"].startswith(f"${{{variable}:-") for name in OURS)
     else:
-        assert having == (
-            set() if variable in refused() or setting in NOT_PASSED else {"web"} if setting in OF_WEB_ALONE else OURS
-        )
+        assert having == (set() if variable in refused() else {"web"} if setting in OF_WEB_ALONE else OURS)
 
 
 def test_nothing_is_refused_that_is_no_setting() -> None:
