@@ -2,8 +2,12 @@
 
 client = Client("https://tidegate.example", key)
 client.submit("quote", {"sku": "A-100", "quantity": 3}).result(timeout=30)
+
+`AsyncClient` is the same for asynchronous programs.
 """
 
+from tidegate_client.async_client import AsyncClient
+from tidegate_client.async_job import AsyncJob
 from tidegate_client.client import Client
 from tidegate_client.errors import (
     ConnectionFailed,
@@ -19,10 +23,13 @@ from tidegate_client.errors import (
     TidegateError,
     UnexpectedAnswer,
 )
-from tidegate_client.job import Job, RawResult
+from tidegate_client.job import Job
+from tidegate_client.known_job import RawResult
 from tidegate_client.snapshot import JobError, Snapshot, State, Waiting
 
 __all__ = [
+    "AsyncClient",
+    "AsyncJob",
     "Client",
     "ConnectionFailed",
     "Fault",

@@ -18,14 +18,12 @@ Their arguments are what they are made of, so that they can be pickled; `str()` 
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from typing import TYPE_CHECKING, Any
+from typing import Any, Generic, TypeVar
 
 from tidegate_client.snapshot import Snapshot, State, instant
 
-if TYPE_CHECKING:
-    from tidegate_client.job import Job
-
 TYPE_PREFIX = "urn:tidegate:problem:"
+AnyJob = TypeVar("AnyJob")
 
 
 class TidegateError(Exception):
@@ -81,10 +79,13 @@ class OutcomeUnknown(Refused):
     KIND = "outcome-unknown"
 
 
-class SomeRefused(TidegateError):  # noqa: N818 - as above
-    """Of many jobs some were refused: `refusals` by their index in what was submitted. The others are in `jobs`."""
+class SomeRefused(TidegateError, Generic[AnyJob]):  # noqa: N818 - as above
+    """Of many jobs some were refused: `refusals` by their index in what was submitted. The others are in `jobs`.
 
-    def __init__(self, jobs: "Mapping[int, Job]", refusals: Mapping[int, Refused]) -> None:
+    They are a `Client`'s Job or an `AsyncClient`'s AsyncJob.
+    """
+
+    def __init__(self, jobs: Mapping[int, AnyJob], refusals: Mapping[int, Refused]) -> None:
         super().__init__(jobs, refusals)
         self.jobs = jobs
         self.refusals = refusals

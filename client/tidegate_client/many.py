@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, Literal
 
-from tidegate_client.transport import Transport, told_by
+from tidegate_client.protocol import Call, Gateway, Steps, told_in_answer
 
 Action = Literal["cancel", "retry"]
 
@@ -35,16 +35,17 @@ def selection_of(filters: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in written.items() if value is not None and value is not False}
 
 
-def act_on(transport: Transport, action: Action, selection: Mapping[str, Any]) -> Counts:
+def act_on(gateway: Gateway, action: Action, selection: Mapping[str, Any]) -> Steps[Counts]:
     """Does it to all that the selection means, 1,000 in one request."""
     done: Counter[str] = Counter()
     refusals: Counter[str] = Counter()
     cursor: str | None = None
     while True:
         content = json.dumps({**selection, **({"cursor": cursor} if cursor else {})}).encode()
-        headers = {"Content-Type": "application/json"}
-        answer = transport.send("POST", f"/v1/jobs/{action}", content=content, headers=headers)
-        page, cursor = told_by(answer, lambda document: (_counts(action, document), document["next"]))
+        call = Call(
+            method="POST", path=f"/v1/jobs/{action}", content=content, headers={"Content-Type": "application/json"}
+        )
+        page, cursor = yield from told_in_answer(gateway, call, lambda told: (_counts(action, told), told["next"]))
         done.update(matched=page.matched, done=page.done, asked_to_stop=page.asked_to_stop)
         refusals.update(page.refusals)
         if cursor is None:

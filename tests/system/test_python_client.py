@@ -10,6 +10,7 @@ from itertools import pairwise
 import psutil
 import pytest
 
+from tests.support import clients
 from tests.support.gateway import Gateway
 from tests.support.processes import REPOSITORY
 from tests.support.waiting import wait_until
@@ -26,9 +27,9 @@ from tidegate_client import (
 )
 
 
-@pytest.fixture
-def client(gateway: Gateway) -> Iterator[Client]:
-    with Client(gateway.url) as opened:
+@pytest.fixture(params=clients.KINDS)
+def client(gateway: Gateway, request: pytest.FixtureRequest) -> Iterator[Client]:
+    with clients.opened(request.param, gateway.url) as opened:
         yield opened
 
 
