@@ -23,6 +23,7 @@ from tidegate_client.errors import (
     TidegateError,
     UnexpectedAnswer,
 )
+from tidegate_client.events import JobEvent
 from tidegate_client.job import Job
 from tidegate_client.known_job import RawResult
 from tidegate_client.snapshot import JobError, Snapshot, State, Waiting
@@ -37,6 +38,7 @@ __all__ = [
     "JobCancelled",
     "JobEnded",
     "JobError",
+    "JobEvent",
     "JobExpired",
     "JobFailed",
     "NotDone",

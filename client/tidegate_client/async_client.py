@@ -1,12 +1,13 @@
 """The gateway as an asynchronous Python program uses it."""
 
 import ssl
-from collections.abc import AsyncIterator, Iterable, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Mapping
 from datetime import datetime
 from types import TracebackType
 from typing import Any, Self
 
 from tidegate_client.async_job import AsyncJob
+from tidegate_client.events import EventFeed, JobEvent
 from tidegate_client.known_gateway import KnownGateway, Query, first_page, jobs_of, submission
 from tidegate_client.many import Counts
 from tidegate_client.protocol import Gateway
@@ -90,6 +91,12 @@ class AsyncClient(KnownGateway):
     async def job(self, job_id: str) -> AsyncJob:
         """The job with this id, looked at once. Raises Refused (404) when there is none of this client."""
         return self._job(await self._transport.run(self._found(job_id)))
+
+    def events(self, job: AsyncJob | str) -> AsyncGenerator[JobEvent]:
+        """The changes of a job or of the job with this id, as they happen; as `Job.events`."""
+        if isinstance(job, AsyncJob):
+            return job.events()
+        return self._transport.each(EventFeed(self._gateway, job))
 
     def jobs(
         self,

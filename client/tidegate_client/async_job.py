@@ -1,7 +1,10 @@
 """One job of the gateway, from asynchronous code: wait for it, get its result, call it off."""
 
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
 from typing import Any, Self
 
+from tidegate_client.events import EventFeed, JobEvent
 from tidegate_client.known_job import KnownJob, Progress, RawResult
 from tidegate_client.snapshot import Snapshot
 from tidegate_client.transport import AsyncTransport
@@ -26,6 +29,17 @@ class AsyncJob(KnownJob):
         goes on then.
         """
         return await self._transport.run(self._until_final(timeout, progress))
+
+    async def events(self) -> AsyncGenerator[JobEvent]:
+        """Its changes as they happen, from how it is now to its final state; the last event has its result.
+
+        Lost connections are made again. Raises ConnectionFailed when nothing is heard for as long as the client is
+        patient, and Refused when there is no such job any more. What is not iterated to the end should be closed.
+        """
+        async with aclosing(self._transport.each(EventFeed(self._gateway, self.id))) as events:
+            async for event in events:
+                self.seen = event.job
+                yield event
 
     async def result(self, timeout: float | None = None, progress: Progress | None = None) -> Any:
         """Waits for it and returns its result: JSON as Python has it, anything else as bytes.

@@ -1,11 +1,12 @@
 """The gateway as a Python program uses it."""
 
 import ssl
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Generator, Iterable, Iterator, Mapping
 from datetime import datetime
 from types import TracebackType
 from typing import Any, Self
 
+from tidegate_client.events import EventFeed, JobEvent
 from tidegate_client.job import Job
 from tidegate_client.known_gateway import KnownGateway, Query, first_page, jobs_of, submission
 from tidegate_client.many import Counts
@@ -90,6 +91,12 @@ class Client(KnownGateway):
     def job(self, job_id: str) -> Job:
         """The job with this id, looked at once. Raises Refused (404) when there is none of this client."""
         return self._job(self._transport.run(self._found(job_id)))
+
+    def events(self, job: Job | str) -> Generator[JobEvent]:
+        """The changes of a job or of the job with this id, as they happen; as `Job.events`."""
+        if isinstance(job, Job):
+            return job.events()
+        return self._transport.each(EventFeed(self._gateway, job))
 
     def jobs(
         self,

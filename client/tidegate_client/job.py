@@ -1,7 +1,9 @@
 """One job of the gateway: wait for it, get its result, call it off."""
 
+from collections.abc import Generator
 from typing import Any, Self
 
+from tidegate_client.events import EventFeed, JobEvent
 from tidegate_client.known_job import KnownJob, Progress, RawResult
 from tidegate_client.snapshot import Snapshot
 from tidegate_client.transport import Transport
@@ -26,6 +28,16 @@ class Job(KnownJob):
         goes on then.
         """
         return self._transport.run(self._until_final(timeout, progress))
+
+    def events(self) -> Generator[JobEvent]:
+        """Its changes as they happen, from how it is now to its final state; the last event has its result.
+
+        Lost connections are made again. Raises ConnectionFailed when nothing is heard for as long as the client is
+        patient, and Refused when there is no such job any more. What is not iterated to the end should be closed.
+        """
+        for event in self._transport.each(EventFeed(self._gateway, self.id)):
+            self.seen = event.job
+            yield event
 
     def result(self, timeout: float | None = None, progress: Progress | None = None) -> Any:
         """Waits for it and returns its result: JSON as Python has it, anything else as bytes.

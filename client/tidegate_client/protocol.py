@@ -17,7 +17,9 @@ import httpx2
 from tidegate_client import clock
 from tidegate_client.errors import TYPE_PREFIX, ConnectionFailed, OutcomeUnknown, Refused, UnexpectedAnswer
 
-PROBLEM = "application/problem+json"
+PROBLEM, EVENT_STREAM = "application/problem+json", "text/event-stream"
+LONGEST_SILENCE = 45.0
+"""Seconds without a word after which an event stream is taken for lost: the gateway sends one every 20."""
 FIRST_DELAY, LONGEST_DELAY = 0.1, 5.0
 _RANDOM = random.SystemRandom()
 Told = TypeVar("Told")
@@ -38,7 +40,7 @@ class Gateway:
 
 @dataclass(frozen=True, kw_only=True)
 class Request:
-    """Step: send this; what comes of it is the response, or an httpx2.RequestError."""
+    """Step: send this; what comes of it is the response, or an httpx2.RequestError. A stream of events is left open."""
 
     method: str
     url: str
@@ -46,6 +48,7 @@ class Request:
     headers: Mapping[str, str]
     params: Mapping[str, str] | None
     timeout: float
+    is_stream: bool
 
 
 @dataclass(frozen=True)
@@ -55,7 +58,28 @@ class Pause:
     seconds: float
 
 
-Step = Request | Pause
+@dataclass(frozen=True)
+class Listen:
+    """Step: make of an open response the stream of its events."""
+
+    response: httpx2.Response
+
+
+@dataclass(frozen=True)
+class Next:
+    """Step: wait for the next event of a stream; None when it has ended, or an httpx2.RequestError."""
+
+    stream: Any
+
+
+@dataclass(frozen=True)
+class Close:
+    """Step: let go of a stream."""
+
+    stream: Any
+
+
+Step = Request | Pause | Listen | Next | Close
 Steps = Generator[Step, Any, Brought]
 """A conversation that brings this in the end."""
 
@@ -69,6 +93,7 @@ class Call:
     content: bytes | None = None
     headers: Mapping[str, str] = field(default_factory=dict)
     params: Mapping[str, str] | None = None
+    is_stream: bool = False
 
 
 def answer_to(gateway: Gateway, call: Call, *, hold: int = 0, until: float | None = None) -> Steps[httpx2.Response]:
@@ -87,6 +112,8 @@ def answer_to(gateway: Gateway, call: Call, *, hold: int = 0, until: float | Non
         left = give_up_at - clock.monotonic()
         wait = min(hold, int(left))
         prefer = {"Prefer": f"wait={wait}"} if wait > 0 else {}
+        # The last try of a short wait still gets a moment for its answer.
+        timeout = max(0, wait) + min(gateway.timeout, max(left - wait, 1.0))
         try:
             response: httpx2.Response = yield Request(
                 method=call.method,
@@ -94,8 +121,8 @@ def answer_to(gateway: Gateway, call: Call, *, hold: int = 0, until: float | Non
                 content=call.content,
                 headers={**call.headers, **prefer},
                 params=call.params,
-                # The last try of a short wait still gets a moment for its answer.
-                timeout=max(0, wait) + min(gateway.timeout, max(left - wait, 1.0)),
+                timeout=max(timeout, LONGEST_SILENCE) if call.is_stream else timeout,
+                is_stream=call.is_stream,
             )
         except httpx2.RequestError as error:
             reason = str(error) or type(error).__name__

@@ -1,12 +1,25 @@
 """Does the steps of a conversation with the gateway: over blocking connections, or over asynchronous ones."""
 
 import ssl
+from collections.abc import AsyncGenerator, Generator
 from typing import Any
 
 import httpx2
 
 from tidegate_client import clock
-from tidegate_client.protocol import Brought, Gateway, Pause, Step, Steps
+from tidegate_client.events import EventFeed, JobEvent
+from tidegate_client.protocol import (
+    EVENT_STREAM,
+    Brought,
+    Close,
+    Gateway,
+    Listen,
+    Next,
+    Pause,
+    Request,
+    Step,
+    Steps,
+)
 
 VERSION = "0.1.0"
 
@@ -38,19 +51,35 @@ class Transport:
             except httpx2.RequestError as error:
                 failed = error
 
+    def each(self, feed: EventFeed) -> Generator[JobEvent]:
+        """Yields the events of a feed, and lets go of its connection in the end."""
+        try:
+            while event := self.run(feed.next()):
+                yield event
+        finally:
+            self.run(feed.close())
+
     def _do(self, step: Step) -> Any:
         match step:
             case Pause():
                 return clock.sleep(step.seconds)
-            case _:
-                return self._http.request(
-                    step.method,
-                    step.url,
-                    content=step.content,
-                    headers=step.headers,
-                    params=step.params,
-                    timeout=step.timeout,
-                )
+            case Request():
+                return self._sent(step)
+            case Listen():
+                return step.response, iter(httpx2.EventSource(step.response, max_event_size=None))
+            case Next():
+                return next(step.stream[1], None)
+            case Close():
+                return step.stream[0].close()
+
+    def _sent(self, request: Request) -> httpx2.Response:
+        response = self._http.send(self._http.build_request(**_parts(request)), stream=request.is_stream)
+        if request.is_stream and not _is_event_stream(response):
+            try:
+                response.read()
+            finally:
+                response.close()
+        return response
 
 
 class AsyncTransport:
@@ -80,19 +109,51 @@ class AsyncTransport:
             except httpx2.RequestError as error:
                 failed = error
 
+    async def each(self, feed: EventFeed) -> AsyncGenerator[JobEvent]:
+        """Yields the events of a feed, and lets go of its connection in the end."""
+        try:
+            while event := await self.run(feed.next()):
+                yield event
+        finally:
+            await self.run(feed.close())
+
     async def _do(self, step: Step) -> Any:
         match step:
             case Pause():
                 return await clock.sleep_async(step.seconds)
-            case _:
-                return await self._http.request(
-                    step.method,
-                    step.url,
-                    content=step.content,
-                    headers=step.headers,
-                    params=step.params,
-                    timeout=step.timeout,
-                )
+            case Request():
+                return await self._sent(step)
+            case Listen():
+                return step.response, aiter(httpx2.EventSource(step.response, max_event_size=None))
+            case Next():
+                return await anext(step.stream[1], None)
+            case Close():
+                return await step.stream[0].aclose()
+
+    async def _sent(self, request: Request) -> httpx2.Response:
+        response = await self._http.send(self._http.build_request(**_parts(request)), stream=request.is_stream)
+        if request.is_stream and not _is_event_stream(response):
+            try:
+                await response.aread()
+            finally:
+                await response.aclose()
+        return response
+
+
+def _parts(request: Request) -> dict[str, Any]:
+    return {
+        "method": request.method,
+        "url": request.url,
+        "content": request.content,
+        "headers": request.headers,
+        "params": request.params,
+        "timeout": request.timeout,
+    }
+
+
+def _is_event_stream(response: httpx2.Response) -> bool:
+    content_type = response.headers.get("Content-Type", "").partition(";")[0].strip()
+    return response.status_code == 200 and content_type == EVENT_STREAM
 
 
 def _options(gateway: Gateway, key: str | None, verify: ssl.SSLContext | bool) -> dict[str, Any]:

@@ -54,7 +54,7 @@ def test_both_surfaces_are_one(blocking: type, asynchronous: type) -> None:
         assert {each: str(hint) for each, hint in types.items()} == {
             each: as_if_blocking(hint) for each, hint in types_of_twin.items()
         }, name
-        is_plain = name == "__init__" or "Iterator" in str(types["return"])
+        is_plain = name == "__init__" or any(each in str(types["return"]) for each in ("Iterator", "Generator"))
         assert inspect.iscoroutinefunction(twin) is not is_plain, f"{name} is awaited, unless it is iterated over"
         assert not inspect.iscoroutinefunction(method)
 
@@ -132,3 +132,15 @@ def test_a_cancelled_wait_leaves_the_job_alone_and_it_may_be_waited_for_again(se
 
     assert asyncio.run(wait()) == 7
     assert {each.line.split()[0] for each in server.received[1:]} == {"GET"}, "nothing was called off"
+
+
+def test_a_cancelled_listener_leaves_no_connection(server: HttpServer) -> None:
+    def answer(connection: socket.socket) -> None:
+        connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\r\n: still here\n")
+
+    async def listen() -> None:
+        server.answer = answer
+        async with AsyncClient(server.url) as client:
+            await cancelled(client, server, lambda: anext(client.events(JOB_ID)))
+
+    asyncio.run(listen())

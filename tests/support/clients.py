@@ -38,7 +38,7 @@ class _Blocking:
             return self._plain(found)
 
         async def called(*arguments: Any, **named: Any) -> Any:
-            come = found(*arguments, **named)
+            come = found(*(each._inner if isinstance(each, _Blocking) else each for each in arguments), **named)
             return await come if inspect.isawaitable(come) else come
 
         def call(*arguments: Any, **named: Any) -> Any:
