@@ -12,6 +12,7 @@ from tidegate_client.client import Client
 from tidegate_client.errors import (
     ConnectionFailed,
     Fault,
+    InvalidWebhook,
     JobCancelled,
     JobEnded,
     JobExpired,
@@ -27,6 +28,7 @@ from tidegate_client.events import JobEvent
 from tidegate_client.job import Job
 from tidegate_client.known_job import RawResult
 from tidegate_client.snapshot import JobError, Snapshot, State, Waiting
+from tidegate_client.webhook import WebhookEvent, verify_webhook
 
 __all__ = [
     "AsyncClient",
@@ -34,6 +36,7 @@ __all__ = [
     "Client",
     "ConnectionFailed",
     "Fault",
+    "InvalidWebhook",
     "Job",
     "JobCancelled",
     "JobEnded",
@@ -51,4 +54,6 @@ __all__ = [
     "TidegateError",
     "UnexpectedAnswer",
     "Waiting",
+    "WebhookEvent",
+    "verify_webhook",
 ]

@@ -6,6 +6,7 @@
     ├── SomeRefused        of many jobs some were taken and some were not
     ├── NotDone            the time to wait is over and the job still goes on; also a TimeoutError
     ├── ConnectionFailed   the gateway could not be reached, however often it was tried; also a ConnectionError
+    ├── InvalidWebhook     what arrived as a webhook was not sent by the gateway, or not lately; also a ValueError
     ├── UnexpectedAnswer   something answered that does not speak as the gateway does, such as a proxy
     └── JobEnded           the job is final and has no result
         ├── JobFailed          the operation or its downstream gave a final error
@@ -117,6 +118,17 @@ class ConnectionFailed(TidegateError, ConnectionError):  # noqa: N818 - said of 
 
     def __str__(self) -> str:
         return f"no answer from {self.url}: {self.reason}"
+
+
+class InvalidWebhook(TidegateError, ValueError):  # noqa: N818 - said of a webhook
+    """What arrived as a webhook is not to be believed; `reason` says why."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+        self.reason = reason
+
+    def __str__(self) -> str:
+        return f"the webhook is not to be believed: {self.reason}"
 
 
 class UnexpectedAnswer(TidegateError):  # noqa: N818 - said of an answer
