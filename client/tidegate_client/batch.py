@@ -1,6 +1,5 @@
 """Many jobs of one operation, in as few requests as it takes."""
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -28,22 +27,21 @@ class Taken:
     refusals: Mapping[int, Refused]
 
 
-def submit_all(gateway: Gateway, path: str, items: Sequence[Mapping[str, Any]]) -> Steps[Taken]:
-    """Submits all or none of at most 1,000 `items`; each has an idempotency key. Raises Refused."""
-    lines = _lines(items)
+def submit_all(gateway: Gateway, path: str, lines: Lines) -> Steps[Taken]:
+    """Submits all or none of at most 1,000 jobs; each has an idempotency key. Raises Refused."""
     answers = (yield from _answers(gateway, path, lines, {"all_or_none": "true"})) if lines else {}
     return Taken(jobs={index: Snapshot.of(answers[index]["job"]) for index in lines}, refusals={})
 
 
-def submit_each(gateway: Gateway, path: str, items: Sequence[Mapping[str, Any]]) -> Steps[Taken]:
-    """Submits `items`; each has an idempotency key, so that a repeated request makes no job twice.
+def submit_each(gateway: Gateway, path: str, lines: Lines) -> Steps[Taken]:
+    """Submits jobs; each has an idempotency key, so that a repeated request makes no job twice.
 
     Those refused for a passing reason are sent again while the client is patient. Raises Refused when the first
     request was refused as a whole.
     """
     jobs: dict[int, Snapshot] = {}
     refused: dict[int, Refused] = {}
-    left = _lines(items)
+    left = lines
     give_up_at, tries = clock.monotonic() + gateway.patience, 1
     while left:
         passing: dict[int, Refused] = {}
@@ -74,10 +72,6 @@ def submit_each(gateway: Gateway, path: str, items: Sequence[Mapping[str, Any]])
         if left:
             yield Pause(pause)
     return Taken(jobs=dict(sorted(jobs.items())), refusals=dict(sorted(refused.items())))
-
-
-def _lines(items: Sequence[Mapping[str, Any]]) -> dict[int, bytes]:
-    return {index: json.dumps(item, allow_nan=False).encode() for index, item in enumerate(items)}
 
 
 def _answers(

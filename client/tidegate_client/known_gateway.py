@@ -11,14 +11,10 @@ from uuid import uuid4
 from tidegate_client.batch import MOST_JOBS, Taken, submit_all, submit_each
 from tidegate_client.errors import AnyJob, Refused, SomeRefused
 from tidegate_client.many import Action, Counts, act_on, selection_of
-from tidegate_client.protocol import Call, Gateway, Steps, told_in_answer
+from tidegate_client.protocol import Call, Gateway, Steps, Told, answer_to, told_in_answer
 from tidegate_client.snapshot import Snapshot
+from tidegate_client.writing import Written, as_json
 
-_OF_OPERATION = ("name", "downstream", "timeout", "backlog")
-_OF_DOWNSTREAM = (
-    *("name", "rate", "concurrency", "paused", "breaker_open", "resting_until"),
-    *("backlog", "in_flight", "released", "changed"),
-)
 Query = Mapping[str, str]
 
 
@@ -49,17 +45,19 @@ class KnownGateway:
         self, operation: str, inputs: Iterable[Any], timeout: float | None, *, all_or_none: bool
     ) -> Steps[Taken]:
         each = list(inputs)
-        is_raw = any(isinstance(params, bytes) for params in each)
-        if all_or_none and (is_raw or len(each) > MOST_JOBS):
-            raise ValueError(f"all_or_none takes at most {MOST_JOBS} inputs, and no bytes")
-        if is_raw:
+        written = [_written(params, f"input {index}") for index, params in enumerate(each)]
+        # The gateway reads the numbers of a batch as floats, and takes no bytes in one.
+        is_alone = not all(one.is_of_floats for one in written)
+        if all_or_none and (is_alone or len(each) > MOST_JOBS):
+            raise ValueError(f"all_or_none takes at most {MOST_JOBS} inputs, no bytes and no Decimal beyond a float")
+        if is_alone:
             return (yield from self._one_by_one(operation, each, timeout))
-        items: list[dict[str, Any]] = [{"input": params, "idempotency_key": uuid4().hex} for params in each]
-        if timeout is not None:
-            for item in items:
-                item["timeout"] = math.ceil(timeout)
+        lines = {
+            index: b'{"input": %s, %s' % (params.content, json.dumps(_envelope(timeout)).encode()[1:])
+            for index, params in enumerate(written)
+        }
         submit = submit_all if all_or_none else submit_each
-        return (yield from submit(self._gateway, f"{_operation(operation)}/jobs/batch", items))
+        return (yield from submit(self._gateway, path_of("operations", operation, "jobs", "batch"), lines))
 
     def _one_by_one(self, operation: str, inputs: Sequence[Any], timeout: float | None) -> Steps[Taken]:
         jobs: dict[int, Snapshot] = {}
@@ -71,38 +69,47 @@ class KnownGateway:
                 refusals[index] = refusal
         return Taken(jobs=jobs, refusals=refusals)
 
-    def _found(self, job_id: str) -> Steps[Snapshot]:
-        call = Call(method="GET", path=f"/v1/jobs/{quote(job_id, safe='')}")
-        return (yield from told_in_answer(self._gateway, call, Snapshot.of))
-
-    def _page(self, query: Query) -> Steps[tuple[list[Snapshot], Query | None]]:
-        """A page of jobs, and what to ask for to get the next one."""
-        call = Call(method="GET", path="/v1/jobs", params=query)
-        found, after = yield from told_in_answer(self._gateway, call, _jobs_of_page)
+    def _page(
+        self, path: str, member: str, read: Callable[[Any], Told], query: Query
+    ) -> Steps[tuple[list[Told], Query | None]]:
+        """A page of a list, and what to ask for to get the next one."""
+        found, after = yield from self._told(path, lambda page: (_every(read, page[member]), page["next"]), query)
         # Only its query: the link may lead through another address than ours, and the key stays with ours.
         return found, dict(parse_qsl(urlsplit(after).query)) if after else None
 
     def _act(self, action: Action, selection: Mapping[str, Any]) -> Steps[Counts]:
         return (yield from act_on(self._gateway, action, selection_of(selection)))
 
-    def _operations(self) -> Steps[list[Mapping[str, Any]]]:
-        call = Call(method="GET", path="/v1/operations")
-        return (yield from told_in_answer(self._gateway, call, _every("operations", _operation_of)))
+    def _told(self, path: str, read: Callable[[Any], Told], query: Query | None = None) -> Steps[Told]:
+        call = Call(method="GET", path=path, params=query)
+        return (yield from told_in_answer(self._gateway, call, read))
 
-    def _operation(self, name: str) -> Steps[Mapping[str, Any]]:
-        return (yield from told_in_answer(self._gateway, Call(method="GET", path=_operation(name)), _operation_of))
+    def _all_told(self, path: str, member: str, read: Callable[[Any], Told]) -> Steps[list[Told]]:
+        return (yield from self._told(path, lambda document: _every(read, document[member])))
 
-    def _downstreams(self) -> Steps[list[Mapping[str, Any]]]:
-        call = Call(method="GET", path="/v1/downstreams")
-        return (yield from told_in_answer(self._gateway, call, _every("downstreams", _downstream_of)))
+    def _changed(
+        self,
+        method: str,
+        path: str,
+        document: Mapping[str, Any],
+        read: Callable[[Any], Told],
+        content_type: str = "application/json",
+    ) -> Steps[Told]:
+        content = json.dumps(document).encode()
+        call = Call(method=method, path=path, content=content, headers={"Content-Type": content_type})
+        return (yield from told_in_answer(self._gateway, call, read))
 
-    def _downstream(self, name: str) -> Steps[Mapping[str, Any]]:
-        return (yield from told_in_answer(self._gateway, Call(method="GET", path=_downstream(name)), _downstream_of))
+    def _secret_ended(self, secret_id: str) -> Steps[None]:
+        try:
+            yield from answer_to(self._gateway, Call(method="DELETE", path=path_of("webhook-secrets", secret_id)))
+        except Refused as refusal:
+            if refusal.kind != "unknown-secret":  # ended already: by an earlier try whose answer was lost
+                raise
 
-    def _downstream_changed(self, name: str, changes: Mapping[str, Any]) -> Steps[Mapping[str, Any]]:
-        headers = {"Content-Type": "application/merge-patch+json"}
-        call = Call(method="PATCH", path=_downstream(name), content=json.dumps(changes).encode(), headers=headers)
-        return (yield from told_in_answer(self._gateway, call, _downstream_of))
+
+def path_of(*parts: str) -> str:
+    """The path of one thing of the API, by its id or name."""
+    return "/".join(("/v1", *(quote(part, safe="") for part in parts)))
 
 
 def submission(
@@ -116,15 +123,13 @@ def submission(
     webhook_url: str | None = None,
     traceparent: str | None = None,
 ) -> Call:
-    """The request that submits a job. Raises ValueError for an instant without a time zone."""
+    """The request that submits a job. Raises TypeError for what can't be sent, ValueError for a naive instant."""
     headers = {"Idempotency-Key": idempotency_key or uuid4().hex}
-    if isinstance(params, bytes):
-        content = params
-        if content_type is None:
-            content_type = "application/octet-stream"
-    else:
-        content = json.dumps(params, allow_nan=False).encode()
+    content = _written(params, "the input").content
+    if not isinstance(params, bytes):
         content_type = content_type or "application/json"
+    elif content_type is None:
+        content_type = "application/octet-stream"
     if content_type:
         headers["Content-Type"] = content_type
     if timeout is not None:
@@ -137,7 +142,7 @@ def submission(
         headers["Webhook-Url"] = webhook_url
     if traceparent is not None:
         headers["traceparent"] = traceparent
-    return Call(method="POST", path=f"{_operation(operation)}/jobs", content=content, headers=headers)
+    return Call(method="POST", path=path_of("operations", operation, "jobs"), content=content, headers=headers)
 
 
 def first_page(filters: Mapping[str, Any]) -> Query:
@@ -153,33 +158,15 @@ def jobs_of(taken: Taken, job: Callable[[Snapshot], AnyJob]) -> list[AnyJob]:
     return list(jobs.values())
 
 
-def _operation(name: str) -> str:
-    return f"/v1/operations/{quote(name, safe='')}"
+def _every(read: Callable[[Any], Told], documents: Iterable[Any]) -> list[Told]:
+    return [read(each) for each in documents]
 
 
-def _downstream(name: str) -> str:
-    return f"/v1/downstreams/{quote(name, safe='')}"
+def _written(params: Any, name: str) -> Written:
+    """An input as it is sent: bytes as they are, anything else as JSON."""
+    return Written(content=params, is_of_floats=False) if isinstance(params, bytes) else as_json(params, name)
 
 
-def _jobs_of_page(document: Any) -> tuple[list[Snapshot], str | None]:
-    return [Snapshot.of(each) for each in document["jobs"]], document["next"]
-
-
-def _every(member: str, read: Callable[[Any], Mapping[str, Any]]) -> Callable[[Any], list[Mapping[str, Any]]]:
-    return lambda document: [read(each) for each in document[member]]
-
-
-def _operation_of(document: Any) -> Mapping[str, Any]:
-    return _with(_OF_OPERATION, document)
-
-
-def _downstream_of(document: Any) -> Mapping[str, Any]:
-    return _with(_OF_DOWNSTREAM, document)
-
-
-def _with(members: Iterable[str], document: Any) -> Mapping[str, Any]:
-    """The document; raises LookupError when it has not all of the members, as one of another server has not."""
-    for member in members:
-        document[member]
-    found: Mapping[str, Any] = document
-    return found
+def _envelope(timeout: float | None) -> Mapping[str, Any]:
+    """What goes along with one input of many."""
+    return {"idempotency_key": uuid4().hex, **({} if timeout is None else {"timeout": math.ceil(timeout)})}

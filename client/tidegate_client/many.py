@@ -5,11 +5,24 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Any, Literal
+from typing import Any, Literal, TypedDict
 
 from tidegate_client.protocol import Call, Gateway, Steps, told_in_answer
+from tidegate_client.snapshot import State
 
 Action = Literal["cancel", "retry"]
+
+
+class Filters(TypedDict, total=False):
+    """Which jobs: those for which all of this holds, as `Client.jobs` has it."""
+
+    state: State | str | None
+    operation: str | None
+    downstream: str | None
+    error_code: str | None
+    created_after: datetime | None
+    created_before: datetime | None
+    client: str | None
 
 
 @dataclass(frozen=True, kw_only=True)
