@@ -1,4 +1,4 @@
-"""Commands about jobs: submit, status, wait, list, cancel, retry, result."""
+"""Commands about jobs: submit, status, wait, events, list, cancel, retry, result, delete."""
 
 import itertools
 import sys
@@ -8,13 +8,14 @@ from typing import Any
 from uuid import uuid4
 
 import click
+from rich.text import Text
 
 from tidegate_client.command.exits import Exit, code_of_state
 from tidegate_client.command.following import deliver, follow
 from tidegate_client.command.inputs import OUTPUT, SECONDS, WHICH, type_of
 from tidegate_client.command.many import MANY, is_many, on_many, submit_bulk
-from tidegate_client.command.session import Session, reaches_gateway
-from tidegate_client.command.shown import card, rows, why_it_waits
+from tidegate_client.command.session import LONG_PATIENCE, Session, reaches_gateway
+from tidegate_client.command.shown import card, first_line, rows, ticks, why_it_waits
 from tidegate_client.job import Job
 from tidegate_client.snapshot import State
 
@@ -107,6 +108,28 @@ def wait(session: Session, *, job_id: str, timeout: float | None, output: Path |
     return follow(session, session.client.job(job_id), timeout=timeout, output=output)
 
 
+@click.command()
+@click.argument("job_id")
+@reaches_gateway
+def events(session: Session, *, job_id: str) -> Exit:
+    """Writes each change of a job as it happens, until it is final.
+
+    The exit code tells how it ended."""
+    session.client.patience = LONG_PATIENCE
+    code = Exit.NOT_DONE
+    for event in session.client.events(job_id):
+        seen = event.job
+        code = code_of_state(seen.state)
+        if session.is_json:
+            session.document({"event": event.kind, "id": event.id, "job": seen.document})
+        elif session.out.is_terminal:
+            more = why_it_waits(seen) or first_line((seen.error.message if seen.error else seen.note) or "")
+            session.out.print(Text.assemble(ticks(seen.state), f" {seen.state} {seen.percent} %  ", (more, "dim")))
+        else:
+            click.echo("\t".join((event.kind, event.id, seen.state, str(seen.percent))))
+    return code
+
+
 @click.command("list")
 @WHICH
 @click.option("--limit", type=click.IntRange(1), default=20, show_default=True)
@@ -177,3 +200,12 @@ def result(session: Session, *, job_id: str, output: Path | None) -> Exit:
     The exit code tells the state of one that has none."""
     job: Job = session.client.job(job_id)
     return deliver(session, job, output=output)
+
+
+@click.command()
+@click.argument("job_id")
+@reaches_gateway
+def delete(session: Session, *, job_id: str) -> None:
+    """Erases a job that has ended, and its result."""
+    session.client.job(job_id).delete()
+    session.say("Erased.")
