@@ -2,7 +2,7 @@
 
 import math
 import ssl
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Mapping
 from datetime import datetime
 from types import TracebackType
 from typing import Any, Self, Unpack
@@ -72,13 +72,15 @@ class AsyncClient(KnownGateway):
         idempotency_key: str | None = None,
         webhook_url: str | None = None,
         traceparent: str | None = None,
+        headers: Mapping[str, str] | None = None,
     ) -> AsyncJob:
         """Submits a job and returns it as soon as it is recorded.
 
         `params`: bytes go as they are, under `content_type`; anything else as JSON. `timeout`: seconds until the job's
         deadline, if less than the operation's own. `not_before`: an aware instant before which it does not start.
         `idempotency_key`: the same key and params give the same job; without one a new key is made and kept over this
-        call's retries, so that no lost answer makes a second job. Raises Refused when it is not taken.
+        call's retries, so that no lost answer makes a second job. `headers`: for an operation that passes them on
+        to its downstream (`pass_headers`). Raises Refused when it is not taken.
         """
         call = submission(
             operation,
@@ -89,6 +91,7 @@ class AsyncClient(KnownGateway):
             idempotency_key=idempotency_key,
             webhook_url=webhook_url,
             traceparent=traceparent,
+            headers=headers,
         )
         return self._job(await self._transport.run(self._submitted(call)))
 

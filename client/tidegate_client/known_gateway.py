@@ -16,6 +16,12 @@ from tidegate_client.snapshot import Snapshot
 from tidegate_client.writing import Written, as_json
 
 Query = Mapping[str, str]
+_OUR_HEADERS = frozenset(
+    {
+        *("authorization", "content-type", "content-length", "host", "idempotency-key", "prefer", "traceparent"),
+        *("job-timeout", "job-not-before", "webhook-url"),
+    }
+)
 
 
 class KnownGateway:
@@ -122,27 +128,37 @@ def submission(
     idempotency_key: str | None = None,
     webhook_url: str | None = None,
     traceparent: str | None = None,
+    headers: Mapping[str, str] | None = None,
 ) -> Call:
-    """The request that submits a job. Raises TypeError for what can't be sent, ValueError for a naive instant."""
-    headers = {"Idempotency-Key": idempotency_key or uuid4().hex}
+    """The request that submits a job.
+
+    Raises TypeError for what can't be sent; ValueError for an instant without a time zone, and for a header that has
+    a parameter of its own.
+    """
+    own = {"Idempotency-Key": idempotency_key or uuid4().hex}
     content = _written(params, "the input").content
     if not isinstance(params, bytes):
         content_type = content_type or "application/json"
     elif content_type is None:
         content_type = "application/octet-stream"
     if content_type:
-        headers["Content-Type"] = content_type
+        own["Content-Type"] = content_type
     if timeout is not None:
-        headers["Job-Timeout"] = str(math.ceil(timeout))
+        own["Job-Timeout"] = str(math.ceil(timeout))
     if not_before is not None:
         if not_before.tzinfo is None:
             raise ValueError("not_before needs a time zone")
-        headers["Job-Not-Before"] = not_before.isoformat()
+        own["Job-Not-Before"] = not_before.isoformat()
     if webhook_url is not None:
-        headers["Webhook-Url"] = webhook_url
+        own["Webhook-Url"] = webhook_url
     if traceparent is not None:
-        headers["traceparent"] = traceparent
-    return Call(method="POST", path=path_of("operations", operation, "jobs"), content=content, headers=headers)
+        own["traceparent"] = traceparent
+    return Call(
+        method="POST",
+        path=path_of("operations", operation, "jobs"),
+        content=content,
+        headers={**_passed_on(headers or {}), **own},
+    )
 
 
 def first_page(filters: Mapping[str, Any]) -> Query:
@@ -170,3 +186,11 @@ def _written(params: Any, name: str) -> Written:
 def _envelope(timeout: float | None) -> Mapping[str, Any]:
     """What goes along with one input of many."""
     return {"idempotency_key": uuid4().hex, **({} if timeout is None else {"timeout": math.ceil(timeout)})}
+
+
+def _passed_on(headers: Mapping[str, str]) -> Mapping[str, str]:
+    """Headers for the downstream; raises ValueError for one that the client writes itself."""
+    for name in headers:
+        if name.lower() in _OUR_HEADERS:
+            raise ValueError(f"{name} is no header to be passed on; the client writes it itself")
+    return headers

@@ -3,7 +3,7 @@
 import json
 import mimetypes
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any, TypeVar
@@ -94,6 +94,20 @@ OUTPUT = click.option(
     callback=_may_be_written,
     help="File that gets the result.",
 )
+
+
+HEADERS = click.option("-H", "--header", "headers", multiple=True, help='A header that is passed on, "X-Customer: a".')
+
+
+def headers_of(texts: Sequence[str]) -> dict[str, str]:
+    """Headers as they are typed; of one name the last holds."""
+    headers = {}
+    for text in texts:
+        name, colon, value = text.partition(":")
+        if not colon or not name.strip():
+            raise click.UsageError(f'{text!r} is no header; write "Name: value"')
+        headers[name.strip()] = value.strip()
+    return headers
 
 
 def type_of(content: bytes, file: Any, said: str | None) -> str:

@@ -12,7 +12,7 @@ from rich.text import Text
 
 from tidegate_client.command.exits import Exit, code_of_state
 from tidegate_client.command.following import deliver, follow
-from tidegate_client.command.inputs import OUTPUT, SECONDS, WHICH, type_of
+from tidegate_client.command.inputs import HEADERS, OUTPUT, SECONDS, WHICH, headers_of, type_of
 from tidegate_client.command.many import MANY, is_many, on_many, submit_bulk
 from tidegate_client.command.session import LONG_PATIENCE, Session, reaches_gateway
 from tidegate_client.command.shown import card, first_line, rows, ticks, why_it_waits
@@ -33,6 +33,7 @@ from tidegate_client.snapshot import State
 )
 @click.option("--idempotency-key", help="The same key and input give the same job; without, a new one is made.")
 @click.option("--webhook", help="URL that is told how the job ended.")
+@HEADERS
 @click.option("--bulk", is_flag=True, help="FILE has a JSON input a line: a job each, their ids in this order.")
 @reaches_gateway
 def submit(
@@ -48,6 +49,7 @@ def submit(
     not_before: datetime | None,
     idempotency_key: str | None,
     webhook: str | None,
+    headers: tuple[str, ...],
     bulk: bool,
 ) -> Exit:
     """Submits a job and writes its id.
@@ -57,7 +59,7 @@ def submit(
         raise click.UsageError("FILE and --data: give one of them")
     content = file.read() if file is not None else (data or "").encode()
     if bulk:
-        if any((content_type, wait, output, not_before, idempotency_key, webhook)):
+        if any((content_type, wait, output, not_before, idempotency_key, webhook, headers)):
             raise click.UsageError("--bulk goes with --timeout and no other option")
         return submit_bulk(session, operation, content, timeout)
     key = idempotency_key or uuid4().hex
@@ -70,7 +72,10 @@ def submit(
             not_before=not_before,
             idempotency_key=key,
             webhook_url=webhook,
+            headers=headers_of(headers),
         )
+    except ValueError as error:
+        raise click.BadParameter(str(error), param_hint="--header") from None
     except KeyboardInterrupt:
         session.say(f"Interrupted; it may have been taken. The same command with --idempotency-key {key} finds out.")
         return Exit.INTERRUPTED
