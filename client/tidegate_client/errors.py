@@ -19,7 +19,7 @@ Their arguments are what they are made of, so that they can be pickled; `str()` 
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, Self, TypeVar
 
 from tidegate_client.snapshot import Snapshot, State, instant
 
@@ -33,10 +33,19 @@ class TidegateError(Exception):
 
 @dataclass(frozen=True)
 class Fault:
-    """One thing that is wrong with an input; `pointer` is a JSON pointer (RFC 6901) to it."""
+    """One thing that is wrong: at the JSON pointer (RFC 6901) of an input, or in a header of the request."""
 
     pointer: str
     detail: str
+    header: str | None = None
+
+    @classmethod
+    def of(cls, document: Mapping[str, str]) -> Self:
+        """Reads one of a problem's `errors`."""
+        return cls(document.get("pointer", ""), document["detail"], document.get("header"))
+
+    def __str__(self) -> str:
+        return f"{self.header or self.pointer or '/'}: {self.detail}"
 
 
 class Refused(TidegateError):  # noqa: N818 - a refusal is an answer, and the glossary says so
@@ -53,7 +62,7 @@ class Refused(TidegateError):  # noqa: N818 - a refusal is an answer, and the gl
         self.status: int = problem["status"]
         self.kind = str(problem["type"]).removeprefix(TYPE_PREFIX)
         self.detail: str = problem.get("detail") or problem.get("title") or self.kind
-        self.faults = tuple(Fault(fault["pointer"], fault["detail"]) for fault in problem.get("errors", ()))
+        self.faults = tuple(Fault.of(fault) for fault in problem.get("errors", ()))
         self.retry_after = retry_after
         self.earliest_finish: datetime | None = instant(problem.get("earliest_finish"))
 
@@ -63,7 +72,7 @@ class Refused(TidegateError):  # noqa: N818 - a refusal is an answer, and the gl
         return self.status in PASSING and self.kind != "cannot-finish-in-time"
 
     def __str__(self) -> str:
-        faults = "".join(f"\n  {fault.pointer or '/'}: {fault.detail}" for fault in self.faults)
+        faults = "".join(f"\n  {fault}" for fault in self.faults)
         return f"{self.detail} ({self.status} {self.kind}){faults}"
 
 

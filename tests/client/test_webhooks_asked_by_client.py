@@ -56,7 +56,15 @@ def test_deliveries_are_listed_read_and_sent_again(client: Client) -> None:
         next(client.deliveries(state="lost"))
 
 
+def test_a_webhook_that_can_not_be_used_is_refused_with_the_header_at_fault(client: Client) -> None:
+    with pytest.raises(Refused, match=r"\n  Webhook-Url: ") as refused:
+        client.submit("echo", 1, webhook_url="http://127.0.0.1:8080/")
+    (fault,) = refused.value.faults
+    assert (refused.value.status, fault.header, fault.pointer) == (422, "Webhook-Url", "")
+
+
 def test_more_deliveries_than_a_page_has_are_listed(client: Client) -> None:
+    client.new_webhook_secret()
     jobs = [client.submit("echo", number, webhook_url=HOOK).cancel().id for number in range(105)]
     listed = [each["id"] for each, _ in zip(client.deliveries(event="job.cancelled"), range(105), strict=False)]
     assert listed == jobs[::-1]
