@@ -2,12 +2,33 @@
 
 client = Client("https://tidegate.example", key)
 client.submit("quote", {"sku": "A-100", "quantity": 3}).result(timeout=30)
+
+`AsyncClient` is the same for asynchronous programs.
 """
 
+from tidegate_client.async_client import AsyncClient
+from tidegate_client.async_job import AsyncJob
 from tidegate_client.client import Client
+from tidegate_client.documents import (
+    AnnouncedQuota,
+    CalendarRate,
+    Changes,
+    DeclaredLimits,
+    Delivery,
+    DeliveryAttempt,
+    Downstream,
+    DownstreamWarning,
+    EventName,
+    Limits,
+    NewWebhookSecret,
+    Operation,
+    RetryPolicy,
+    WebhookSecret,
+)
 from tidegate_client.errors import (
     ConnectionFailed,
     Fault,
+    InvalidWebhook,
     JobCancelled,
     JobEnded,
     JobExpired,
@@ -19,27 +40,53 @@ from tidegate_client.errors import (
     TidegateError,
     UnexpectedAnswer,
 )
-from tidegate_client.job import Job, RawResult
+from tidegate_client.events import JobEvent
+from tidegate_client.job import Job
+from tidegate_client.known_job import RawResult
+from tidegate_client.many import Counts, Filters
 from tidegate_client.snapshot import JobError, Snapshot, State, Waiting
+from tidegate_client.webhook import WebhookEvent, verify_webhook
 
 __all__ = [
+    "AnnouncedQuota",
+    "AsyncClient",
+    "AsyncJob",
+    "CalendarRate",
+    "Changes",
     "Client",
     "ConnectionFailed",
+    "Counts",
+    "DeclaredLimits",
+    "Delivery",
+    "DeliveryAttempt",
+    "Downstream",
+    "DownstreamWarning",
+    "EventName",
     "Fault",
+    "Filters",
+    "InvalidWebhook",
     "Job",
     "JobCancelled",
     "JobEnded",
     "JobError",
+    "JobEvent",
     "JobExpired",
     "JobFailed",
+    "Limits",
+    "NewWebhookSecret",
     "NotDone",
+    "Operation",
     "OutcomeUnknown",
     "RawResult",
     "Refused",
+    "RetryPolicy",
     "Snapshot",
     "SomeRefused",
     "State",
     "TidegateError",
     "UnexpectedAnswer",
     "Waiting",
+    "WebhookEvent",
+    "WebhookSecret",
+    "verify_webhook",
 ]

@@ -1,14 +1,13 @@
 """Many jobs of one operation, in as few requests as it takes."""
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from tidegate_client import clock
-from tidegate_client.errors import Refused, SomeRefused
-from tidegate_client.job import Job
+from tidegate_client.errors import Refused
+from tidegate_client.protocol import Call, Gateway, Pause, Steps, answer_to, delay_before, told_by, unexpected
 from tidegate_client.snapshot import Snapshot
-from tidegate_client.transport import Transport, delay_before, told_by, unexpected
 
 MOST_JOBS = 1000
 """In one request, as the gateway takes them."""
@@ -20,29 +19,36 @@ Lines = Mapping[int, bytes]
 """Jobs as lines of NDJSON, by their index in what was submitted."""
 
 
-def submit_all(transport: Transport, path: str, items: Sequence[Mapping[str, Any]]) -> list[Job]:
-    """Submits all or none of at most 1,000 `items`; each has an idempotency key. Raises Refused."""
-    lines = _lines(items)
-    answers = _answers(transport, path, lines, {"all_or_none": "true"}) if lines else {}
-    return [Job(transport, Snapshot.of(answers[index]["job"])) for index in lines]
+@dataclass(frozen=True, kw_only=True)
+class Taken:
+    """What became of many jobs: those that were taken and those that were not, by index in what was submitted."""
+
+    jobs: Mapping[int, Snapshot]
+    refusals: Mapping[int, Refused]
 
 
-def submit_each(transport: Transport, path: str, items: Sequence[Mapping[str, Any]]) -> list[Job]:
-    """Submits `items`; each has an idempotency key, so that a repeated request makes no job twice.
+def submit_all(gateway: Gateway, path: str, lines: Lines) -> Steps[Taken]:
+    """Submits all or none of at most 1,000 jobs; each has an idempotency key. Raises Refused."""
+    answers = (yield from _answers(gateway, path, lines, {"all_or_none": "true"})) if lines else {}
+    return Taken(jobs={index: Snapshot.of(answers[index]["job"]) for index in lines}, refusals={})
 
-    Those refused for a passing reason are sent again while the client is patient. Raises SomeRefused when some are
-    taken and others are not; Refused when the first request was refused as a whole.
+
+def submit_each(gateway: Gateway, path: str, lines: Lines) -> Steps[Taken]:
+    """Submits jobs; each has an idempotency key, so that a repeated request makes no job twice.
+
+    Those refused for a passing reason are sent again while the client is patient. Raises Refused when the first
+    request was refused as a whole.
     """
-    jobs: dict[int, Job] = {}
+    jobs: dict[int, Snapshot] = {}
     refused: dict[int, Refused] = {}
-    left = _lines(items)
-    give_up_at, tries = clock.monotonic() + transport.patience, 1
+    left = lines
+    give_up_at, tries = clock.monotonic() + gateway.patience, 1
     while left:
         passing: dict[int, Refused] = {}
         taken_before = len(jobs)
         for part in _parts(left):
             try:
-                answers = _answers(transport, path, part)
+                answers = yield from _answers(gateway, path, part)
             except Refused as refusal:
                 if not jobs and not refused:
                     raise
@@ -50,12 +56,12 @@ def submit_each(transport: Transport, path: str, items: Sequence[Mapping[str, An
                 continue
             for index, answer in answers.items():
                 if answer["job"]:
-                    jobs[index] = Job(transport, Snapshot.of(answer["job"]))
+                    jobs[index] = Snapshot.of(answer["job"])
                 else:
                     why = Refused(answer["problem"])
                     (passing if why.is_passing else refused)[index] = why
         if len(jobs) > taken_before:
-            give_up_at, tries = clock.monotonic() + transport.patience, 1
+            give_up_at, tries = clock.monotonic() + gateway.patience, 1
         tries += 1
         # A problem inside a batch has no Retry-After of its own; the shortest that the gateway says is a second.
         pause = max(1.0, delay_before(tries))
@@ -63,21 +69,17 @@ def submit_each(transport: Transport, path: str, items: Sequence[Mapping[str, An
         if left and clock.monotonic() + pause > give_up_at:
             refused |= passing
             break
-        clock.sleep(pause if left else 0)
-    if refused:
-        raise SomeRefused(jobs, dict(sorted(refused.items())))
-    return [jobs[index] for index in sorted(jobs)]
-
-
-def _lines(items: Sequence[Mapping[str, Any]]) -> dict[int, bytes]:
-    return {index: json.dumps(item, allow_nan=False).encode() for index, item in enumerate(items)}
+        if left:
+            yield Pause(pause)
+    return Taken(jobs=dict(sorted(jobs.items())), refusals=dict(sorted(refused.items())))
 
 
 def _answers(
-    transport: Transport, path: str, lines: Lines, params: Mapping[str, str] | None = None
-) -> dict[int, Mapping[str, Any]]:
+    gateway: Gateway, path: str, lines: Lines, params: Mapping[str, str] | None = None
+) -> Steps[dict[int, Mapping[str, Any]]]:
     """Sends them in one request: what became of each."""
-    answer = transport.send("POST", path, content=b"\n".join(lines.values()), headers=_HEADERS, params=params)
+    call = Call(method="POST", path=path, content=b"\n".join(lines.values()), headers=_HEADERS, params=params)
+    answer = yield from answer_to(gateway, call)
     answers: Sequence[Mapping[str, Any]] = told_by(answer, _each)
     if len(answers) != len(lines):
         raise unexpected(answer, f"{len(answers)} answers for {len(lines)} jobs")

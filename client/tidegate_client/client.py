@@ -1,30 +1,36 @@
 """The gateway as a Python program uses it."""
 
-import json
 import math
 import ssl
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from datetime import datetime
 from types import TracebackType
-from typing import Any, Self
-from urllib.parse import parse_qsl, quote, urlsplit
-from uuid import uuid4
+from typing import Any, Self, Unpack
 
-from tidegate_client.batch import MOST_JOBS, submit_all, submit_each
-from tidegate_client.errors import Refused, SomeRefused
-from tidegate_client.job import Job, snapshot_of
-from tidegate_client.many import Counts, act_on, selection_of
-from tidegate_client.snapshot import Snapshot, State
-from tidegate_client.transport import Told, Transport, told_by
-
-_OF_OPERATION = ("name", "downstream", "timeout", "backlog")
-_OF_DOWNSTREAM = (
-    *("name", "rate", "concurrency", "paused", "breaker_open", "resting_until"),
-    *("backlog", "in_flight", "released", "changed"),
+from tidegate_client.documents import (
+    DELIVERY,
+    DOWNSTREAM,
+    NEW_WEBHOOK_SECRET,
+    OPERATION,
+    WEBHOOK_SECRET,
+    Changes,
+    Delivery,
+    Downstream,
+    EventName,
+    NewWebhookSecret,
+    Operation,
+    WebhookSecret,
 )
+from tidegate_client.events import EventFeed, JobEvent
+from tidegate_client.job import Job
+from tidegate_client.known_gateway import KnownGateway, Query, first_page, jobs_of, path_of, submission
+from tidegate_client.many import Counts, Filters, selection_of
+from tidegate_client.protocol import Gateway, Told
+from tidegate_client.snapshot import Snapshot, State
+from tidegate_client.transport import Transport
 
 
-class Client:
+class Client(KnownGateway):
     """A gateway at `url`, asked with an API `key` if it wants one. Safe to use from many threads; a context manager.
 
     `timeout`: seconds that one answer may take. `patience`: seconds that a request is tried again, after connection
@@ -40,7 +46,8 @@ class Client:
         patience: float = 30.0,
         verify: ssl.SSLContext | bool = True,
     ) -> None:
-        self._transport = Transport(url, key, timeout=timeout, patience=patience, verify=verify)
+        super().__init__(Gateway(url=url, timeout=timeout, patience=patience))
+        self._transport = Transport(self._gateway, key, verify)
 
     def __enter__(self) -> Self:
         return self
@@ -54,20 +61,6 @@ class Client:
         """Closes its connections."""
         self._transport.close()
 
-    @property
-    def url(self) -> str:
-        """The gateway's address."""
-        return self._transport.url
-
-    @property
-    def patience(self) -> float:
-        """Seconds that a request is tried again; may be set."""
-        return self._transport.patience
-
-    @patience.setter
-    def patience(self, seconds: float) -> None:
-        self._transport.patience = seconds
-
     def submit(
         self,
         operation: str,
@@ -79,36 +72,28 @@ class Client:
         idempotency_key: str | None = None,
         webhook_url: str | None = None,
         traceparent: str | None = None,
+        headers: Mapping[str, str] | None = None,
     ) -> Job:
         """Submits a job and returns it as soon as it is recorded.
 
         `params`: bytes go as they are, under `content_type`; anything else as JSON. `timeout`: seconds until the job's
         deadline, if less than the operation's own. `not_before`: an aware instant before which it does not start.
         `idempotency_key`: the same key and params give the same job; without one a new key is made and kept over this
-        call's retries, so that no lost answer makes a second job. Raises Refused when it is not taken.
+        call's retries, so that no lost answer makes a second job. `headers`: for an operation that passes them on
+        to its downstream (`pass_headers`). Raises Refused when it is not taken.
         """
-        headers = {"Idempotency-Key": idempotency_key or uuid4().hex}
-        if isinstance(params, bytes):
-            content = params
-            if content_type is None:
-                content_type = "application/octet-stream"
-        else:
-            content = json.dumps(params, allow_nan=False).encode()
-            content_type = content_type or "application/json"
-        if content_type:
-            headers["Content-Type"] = content_type
-        if timeout is not None:
-            headers["Job-Timeout"] = str(math.ceil(timeout))
-        if not_before is not None:
-            if not_before.tzinfo is None:
-                raise ValueError("not_before needs a time zone")
-            headers["Job-Not-Before"] = not_before.isoformat()
-        if webhook_url is not None:
-            headers["Webhook-Url"] = webhook_url
-        if traceparent is not None:
-            headers["traceparent"] = traceparent
-        answer = self._transport.send("POST", f"{_operation(operation)}/jobs", content=content, headers=headers)
-        return Job(self._transport, snapshot_of(answer))
+        call = submission(
+            operation,
+            params,
+            content_type=content_type,
+            timeout=timeout,
+            not_before=not_before,
+            idempotency_key=idempotency_key,
+            webhook_url=webhook_url,
+            traceparent=traceparent,
+            headers=headers,
+        )
+        return self._job(self._transport.run(self._submitted(call)))
 
     def submit_many(
         self, operation: str, inputs: Iterable[Any], *, timeout: float | None = None, all_or_none: bool = False
@@ -118,35 +103,18 @@ class Client:
         Each gets an idempotency key of its own. `all_or_none`: one refusal refuses all, for at most 1,000 JSON inputs.
         Raises SomeRefused, which has those that were taken too; with `all_or_none` Refused.
         """
-        each = list(inputs)
-        is_raw = any(isinstance(params, bytes) for params in each)
-        if all_or_none and (is_raw or len(each) > MOST_JOBS):
-            raise ValueError(f"all_or_none takes at most {MOST_JOBS} inputs, and no bytes")
-        if is_raw:
-            return self._submit_each(operation, each, timeout)
-        items: list[dict[str, Any]] = [{"input": params, "idempotency_key": uuid4().hex} for params in each]
-        if timeout is not None:
-            for item in items:
-                item["timeout"] = math.ceil(timeout)
-        submit = submit_all if all_or_none else submit_each
-        return submit(self._transport, f"{_operation(operation)}/jobs/batch", items)
-
-    def _submit_each(self, operation: str, inputs: Sequence[Any], timeout: float | None) -> list[Job]:
-        jobs: dict[int, Job] = {}
-        refusals: dict[int, Refused] = {}
-        for index, params in enumerate(inputs):
-            try:
-                jobs[index] = self.submit(operation, params, timeout=timeout)
-            except Refused as refusal:
-                refusals[index] = refusal
-        if refusals:
-            raise SomeRefused(jobs, refusals)
-        return list(jobs.values())
+        taken = self._transport.run(self._many_submitted(operation, inputs, timeout, all_or_none=all_or_none))
+        return jobs_of(taken, self._job)
 
     def job(self, job_id: str) -> Job:
         """The job with this id, looked at once. Raises Refused (404) when there is none of this client."""
-        answer = self._transport.send("GET", f"/v1/jobs/{quote(job_id, safe='')}")
-        return Job(self._transport, snapshot_of(answer))
+        return self._job(self._transport.run(self._told(path_of("jobs", job_id), Snapshot.of)))
+
+    def events(self, job: Job | str) -> Generator[JobEvent]:
+        """The changes of a job or of the job with this id, as they happen; as `Job.events`."""
+        if isinstance(job, Job):
+            return job.events()
+        return self._transport.each(EventFeed(self._gateway, job))
 
     def jobs(
         self,
@@ -173,82 +141,103 @@ class Client:
             "created_before": created_before,
             "client": client,
         }
-        return self._pages({**selection_of(filters), "limit": "100"})
+        return self._pages("jobs", self._job_of, first_page(filters))
 
-    def _pages(self, query: Mapping[str, str]) -> Iterator[Job]:
-        while True:
-            found, after = self._get("/v1/jobs", _page, query)
-            for seen in found:
-                yield Job(self._transport, seen)
-            if not after:
-                return
-            # Only its query: the link may lead through another address than ours, and the key stays with ours.
-            query = dict(parse_qsl(urlsplit(after).query))
-
-    def cancel_jobs(self, *, all: bool = False, dry_run: bool = False, **filters: Any) -> Counts:  # noqa: A002 - as in the API
+    def cancel_jobs(self, *, all: bool = False, dry_run: bool = False, **filters: Unpack[Filters]) -> Counts:  # noqa: A002 - as in the API
         """Cancels every job that the filters mean, those of `jobs`; without one only with `all`.
 
         Needs an operator's key."""
-        return act_on(self._transport, "cancel", selection_of({**filters, "all": all, "dry_run": dry_run}))
+        return self._transport.run(self._act("cancel", {**filters, "all": all, "dry_run": dry_run}))
 
-    def retry_jobs(self, *, all: bool = False, dry_run: bool = False, **filters: Any) -> Counts:  # noqa: A002 - as in the API
+    def retry_jobs(self, *, all: bool = False, dry_run: bool = False, **filters: Unpack[Filters]) -> Counts:  # noqa: A002 - as in the API
         """Submits every job that ended without a result and that the filters mean again, each once.
 
         Filters as for `cancel_jobs`. Needs an operator's key."""
-        return act_on(self._transport, "retry", selection_of({**filters, "all": all, "dry_run": dry_run}))
+        return self._transport.run(self._act("retry", {**filters, "all": all, "dry_run": dry_run}))
 
-    def operations(self) -> list[Mapping[str, Any]]:
+    def operations(self) -> list[Operation]:
         """What there is to submit to: name, input schema, timeout, retry policy, backlog, expected wait."""
-        return self._get("/v1/operations", lambda page: [_operation_of(each) for each in page["operations"]])
+        return self._transport.run(self._all_told("/v1/operations", "operations", OPERATION))
 
-    def operation(self, name: str) -> Mapping[str, Any]:
+    def operation(self, name: str) -> Operation:
         """One of `operations`."""
-        return self._get(_operation(name), _operation_of)
+        return self._transport.run(self._told(path_of("operations", name), OPERATION))
 
-    def downstreams(self) -> list[Mapping[str, Any]]:
+    def downstreams(self) -> list[Downstream]:
         """What each downstream may get and gets. Needs an operator's key."""
-        return self._get("/v1/downstreams", lambda page: [_downstream_of(each) for each in page["downstreams"]])
+        return self._transport.run(self._all_told("/v1/downstreams", "downstreams", DOWNSTREAM))
 
-    def downstream(self, name: str) -> Mapping[str, Any]:
+    def downstream(self, name: str) -> Downstream:
         """One of `downstreams`."""
-        return self._get(_downstream(name), _downstream_of)
+        return self._transport.run(self._told(path_of("downstreams", name), DOWNSTREAM))
 
-    def change_downstream(self, name: str, **changes: Any) -> Mapping[str, Any]:
+    def change_downstream(self, name: str, **changes: Unpack[Changes]) -> Downstream:
         """Changes `rate`, `burst`, `concurrency`, `breaker` or `paused`, live, and returns the downstream.
 
         None takes an earlier change back to what the operations file says. Needs an operator's key.
         """
-        headers = {"Content-Type": "application/merge-patch+json"}
-        answer = self._transport.send("PATCH", _downstream(name), content=json.dumps(changes).encode(), headers=headers)
-        return told_by(answer, _downstream_of)
+        path, content_type = path_of("downstreams", name), "application/merge-patch+json"
+        return self._transport.run(self._changed("PATCH", path, changes, DOWNSTREAM, content_type))
 
-    def _get(self, path: str, read: Callable[[Any], Told], params: Mapping[str, str] | None = None) -> Told:
-        return told_by(self._transport.send("GET", path, params=params), read)
+    def deliveries(self, *, state: str | None = None, event: EventName | None = None) -> Iterator[Delivery]:
+        """What was sent to webhooks and how that went, of the newest job first, fetched page by page.
 
+        `state`: waiting, pending, delivered or failed. Own ones; an operator's key has everybody's.
+        """
+        return self._pages("deliveries", DELIVERY, first_page({"state": state, "event": event}))
 
-def _operation(name: str) -> str:
-    return f"/v1/operations/{quote(name, safe='')}"
+    def delivery(self, job_id: str) -> Delivery:
+        """The delivery of one job's end. Raises Refused (404) for a job without a webhook."""
+        return self._transport.run(self._told(path_of("deliveries", job_id), DELIVERY))
 
+    def send_delivery(self, job_id: str) -> Delivery:
+        """Sends it again, whatever became of it; for a day, until it is taken. Raises Refused (409) before the end."""
+        return self._transport.run(self._changed("POST", path_of("deliveries", job_id, "send"), {}, DELIVERY))
 
-def _downstream(name: str) -> str:
-    return f"/v1/downstreams/{quote(name, safe='')}"
+    def send_deliveries(
+        self,
+        *,
+        state: str = "failed",
+        event: EventName | None = None,
+        created_after: datetime | None = None,
+        created_before: datetime | None = None,
+        client: str | None = None,
+        limit: int = 1000,
+    ) -> int:
+        """Sends those again for which all of this holds, `limit` of them at the most, and returns how many.
 
+        As many as `limit`: there may be more. `created_after` and `created_before` are about when the job ended. Those
+        of one `client`, by its id, need an operator's key.
+        """
+        filters = {"state": state, "event": event, "created_after": created_after, "created_before": created_before}
+        chosen = {**selection_of({**filters, "client_id": client}), "limit": limit}
+        return self._transport.run(
+            self._changed("POST", "/v1/deliveries/send", chosen, lambda told: int(told["sent_again"]))
+        )
 
-def _page(document: Any) -> tuple[list[Snapshot], str | None]:
-    return [Snapshot.of(each) for each in document["jobs"]], document["next"]
+    def webhook_secrets(self) -> list[WebhookSecret]:
+        """The secrets that sign webhooks now, without their text, newest first."""
+        return self._transport.run(self._all_told("/v1/webhook-secrets", "secrets", WEBHOOK_SECRET))
 
+    def new_webhook_secret(self, *, overlap: float | None = None) -> NewWebhookSecret:
+        """Makes a secret, whose text is shown this once. The one before it signs beside it for `overlap` seconds.
 
-def _operation_of(document: Any) -> Mapping[str, Any]:
-    return _with(_OF_OPERATION, document)
+        None: for a day. When a lost answer was asked for again, `webhook_secrets` has one more, which signs as long.
+        """
+        rotation = {} if overlap is None else {"overlap": math.ceil(overlap)}
+        return self._transport.run(self._changed("POST", "/v1/webhook-secrets", rotation, NEW_WEBHOOK_SECRET))
 
+    def end_webhook_secret(self, secret_id: str) -> None:
+        """Ends a secret at once, as when it became known."""
+        self._transport.run(self._secret_ended(secret_id))
 
-def _downstream_of(document: Any) -> Mapping[str, Any]:
-    return _with(_OF_DOWNSTREAM, document)
+    def _pages(self, name: str, read: Callable[[Any], Told], query: Query | None) -> Iterator[Told]:
+        while query:
+            found, query = self._transport.run(self._page(f"/v1/{name}", name, read, query))
+            yield from found
 
+    def _job(self, seen: Snapshot) -> Job:
+        return Job(self._transport, seen)
 
-def _with(members: Iterable[str], document: Any) -> Mapping[str, Any]:
-    """The document; raises LookupError when it has not all of the members, as one of another server has not."""
-    for member in members:
-        document[member]
-    found: Mapping[str, Any] = document
-    return found
+    def _job_of(self, document: Any) -> Job:
+        return self._job(Snapshot.of(document))

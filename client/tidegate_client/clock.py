@@ -1,5 +1,6 @@
 """The one place that asks the time."""
 
+import asyncio
 import time
 from datetime import UTC, datetime
 
@@ -18,3 +19,9 @@ def sleep(seconds: float) -> None:
     """Waits; not at all for 0 and less."""
     if seconds > 0:
         time.sleep(seconds)  # noqa: TID251 - this file is the one place of this package
+
+
+async def sleep_async(seconds: float) -> None:
+    """Likewise, while other tasks go on."""
+    if seconds > 0:
+        await asyncio.sleep(seconds)

@@ -6,6 +6,7 @@
     ├── SomeRefused        of many jobs some were taken and some were not
     ├── NotDone            the time to wait is over and the job still goes on; also a TimeoutError
     ├── ConnectionFailed   the gateway could not be reached, however often it was tried; also a ConnectionError
+    ├── InvalidWebhook     what arrived as a webhook was not sent by the gateway, or not lately; also a ValueError
     ├── UnexpectedAnswer   something answered that does not speak as the gateway does, such as a proxy
     └── JobEnded           the job is final and has no result
         ├── JobFailed          the operation or its downstream gave a final error
@@ -18,14 +19,12 @@ Their arguments are what they are made of, so that they can be pickled; `str()` 
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from typing import TYPE_CHECKING, Any
+from typing import Any, Generic, Self, TypeVar
 
 from tidegate_client.snapshot import Snapshot, State, instant
 
-if TYPE_CHECKING:
-    from tidegate_client.job import Job
-
 TYPE_PREFIX = "urn:tidegate:problem:"
+AnyJob = TypeVar("AnyJob")
 
 
 class TidegateError(Exception):
@@ -34,10 +33,19 @@ class TidegateError(Exception):
 
 @dataclass(frozen=True)
 class Fault:
-    """One thing that is wrong with an input; `pointer` is a JSON pointer (RFC 6901) to it."""
+    """One thing that is wrong: at the JSON pointer (RFC 6901) of an input, or in a header of the request."""
 
     pointer: str
     detail: str
+    header: str | None = None
+
+    @classmethod
+    def of(cls, document: Mapping[str, str]) -> Self:
+        """Reads one of a problem's `errors`."""
+        return cls(document.get("pointer", ""), document["detail"], document.get("header"))
+
+    def __str__(self) -> str:
+        return f"{self.header or self.pointer or '/'}: {self.detail}"
 
 
 class Refused(TidegateError):  # noqa: N818 - a refusal is an answer, and the glossary says so
@@ -54,7 +62,7 @@ class Refused(TidegateError):  # noqa: N818 - a refusal is an answer, and the gl
         self.status: int = problem["status"]
         self.kind = str(problem["type"]).removeprefix(TYPE_PREFIX)
         self.detail: str = problem.get("detail") or problem.get("title") or self.kind
-        self.faults = tuple(Fault(fault["pointer"], fault["detail"]) for fault in problem.get("errors", ()))
+        self.faults = tuple(Fault.of(fault) for fault in problem.get("errors", ()))
         self.retry_after = retry_after
         self.earliest_finish: datetime | None = instant(problem.get("earliest_finish"))
 
@@ -64,7 +72,7 @@ class Refused(TidegateError):  # noqa: N818 - a refusal is an answer, and the gl
         return self.status in PASSING and self.kind != "cannot-finish-in-time"
 
     def __str__(self) -> str:
-        faults = "".join(f"\n  {fault.pointer or '/'}: {fault.detail}" for fault in self.faults)
+        faults = "".join(f"\n  {fault}" for fault in self.faults)
         return f"{self.detail} ({self.status} {self.kind}){faults}"
 
 
@@ -81,10 +89,13 @@ class OutcomeUnknown(Refused):
     KIND = "outcome-unknown"
 
 
-class SomeRefused(TidegateError):  # noqa: N818 - as above
-    """Of many jobs some were refused: `refusals` by their index in what was submitted. The others are in `jobs`."""
+class SomeRefused(TidegateError, Generic[AnyJob]):  # noqa: N818 - as above
+    """Of many jobs some were refused: `refusals` by their index in what was submitted. The others are in `jobs`.
 
-    def __init__(self, jobs: "Mapping[int, Job]", refusals: Mapping[int, Refused]) -> None:
+    They are a `Client`'s Job or an `AsyncClient`'s AsyncJob.
+    """
+
+    def __init__(self, jobs: Mapping[int, AnyJob], refusals: Mapping[int, Refused]) -> None:
         super().__init__(jobs, refusals)
         self.jobs = jobs
         self.refusals = refusals
@@ -116,6 +127,17 @@ class ConnectionFailed(TidegateError, ConnectionError):  # noqa: N818 - said of 
 
     def __str__(self) -> str:
         return f"no answer from {self.url}: {self.reason}"
+
+
+class InvalidWebhook(TidegateError, ValueError):  # noqa: N818 - said of a webhook
+    """What arrived as a webhook is not to be believed; `reason` says why."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+        self.reason = reason
+
+    def __str__(self) -> str:
+        return f"the webhook is not to be believed: {self.reason}"
 
 
 class UnexpectedAnswer(TidegateError):  # noqa: N818 - said of an answer

@@ -5,11 +5,24 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Any, Literal
+from typing import Any, Literal, TypedDict
 
-from tidegate_client.transport import Transport, told_by
+from tidegate_client.protocol import Call, Gateway, Steps, told_in_answer
+from tidegate_client.snapshot import State
 
 Action = Literal["cancel", "retry"]
+
+
+class Filters(TypedDict, total=False):
+    """Which jobs: those for which all of this holds, as `Client.jobs` has it."""
+
+    state: State | str | None
+    operation: str | None
+    downstream: str | None
+    error_code: str | None
+    created_after: datetime | None
+    created_before: datetime | None
+    client: str | None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,16 +48,17 @@ def selection_of(filters: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in written.items() if value is not None and value is not False}
 
 
-def act_on(transport: Transport, action: Action, selection: Mapping[str, Any]) -> Counts:
+def act_on(gateway: Gateway, action: Action, selection: Mapping[str, Any]) -> Steps[Counts]:
     """Does it to all that the selection means, 1,000 in one request."""
     done: Counter[str] = Counter()
     refusals: Counter[str] = Counter()
     cursor: str | None = None
     while True:
         content = json.dumps({**selection, **({"cursor": cursor} if cursor else {})}).encode()
-        headers = {"Content-Type": "application/json"}
-        answer = transport.send("POST", f"/v1/jobs/{action}", content=content, headers=headers)
-        page, cursor = told_by(answer, lambda document: (_counts(action, document), document["next"]))
+        call = Call(
+            method="POST", path=f"/v1/jobs/{action}", content=content, headers={"Content-Type": "application/json"}
+        )
+        page, cursor = yield from told_in_answer(gateway, call, lambda told: (_counts(action, told), told["next"]))
         done.update(matched=page.matched, done=page.done, asked_to_stop=page.asked_to_stop)
         refusals.update(page.refusals)
         if cursor is None:

@@ -1,183 +1,174 @@
-"""One request to the gateway, tried again while it makes sense. Every request of this client may be repeated."""
+"""Does the steps of a conversation with the gateway: over blocking connections, or over asynchronous ones."""
 
-import random
 import ssl
-from collections.abc import Callable, Mapping
-from email.utils import parsedate_to_datetime
-from typing import Any, TypeVar
-from urllib.request import getproxies, proxy_bypass
+from collections.abc import AsyncGenerator, Generator
+from typing import Any
 
 import httpx2
 
 from tidegate_client import clock
-from tidegate_client.errors import TYPE_PREFIX, ConnectionFailed, OutcomeUnknown, Refused, UnexpectedAnswer
+from tidegate_client.events import EventFeed, JobEvent
+from tidegate_client.protocol import (
+    EVENT_STREAM,
+    Brought,
+    Close,
+    Gateway,
+    Listen,
+    Next,
+    Pause,
+    Request,
+    Step,
+    Steps,
+)
 
 VERSION = "0.1.0"
-PROBLEM = "application/problem+json"
-FIRST_DELAY, LONGEST_DELAY = 0.1, 5.0
-_RANDOM = random.SystemRandom()
-Told = TypeVar("Told")
 
 
 class Transport:
-    """Sends requests to one gateway; safe to use from many threads.
+    """Blocking connections to one gateway; safe to use from many threads."""
 
-    `timeout` seconds is how long one answer may take, `patience` seconds how long one request is tried again.
-    """
-
-    def __init__(
-        self, url: str, key: str | None, *, timeout: float, patience: float, verify: ssl.SSLContext | bool
-    ) -> None:
-        self.url = _checked(url)
-        if key and httpx2.URL(url).userinfo:
-            raise ValueError(
-                "a user and password in the gateway's address would be sent in place of the key; leave one out"
-            )
-        self.patience = patience
-        self._timeout = timeout
-        headers = {"User-Agent": f"tidegate-client/{VERSION}"}
-        if key:
-            headers["Authorization"] = f"Bearer {key}"
-        # A redirect is not followed: the key goes to the address that it was given for, and nowhere else.
-        self._http = httpx2.Client(
-            headers=headers, verify=verify, follow_redirects=False, limits=httpx2.Limits(max_connections=None)
-        )
+    def __init__(self, gateway: Gateway, key: str | None, verify: ssl.SSLContext | bool) -> None:
+        self.gateway = gateway
+        self._http = httpx2.Client(**_options(gateway, key, verify))
 
     def close(self) -> None:
         """Closes its connections."""
         self._http.close()
 
-    def send(
-        self,
-        method: str,
-        path: str,
-        *,
-        content: bytes | None = None,
-        headers: Mapping[str, str] | None = None,
-        params: Mapping[str, str] | None = None,
-        hold: int = 0,
-        until: float | None = None,
-    ) -> httpx2.Response:
-        """The gateway's answer: one below 300, 304, or a job's own 410, 502 or 504.
-
-        Connection errors, 429 and passing 5xx are tried again with growing delays, and not before `Retry-After`; up to
-        the patience, and not beyond `until` (monotonic). The gateway is asked to hold its answer back for `hold`
-        seconds, until something changes. Raises Refused, UnexpectedAnswer or ConnectionFailed.
-        """
-        give_up_at = clock.monotonic() + self.patience + hold
-        if until is not None:
-            give_up_at = min(give_up_at, until)
-        tries = 0
+    def run(self, steps: Steps[Brought]) -> Brought:
+        """Does the steps and returns what they bring."""
+        come: Any = None
+        failed: httpx2.RequestError | None = None
         while True:
-            tries += 1
-            left = give_up_at - clock.monotonic()
-            wait = min(hold, int(left))
-            prefer = {"Prefer": f"wait={wait}"} if wait > 0 else {}
             try:
-                response = self._http.request(
-                    method,
-                    self.url + path,
-                    content=content,
-                    headers={**(headers or {}), **prefer},
-                    params=params,
-                    # The last try of a short wait still gets a moment for its answer.
-                    timeout=max(0, wait) + min(self._timeout, max(left - wait, 1.0)),
-                )
+                step = steps.throw(failed) if failed else steps.send(come)
+            except StopIteration as end:
+                brought: Brought = end.value
+                return brought
+            come = failed = None
+            try:
+                come = self._do(step)
             except httpx2.RequestError as error:
-                reason = str(error) or type(error).__name__
-                failure: Exception = ConnectionFailed(self.url, reason + _by_way_of(self.url))
-                pause = delay_before(tries + 1)
-            else:
-                if _is_answer(response):
-                    return response
-                failure = failure_of(response)
-                if not failure.is_passing:
-                    raise failure
-                pause = max(delay_before(tries + 1), retry_after(response) or 0.0)
-            if clock.monotonic() + pause > give_up_at:
-                raise failure
-            clock.sleep(pause)
+                failed = error
+
+    def each(self, feed: EventFeed) -> Generator[JobEvent]:
+        """Yields the events of a feed, and lets go of its connection in the end."""
+        try:
+            while event := self.run(feed.next()):
+                yield event
+        finally:
+            self.run(feed.close())
+
+    def _do(self, step: Step) -> Any:
+        match step:
+            case Pause():
+                return clock.sleep(step.seconds)
+            case Request():
+                return self._sent(step)
+            case Listen():
+                return step.response, iter(httpx2.EventSource(step.response, max_event_size=None))
+            case Next():
+                return next(step.stream[1], None)
+            case Close():
+                return step.stream[0].close()
+
+    def _sent(self, request: Request) -> httpx2.Response:
+        response = self._http.send(self._http.build_request(**_parts(request)), stream=request.is_stream)
+        if request.is_stream and not _is_event_stream(response):
+            try:
+                response.read()
+            finally:
+                response.close()
+        return response
 
 
-def _is_answer(response: httpx2.Response) -> bool:
-    """Whether the gateway says what was asked for. A job's own 502 and 504 name its state; a proxy's do not."""
-    return response.status_code < 300 or response.status_code == 304 or "Tidegate-Job-State" in response.headers
+class AsyncTransport:
+    """Asynchronous connections to one gateway, for one event loop and as many tasks as there are."""
+
+    def __init__(self, gateway: Gateway, key: str | None, verify: ssl.SSLContext | bool) -> None:
+        self.gateway = gateway
+        self._http = httpx2.AsyncClient(**_options(gateway, key, verify))
+
+    async def close(self) -> None:
+        """Closes its connections."""
+        await self._http.aclose()
+
+    async def run(self, steps: Steps[Brought]) -> Brought:
+        """Does the steps and returns what they bring."""
+        come: Any = None
+        failed: httpx2.RequestError | None = None
+        while True:
+            try:
+                step = steps.throw(failed) if failed else steps.send(come)
+            except StopIteration as end:
+                brought: Brought = end.value
+                return brought
+            come = failed = None
+            try:
+                come = await self._do(step)
+            except httpx2.RequestError as error:
+                failed = error
+
+    async def each(self, feed: EventFeed) -> AsyncGenerator[JobEvent]:
+        """Yields the events of a feed, and lets go of its connection in the end."""
+        try:
+            while event := await self.run(feed.next()):
+                yield event
+        finally:
+            await self.run(feed.close())
+
+    async def _do(self, step: Step) -> Any:
+        match step:
+            case Pause():
+                return await clock.sleep_async(step.seconds)
+            case Request():
+                return await self._sent(step)
+            case Listen():
+                return step.response, aiter(httpx2.EventSource(step.response, max_event_size=None))
+            case Next():
+                return await anext(step.stream[1], None)
+            case Close():
+                return await step.stream[0].aclose()
+
+    async def _sent(self, request: Request) -> httpx2.Response:
+        response = await self._http.send(self._http.build_request(**_parts(request)), stream=request.is_stream)
+        if request.is_stream and not _is_event_stream(response):
+            try:
+                await response.aread()
+            finally:
+                await response.aclose()
+        return response
 
 
-def delay_before(tries: int) -> float:
-    """Seconds before this try: 0.1, 0.2, 0.4 … 5, less up to half of it so that clients do not come back together."""
-    return float(min(FIRST_DELAY * 2 ** (tries - 2), LONGEST_DELAY) * _RANDOM.uniform(0.5, 1.0))
+def _parts(request: Request) -> dict[str, Any]:
+    return {
+        "method": request.method,
+        "url": request.url,
+        "content": request.content,
+        "headers": request.headers,
+        "params": request.params,
+        "timeout": request.timeout,
+    }
 
 
-def retry_after(response: httpx2.Response) -> float | None:
-    """Seconds that the answer asks to wait; None when it does not say, or what can't be read."""
-    value = response.headers.get("Retry-After", "").strip()
-    if value.isascii() and value.isdigit():
-        return float(value)
-    try:
-        return max(0.0, (parsedate_to_datetime(value) - clock.now()).total_seconds())
-    except (ValueError, TypeError):  # no date; one without a zone
-        return None
+def _is_event_stream(response: httpx2.Response) -> bool:
+    content_type = response.headers.get("Content-Type", "").partition(";")[0].strip()
+    return response.status_code == 200 and content_type == EVENT_STREAM
 
 
-def failure_of(response: httpx2.Response) -> Refused | UnexpectedAnswer:
-    """What an answer of 300 and above means: the gateway's own problem document, or somebody else's words."""
-    problem = problem_of(response)
-    if problem is not None:
-        kind = OutcomeUnknown if problem["type"] == TYPE_PREFIX + OutcomeUnknown.KIND else Refused
-        return kind(problem, retry_after(response))
-    target = response.headers.get("Location")
-    return unexpected(response, f"a redirect to {target}" if target else None)
-
-
-def problem_of(response: httpx2.Response) -> dict[str, Any] | None:
-    """The gateway's problem document; None when it is none, or somebody else's."""
-    if response.headers.get("Content-Type", "").partition(";")[0].strip() != PROBLEM:
-        return None
-    try:
-        document = response.json()
-    except ValueError:
-        return None
-    if isinstance(document, dict) and str(document.get("type", "")).startswith(TYPE_PREFIX):
-        return {"status": response.status_code, **document}
-    return None
-
-
-def json_of(response: httpx2.Response) -> Any:
-    """The answer's JSON; raises UnexpectedAnswer when it is none."""
-    return told_by(response, lambda document: document)
-
-
-def told_by(response: httpx2.Response, read: Callable[[Any], Told]) -> Told:
-    """What `read` makes of the answer's JSON; raises UnexpectedAnswer when that is not as the gateway writes it."""
-    try:
-        return read(response.json())
-    except (ValueError, LookupError, TypeError, AttributeError):  # UnicodeDecodeError too
-        raise unexpected(response) from None
-
-
-def unexpected(response: httpx2.Response, words: str | None = None) -> UnexpectedAnswer:
-    """The error for an answer that is not the gateway's: in `words`, else in its own first ones."""
-    beginning = words or " ".join(response.text[:200].split()) or "an empty body"
-    return UnexpectedAnswer(str(response.url), response.status_code, beginning + _by_way_of(str(response.url)))
-
-
-def _by_way_of(url: str) -> str:
-    """Names the proxy of the environment that stood between, as httpx takes it from there; empty without one."""
-    address, proxies = httpx2.URL(url), getproxies()
-    proxy = proxies.get(address.scheme) or proxies.get("all")
-    if not proxy or proxy_bypass(address.host):
-        return ""
-    place = proxy.rpartition("@")[2] if "@" in proxy else proxy.rpartition("//")[2]
-    return f" (by way of the proxy {place} of the environment; NO_PROXY={address.host} leaves it out)"
-
-
-def _checked(url: str) -> str:
-    """The base of all requests; raises ValueError for what can't be one."""
-    try:
-        parts = httpx2.URL(url)
-    except httpx2.InvalidURL as error:
-        raise ValueError(f"{url!r} is not the address of a gateway: {error}") from None
-    if parts.scheme not in {"http", "https"} or not parts.host or parts.query or parts.fragment:
-        raise ValueError(f"{url!r} is not the address of a gateway; write one like https://tidegate.example")
-    return url.rstrip("/")
+def _options(gateway: Gateway, key: str | None, verify: ssl.SSLContext | bool) -> dict[str, Any]:
+    """What both kinds of connection are opened with."""
+    if key and httpx2.URL(gateway.url).userinfo:
+        raise ValueError(
+            "a user and password in the gateway's address would be sent in place of the key; leave one out"
+        )
+    headers = {"User-Agent": f"tidegate-client/{VERSION}"}
+    if key:
+        headers["Authorization"] = f"Bearer {key}"
+    # A redirect is not followed: the key goes to the address that it was given for, and nowhere else.
+    return {
+        "headers": headers,
+        "verify": verify,
+        "follow_redirects": False,
+        "limits": httpx2.Limits(max_connections=None),
+    }

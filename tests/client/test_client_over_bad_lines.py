@@ -10,8 +10,10 @@ from typing import Any
 
 import pytest
 
+from tests.support import clients
 from tests.support.http_server import HttpServer, respond, serving
 from tidegate_client import (
+    AsyncClient,
     Client,
     ConnectionFailed,
     JobFailed,
@@ -34,9 +36,14 @@ def server() -> Iterator[HttpServer]:
         yield started
 
 
+@pytest.fixture(params=clients.KINDS)
+def kind(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
 @pytest.fixture
-def client(server: HttpServer) -> Iterator[Client]:
-    with Client(server.url, "tg_secret", patience=5) as opened:
+def client(server: HttpServer, kind: str) -> Iterator[Client]:
+    with clients.opened(kind, server.url, "tg_secret", patience=5) as opened:
         yield opened
 
 
@@ -226,24 +233,26 @@ def test_a_redirect_is_not_followed_and_the_key_goes_nowhere_else(server: HttpSe
         assert other.received == []
 
 
-def test_nobody_there_is_said_when_the_patience_is_over() -> None:
+def test_nobody_there_is_said_when_the_patience_is_over(kind: str) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         url = f"http://127.0.0.1:{taken.getsockname()[1]}"
-    with Client(url, patience=0.5) as client, pytest.raises(ConnectionFailed, match=re.escape(url)):
+    with clients.opened(kind, url, patience=0.5) as client, pytest.raises(ConnectionFailed, match=re.escape(url)):
         client.submit("quote", 1)
 
 
 @pytest.mark.parametrize("url", ["127.0.0.1:8000", "ftp://host", "", "http://", "http://host/?a=1"])
-def test_what_is_no_address_is_refused_at_once(url: str) -> None:
+@pytest.mark.parametrize("one", [Client, AsyncClient])
+def test_what_is_no_address_is_refused_at_once(url: str, one: type[Client | AsyncClient]) -> None:
     with pytest.raises(ValueError, match="not the address of a gateway"):
-        Client(url)
+        one(url)
 
 
-def test_a_password_in_the_address_does_not_take_the_place_of_the_key() -> None:
+@pytest.mark.parametrize("one", [Client, AsyncClient])
+def test_a_password_in_the_address_does_not_take_the_place_of_the_key(one: type[Client | AsyncClient]) -> None:
     with pytest.raises(ValueError, match="in place of the key") as error:
-        Client("http://user:hidden@127.0.0.1:8000", "tg_secret")
+        one("http://user:hidden@127.0.0.1:8000", "tg_secret")
     assert "hidden" not in str(error.value)
-    Client("http://user:hidden@127.0.0.1:8000").close()
+    one("http://user:hidden@127.0.0.1:8000")
 
 
 def test_a_server_that_never_answers_does_not_hold_a_wait_beyond_its_time(server: HttpServer, client: Client) -> None:

@@ -18,7 +18,9 @@ from .test_client_over_bad_lines import document
 COMMANDS = [
     ["list"], ["status", "x"], ["operations"], ["operations", "x"], ["downstreams"], ["downstreams", "pause", "x"],
     ["watch", "--once"], ["submit", "x", "-d", "1"], ["submit", "x", "-d", "1", "--bulk"], ["cancel", "--all", "-y"],
-    ["retry", "--state", "failed", "-y"], ["wait", "x"], ["result", "x"],
+    ["retry", "--state", "failed", "-y"], ["wait", "x"], ["result", "x"], ["events", "x"], ["delete", "x"],
+    ["deliveries"], ["deliveries", "show", "x"], ["deliveries", "send", "x"], ["webhook-secrets"],
+    ["deliveries", "send", "--state", "failed"], ["webhook-secrets", "new"],
 ]  # fmt: skip
 ANSWERS = {
     "other JSON": respond(200, b'{"jobs": 1, "hello": [1]}', Content_Type="application/json"),

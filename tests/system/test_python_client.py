@@ -4,12 +4,16 @@ import doctest
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from datetime import UTC, datetime, timedelta
+from dataclasses import dataclass, replace
+from datetime import UTC, date, datetime, timedelta
+from decimal import Decimal
 from itertools import pairwise
+from uuid import UUID
 
 import psutil
 import pytest
 
+from tests.support import clients
 from tests.support.gateway import Gateway
 from tests.support.processes import REPOSITORY
 from tests.support.waiting import wait_until
@@ -26,9 +30,9 @@ from tidegate_client import (
 )
 
 
-@pytest.fixture
-def client(gateway: Gateway) -> Iterator[Client]:
-    with Client(gateway.url) as opened:
+@pytest.fixture(params=clients.KINDS)
+def client(gateway: Gateway, request: pytest.FixtureRequest) -> Iterator[Client]:
+    with clients.opened(request.param, gateway.url) as opened:
         yield opened
 
 
@@ -80,6 +84,29 @@ def test_bytes_go_and_come_as_they_are(client: Client) -> None:
     not_json = client.submit("raw_echo", b"{not json", content_type="application/json")
     assert not_json.result(timeout=30) == b"{not json"
     assert [job.result(timeout=30) for job in client.submit_many("raw_echo", [b"a", b"b"])] == [b"a", b"b"]
+
+
+@dataclass
+class Line:
+    """A part of an order, as a user has it."""
+
+    sku: str
+    price: Decimal
+    on: date
+    id: UUID
+
+
+def test_a_dataclass_comes_to_the_downstream_digit_by_digit(client: Client) -> None:
+    line = Line("A-100", Decimal("318.2800000000000000001"), date(2026, 12, 1), UUID(int=7))
+    told = b'{"sku": "A-100", "price": %s, "on": "2026-12-01", "id": "00000000-0000-0000-0000-000000000007"}'
+    assert client.submit("raw_echo", line).raw_result(timeout=30).content == told % b"318.2800000000000000001"
+    several = client.submit_many("raw_echo", [line, replace(line, price=Decimal("1.50"))])
+    assert [job.raw_result(timeout=30).content for job in several] == [
+        told % b"318.2800000000000000001",
+        told % b"1.50",
+    ]
+    (held,) = client.submit_many("echo", [replace(line, price=Decimal("19.90"))])
+    assert held.result(timeout=30)["price"] == 19.9
 
 
 @pytest.mark.parametrize("value", [None, 0, "", [], {"ä": "\u2028"}, 2**70])

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx2
+import pytest
 
 from tests.support.http_server import HttpServer
 from tests.support.jobs import submit
@@ -17,7 +18,9 @@ from tests.support.webhooks import delivery_of, send_due, to
 from tidegate.database.schema import IMPLICIT_CLIENT
 from tidegate.stores import Store
 
-RECEIVER, VERIFY = re.findall(r"```python\n(.*?)```", (REPOSITORY / "docs" / "webhooks.md").read_text(), re.DOTALL)
+RECEIVER, BY_CLIENT, VERIFY = re.findall(
+    r"```python\n(.*?)```", (REPOSITORY / "docs" / "webhooks.md").read_text(), re.DOTALL
+)
 
 
 def cancelled_job(store: Store, url: str) -> str:
@@ -46,6 +49,20 @@ def test_the_receiver_takes_what_is_signed_and_nothing_else(store: Store, secret
         assert send_due(store) == 1
         assert delivery_of(store, job_id).state == "delivered"
         wait_until(lambda: f"job.cancelled {job_id} None" in receiver.logs(), description="it says what came")
+
+
+def test_the_lines_with_the_python_client_agree(
+    store: Store, receiver: HttpServer, secret: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    known: dict[str, Any] = {}
+    exec(BY_CLIENT, known)  # noqa: S102 - our own page
+    monkeypatch.setenv("WEBHOOK_SECRET", secret)
+    job_id = cancelled_job(store, receiver.url)
+    send_due(store)
+    (received,) = receiver.received
+    assert known["receive"](received.headers, received.body) == 204
+    assert f"job.cancelled {job_id} " in capsys.readouterr().out
+    assert known["receive"](received.headers, received.body + b" ") == 400
 
 
 def test_the_lines_without_a_library_agree(store: Store, receiver: HttpServer, secret: str) -> None:

@@ -14,7 +14,8 @@ from tidegate_client.command.exits import Exit, code_of_state
 from tidegate_client.command.session import LONG_PATIENCE, Session
 from tidegate_client.command.shown import card, reason, span, until
 from tidegate_client.errors import Refused
-from tidegate_client.job import Job, RawResult
+from tidegate_client.job import Job
+from tidegate_client.known_job import RawResult
 from tidegate_client.snapshot import Snapshot, State
 
 STOP_SECONDS = 15

@@ -3,7 +3,7 @@
 import json
 import mimetypes
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any, TypeVar
@@ -54,7 +54,7 @@ class Instant(click.ParamType[datetime]):
             self.fail(f"{value!r} is no instant; write 2026-12-24, 2026-12-24T18:00+01:00 or an age, 24h", param, ctx)
 
 
-_INSTANT = Instant()
+INSTANT = Instant()
 FILTERS = ("state", "operation", "downstream", "error_code", "created_after", "created_before", "client")
 """What the options of `WHICH` are called in the API."""
 
@@ -69,10 +69,10 @@ def WHICH(command: Command) -> Command:  # noqa: N802 - it stands among options,
             click.option("--error-code", help="Jobs that ended so: downstream_error, deadline_exceeded, …"),
             click.option(
                 "--created-after",
-                type=_INSTANT,
+                type=INSTANT,
                 help="Then or later: 2026-12-24, 2026-12-24T18:00+01:00, or an age such as 24h or 2d.",
             ),
-            click.option("--created-before", type=_INSTANT, help="Earlier than then; likewise."),
+            click.option("--created-before", type=INSTANT, help="Earlier than then; likewise."),
             click.option("--client", help="Jobs of the client of this id (operators)."),
         )
     ):
@@ -94,6 +94,20 @@ OUTPUT = click.option(
     callback=_may_be_written,
     help="File that gets the result.",
 )
+
+
+HEADERS = click.option("-H", "--header", "headers", multiple=True, help='A header that is passed on, "X-Customer: a".')
+
+
+def headers_of(texts: Sequence[str]) -> dict[str, str]:
+    """Headers as they are typed; of one name the last holds."""
+    headers = {}
+    for text in texts:
+        name, colon, value = text.partition(":")
+        if not colon or not name.strip():
+            raise click.UsageError(f'{text!r} is no header; write "Name: value"')
+        headers[name.strip()] = value.strip()
+    return headers
 
 
 def type_of(content: bytes, file: Any, said: str | None) -> str:

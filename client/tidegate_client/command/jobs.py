@@ -1,4 +1,4 @@
-"""Commands about jobs: submit, status, wait, list, cancel, retry, result."""
+"""Commands about jobs: submit, status, wait, events, list, cancel, retry, result, delete."""
 
 import itertools
 import sys
@@ -8,13 +8,14 @@ from typing import Any
 from uuid import uuid4
 
 import click
+from rich.text import Text
 
 from tidegate_client.command.exits import Exit, code_of_state
 from tidegate_client.command.following import deliver, follow
-from tidegate_client.command.inputs import OUTPUT, SECONDS, WHICH, type_of
+from tidegate_client.command.inputs import HEADERS, OUTPUT, SECONDS, WHICH, headers_of, type_of
 from tidegate_client.command.many import MANY, is_many, on_many, submit_bulk
-from tidegate_client.command.session import Session, reaches_gateway
-from tidegate_client.command.shown import card, rows, why_it_waits
+from tidegate_client.command.session import LONG_PATIENCE, Session, reaches_gateway
+from tidegate_client.command.shown import card, first_line, rows, ticks, why_it_waits
 from tidegate_client.job import Job
 from tidegate_client.snapshot import State
 
@@ -32,6 +33,7 @@ from tidegate_client.snapshot import State
 )
 @click.option("--idempotency-key", help="The same key and input give the same job; without, a new one is made.")
 @click.option("--webhook", help="URL that is told how the job ended.")
+@HEADERS
 @click.option("--bulk", is_flag=True, help="FILE has a JSON input a line: a job each, their ids in this order.")
 @reaches_gateway
 def submit(
@@ -47,6 +49,7 @@ def submit(
     not_before: datetime | None,
     idempotency_key: str | None,
     webhook: str | None,
+    headers: tuple[str, ...],
     bulk: bool,
 ) -> Exit:
     """Submits a job and writes its id.
@@ -56,7 +59,7 @@ def submit(
         raise click.UsageError("FILE and --data: give one of them")
     content = file.read() if file is not None else (data or "").encode()
     if bulk:
-        if any((content_type, wait, output, not_before, idempotency_key, webhook)):
+        if any((content_type, wait, output, not_before, idempotency_key, webhook, headers)):
             raise click.UsageError("--bulk goes with --timeout and no other option")
         return submit_bulk(session, operation, content, timeout)
     key = idempotency_key or uuid4().hex
@@ -69,7 +72,10 @@ def submit(
             not_before=not_before,
             idempotency_key=key,
             webhook_url=webhook,
+            headers=headers_of(headers),
         )
+    except ValueError as error:
+        raise click.BadParameter(str(error), param_hint="--header") from None
     except KeyboardInterrupt:
         session.say(f"Interrupted; it may have been taken. The same command with --idempotency-key {key} finds out.")
         return Exit.INTERRUPTED
@@ -105,6 +111,28 @@ def status(session: Session, *, job_id: str) -> Exit:
 def wait(session: Session, *, job_id: str, timeout: float | None, output: Path | None) -> Exit:
     """Waits for a job and writes its result."""
     return follow(session, session.client.job(job_id), timeout=timeout, output=output)
+
+
+@click.command()
+@click.argument("job_id")
+@reaches_gateway
+def events(session: Session, *, job_id: str) -> Exit:
+    """Writes each change of a job as it happens, until it is final.
+
+    The exit code tells how it ended."""
+    session.client.patience = LONG_PATIENCE
+    code = Exit.NOT_DONE
+    for event in session.client.events(job_id):
+        seen = event.job
+        code = code_of_state(seen.state)
+        if session.is_json:
+            session.document({"event": event.kind, "id": event.id, "job": seen.document})
+        elif session.out.is_terminal:
+            more = why_it_waits(seen) or first_line((seen.error.message if seen.error else seen.note) or "")
+            session.out.print(Text.assemble(ticks(seen.state), f" {seen.state} {seen.percent} %  ", (more, "dim")))
+        else:
+            click.echo("\t".join((event.kind, event.id, seen.state, str(seen.percent))))
+    return code
 
 
 @click.command("list")
@@ -177,3 +205,12 @@ def result(session: Session, *, job_id: str, output: Path | None) -> Exit:
     The exit code tells the state of one that has none."""
     job: Job = session.client.job(job_id)
     return deliver(session, job, output=output)
+
+
+@click.command()
+@click.argument("job_id")
+@reaches_gateway
+def delete(session: Session, *, job_id: str) -> None:
+    """Erases a job that has ended, and its result."""
+    session.client.job(job_id).delete()
+    session.say("Erased.")

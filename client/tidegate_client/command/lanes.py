@@ -1,6 +1,6 @@
 """Commands about downstreams: list, show, pause, resume, set; for operators."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import click
@@ -9,6 +9,7 @@ from rich.text import Text
 
 from tidegate_client.command.session import Session, reaches_gateway
 from tidegate_client.command.shown import until
+from tidegate_client.documents import Downstream
 from tidegate_client.snapshot import instant
 
 DECLARED = "declared"
@@ -70,7 +71,7 @@ def set_(session: Session, /, *, name: str, rates: tuple[str, ...], **numbers: A
     _show(session, [session.client.change_downstream(name, **changes)])
 
 
-def state_of(lane: Mapping[str, Any]) -> Text:
+def state_of(lane: Downstream) -> Text:
     """What a lane does now, in a word or two."""
     rests_until = instant(lane["resting_until"])
     if lane["paused"]:
@@ -82,7 +83,7 @@ def state_of(lane: Mapping[str, Any]) -> Text:
     return Text("open", style="green")
 
 
-def limits_of(lane: Mapping[str, Any]) -> str:
+def limits_of(lane: Downstream) -> str:
     """Its rates and its concurrency."""
     rate = ", ".join(lane["rate"]) or "any rate"
     return rate + (f", {lane['concurrency']} at once" if lane["concurrency"] else "")
@@ -98,7 +99,7 @@ def _number(key: str, value: str) -> int | str | None:
     return int(value)
 
 
-def _show(session: Session, lanes: Sequence[Mapping[str, Any]]) -> None:
+def _show(session: Session, lanes: Sequence[Downstream]) -> None:
     if session.is_json:
         for lane in lanes:
             session.document(lane)

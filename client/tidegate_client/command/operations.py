@@ -1,8 +1,6 @@
 """The command `tidegate operations`: what there is to submit to."""
 
 import json
-from collections.abc import Mapping
-from typing import Any
 
 import click
 from rich.table import Table
@@ -10,6 +8,7 @@ from rich.text import Text
 
 from tidegate_client.command.session import Session, reaches_gateway
 from tidegate_client.command.shown import first_line, span
+from tidegate_client.documents import Operation
 
 
 @click.command()
@@ -30,7 +29,7 @@ def operations(session: Session, *, name: str | None) -> None:
             click.echo("\t".join((each["name"], each["downstream"]["name"], str(each["backlog"]))))
 
 
-def _table(found: list[Mapping[str, Any]]) -> Table:
+def _table(found: list[Operation]) -> Table:
     table = Table(box=None, pad_edge=False)
     for heading in ("operation", "downstream", "timeout", "waiting", ""):
         table.add_column(heading, justify="right" if heading in {"timeout", "waiting"} else "left")
@@ -40,7 +39,7 @@ def _table(found: list[Mapping[str, Any]]) -> Table:
     return table
 
 
-def _input_of(operation: Mapping[str, Any]) -> Text:
+def _input_of(operation: Operation) -> Text:
     if operation.get("input_schema"):
         return Text(f"input: {json.dumps(operation['input_schema'], indent=2, ensure_ascii=False)}")
     return Text("input: what its downstream takes, passed on as it is")

@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from tidegate_client.command.inputs import type_of
+from tidegate_client.command.inputs import HEADERS, headers_of, type_of
 
 _PASSED_ON = {"ignore_unknown_options": True}
 
@@ -42,7 +42,7 @@ def check(file: Path | None, without_secrets: bool) -> None:
 @click.argument("file", type=click.File("rb"), required=False)
 @click.option("-d", "--data", help="The input, in place of FILE.")
 @click.option("--content-type", help="Its media type; by default that of FILE's name, or application/json.")
-@click.option("-H", "--header", "headers", multiple=True, help='A header that is passed on, "X-Customer: a".')
+@HEADERS
 @click.option(
     "--operations-file", type=click.Path(path_type=Path), help="The operations file; left out: that of the settings."
 )
@@ -60,20 +60,13 @@ def try_(
     No job is recorded, and the call goes out at once: at the downstream it counts as any other."""
     if file is not None and data is not None:
         raise click.UsageError("FILE and --data: give one of them")
-    passed = dict(_header(each) for each in headers)
+    passed = headers_of(headers)
     _find_server()
     from config.try_operation import try_operation  # noqa: PLC0415 - it is there only where the server is
 
     content = file.read() if file is not None else (data or "").encode()
     made = type_of(content, file, content_type) or "application/json"
     sys.exit(try_operation(operation, content, content_type=made, headers=passed, operations_file=operations_file))
-
-
-def _header(text: str) -> tuple[str, str]:
-    name, colon, value = text.partition(":")
-    if not colon or not name.strip():
-        raise click.UsageError(f'{text!r} is no header; write "Name: value"')
-    return name.strip(), value.strip()
 
 
 @click.command()

@@ -2,8 +2,7 @@
 
 import re
 from collections import defaultdict, deque
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 import click
 from rich.box import SIMPLE_HEAD
@@ -15,6 +14,7 @@ from tidegate_client import clock
 from tidegate_client.command.lanes import state_of
 from tidegate_client.command.session import LONG_PATIENCE, Session, reaches_gateway
 from tidegate_client.command.shown import span
+from tidegate_client.documents import Downstream
 
 HISTORY = 30
 HEADINGS = ("downstream", "state", "rate", "waiting", "in flight", "out/s", "empty in")
@@ -31,7 +31,7 @@ class Lanes:
         self._last: dict[str, tuple[float, int]] = {}
         self.speeds: defaultdict[str, deque[float]] = defaultdict(lambda: deque(maxlen=HISTORY))
 
-    def see(self, lane: Mapping[str, Any], at: float) -> None:
+    def see(self, lane: Downstream, at: float) -> None:
         """Takes in one look at a lane at this instant (monotonic seconds)."""
         name, released = lane["name"], lane["released"]
         if name in self._last:
@@ -81,14 +81,14 @@ def sparkline(speeds: Sequence[float], top: float) -> str:
     return "".join(BLOCKS[round(speed / scale * (len(BLOCKS) - 1))] for speed in speeds)
 
 
-def allowed(lane: Mapping[str, Any]) -> float | None:
+def allowed(lane: Downstream) -> float | None:
     """Calls a second that its lowest rate allows; None without one."""
     rates = [re.fullmatch(r"([\d.]+)\s*/\s*(\d*)([smhd])", rate.strip()) for rate in lane["rate"]]
     speeds = [float(rate[1]) / (int(rate[2] or 1) * _PERIODS[rate[3]]) for rate in rates if rate]
     return min(speeds, default=None)
 
 
-def _look(session: Session, lanes: Lanes) -> list[Mapping[str, Any]]:
+def _look(session: Session, lanes: Lanes) -> list[Downstream]:
     found = session.client.downstreams()
     at = clock.monotonic()
     for lane in found:
@@ -96,7 +96,7 @@ def _look(session: Session, lanes: Lanes) -> list[Mapping[str, Any]]:
     return found
 
 
-def _table(found: Sequence[Mapping[str, Any]], lanes: Lanes, width: int) -> Table:
+def _table(found: Sequence[Downstream], lanes: Lanes, width: int) -> Table:
     table = Table(box=SIMPLE_HEAD, pad_edge=False, padding=(0, 1), collapse_padding=True)
     history = min(HISTORY, max(0, width - ROOM))
     for heading in (*HEADINGS, *([""] if history else [])):

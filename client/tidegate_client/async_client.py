@@ -1,0 +1,244 @@
+"""The gateway as an asynchronous Python program uses it."""
+
+import math
+import ssl
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Mapping
+from datetime import datetime
+from types import TracebackType
+from typing import Any, Self, Unpack
+
+from tidegate_client.async_job import AsyncJob
+from tidegate_client.documents import (
+    DELIVERY,
+    DOWNSTREAM,
+    NEW_WEBHOOK_SECRET,
+    OPERATION,
+    WEBHOOK_SECRET,
+    Changes,
+    Delivery,
+    Downstream,
+    EventName,
+    NewWebhookSecret,
+    Operation,
+    WebhookSecret,
+)
+from tidegate_client.events import EventFeed, JobEvent
+from tidegate_client.known_gateway import KnownGateway, Query, first_page, jobs_of, path_of, submission
+from tidegate_client.many import Counts, Filters, selection_of
+from tidegate_client.protocol import Gateway, Told
+from tidegate_client.snapshot import Snapshot, State
+from tidegate_client.transport import AsyncTransport
+
+
+class AsyncClient(KnownGateway):
+    """As `Client`, for one event loop: the same methods with the same answers and errors, to be awaited.
+
+    Any number of tasks may use it. One that is cancelled in the middle of a request closes that connection; what it
+    submitted may have been taken then, and the same again under the same `idempotency_key` finds out.
+    """
+
+    def __init__(
+        self,
+        url: str = "http://127.0.0.1:8000",
+        key: str | None = None,
+        *,
+        timeout: float = 30.0,
+        patience: float = 30.0,
+        verify: ssl.SSLContext | bool = True,
+    ) -> None:
+        super().__init__(Gateway(url=url, timeout=timeout, patience=patience))
+        self._transport = AsyncTransport(self._gateway, key, verify)
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        """Closes its connections."""
+        await self._transport.close()
+
+    async def submit(
+        self,
+        operation: str,
+        params: Any,
+        *,
+        content_type: str | None = None,
+        timeout: float | None = None,
+        not_before: datetime | None = None,
+        idempotency_key: str | None = None,
+        webhook_url: str | None = None,
+        traceparent: str | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> AsyncJob:
+        """Submits a job and returns it as soon as it is recorded.
+
+        `params`: bytes go as they are, under `content_type`; anything else as JSON. `timeout`: seconds until the job's
+        deadline, if less than the operation's own. `not_before`: an aware instant before which it does not start.
+        `idempotency_key`: the same key and params give the same job; without one a new key is made and kept over this
+        call's retries, so that no lost answer makes a second job. `headers`: for an operation that passes them on
+        to its downstream (`pass_headers`). Raises Refused when it is not taken.
+        """
+        call = submission(
+            operation,
+            params,
+            content_type=content_type,
+            timeout=timeout,
+            not_before=not_before,
+            idempotency_key=idempotency_key,
+            webhook_url=webhook_url,
+            traceparent=traceparent,
+            headers=headers,
+        )
+        return self._job(await self._transport.run(self._submitted(call)))
+
+    async def submit_many(
+        self, operation: str, inputs: Iterable[Any], *, timeout: float | None = None, all_or_none: bool = False
+    ) -> list[AsyncJob]:
+        """Submits a job for each input, in their order; up to 1,000 in one request, inputs that are bytes one by one.
+
+        Each gets an idempotency key of its own. `all_or_none`: one refusal refuses all, for at most 1,000 JSON inputs.
+        Raises SomeRefused, which has those that were taken too; with `all_or_none` Refused.
+        """
+        taken = await self._transport.run(self._many_submitted(operation, inputs, timeout, all_or_none=all_or_none))
+        return jobs_of(taken, self._job)
+
+    async def job(self, job_id: str) -> AsyncJob:
+        """The job with this id, looked at once. Raises Refused (404) when there is none of this client."""
+        return self._job(await self._transport.run(self._told(path_of("jobs", job_id), Snapshot.of)))
+
+    def events(self, job: AsyncJob | str) -> AsyncGenerator[JobEvent]:
+        """The changes of a job or of the job with this id, as they happen; as `Job.events`."""
+        if isinstance(job, AsyncJob):
+            return job.events()
+        return self._transport.each(EventFeed(self._gateway, job))
+
+    def jobs(
+        self,
+        *,
+        state: State | str | None = None,
+        operation: str | None = None,
+        downstream: str | None = None,
+        error_code: str | None = None,
+        created_after: datetime | None = None,
+        created_before: datetime | None = None,
+        client: str | None = None,
+    ) -> AsyncIterator[AsyncJob]:
+        """The jobs for which all of this holds, newest first, fetched page by page as they are asked for.
+
+        Without their results. `created_after`: at this aware instant or later, `created_before`: earlier than this.
+        They are this client's own; an operator's key has everybody's, and those of one `client` by its id.
+        """
+        filters = {
+            "state": state,
+            "operation": operation,
+            "downstream": downstream,
+            "error_code": error_code,
+            "created_after": created_after,
+            "created_before": created_before,
+            "client": client,
+        }
+        return self._pages("jobs", self._job_of, first_page(filters))
+
+    async def cancel_jobs(self, *, all: bool = False, dry_run: bool = False, **filters: Unpack[Filters]) -> Counts:  # noqa: A002 - as in the API
+        """Cancels every job that the filters mean, those of `jobs`; without one only with `all`.
+
+        Needs an operator's key."""
+        return await self._transport.run(self._act("cancel", {**filters, "all": all, "dry_run": dry_run}))
+
+    async def retry_jobs(self, *, all: bool = False, dry_run: bool = False, **filters: Unpack[Filters]) -> Counts:  # noqa: A002 - as in the API
+        """Submits every job that ended without a result and that the filters mean again, each once.
+
+        Filters as for `cancel_jobs`. Needs an operator's key."""
+        return await self._transport.run(self._act("retry", {**filters, "all": all, "dry_run": dry_run}))
+
+    async def operations(self) -> list[Operation]:
+        """What there is to submit to: name, input schema, timeout, retry policy, backlog, expected wait."""
+        return await self._transport.run(self._all_told("/v1/operations", "operations", OPERATION))
+
+    async def operation(self, name: str) -> Operation:
+        """One of `operations`."""
+        return await self._transport.run(self._told(path_of("operations", name), OPERATION))
+
+    async def downstreams(self) -> list[Downstream]:
+        """What each downstream may get and gets. Needs an operator's key."""
+        return await self._transport.run(self._all_told("/v1/downstreams", "downstreams", DOWNSTREAM))
+
+    async def downstream(self, name: str) -> Downstream:
+        """One of `downstreams`."""
+        return await self._transport.run(self._told(path_of("downstreams", name), DOWNSTREAM))
+
+    async def change_downstream(self, name: str, **changes: Unpack[Changes]) -> Downstream:
+        """Changes `rate`, `burst`, `concurrency`, `breaker` or `paused`, live, and returns the downstream.
+
+        None takes an earlier change back to what the operations file says. Needs an operator's key.
+        """
+        path, content_type = path_of("downstreams", name), "application/merge-patch+json"
+        return await self._transport.run(self._changed("PATCH", path, changes, DOWNSTREAM, content_type))
+
+    def deliveries(self, *, state: str | None = None, event: EventName | None = None) -> AsyncIterator[Delivery]:
+        """What was sent to webhooks and how that went, of the newest job first, fetched page by page.
+
+        `state`: waiting, pending, delivered or failed. Own ones; an operator's key has everybody's.
+        """
+        return self._pages("deliveries", DELIVERY, first_page({"state": state, "event": event}))
+
+    async def delivery(self, job_id: str) -> Delivery:
+        """The delivery of one job's end. Raises Refused (404) for a job without a webhook."""
+        return await self._transport.run(self._told(path_of("deliveries", job_id), DELIVERY))
+
+    async def send_delivery(self, job_id: str) -> Delivery:
+        """Sends it again, whatever became of it; for a day, until it is taken. Raises Refused (409) before the end."""
+        return await self._transport.run(self._changed("POST", path_of("deliveries", job_id, "send"), {}, DELIVERY))
+
+    async def send_deliveries(
+        self,
+        *,
+        state: str = "failed",
+        event: EventName | None = None,
+        created_after: datetime | None = None,
+        created_before: datetime | None = None,
+        client: str | None = None,
+        limit: int = 1000,
+    ) -> int:
+        """Sends those again for which all of this holds, `limit` of them at the most, and returns how many.
+
+        As many as `limit`: there may be more. `created_after` and `created_before` are about when the job ended. Those
+        of one `client`, by its id, need an operator's key.
+        """
+        filters = {"state": state, "event": event, "created_after": created_after, "created_before": created_before}
+        chosen = {**selection_of({**filters, "client_id": client}), "limit": limit}
+        return await self._transport.run(
+            self._changed("POST", "/v1/deliveries/send", chosen, lambda told: int(told["sent_again"]))
+        )
+
+    async def webhook_secrets(self) -> list[WebhookSecret]:
+        """The secrets that sign webhooks now, without their text, newest first."""
+        return await self._transport.run(self._all_told("/v1/webhook-secrets", "secrets", WEBHOOK_SECRET))
+
+    async def new_webhook_secret(self, *, overlap: float | None = None) -> NewWebhookSecret:
+        """Makes a secret, whose text is shown this once. The one before it signs beside it for `overlap` seconds.
+
+        None: for a day. When a lost answer was asked for again, `webhook_secrets` has one more, which signs as long.
+        """
+        rotation = {} if overlap is None else {"overlap": math.ceil(overlap)}
+        return await self._transport.run(self._changed("POST", "/v1/webhook-secrets", rotation, NEW_WEBHOOK_SECRET))
+
+    async def end_webhook_secret(self, secret_id: str) -> None:
+        """Ends a secret at once, as when it became known."""
+        await self._transport.run(self._secret_ended(secret_id))
+
+    async def _pages(self, name: str, read: Callable[[Any], Told], query: Query | None) -> AsyncIterator[Told]:
+        while query:
+            found, query = await self._transport.run(self._page(f"/v1/{name}", name, read, query))
+            for each in found:
+                yield each
+
+    def _job(self, seen: Snapshot) -> AsyncJob:
+        return AsyncJob(self._transport, seen)
+
+    def _job_of(self, document: Any) -> AsyncJob:
+        return self._job(Snapshot.of(document))
