@@ -21,7 +21,7 @@ from tests.support.running import runner_of
 from tests.support.waiting import wait_until
 from tidegate import clock
 from tidegate.database.connection import Database
-from tidegate.database.schema import oauth_tokens
+from tidegate.database.schema import attempts, oauth_tokens
 from tidegate.database.time import database_now
 from tidegate.execution.handoff import SilentHandoff
 from tidegate.execution.sealing import Sealer
@@ -360,8 +360,31 @@ def test_however_old_its_next_token_a_job_is_not_renewed_for_ever(
         grow_old(store) if rows(store)[0].token else token_of(keeper_of(store, KEY), oauth)
         grow_old(store)
         run_once(store, server, oauth, keeper_of(store, KEY), job_id)
+        long_before = attempts_of(store, job_id)[0].ended_at - timedelta(seconds=120)
+        store.database.execute(update(attempts).values(ended_at=long_before))
 
     assert (row_of(store, job_id).state, outcomes_of(store, job_id)) == ("failed", ["token renewed", "failed"])
+
+
+@pytest.mark.parametrize("keys", [(KEY,), ()], ids=["shared", "each its own"])
+def test_a_process_that_has_the_refused_token_still_fails_no_job_that_another_one_renewed_for(
+    server: OAuthServer, oauth: OAuth, store: Store, keys: tuple[bytes, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A job is refused in one process and made again in the next, which has not heard that the token is revoked."""
+    open_lane(store, rates=("100/s",))
+    monkeypatch.setattr("tidegate.operations.oauth._YOUNG_SECONDS", 0.05)
+    keepers = [keeper_of(store, *keys) for _ in range(3)]
+    held = [token_of(keeper, oauth) for keeper in keepers]
+    wait_until(lambda: not any(each.is_young for each in held), description="the tokens are no longer young")
+    server.revoke()
+    job_id = submit(store, operation="made")
+
+    for keeper in (*keepers, keepers[0]):
+        run_once(store, server, oauth, keeper, job_id)
+
+    row = row_of(store, job_id)
+    assert (row.state, row.attempt) == ("succeeded", 1)
+    assert outcomes_of(store, job_id) == [*["token renewed"] * 3, "succeeded"]
 
 
 def test_a_young_token_is_not_to_blame_for_a_401(server: OAuthServer, oauth: OAuth, store: Store) -> None:

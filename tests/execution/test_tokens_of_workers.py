@@ -16,6 +16,8 @@ from tests.support.waiting import wait_until
 from tests.support.web import Web
 from tidegate.database.schema import attempts, bodies, jobs, oauth_tokens
 
+pytestmark = pytest.mark.long  # tokens of real workers are waited out
+
 StartWorker = Callable[..., WorkerNode]
 KEY = base64.b64encode(secrets.token_bytes(32)).decode()
 

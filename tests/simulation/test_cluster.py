@@ -15,7 +15,7 @@ from tests.simulation.planted import BUGS, ROOT, Bug, copy_with, simulated
 pytestmark = pytest.mark.timeout(400)  # what fails is shrunk first
 
 
-@pytest.mark.parametrize("half", [1, 2])
+@pytest.mark.parametrize("half", [1, pytest.param(2, marks=pytest.mark.long)])
 def test_every_rule_holds(half: int) -> None:
     """A minute of it, with seeds that nobody has seen. One that fails is told, shrunk, and kept in found/."""
     code, told = simulated("--seconds", "30")

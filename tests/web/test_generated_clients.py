@@ -16,6 +16,8 @@ from tests.support.processes import REPOSITORY
 from tests.support.web import OPERATIONS, Web
 from tests.support.web_server import WebServer
 
+pytestmark = pytest.mark.long  # generators and compilers take half a minute each
+
 METHODS = {"get", "post", "put", "patch", "delete"}
 
 

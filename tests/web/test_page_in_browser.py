@@ -28,6 +28,8 @@ from tidegate.access.keys import Role
 from tidegate.database.schema import jobs
 from tidegate.states import State
 
+pytestmark = pytest.mark.long  # a browser and its checks take two minutes
+
 MANY = 24
 """So many downstreams beside the samples."""
 OPERATIONS = '[downstreams.sample]\nrate = ["20/s", "10000/d"]\nconcurrency = 4\n' + "".join(

@@ -63,13 +63,17 @@ class TokenKeeper:
                     raise
 
     def renew(self, claim: Claim, oauth: OAuth, refused: AccessToken) -> bool:
-        """Throws a token away, unless another has taken its place. False: one was renewed for this attempt before."""
+        """Throws a token away, unless another has taken its place. False: it was fetched after such a renewal already.
+
+        One that is older stood in the memory of a process that had not heard of it: that is nobody's attempt.
+        """
         with self._lock:
             if self._kept.get(oauth.name) == refused:
                 del self._kept[oauth.name]
         if refused.number is not None:
             self._store.throw_away(oauth.name, refused.number)
-        return not self._store.was_renewed_for(claim)
+        renewed_ago = self._store.renewed_ago(claim)
+        return renewed_ago is None or clock.monotonic() - refused.fetched > renewed_ago
 
     def _answer(
         self, awaited: Future[AccessToken], name: bytes, fetch: Fetch, seconds_left: SecondsLeft

@@ -104,14 +104,20 @@ class TokenStore:
         this = and_(oauth_tokens.c.name == name, oauth_tokens.c.fetched_at == from_microseconds(number))
         self._database.execute(update(oauth_tokens).where(this).values(token=None))
 
-    def was_renewed_for(self, claim: Claim) -> bool:
-        """Whether a token was renewed for this attempt of a job before: since the last one that was counted."""
+    def renewed_ago(self, claim: Claim) -> float | None:
+        """How many seconds ago a token was renewed for this attempt of a job: since the last one that was counted.
+
+        None: none was.
+        """
+        ago = (NOW - type_coerce(attempts.c.ended_at, BigInteger)).label("ago")
         rows = self._database.fetch_all(
-            select(attempts.c.outcome)
+            select(attempts.c.outcome, ago)
             .where(attempts.c.job_id == claim.job_id, attempts.c.fence < claim.fence)
             .order_by(attempts.c.fence.desc())
         )
         for row in rows:
-            if row.outcome == RENEWED or row.outcome in _COUNTED:
-                return bool(row.outcome == RENEWED)
-        return False
+            if row.outcome == RENEWED:
+                return float(row.ago) / 1e6
+            if row.outcome in _COUNTED:
+                return None
+        return None
