@@ -11,6 +11,7 @@ import pytest
 
 from tests.support import databases, postgresql, run, sqlite
 from tidegate.database.connection import Database
+from tidegate.operations import connections
 from tidegate.stores import Store
 
 pytest_plugins = ["tests.support.node_fixtures"]
@@ -54,7 +55,9 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:
-    """Ends what is still running, in the main process only."""
+    """Closes the connections of HTTP operations; in the main process ends what is still running."""
+    for pool in connections._pools.values():
+        pool.close()
     if not hasattr(config, "workerinput"):
         run.end()
 

@@ -20,6 +20,7 @@ from tests.support.web import Web, assert_is_problem
 from tidegate import clock
 from tidegate.clock import EPOCH
 from tidegate.database.schema import IMPLICIT_CLIENT, clients, jobs
+from tidegate.database.statement import required
 from tidegate.database.time import database_now
 from tidegate.jobs import listing
 from tidegate.jobs.filter import Filter
@@ -410,12 +411,13 @@ def plans(web: Web) -> Iterator[list[str]]:
 
 
 def rows_read(web: Web) -> int:
-    """By all connections: rows by whole tables, and rows by their indexes."""
-    with web.database.transaction() as connection:
-        for statement in ("SELECT pg_stat_force_next_flush()", "SELECT 1"):
-            connection.exec_driver_sql(statement)
-        return int(
-            connection.exec_driver_sql(
-                "SELECT coalesce(sum(seq_tup_read), 0) + coalesce(sum(idx_tup_fetch), 0) FROM pg_stat_user_tables"
-            ).scalar_one()
-        )
+    """By all connections: rows by whole tables, and rows by their indexes.
+
+    What a connection did is told when it is idle, outside of a transaction, and only once a second unless it must.
+    """
+    for statement in ("SELECT pg_stat_force_next_flush()", "SELECT 1"):
+        web.database.execute(text(statement))
+    return int(required(web.database.fetch_one(text(_ROWS_READ)))[0])
+
+
+_ROWS_READ = "SELECT coalesce(sum(seq_tup_read), 0) + coalesce(sum(idx_tup_fetch), 0) FROM pg_stat_user_tables"
