@@ -68,7 +68,7 @@ def test_a_refusal_makes_the_lane_rest_and_costs_no_attempt(store: Store, asked:
     assert (row.state, row.attempt, outcomes_of(store, job_id)) == ("queued", 0, ["refused"])
     assert lane.refusals == 1
     expected = attempts_of(store, job_id)[0].ended_at + timedelta(seconds=rests)
-    assert abs(lane.paused_until - expected) < timedelta(seconds=1)
+    assert abs(lane.paused_until - expected) < timedelta(seconds=10), "the machine stood still between the two"
 
 
 @pytest.mark.parametrize("paced", ["attempts", "calls"])
@@ -88,7 +88,7 @@ def test_a_function_that_says_refused_makes_the_lane_rest_and_costs_no_attempt(
     assert json.loads(row.error) == {"code": "downstream_error", "message": "the CRM is full"}
     assert (lane.refusals, lane.failures) == (1, 0)
     expected = attempts_of(store, job_id)[0].ended_at + timedelta(seconds=rests)
-    assert abs(lane.paused_until - expected) < timedelta(seconds=1)
+    assert abs(lane.paused_until - expected) < timedelta(seconds=10), "the machine stood still between the two"
 
 
 def test_a_call_beside_one_that_was_refused_gets_no_slot_while_the_lane_rests(store: Store) -> None:

@@ -293,7 +293,8 @@ def test_jobs_that_come_together_are_told_starts_one_after_the_other_however_old
     time.sleep(0.4)  # the lane was looked at before, and is not again for these
     starts = [instant(web.submit("call").get_json()["waiting"]["estimated_start"]) for _ in range(4)]
     gaps = [(later - first).total_seconds() for first, later in itertools.pairwise(starts)]
-    assert gaps == pytest.approx([0.1] * 3, abs=0.001)
+    # Documents have whole milliseconds, so each end of a gap is rounded.
+    assert gaps == pytest.approx([0.1] * 3, abs=0.0021)
 
 
 def test_bulks_of_two_processes_stand_behind_each_other(make: Make) -> None:
