@@ -29,8 +29,8 @@ from tidegate.clock import MICROSECOND
 from tidegate.errors import ConfigurationError
 from tidegate.operations.declaration import NAME, NAME_RULE, shown
 from tidegate.operations.http_operation import HttpOperation
+from tidegate.operations.json_pointer import parse_pointer
 from tidegate.operations.json_schema import JsonSchema
-from tidegate.operations.json_text import parse_pointer
 from tidegate.operations.oauth import OAuth
 from tidegate.operations.operation import Limits
 from tidegate.operations.retry import RetryPolicy

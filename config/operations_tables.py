@@ -11,7 +11,7 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, Strict
 
 from tidegate.operations.declaration import NAME, NAME_RULE
-from tidegate.operations.json_text import parse_pointer
+from tidegate.operations.json_pointer import parse_pointer
 from tidegate.operations.operation import MEGABYTE
 from tidegate.operations.retry import RetryPolicy
 from tidegate.rate import read_rate

@@ -105,12 +105,12 @@ class _Trial:
         written = {name.lower(): value for name, value in made.headers.items() if "$" in value}
         hidden = {"proxy-authorization", *(["authorization"] if made.oauth else [])}
         yield "request"
-        yield f"  {made.method} {made.parts.url_of(self._body.content, str)}"
+        url, sent = made.parts.made_of(self._body, str)
+        yield f"  {made.method} {url}"
         for raw, value in request.headers:
             name = raw.decode("ascii").lower()
             secret = _HIDDEN if name in hidden else None
             yield f"  {name}: {written.get(name) or secret or value.decode('latin-1')}"
-        sent = made.parts.body_of(self._body)
         if sent is not None and sent.content:
             yield ""
             yield _shown(sent.content, sent.content_type)

@@ -13,7 +13,6 @@ import uuid_utils
 from tidegate.dispatch.forecast import retry_after_seconds, waiting_of
 from tidegate.dispatch.lane_cache import LaneCache
 from tidegate.errors import (
-    BodyTooLarge,
     InvalidHeader,
     JobAlreadyFinal,
     JobNotFinal,
@@ -30,7 +29,7 @@ from tidegate.jobs.job import Job, JobWithResult, StoredBody, Waiting
 from tidegate.jobs.store import JobStore
 from tidegate.metrics.families import SUBMITS
 from tidegate.notify.notifier import Notifier
-from tidegate.operations.operation import CONTENT_TYPE_LENGTH, Operation, Registry
+from tidegate.operations.operation import CONTENT_TYPE_LENGTH, Operation, Registry, check_size
 from tidegate.states import State
 from tidegate.webhooks.checks import WebhookChecks
 from tidegate.webhooks.delivery import Webhook
@@ -94,8 +93,7 @@ class Gateway:
 
     def _new_job(self, operation: Operation, submission: Submission, admission: RequestAdmission) -> NewJob:
         body, timeout = submission.body, submission.timeout or operation.timeout
-        if len(body.content) > operation.max_body:
-            raise BodyTooLarge(f"{operation.name} takes at most {operation.max_body} bytes, not {len(body.content)}")
+        check_size(operation, body)
         if len(body.content_type) > CONTENT_TYPE_LENGTH:
             raise UnsupportedBody(f"a content type has at most {CONTENT_TYPE_LENGTH} characters")
         if timeout > operation.timeout:

@@ -8,9 +8,9 @@ from typing import Any
 
 from pydantic_core import to_json
 
-from tidegate.errors import AttemptStopped, BodyTooLarge
+from tidegate.errors import AttemptStopped
 from tidegate.operations.attempt_outcome import TIMED_OUT, outcome_of
-from tidegate.operations.operation import MEGABYTE, Attempt, Body, Operation, Progress
+from tidegate.operations.operation import MEGABYTE, Attempt, Body, Operation, Progress, check_size
 from tidegate.operations.outcome import Failed, HandedBack, Outcome, Refused, Succeeded, TryAgain
 
 __all__ = ["Failed", "FakeAttempt", "HandedBack", "Ran", "Refused", "Succeeded", "TryAgain", "run"]
@@ -108,8 +108,7 @@ def run(
     elif seconds is not None:
         raise TypeError("the time of an attempt that is given is its own: FakeAttempt(seconds=…)")
     body = _body(operation, params)
-    if len(body.content) > operation.max_body:
-        raise BodyTooLarge(f"{operation.name} takes at most {operation.max_body} bytes, not {len(body.content)}")
+    check_size(operation, body)
     operation.check(body)
     outcome = outcome_of(operation, body, attempt, max_result=max_result, when_stopped=attempt.when_stopped)
     return Ran(outcome=outcome, result=_result(outcome), progress=tuple(attempt.reports), slots=attempt.slots)

@@ -7,7 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tidegate.errors import InvalidInput, MalformedBody
-from tidegate.operations.json_text import JsonText, has_something_at, parse_pointer, pointer_of
+from tidegate.operations.json_pointer import parse_pointer, pointer_of
+from tidegate.operations.json_text import JsonText, has_something_at
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),

@@ -134,7 +134,6 @@ def come_back(*, spent: bool | ColumnElement[bool], after: timedelta, waits_for:
 
     The order, decided here alone: deadline passed: expired; cancel asked: cancelled; attempts spent: failed; else
     queued again, not before `after`.
-    deadline passed: expired; cancel asked: cancelled; attempts spent: failed; else queued again, not before `after`.
     """
     is_spent = literal(spent) if isinstance(spent, bool) else spent
     # Read once, so that all parts of the move agree on which side of the deadline they are.

@@ -17,15 +17,16 @@ from tidegate.operations.connections import Way, connections_by, has_open
 from tidegate.operations.content_coding import unpack
 from tidegate.operations.deadline_network import ends_at
 from tidegate.operations.http_url import parse_url
+from tidegate.operations.json_pointer import pointer_of
 from tidegate.operations.json_schema import JsonSchema
-from tidegate.operations.json_text import has_something_at, pointer_of
+from tidegate.operations.json_text import has_something_at
 from tidegate.operations.oauth import OAuth
-from tidegate.operations.operation import MEGABYTE, Attempt, Body, Queue, check_content_type
+from tidegate.operations.operation import JSON, MEGABYTE, Attempt, Body, Queue, check_content_type
 from tidegate.operations.outcome import ErrorCode, Failed, HandedBack, Outcome, Refused, Succeeded, TryAgain
 from tidegate.operations.own_shortage import ShortageBackoff, own_shortage
 from tidegate.operations.python_operation import succeeded
 from tidegate.operations.quota_fields import QuotaFields, read_quota_fields
-from tidegate.operations.request_parts import JSON, WHOLE, RequestParts, parts_of
+from tidegate.operations.request_parts import WHOLE, RequestParts, parts_of
 from tidegate.operations.retry import RetryPolicy
 from tidegate.operations.token_request import call_with_token
 from tidegate.tracing import Span
@@ -110,7 +111,7 @@ class HttpOperation:
         check_content_type(self, body)
         if self.schema:
             self.schema.check(body.content)
-        self.parts.check(body.content)
+        self.parts.check(body)
 
     def run(self, body: Body, attempt: Attempt) -> Outcome:
         """Calls the downstream once; the answer must be complete within the attempt's time."""
@@ -149,7 +150,8 @@ class HttpOperation:
         """Makes the request and judges its answer; raises one of _FAILURES when there is none."""
         headers = {**attempt.headers, **({"traceparent": span.traceparent} if span.traceparent else {}), **more}
         try:
-            parsed, sent = _read_url(self.parts.url_of(body.content, self.expand)), self.parts.body_of(body)
+            text, sent = self.parts.made_of(body, self.expand)
+            parsed = _read_url(text)
         except Refusal as refusal:  # the file was changed since the submit
             why = refusal.told if isinstance(refusal, InvalidInput) else str(refusal)
             message = f"no request can be made of this input: {why}"

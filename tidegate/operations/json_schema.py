@@ -12,9 +12,10 @@ from typing import Any
 import orjson
 
 from tidegate.errors import InputFault, InvalidInput, MalformedBody
+from tidegate.operations.json_pointer import pointer_of
+from tidegate.operations.typed_input import cut
 
 DRAFT = "https://json-schema.org/draft/2020-12/schema"
-_LONGEST = 500
 _SMALL = 16_384
 # What messages call a value that is wrong: it may be long, and nobody else's business.
 _VALUE = "the value"
@@ -47,9 +48,9 @@ class JsonSchema:
             Draft202012Validator(document, **how)  # its own faults are told with their values
             return cls(document, Draft202012Validator(document, mask=_VALUE, **how))
         except ValidationError as error:
-            raise ValueError(f"{_pointer(error.instance_path)}: {_cut(error.message)}") from None
+            raise ValueError(f"{cut(pointer_of(error.instance_path))}: {cut(error.message)}") from None
         except (ReferencingError, ValueError) as error:
-            raise ValueError(_cut(" ".join(str(error).split()))) from None
+            raise ValueError(cut(" ".join(str(error).split()))) from None
 
     def check(self, content: bytes) -> None:
         """Validates an input; raises MalformedBody, or InvalidInput with a hundred faults and their pointers."""
@@ -59,7 +60,7 @@ class JsonSchema:
             raise MalformedBody(f"Invalid JSON: {error}") from None
         if not self._validator.is_valid(value):
             found = self._faults(value, len(content))
-            raise InvalidInput([InputFault(_pointer(each.instance_path), _cut(each.message)) for each in found])
+            raise InvalidInput([InputFault(cut(pointer_of(each.instance_path)), cut(each.message)) for each in found])
 
     def _faults(self, value: object, size: int) -> list[Any]:
         """Of a small input all. The library makes them all at once, so of a large one it is asked for the first."""
@@ -91,11 +92,3 @@ def _own_faults(node: object, place: str) -> Iterator[str]:
         case list():
             for number, value in enumerate(node):
                 yield from _own_faults(value, f"{place}/{number}")
-
-
-def _pointer(path: list[str | int]) -> str:
-    return _cut("".join("/" + str(place).replace("~", "~0").replace("/", "~1") for place in path))
-
-
-def _cut(text: str) -> str:
-    return text if len(text) <= _LONGEST else text[: _LONGEST - 1] + "…"

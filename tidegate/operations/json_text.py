@@ -5,7 +5,6 @@ object has twice is refused along the way: programs differ in which of the two c
 """
 
 import json
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from json.decoder import scanstring  # type: ignore[attr-defined] # public by its name, and missing in the stubs
@@ -13,22 +12,10 @@ from json.decoder import scanstring  # type: ignore[attr-defined] # public by it
 import orjson
 
 from tidegate.errors import InputFault, InvalidInput, MalformedBody
+from tidegate.operations.json_pointer import pointer_of
 from tidegate.operations.typed_input import is_json
 
-_POINTER = re.compile(r"(?:/(?:[^~/]|~[01])*)*")
 _DECODER = json.JSONDecoder()
-
-
-def parse_pointer(text: str) -> tuple[str, ...]:
-    """The names of a JSON pointer; raises ValueError where it is none."""
-    if not _POINTER.fullmatch(text):
-        raise ValueError("it is no JSON pointer: write /name or /name/inner (in a name ~1 for a slash, ~0 for a tilde)")
-    return tuple(name.replace("~1", "/").replace("~0", "~") for name in text.split("/")[1:])
-
-
-def pointer_of(names: Sequence[str]) -> str:
-    """The JSON pointer of these names."""
-    return "".join("/" + name.replace("~", "~0").replace("/", "~1") for name in names)
 
 
 def has_something_at(names: Sequence[str], content: bytes) -> bool:

@@ -8,13 +8,14 @@ from datetime import timedelta
 from enum import StrEnum
 from typing import Any, Protocol, TypeVar
 
-from tidegate.errors import ConfigurationError, UnknownOperation, UnsupportedBody
+from tidegate.errors import BodyTooLarge, ConfigurationError, UnknownOperation, UnsupportedBody
 from tidegate.operations.oauth import FetchedTokens, Tokens
 from tidegate.operations.outcome import Outcome
 from tidegate.operations.retry import RetryPolicy
 
 log = logging.getLogger(__name__)
 
+JSON = "application/json"
 MEGABYTE = 1024 * 1024
 NOTE_LENGTH = 200
 _LARGEST_COUNT = 2**63 - 1
@@ -39,7 +40,7 @@ class Body:
     """
 
     content: bytes
-    content_type: str = "application/json"
+    content_type: str = JSON
     headers: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -212,6 +213,12 @@ class Operation(Protocol):
     def run(self, body: Body, attempt: Attempt) -> Outcome:
         """Runs one attempt: begins it (`attempt.begin()`), and ends it. What it raises is a failed attempt."""
         ...
+
+
+def check_size(operation: Operation, body: Body) -> None:
+    """Raises BodyTooLarge where the operation takes no input of this size."""
+    if len(body.content) > operation.max_body:
+        raise BodyTooLarge(f"{operation.name} takes at most {operation.max_body} bytes, not {len(body.content)}")
 
 
 def check_content_type(operation: Operation, body: Body) -> None:

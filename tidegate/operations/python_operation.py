@@ -26,13 +26,11 @@ from tidegate.operations.declaration import (
     signature_of,
     timeouts_of,
 )
-from tidegate.operations.operation import CONTENT_TYPE_LENGTH, MEGABYTE, Attempt, Body, Queue, check_content_type
+from tidegate.operations.operation import CONTENT_TYPE_LENGTH, JSON, MEGABYTE, Attempt, Body, Queue, check_content_type
 from tidegate.operations.outcome import ErrorCode, Failed, Outcome, Succeeded
 from tidegate.operations.raised import meaning_of
 from tidegate.operations.retry import RetryPolicy
 from tidegate.operations.typed_input import is_json, parse, says_json
-
-JSON = "application/json"
 
 
 @dataclass(frozen=True, kw_only=True)

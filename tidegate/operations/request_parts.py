@@ -6,11 +6,11 @@ from functools import lru_cache
 from typing import Any
 
 from tidegate.errors import InputFault, InvalidInput
-from tidegate.operations.json_text import JsonText, pointer_of
+from tidegate.operations.json_pointer import pointer_of
+from tidegate.operations.json_text import JsonText
 from tidegate.operations.operation import Body
 from tidegate.operations.url_template import UrlTemplate, parse_url_template
 
-JSON = "application/json"
 WHOLE: tuple[str, ...] = ()
 """The pointer of a body that is the input itself, byte for byte."""
 
@@ -27,17 +27,22 @@ class RequestParts:
         """Whether the input has to be JSON: something is taken out of it."""
         return bool(self.url.places or self.body)
 
-    def check(self, content: bytes) -> None:
+    def check(self, body: Body) -> None:
         """Raises MalformedBody or InvalidInput where no request can be made of this input."""
         if self.reads_json:
-            self.url_of(content, str)
-            self.body_of(Body(content=content))
+            self.made_of(body, str)
 
-    def url_of(self, content: bytes, expand: Callable[[str], str]) -> str:
-        """The URL of the call; raises MalformedBody or InvalidInput."""
-        if not self.url.places:
-            return self.url.fill({}, expand)
-        members = JsonText.of(content).members()
+    def made_of(self, body: Body, expand: Callable[[str], str]) -> tuple[str, Body | None]:
+        """The URL of the call, and its body; None: it has none. Raises MalformedBody or InvalidInput."""
+        whole = body if self.body == WHOLE else None
+        if not self.reads_json:
+            return self.url.fill({}, expand), whole
+        document = JsonText.of(body.content)
+        url = self._url_of(document, expand)
+        return url, Body(content=document.at(self.body).text.encode()) if self.body else whole
+
+    def _url_of(self, document: JsonText, expand: Callable[[str], str]) -> str:
+        members = document.members() if self.url.places else {}
         values = {place.name: _value(members.get(place.name), place.name) for place in self.url.places}
         try:
             return self.url.fill(values, expand)
@@ -45,12 +50,6 @@ class RequestParts:
             name, _, reason = str(error).partition(": ")
             fault = InputFault(pointer_of([name]), reason) if name in values else InputFault("", str(error))
             raise InvalidInput([fault]) from None
-
-    def body_of(self, body: Body) -> Body | None:
-        """The body of the call; None: it has none. Raises MalformedBody or InvalidInput."""
-        if not self.body:
-            return body if self.body == WHOLE else None
-        return Body(content=JsonText.of(body.content).at(self.body).text.encode())
 
     def schema(self) -> Mapping[str, Any] | None:
         """JSON Schema of what is taken out of the input; None: it is passed on as it is."""

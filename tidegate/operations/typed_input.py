@@ -8,6 +8,7 @@ from pydantic import TypeAdapter, ValidationError
 from pydantic_core import from_json
 
 from tidegate.errors import MOST_FAULTS, InputFault, InvalidInput, MalformedBody
+from tidegate.operations.json_pointer import pointer_of
 
 # pydantic reads these as numbers.
 _NOT_JSON = re.compile(rb"NaN|Infinity")
@@ -113,10 +114,11 @@ def _longest_place(document: Any) -> int:
 
 
 def _reason(message: str) -> str:
-    return _cut(message.removeprefix("Value error, "))
+    return cut(message.removeprefix("Value error, "))
 
 
-def _cut(text: str) -> str:
+def cut(text: str) -> str:
+    """A fault's pointer or reason, no longer than anybody reads."""
     return text if len(text) <= _LONGEST else text[: _LONGEST - 1] + "…"
 
 
@@ -135,4 +137,4 @@ def _pointer(location: tuple[int | str, ...], document: Any) -> str:
             case _:
                 continue
         places.append(part)
-    return _cut("".join("/" + str(place).replace("~", "~0").replace("/", "~1") for place in places))
+    return cut(pointer_of(places))

@@ -2,8 +2,7 @@
 
 from dataclasses import replace
 
-from tidegate.operations.operation import Operation
-from tidegate.operations.python_operation import JSON
+from tidegate.operations.operation import JSON, Operation
 from webapp.openapi.parameters import job_timeout, parameter, passed_headers
 from webapp.openapi.route import BAD_JSON, RequestBody, Route
 from webapp.openapi.schemas import BYTES, InputSchemas, Node
