@@ -15,8 +15,9 @@ import uuid_utils
 from config.check import find_faults
 from tidegate import clock
 from tidegate.errors import InvalidInput, Refusal, UnknownOperation
+from tidegate.operations.attempt_outcome import outcome_of
 from tidegate.operations.http_operation import HttpOperation
-from tidegate.operations.operation import Attempt, Body, Operation, Progress
+from tidegate.operations.operation import Attempt, Body, Operation, Progress, check_size
 from tidegate.operations.outcome import Failed, HandedBack, Outcome, Refused, Succeeded, TryAgain
 from tidegate.operations.typed_input import says_json
 from tidegate.timeformat import format_duration
@@ -34,23 +35,25 @@ def try_operation(
     operations_file: Path | None = None,
 ) -> int:
     """Makes the call and prints what happened; 0: a job would have succeeded. 2: the configuration has faults."""
-    faults, _, declared = find_faults(with_secrets=True, operations_file=operations_file)
-    if faults or declared is None:
+    faults, current, declared = find_faults(with_secrets=True, operations_file=operations_file)
+    if faults or current is None or declared is None:
         print("\n".join(faults), file=sys.stderr)  # noqa: T201 - this is its output
         return 2
+    registry = declared.registry()
     try:
-        operation = declared.registry().operation(name)
+        operation = registry.operation(name)
     except UnknownOperation:
-        known = ", ".join(sorted(declared.registry().operations))
+        known = ", ".join(sorted(registry.operations))
         print(f"there is no operation {name!r}; there are {known}", file=sys.stderr)  # noqa: T201 - as above
         return 2
     body = Body(content=content, content_type=content_type, headers=headers or {})
     try:
+        check_size(operation, body)
         operation.check(body)
     except Refusal as refusal:
         print(f"A submit would be refused: {_reasons(refusal)}")  # noqa: T201 - as above
         return 1
-    outcome = _Trial(operation, body).run()
+    outcome = _Trial(operation, body).run(max_result=current.max_result)
     print("\n".join(_meaning(outcome, operation)))  # noqa: T201 - as above
     return 0 if isinstance(outcome, Succeeded) else 1
 
@@ -65,7 +68,7 @@ class _Trial:
         self._ends = clock.monotonic() + operation.attempt_timeout.total_seconds()
         self._slots = 0
 
-    def run(self) -> Outcome:
+    def run(self, *, max_result: int) -> Outcome:
         operation = self._operation
         if isinstance(operation, HttpOperation):
             operation = replace(operation, observe=self._observe)
@@ -76,7 +79,8 @@ class _Trial:
             seconds_left=lambda: self._ends - clock.monotonic(),
             take_slot=self._take_slot,
         )
-        return operation.run(self._body, attempt)
+        stopped = HandedBack(reason="stopped")
+        return outcome_of(operation, self._body, attempt, max_result=max_result, when_stopped=lambda: stopped)
 
     def _report(self, progress: Progress) -> None:
         total = f" of {progress.total}, {progress.percent} %" if progress.total else ""

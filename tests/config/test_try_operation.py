@@ -149,3 +149,32 @@ def test_a_token_is_fetched_for_the_call_and_not_shown(file: Path) -> None:
     (token,) = oauth_server.all_tokens
     assert token not in shown
     assert CLIENT_SECRET not in shown
+
+
+def test_a_function_that_raises_is_a_failed_attempt_here_as_in_a_worker(
+    file: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CRM_KEY", SECRET)
+    monkeypatch.setenv("TIDEGATE_OPERATIONS", "tests.support.operations")
+    assert try_operation("raising", b"1", operations_file=file) == 1
+    assert "The attempt fails, operation_error: RuntimeError: raised by the operation" in capsys.readouterr().out
+
+
+def test_an_input_that_is_too_large_is_refused_as_at_the_door(
+    file: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, server: HttpServer
+) -> None:
+    monkeypatch.setenv("CRM_KEY", SECRET)
+    file.write_text(file.read_text() + "max_body = 10\n")
+    assert try_operation("order", INPUT.encode(), operations_file=file) == 1
+    assert "A submit would be refused: order takes at most 10 bytes" in capsys.readouterr().out
+    assert not server.received
+
+
+def test_a_result_that_is_too_large_is_a_failure_as_in_a_worker(
+    file: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CRM_KEY", SECRET)
+    monkeypatch.setenv("TIDEGATE_OPERATIONS", "tests.support.operations")
+    monkeypatch.setenv("TIDEGATE_MAX_RESULT", "10")
+    assert try_operation("echo", b'"much longer than ten"', operations_file=file) == 1
+    assert "the result is too large: 22 bytes, and 10 is the most" in capsys.readouterr().out
