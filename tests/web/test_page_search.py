@@ -63,14 +63,14 @@ def test_each_filter_finds_what_it_says(web: Web, query: dict[str, str], is_foun
     ],
 )
 def test_days_are_whole_ones_of_the_readers_zone(since: str, until: str, zone: str, first: str, behind: str) -> None:
-    wanted = Search.of({"since": since, "until": until, "zone": zone}).filter(None, limit=1)
+    wanted = Search.of({"since": since, "until": until, "zone": zone}).page(None, limit=1)
     assert wanted
     assert wanted.created_after == datetime.fromisoformat(first)
     assert wanted.created_before == datetime.fromisoformat(behind)
 
 
 def test_the_last_day_that_there_is_has_no_end() -> None:
-    wanted = Search.of({"since": "0001-01-01", "until": "9999-12-31"}).filter(None, limit=1)
+    wanted = Search.of({"since": "0001-01-01", "until": "9999-12-31"}).page(None, limit=1)
     assert wanted
     assert wanted.created_before is None
 
@@ -94,7 +94,7 @@ def test_what_can_not_be_searched_for_is_told(query: dict[str, str], told: str) 
 def test_what_is_left_empty_is_not_asked_for() -> None:
     search = Search.of({"q": " ", "state": "", "since": "", "client": "", "zone": "Europe/Berlin"})
     assert not search.is_narrow
-    assert search.filter(None, limit=1) == Search().filter(None, limit=1)
+    assert search.page(None, limit=1) == Search().page(None, limit=1)
 
 
 @pytest.fixture

@@ -57,8 +57,8 @@ class Period(BaseModel):
         return before
 
 
-class JobFilters(Period):
-    """The filters of jobs; all that are given hold. `cursor`: only those before this one."""
+class Chosen(BaseModel):
+    """What jobs are chosen by, beside their time; all that are given hold. `cursor`: only those before this one."""
 
     state: State | None = None
     operation: Name | None = None
@@ -75,10 +75,16 @@ class JobFilters(Period):
             operation=self.operation,
             downstream=self.downstream,
             error_code=self.error_code,
-            created_after=self.created_after,
-            created_before=self.created_before,
             before_id=str(self.cursor) if self.cursor else None,
         )
+
+
+class JobFilters(Chosen, Period):
+    """The filters of jobs; all that are given hold."""
+
+    def filter(self) -> Filter:
+        """Makes the jobs' Filter."""
+        return replace(super().filter(), created_after=self.created_after, created_before=self.created_before)
 
 
 class _Query(JobFilters):

@@ -2,18 +2,17 @@
 
 import re
 from collections.abc import Mapping
+from dataclasses import replace
 from datetime import date, datetime, time, timedelta
 from typing import Annotated
 from uuid import UUID
 from zoneinfo import ZoneInfo, available_timezones
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError, ValidationInfo, field_validator
+from pydantic import BeforeValidator, ConfigDict, ValidationError, ValidationInfo, field_validator
 
 from tidegate.errors import InvalidQuery
 from tidegate.jobs.filter import Filter
-from tidegate.operations.outcome import ErrorCode
-from tidegate.states import State
-from webapp.http.queries import Name
+from webapp.http.queries import Chosen
 
 FULL_ID = re.compile(r"[0-9a-f]{8}-?[0-9a-f]{4}-?[0-9a-f]{4}-?[0-9a-f]{4}-?[0-9a-f]{12}")
 _BEGINNING = re.compile(r"[0-9a-f]{4,32}")
@@ -24,21 +23,15 @@ def _zone(value: object) -> str:
     return value if isinstance(value, str) and value in available_timezones() else "UTC"
 
 
-class Search(BaseModel):
+class Search(Chosen):
     """A search, as the form sends it. `since` and `until` are whole days by the clocks of `zone`, both included."""
 
     model_config = ConfigDict(extra="ignore", frozen=True)
 
     q: str = ""
-    state: State | None = None
-    operation: Name | None = None
-    downstream: Name | None = None
-    error_code: ErrorCode | None = None
-    client: Name | None = None
     since: date | None = None
     until: date | None = None
     zone: Annotated[str, BeforeValidator(_zone)] = "UTC"
-    cursor: UUID | None = None
 
     @field_validator("until")
     @classmethod
@@ -67,7 +60,7 @@ class Search(BaseModel):
         """Whether anything is chosen of what the form folds away."""
         return any((self.downstream, self.error_code, self.client, self.since, self.until))
 
-    def filter(self, client_id: str | None, *, limit: int) -> Filter | None:
+    def page(self, client_id: str | None, *, limit: int) -> Filter | None:
         """The filter of jobs, of this client or of all with None; None: no job's id begins so."""
         first, last = None, None
         if self.q:
@@ -75,16 +68,14 @@ class Search(BaseModel):
             if found is None:
                 return None
             first, last = found
-        return Filter(
+        chosen = self.filter()
+        return replace(
+            chosen,
             client_id=client_id,
-            states=(self.state,) if self.state else (),
-            operation=self.operation,
-            downstream=self.downstream,
-            error_code=self.error_code,
             created_after=self._midnight(self.since) if self.since else None,
             created_before=self._midnight(self.until + _A_DAY) if self.until and self.until < date.max else None,
             from_id=first,
-            before_id=str(self.cursor) if self.cursor else last,
+            before_id=chosen.before_id or last,
             limit=limit,
         )
 

@@ -103,7 +103,7 @@ def _filter(search: Search, client_id: str | None) -> Filter | None:
         client_id = context().store.timeline.client_id(search.client)
         if client_id is None:
             return None
-    return search.filter(client_id, limit=RECENT)
+    return search.page(client_id, limit=RECENT)
 
 
 def _older(last_id: str) -> str:
