@@ -1,4 +1,4 @@
-"""What one submit costs the database when several schedulers are rung for it."""
+"""What one submit costs the database when several schedulers, that know of each other, are rung for it."""
 
 import threading
 import time
@@ -14,6 +14,7 @@ from tests.support.jobs import LANE, submit
 from tests.support.statements import asked
 from tidegate.database.connection import Database
 from tidegate.dispatch.gate import Gate
+from tidegate.dispatch.ownership import Ownership
 from tidegate.notify.messages import Wakeup
 from tidegate.operations.operation import Limits
 from tidegate.stores import Store
@@ -39,7 +40,11 @@ def _measure(kind: str, count: int, submits: int) -> tuple[float, float]:
             stack.callback(store.database.close)
         main.limits.declare([Limits(name=LANE, rates=("10000/s",))])
         main.heartbeats.beat("worker-1", queue="io", size=100_000, until=timedelta(hours=1))
-        gates = [Gate(store.lanes) for store in others]
+        names = [f"scheduler-{number}" for number in range(count)]
+        owned = [Ownership(name) for name in names]
+        for each in owned:
+            each.update(names)
+        gates = [Gate(store.lanes, is_mine=each.is_mine) for store, each in zip(others, owned, strict=True)]
         for gate in gates:
             gate.run_once()
         start, end = threading.Barrier(count + 1), threading.Barrier(count + 1)

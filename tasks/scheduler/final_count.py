@@ -18,18 +18,18 @@ class SchedulerHeartbeat:
 
     def __init__(self, facts: FactStore) -> None:
         self._facts = facts
-        self._id = uuid.uuid4().hex
+        self.id = uuid.uuid4().hex
         self._due = 0.0
 
     def beat(self) -> None:
         """Writes the heartbeat if 5 s have passed. Call it at every turn."""
         if clock.monotonic() >= self._due:
-            self._facts.beat_scheduler(self._id, until=_SILENT_AFTER)
+            self._facts.beat_scheduler(self.id, until=_SILENT_AFTER)
             self._due = clock.monotonic() + _BEAT_SECONDS
 
     def end(self) -> None:
         """Removes the scheduler's row, when it stops in order."""
-        self._facts.remove_scheduler(self._id)
+        self._facts.remove_scheduler(self.id)
 
 
 class FinalJobCounter:

@@ -25,6 +25,7 @@ from tidegate import clock, tracing
 from tidegate.database.connection import UNREACHABLE
 from tidegate.dispatch.gate import SLOW_LOOK_SECONDS, Gate
 from tidegate.dispatch.known_operations import KnownOperations
+from tidegate.dispatch.ownership import Ownership
 from tidegate.errors import ConfigurationError, DatabaseTooSlowError
 from tidegate.jobs.job import Released
 from tidegate.maintenance.sweep import LONGEST_WAIT, PRUNE_BATCH, SWEEP_SECONDS, ClockWatch, sweep
@@ -77,7 +78,10 @@ class Scheduler:
         self._listener = listener
         self._messages = [_FOR_ALL]
         known = KnownOperations(store.heartbeats, registry.operations) if registry else None
-        self._gate = Gate(store.lanes, lambda: listener is not None and listener.is_listening, known)
+        self._ownership = Ownership(self._heartbeat.id)
+        self._gate = Gate(
+            *(store.lanes, lambda: listener is not None and listener.is_listening, known, self._ownership.is_mine)
+        )
         self._publisher = publisher
         self._retention = retention
         self._clock_watch = ClockWatch(lease)
@@ -133,6 +137,7 @@ class Scheduler:
         prunes = clock.monotonic() >= self._prune_due
         outlook = self._store.upkeep.read_outlook()
         self._work_signal.update(outlook)
+        self._ownership.update(outlook.schedulers)
         swept = sweep(
             self._store.upkeep,
             retention=self._retention,

@@ -3,6 +3,7 @@
 import itertools
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
+from typing import Any
 
 import pytest
 from sqlalchemy import func, select
@@ -32,27 +33,33 @@ from tidegate.jobs.job import Released
 from tidegate.stores import Store
 
 
+def slowly(seconds: float) -> Any:
+    """So many seconds, less those that the look itself took."""
+    return pytest.approx(seconds, abs=0.1)
+
+
 def test_a_lane_without_jobs_is_looked_at_slowly(store: Store) -> None:
     open_lane(store)
 
     turn = Gate(store.lanes).run_once()
 
-    assert (turn.released, turn.look_again_seconds) == ([], SLOW_LOOK_SECONDS)
+    assert turn.released == []
+    assert turn.look_again_seconds == slowly(SLOW_LOOK_SECONDS)
 
 
 def test_a_gate_that_is_not_told_looks_soon_after_a_release_and_then_less_and_less(store: Store) -> None:
     open_lane(store)
     told, gate = True, Gate(store.lanes, lambda: told)
-    assert gate.run_once().look_again_seconds == SLOW_LOOK_SECONDS
+    assert gate.run_once().look_again_seconds == slowly(SLOW_LOOK_SECONDS)
     told = False
-    assert gate.run_once().look_again_seconds == UNTOLD_SLOW_SECONDS
+    assert gate.run_once().look_again_seconds == slowly(UNTOLD_SLOW_SECONDS)
     submit(store)
 
     looks = [gate.run_once().look_again_seconds for _ in range(5)]
 
-    assert looks[0] < UNTOLD_SLOW_SECONDS
-    assert looks == sorted(looks)
-    assert looks[-1] == UNTOLD_SLOW_SECONDS
+    assert looks[0] < UNTOLD_SLOW_SECONDS / 2
+    assert looks[:3] == sorted(looks[:3])
+    assert looks[-1] == slowly(UNTOLD_SLOW_SECONDS)
 
 
 def test_a_released_job_keeps_its_place_and_its_slot(store: Store) -> None:
@@ -132,7 +139,7 @@ def test_a_paused_lane_lets_nothing_go(store: Store, is_operator: bool) -> None:
     turn = Gate(store.lanes).run_once()
 
     assert turn.released == []
-    assert turn.look_again_seconds == SLOW_LOOK_SECONDS
+    assert turn.look_again_seconds == slowly(SLOW_LOOK_SECONDS)
 
 
 def test_a_lane_whose_rest_is_over_goes_on(store: Store) -> None:

@@ -3,6 +3,7 @@
 from datetime import timedelta
 
 import pytest
+from sqlalchemy import delete
 
 from tests.support.jobs import (
     LANE,
@@ -10,6 +11,7 @@ from tests.support.jobs import (
     change_attempts,
     change_job,
     claim,
+    know_call_seconds,
     open_lane,
     pass_deadline,
     release,
@@ -18,10 +20,12 @@ from tests.support.jobs import (
     submit,
     time_at,
 )
+from tidegate.database.schema import samples
 from tidegate.database.time import database_now
 from tidegate.dispatch.gate import Gate
 from tidegate.dispatch.plan import BATCH, room_in
 from tidegate.maintenance.sweep import sweep
+from tidegate.notify.messages import Wakeup
 from tidegate.operations.outcome import Succeeded
 from tidegate.stores import Store
 
@@ -108,8 +112,7 @@ def test_room_for_what_is_not_a_job_takes_none_from_jobs(store: Store) -> None:
     job = submit(store)
 
     assert [each.job_id for each in release(store)] == [job]
-    state = store.lanes.read(LANE)
-    assert state
+    (state,) = store.lanes.read(LANE)
     assert room_in(state).by_queue == {"io": 2 * 8 - 1}
 
 
@@ -173,3 +176,70 @@ def test_a_lane_that_is_alone_gets_the_whole_queue(store: Store) -> None:
         submit(store, lane="greedy")
 
     assert len(release(store)) == 8
+
+
+@pytest.mark.parametrize(
+    ("slow_seconds", "goes"), [(None, 8 - 1), (30.0, 8 - 1), (0.5, 2 * 8)], ids=["not known yet", "slow", "quick"]
+)
+def test_a_lane_of_slow_calls_leaves_a_thread_for_the_next_slot_of_a_paced_one(
+    store: Store, slow_seconds: float | None, goes: int
+) -> None:
+    """Whose slot, three seconds away, comes before a call that begins now has ended."""
+    gate = held_by_its_rate(store, rates=("20/m",))
+    open_lane(store, "slow", size=8)
+    if slow_seconds is None:
+        store.database.execute(delete(samples))
+    else:
+        know_call_seconds(store, slow_seconds, "slow")
+    for _ in range(40):
+        submit(store, lane="slow")
+
+    slow = gate.run_once(Wakeup(lanes={"slow"})).released
+
+    assert len(slow) == goes
+    assert gate.run_once(Wakeup(lanes={"slow"})).released == []
+
+
+def test_no_thread_is_kept_for_a_slot_that_is_hours_away(store: Store) -> None:
+    gate = held_by_its_rate(store, rates=("1/h",))
+    open_lane(store, "slow", size=8)
+    for _ in range(40):
+        submit(store, lane="slow")
+
+    assert len(gate.run_once(Wakeup(lanes={"slow"})).released) == 2 * 8
+
+
+def test_no_thread_is_kept_for_a_paced_lane_that_has_its_share_of_the_queue(store: Store) -> None:
+    """Of two lanes a half each."""
+    gate = held_by_its_rate(store, rates=("80/m",), burst=4, out=4)
+    open_lane(store, "slow", size=8)
+    for _ in range(40):
+        submit(store, lane="slow")
+
+    assert len(gate.run_once(Wakeup(lanes={"slow"})).released) == 2 * 8 - 4
+
+
+def test_a_lane_that_has_less_than_its_share_is_kept_from_nothing_for_others(store: Store) -> None:
+    """Else many paced lanes of slow calls would leave half of the workers idle."""
+    names = [f"paced-{number}" for number in range(16)]
+    for name in names:
+        open_lane(store, name, rates=("20/m",), size=8)
+        submit(store, lane=name)
+        submit(store, lane=name)
+
+    assert len(Gate(store.lanes).run_once().released) == 16
+
+
+def held_by_its_rate(store: Store, *, rates: tuple[str, ...], burst: int = 1, out: int = 0) -> Gate:
+    """A gate that knows of a lane whose rate holds its next job; so many of its calls are still out."""
+    open_lane(store, rates=rates, burst=burst, size=8)
+    gate = Gate(store.lanes)
+    for _ in range(burst + 1):
+        submit(store)
+    released = gate.run_once().released
+    assert len(released) == burst
+    for job in released[out:]:
+        claimed = claim(store, job)
+        assert claimed
+        assert store.workers.succeed(claimed, RESULT, call_seconds=None)
+    return gate

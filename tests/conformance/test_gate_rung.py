@@ -95,7 +95,7 @@ def test_what_was_not_rung_for_is_found_a_second_later_at_the_latest(store: Stor
 
     turn = gate.run_once(_NOTHING)
     assert turn.released == []
-    gate._look_due = 0.0  # the second is over
+    gate._survey_due = 0.0  # the second is over
     (released,) = gate.run_once(_NOTHING).released
     assert released.job_id == job_id
 

@@ -1,6 +1,8 @@
 """What one lane costs must not grow with how many others there are, nor with how many schedulers look."""
 
 import threading
+import time
+from collections import Counter
 from contextlib import ExitStack
 from datetime import timedelta
 
@@ -13,8 +15,10 @@ from tests.support.statements import Asked, asked
 from tidegate import clock
 from tidegate.database.connection import Database
 from tidegate.database.schema import IMPLICIT_CLIENT, downstreams, samples
+from tidegate.dispatch.agenda import OTHERS_SECONDS
 from tidegate.dispatch.gate import Gate
 from tidegate.dispatch.lane_cache import LaneCache
+from tidegate.dispatch.ownership import Ownership
 from tidegate.notify.messages import Wakeup
 from tidegate.operations.operation import Limits
 from tidegate.stores import Store
@@ -23,6 +27,15 @@ _HELD = 40
 _SCHEDULERS = 10
 _SUBMITS = 10
 _LANES = 500
+
+
+def ownerships() -> list[Ownership]:
+    """Of so many schedulers that know of each other."""
+    ids = [f"scheduler-{number}" for number in range(_SCHEDULERS)]
+    known = [Ownership(own) for own in ids]
+    for each in known:
+        each.update(ids)
+    return known
 
 
 def held_lanes(store: Store, count: int) -> Gate:
@@ -41,9 +54,6 @@ def held_lanes(store: Store, count: int) -> Gate:
     return gate
 
 
-@pytest.mark.xfail(
-    strict=True, reason="each look goes through every lane with a backlog, also those held by their rate"
-)
 def test_a_look_asks_nothing_of_lanes_that_their_rate_holds(store: Store) -> None:
     """As much with forty as with one."""
     gate = held_lanes(store, _HELD)
@@ -54,7 +64,6 @@ def test_a_look_asks_nothing_of_lanes_that_their_rate_holds(store: Store) -> Non
     assert_few(cost)
 
 
-@pytest.mark.xfail(strict=True, reason="beside lanes that wait, a look for one lane is a look for all")
 def test_a_job_of_an_idle_lane_is_released_without_a_look_at_lanes_that_their_rate_holds(store: Store) -> None:
     """Forty of them, a transaction each, would come before it."""
     gate = held_lanes(store, _HELD)
@@ -66,16 +75,13 @@ def test_a_job_of_an_idle_lane_is_released_without_a_look_at_lanes_that_their_ra
     assert_few(cost)
 
 
-@pytest.mark.xfail(
-    strict=True, reason="each ring wakes every scheduler, and all of them ask for the same lane again and again"
-)
 def test_schedulers_that_are_rung_together_ask_little_more_than_one(postgresql_url: str) -> None:
     """Each may look once, and one of them lets the job go."""
     databases = [Database(postgresql_url, pool_size=2) for _ in range(_SCHEDULERS + 1)]
     main, *others = [Store(database) for database in databases]
     main.limits.declare([Limits(name=LANE, rates=("10000/s",))])
     main.heartbeats.beat("worker-1", queue="io", size=1000, until=timedelta(minutes=30))
-    gates = [Gate(store.lanes) for store in others]
+    gates = [Gate(store.lanes, is_mine=owned.is_mine) for store, owned in zip(others, ownerships(), strict=True)]
     for gate in gates:
         gate.run_once()
     start, end = threading.Barrier(_SCHEDULERS + 1), threading.Barrier(_SCHEDULERS + 1)
@@ -108,6 +114,38 @@ def test_schedulers_that_are_rung_together_ask_little_more_than_one(postgresql_u
 
     assert len(released) == len(set(released)) == _SUBMITS
     assert sum(len(cost.statements) for cost in costs) <= _SUBMITS * (_SCHEDULERS + 2)
+
+
+def test_each_lane_has_one_scheduler_and_one_that_starts_takes_its_part_and_no_more() -> None:
+    lanes = [f"lane-{number}" for number in range(_LANES)]
+    before = {lane: [each.is_mine(lane) for each in ownerships()].index(True) for lane in lanes}
+    assert all(sum(each.is_mine(lane) for each in ownerships()) == 1 for lane in lanes)
+    assert min(Counter(before.values()).values()) > _LANES / _SCHEDULERS / 2
+
+    after = ownerships()
+    for each in after:
+        each.update([*(f"scheduler-{number}" for number in range(_SCHEDULERS)), "another"])
+    moved = [lane for lane in lanes if not after[before[lane]].is_mine(lane)]
+
+    assert 0 < len(moved) < 2 * _LANES / (_SCHEDULERS + 1)
+
+
+def test_a_lane_whose_scheduler_does_nothing_is_released_by_another_soon_and_then_at_once(store: Store) -> None:
+    """A scheduler that was killed is listed as alive for fifteen seconds more."""
+    store.limits.declare([Limits(name=LANE)])
+    store.heartbeats.beat("worker-1", queue="io", size=1000, until=timedelta(minutes=30))
+    gate = Gate(store.lanes, is_mine=lambda _: False)
+    gate.run_once()
+    submit(store)
+
+    turn = gate.run_once(Wakeup(lanes=frozenset({LANE})))
+    assert turn.released == []
+    assert turn.look_again_seconds <= OTHERS_SECONDS
+    time.sleep(turn.look_again_seconds)
+    assert len(gate.run_once(Wakeup(lanes=frozenset())).released) == 1
+
+    submit(store)
+    assert len(gate.run_once(Wakeup(lanes=frozenset({LANE}))).released) == 1
 
 
 @pytest.mark.xfail(strict=True, reason="a web process reads all lanes and samples twice a second to answer about one")

@@ -20,6 +20,7 @@ def outlook(*, jobs_wait: bool = False, webhooks_wait: bool = False) -> Outlook:
         places=False,
         jobs_wait=jobs_wait,
         webhooks_wait=webhooks_wait,
+        schedulers=frozenset(),
     )
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from sqlalchemy import Integer, bindparam, select
 
-from tidegate.database.schema import jobs
+from tidegate.database.schema import downstreams, jobs
 from tidegate.database.time import statement_now
 from tidegate.dispatch.places import may_kill_no_other
 from tidegate.jobs.transitions import IN_TIME, IS_WAITING
@@ -17,14 +17,14 @@ _QUEUES = [f"one_queue_{number}" for number, _ in enumerate(Queue)]
 
 
 def waiting_first(*columns: Any) -> Any:
-    """SELECT of these columns of the first jobs of a `lane` that may be released, at `most` so many.
+    """SELECT of these columns of the first jobs of a downstream's row that may be released, at `most` so many.
 
     `of_queues` makes the parameters of the queues.
     """
     return (
         select(*columns)
         .where(
-            jobs.c.downstream == bindparam("lane"),
+            jobs.c.downstream == downstreams.c.name,
             IS_WAITING,
             jobs.c.run_at <= statement_now(),
             jobs.c.queue.in_([bindparam(name) for name in _QUEUES]),
@@ -33,6 +33,7 @@ def waiting_first(*columns: Any) -> Any:
         )
         .order_by(jobs.c.run_at, jobs.c.id)
         .limit(bindparam("most", type_=Integer))
+        .correlate(downstreams)
     )
 
 

@@ -2,15 +2,15 @@
 
 import logging
 import random
-from collections import Counter
 from collections.abc import Callable, Collection, Sequence
-from collections.abc import Set as AbstractSet
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from tidegate import clock
+from tidegate.dispatch.agenda import Agenda
 from tidegate.dispatch.known_operations import KnownOperations
-from tidegate.dispatch.lane import LaneState
-from tidegate.dispatch.plan import BATCH, Plan, plan_release
+from tidegate.dispatch.lane import LaneState, is_kept_apart
+from tidegate.dispatch.plan import BATCH, Plan, Rivals, plan_release
+from tidegate.dispatch.release import Written
 from tidegate.dispatch.store import LaneStore
 from tidegate.jobs.job import Released
 from tidegate.notify.messages import Wakeup
@@ -21,6 +21,10 @@ log = logging.getLogger(__name__)
 # So many of a lane's jobs are read at first: they cost little, and in most lanes no more wait.
 _FEW = 8
 _TRIES = 3
+# So many lanes are read in one statement and written in one transaction.
+_TOGETHER = 32
+# A scheduler that released jobs of another's lane, because that did not, does so at once for so long.
+_HELP_SECONDS = 3.0
 # The gate looks again this long before the first slot that is not taken yet, for a message needs time to its worker:
 # 10 ms, but a slot missed on a busy machine is lost, while a worker that waits for its slot costs only a thread.
 LEAD_SECONDS = 0.09
@@ -45,118 +49,165 @@ class Gate:
     """Releases due jobs to the broker. Any number of gates may run: who writes a lane's row first releases.
 
     `is_told`: whether messages wake it when there is something to do; else it looks more often. `known`: jobs of other
-    operations are passed over, and take no slot; None: it releases them all.
+    operations are passed over, and take no slot; None: it releases them all. `is_mine`: whether this scheduler is the
+    one to release a lane's jobs; to those of others it comes a quarter of a second later, in case their own is dead.
     """
 
     def __init__(
-        self, lanes: LaneStore, is_told: Callable[[], bool] = lambda: True, known: KnownOperations | None = None
+        self,
+        lanes: LaneStore,
+        is_told: Callable[[], bool] = lambda: True,
+        known: KnownOperations | None = None,
+        is_mine: Callable[[str], bool] = lambda _: True,
     ) -> None:
         self._lanes = lanes
         self._known = known
         self._unknown: dict[str, str] = {}  # operations that no worker runs, with the queue of their jobs
         self._told: set[str] = set()  # of these, which were logged
         self._is_told = is_told
+        self._is_mine = is_mine
         self._untold_seconds = UNTOLD_SLOW_SECONDS
-        self._waiting: set[str] = set()  # lanes that may have had due jobs left
-        self._expected: dict[str, int] = {}  # by lane, how many jobs to read
-        self._look_due = 0.0
+        self._agenda = Agenda(lambda name: clock.monotonic() < self._helps_until or is_mine(name))
+        self._expected: dict[str, int] = {}  # by lane, how many jobs to read, where that is more than a few
+        self._survey_due = self._helps_until = 0.0
 
     def run_once(self, wakeup: Wakeup = _FOR_ALL) -> GateRun:
-        """Releases due jobs of the downstreams that it was woken for, or of all when their time has come.
+        """Releases due jobs of the lanes that it was woken for, and of those whose time has come.
 
         The released jobs are committed as such and must be published or taken back.
-        With one due lane, and no other that may wait for the same places, the query for all due lanes is left out. A
-        place that came free means nothing while no lane waits.
+        The query for all due lanes is left out unless a second is over. A place that came free means nothing while no
+        lane waits for one.
         """
-        left = self._look_due - clock.monotonic()
-        names = wakeup.lanes
-        if (
-            names is None
-            or len(names) > 1
-            or left <= 0
-            or not self._is_told()
-            or ((names or wakeup.freed) and self._waiting - names)
-        ):
-            turn = self._look_at_all()
-        elif names:
-            name = next(iter(names))
-            released, look = self._release(name)
-            turn = GateRun(released=released, look_again_seconds=max(0.0, min(left, look)))
+        now = clock.monotonic()
+        if wakeup.lanes is None or now >= self._survey_due or not self._is_told():
+            self._survey()
         else:
-            turn = GateRun(released=[], look_again_seconds=left)
-        self._look_due = clock.monotonic() + turn.look_again_seconds
-        return turn
+            self._agenda.wake(wakeup.lanes, freed=wakeup.freed, now=now)
+        released = self._release_due()
+        now = clock.monotonic()
+        if not self._is_told():
+            self._untold_seconds = _UNTOLD_SECONDS if released else min(2 * self._untold_seconds, UNTOLD_SLOW_SECONDS)
+            self._survey_due = min(self._survey_due, now + self._untold_seconds)
+        look_at = min(self._survey_due, self._agenda.next_look())
+        return GateRun(released=released, look_again_seconds=max(0.0, look_at - now))
 
     def nothing_waits(self) -> None:
         """Called when another query has just seen that no job waits: puts the next look of its own off."""
-        self._waiting.clear()
-        self._look_due = clock.monotonic() + SLOW_LOOK_SECONDS
+        self._agenda.clear()
+        self._survey_due = clock.monotonic() + SLOW_LOOK_SECONDS
 
-    def _look_at_all(self) -> GateRun:
-        self._waiting.clear()
+    def _survey(self) -> None:
+        """Finds all lanes with due jobs: also those that no message named, and whose limits were changed."""
         if self._known:
             known = self._known
             self._unknown = {name: queue for name, queue in self._unknown.items() if not known.has(queue, name)}
-        lanes = list(self._lanes.due())
-        random.shuffle(lanes)  # no lane is always first at the places of its queue
-        due = Counter(lane.queue for lane in lanes if max(lane.next_run_at, lane.paused_until) <= lane.now)
-        contended = {queue for queue, contenders in due.items() if contenders > 1}
+        now = clock.monotonic()
+        next_due = self._agenda.survey(self._lanes.due(), now=now)
+        self._survey_due = min(now + SLOW_LOOK_SECONDS, next_due)
+
+    def _release_due(self) -> list[Released]:
+        names = self._agenda.due(clock.monotonic())
+        random.shuffle(names)  # no lane is always first at the places of its queue
         released: list[Released] = []
-        look_again = SLOW_LOOK_SECONDS
-        for lane in lanes:
-            ready_at = max(lane.next_run_at, lane.paused_until)
-            if ready_at > lane.now:
-                look_again = min(look_again, (ready_at - lane.now) / 1e6)
-                continue
-            let_go, look = self._release(lane.name, contended)
-            released += let_go
-            look_again = min(look_again, look)
-        if not self._is_told():
-            self._untold_seconds = _UNTOLD_SECONDS if released else min(2 * self._untold_seconds, UNTOLD_SLOW_SECONDS)
-            look_again = min(look_again, self._untold_seconds)
-        return GateRun(released=released, look_again_seconds=max(0.0, look_again))
+        for first in range(0, len(names), _TOGETHER):
+            some = names[first : first + _TOGETHER]
+            for _ in range(_TRIES):
+                let_go, some = self._release(some)
+                released += let_go
+                if not some:
+                    break
+            for name in some:
+                self._agenda.look_again(name, at=clock.monotonic() + BUSY_LOOK_SECONDS)
+        return released
 
-    def _release(self, name: str, contended: AbstractSet[str] = frozenset()) -> tuple[Sequence[Released], float]:
-        """Releases what may go of one lane: read, plan, write. Returns the jobs, and seconds until the next look."""
-        self._waiting.add(name)
-        for _ in range(_TRIES):
-            plan = self._plan(name, contended)
-            if plan is None:
-                return [], SLOW_LOOK_SECONDS
-            if plan.has_new_clock and not plan.released:
-                self._lanes.settle(name)  # else each look would put the next slot off again
-            released = self._lanes.write(plan) if plan.released else []
-            if released or not plan.released:
-                break
-        else:
-            return [], BUSY_LOOK_SECONDS
-        self._expected[name] = len(released) + _FEW
-        if len(released) < len(plan.released) or len(released) >= BATCH:
-            return released, 0.0
-        if released and plan.leaves_none:
-            self._waiting.discard(name)
-        return released, SLOW_LOOK_SECONDS if plan.held_back is None else plan.held_back - LEAD_SECONDS
+    def _release(self, names: Sequence[str]) -> tuple[list[Released], list[str]]:
+        """Releases what may go of these lanes: read, plan, write.
 
-    def _plan(self, name: str, contended: AbstractSet[str]) -> Plan | None:
-        """Reads a lane and plans its release; None: there is no such lane."""
-        state = self._read(name, limit=self._expected.get(name, _FEW))
-        plan = plan_release(state, contended) if state else None
-        if plan and plan.unread:
-            state = self._read(name, queues=plan.unread, limit=max(plan.unread.values()))
-            plan = plan_release(state, contended) if state else None
-        if plan and plan.followers:
+        Returns the jobs, and the lanes whose rows were written by others meanwhile.
+        """
+        now = clock.monotonic()
+        plans = self._plans(names, now)
+        for name in set(names) - {plan.state.lane.name for plan in plans}:
+            self._agenda.forget(name)
+        going = [plan for plan in plans if plan.released]
+        written = (
+            dict(zip((plan.state.lane.name for plan in going), self._lanes.write(*going), strict=True)) if going else {}
+        )
+        released: list[Released] = []
+        lost: list[str] = []
+        for plan in plans:
+            name = plan.state.lane.name
+            if not plan.released:
+                if plan.has_new_clock:
+                    self._lanes.settle(name)  # else each look would put the next slot off again
+                self._looked(plan, plan.state.version, now)
+            elif not written[name].released:
+                lost.append(name)
+            else:
+                released += written[name].released
+                self._went(plan, written[name], now)
+        return released, lost
+
+    def _went(self, plan: Plan, written: Written, now: float) -> None:
+        name, number = plan.state.lane.name, len(written.released)
+        self._expected[name] = number + _FEW
+        if not self._is_mine(name):
+            self._helps_until = now + _HELP_SECONDS
+        self._looked(plan, written.version, now)
+        if number < len(plan.released) or number >= BATCH:
+            self._agenda.look_again(name, at=now)
+
+    def _looked(self, plan: Plan, version: str | None, now: float) -> None:
+        self._agenda.looked(plan, version, lead=LEAD_SECONDS, now=now)
+
+    def _plans(self, names: Sequence[str], now: float) -> list[Plan]:
+        """Reads lanes and plans their releases, each beside those before it."""
+        few = [name for name in names if self._expected.get(name, _FEW) <= 2 * _FEW]
+        states = [*self._read(few, limit=max(self._expected.get(name, _FEW) for name in few))] if few else []
+        for name in set(names) - {*few}:
+            states += self._read([name], limit=self._expected[name])
+        rivals = self._agenda.rivals(states, now=now)
+        plans: list[Plan] = []
+        for state in states:
+            plan = self._plan(_beside(plans, state), rivals[state.lane.name])
+            plans += [plan] if plan else []
+        return plans
+
+    def _plan(self, state: LaneState, rivals: Rivals) -> Plan | None:
+        """Plans one lane's release; reads more of its jobs where more could go. None: the lane is gone."""
+        plan, name = plan_release(state, rivals), state.lane.name
+        if plan.unread:
+            states = self._read([name], queues=plan.unread, limit=max(plan.unread.values()))
+            if not states:
+                return None
+            plan = plan_release(states[0], rivals)
+        if plan.followers:
             open_calls = self._lanes.unfollowed_calls(name, plan.followers) if plan.state.held else []
             plan = plan.with_followers(open_calls)
         return plan
 
-    def _read(self, name: str, *, queues: Collection[str] = (*Queue,), limit: int) -> LaneState | None:
-        """Reads a lane and its waiting jobs; those of operations that no worker runs are passed over."""
+    def _read(self, names: Sequence[str], *, queues: Collection[str] = (*Queue,), limit: int) -> Sequence[LaneState]:
+        """Reads lanes and their waiting jobs; those of operations that no worker runs are passed over."""
         while True:
-            state = self._lanes.read(name, queues=queues, limit=limit, without=self._unknown)
-            new = self._known.unknown_among(state.waiting) if self._known and state else {}
+            states = self._lanes.read(*names, queues=queues, limit=limit, without=self._unknown)
+            waiting = [job for state in states for job in state.waiting]
+            new = self._known.unknown_among(waiting) if self._known else {}
             if not new:
-                return state
+                return states
             for operation in new.keys() - self._told:
                 log.warning("jobs wait for the operation %r, which no worker runs: they are not released", operation)
             self._told |= new.keys()
             self._unknown |= new
+
+
+def _beside(plans: Sequence[Plan], state: LaneState) -> LaneState:
+    """The lane's state once those plans are written: they take places of the same workers.
+
+    And of the jobs that one more process death would fail, one of a queue is out at a time, whatever its lane.
+    """
+    occupancy, apart = state.occupancy, set[str]()
+    for plan in plans:
+        occupancy = occupancy.with_released(plan.state.lane.name, [job.queue for job in plan.released])
+        apart |= plan.apart
+    waiting = [job for job in state.waiting if job.queue not in apart or not is_kept_apart(job)]
+    return replace(state, occupancy=occupancy, waiting=waiting) if plans else state

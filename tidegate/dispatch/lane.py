@@ -1,7 +1,8 @@
 """Values of a lane: the row of its downstream, what is released and running, what waits, and a sample. Pure."""
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any, Literal, NamedTuple, TypeAlias
 
@@ -118,9 +119,13 @@ class Lane:
 
 @dataclass(frozen=True, kw_only=True)
 class DueLane:
-    """A downstream with queued jobs: when the first may run, in microseconds; `now` is the database's clock."""
+    """A downstream with queued jobs: when the first may run, in microseconds; `now` is the database's clock.
+
+    `version`: of its row, as in LaneState.
+    """
 
     name: str
+    version: str
     queue: str
     next_run_at: int
     paused_until: int
@@ -145,24 +150,59 @@ class WaitingJob(NamedTuple):
 
 
 @dataclass(frozen=True, kw_only=True)
+class Occupancy:
+    """All places taken and all workers at one moment, of every lane; `now`: the database's clock, in microseconds.
+
+    `held`: places taken, by downstream; a follower has none of its own. `out`: by queue and then by downstream, what
+    waits for the live workers or runs on them; a dead worker's call may still be open at the downstream, but takes
+    nothing from a queue. `sizes`: of the live workers, by queue.
+    """
+
+    now: int
+    held: Mapping[str, int]
+    out: Mapping[str, Mapping[str, int]]
+    sizes: Mapping[str, int]
+
+    def out_in(self, queue: str) -> int:
+        """What is out in a queue, of all lanes."""
+        return sum(self.out.get(queue, {}).values())
+
+    def with_released(self, downstream: str, queues: Iterable[str]) -> "Occupancy":
+        """The occupancy after a release of a lane: a job in each of these queues, named as often as there are jobs."""
+        released = Counter(queues)
+        out = dict(self.out)
+        for queue, number in released.items():
+            out[queue] = {**self.out.get(queue, {}), downstream: self.out.get(queue, {}).get(downstream, 0) + number}
+        held = {**self.held, downstream: self.held.get(downstream, 0) + released.total()}
+        return replace(self, held=held, out=out)
+
+
+@dataclass(frozen=True, kw_only=True)
 class LaneState:
     """A lane as read at one moment: its row, what is released or running, the workers, and the first waiting jobs.
 
-    `version`: changes with every write of the row. `now`: the database's clock, in microseconds. `held`: places taken;
-    a follower has none of its own. `out`: by queue, what waits for the live workers or runs on them; a dead worker's
-    call may still be open at the downstream, but takes nothing from a queue. `out_by_queue`: of all lanes. `sizes`: of
-    the live workers, by queue. `limit`: so many waiting jobs were asked for; fewer are all.
+    `version`: changes with every write of the row. `limit`: so many waiting jobs were asked for; fewer are all.
     """
 
     lane: Lane
     version: str
-    now: int
-    held: int
-    out: Mapping[str, int]
-    out_by_queue: Mapping[str, int]
-    sizes: Mapping[str, int]
+    occupancy: Occupancy
     waiting: Sequence[WaitingJob] = ()
     limit: int = 0
+
+    @property
+    def now(self) -> int:
+        """The database's clock, in microseconds."""
+        return self.occupancy.now
+
+    @property
+    def held(self) -> int:
+        """How many places of the downstream are taken."""
+        return self.occupancy.held.get(self.lane.name, 0)
+
+    def out_in(self, queue: str) -> int:
+        """What is out of this lane in a queue."""
+        return self.occupancy.out.get(queue, {}).get(self.lane.name, 0)
 
     @property
     def may_have_more(self) -> bool:

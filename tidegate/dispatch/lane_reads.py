@@ -1,16 +1,19 @@
-"""Reads all that a release of a lane's jobs is planned from: its row, the places taken, the first waiting jobs."""
+"""Reads all that a release of lanes' jobs is planned from: their rows, the places taken, the first waiting jobs."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
+from functools import lru_cache
 from typing import Any
 
 import orjson
 from sqlalchemy import (
+    ARRAY,
     JSON,
     BigInteger,
     Column,
     ColumnElement,
     Integer,
     Text,
+    any_,
     bindparam,
     cast,
     func,
@@ -19,55 +22,59 @@ from sqlalchemy import (
 )
 
 from tidegate.database.connection import Database
-from tidegate.database.schema import jobs
+from tidegate.database.schema import downstreams, jobs
 from tidegate.database.statement import Prepared
 from tidegate.database.time import Instant
 from tidegate.dispatch.due_jobs import of_queues, waiting_first
-from tidegate.dispatch.lane import LaneState, WaitingJob
+from tidegate.dispatch.lane import LaneState, Occupancy, WaitingJob
 from tidegate.dispatch.limiter_row import ROW, VERSION, VERSION_ON_SQLITE, lane_from
 from tidegate.dispatch.places import Count, counts, occupancy
 
-_WITHOUT = "without"
+_NAMES, _WITHOUT = "lanes", "without"
 _WAITING = [jobs.c[name] for name in WaitingJob._fields]
 
 
-def read_lane(
-    database: Database, name: str, *, queues: Collection[str], limit: int, without: Collection[str] = ()
-) -> LaneState | None:
-    """Reads a lane in one statement, without a lock, and at most `limit` of its waiting jobs in these queues.
+def read_lanes(
+    database: Database, names: Sequence[str], *, queues: Collection[str], limit: int, without: Collection[str] = ()
+) -> Sequence[LaneState]:
+    """Reads lanes in one statement, without a lock, and at most `limit` waiting jobs of each in these queues.
 
-    Jobs of the operations `without` are passed over.
+    What is out is counted once for all of them. Jobs of the operations `without` are passed over. Names of which there
+    is no lane are left out.
 
-    None: there is no such lane. Whatever gives away a place or a slot, or changes a limit, writes the lane's row: a
-    plan that is written only if the row is unchanged is as safe as one that was made under its lock.
+    Whatever gives away a place or a slot, or changes a limit, writes the lane's row: a plan that is written only if the
+    row is unchanged is as safe as one that was made under its lock.
     """
-    asked = {"lane": name, **of_queues([*queues]), "most": limit}
+    asked = {_NAMES: orjson.dumps(list(names)).decode(), **of_queues([*queues]), "most": limit}
     if without:
-        return database.fetch_one(_LANE_WITHOUT, {**asked, _WITHOUT: orjson.dumps(sorted(without)).decode()})
-    return database.fetch_one(_LANE, asked)
+        return database.fetch_all(_LANES_WITHOUT, {**asked, _WITHOUT: orjson.dumps(sorted(without)).decode()})
+    return database.fetch_all(_LANES, asked)
 
 
 def _state(columns: Mapping[str, Any]) -> LaneState:
     row = dict(columns)
-    row.pop(_WITHOUT, None)
     version, limit = row.pop("version"), row.pop("most")
-    places, waiting = orjson.loads(row.pop("places")), orjson.loads(row.pop("waiting") or "[]")
-    lane = lane_from(row)
+    places, waiting = _occupancy(row.pop("places")), orjson.loads(row.pop("waiting") or "[]")
     return LaneState(
-        lane=lane,
+        lane=lane_from(row),
         version=version,
-        **occupancy(lane.name, [Count(*each) for each in places]),
+        occupancy=places,
         waiting=[WaitingJob(*each) for each in waiting],
         limit=limit,
     )
+
+
+@lru_cache(maxsize=2)  # all rows of an answer have the same text
+def _occupancy(places: str) -> Occupancy:
+    return occupancy([Count(*each) for each in orjson.loads(places)])
 
 
 def _plain(column: Column[Any]) -> Any:
     return type_coerce(column, BigInteger).label(column.name) if isinstance(column.type, Instant) else column
 
 
-def _statement(version: ColumnElement[Any], all_of: Any, array_of: Any, *conditions: ColumnElement[bool]) -> Any:
-    """The lane's row, and the rows of two other SELECTs as a JSON array of arrays each, in their order."""
+def _statement(version: ColumnElement[Any], all_of: Any, array_of: Any, named: Any, *conditions: Any) -> Any:
+    """The lanes' rows, each with the rows of two other SELECTs as a JSON array of arrays each, in their order."""
 
     def as_text(rows: Any) -> Any:
         each = rows.subquery()
@@ -78,20 +85,33 @@ def _statement(version: ColumnElement[Any], all_of: Any, array_of: Any, *conditi
         as_text(counts()).label("places"),
         as_text(waiting_first(*map(_plain, _WAITING)).where(*conditions)).label("waiting"),
         bindparam("most", type_=Integer).label("most"),
-    )
+    ).where(named)
 
 
-def _is_not_in(names: Any) -> ColumnElement[bool]:
-    return jobs.c.operation.not_in(select(names.table_valued("value").c.value))
+def _names_on_postgresql(parameter: str) -> Any:
+    return select(func.json_array_elements_text(cast(bindparam(parameter, type_=Text()), JSON)))
 
 
-_NAMES = bindparam(_WITHOUT, type_=Text())
-_ON_POSTGRESQL = (VERSION, func.json_agg, func.json_build_array)
-_ON_SQLITE = (VERSION_ON_SQLITE, func.json_group_array, func.json_array)
-_LANE = Prepared(_statement(*_ON_POSTGRESQL), _state, on_sqlite=_statement(*_ON_SQLITE))
+def _names_on_sqlite(parameter: str) -> Any:
+    return select(func.json_each(bindparam(parameter, type_=Text())).table_valued("value").c.value)
+
+
+def _is_named_on_postgresql() -> ColumnElement[bool]:
+    names = func.array(_names_on_postgresql(_NAMES).scalar_subquery(), type_=ARRAY(Text))
+    return downstreams.c.name == any_(names)
+
+
+_ON_POSTGRESQL = (VERSION, func.json_agg, func.json_build_array, _is_named_on_postgresql())
+_ON_SQLITE = (
+    VERSION_ON_SQLITE,
+    func.json_group_array,
+    func.json_array,
+    downstreams.c.name.in_(_names_on_sqlite(_NAMES)),
+)
+_LANES = Prepared(_statement(*_ON_POSTGRESQL), _state, on_sqlite=_statement(*_ON_SQLITE))
 # A statement of its own: that of every release stays as cheap as it is.
-_LANE_WITHOUT = Prepared(
-    _statement(*_ON_POSTGRESQL, _is_not_in(func.json_array_elements_text(cast(_NAMES, JSON)))),
+_LANES_WITHOUT = Prepared(
+    _statement(*_ON_POSTGRESQL, jobs.c.operation.not_in(_names_on_postgresql(_WITHOUT))),
     _state,
-    on_sqlite=_statement(*_ON_SQLITE, _is_not_in(func.json_each(_NAMES))),
+    on_sqlite=_statement(*_ON_SQLITE, jobs.c.operation.not_in(_names_on_sqlite(_WITHOUT))),
 )

@@ -48,7 +48,8 @@ ROW = select(
     .where(samples.c.downstream == downstreams.c.name, samples.c.per_second > 0)
     .scalar_subquery()
     .label("call_seconds"),
-).where(downstreams.c.name == bindparam("lane"))
+)
+"""SELECT of the columns of a Lane."""
 RESTS: ColumnElement[bool] = or_(
     downstreams.c.paused, func.coalesce(type_coerce(downstreams.c.paused_until, BigInteger), 0) > NOW
 )
@@ -61,7 +62,7 @@ VERSION_ON_SQLITE: ColumnElement[str] = func.json_array(
     type_=Text,
 )
 """The row's version on SQLite: what a release is planned from, and the number of releases ever."""
-_LOCKED = Prepared(ROW.with_for_update(of=downstreams), lane_from)
+_LOCKED = Prepared(ROW.where(downstreams.c.name == bindparam("lane")).with_for_update(of=downstreams), lane_from)
 
 
 def locked(database: Database, within: Connection, name: str) -> Lane | None:

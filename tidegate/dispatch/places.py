@@ -1,5 +1,6 @@
 """SQL conditions and counts of places: how much of each downstream's concurrency and each queue's workers is taken."""
 
+from collections import Counter, defaultdict
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -7,7 +8,7 @@ from sqlalchemy import FromClause, and_, case, func, literal, or_, select, tuple
 
 from tidegate.database.schema import attempts, jobs, workers
 from tidegate.database.time import database_now
-from tidegate.dispatch.lane import LAST_LIFE
+from tidegate.dispatch.lane import LAST_LIFE, Occupancy
 from tidegate.jobs.transitions import NOW
 from tidegate.operations.operation import Queue
 
@@ -110,16 +111,13 @@ class Count(NamedTuple):
     out: int
 
 
-def occupancy(name: str, counts: Sequence[Count]) -> dict[str, Any]:
-    """The fields of a lane's LaneState that the counts tell."""
-    places = [(downstream, queue, own, out) for kind, downstream, queue, own, out in counts if kind == "held"]
-    out_by_queue: dict[str, int] = {}
-    for _, queue, _, count in places:
-        out_by_queue[queue] = out_by_queue.get(queue, 0) + count
-    return {
-        "now": next(now for kind, _, _, now, _ in counts if kind == "now"),
-        "held": sum(count for downstream, _, count, _ in places if downstream == name),
-        "out": {queue: count for downstream, queue, _, count in places if downstream == name},
-        "out_by_queue": out_by_queue,
-        "sizes": {queue: size for kind, _, queue, size, _ in counts if kind == "size"},
-    }
+def occupancy(counts: Sequence[Count]) -> Occupancy:
+    """The value of what `counts` returned."""
+    held: Counter[str] = Counter()
+    out: defaultdict[str, dict[str, int]] = defaultdict(dict)
+    sizes = {queue: number for kind, _, queue, number, _ in counts if kind == "size"}
+    for kind, downstream, queue, own, number in counts:
+        if kind == "held":
+            held[downstream] += own
+            out[queue][downstream] = number
+    return Occupancy(now=next(each.own for each in counts if each.kind == "now"), held=held, out=out, sizes=sizes)

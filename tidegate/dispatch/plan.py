@@ -33,6 +33,23 @@ class Room:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Rivals:
+    """What other lanes want of the workers that a lane's jobs go to.
+
+    `contended`: queues for which others have jobs that could go now. `kept`: by queue, the threads that are kept for
+    lanes that their rate holds, and whose slots come before a call that begins now ends; a lane that has no more out
+    than `share`, its equal part of the queue, needs to keep none.
+    """
+
+    contended: AbstractSet[str] = frozenset()
+    kept: Mapping[str, int] = field(default_factory=dict)
+    share: Mapping[str, int] = field(default_factory=dict)
+
+
+NO_RIVALS = Rivals()
+
+
+@dataclass(frozen=True, kw_only=True)
 class Plan:
     """What one release writes: jobs with their slots, and the rate limiter's state after these.
 
@@ -67,6 +84,13 @@ class Plan:
         return replace(self, released=[*self.released, *following], follows=follows, pace=pace)
 
     @property
+    def apart(self) -> AbstractSet[str]:
+        """The queues of which it releases a job that is kept apart."""
+        alike = [job for job in self.state.waiting if is_kept_apart(job)]
+        gone = {job.job_id for job in self.released} if alike else set[str]()
+        return {job.queue for job in alike if str(UUID(job.id)) in gone}
+
+    @property
     def has_new_clock(self) -> bool:
         """Whether the database's clock was set back: the rate limiter's state, as it was read, lies too far ahead."""
         return self.pace.free_at < self.state.lane.pace.free_at
@@ -77,11 +101,11 @@ class Plan:
         return len(self.released) == len(self.state.waiting) and not self.state.may_have_more
 
 
-def plan_release(state: LaneState, contended: AbstractSet[str] = frozenset()) -> Plan:
-    """Plans the release of what waits in a lane. `contended`: queues for which other lanes have due jobs, too."""
+def plan_release(state: LaneState, rivals: Rivals = NO_RIVALS) -> Plan:
+    """Plans the release of what waits in a lane, beside these rivals."""
     if state.lane.rests(state.now):
         return Plan(state=state, pace=state.lane.pace)
-    room = room_in(state, contended)
+    room = room_in(state, rivals)
     plan = _onto_free_places(state, that_fit(state.waiting, room.by_queue))
     followers = _followers(state, room.idle_threads, released=len(plan.released))
     unread = _unread(state, room, followers) if state.may_have_more and plan.held_back is None else {}
@@ -143,7 +167,7 @@ def that_fit(waiting: Sequence[WaitingJob], rooms: Mapping[str, int]) -> Sequenc
     return fitting
 
 
-def room_in(state: LaneState, contended: AbstractSet[str] = frozenset()) -> Room:
+def room_in(state: LaneState, rivals: Rivals = NO_RIVALS) -> Room:
     """How many more jobs of this lane may be released, by queue.
 
     The downstream's concurrency and what it announced as left, whatever the queue; at most twice as many messages as
@@ -160,16 +184,18 @@ def room_in(state: LaneState, contended: AbstractSet[str] = frozenset()) -> Room
         free = min(free, announced)
     places = {}
     for queue in Queue:  # that of webhooks has workers, too
-        size = state.sizes.get(queue, 0)
-        room = min(free, 2 * size - state.out_by_queue.get(queue, 0))
-        if queue in contended:
-            room = min(room, size - state.out.get(queue, 0))
+        size, out = state.occupancy.sizes.get(queue, 0), state.occupancy.out_in(queue)
+        room = min(free, 2 * size - out)
+        if queue in rivals.contended:
+            room = min(room, size - state.out_in(queue))
+        if kept := rivals.kept.get(queue, 0):
+            room = min(room, max(size - kept - out, rivals.share[queue] - state.out_in(queue)))
         if room > 0:
             places[str(queue)] = room
-    size = state.sizes.get(Queue.IO, 0)
-    idle = size - state.out_by_queue.get(Queue.IO, 0)
-    if Queue.IO in contended:
-        idle = min(idle, size // 2 - state.out.get(Queue.IO, 0))
+    size = state.occupancy.sizes.get(Queue.IO, 0)
+    idle = size - state.occupancy.out_in(Queue.IO) - rivals.kept.get(Queue.IO, 0)
+    if Queue.IO in rivals.contended:
+        idle = min(idle, size // 2 - state.out_in(Queue.IO))
     if announced is not None:
         idle = min(idle, announced)
     return Room(by_queue=places, idle_threads=max(0, idle))

@@ -2,10 +2,23 @@
 
 from collections.abc import Sequence
 from collections.abc import Set as AbstractSet
+from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, TypeAlias
 
-from sqlalchemy import BigInteger, Text, and_, bindparam, func, insert, select, update
+from sqlalchemy import (
+    BigInteger,
+    Connection,
+    Text,
+    and_,
+    bindparam,
+    cast,
+    func,
+    insert,
+    literal_column,
+    select,
+    update,
+)
 
 from tidegate.clock import from_microseconds, to_microseconds
 from tidegate.database.connection import Database
@@ -31,16 +44,36 @@ _COMMON = ("downstream", "released_at", "place_until")
 _Values: TypeAlias = dict[str, Any]
 
 
-def write_release(database: Database, plan: Plan) -> AbstractSet[str]:
-    """Writes a release in one transaction, if the lane's row is still as the plan's; returns the ids that went.
+@dataclass(frozen=True, kw_only=True)
+class Written:
+    """What was released by one plan; `version`: of the lane's row after it, None where that is not known."""
 
-    Optimistic concurrency control (Kung and Robinson, 1981): no lock is held between read and write. No ids when the
-    row is locked or has changed. A job that another transaction moved meanwhile is not among them.
+    released: Sequence[Released] = ()
+    version: str | None = None
+
+
+def write_releases(database: Database, plans: Sequence[Plan]) -> Sequence[Written]:
+    """Writes the releases of different lanes in one transaction, each if the lane's row is still as its plan's.
+
+    Optimistic concurrency control (Kung and Robinson, 1981): no lock is held between read and write. Nothing is
+    released of a lane whose row is locked or has changed. A job that another transaction moved meanwhile stays.
     """
+    write = _one_by_one if database.is_sqlite else _all_at_once
+    if len(plans) == 1 and not database.is_sqlite:
+        return [write(database, plans[0], None)]
+    with database.transaction() as within:
+        return [write(database, plan, within) for plan in plans]
+
+
+def _rows(plan: Plan) -> tuple[Sequence[_Values], _Values]:
+    """What each job has for itself, and what all have."""
     rows = [_own(job, *plan.follows.get(job.job_id, _NOBODY)) for job in plan.released]
     now = from_microseconds(plan.state.now)
-    common = {"downstream": plan.state.lane.name, "released_at": now, "place_until": now + CLAIM_WITHIN}
-    return (_one_by_one if database.is_sqlite else _all_at_once)(database, plan, rows, common)
+    return rows, {"downstream": plan.state.lane.name, "released_at": now, "place_until": now + CLAIM_WITHIN}
+
+
+def _went(plan: Plan, ids: AbstractSet[str], version: str | None = None) -> Written:
+    return Written(released=[job for job in plan.released if job.job_id in ids], version=version)
 
 
 def _own(job: Released, follows_job: str | None = None, follows_fence: int | None = None) -> _Values:
@@ -54,29 +87,30 @@ def _own(job: Released, follows_job: str | None = None, follows_fence: int | Non
     }
 
 
-def _one_by_one(database: Database, plan: Plan, rows: Sequence[_Values], common: _Values) -> AbstractSet[str]:
+def _one_by_one(database: Database, plan: Plan, within: Connection | None) -> Written:
     """On SQLite, where a statement costs no round trip: under the one lock there is, two statements a job."""
     name = plan.state.lane.name
+    rows, common = _rows(plan)
     gone: set[str] = set()
-    with database.transaction() as within:
-        if not database.fetch_one(_IS_UNCHANGED, {"lane": name, "its_version": plan.state.version}, within=within):
-            return gone
-        for row in rows:
-            if database.fetch_one(_MOVE_ONE, {f"the_{column}": row[column] for column in _MOVED}, within=within):
-                database.execute(
-                    _TAKE_PLACE, {f"its_{key}": value for key, value in {**row, **common}.items()}, within=within
-                )
-                gone.add(row["job_id"])
-        if gone:
-            database.execute(KEEP_PACE, kept_pace(name, plan.pace, released=len(gone)), within=within)
-    return gone
+    if not database.fetch_one(_IS_UNCHANGED, {"lane": name, "its_version": plan.state.version}, within=within):
+        return Written()
+    for row in rows:
+        if database.fetch_one(_MOVE_ONE, {f"the_{column}": row[column] for column in _MOVED}, within=within):
+            values = {f"its_{key}": value for key, value in {**row, **common}.items()}
+            database.execute(_TAKE_PLACE, values, within=within)
+            gone.add(row["job_id"])
+    if gone:
+        database.execute(KEEP_PACE, kept_pace(name, plan.pace, released=len(gone)), within=within)
+    return _went(plan, gone)
 
 
-def _all_at_once(database: Database, plan: Plan, rows: Sequence[_Values], common: _Values) -> AbstractSet[str]:
-    """On PostgreSQL: one statement, however many jobs there are."""
+def _all_at_once(database: Database, plan: Plan, within: Connection | None) -> Written:
+    """On PostgreSQL: one statement for a lane, however many jobs there are."""
+    rows, common = _rows(plan)
     kept = kept_pace(plan.state.lane.name, plan.pace)
     values = {**as_parameter({**row, "slot_at": to_microseconds(row["slot_at"])} for row in rows), **common, **kept}
-    return set(database.fetch_all(_MOVE_ALL, {**values, "its_version": plan.state.version}))
+    gone = database.fetch_all(_MOVE_ALL, {**values, "its_version": plan.state.version}, within=within)
+    return _went(plan, {job_id for job_id, _ in gone}, gone[0][1] if gone else None)
 
 
 def _move_all() -> Any:
@@ -103,7 +137,9 @@ def _move_all() -> Any:
     count = select(func.count()).select_from(moved).scalar_subquery()
     kept = keep_pace(count).where(count > 0).cte("kept")
     places = select(*_places(new)).join(moved, moved.c.id == new.c.job_id)
-    return insert(attempts).from_select([*_OWN, *_COMMON], places).returning(attempts.c.job_id).add_cte(kept)
+    # The lane's row was written by the same transaction: its version is that of the new rows.
+    version = cast(literal_column("attempts.xmin"), Text).label("version")
+    return insert(attempts).from_select([*_OWN, *_COMMON], places).returning(attempts.c.job_id, version).add_cte(kept)
 
 
 def _given() -> Any:
@@ -121,7 +157,7 @@ def _places(new: Any) -> Sequence[Any]:
 _IS_UNCHANGED = Prepared(
     select(downstreams.c.name).where(downstreams.c.name == bindparam("lane"), VERSION_ON_SQLITE == _VERSION), bool
 )
-_MOVE_ALL = Prepared(_move_all(), lambda row: str(row["job_id"]))
+_MOVE_ALL = Prepared(_move_all(), lambda row: (str(row["job_id"]), str(row["version"])))
 _MOVE_ONE = Prepared(
     update(jobs)
     .where(IS_WAITING, jobs.c.id == bindparam("the_job_id"), jobs.c.fence == bindparam("the_fence") - 1)

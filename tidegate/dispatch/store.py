@@ -1,9 +1,9 @@
 """The gate's statements: find the lanes that are due, read one of them, and write the release of its jobs."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import BigInteger, func, select, text, type_coerce
+from sqlalchemy import BigInteger, ColumnElement, func, select, text, type_coerce
 
 from tidegate import rate_limit
 from tidegate.clock import to_microseconds
@@ -13,12 +13,12 @@ from tidegate.database.statement import Prepared, required
 from tidegate.database.time import CLOCK, statement_now
 from tidegate.dispatch import limiter_row
 from tidegate.dispatch.lane import DueLane, LaneState
-from tidegate.dispatch.lane_reads import read_lane
+from tidegate.dispatch.lane_reads import read_lanes
 from tidegate.dispatch.limit_doubt import LATELY, Refusals
 from tidegate.dispatch.places import has_place
 from tidegate.dispatch.plan import BATCH, Plan
 from tidegate.dispatch.prefetch import unfollowed_calls
-from tidegate.dispatch.release import write_release
+from tidegate.dispatch.release import Written, write_releases
 from tidegate.dispatch.samples import LIMIT
 from tidegate.dispatch.undo_release import take_back
 from tidegate.jobs.job import Call, Released
@@ -28,7 +28,7 @@ from tidegate.operations.operation import Queue
 _QUEUES = (*Queue,)
 
 
-def _due() -> Any:
+def _due(version: ColumnElement[str]) -> Any:
     first = (
         select(jobs.c.run_at, jobs.c.queue)
         .where(jobs.c.downstream == downstreams.c.name, IS_WAITING)
@@ -39,6 +39,7 @@ def _due() -> Any:
     return (
         select(
             downstreams.c.name,
+            version.label("version"),
             first.with_only_columns(type_coerce(jobs.c.run_at, BigInteger)).scalar_subquery().label("next_run_at"),
             first.with_only_columns(jobs.c.queue).scalar_subquery().label("queue"),
             func.coalesce(type_coerce(downstreams.c.paused_until, BigInteger), 0).label("paused_until"),
@@ -49,7 +50,11 @@ def _due() -> Any:
     )
 
 
-_DUE = Prepared(_due(), lambda row: DueLane(**row) if row["next_run_at"] is not None else None)
+def _due_lane(row: Mapping[str, Any]) -> DueLane | None:
+    return DueLane(**row) if row["next_run_at"] is not None else None
+
+
+_DUE = Prepared(_due(limiter_row.VERSION), _due_lane, on_sqlite=_due(limiter_row.VERSION_ON_SQLITE))
 
 
 class LaneStore:
@@ -66,13 +71,13 @@ class LaneStore:
         return [due for due in self._database.fetch_all(_DUE) if due]
 
     def read(
-        self, name: str, *, queues: Collection[str] = _QUEUES, limit: int = BATCH, without: Collection[str] = ()
-    ) -> LaneState | None:
-        """Reads a lane and the first of its waiting jobs, without a lock; None: there is no such downstream.
+        self, *names: str, queues: Collection[str] = _QUEUES, limit: int = BATCH, without: Collection[str] = ()
+    ) -> Sequence[LaneState]:
+        """Reads lanes and the first waiting jobs of each, without a lock; those that are not there are left out.
 
         Jobs of the operations `without` are passed over.
         """
-        return read_lane(self._database, name, queues=queues, limit=limit, without=without)
+        return read_lanes(self._database, names, queues=queues, limit=limit, without=without)
 
     def waiting_operations(self) -> dict[str, int]:
         """How many jobs wait, by operation. Its cost grows with the backlog. Raises DatabaseTooSlowError."""
@@ -83,14 +88,13 @@ class LaneStore:
         """Reads the open calls of a lane that have no follower yet, the oldest first."""
         return unfollowed_calls(self._database, name, limit)
 
-    def write(self, plan: Plan) -> Sequence[Released]:
-        """Writes a release, if the lane is still as it was read; returns the jobs that have their slots and places.
+    def write(self, *plans: Plan) -> Sequence[Written]:
+        """Writes the releases of different lanes in one transaction, each if its lane is still as it was read.
 
-        None of them: the lane's row was written or locked by another transaction meanwhile. A job that another moved
-        stays, and its slot is lost.
+        Nothing is released of a lane whose row was written or locked by another transaction meanwhile. A job that
+        another moved stays, and its slot is lost.
         """
-        gone = write_release(self._database, plan)
-        return [job for job in plan.released if job.job_id in gone]
+        return write_releases(self._database, plans)
 
     def settle(self, name: str) -> None:
         """Brings a rate limiter's state nearer that the database's clock, which was set back, left far ahead."""

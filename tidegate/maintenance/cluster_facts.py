@@ -34,7 +34,7 @@ class Outlook:
     """What is due for a scheduler, by the database's clock, `now`: whether its steps have anything to do.
 
     `deadlines` of open jobs, `leases` of running ones and `places`: whether any ran out. `jobs_wait`: some have their
-    release before them. `webhooks_wait`: some are not delivered yet.
+    release before them. `webhooks_wait`: some are not delivered yet. `schedulers`: ids of those that live.
     """
 
     now: datetime
@@ -43,3 +43,4 @@ class Outlook:
     places: bool
     jobs_wait: bool
     webhooks_wait: bool
+    schedulers: frozenset[str]

@@ -9,7 +9,7 @@ from sqlalchemy.sql import Select
 
 from tidegate import clock
 from tidegate.database.connection import Database
-from tidegate.database.schema import attempts, bodies, deliveries, jobs, workers
+from tidegate.database.schema import attempts, bodies, deliveries, jobs, stewards, workers
 from tidegate.database.statement import Prepared, required
 from tidegate.database.time import database_now, statement_now
 from tidegate.dispatch.places import is_lost
@@ -56,8 +56,12 @@ _OUTLOOK = Prepared(
         select(attempts.c.job_id).where(_PLACE_IS_OVER).exists().label("places"),
         select(jobs.c.id).where(IS_WAITING).exists().label("jobs_wait"),
         select(deliveries.c.job_id).where(IS_PENDING).exists().label("webhooks_wait"),
+        select(func.aggregate_strings(stewards.c.id, " "))
+        .where(stewards.c.seen_until > statement_now())
+        .scalar_subquery()
+        .label("schedulers"),
     ),
-    lambda row: Outlook(**row),
+    lambda row: Outlook(**{**row, "schedulers": frozenset((row["schedulers"] or "").split())}),
 )
 
 
