@@ -11,7 +11,8 @@ from typing import TypeVar
 from pydantic import ValidationError
 
 from config.environment import place_of, value_of
-from config.operations_tables import DownstreamTable, OperationTable, Table
+from config.operations_tables import DownstreamTable, OperationTable
+from config.partition_tables import SharedBy
 from config.references import Template, expander, parse_template
 from config.request_checks import (
     header_name_fault,
@@ -24,8 +25,8 @@ from config.request_checks import (
 )
 from config.schema_files import read_json_schema
 from config.table_faults import meant, words_of
+from config.table_types import Table
 from config.toml_lines import TomlLines, as_fault
-from tidegate.clock import MICROSECOND
 from tidegate.errors import ConfigurationError
 from tidegate.operations.declaration import NAME, NAME_RULE, shown
 from tidegate.operations.http_operation import HttpOperation
@@ -63,12 +64,17 @@ class OperationsFile:
 
 
 def read_operations_file(
-    path: Path, *, max_result: int, ca_file: Path | None = None, environment: Mapping[str, str] | None = None
+    path: Path,
+    *,
+    max_result: int,
+    ca_file: Path | None = None,
+    environment: Mapping[str, str] | None = None,
+    shared_by: SharedBy = "none",
 ) -> OperationsFile:
     """Reads and checks the operations file.
 
     With an environment its values are put in at each call, and what they make of it is checked, too; only processes
-    that call downstreams have it.
+    that call downstreams have it. `shared_by`: whose jobs wait together where a downstream does not say.
     """
     name = shown(path)
     try:
@@ -82,7 +88,7 @@ def read_operations_file(
         lines = TomlLines(text)
     except tomllib.TOMLDecodeError as error:
         return OperationsFile(name=name, faults=(f"{name}:{as_fault(error, text)}",))
-    return _Reader(path, lines, max_result, ca_file, environment).read()
+    return _Reader(path, lines, max_result, ca_file, environment, shared_by=shared_by).read()
 
 
 Expand = Callable[[str], str]
@@ -99,7 +105,10 @@ class _Reader:
         max_result: int,
         ca_file: Path | None,
         environment: Mapping[str, str] | None,
+        *,
+        shared_by: SharedBy,
     ) -> None:
+        self._shared_by = shared_by
         self._name = shown(path)
         self._folder = path.parent
         self._lines = lines
@@ -128,7 +137,7 @@ class _Reader:
                 self._operation(name, table, downstreams.get(table.downstream or name, DownstreamTable()))
                 for name, table in operations.items()
             ),
-            limits=tuple(_limits(name, table) for name, table in downstreams.items()),
+            limits=tuple(table.limits(name, shared_by=self._shared_by) for name, table in downstreams.items()),
             downstreams=frozenset(declared),
             needs=tuple(sorted(self._needs)),
             faults=tuple(told for _, told in sorted(self._faults, key=lambda fault: fault[0])),
@@ -286,14 +295,3 @@ def _names(pointer: str) -> tuple[str, ...]:
 
 def _header_fault(value: str, expand: Expand) -> str | None:
     return header_value_fault(expand(value))
-
-
-def _limits(name: str, table: DownstreamTable) -> Limits:
-    return Limits(
-        name=name,
-        rates=table.rate,
-        burst=table.burst,
-        concurrency=table.concurrency,
-        breaker_after=table.breaker,
-        jitter=(table.jitter or timedelta(0)) // MICROSECOND,
-    )

@@ -8,22 +8,19 @@ from collections.abc import Mapping
 from datetime import timedelta
 from typing import Annotated, ClassVar, Literal
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, Strict
+from pydantic import AfterValidator, BeforeValidator, Field, Strict
 
+from config.partition_tables import SharedBy, SharedTable, sharing_of
+from config.table_types import Table, Whole, check_rates
+from tidegate.clock import MICROSECOND
 from tidegate.operations.declaration import NAME, NAME_RULE
 from tidegate.operations.json_pointer import parse_pointer
-from tidegate.operations.operation import MEGABYTE
+from tidegate.operations.operation import MEGABYTE, Limits
 from tidegate.operations.retry import RetryPolicy
-from tidegate.rate import read_rate
 from tidegate.timeformat import Duration
 
 # RFC 6749, 3.3.
 _SCOPE = re.compile(r"[\x21\x23-\x5b\x5d-\x7e]+( [\x21\x23-\x5b\x5d-\x7e]+)*")
-
-
-def _check_rates(value: object) -> object:
-    """Reads one rate or a list of them; pydantic alone would ask for a tuple."""
-    return [read_rate(rate) for rate in (value if isinstance(value, list) else [value])]
 
 
 def _check_name(name: str) -> str:
@@ -45,23 +42,14 @@ def _check_scope(scope: str) -> str:
     return scope
 
 
-# Strict: a text that looks like a number, or a 1 for true, is a mistake.
-Whole = Annotated[int, Strict()]
 Truth = Annotated[bool, Strict()]
 Pointer = Annotated[str, AfterValidator(_check_pointer)]
 
 
-class Table(BaseModel):
-    """A table of the file. `stand_ins` are good values of its required keys, for where the given ones are bad."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-    stand_ins: ClassVar[Mapping[str, object]] = {}
-
-
-class DownstreamTable(Table):
+class DownstreamTable(SharedTable):
     """`[downstreams.NAME]`: what one downstream can take, for the whole cluster."""
 
-    rate: Annotated[tuple[str, ...], BeforeValidator(_check_rates)] = Field(
+    rate: Annotated[tuple[str, ...], BeforeValidator(check_rates)] = Field(
         (),
         description="Calls per window: `50/s`, `600/m`, `10000/d`, `100/15m` or `0.5/s` (one in 2 s), of 31 days at "
         "most; one text, or a list of which all hold. Left out: no limit. `50/s`: never more than 50 calls begin in "
@@ -94,6 +82,18 @@ class DownstreamTable(Table):
         description="Statuses beside 429 and 503 by which the downstream says that it is full, such as `[403]`: only "
         "in answers with `Retry-After` or a spent quota, else they mean what they always do.",
     )
+
+    def limits(self, name: str, *, shared_by: SharedBy) -> Limits:
+        """What the table declares; `shared_by`: whose jobs wait together where it does not say."""
+        return Limits(
+            name=name,
+            rates=self.rate,
+            burst=self.burst,
+            concurrency=self.concurrency,
+            breaker_after=self.breaker,
+            jitter=(self.jitter or timedelta(0)) // MICROSECOND,
+            sharing=sharing_of(self, default=shared_by),
+        )
 
 
 class RetryTable(Table):

@@ -7,11 +7,13 @@ from difflib import get_close_matches
 from config.environment import environment
 from config.modules import load_operations
 from config.operations_file import OperationsFile, read_operations_file
+from config.partition_tables import SharedBy
 from config.settings import Settings
 from tidegate.errors import ConfigurationError
 from tidegate.operations.declaration import place_of
 from tidegate.operations.operation import Registry
 from tidegate.operations.python_operation import PythonOperation
+from tidegate.operations.sharing import Sharing
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,12 +23,14 @@ class Declared:
     file: OperationsFile
     functions: Sequence[PythonOperation]
     faults: Sequence[str]
+    shared_by: SharedBy = "none"
 
     def registry(self) -> Registry:
         """Makes the Registry; raises ConfigurationError with every fault."""
         if self.faults:
             raise ConfigurationError(*self.faults)
-        return Registry.of([*self.file.operations, *self.functions], self.file.limits)
+        usual = Sharing() if self.shared_by == "client" else None
+        return Registry.of([*self.file.operations, *self.functions], self.file.limits, sharing=usual)
 
 
 def load_registry(settings: Settings) -> Registry:
@@ -41,13 +45,17 @@ def load_registry_with_secrets(settings: Settings) -> Registry:
 
 def read_declared(settings: Settings, secrets: Mapping[str, str] | None) -> Declared:
     """Reads the operations file and imports the modules. `secrets` None: references stay unexpanded."""
+    shared_by: SharedBy = "client" if settings.auth == "keys" else "none"
     file = read_operations_file(
-        settings.operations_file, max_result=settings.max_result, ca_file=settings.ca_file, environment=secrets
+        settings.operations_file,
+        max_result=settings.max_result,
+        ca_file=settings.ca_file,
+        environment=secrets,
+        shared_by=shared_by,
     )
     functions, faults = load_operations(settings.operations)
-    return Declared(
-        file=file, functions=functions, faults=[*file.faults, *faults, *_between_them(file, functions, settings)]
-    )
+    all_faults = [*file.faults, *faults, *_between_them(file, functions, settings)]
+    return Declared(file=file, functions=functions, faults=all_faults, shared_by=shared_by)
 
 
 def _between_them(file: OperationsFile, functions: Sequence[PythonOperation], settings: Settings) -> Iterator[str]:

@@ -4,7 +4,9 @@ from collections.abc import Iterable, Mapping
 from difflib import get_close_matches
 from typing import Any
 
-from config.operations_tables import OAuthTable, RetryTable, Table
+from config.operations_tables import OAuthTable, RetryTable
+from config.partition_tables import EachTable, PartitionTable
+from config.table_types import Table
 
 
 def words_of(fault: Any, model: type[Table]) -> str:
@@ -12,7 +14,12 @@ def words_of(fault: Any, model: type[Table]) -> str:
     if fault["type"] == "missing":
         return "it is missing"
     if fault["type"] == "extra_forbidden":
-        inner: Mapping[object, type[Table]] = {"retry": RetryTable, "oauth": OAuthTable}
+        inner: Mapping[object, type[Table]] = {
+            "retry": RetryTable,
+            "oauth": OAuthTable,
+            "each": EachTable,
+            "partitions": PartitionTable,
+        }
         keys = list((inner[fault["loc"][0]] if len(fault["loc"]) > 1 else model).model_fields)
         close = meant(str(fault["loc"][-1]), keys)
         return f"there is no such key{close}" if close else f"there is no such key; there are {', '.join(keys)}"

@@ -22,7 +22,16 @@ from tidegate.errors import (
 )
 from tidegate.intake.admission import Admission, Later, RequestAdmission
 from tidegate.intake.store import SubmissionStore
-from tidegate.intake.submission import NewJob, StoredKey, Submission, check_same, erased, traced
+from tidegate.intake.submission import (
+    NewJob,
+    StoredKey,
+    Submission,
+    check_same,
+    erased,
+    order_of,
+    place_in,
+    traced,
+)
 from tidegate.intake.waiting_bytes import WaitingBytes
 from tidegate.jobs.filter import Filter, Page
 from tidegate.jobs.job import Job, JobWithResult, StoredBody, Waiting
@@ -121,6 +130,7 @@ class Gateway:
             traceparent=submission.traceparent,
             retry_of=submission.retry_of,
             webhook=submission.webhook,
+            place=place_in(self.registry.sharing(operation), submission),
             idempotency_key=submission.idempotency_key,
             fingerprint=submission.fingerprint if submission.idempotency_key else None,
             body=body,
@@ -140,7 +150,7 @@ class Gateway:
         self.lanes.submitted(*(answer for answer in inserted if isinstance(answer, Job)))
         recorded = iter(zip(new, inserted, strict=True))
         # A job that may not begin yet wakes the scheduler for all lanes (""): it must learn the new instant to wake at.
-        for lane in {"" if job.not_before else job.downstream for job in new}:
+        for lane in {"" if job.not_before else job.lane for job in new}:
             self.notifier.wake_scheduler(lane)
         return [self._recorded(*next(recorded)) if isinstance(each, NewJob) else each for each in checked]
 
@@ -242,6 +252,7 @@ class Gateway:
                 traceparent=job.traceparent,
                 retry_of=job.id,
                 webhook=self._webhook_of(job),
+                **order_of(self.registry.sharing(operation), job),
             )
         )
 

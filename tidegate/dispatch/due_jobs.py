@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from itertools import cycle
 from typing import Any
 
-from sqlalchemy import Integer, bindparam, select
+from sqlalchemy import ColumnElement, Integer, bindparam, select
 
 from tidegate.database.schema import downstreams, jobs
 from tidegate.database.time import statement_now
@@ -27,7 +27,7 @@ def waiting_first(*columns: Any) -> Any:
             jobs.c.downstream == downstreams.c.name,
             IS_WAITING,
             jobs.c.run_at <= statement_now(),
-            jobs.c.queue.in_([bindparam(name) for name in _QUEUES]),
+            queue_is_asked(),
             IN_TIME,
             may_kill_no_other(),
         )
@@ -35,6 +35,11 @@ def waiting_first(*columns: Any) -> Any:
         .limit(bindparam("most", type_=Integer))
         .correlate(downstreams)
     )
+
+
+def queue_is_asked() -> ColumnElement[bool]:
+    """Condition: the job's queue is one of those asked for by `of_queues`."""
+    return jobs.c.queue.in_([bindparam(name) for name in _QUEUES])
 
 
 def of_queues(queues: Sequence[str]) -> dict[str, str]:

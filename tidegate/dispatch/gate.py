@@ -8,9 +8,10 @@ from dataclasses import dataclass, replace
 from tidegate import clock
 from tidegate.dispatch.agenda import Agenda
 from tidegate.dispatch.known_operations import KnownOperations
-from tidegate.dispatch.lane import LaneState, is_kept_apart
+from tidegate.dispatch.lane import LaneState, WaitingJob, is_kept_apart
 from tidegate.dispatch.plan import BATCH, Plan, Rivals, plan_release
 from tidegate.dispatch.release import Written
+from tidegate.dispatch.shared_lanes import SharedLanes
 from tidegate.dispatch.store import LaneStore
 from tidegate.jobs.job import Released
 from tidegate.notify.messages import Wakeup
@@ -68,6 +69,7 @@ class Gate:
         self._is_mine = is_mine
         self._untold_seconds = UNTOLD_SLOW_SECONDS
         self._agenda = Agenda(lambda name: clock.monotonic() < self._helps_until or is_mine(name))
+        self._shared = SharedLanes(lanes.partitions, self._unknown, self._learn)
         self._expected: dict[str, int] = {}  # by lane, how many jobs to read, where that is more than a few
         self._survey_due = self._helps_until = 0.0
 
@@ -79,6 +81,8 @@ class Gate:
         lane waits for one.
         """
         now = clock.monotonic()
+        for lane, key in wakeup.partitions:
+            self._shared.add(lane, key)
         if wakeup.lanes is None or now >= self._survey_due or not self._is_told():
             self._survey()
         else:
@@ -100,7 +104,9 @@ class Gate:
         """Finds all lanes with due jobs: also those that no message named, and whose limits were changed."""
         if self._known:
             known = self._known
-            self._unknown = {name: queue for name, queue in self._unknown.items() if not known.has(queue, name)}
+            for name in [name for name, queue in self._unknown.items() if known.has(queue, name)]:
+                del self._unknown[name]
+        self._shared.survey_soon()
         now = clock.monotonic()
         next_due = self._agenda.survey(self._lanes.due(), now=now)
         self._survey_due = min(now + SLOW_LOOK_SECONDS, next_due)
@@ -150,6 +156,7 @@ class Gate:
 
     def _went(self, plan: Plan, written: Written, now: float) -> None:
         name, number = plan.state.lane.name, len(written.released)
+        self._shared.went(plan, {job.job_id for job in written.released})
         self._expected[name] = number + _FEW
         if not self._is_mine(name):
             self._helps_until = now + _HELP_SECONDS
@@ -175,6 +182,8 @@ class Gate:
 
     def _plan(self, state: LaneState, rivals: Rivals) -> Plan | None:
         """Plans one lane's release; reads more of its jobs where more could go. None: the lane is gone."""
+        if state.lane.sharing:
+            return self._shared.plan(state, state.lane.sharing, rivals)
         plan, name = plan_release(state, rivals), state.lane.name
         if plan.unread:
             states = self._read([name], queues=plan.unread, limit=max(plan.unread.values()))
@@ -190,14 +199,17 @@ class Gate:
         """Reads lanes and their waiting jobs; those of operations that no worker runs are passed over."""
         while True:
             states = self._lanes.read(*names, queues=queues, limit=limit, without=self._unknown)
-            waiting = [job for state in states for job in state.waiting]
-            new = self._known.unknown_among(waiting) if self._known else {}
-            if not new:
+            if not self._learn([job for state in states for job in state.waiting]):
                 return states
-            for operation in new.keys() - self._told:
-                log.warning("jobs wait for the operation %r, which no worker runs: they are not released", operation)
-            self._told |= new.keys()
-            self._unknown |= new
+
+    def _learn(self, waiting: Sequence[WaitingJob]) -> bool:
+        """Notes which of these jobs' operations no worker runs; tells whether there are any."""
+        new = self._known.unknown_among(waiting) if self._known else {}
+        for operation in new.keys() - self._told:
+            log.warning("jobs wait for the operation %r, which no worker runs: they are not released", operation)
+        self._told |= new.keys()
+        self._unknown |= new
+        return bool(new)
 
 
 def _beside(plans: Sequence[Plan], state: LaneState) -> LaneState:

@@ -11,6 +11,7 @@ from tidegate.clock import from_microseconds, to_microseconds
 from tidegate.dispatch.announced import Budgets, rests_until, room
 from tidegate.jobs.job import MAX_LOSSES
 from tidegate.operations.operation import Limits, Queue
+from tidegate.operations.sharing import Sharing
 from tidegate.rate import Rate
 
 LAST_LIFE = MAX_LOSSES - 1
@@ -81,7 +82,8 @@ class Lane:
     """The columns of a downstream's row that releases and calls go by: limits, state of the rate limiter, pauses.
 
     Instants in microseconds. `call_seconds`: how long a place is taken by one call, by Little's law. `released`: jobs
-    ever, by which `budgets` count.
+    ever, by which `budgets` count. `sharing`: how its calls are shared by partitions; `shared_clock`, `turns`: as a
+    PartitionBook has them.
     """
 
     name: str
@@ -97,6 +99,9 @@ class Lane:
     call_seconds: float | None
     released: int
     budgets: Budgets
+    sharing: Sharing | None = None
+    shared_clock: int = 0
+    turns: int = 0
 
     @property
     def is_broken(self) -> bool:

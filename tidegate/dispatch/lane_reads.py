@@ -31,7 +31,6 @@ from tidegate.dispatch.limiter_row import ROW, VERSION, VERSION_ON_SQLITE, lane_
 from tidegate.dispatch.places import Count, counts, occupancy
 
 _NAMES, _WITHOUT = "lanes", "without"
-_WAITING = [jobs.c[name] for name in WaitingJob._fields]
 
 
 def read_lanes(
@@ -73,6 +72,10 @@ def _plain(column: Column[Any]) -> Any:
     return type_coerce(column, BigInteger).label(column.name) if isinstance(column.type, Instant) else column
 
 
+WAITING_COLUMNS = [_plain(jobs.c[name]) for name in WaitingJob._fields]
+"""The columns of a WaitingJob, as the database has them."""
+
+
 def _statement(version: ColumnElement[Any], all_of: Any, array_of: Any, named: Any, *conditions: Any) -> Any:
     """The lanes' rows, each with the rows of two other SELECTs as a JSON array of arrays each, in their order."""
 
@@ -83,7 +86,7 @@ def _statement(version: ColumnElement[Any], all_of: Any, array_of: Any, named: A
     return ROW.add_columns(
         version.label("version"),
         as_text(counts()).label("places"),
-        as_text(waiting_first(*map(_plain, _WAITING)).where(*conditions)).label("waiting"),
+        as_text(waiting_first(*WAITING_COLUMNS).where(*conditions)).label("waiting"),
         bindparam("most", type_=Integer).label("most"),
     ).where(named)
 

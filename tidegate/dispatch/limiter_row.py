@@ -28,6 +28,7 @@ from tidegate.database.statement import Prepared
 from tidegate.dispatch.announced import Budgets, as_json, from_json
 from tidegate.dispatch.lane import Lane, allowance_of
 from tidegate.jobs.transitions import NOW
+from tidegate.operations.sharing import Sharing
 
 
 def lane_from(columns: Mapping[str, Any]) -> Lane:
@@ -36,12 +37,16 @@ def lane_from(columns: Mapping[str, Any]) -> Lane:
     allowance = allowance_of(orjson.loads(row.pop("rates")), row.pop("burst"), row["jitter"])
     pace = rate_limit.Pace.from_json(orjson.loads(row.pop("pace")))
     budgets = from_json(orjson.loads(row.pop("announced") or "{}"))
-    return Lane(allowance=allowance, pace=pace, budgets=budgets, **{**row, "paused_until": row["paused_until"] or 0})
+    row["paused_until"] = row["paused_until"] or 0
+    row["sharing"] = Sharing.from_json(row["sharing"]) if row["sharing"] else None
+    row["shared_clock"] = int(row["shared_clock"])
+    return Lane(allowance=allowance, pace=pace, budgets=budgets, **row)
 
 
 ROW = select(
     *(downstreams.c[name] for name in ("name", "rates", "burst", "jitter", "pace", "concurrency", "breaker_after")),
     *(downstreams.c[name] for name in ("failures", "refusals", "paused", "announced", "released")),
+    *(downstreams.c[name] for name in ("sharing", "shared_clock", "turns")),
     type_coerce(downstreams.c.paused_until, BigInteger).label("paused_until"),
     # A float as the driver gives it; SQLAlchemy would take it for a decimal that is to be converted.
     select(type_coerce(samples.c.held_mean / samples.c.per_second, NullType()))
@@ -59,6 +64,7 @@ VERSION: ColumnElement[str] = cast(literal_column("downstreams.xmin"), Text)
 VERSION_ON_SQLITE: ColumnElement[str] = func.json_array(
     *(downstreams.c[name] for name in ("rates", "burst", "jitter", "pace", "concurrency", "breaker_after")),
     *(downstreams.c[name] for name in ("failures", "refusals", "paused", "paused_until", "released", "announced")),
+    *(downstreams.c[name] for name in ("sharing", "turns")),
     type_=Text,
 )
 """The row's version on SQLite: what a release is planned from, and the number of releases ever."""

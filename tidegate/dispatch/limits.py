@@ -39,16 +39,21 @@ class LimitStore:
         insert = sqlite_insert if self._database.is_sqlite else postgresql_insert
         for limits in declared:
             values = {name: getattr(limits, name) for name in LIMITS}
-            text = orjson.dumps(values).decode()
+            text, sharing = orjson.dumps(values).decode(), limits.sharing.as_json() if limits.sharing else None
             with self._database.transaction() as connection:
                 connection.execute(
                     insert(downstreams)
-                    .values(name=limits.name, declared=text, pace="{}", **_stored(values))
+                    .values(name=limits.name, declared=text, pace="{}", sharing=sharing, **_stored(values))
                     .on_conflict_do_nothing()
                 )
                 row = self._lock(connection, limits.name)
                 if row.declared != text:
                     self._write(connection, row, declared=values, changes=orjson.loads(row.changes))
+                if row.sharing != sharing:
+                    is_it = downstreams.c.name == limits.name
+                    connection.execute(
+                        update(downstreams).where(is_it).values(sharing=sharing, turns=downstreams.c.turns + 1)
+                    )
 
     def change(self, name: str, changes: Mapping[str, Any], *, paused: bool | None) -> bool:
         """Changes limits as an operator wishes (None takes an earlier change back), and pauses or resumes.

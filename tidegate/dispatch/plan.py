@@ -9,6 +9,7 @@ from uuid import UUID
 from tidegate import rate_limit
 from tidegate.clock import MICROSECOND, from_microseconds
 from tidegate.dispatch.lane import LaneState, WaitingJob, is_kept_apart
+from tidegate.dispatch.partition import Chosen
 from tidegate.jobs.job import Call, Released
 from tidegate.operations.operation import Queue
 
@@ -55,7 +56,7 @@ class Plan:
 
     `held_back`: where a rate holds the rest back, the seconds until the next slot. `followers`: so many more may go,
     each to follow an open call; `follows`: by job, the call that it follows. `unread`: how many jobs of which queues
-    might go as well, had they been read.
+    might go as well, had they been read. `shared`: what it changes of partitions, where the lane has any.
     """
 
     state: LaneState
@@ -65,6 +66,7 @@ class Plan:
     followers: int = 0
     follows: Mapping[str, Call] = field(default_factory=dict)
     unread: Mapping[str, int] = field(default_factory=dict)
+    shared: Chosen | None = None
 
     def with_followers(self, open_calls: Sequence[Call]) -> "Plan":
         """Adds the next jobs as followers of these open calls, and then of the ones that begin now.

@@ -1,6 +1,6 @@
 """Writes a release to the database: the jobs' new fence and slot, and an attempts row each, which is their place."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from datetime import timedelta
@@ -26,6 +26,7 @@ from tidegate.database.json_rows import as_parameter, given_rows, is_one_of
 from tidegate.database.schema import attempts, downstreams, jobs
 from tidegate.database.statement import Prepared
 from tidegate.dispatch.limiter_row import KEEP_PACE, VERSION, VERSION_ON_SQLITE, keep_pace, kept_pace
+from tidegate.dispatch.partition import Chosen
 from tidegate.dispatch.plan import Plan
 from tidegate.jobs.job import Released
 from tidegate.jobs.transitions import IS_WAITING, lock_rows
@@ -36,12 +37,13 @@ CLAIM_WITHIN = timedelta(seconds=4)
 _NOBODY = (None, None)
 
 _MOVED = ("job_id", "fence", "slot_at")
-_OWN = ("job_id", "fence", "queue", "slot_at", "follows_job", "follows_fence")
+_OWN = ("job_id", "fence", "queue", "slot_at", "follows_job", "follows_fence", "partition", "turn")
 """What each job has for itself; the rest is the same for all that are released together."""
 _VERSION = bindparam("its_version", type_=Text)
 _COMMON = ("downstream", "released_at", "place_until")
 
 _Values: TypeAlias = dict[str, Any]
+WriteTurns: TypeAlias = Callable[[Connection, str, Chosen], None]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,17 +54,25 @@ class Written:
     version: str | None = None
 
 
-def write_releases(database: Database, plans: Sequence[Plan]) -> Sequence[Written]:
+def write_releases(database: Database, plans: Sequence[Plan], write_turns: WriteTurns) -> Sequence[Written]:
     """Writes the releases of different lanes in one transaction, each if the lane's row is still as its plan's.
 
     Optimistic concurrency control (Kung and Robinson, 1981): no lock is held between read and write. Nothing is
     released of a lane whose row is locked or has changed. A job that another transaction moved meanwhile stays.
+    `write_turns` stores what a release changes of the lane's partitions.
     """
     write = _one_by_one if database.is_sqlite else _all_at_once
-    if len(plans) == 1 and not database.is_sqlite:
+    if len(plans) == 1 and plans[0].shared is None and not database.is_sqlite:
         return [write(database, plans[0], None)]
     with database.transaction() as within:
-        return [write(database, plan, within) for plan in plans]
+        written = []
+        for plan in plans:
+            each = write(database, plan, within)
+            if plan.shared and each.released:
+                chosen = plan.shared.with_only({job.job_id for job in each.released})
+                write_turns(within, plan.state.lane.name, chosen)
+            written.append(each)
+        return written
 
 
 def _rows(plan: Plan) -> tuple[Sequence[_Values], _Values]:
@@ -84,6 +94,8 @@ def _own(job: Released, follows_job: str | None = None, follows_fence: int | Non
         "slot_at": job.slot_at,
         "follows_job": follows_job,
         "follows_fence": follows_fence,
+        "partition": job.partition,
+        "turn": job.turn,
     }
 
 

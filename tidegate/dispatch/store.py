@@ -15,6 +15,7 @@ from tidegate.dispatch import limiter_row
 from tidegate.dispatch.lane import DueLane, LaneState
 from tidegate.dispatch.lane_reads import read_lanes
 from tidegate.dispatch.limit_doubt import LATELY, Refusals
+from tidegate.dispatch.partition_store import PartitionStore
 from tidegate.dispatch.places import has_place
 from tidegate.dispatch.plan import BATCH, Plan
 from tidegate.dispatch.prefetch import unfollowed_calls
@@ -62,6 +63,7 @@ class LaneStore:
 
     def __init__(self, database: Database) -> None:
         self._database = database
+        self.partitions = PartitionStore(database)
 
     def due(self) -> Sequence[DueLane]:
         """Every lane with queued jobs, and when the first of each may run.
@@ -94,7 +96,7 @@ class LaneStore:
         Nothing is released of a lane whose row was written or locked by another transaction meanwhile. A job that
         another moved stays, and its slot is lost.
         """
-        return write_releases(self._database, plans)
+        return write_releases(self._database, plans, self.partitions.write_turns)
 
     def settle(self, name: str) -> None:
         """Brings a rate limiter's state nearer that the database's clock, which was set back, left far ahead."""

@@ -15,6 +15,7 @@ from tidegate.database.schema import attempts, downstreams, jobs
 from tidegate.database.statement import Prepared
 from tidegate.database.time import database_now
 from tidegate.dispatch import limiter_row
+from tidegate.dispatch.partition_store import give_turns_back
 from tidegate.jobs.job import Call
 from tidegate.jobs.transitions import forget_attempts, is_released, lock_rows
 
@@ -25,6 +26,7 @@ _RETURNED = (
     attempts.c.downstream,
     type_coerce(attempts.c.slot_at, BigInteger).label("slot_at"),
     attempts.c.follows_job,
+    attempts.c.partition,
     # A release takes a slot only where an attempt is one call, and never for a follower.
     select(jobs.c.paced_by_calls).where(jobs.c.id == attempts.c.job_id).scalar_subquery().label("paced_by_calls"),
 )
@@ -55,11 +57,20 @@ def take_back(database: Database, within: Connection, releases: Sequence[Call], 
 
 
 def _give_back(database: Database, within: Connection, ended: Sequence[Mapping[str, Any]]) -> None:
-    """Returns the calls to the quotas of each downstream, whose rows are locked after the jobs', by name."""
+    """Returns the calls to the quotas of each downstream, and the turns of partitions.
+
+    The downstreams' rows are locked after the jobs', by name.
+    """
+    shared: dict[str, list[str]] = {}
+    for each in ended:
+        if each["partition"] is not None:
+            shared.setdefault(each["downstream"], []).append(each["partition"])
     calls: dict[str, list[int]] = {}
     for each in ended:
         if each["follows_job"] is None and each["paced_by_calls"] is not None and not each["paced_by_calls"]:
             calls.setdefault(each["downstream"], []).append(each["slot_at"])
+    for name in sorted(shared):
+        give_turns_back(within, name, shared[name])
     if not calls:
         return
     paced = select(downstreams.c.name).where(downstreams.c.name.in_([*calls]), downstreams.c.rates != "[]")

@@ -23,6 +23,7 @@ from tidegate.database.connection import Database
 from tidegate.database.schema import attempts, downstreams, jobs
 from tidegate.database.time import Instant, database_now
 from tidegate.dispatch.announced import longest_rest
+from tidegate.dispatch.partition_store import give_turns_back
 from tidegate.execution.announcements import Announcements
 from tidegate.execution.attempt import Success
 from tidegate.execution.successes import LANE_ANSWERED, Successes
@@ -142,6 +143,8 @@ class OutcomeStore:
         with self._database.transaction() as connection:
             moved = _moved(connection, claim, **values, attempt=jobs.c.attempt - 1)
             stands = _end_attempt(connection, claim, outcome, call_seconds, won=bool(moved))
+            if moved and call_seconds is None:
+                _give_turn_back(connection, claim)
         count_ends(self._counts, moved)
         return stands
 
@@ -162,6 +165,14 @@ class OutcomeStore:
     def _lane_answered(self, connection: Connection, claim: Claim) -> None:
         """Resets the downstream's numbers of refusals and failures in a row, if there are any."""
         self._database.execute(LANE_ANSWERED, {"lane": claim.downstream}, within=connection)
+
+
+def _give_turn_back(connection: Connection, claim: Claim) -> None:
+    """The turn of a partition whose call was not made."""
+    own = (attempts.c.job_id == claim.job_id, attempts.c.fence == claim.fence)
+    key = connection.execute(select(attempts.c.partition).where(*own)).scalar()
+    if key is not None:
+        give_turns_back(connection, claim.downstream, [key])
 
 
 def _moved(connection: Connection, claim: Claim, *guards: ColumnElement[bool], **values: Any) -> Sequence[Row[Any]]:

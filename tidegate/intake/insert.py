@@ -6,10 +6,12 @@ from typing import Any
 
 from sqlalchemy import (
     BigInteger,
+    Boolean,
     Connection,
     Integer,
     Text,
     bindparam,
+    case,
     false,
     func,
     insert,
@@ -24,17 +26,22 @@ from tidegate.database.json_rows import SMALL, as_bytes, as_parameter, as_text, 
 from tidegate.database.schema import bodies, jobs
 from tidegate.database.statement import Prepared, required
 from tidegate.database.time import CLOCK
-from tidegate.intake.submission import NewJob
+from tidegate.intake.submission import NewJob, PartitionPlace
 from tidegate.jobs.job import Job, headers_text
 from tidegate.jobs.transitions import JOB_COLUMNS, NOW, job_from, job_of
+from tidegate.operations.sharing import USUAL_PRIORITY
 from tidegate.webhooks.store import record_webhooks
 
 _PLAIN = (
     *("id", "client_id", "operation", "downstream", "queue"),
     *("max_attempts", "paced_by_calls", "traceparent", "retry_of"),
 )
-_INSTANTS = ("created_at", "run_at", "deadline")
-_ITS = {name: bindparam(f"its_{name}", type_=jobs.c[name].type) for name in (*_PLAIN, *_INSTANTS, "has_webhook")}
+_INSTANTS = ("created_at", "run_at", "deadline", "rank_at")
+_OF_PARTITION = ("partition", "priority", "keeps_rank")
+_ITS = {
+    name: bindparam(f"its_{name}", type_=jobs.c[name].type)
+    for name in (*_PLAIN, *_INSTANTS, *_OF_PARTITION, "has_webhook")
+}
 _INPUT = {
     name: bindparam(f"input_{name}", type_=bodies.c[name].type) for name in ("content_type", "content", "headers")
 }
@@ -46,15 +53,22 @@ def _at_once() -> Any:
     """PostgreSQL's INSERT of jobs and inputs in one statement, and so in one round trip and one commit."""
     asked = {name: jobs.c[name].type for name in _PLAIN}
     asked |= {"number": Integer(), "not_before": BigInteger(), "timeout": BigInteger()}
+    asked |= {"partition": Text(), "priority": Integer(), "behind": BigInteger(), "keeps_rank": Boolean()}
     asked |= {"content_type": bodies.c.content_type.type, "content": Text()}
     new = given_rows(asked)
     clock = select(NOW.label("now")).cte("clock")
+    run_at = func.coalesce(new.c.not_before, clock.c.now) + new.c.number
     instants = {
         "created_at": clock.c.now,
-        "run_at": func.coalesce(new.c.not_before, clock.c.now) + new.c.number,
+        "run_at": run_at,
         "deadline": clock.c.now + new.c.timeout,
+        "rank_at": case((new.c.keeps_rank, clock.c.now + new.c.number), else_=run_at + new.c.behind),
     }
-    plain = {name: new.c[name] for name in _PLAIN}
+    plain = {name: new.c[name] for name in _PLAIN} | {
+        "partition": new.c.partition,
+        "priority": func.coalesce(new.c.priority, USUAL_PRIORITY),
+        "keeps_rank": func.coalesce(new.c.keeps_rank, false()),
+    }
     job = (
         insert(jobs)
         .from_select(
@@ -102,6 +116,7 @@ def _in_one_statement(database: Database, new: Sequence[NewJob]) -> dict[str, Jo
             "timeout": job.timeout // MICROSECOND,
             "content_type": job.body.content_type,
             "content": as_text(job.body.content),
+            **(_given_place(job.place) if job.place else {}),
         }
         for number, job in enumerate(new)
     )
@@ -140,6 +155,7 @@ def _all(_: Database, connection: Connection, new: Sequence[NewJob], now: dateti
                 **{name: getattr(job, name) for name in _PLAIN},
                 "has_webhook": job.webhook is not None,
                 **_instants(job, now, number),
+                **_place(job),
             }
             for number, job in enumerate(new)
         ],
@@ -161,15 +177,29 @@ def _all(_: Database, connection: Connection, new: Sequence[NewJob], now: dateti
     return [job_from(row) for row in rows]
 
 
-def _instants(job: NewJob, now: datetime, number: int) -> dict[str, datetime]:
+def _instants(job: NewJob, now: datetime, number: int) -> dict[str, datetime | None]:
     # One microsecond between jobs that are inserted together, so that run_at orders them within the lane.
     run_at = (job.not_before or now) + number * MICROSECOND
-    return {"created_at": now, "run_at": run_at, "deadline": now + job.timeout}
+    rank_at = None
+    if job.place:
+        rank_at = now + number * MICROSECOND if job.place.keeps_rank else run_at + job.place.behind
+    return {"created_at": now, "run_at": run_at, "deadline": now + job.timeout, "rank_at": rank_at}
+
+
+def _place(job: NewJob) -> dict[str, Any]:
+    if job.place is None:
+        return {"partition": None, "priority": USUAL_PRIORITY, "keeps_rank": False}
+    return {name: getattr(job.place, name) for name in _OF_PARTITION}
+
+
+def _given_place(place: PartitionPlace) -> dict[str, Any]:
+    return {**{name: getattr(place, name) for name in _OF_PARTITION}, "behind": place.behind // MICROSECOND}
 
 
 def _values_of(job: NewJob) -> dict[str, Any]:
     return {
         **{f"its_{name}": getattr(job, name) for name in _PLAIN},
+        **{f"its_{name}": value for name, value in _place(job).items()},
         "its_has_webhook": job.webhook is not None,
         "input_content_type": job.body.content_type,
         "input_content": job.body.content,

@@ -5,10 +5,13 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
+from typing import Any
 
 from tidegate import tracing
-from tidegate.errors import IdempotencyConflict, JobErased
+from tidegate.errors import IdempotencyConflict, InvalidHeader, JobErased
+from tidegate.jobs.job import Job
 from tidegate.operations.operation import Body
+from tidegate.operations.sharing import USUAL_PRIORITY, Sharing, key_of, named_by
 from tidegate.tracing import Value
 from tidegate.webhooks.delivery import Webhook
 
@@ -20,7 +23,8 @@ class Submission:
     `timeout`: shorter than the operation's own; None: that. `not_before`: no attempt starts earlier. The same
     `idempotency_key` from the same client names the same job; `quoted_key`: as an earlier version may have stored it,
     with the quotes of its header. `traceparent` goes with it to the downstream.
-    Its end is told to `webhook`.
+    Its end is told to `webhook`. `partition`: in whose name it waits, as the client says; `priority`: its place among
+    those, 0 is the first.
     """
 
     operation: str
@@ -33,6 +37,8 @@ class Submission:
     traceparent: str | None = None
     retry_of: str | None = None
     webhook: Webhook | None = None
+    partition: str | None = None
+    priority: int | None = None
 
     @property
     def keys(self) -> Sequence[tuple[str, str]]:
@@ -50,6 +56,8 @@ class Submission:
             str(self.not_before),
             str(self.retry_of),
             *([self.webhook.url] if self.webhook else []),
+            *([f"partition {self.partition}"] if self.partition is not None else []),
+            *([f"priority {self.priority}"] if self.priority is not None else []),
             *(f"{name.lower()}: {value}" for name, value in sorted(self.body.headers.items())),
         )
         for part in (*(text.encode("utf-8", "replace") for text in parts), self.body.content):
@@ -59,8 +67,24 @@ class Submission:
 
 
 @dataclass(frozen=True, kw_only=True)
+class PartitionPlace:
+    """Where a job stands in a partition. `partition`: its key; `behind`: so far behind jobs of the first priority.
+
+    `keeps_rank`: it stands in the order of submit, whenever it may run.
+    """
+
+    partition: str
+    priority: int
+    behind: timedelta
+    keeps_rank: bool
+
+
+@dataclass(frozen=True, kw_only=True)
 class NewJob:
-    """A job to insert, with its input, idempotency key and webhook."""
+    """A job to insert, with its input, idempotency key and webhook.
+
+    `place`: where it stands in its partition; None: its downstream has none.
+    """
 
     id: str
     client_id: str
@@ -76,7 +100,13 @@ class NewJob:
     idempotency_key: str | None = None
     fingerprint: bytes | None = None
     webhook: Webhook | None = None
+    place: PartitionPlace | None = None
     body: Body
+
+    @property
+    def lane(self) -> str:
+        """Where it waits, as the scheduler is told: its downstream, and its partition where that is shared."""
+        return f"{self.downstream}/{self.place.partition}" if self.place else self.downstream
 
 
 @dataclass(frozen=True)
@@ -95,6 +125,42 @@ class KeyUse:
     key: str
     fingerprint: bytes
     job_id: str
+
+
+def place_in(sharing: Sharing | None, submission: Submission) -> PartitionPlace | None:
+    """Where a submission stands in its partition of a downstream, None: that has none.
+
+    Raises InvalidHeader for what can't be had there.
+    """
+    if sharing is None:
+        if submission.partition is not None:
+            raise InvalidHeader("Job-Partition: jobs of this downstream all wait in one line")
+        if submission.priority is not None:
+            raise InvalidHeader("Job-Priority: jobs of this downstream wait in the order of submit")
+        return None
+    if submission.partition is not None and sharing.by != "header":
+        raise InvalidHeader("Job-Partition: the calls of this downstream are shared by clients, not by names")
+    name = submission.partition or ""
+    is_strict = sharing.limits_of(name).is_strict
+    if is_strict and submission.priority is not None:
+        raise InvalidHeader("Job-Priority: this partition keeps the order of submit")
+    priority = USUAL_PRIORITY if submission.priority is None else submission.priority
+    return PartitionPlace(
+        partition=key_of(submission.client_id, name),
+        priority=priority,
+        behind=priority * sharing.priority_step,
+        keeps_rank=is_strict,
+    )
+
+
+def order_of(sharing: Sharing | None, job: Job) -> dict[str, Any]:
+    """The partition and priority by which a job is submitted again, as far as its downstream has them now."""
+    if sharing is None or job.partition is None:
+        return {}
+    _, name = named_by(job.partition)
+    named = {"partition": name} if sharing.by == "header" and name else {}
+    is_strict = sharing.limits_of(name if named else "").is_strict
+    return named if is_strict or job.priority == USUAL_PRIORITY else {**named, "priority": job.priority}
 
 
 @contextmanager

@@ -64,6 +64,8 @@ class Job:
     traceparent: str | None
     retry_of: str | None
     has_webhook: bool
+    partition: str | None
+    priority: int
     seen_at: datetime
     is_replay: bool = False
 
@@ -118,7 +120,10 @@ def is_whole(found: JobWithResult) -> bool:
 
 @dataclass(frozen=True, kw_only=True)
 class Released:
-    """A release of a job by the gate: what its Celery message is made of. `waited`: since it could have gone."""
+    """A release of a job by the gate: what its Celery message is made of. `waited`: since it could have gone.
+
+    `partition`, `turn`: whose turn it was, and its number, where the calls of the downstream are shared.
+    """
 
     job_id: str
     fence: int
@@ -128,6 +133,8 @@ class Released:
     deadline: datetime
     waited: timedelta
     traceparent: str | None
+    partition: str | None = None
+    turn: int | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -27,7 +27,7 @@ from sqlalchemy.sql.elements import KeyedColumnElement
 
 from tidegate.clock import MICROSECOND
 from tidegate.database.schema import attempts, downstreams, jobs, samples, workers
-from tidegate.database.time import database_now
+from tidegate.database.time import Instant, database_now
 from tidegate.jobs.job import TOGETHER, Call, Claim, Job, Wait
 from tidegate.metrics.counters import Counts
 from tidegate.metrics.families import FINISHED
@@ -140,6 +140,9 @@ def come_back(*, spent: bool | ColumnElement[bool], after: timedelta, waits_for:
     now = select(database_now()).scalar_subquery()
     is_late = jobs.c.deadline <= now
     has_ended = or_(is_late, jobs.c.cancel_requested, is_spent)
+    run_at = type_coerce(now, BigInteger) + after // MICROSECOND
+    # Its place in its partition moves with it, unless that keeps the order of submit; NULL where there is none.
+    moved = type_coerce(jobs.c.rank_at, BigInteger) + run_at - type_coerce(jobs.c.run_at, BigInteger)
     return {
         **ended(State.QUEUED),
         "state": case(
@@ -149,7 +152,8 @@ def come_back(*, spent: bool | ColumnElement[bool], after: timedelta, waits_for:
             else_=State.QUEUED,
         ),
         "finished_at": case((has_ended, database_now()), else_=None),
-        "run_at": case((has_ended, jobs.c.run_at), else_=database_now(after)),
+        "run_at": case((has_ended, jobs.c.run_at), else_=type_coerce(run_at, Instant())),
+        "rank_at": case((or_(has_ended, jobs.c.keeps_rank), jobs.c.rank_at), else_=type_coerce(moved, Instant())),
         "waits_for": case((has_ended, None), else_=waits_for),
     }
 

@@ -12,8 +12,8 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 CHANNEL = "tidegate:wake"
-"""Its messages are names of lanes with blanks between, and a colon for a place that came free; an empty one: look at
-all. `parse_wakeup` reads them."""
+"""Its messages are names of lanes with blanks between, each with a slash and the key of a partition where it is shared,
+and a colon for a place that came free; an empty one: look at all. `parse_wakeup` reads them."""
 DELIVERIES = "tidegate:deliveries"
 """Rung by those who send webhooks, when a place is free again."""
 CHANGES = "tidegate:changed"
@@ -30,18 +30,24 @@ _TIMEOUT_SECONDS = 0.5
 
 @dataclass(frozen=True, kw_only=True)
 class Wakeup:
-    """What the scheduler was woken for. `lanes`: where jobs are due, None: any may be; `freed`: a place came free."""
+    """What the scheduler was woken for. `lanes`: where jobs are due, None: any may be; `freed`: a place came free.
+
+    `partitions`: of which partitions these jobs are, as lane and key, where the lanes are shared.
+    """
 
     lanes: AbstractSet[str] | None
     freed: bool = False
+    partitions: AbstractSet[tuple[str, str]] = frozenset()
 
 
 def parse_wakeup(messages: Sequence[bytes]) -> Wakeup:
     """Reads the messages to the scheduler."""
     words = {word for message in messages for word in message.decode("utf-8", "replace").split()}
+    pairs = [(lane, key) for lane, slash, key in (word.partition("/") for word in words - {FREED}) if slash]
     if not all(messages):
-        return Wakeup(lanes=None)
-    return Wakeup(lanes=words - {FREED}, freed=FREED in words)
+        return Wakeup(lanes=None, partitions=frozenset(pairs))
+    lanes = {word.partition("/")[0] for word in words - {FREED}}
+    return Wakeup(lanes=lanes, freed=FREED in words, partitions=frozenset(pairs))
 
 
 def named_in(message: bytes) -> tuple[AbstractSet[str], AbstractSet[str]]:

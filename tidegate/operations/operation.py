@@ -12,6 +12,7 @@ from tidegate.errors import BodyTooLarge, ConfigurationError, UnknownOperation, 
 from tidegate.operations.oauth import FetchedTokens, Tokens
 from tidegate.operations.outcome import Outcome
 from tidegate.operations.retry import RetryPolicy
+from tidegate.operations.sharing import Sharing
 
 log = logging.getLogger(__name__)
 
@@ -245,7 +246,7 @@ class Limits:
     """The declared limits of one downstream. No rates: calls go as fast as workers are.
 
     `breaker_after`: failures in a row that open its breaker; 0: it has none. `jitter`: microseconds by which the time
-    that a call takes to reach it varies.
+    that a call takes to reach it varies. `sharing`: how its calls are shared by partitions; None: they are not.
     """
 
     name: str
@@ -254,6 +255,7 @@ class Limits:
     concurrency: int | None = None
     breaker_after: int = 10
     jitter: int = 0
+    sharing: Sharing | None = None
 
 
 @dataclass(frozen=True)
@@ -264,10 +266,12 @@ class Registry:
     downstreams: Mapping[str, Limits] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, operations: Iterable[Operation], downstreams: Iterable[Limits] = ()) -> "Registry":
+    def of(
+        cls, operations: Iterable[Operation], downstreams: Iterable[Limits] = (), *, sharing: Sharing | None = None
+    ) -> "Registry":
         """Builds the registry; raises ConfigurationError for a name that is used twice.
 
-        A downstream that is named by an operation and declared nowhere has no limits.
+        A downstream that is named by an operation and declared nowhere has no limits, and is shared in this way.
         """
         by_name: dict[str, Operation] = {}
         for operation in operations:
@@ -276,8 +280,12 @@ class Registry:
             by_name[operation.name] = operation
         limits = {declared.name: declared for declared in downstreams}
         for operation in by_name.values():
-            limits.setdefault(operation.downstream, Limits(name=operation.downstream))
+            limits.setdefault(operation.downstream, Limits(name=operation.downstream, sharing=sharing))
         return cls(by_name, limits)
+
+    def sharing(self, operation: Operation) -> Sharing | None:
+        """How the calls of an operation's downstream are shared by partitions; None: they are not."""
+        return self.downstreams[operation.downstream].sharing
 
     def passed_headers(self, name: str) -> tuple[str, ...]:
         """The headers of a submit that this operation passes on; none where there is no such operation."""

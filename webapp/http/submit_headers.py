@@ -1,4 +1,4 @@
-"""Parses the headers of a submit: timeout, start, idempotency key, webhook, trace. Without Flask."""
+"""Parses the headers of a submit: timeout, start, idempotency key, webhook, partition, trace. Without Flask."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -19,6 +19,8 @@ KEY_PATTERN = "^[!-~]{1,255}$"
 """Of a key in a JSON document."""
 KEY_HEADER_PATTERN = r'^([!#-+\--:<-~]{1,255}|"([ !#-\[\]-~]|\\["\\]){1,255}")$'
 """Of the header: a bare key without comma, semicolon or quote, or a string of RFC 9651."""
+PARTITION_PATTERN = "^[!-~]{1,64}$"
+PRIORITY_PATTERN = "^[0-7]$"
 MOST_PASSED = 4096
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 # W3C Trace Context, version 00; ids of all zeros are invalid.
@@ -43,6 +45,8 @@ def submission_of(
         **asdict(idempotency_key(headers.get("Idempotency-Key"))),
         traceparent=traceparent_in(headers),
         webhook=webhook_in(headers, base_url),
+        partition=partition_in(headers),
+        priority=priority_in(headers),
     )
 
 
@@ -93,6 +97,24 @@ def webhook_in(headers: Headers, base_url: str) -> Webhook | None:
     """The webhook that the headers name; whether its URL is acceptable is checked later."""
     url = headers.get("Webhook-Url")
     return None if url is None else Webhook(url=url.strip(), base_url=base_url)
+
+
+def partition_in(headers: Headers) -> str | None:
+    """The name of Job-Partition; raises InvalidHeader for one that can't be a name."""
+    value = headers.get("Job-Partition")
+    if value is not None and not re.fullmatch(PARTITION_PATTERN, value):
+        raise InvalidHeader("Job-Partition: 1 to 64 visible ASCII characters")
+    return value
+
+
+def priority_in(headers: Headers) -> int | None:
+    """The number of Job-Priority; raises InvalidHeader for another than 0 to 7."""
+    value = headers.get("Job-Priority")
+    if value is None:
+        return None
+    if not re.fullmatch(PRIORITY_PATTERN, value):
+        raise InvalidHeader(f"Job-Priority: {value[:40]!r} is not a number from 0 (first) to 7")
+    return int(value)
 
 
 def traceparent_in(headers: Headers) -> str | None:

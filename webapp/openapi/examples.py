@@ -3,6 +3,7 @@
 from datetime import UTC, datetime, timedelta
 
 from tidegate.jobs.job import Job, Wait, Waiting
+from tidegate.operations.sharing import USUAL_PRIORITY
 from tidegate.states import State
 from webapp.http.answers import PROBLEM
 from webapp.http.documents import job_document
@@ -69,6 +70,8 @@ def _job(state: State) -> Job:
     return Job(
         id=_JOB_ID,
         client_id="example",
+        partition=None,
+        priority=USUAL_PRIORITY,
         operation="quote",
         downstream="sample",
         queue="io",

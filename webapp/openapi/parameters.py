@@ -6,10 +6,11 @@ from typing import Any, get_args
 from config.client_shares import shares
 from config.settings import Settings
 from tidegate.operations.operation import Operation
+from tidegate.operations.sharing import USUAL_PRIORITY
 from tidegate.states import State
 from tidegate.webhooks.url import LONGEST
 from webapp.http.queries import MOST_JOBS
-from webapp.http.submit_headers import KEY_HEADER_PATTERN
+from webapp.http.submit_headers import KEY_HEADER_PATTERN, PARTITION_PATTERN
 from webapp.http.webhook_shapes import EventName
 from webapp.openapi.names import Names
 from webapp.openapi.schemas import Node, ref
@@ -74,6 +75,21 @@ PARAMETERS: dict[str, Node] = {
         "in": "header",
         "description": "No attempt before this instant, an HTTP-date or RFC 3339; it lies before the deadline.",
         "schema": {"type": "string"},
+    },
+    "Job-Partition": {
+        "name": "Job-Partition",
+        "in": "header",
+        "description": "In whose name the job waits, where the downstream's jobs wait in partitions by this header: "
+        "partitions take turns, and each may have limits of its own. With keys on, the name is the client's own.",
+        "schema": {"type": "string", "pattern": PARTITION_PATTERN},
+        "example": "customer-17",
+    },
+    "Job-Priority": {
+        "name": "Job-Priority",
+        "in": "header",
+        "description": "0 (first) to 7: the job overtakes others of its partition that came not long before it. A 422 "
+        "where the partition keeps the order of submit.",
+        "schema": {"type": "integer", "minimum": 0, "maximum": 7, "default": USUAL_PRIORITY},
     },
     "traceparent": {
         "name": "traceparent",

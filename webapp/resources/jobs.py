@@ -37,7 +37,10 @@ routes = Blueprint("jobs", __name__, url_prefix="/v1")
     id="submit",
     tag="Operations",
     answers=answers.submitted,
-    parameters=("Idempotency-Key", "Job-Not-Before", "Prefer", "Webhook-Url", "traceparent"),
+    parameters=(
+        *("Idempotency-Key", "Job-Not-Before", "Job-Partition", "Job-Priority"),
+        *("Prefer", "Webhook-Url", "traceparent"),
+    ),
     refusals=SUBMIT_REFUSALS,
     counted="submits",
     writes=True,

@@ -2,7 +2,7 @@
 
 from tidegate.database.schema.clients import IMPLICIT_CLIENT, clients, keys, sessions
 from tidegate.database.schema.jobs import UNSUCCESSFUL, WAS_REFUSED, attempts, bodies, idempotency_keys, jobs
-from tidegate.database.schema.lanes import downstreams, samples
+from tidegate.database.schema.lanes import downstreams, partitions, samples, shared_clients
 from tidegate.database.schema.metadata import metadata
 from tidegate.database.schema.processes import counts, final_jobs, stewards, workers
 from tidegate.database.schema.tokens import oauth_tokens
@@ -25,9 +25,11 @@ __all__ = [
     "keys",
     "metadata",
     "oauth_tokens",
+    "partitions",
     "receivers",
     "samples",
     "sessions",
+    "shared_clients",
     "stewards",
     "webhook_secrets",
     "workers",

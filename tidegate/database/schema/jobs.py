@@ -58,6 +58,11 @@ jobs = Table(
     Column("error", Text),  # JSON object
     Column("traceparent", String(55)),
     Column("retry_of", Uuid(as_uuid=False)),
+    # Of a downstream whose calls are shared by partitions: "<client>/<name>", and the order within it.
+    Column("partition", String(105)),
+    Column("priority", Integer, nullable=False, server_default="3"),
+    Column("rank_at", Instant),  # moves with run_at, unless the partition keeps the order of submit
+    Column("keeps_rank", Boolean, nullable=False, server_default=false()),
     # A trigger makes its row in `deliveries` due, in the same transaction that ends the job.
     Column("has_webhook", Boolean, nullable=False, server_default=false()),
     CheckConstraint(f"state IN ({', '.join(repr(state.value) for state in State)})", name="state"),
@@ -76,6 +81,16 @@ Index(
     jobs.c.id,
     postgresql_where=_DUE,
     sqlite_where=_DUE,
+)
+_SHARED = text("state = 'queued' AND slot_at IS NULL AND partition IS NOT NULL")
+Index(
+    "ix_jobs_partition",
+    jobs.c.downstream,
+    jobs.c.partition,
+    jobs.c.rank_at,
+    jobs.c.id,
+    postgresql_where=_SHARED,
+    sqlite_where=_SHARED,
 )
 # The conditions of these two are spelt as only the sweep and the live page ask. With "state = 'running'" PostgreSQL
 # would use them to find a job by its id, whenever its statistics are of a time when nothing ran.
@@ -150,6 +165,8 @@ attempts = Table(
     # The attempt on whose place it waits for its turn; once that has ended, the place is its own.
     Column("follows_job", Uuid(as_uuid=False)),
     Column("follows_fence", Integer),
+    Column("partition", String(105)),
+    Column("turn", BigInteger),  # of its downstream: the order in which the gate chose
 )
 _FOLLOWS = text("follows_job IS NOT NULL")
 Index("ix_attempts_follows", attempts.c.follows_job, postgresql_where=_FOLLOWS, sqlite_where=_FOLLOWS)

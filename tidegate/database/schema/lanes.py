@@ -38,8 +38,36 @@ downstreams = Table(
     ),  # pauses in a row, without any other answer between
     Column("failures", Integer, nullable=False, server_default="0"),  # in a row; at `breaker_after` the breaker is open
     Column("announced", Text),  # JSON of announced.Budgets: what the downstream itself says is left of its calls
+    Column("sharing", Text),  # JSON of sharing.Sharing: how its calls are shared by partitions; null: they are not
+    Column("shared_clock", String(40), nullable=False, server_default="0"),  # of the clients' turns
+    Column("turns", BigInteger, nullable=False, server_default="0"),  # rises with each change of a turn
     CheckConstraint("burst >= 1", name="burst"),
     CheckConstraint("concurrency IS NULL OR concurrency >= 1", name="concurrency"),
+)
+
+partitions = Table(
+    "partitions",
+    metadata,
+    Column("downstream", ForeignKey("downstreams.name", ondelete="CASCADE"), primary_key=True),
+    Column("client", String(40), primary_key=True),  # empty: shared by all clients
+    Column("name", String(64), primary_key=True),
+    Column("turn", String(40), nullable=False, server_default="0"),  # fair_share.Share: more than 64 bits
+    Column("returned", Integer, nullable=False, server_default="0"),
+    Column("weight", Float, nullable=False, server_default="1"),
+    Column("changes", Text, nullable=False, server_default="{}"),  # JSON object: the operator's limits and weight
+    Column("paused", Boolean, nullable=False, server_default=false()),
+    Column("pace", Text, nullable=False, server_default="{}"),  # JSON of rate_limit.Pace: of its own rates
+)
+
+shared_clients = Table(
+    "shared_clients",
+    metadata,
+    Column("downstream", ForeignKey("downstreams.name", ondelete="CASCADE"), primary_key=True),
+    Column("client", String(40), primary_key=True),
+    Column("turn", String(40), nullable=False, server_default="0"),  # fair_share.Share: more than 64 bits
+    Column("returned", Integer, nullable=False, server_default="0"),
+    Column("weight", Float, nullable=False, server_default="1"),
+    Column("clock", String(40), nullable=False, server_default="0"),  # of its partitions' turns
 )
 
 samples = Table(

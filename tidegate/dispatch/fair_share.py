@@ -1,0 +1,122 @@
+"""Fair sharing of a downstream's calls: whose turn it is, between clients and then between a client's partitions. Pure.
+
+Each has a turn on a virtual clock; the lowest goes first, and then stands 1 / weight further (the passes of stride
+scheduling, Waldspurger 1995). The clock is the turn of the last that was chosen, and nobody's turn lies before it: who
+was idle, or held by a limit of its own, has gained nothing by that (start-time fair queueing, Goyal, Vin and Cheng
+1996). So between two that could have gone all the time, calls divided by weight differ by no more than 1 / weight of
+the one plus 1 / weight of the other.
+"""
+
+import heapq
+from dataclasses import dataclass, field, replace
+from fractions import Fraction
+
+TURN = 2**64
+"""What a call of weight 1 moves a turn by: so large that rounding 1 / weight to a whole number adds up to nothing."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Share:
+    """One who takes turns. `turn`: when it is the next to go; `returned`: calls it was chosen for that were not made.
+
+    A call that was not made is given back: it goes before others by as much as that call has cost it.
+    """
+
+    weight: float = 1.0
+    turn: int = 0
+    returned: int = 0
+
+    @property
+    def stride(self) -> int:
+        """What one call moves its turn by."""
+        return max(1, round(TURN / Fraction(self.weight)))
+
+    def due(self, clock: int) -> int:
+        """Its place in the order of those that could go now."""
+        return max(self.turn, clock) - self.returned * self.stride
+
+    def chosen(self, at: int) -> "Share":
+        """Its share after a call for which it was chosen at this turn."""
+        if self.returned:
+            return replace(self, turn=at, returned=self.returned - 1)
+        return replace(self, turn=at + self.stride)
+
+    def given_back(self) -> "Share":
+        """Its share after a call, for which it was chosen, was surely not made."""
+        return replace(self, returned=self.returned + 1)
+
+    def weighing(self, weight: float, clock: int) -> "Share":
+        """Its share with another weight, by which what it has ahead of the others is rescaled."""
+        if weight == self.weight:
+            return self
+        ahead = max(0, self.turn - clock)
+        return replace(self, weight=weight, turn=clock + round(ahead * Fraction(self.weight) / Fraction(weight)))
+
+
+@dataclass(kw_only=True)
+class Turns:
+    """The turns of some, by name, on one clock. Who could go now has entered; who is chosen has left again."""
+
+    clock: int = 0
+    shares: dict[str, Share] = field(default_factory=dict)
+    _able: list[tuple[int, str]] = field(default_factory=list)
+
+    def enter(self, name: str) -> None:
+        """From now on it could go. Its turn lies not before the clock, whatever it has missed until now."""
+        heapq.heappush(self._able, (self.shares[name].due(self.clock), name))
+
+    def next(self) -> str | None:
+        """Whose turn it is of those that could go; None: nobody's."""
+        return self._able[0][1] if self._able else None
+
+    def leave(self) -> None:
+        """Whose turn it is can't go after all."""
+        heapq.heappop(self._able)
+
+    def choose(self) -> None:
+        """It goes."""
+        due, name = heapq.heappop(self._able)
+        share = self.shares[name]
+        at = due + share.returned * share.stride
+        self.clock = max(self.clock, due)
+        self.shares[name] = share.chosen(at)
+
+
+@dataclass(kw_only=True)
+class FairShare:
+    """The turns of the clients of a downstream, and of each client's partitions among themselves."""
+
+    clients: Turns = field(default_factory=Turns)
+    partitions: dict[str, Turns] = field(default_factory=dict)
+
+    def enter(self, client: str, name: str) -> None:
+        """From now on a partition could go."""
+        turns = self.partitions[client]
+        if turns.next() is None:
+            self.clients.enter(client)
+        turns.enter(name)
+
+    def next(self) -> tuple[str, str] | None:
+        """Whose turn it is, as its client and its own name; None: nobody's."""
+        client = self.clients.next()
+        name = self.partitions[client].next() if client is not None else None
+        return (client, name) if client is not None and name is not None else None
+
+    def leave(self) -> None:
+        """The partition whose turn it is can't go after all."""
+        client = self.clients.next()
+        if client is not None:
+            turns = self.partitions[client]
+            turns.leave()
+            if turns.next() is None:
+                self.clients.leave()
+
+    def choose(self) -> None:
+        """The partition whose turn it is goes; it enters again when it could go once more."""
+        client = self.clients.next()
+        if client is not None:
+            turns = self.partitions[client]
+            turns.choose()
+            self.clients.choose()
+            if turns.next() is not None:
+                self.clients.enter(client)

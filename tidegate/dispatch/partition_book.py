@@ -1,0 +1,187 @@
+"""The partitions of one downstream as the gate knows them: their turns, limits and paces. Pure.
+
+It is a copy of rows. The number `turns` of the downstream's row rises with each change of one of them: with that number
+the copy is exact, and otherwise it is read anew.
+"""
+
+import heapq
+from collections import Counter, defaultdict
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+
+from tidegate import rate_limit
+from tidegate.clock import MICROSECOND
+from tidegate.dispatch.fair_share import FairShare, Share, Turns
+from tidegate.dispatch.lane import LaneState, WaitingJob, allowance_of, is_kept_apart
+from tidegate.dispatch.partition import Chosen, Heads, Partition, SharedClient
+from tidegate.dispatch.plan import HORIZON, Plan, Room, released_at
+from tidegate.jobs.job import Released
+from tidegate.operations.sharing import PartitionLimits, key_of
+
+
+@dataclass(kw_only=True)
+class PartitionBook:
+    """The partitions of one lane that have jobs waiting. `clock`: of the clients' turns; `turns`: as of that number.
+
+    `held`: by key, when the first job of a partition may run, where none may now (microseconds).
+    """
+
+    turns: int
+    clock: int
+    clients: dict[str, SharedClient]
+    partitions: dict[str, Partition]
+    held: dict[str, int] = field(default_factory=dict)
+
+    def add(self, new: Mapping[str, Partition]) -> None:
+        """Takes in partitions as they were read. One whose weight was changed meanwhile owes accordingly."""
+        for key, each in new.items():
+            clock = self.clients[each.client].clock
+            self.partitions[key] = replace(each, share=each.share.weighing(each.limits.weight, clock))
+
+    def fair_share(self) -> FairShare:
+        """The turns as they stand. Nobody has entered yet."""
+        within: defaultdict[str, dict[str, Share]] = defaultdict(dict)
+        for each in self.partitions.values():
+            within[each.client][each.name] = each.share
+        return FairShare(
+            clients=Turns(clock=self.clock, shares={client: self.clients[client].share for client in within}),
+            partitions={
+                client: Turns(clock=self.clients[client].clock, shares=shares) for client, shares in within.items()
+            },
+        )
+
+
+class Round:
+    """One release of a shared lane: for each slot of the lane it chooses a partition, whose first job goes.
+
+    `opened`: calls that are open, by partition. `read`: the first jobs of partitions. Where more would be needed, they
+    are taken for granted: then it is no plan, but tells by `unread` how many jobs of which partitions to read.
+    """
+
+    def __init__(
+        self,
+        book: PartitionBook,
+        state: LaneState,
+        room: Room,
+        opened: Mapping[str, int],
+        read: Mapping[str, Heads],
+    ) -> None:
+        self._book = book
+        self._state = state
+        self._end = state.now + HORIZON // MICROSECOND
+        self._left = dict(room.by_queue)
+        self._most = max(room.by_queue.values(), default=0)
+        self._opened = Counter(opened)
+        self._read = read
+        self._waiting = {key: list(heads.jobs) for key, heads in read.items()}
+        self._apart: set[str] = set()
+        self._paces: dict[str, rate_limit.Pace] = {}
+        self._later: list[tuple[int, str]] = []
+        self._fair = book.fair_share()
+        self._by_job: dict[str, str] = {}
+        self.chosen: Counter[str] = Counter()
+        self.unread: dict[str, int] = {}
+        self.released: list[Released] = []
+        self.pace = state.lane.pace
+        self.held_back: int | None = None
+        for key in book.partitions:
+            self._enter(key, state.now)
+        while self.chosen.total() < self._most and self._go():
+            pass
+
+    def plan(self) -> Plan:
+        """The release as a plan. `held_back`: until the lane's next slot, or the first of a partition's own."""
+        until = min((slot for slot, _ in self._later), default=None) if self.held_back is None else self.held_back
+        held_back = None if until is None or self.chosen.total() >= self._most else (until - self._state.now) / 1e6
+        return Plan(
+            state=self._state, released=self.released, pace=self.pace, held_back=held_back, shared=self._changes()
+        )
+
+    def _changes(self) -> Chosen:
+        partitions = {
+            key: replace(
+                each, share=self._fair.partitions[each.client].shares[each.name], pace=self._paces.get(key, each.pace)
+            )
+            for key, each in ((key, self._book.partitions[key]) for key in self.chosen)
+        }
+        clients = {
+            client: SharedClient(share=self._fair.clients.shares[client], clock=self._fair.partitions[client].clock)
+            for client in {each.client for each in partitions.values()}
+        }
+        turns = self._book.turns + len(self.released)
+        clock = self._fair.clients.clock
+        return Chosen(partitions=partitions, clients=clients, clock=clock, turns=turns, by_job=self._by_job)
+
+    def _go(self) -> bool:
+        """Lets the first job go of the partition whose turn it is at the lane's next slot; False: no more may go."""
+        now, lane = self._state.now, self._state.lane
+        at = now if self._fair.next() is not None or not self._later else self._later[0][0]
+        slots, pace = rate_limit.take_slots(lane.allowance, self.pace, now=at, wanted=1, horizon=max(0, self._end - at))
+        if not slots or slots[0] > self._end:
+            self.held_back = rate_limit.next_slot(lane.allowance, self.pace, now=at)
+            return False
+        slot = slots[0]
+        while self._later and self._later[0][0] <= slot:
+            each = self._book.partitions[heapq.heappop(self._later)[1]]
+            self._fair.enter(each.client, each.name)
+        went = self._fair.next()
+        if went is None:
+            return bool(self._later)
+        key = key_of(*went)
+        job = self._job_of(key)
+        if job is None and key in self._read and self._read[key].is_all:
+            self._fair.leave()
+            return True
+        self._fair.choose()
+        self.chosen[key] += 1
+        self._opened[key] += 1
+        if job is None or not job.paced_by_calls:
+            self.pace = pace
+            self._take_own_slot(key, slot)
+        if job is None:
+            self.unread[key] = self.chosen[key]
+        else:
+            self._release(key, job, now if job.paced_by_calls else slot)
+        self._enter(key, slot)
+        return True
+
+    def _release(self, key: str, job: WaitingJob, slot: int) -> None:
+        self._left[job.queue] -= 1
+        if is_kept_apart(job):
+            self._apart.add(job.queue)
+        turn = self._book.turns + len(self.released) + 1
+        released = replace(released_at(job, slot, self._state.now), partition=key, turn=turn)
+        self.released.append(released)
+        self._by_job[released.job_id] = key
+
+    def _job_of(self, key: str) -> WaitingJob | None:
+        """Takes the first job of a partition for whose queue there is a place; None: there is none among those read."""
+        jobs = self._waiting.get(key, [])
+        for job in jobs:
+            if self._left.get(job.queue, 0) > 0 and not (is_kept_apart(job) and job.queue in self._apart):
+                jobs.remove(job)
+                return job
+        return None
+
+    def _take_own_slot(self, key: str, slot: int) -> None:
+        limits = self._book.partitions[key].limits
+        if limits.rates:
+            before = self._paces.get(key, self._book.partitions[key].pace)
+            _, self._paces[key] = rate_limit.take_slots(_allowance(limits), before, now=slot, wanted=1, horizon=0)
+
+    def _enter(self, key: str, at: int) -> None:
+        """A partition may go from its own next slot on, unless it is paused, or has as many calls open as it may."""
+        each = self._book.partitions[key]
+        if each.paused or (each.most_open is not None and self._opened[key] >= each.most_open):
+            return
+        own = max(at, self._book.held.get(key, 0))
+        if each.limits.rates:
+            own = rate_limit.next_slot(_allowance(each.limits), self._paces.get(key, each.pace), now=own)
+        if own <= at:
+            self._fair.enter(each.client, each.name)
+        else:
+            heapq.heappush(self._later, (own, key))
+
+
+def _allowance(limits: PartitionLimits) -> rate_limit.Allowance:
+    return allowance_of(limits.rates, limits.burst, 0)

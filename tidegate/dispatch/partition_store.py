@@ -1,0 +1,237 @@
+"""Statements on partitions: which have jobs waiting, their rows, first jobs and open calls, and the turns they take."""
+
+from collections import Counter
+from collections.abc import Callable, Collection, Mapping, Sequence
+from typing import Any
+
+import orjson
+from sqlalchemy import (
+    JSON,
+    BigInteger,
+    Connection,
+    Integer,
+    Text,
+    and_,
+    bindparam,
+    cast,
+    func,
+    select,
+    tuple_,
+    type_coerce,
+    update,
+)
+from sqlalchemy.dialects.postgresql import insert as postgresql_insert
+from sqlalchemy.dialects.sqlite import insert as sqlite_insert
+
+from tidegate import rate_limit
+from tidegate.clock import MICROSECOND
+from tidegate.database.connection import Database
+from tidegate.database.schema import attempts, downstreams, jobs, partitions, shared_clients
+from tidegate.database.statement import Prepared
+from tidegate.database.time import Instant, statement_now
+from tidegate.dispatch.due_jobs import of_queues, queue_is_asked
+from tidegate.dispatch.fair_share import Share
+from tidegate.dispatch.lane import Lane, WaitingJob
+from tidegate.dispatch.lane_reads import WAITING_COLUMNS
+from tidegate.dispatch.partition import Chosen, Heads, Partition, SharedClient
+from tidegate.dispatch.places import is_held, may_kill_no_other
+from tidegate.jobs.transitions import IN_TIME, IS_WAITING
+from tidegate.operations.sharing import USUAL_PRIORITY, PartitionLimits, Sharing, named_by
+
+_ROWS = 500
+# Jobs that may not run yet are looked for among so many of a partition.
+_LOOKED_THROUGH = 100
+
+
+class PartitionStore:
+    """Statements on the partitions of a downstream."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def adopt(self, lane: str, sharing: Sharing) -> int:
+        """Takes waiting jobs into their clients' partitions that were submitted before the lane was shared."""
+        behind = USUAL_PRIORITY * sharing.priority_step // MICROSECOND
+        rank_at = type_coerce(type_coerce(jobs.c.run_at, BigInteger) + behind, Instant())
+        is_here = and_(jobs.c.downstream == lane, IS_WAITING, jobs.c.partition.is_(None))
+        key = jobs.c.client_id.concat("/")
+        return self._database.execute(update(jobs).where(is_here).values(partition=key, rank_at=rank_at))
+
+    def active(self, lane: str) -> list[str]:
+        """The keys of the partitions in which jobs wait: an index step each (a loose index scan)."""
+        return [key for key in self._database.fetch_all(_ACTIVE, {"lane": lane}) if key is not None]
+
+    def read(self, lane: Lane, sharing: Sharing, keys: Collection[str]) -> dict[str, Partition]:
+        """Reads partitions by key; one that has no row yet is as it is declared."""
+        found: dict[str, Partition] = {}
+        pairs = [named_by(key) for key in keys]
+        for first in range(0, len(pairs), _ROWS):
+            some = pairs[first : first + _ROWS]
+            which = tuple_(partitions.c.client, partitions.c.name).in_(some)
+            rows = self._database.fetch_all(select(partitions).where(partitions.c.downstream == lane.name, which))
+            stored = {(row.client, row.name): row for row in rows}
+            for client, name in some:
+                each = _partition(sharing.limits_of(name), client, name, stored.get((client, name)))
+                found[each.key] = each
+        return found
+
+    def read_clients(self, lane: str, clients: Collection[str]) -> dict[str, SharedClient]:
+        """Reads clients of a downstream; one that has no row yet begins."""
+        found = dict.fromkeys(clients, SharedClient(share=Share()))
+        names = sorted(clients)
+        for first in range(0, len(names), _ROWS):
+            which = shared_clients.c.client.in_(names[first : first + _ROWS])
+            for row in self._database.fetch_all(
+                select(shared_clients).where(shared_clients.c.downstream == lane, which)
+            ):
+                share = Share(weight=row.weight, turn=int(row.turn), returned=row.returned)
+                found[row.client] = SharedClient(share=share, clock=int(row.clock))
+        return found
+
+    def opened(self, lane: str) -> dict[str, int]:
+        """How many calls are open, by partition."""
+        return dict(self._database.fetch_all(_OPENED, {"lane": lane}))
+
+    def heads(
+        self, lane: str, keys: Collection[str], *, most: int, queues: Collection[str], without: Collection[str]
+    ) -> dict[str, Heads]:
+        """The first jobs of some partitions that may go, in their order, at most so many of each.
+
+        Jobs of other queues, and of the operations `without`, are passed over.
+        """
+        asked = {"lane": lane, "most": most, **of_queues([*queues]), **_given(keys, without)}
+        return dict(self._database.fetch_all(_HEADS, asked))
+
+    def strict_heads(self, lane: str, keys: Collection[str]) -> dict[str, Heads]:
+        """As `heads`, of partitions that keep the order of submit: the very first job, if it may run."""
+        return dict(self._database.fetch_all(_STRICT_HEADS, {"lane": lane, "most": 1, **_given(keys, ())}))
+
+    def write_turns(self, within: Connection, lane: str, chosen: Chosen) -> None:
+        """Stores the turns and paces of those that were chosen, in the transaction of the release."""
+        insert = sqlite_insert if self._database.is_sqlite else postgresql_insert
+        rows = [
+            {
+                "downstream": lane,
+                "client": each.client,
+                "name": each.name,
+                "turn": str(each.share.turn),
+                "returned": each.share.returned,
+                "weight": each.share.weight,
+                "pace": orjson.dumps(each.pace.as_json()).decode(),
+            }
+            for each in chosen.partitions.values()
+        ]
+        statement = insert(partitions)
+        changed = {name: statement.excluded[name] for name in ("turn", "returned", "weight", "pace")}
+        key = [partitions.c.downstream, partitions.c.client, partitions.c.name]
+        within.execute(statement.on_conflict_do_update(index_elements=key, set_=changed), rows)
+        clients = [
+            {
+                "downstream": lane,
+                "client": client,
+                "turn": str(each.share.turn),
+                "returned": each.share.returned,
+                "weight": each.share.weight,
+                "clock": str(each.clock),
+            }
+            for client, each in chosen.clients.items()
+        ]
+        statement = insert(shared_clients)
+        changed = {name: statement.excluded[name] for name in ("turn", "returned", "weight", "clock")}
+        key = [shared_clients.c.downstream, shared_clients.c.client]
+        within.execute(statement.on_conflict_do_update(index_elements=key, set_=changed), clients)
+        within.execute(
+            update(downstreams)
+            .where(downstreams.c.name == lane)
+            .values(shared_clock=str(chosen.clock), turns=chosen.turns)
+        )
+
+
+def give_turns_back(within: Connection, lane: str, keys: Sequence[str]) -> None:
+    """Gives turns back to the partitions of calls that were surely not made, and to their clients."""
+    number = Counter(map(named_by, keys))
+    for (client, name), turns in sorted(number.items()):
+        of_client = (shared_clients.c.downstream == lane, shared_clients.c.client == client)
+        of_partition = (partitions.c.downstream == lane, partitions.c.client == client, partitions.c.name == name)
+        # The lane's row is locked before the others, as by a release.
+        for table, which, values in (
+            (downstreams, (downstreams.c.name == lane,), {"turns": downstreams.c.turns + turns}),
+            (shared_clients, of_client, {"returned": shared_clients.c.returned + turns}),
+            (partitions, of_partition, {"returned": partitions.c.returned + turns}),
+        ):
+            within.execute(update(table).where(*which).values(values))
+
+
+def _partition(declared: PartitionLimits, client: str, name: str, row: Any) -> Partition:
+    if row is None:
+        return Partition(client=client, name=name, share=Share(weight=declared.weight), limits=declared)
+    limits = declared.changed(orjson.loads(row.changes))
+    share = Share(weight=row.weight, turn=int(row.turn), returned=row.returned)
+    pace = rate_limit.Pace.from_json(orjson.loads(row.pace))
+    return Partition(client=client, name=name, share=share, limits=limits, paused=row.paused, pace=pace)
+
+
+def _active() -> Any:
+    lane = jobs.c.downstream == bindparam("lane")
+    first = select(func.min(jobs.c.partition)).where(lane, IS_WAITING, jobs.c.partition.is_not(None))
+    found = select(first.scalar_subquery().label("key")).cte("found", recursive=True)
+    following = select(func.min(jobs.c.partition)).where(lane, IS_WAITING, jobs.c.partition > found.c.key)
+    return select(found.union_all(select(following.scalar_subquery()).where(found.c.key.is_not(None))).c.key)
+
+
+def _given(keys: Collection[str], without: Collection[str]) -> dict[str, str]:
+    return {"keys": orjson.dumps(sorted(keys)).decode(), "without": orjson.dumps(sorted(without)).decode()}
+
+
+def _heads(all_of: Any, array_of: Any, given: Callable[[str], Any], *, is_strict: bool) -> Any:
+    keys, without = given("keys"), given("without")
+    waits = and_(jobs.c.downstream == bindparam("lane"), jobs.c.partition == keys.c.value, IS_WAITING, IN_TIME)
+    in_order = select(*WAITING_COLUMNS).where(waits).order_by(jobs.c.rank_at, jobs.c.id)
+    most = bindparam("most", type_=Integer)
+    if is_strict:
+        first = in_order.limit(most).correlate(keys).subquery()
+        each = select(first).where(first.c.run_at <= type_coerce(statement_now(), BigInteger)).subquery()
+    else:
+        is_known = jobs.c.operation.not_in(select(without.c.value))
+        may_go = (jobs.c.run_at <= statement_now(), queue_is_asked(), is_known, may_kill_no_other())
+        each = in_order.where(*may_go).limit(most).correlate(keys).subquery()
+    ranked = select(jobs.c.run_at).where(waits).order_by(jobs.c.rank_at, jobs.c.id).limit(_LOOKED_THROUGH)
+    later = ranked.correlate(keys).subquery()
+    next_run_at = select(func.min(type_coerce(later.c.run_at, BigInteger))).where(later.c.run_at > statement_now())
+    return select(
+        keys.c.value.label("key"),
+        select(cast(all_of(array_of(*each.c)), Text)).scalar_subquery().label("jobs"),
+        next_run_at.scalar_subquery().label("next_run_at"),
+        most.label("most"),
+    )
+
+
+def _read_heads(row: Mapping[str, Any]) -> tuple[str, Heads]:
+    found = [WaitingJob(*each) for each in orjson.loads(row["jobs"] or "[]")]
+    return row["key"], Heads(jobs=found, is_all=len(found) < row["most"], next_run_at=row["next_run_at"])
+
+
+def _on_postgresql(name: str) -> Any:
+    texts = func.json_array_elements_text(cast(bindparam(name, type_=Text()), JSON))
+    return texts.table_valued("value", name=f"the_{name}").render_derived()
+
+
+def _on_sqlite(name: str) -> Any:
+    return func.json_each(bindparam(name, type_=Text())).table_valued("value", name=f"the_{name}")
+
+
+_ACTIVE = Prepared(_active(), lambda row: row["key"])
+_OPENED = Prepared(
+    select(attempts.c.partition, func.count().label("number"))
+    .where(attempts.c.downstream == bindparam("lane"), is_held(), attempts.c.partition.is_not(None))
+    .group_by(attempts.c.partition),
+    lambda row: (row["partition"], row["number"]),
+)
+_HEADS, _STRICT_HEADS = (
+    Prepared(
+        _heads(func.json_agg, func.json_build_array, _on_postgresql, is_strict=is_strict),
+        _read_heads,
+        on_sqlite=_heads(func.json_group_array, func.json_array, _on_sqlite, is_strict=is_strict),
+    )
+    for is_strict in (False, True)
+)

@@ -1,0 +1,132 @@
+"""Plans the releases of shared lanes: those whose calls are shared by partitions, each in its turn."""
+
+from collections.abc import Callable, Collection, Mapping, Sequence
+
+from tidegate import clock
+from tidegate.dispatch.lane import LaneState, WaitingJob
+from tidegate.dispatch.partition import Heads
+from tidegate.dispatch.partition_book import PartitionBook, Round
+from tidegate.dispatch.partition_store import PartitionStore
+from tidegate.dispatch.plan import NO_RIVALS, Plan, Rivals, Room, room_in
+from tidegate.operations.sharing import Sharing, named_by
+
+_SURVEY_SECONDS = 1.0
+# Jobs without a partition come from before the lane was shared, or from a web process of an earlier version.
+_ADOPTION_SECONDS = 10.0
+# After a survey it rests for so many times as long as that took.
+_REST = 20
+# A partition whose jobs are of a queue that is full is asked for them again after so long (microseconds).
+_SOON = 50_000
+# So many more jobs of a partition are read than it is expected to send: others may turn out to have none.
+_MORE = 2
+
+
+class SharedLanes:
+    """The books of all shared lanes that this scheduler releases, and the plans by them.
+
+    `unknown`: the operations that no worker runs; `learn` adds those among some jobs to them, and tells whether any is
+    new.
+    """
+
+    def __init__(
+        self, store: PartitionStore, unknown: Collection[str], learn: Callable[[Sequence[WaitingJob]], bool]
+    ) -> None:
+        self._store = store
+        self._unknown = unknown
+        self._learn = learn
+        self._books: dict[str, PartitionBook] = {}
+        self._news: dict[str, set[str]] = {}
+        self._survey_due: dict[str, float] = {}
+        self._adoption_due: dict[str, float] = {}
+        self._surveyed: dict[str, tuple[float, float]] = {}  # when each was surveyed, and how long that took
+
+    def add(self, lane: str, key: str) -> None:
+        """A partition got a job."""
+        self._news.setdefault(lane, set()).add(key)
+
+    def survey_soon(self) -> None:
+        """Any partition may have got a job: all are asked for with the next release, unless they just were."""
+        self._survey_due = {lane: at + _REST * took for lane, (at, took) in self._surveyed.items()}
+
+    def plan(self, state: LaneState, sharing: Sharing, rivals: Rivals = NO_RIVALS) -> Plan:
+        """Plans a release. Nothing is changed by it: `went` takes in what was written."""
+        lane = state.lane
+        if lane.rests(state.now):
+            return Plan(state=state, pace=lane.pace)
+        book, room = self._book(state, sharing), room_in(state, rivals)
+        opened = self._opened(book, lane.name)
+        read: dict[str, Heads] = {}
+        while (found := Round(book, state, room, opened, read)).unread:
+            read |= self._heads(book, state, found.unread, room)
+        self._tidy(book, state, read, room)
+        return found.plan()
+
+    def went(self, plan: Plan, gone: Collection[str]) -> None:
+        """Takes in that a plan was written, and which of its jobs went."""
+        book = self._books.get(plan.state.lane.name)
+        if book and plan.shared:
+            chosen = plan.shared.with_only(gone)
+            book.partitions.update(chosen.partitions)
+            book.clients.update(chosen.clients)
+            book.clock, book.turns = chosen.clock, chosen.turns
+
+    def _book(self, state: LaneState, sharing: Sharing) -> PartitionBook:
+        """The lane's book, exact as of the lane's row."""
+        lane, now = state.lane, clock.monotonic()
+        book = self._books.get(lane.name)
+        keys = self._news.pop(lane.name, set())
+        if now >= self._survey_due.get(lane.name, 0.0):
+            if now >= self._adoption_due.get(lane.name, 0.0):
+                self._store.adopt(lane.name, sharing)
+                self._adoption_due[lane.name] = now + _ADOPTION_SECONDS
+            keys |= {*self._store.active(lane.name)}
+            self._surveyed[lane.name] = (now, clock.monotonic() - now)
+            self._survey_due[lane.name] = now + _SURVEY_SECONDS
+            if book:
+                book.held.clear()
+        if book is None or book.turns != lane.turns:
+            keys |= book.partitions.keys() if book else set()
+            book = self._books[lane.name] = PartitionBook(
+                turns=lane.turns, clock=lane.shared_clock, clients={}, partitions={}
+            )
+        new = keys - book.partitions.keys()
+        for key in keys:
+            book.held.pop(key, None)
+        if new:
+            clients = {named_by(key)[0] for key in new} - book.clients.keys()
+            book.clients |= self._store.read_clients(lane.name, clients)
+            book.add(self._store.read(lane, sharing, new))
+        return book
+
+    def _opened(self, book: PartitionBook, lane: str) -> Mapping[str, int]:
+        if any(each.most_open is not None for each in book.partitions.values()):
+            return self._store.opened(lane)
+        return {}
+
+    def _heads(
+        self, book: PartitionBook, state: LaneState, wanted: Mapping[str, int], room: Room
+    ) -> Mapping[str, Heads]:
+        """Reads the first jobs of partitions; those of operations that no worker runs are passed over."""
+        lane = state.lane.name
+        strict = {key for key in wanted if book.partitions[key].limits.is_strict}
+        heads = self._store.strict_heads(lane, strict) if strict else {}
+        others = wanted.keys() - strict
+        most = max(wanted.values()) + _MORE
+        while others:
+            read = self._store.heads(lane, others, most=most, queues=[*room.by_queue], without=self._unknown)
+            if not self._learn([job for each in read.values() for job in each.jobs]):
+                return {**heads, **read}
+        return heads
+
+    def _tidy(self, book: PartitionBook, state: LaneState, read: Mapping[str, Heads], room: Room) -> None:
+        """Partitions without jobs leave the book, and one whose jobs may run later waits till then."""
+        is_complete = all(queue in room.by_queue for queue, size in state.occupancy.sizes.items() if size)
+        for key, heads in read.items():
+            if heads.jobs:
+                continue
+            if heads.next_run_at is not None:
+                book.held[key] = heads.next_run_at
+            elif is_complete or not heads.is_all:
+                del book.partitions[key]
+            else:
+                book.held[key] = state.now + _SOON
