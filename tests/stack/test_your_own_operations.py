@@ -22,7 +22,7 @@ GREET = """
 def greet(name: str) -> str:
     return f"Hi {name}"
 """
-OURS = ("web", "scheduler", "worker-io", "worker-cpu", "worker-webhooks", "flower", "proxy", "sample")
+OURS = ("web", "scheduler", "worker-io", "worker-cpu", "worker-webhooks", "flower", "sample")
 FIRST_IMAGE = "(cd ../tidegate && docker compose build)\n"
 
 
@@ -92,16 +92,20 @@ def test_every_process_is_of_the_image_which_has_no_test_and_no_secret(own: Comp
         assert "client_secret" not in own.run("exec", "-T", service, "ls", "/run/secrets"), service
 
 
-def test_a_change_is_deployed_while_callers_are_served(own: Compose, shop: httpx2.Client) -> None:
+def test_a_change_is_deployed_behind_a_proxy_that_stays(own: Compose, shop: httpx2.Client) -> None:
     module = own.secrets.parent / "acme" / "operations.py"
     module.write_text(
         f"{module.read_text()}\n\n@operation(queue='io')\ndef greet(name: str) -> str:\n    return f'Hi {{name}}'\n"
     )
     assert shop.post("/v1/operations/greet/jobs", json="you").status_code == 404
 
+    door, web = own.containers("proxy"), own.containers("web")
+
     (deploy,) = commands("5. Deploy a change")
     assert "no fault in 4 operation(s)" in own.shell(deploy, minutes=15)
 
+    assert own.containers("proxy") == door
+    assert own.containers("web") != web
     assert submit(shop, "greet", "you").json()["result"] == "Hi you"
     assert submit(shop, "invoice", INVOICE).status_code == 200
     assert submit(shop, "order", ORDER).status_code == 200
