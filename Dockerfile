@@ -9,9 +9,9 @@ RUN python -m venv /opt/tidegate
 ENV PATH=/opt/tidegate/bin:$PATH
 COPY requirements.txt requirements-stack.txt /build/
 RUN pip install --no-cache-dir --disable-pip-version-check -r /build/requirements-stack.txt
-# The command `tidegate`, a package of its own; what it needs is there already.
+# The command `tidegate`, a package of its own; what it needs, and what builds it, is there already.
 COPY client /build/client
-RUN pip install --no-cache-dir --disable-pip-version-check --no-deps /build/client
+RUN pip install --no-cache-dir --disable-pip-version-check --no-index --no-build-isolation /build/client
 
 
 FROM ${STACK_PYTHON_IMAGE}

@@ -23,7 +23,7 @@ endif
 endif
 endif
 endif
-.PHONY: help run test test-long test-quick test-stack lint format secrets metrics-key roll sql flower demo bench bench-pacing bench-backlog bench-waiting bench-price bench-lanes chaos simulate requirements sbom clean
+.PHONY: help run test test-long test-quick test-stack lint format secrets metrics-key roll sql flower demo bench bench-pacing bench-backlog bench-waiting bench-price bench-lanes chaos simulate requirements wheels sbom clean
 
 help: ## Shows this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' Makefile
@@ -119,6 +119,9 @@ requirements: $(UV) ## Locks the requirements anew with their hashes, at the new
 	for name in stack sqs demo dev; do \
 	  { echo "-r requirements.txt"; echo "$$header"; beyond_runtime $$name.txt; } > ../requirements-$$name.txt; \
 	done
+
+wheels: $(VENV)/.runtime ## Builds the wheels of the two libraries in dist/; WHEELS=/another/folder
+	@$(BIN)/python -m pip wheel --quiet --disable-pip-version-check --no-deps --wheel-dir $(or $(WHEELS),dist) . ./client
 
 sbom: $(SBOM) ## Lists the parts, packages and images with their exact versions, as CycloneDX in sbom.json
 	@PYTHONWARNINGS=ignore $(SBOM) requirements --output-reproducible --pyproject pyproject.toml \

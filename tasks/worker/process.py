@@ -162,6 +162,7 @@ def _begin(sender: Any, **_: Any) -> None:
         log.error("start a worker with exactly one of -Q %s, not %s", ", -Q ".join(known), ", ".join(sorted(queues)))
         os.kill(os.getpid(), signal.SIGTERM)
         return
+    queue = queues.pop()
     is_prefork = controller.pool_cls.__module__ == "celery.concurrency.prefork"
     lease = timedelta(seconds=settings().lease_seconds)
     # A heartbeat without an answer must leave time for another within the lease.
@@ -169,7 +170,7 @@ def _begin(sender: Any, **_: Any) -> None:
     heartbeat = Heartbeat(
         own.heartbeats,
         worker=WORKER_ID,
-        queue=queues.pop(),
+        queue=queue,
         size=controller.concurrency,
         lease=lease,
         children=(lambda: set(controller.pool.info["processes"])) if is_prefork else None,
@@ -177,7 +178,7 @@ def _begin(sender: Any, **_: Any) -> None:
         # No thread of its own, which a fork could catch inside the database's client library.
         write_counts=CountWriter(own.counts, own.counted.add).turn,
         open_attempts=_open_attempts,
-        operations=[*registry().operations],
+        operations=None if queue == WEBHOOKS else [*registry().operations],
     )
     _heartbeats.append(heartbeat)
     sender.tell_whether_it_hears = heartbeat.hears

@@ -29,3 +29,14 @@ def test_without_a_database_a_process_lives_and_does_no_work(
 
         assert process.is_running
         assert not (folder / f"{name}.alive").exists()
+
+
+@pytest.mark.parametrize("operations_toml", ['[operations.call]\nurl = "http://127.0.0.1/${ONLY_WORKERS_HAVE_IT}"\n'])
+def test_a_sender_of_webhooks_does_its_work_without_the_secrets_of_operations(
+    tmp_path: Path, broker: Valkey, default_worker_env: dict[str, str]
+) -> None:
+    folder = Path(default_worker_env["TIDEGATE_DATA"]) / "run"
+    command = [sys.executable, *worker_command("webhooks", name="webhooks", concurrency=1)]
+    with ChildProcess(command, log=tmp_path / "process.log", environment=default_worker_env) as process:
+        wait_until((folder / "webhooks.alive").exists, description="it does its work", timeout_seconds=10)
+        assert "ERROR" not in process.logs()

@@ -96,9 +96,20 @@ class Compose:
     """One project with ports, passwords and volumes of its own.
 
     COMPOSE_FILE may name an override beside docker-compose.yml, for an engine that needs one; no .env is read.
+    `root`: the folder that commands are typed in. One that is not the repository has a compose file of its own.
     """
 
-    def __init__(self, folder: Path, settings: Mapping[str, str]) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        settings: Mapping[str, str],
+        *,
+        root: Path = REPOSITORY,
+        project: str = PROJECT,
+        image: str = IMAGE,
+    ) -> None:
+        self._root = root
+        self.image = image
         self.secrets = folder / "secrets"
         self.port, self.flower_port = free_port(), free_port()
         self.url = f"http://127.0.0.1:{self.port}"
@@ -106,19 +117,22 @@ class Compose:
         self._environment = {
             **{name: value for name, value in os.environ.items() if not name.startswith("TIDEGATE_")},
             **{f"TIDEGATE_{name}": value for name, value in settings.items()},
-            "COMPOSE_PROJECT_NAME": PROJECT,
+            "COMPOSE_PROJECT_NAME": project,
             "COMPOSE_DISABLE_ENV_FILE": "true",
-            "STACK_IMAGE": IMAGE,
+            "STACK_IMAGE": image,
+            "STACK_TIDEGATE_IMAGE": IMAGE,
             **images(),
             "STACK_SECRETS": str(self.secrets),
             "TIDEGATE_PORT": str(self.port),
             "FLOWER_PORT": str(self.flower_port),
         }
+        if root != REPOSITORY:
+            self._environment.pop("COMPOSE_FILE", None)
         self.make_secrets()
 
     def make_secrets(self) -> str:
         """Runs the script that makes the passwords and returns what it says."""
-        return self.shell("sh config/stack/make-secrets.sh")
+        return self.shell(f"sh {REPOSITORY}/config/stack/make-secrets.sh")
 
     def set(self, name: str, value: str) -> None:
         """Changes a setting for every container that is made from now on; `name` without TIDEGATE_."""
@@ -151,8 +165,8 @@ class Compose:
         self.shell(" ".join(["sh config/stack/roll.sh", *services]), minutes=15)
 
     def shell(self, command: str, *, minutes: float = 5) -> str:
-        """Types a line in the repository's root, with this project's ports and passwords; what it answers."""
-        return sh(command, cwd=REPOSITORY, environment=self._environment, minutes=minutes)
+        """Types a line in its root, with this project's ports and passwords; what it answers."""
+        return sh(command, cwd=self._root, environment=self._environment, minutes=minutes)
 
     def secret(self, name: str) -> str:
         """What stands in one of them."""
@@ -162,7 +176,7 @@ class Compose:
         """`docker compose …`; its standard output. Raises AssertionError with what it wrote when it fails."""
         done = subprocess.run(
             ["docker", "compose", *arguments],
-            cwd=REPOSITORY,
+            cwd=self._root,
             env=self._environment,
             input=stdin,
             capture_output=True,
@@ -204,16 +218,7 @@ class Compose:
 
     def sql(self, statements: str) -> list[str]:
         """Has PostgreSQL run them; the lines that it answers."""
-        psql = (
-            "psql",
-            "--no-psqlrc",
-            "--quiet",
-            "--tuples-only",
-            "--no-align",
-            "--set=ON_ERROR_STOP=1",
-            "-U",
-            "tidegate",
-        )
+        psql = ("psql", "-XqtA", "--set=ON_ERROR_STOP=1", "--username=tidegate")
         return self.run("exec", "-T", "postgres", *psql, stdin=statements).split("\n")[:-1]
 
     def make_key(self, client: str, role: str) -> str:

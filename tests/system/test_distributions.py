@@ -1,9 +1,10 @@
-"""The wheels of `tidegate` and `tidegate-client`, built from a copy of the tree, each tried where nothing else is."""
+"""The wheels of `tidegate` and `tidegate-client`: what is in them; and the client, tried where nothing else is.
+
+The library is tried by tests/system/test_your_own_operations.py.
+"""
 
 import json
 import os
-import re
-import shutil
 import subprocess
 import sys
 import venv
@@ -14,55 +15,10 @@ from pathlib import Path
 import pytest
 
 from tests.support.gateway import Gateway
+from tests.support.own_operations import checkout, locked_versions
 from tests.support.processes import REPOSITORY
 
 SOURCES = {"tidegate": REPOSITORY / "tidegate", "tidegate_client": REPOSITORY / "client" / "tidegate_client"}
-NOT_COPIED = shutil.ignore_patterns(".*", "__pycache__", "data", "backups", "secrets")
-
-# What the author of an operation has: one module, and a test of it.
-OPERATION = '''\
-from collections.abc import Mapping
-
-from tidegate.operations import Attempt, PermanentError, Queue, RetryPolicy, operation
-
-
-@operation(timeout="5m", queue=Queue.IO, retry=RetryPolicy(attempts=5))
-def word_count(params: list[str], attempt: Attempt) -> Mapping[str, int]:
-    """How often each word stands in the lines."""
-    counts: dict[str, int] = {}
-    for line in attempt.track(params):
-        if not line:
-            raise PermanentError("an empty line")
-        for word in line.split():
-            counts[word] = counts.get(word, 0) + 1
-    return counts
-'''
-TEST = """\
-from tidegate.errors import InvalidInput
-from tidegate.testing import Failed, Succeeded, run
-from word_count import word_count
-
-ran = run(word_count, ["to be or", "not to be"])
-assert isinstance(ran.outcome, Succeeded), ran
-assert ran.result == {"to": 2, "be": 2, "or": 1, "not": 1}, ran
-assert [report.percent for report in ran.progress] == [0, 50, 99], ran
-refused = run(word_count, [""]).outcome
-assert isinstance(refused, Failed), refused
-assert refused.message == "an empty line"
-assert word_count(["a a"]) == {"a": 2}
-assert word_count.input_schema() == {"items": {"type": "string"}, "type": "array"}
-try:
-    run(word_count, "no list")
-except InvalidInput:
-    print("tried")
-"""
-# Whether all of it can be imported, and whether another name came along.
-EVERY_MODULE = """\
-import importlib, importlib.util, pkgutil, tidegate
-for found in pkgutil.walk_packages(tidegate.__path__, "tidegate."):
-    importlib.import_module(found.name)
-print([name for name in OTHERS if importlib.util.find_spec(name)])
-"""
 
 
 @dataclass(frozen=True)
@@ -75,10 +31,9 @@ class Environment:
     @classmethod
     def with_installed(cls, wanted: str, folder: Path) -> "Environment":
         """Installs the wheel, at a path and with its extras; what it needs comes in the versions that are locked."""
-        locked = re.findall(r"^[a-z0-9-]+==[^\\]+", (REPOSITORY / "requirements.txt").read_text(), re.MULTILINE)
         made = cls(folder / "python", folder / "work")
         made.work.mkdir()
-        (folder / "locked.txt").write_text("\n".join(locked))
+        (folder / "locked.txt").write_text(locked_versions())
         venv.create(made.folder, with_pip=False, symlinks=True)
         made.pip("install", "--quiet", "--constraint", str(folder / "locked.txt"), wanted)
         made.pip("check")
@@ -107,12 +62,9 @@ def run_alone(command: list[str], folder: Path, **environment: str) -> str:
 @pytest.fixture(scope="module")
 def wheels(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """Both wheels, by the name of their package."""
-    folder = tmp_path_factory.mktemp("wheels")
-    source = folder / "source"
-    shutil.copytree(REPOSITORY, source, ignore=NOT_COPIED)
-    for project in (source, source / "client"):
-        run_alone([sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", str(project)], folder)
-    return {wheel.name.partition("-")[0]: wheel for wheel in folder.glob("*.whl")}
+    source = checkout(tmp_path_factory.mktemp("wheels"))
+    run_alone(["make", "wheels"], source)
+    return {wheel.name.partition("-")[0]: wheel for wheel in (source / "dist").glob("*.whl")}
 
 
 @pytest.mark.parametrize("package", SOURCES)
@@ -130,17 +82,6 @@ def test_a_wheel_has_one_package_whole_and_nothing_beside_it(wheels: dict[str, P
     assert names - described == of_the_tree
     assert f"{package}/py.typed" in names
     assert f"{package}-{version}.dist-info/licenses/LICENSE" in described
-
-
-def test_an_operation_is_written_and_tried_with_the_library_alone(wheels: dict[str, Path], tmp_path: Path) -> None:
-    author = Environment.with_installed(str(wheels["tidegate"]), tmp_path)
-    (author.work / "word_count.py").write_text(OPERATION)
-    (author.work / "try_it.py").write_text(TEST)
-    assert author.run("python", "try_it.py") == "tried\n"
-
-    others = sorted({path.parent.name for path in REPOSITORY.glob("*/*.py")} - {"tidegate"})
-    assert {"config", "embedded", "migrations", "tasks", "webapp"} <= set(others)
-    assert author.run("python", "-c", f"OTHERS = {others}\n{EVERY_MODULE}") == "[]\n"
 
 
 def test_the_client_and_its_command_get_a_result_without_the_server_beside_them(

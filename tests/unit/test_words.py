@@ -16,7 +16,7 @@ from webapp.page.texts import STATES
 CODE = ("client", "config", "embedded", "tasks", "tidegate", "webapp")
 PAGES = [
     *sorted((REPOSITORY / "docs").glob("*.md")),
-    *sorted((REPOSITORY / "docs" / "your-own-api").rglob("*.md")),
+    *sorted((REPOSITORY / "docs" / "your-own-operations").rglob("*.md")),
     *(
         REPOSITORY / name
         for name in ("README.md", "SECURITY.md", ".env.example", "client/README.md", "docs/openapi.json")
