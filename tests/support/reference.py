@@ -15,6 +15,7 @@ from pydantic import BaseModel, SecretStr
 from pydantic.fields import FieldInfo
 
 from config.operations_tables import DownstreamTable, OAuthTable, OperationTable, RetryTable
+from config.partition_tables import EachTable, PartitionTable
 from config.setting_text import as_text
 from config.settings import PREFIX, Settings
 from tests.support.processes import REPOSITORY
@@ -25,6 +26,7 @@ DOCS = REPOSITORY / "docs"
 _WORDS = {
     bool: "`true` or `false`",
     int: "whole number",
+    float: "number",
     str: "text",
     Path: "path",
     timedelta: "duration",
@@ -58,6 +60,8 @@ PAGES: Mapping[str, Mapping[str, Callable[[], str]]] = {
     "settings.md": {"settings": settings_table},
     "operations-file.md": {
         "downstream": lambda: keys_table(DownstreamTable),
+        "each": lambda: keys_table(EachTable),
+        "partition": lambda: keys_table(PartitionTable),
         "operation": lambda: keys_table(OperationTable),
         "oauth": lambda: keys_table(OAuthTable),
         "retry": lambda: keys_table(RetryTable),
