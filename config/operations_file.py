@@ -11,7 +11,7 @@ from typing import TypeVar
 from pydantic import ValidationError
 
 from config.environment import place_of, value_of
-from config.operations_tables import DownstreamTable, OperationTable, Table
+from config.operations_tables import DownstreamTable, OperationTable, QueueTable, Table
 from config.references import Template, expander, parse_template
 from config.request_checks import (
     header_name_fault,
@@ -25,7 +25,6 @@ from config.request_checks import (
 from config.schema_files import read_json_schema
 from config.table_faults import meant, words_of
 from config.toml_lines import TomlLines, as_fault
-from tidegate.clock import MICROSECOND
 from tidegate.errors import ConfigurationError
 from tidegate.operations.declaration import NAME, NAME_RULE, shown
 from tidegate.operations.http_operation import HttpOperation
@@ -33,13 +32,14 @@ from tidegate.operations.json_pointer import parse_pointer
 from tidegate.operations.json_schema import JsonSchema
 from tidegate.operations.oauth import OAuth
 from tidegate.operations.operation import Limits
+from tidegate.operations.queues import OwnQueue, Queue, own_queue_fault, queue_fault
 from tidegate.operations.retry import RetryPolicy
 from tidegate.operations.url_template import parse_url_template
 from tidegate.timeformat import format_duration
 
 _ATTEMPT_TIMEOUT, _MAX_DELAY = timedelta(seconds=10), timedelta(seconds=30)
 _SETTING = "TIDEGATE_OPERATIONS_FILE"
-_EACH = {"downstreams": "downstream", "operations": "operation"}
+_EACH = {"downstreams": "downstream", "operations": "operation", "queues": "queue"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,6 +53,7 @@ class OperationsFile:
     lines: TomlLines | None = None
     operations: tuple[HttpOperation, ...] = ()
     limits: tuple[Limits, ...] = ()
+    queues: tuple[OwnQueue, ...] = ()
     downstreams: frozenset[str] = frozenset()
     needs: tuple[str, ...] = ()
     faults: tuple[str, ...] = ()
@@ -115,12 +116,17 @@ class _Reader:
         document = self._lines.document
         for name in document.keys() - _EACH.keys():
             self._tell((name,), f"there is no such table{meant(name, _EACH)}")
+        queues = self._tables("queues", QueueTable)
         downstreams = self._tables("downstreams", DownstreamTable)
         operations = self._tables("operations", OperationTable)
         # A downstream whose table has faults still counts as declared.
         declared = document["downstreams"] if isinstance(document.get("downstreams"), dict) else {}
         for name, table in operations.items():
             self._check(name, table, declared)
+            if table.queue not in {Queue.IO.value, *queues}:
+                near = meant(table.queue, [Queue.IO.value, *queues])
+                words = f"{table.queue!r} is declared nowhere{near}; write [queues.{table.queue}]"
+                self._tell(("operations", name, "queue"), queue_fault(table.queue) or words)
         return OperationsFile(
             name=self._name,
             lines=self._lines,
@@ -128,7 +134,8 @@ class _Reader:
                 self._operation(name, table, downstreams.get(table.downstream or name, DownstreamTable()))
                 for name, table in operations.items()
             ),
-            limits=tuple(_limits(name, table) for name, table in downstreams.items()),
+            limits=tuple(table.declared(name) for name, table in downstreams.items()),
+            queues=tuple(table.declared(name) for name, table in queues.items()),
             downstreams=frozenset(declared),
             needs=tuple(sorted(self._needs)),
             faults=tuple(told for _, told in sorted(self._faults, key=lambda fault: fault[0])),
@@ -146,8 +153,8 @@ class _Reader:
             return {}
         read = {}
         for name, table in tables.items():
-            if not NAME.fullmatch(name):
-                self._tell((kind, name), f"{name!r} can't be a name: {NAME_RULE}")
+            if reason := own_queue_fault(name) if kind == "queues" else _name_fault(name):
+                self._tell((kind, name), reason)
             try:
                 read[name] = model.model_validate(table)
             except ValidationError as error:
@@ -259,6 +266,7 @@ class _Reader:
             fail_when=_names(table.fail_when) if table.fail_when else None,
             description=table.description,
             downstream=table.downstream or name,
+            queue=table.queue,
             timeout=table.timeout,
             attempt_timeout=table.attempt_timeout or min(_ATTEMPT_TIMEOUT, table.timeout),
             retry=RetryPolicy(
@@ -280,20 +288,13 @@ class _Reader:
         )
 
 
+def _name_fault(name: str) -> str | None:
+    return None if NAME.fullmatch(name) else f"{name!r} can't be a name: {NAME_RULE}"
+
+
 def _names(pointer: str) -> tuple[str, ...]:
     return parse_pointer(pointer.removeprefix("json:"))
 
 
 def _header_fault(value: str, expand: Expand) -> str | None:
     return header_value_fault(expand(value))
-
-
-def _limits(name: str, table: DownstreamTable) -> Limits:
-    return Limits(
-        name=name,
-        rates=table.rate,
-        burst=table.burst,
-        concurrency=table.concurrency,
-        breaker_after=table.breaker,
-        jitter=(table.jitter or timedelta(0)) // MICROSECOND,
-    )

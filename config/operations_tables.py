@@ -10,9 +10,11 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, Strict
 
+from tidegate.clock import MICROSECOND
 from tidegate.operations.declaration import NAME, NAME_RULE
 from tidegate.operations.json_pointer import parse_pointer
-from tidegate.operations.operation import MEGABYTE
+from tidegate.operations.operation import MEGABYTE, Limits
+from tidegate.operations.queues import OwnQueue, Pool, Queue
 from tidegate.operations.retry import RetryPolicy
 from tidegate.rate import read_rate
 from tidegate.timeformat import Duration
@@ -95,6 +97,36 @@ class DownstreamTable(Table):
         "in answers with `Retry-After` or a spent quota, else they mean what they always do.",
     )
 
+    def declared(self, name: str) -> Limits:
+        """The limits of the downstream of this name."""
+        return Limits(
+            name=name,
+            rates=self.rate,
+            burst=self.burst,
+            concurrency=self.concurrency,
+            breaker_after=self.breaker,
+            jitter=(self.jitter or timedelta(0)) // MICROSECOND,
+        )
+
+
+class QueueTable(Table):
+    """`[queues.NAME]`: a queue of one's own, and the workers that serve it."""
+
+    stand_ins: ClassVar[Mapping[str, object]] = {"pool": "threads"}
+
+    pool: Literal["threads", "processes"] = Field(
+        description="What its workers run attempts in. `threads`: for what waits, such as calls; none can be ended "
+        "from outside. `processes`: for what computes, each attempt in a process of its own with a hard time limit."
+    )
+    concurrency: Whole = Field(1, ge=1, le=10_000, description="Attempts side by side in one worker.")
+    workers: Whole = Field(
+        1, ge=0, le=1_000, description="Workers that `make run` starts; 0: they run elsewhere. The stack has its own."
+    )
+
+    def declared(self, name: str) -> OwnQueue:
+        """The queue of this name."""
+        return OwnQueue(name=name, pool=Pool(self.pool), concurrency=self.concurrency, workers=self.workers)
+
 
 class RetryTable(Table):
     """`retry = { … }` of an operation: when a failed call is tried again."""
@@ -143,6 +175,9 @@ class OperationTable(Table):
     )
     downstream: Annotated[str, AfterValidator(_check_name)] | None = Field(
         None, description="The downstream whose limits hold, as declared; left out: one of the operation's own name."
+    )
+    queue: str = Field(
+        Queue.IO.value, description="The queue whose workers make the calls: `io`, or one of your own: `[queues.NAME]`."
     )
     method: Literal["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"] = Field(
         "POST", description="Method of the call. `GET`, `HEAD` and `DELETE` send no body unless `body` is set."

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 from tests.simulation.invariants import Call
 from tests.simulation.stores import rows
-from tidegate.operations.operation import Attempt, Body, Queue
+from tidegate.operations.operation import Attempt, Body
 from tidegate.operations.outcome import ErrorCode, Failed, Outcome, Refused, Succeeded, TryAgain
+from tidegate.operations.queues import Queue
 from tidegate.operations.quota_fields import Quota
 from tidegate.operations.retry import RetryPolicy
 

@@ -14,7 +14,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, SecretStr
 from pydantic.fields import FieldInfo
 
-from config.operations_tables import DownstreamTable, OAuthTable, OperationTable, RetryTable
+from config.operations_tables import DownstreamTable, OAuthTable, OperationTable, QueueTable, RetryTable
 from config.setting_text import as_text
 from config.settings import PREFIX, Settings
 from tests.support.processes import REPOSITORY
@@ -57,6 +57,7 @@ def keys_table(declared: type[BaseModel]) -> str:
 PAGES: Mapping[str, Mapping[str, Callable[[], str]]] = {
     "settings.md": {"settings": settings_table},
     "operations-file.md": {
+        "queue": lambda: keys_table(QueueTable),
         "downstream": lambda: keys_table(DownstreamTable),
         "operation": lambda: keys_table(OperationTable),
         "oauth": lambda: keys_table(OAuthTable),

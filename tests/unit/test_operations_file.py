@@ -111,7 +111,7 @@ def test_the_example_of_the_contract_is_read(file: Path) -> None:
         ("admission = 1", "admission", "boolean"),
         ('max_body = "20"', "max_body", "integer"),
         ("max_body = -1", "max_body", "greater than or equal to 0"),
-        ('colour = "red"', "colour", "no such key; there are url, downstream, method"),
+        ('colour = "red"', "colour", "no such key; there are url, downstream, queue"),
         ('tiemout = "1m"', "tiemout", "no such key (did you mean 'timeout'?)"),
         ('headers = { "X Y" = "z" }', "headers", "can't be set here"),
         ('headers = { Host = "z" }', "headers", "can't be set here"),

@@ -95,7 +95,8 @@ class Agenda:
     def looked(self, plan: Plan, version: str | None, *, lead: float, now: float) -> None:
         """A lane was looked at, and this is its plan; `version`: of its row now, None: not known."""
         lane = plan.state.lane
-        queue = plan.state.waiting[0].queue if plan.state.waiting else ""
+        before = self._entries.get(lane.name)
+        queue = plan.state.waiting[0].queue if plan.state.waiting else before.queue if before else ""
         if lane.rests(plan.state.now):
             self._entries.pop(lane.name, None)  # surveys know when it may go on
         elif plan.held_back is not None:

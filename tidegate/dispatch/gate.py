@@ -14,7 +14,6 @@ from tidegate.dispatch.release import Written
 from tidegate.dispatch.store import LaneStore
 from tidegate.jobs.job import Released
 from tidegate.notify.messages import Wakeup
-from tidegate.operations.operation import Queue
 
 log = logging.getLogger(__name__)
 
@@ -154,7 +153,8 @@ class Gate:
         if not self._is_mine(name):
             self._helps_until = now + _HELP_SECONDS
         self._looked(plan, written.version, now)
-        if number < len(plan.released) or number >= BATCH:
+        # Room left: the first jobs are all of one queue, which is full by them, and those of others may stand behind.
+        if number < len(plan.released) or number >= BATCH or plan.has_room_left:
             self._agenda.look_again(name, at=now)
 
     def _looked(self, plan: Plan, version: str | None, now: float) -> None:
@@ -186,8 +186,11 @@ class Gate:
             plan = plan.with_followers(open_calls)
         return plan
 
-    def _read(self, names: Sequence[str], *, queues: Collection[str] = (*Queue,), limit: int) -> Sequence[LaneState]:
-        """Reads lanes and their waiting jobs; those of operations that no worker runs are passed over."""
+    def _read(self, names: Sequence[str], *, queues: Collection[str] | None = None, limit: int) -> Sequence[LaneState]:
+        """Reads lanes and their waiting jobs, of all `queues` if they are None.
+
+        Those of operations that no worker runs are passed over.
+        """
         while True:
             states = self._lanes.read(*names, queues=queues, limit=limit, without=self._unknown)
             waiting = [job for state in states for job in state.waiting]

@@ -10,7 +10,8 @@ from tidegate import rate_limit
 from tidegate.clock import from_microseconds, to_microseconds
 from tidegate.dispatch.announced import Budgets, rests_until, room
 from tidegate.jobs.job import MAX_LOSSES
-from tidegate.operations.operation import Limits, Queue
+from tidegate.operations.operation import Limits
+from tidegate.operations.queues import Queue
 from tidegate.rate import Rate
 
 LAST_LIFE = MAX_LOSSES - 1
@@ -181,7 +182,8 @@ class Occupancy:
 class LaneState:
     """A lane as read at one moment: its row, what is released or running, the workers, and the first waiting jobs.
 
-    `version`: changes with every write of the row. `limit`: so many waiting jobs were asked for; fewer are all.
+    `version`: changes with every write of the row. `limit`: so many waiting jobs were asked for; fewer are all,
+    where they are `of_all_queues`.
     """
 
     lane: Lane
@@ -189,6 +191,7 @@ class LaneState:
     occupancy: Occupancy
     waiting: Sequence[WaitingJob] = ()
     limit: int = 0
+    of_all_queues: bool = True
 
     @property
     def now(self) -> int:
@@ -248,6 +251,7 @@ def allowance_of(rates: Iterable[str], burst: int, jitter: int) -> rate_limit.Al
 def is_kept_apart(job: WaitingJob) -> bool:
     """Whether one more process death would fail the job: only one such job of a queue is released at a time.
 
-    Not in the queue `cpu`, where each job has a process of its own. See `may_kill_no_other` for those that run already.
+    Not in the queue `cpu`, where each job has a process of its own; whether a queue of one's own has such the gate need
+    not know, for one at a time is right in either. See `may_kill_no_other` for those that run already.
     """
     return job.losses >= LAST_LIFE and job.queue != Queue.CPU

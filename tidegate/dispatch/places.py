@@ -10,7 +10,7 @@ from tidegate.database.schema import attempts, jobs, workers
 from tidegate.database.time import database_now
 from tidegate.dispatch.lane import LAST_LIFE, Occupancy
 from tidegate.jobs.transitions import NOW
-from tidegate.operations.operation import Queue
+from tidegate.operations.queues import Queue
 
 
 def is_held(attempt: FromClause = attempts) -> Any:

@@ -10,7 +10,7 @@ from tidegate import rate_limit
 from tidegate.clock import MICROSECOND, from_microseconds
 from tidegate.dispatch.lane import LaneState, WaitingJob, is_kept_apart
 from tidegate.jobs.job import Call, Released
-from tidegate.operations.operation import Queue
+from tidegate.operations.queues import WEBHOOKS, Queue
 
 BATCH = 200
 """So many jobs are released together at most."""
@@ -55,7 +55,7 @@ class Plan:
 
     `held_back`: where a rate holds the rest back, the seconds until the next slot. `followers`: so many more may go,
     each to follow an open call; `follows`: by job, the call that it follows. `unread`: how many jobs of which queues
-    might go as well, had they been read.
+    might go as well, had they been read. `has_room_left`: jobs that were not read may fit, beside those that go.
     """
 
     state: LaneState
@@ -65,6 +65,7 @@ class Plan:
     followers: int = 0
     follows: Mapping[str, Call] = field(default_factory=dict)
     unread: Mapping[str, int] = field(default_factory=dict)
+    has_room_left: bool = False
 
     def with_followers(self, open_calls: Sequence[Call]) -> "Plan":
         """Adds the next jobs as followers of these open calls, and then of the ones that begin now.
@@ -98,7 +99,8 @@ class Plan:
     @property
     def leaves_none(self) -> bool:
         """Whether all jobs that wait are released."""
-        return len(self.released) == len(self.state.waiting) and not self.state.may_have_more
+        read_all = self.state.of_all_queues and not self.state.may_have_more
+        return read_all and len(self.released) == len(self.state.waiting)
 
 
 def plan_release(state: LaneState, rivals: Rivals = NO_RIVALS) -> Plan:
@@ -108,8 +110,10 @@ def plan_release(state: LaneState, rivals: Rivals = NO_RIVALS) -> Plan:
     room = room_in(state, rivals)
     plan = _onto_free_places(state, that_fit(state.waiting, room.by_queue))
     followers = _followers(state, room.idle_threads, released=len(plan.released))
-    unread = _unread(state, room, followers) if state.may_have_more and plan.held_back is None else {}
-    return replace(plan, followers=followers, unread=unread)
+    may_have_more = state.may_have_more and plan.held_back is None
+    unread = _unread(state, room, followers) if may_have_more else {}
+    has_room_left = may_have_more and len(plan.released) < max(room.by_queue.values(), default=0)
+    return replace(plan, followers=followers, unread=unread, has_room_left=has_room_left)
 
 
 def _onto_free_places(state: LaneState, fitting: Sequence[WaitingJob]) -> Plan:
@@ -134,7 +138,7 @@ def _unread(state: LaneState, room: Room, followers: int) -> dict[str, int]:
     if sum(job.queue in room.by_queue for job in state.waiting) >= could_go:
         return {}
     queues = [*room.by_queue, *([Queue.IO] if followers else [])]
-    return {queue: could_go for queue in Queue if queue in queues}
+    return dict.fromkeys(queues, could_go)
 
 
 def _followers(state: LaneState, idle_threads: int, *, released: int) -> int:
@@ -183,15 +187,17 @@ def room_in(state: LaneState, rivals: Rivals = NO_RIVALS) -> Room:
     if announced is not None:
         free = min(free, announced)
     places = {}
-    for queue in Queue:  # that of webhooks has workers, too
-        size, out = state.occupancy.sizes.get(queue, 0), state.occupancy.out_in(queue)
+    for queue, size in state.occupancy.sizes.items():
+        if queue == WEBHOOKS:
+            continue
+        out = state.occupancy.out_in(queue)
         room = min(free, 2 * size - out)
         if queue in rivals.contended:
             room = min(room, size - state.out_in(queue))
         if kept := rivals.kept.get(queue, 0):
             room = min(room, max(size - kept - out, rivals.share[queue] - state.out_in(queue)))
         if room > 0:
-            places[str(queue)] = room
+            places[queue] = room
     size = state.occupancy.sizes.get(Queue.IO, 0)
     idle = size - state.occupancy.out_in(Queue.IO) - rivals.kept.get(Queue.IO, 0)
     if Queue.IO in rivals.contended:

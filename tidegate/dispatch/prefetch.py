@@ -14,7 +14,7 @@ from tidegate.database.schema import attempts
 from tidegate.database.statement import Prepared
 from tidegate.dispatch.places import is_among_followers, is_held, is_lost
 from tidegate.jobs.job import Call
-from tidegate.operations.operation import Queue
+from tidegate.operations.queues import Queue
 
 
 def unfollowed_calls(database: Database, name: str, limit: int) -> Sequence[Call]:

@@ -23,9 +23,6 @@ from tidegate.dispatch.samples import LIMIT
 from tidegate.dispatch.undo_release import take_back
 from tidegate.jobs.job import Call, Released
 from tidegate.jobs.transitions import IS_WAITING, NOW
-from tidegate.operations.operation import Queue
-
-_QUEUES = (*Queue,)
 
 
 def _due(version: ColumnElement[str]) -> Any:
@@ -71,11 +68,11 @@ class LaneStore:
         return [due for due in self._database.fetch_all(_DUE) if due]
 
     def read(
-        self, *names: str, queues: Collection[str] = _QUEUES, limit: int = BATCH, without: Collection[str] = ()
+        self, *names: str, queues: Collection[str] | None = None, limit: int = BATCH, without: Collection[str] = ()
     ) -> Sequence[LaneState]:
         """Reads lanes and the first waiting jobs of each, without a lock; those that are not there are left out.
 
-        Jobs of the operations `without` are passed over.
+        `queues`: of these alone; None: of all. Jobs of the operations `without` are passed over.
         """
         return read_lanes(self._database, names, queues=queues, limit=limit, without=without)
 

@@ -48,7 +48,7 @@ from tidegate.jobs.transitions import (
     lock_rows,
     wait_briefly,
 )
-from tidegate.operations.operation import Queue
+from tidegate.operations.queues import Queue
 from tidegate.states import State
 
 _Values: TypeAlias = Mapping[str, Any]

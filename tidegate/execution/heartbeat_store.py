@@ -46,8 +46,8 @@ from tidegate.jobs.transitions import (
 )
 from tidegate.metrics.counters import Counts
 from tidegate.metrics.families import TAKEN_BACK
-from tidegate.operations.operation import Queue
 from tidegate.operations.outcome import ErrorCode
+from tidegate.operations.queues import Queue
 from tidegate.states import State
 
 _MOVED = (*ENDS, jobs.c.queue)
@@ -190,8 +190,8 @@ class HeartbeatStore:
 def lost() -> dict[str, Any]:
     """Values of an UPDATE that ends an attempt whose process died.
 
-    The job runs next in a child process of its own, if there is a worker with such: whatever it did to its process,
-    it does not do it to its neighbours again.
+    A job of io runs next in a child process of cpu, if there is a worker with such: whatever it did to its process, it
+    does not do it to its neighbours again. One of a queue of one's own stays there: its workers have what it needs.
     """
     has_children = (
         select(workers.c.id).where(workers.c.queue == Queue.CPU, workers.c.seen_until > database_now()).exists()
@@ -200,7 +200,7 @@ def lost() -> dict[str, Any]:
         **come_back(spent=jobs.c.losses + 1 >= MAX_LOSSES, after=timedelta(0), waits_for=None),
         "losses": jobs.c.losses + 1,
         "error": LOST,
-        "queue": case((has_children, Queue.CPU.value), else_=jobs.c.queue),
+        "queue": case((and_(jobs.c.queue == Queue.IO, has_children), Queue.CPU.value), else_=jobs.c.queue),
     }
 
 

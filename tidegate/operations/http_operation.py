@@ -21,10 +21,11 @@ from tidegate.operations.json_pointer import pointer_of
 from tidegate.operations.json_schema import JsonSchema
 from tidegate.operations.json_text import has_something_at
 from tidegate.operations.oauth import OAuth
-from tidegate.operations.operation import JSON, MEGABYTE, Attempt, Body, Queue, check_content_type
+from tidegate.operations.operation import JSON, MEGABYTE, Attempt, Body, check_content_type
 from tidegate.operations.outcome import ErrorCode, Failed, HandedBack, Outcome, Refused, Succeeded, TryAgain
 from tidegate.operations.own_shortage import ShortageBackoff, own_shortage
 from tidegate.operations.python_operation import succeeded
+from tidegate.operations.queues import Queue
 from tidegate.operations.quota_fields import QuotaFields, read_quota_fields
 from tidegate.operations.request_parts import WHOLE, RequestParts, parts_of
 from tidegate.operations.retry import RetryPolicy
@@ -66,7 +67,7 @@ class HttpOperation:
     fail_when: tuple[str, ...] | None = None
     description: str = ""
     downstream: str
-    queue: Queue = Queue.IO
+    queue: str = Queue.IO
     timeout: timedelta
     attempt_timeout: timedelta
     retry: RetryPolicy

@@ -2,15 +2,15 @@
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sized
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Sized
 from dataclasses import dataclass, field
 from datetime import timedelta
-from enum import StrEnum
 from typing import Any, Protocol, TypeVar
 
 from tidegate.errors import BodyTooLarge, ConfigurationError, UnknownOperation, UnsupportedBody
 from tidegate.operations.oauth import FetchedTokens, Tokens
 from tidegate.operations.outcome import Outcome
+from tidegate.operations.queues import BUILT_IN, OwnQueue, Pool, pools_of
 from tidegate.operations.retry import RetryPolicy
 
 log = logging.getLogger(__name__)
@@ -21,15 +21,6 @@ NOTE_LENGTH = 200
 _LARGEST_COUNT = 2**63 - 1
 CONTENT_TYPE_LENGTH = 200
 Item = TypeVar("Item")
-
-
-class Queue(StrEnum):
-    """The queue of an operation, which decides the kind of worker that runs it."""
-
-    IO = "io"
-    """Threads: for operations that wait for the network."""
-    CPU = "cpu"
-    """Processes with hard time limits: for operations that compute."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -162,7 +153,10 @@ class Operation(Protocol):
     @property
     def downstream(self) -> str: ...
     @property
-    def queue(self) -> Queue: ...
+    def queue(self) -> str:
+        """The queue whose workers run it."""
+        ...
+
     @property
     def description(self) -> str: ...
     @property
@@ -258,13 +252,16 @@ class Limits:
 
 @dataclass(frozen=True)
 class Registry:
-    """The registry of all operations and downstreams that this process knows."""
+    """The registry of all operations and downstreams that this process knows, and the pool of each queue."""
 
     operations: Mapping[str, Operation]
     downstreams: Mapping[str, Limits] = field(default_factory=dict)
+    queues: Mapping[str, Pool] = field(default_factory=lambda: BUILT_IN)
 
     @classmethod
-    def of(cls, operations: Iterable[Operation], downstreams: Iterable[Limits] = ()) -> "Registry":
+    def of(
+        cls, operations: Iterable[Operation], downstreams: Iterable[Limits] = (), queues: Sequence[OwnQueue] = ()
+    ) -> "Registry":
         """Builds the registry; raises ConfigurationError for a name that is used twice.
 
         A downstream that is named by an operation and declared nowhere has no limits.
@@ -277,7 +274,7 @@ class Registry:
         limits = {declared.name: declared for declared in downstreams}
         for operation in by_name.values():
             limits.setdefault(operation.downstream, Limits(name=operation.downstream))
-        return cls(by_name, limits)
+        return cls(by_name, limits, pools_of(queues))
 
     def passed_headers(self, name: str) -> tuple[str, ...]:
         """The headers of a submit that this operation passes on; none where there is no such operation."""

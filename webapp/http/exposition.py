@@ -24,11 +24,11 @@ from tidegate.metrics.families import (
     UNSENT,
     Family,
 )
-from tidegate.operations.operation import Queue, Registry
+from tidegate.operations.operation import Registry
+from tidegate.operations.queues import WEBHOOKS
 from tidegate.rate import Rate
 from tidegate.states import State
 from tidegate.webhooks.delivery import OUTCOMES as DELIVERY_OUTCOMES
-from tidegate.webhooks.delivery import QUEUE as WEBHOOKS
 from webapp.http.problems import INTERNAL_ERROR
 from webapp.http.refusals import REFUSALS as REASONS
 
@@ -49,9 +49,9 @@ def of_the_cluster(facts: Facts, lanes: list[LaneView], registry: Registry) -> I
     yield GaugeMetricFamily("tidegate_stewards", "Schedulers that did their turns within 15 s.", facts.stewards)
     workers = _gauge("tidegate_worker_slots", "Attempts that the live workers run side by side.", "queue")
     operations = _gauge("tidegate_operations", "Operations that want such a worker.", "queue")
-    for queue in (*Queue, WEBHOOKS):
+    for queue in sorted({*registry.queues, WEBHOOKS, *facts.workers}):
         workers.add_metric([queue], facts.workers.get(queue, 0))
-    for queue in Queue:
+    for queue in registry.queues:
         operations.add_metric([queue], sum(each.queue == queue for each in registry.operations.values()))
     yield from (workers, operations)
     pending = f"Webhooks that are yet to be sent, or sent again; {MOST_DELIVERIES} stands for more, too."
@@ -118,7 +118,7 @@ def of_lanes(views: Mapping[str, LaneView], facts: Facts, held: Mapping[str, int
 def nothing_yet(registry: Registry) -> dict[Key, float]:
     """Series at 0 whose first event matters to an alert: one that begins at 1 has not increased, for Prometheus."""
     found: dict[Key, float] = {(SWEPT.name, (each.name,)): 0 for each in fields(Swept)}
-    found |= {(UNSENT.name, (queue,)): 0 for queue in Queue}
+    found |= {(UNSENT.name, (queue,)): 0 for queue in registry.queues}
     found |= {(DELIVERY_ATTEMPTS.name, (outcome,)): 0 for outcome in DELIVERY_OUTCOMES}
     found[DELIVERIES_FAILED.name, ()] = 0
     for name, operation in registry.operations.items():

@@ -113,7 +113,7 @@ class Board:
         recent = self._jobs.list(Filter(client_id=client_id, limit=RECENT))
         queues = defaultdict(set)
         for operation in self._registry.operations.values():
-            queues[operation.downstream].add(operation.queue.value)
+            queues[operation.downstream].add(operation.queue)
         cards = [
             card_of(
                 view,
