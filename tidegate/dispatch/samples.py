@@ -1,12 +1,13 @@
 """Samples of the lanes' queues: taken once a second by the scheduler, counted on from there by web processes."""
 
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import replace
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, TypeAlias
 
 import orjson
-from sqlalchemy import Row, and_, func, or_, select
+from sqlalchemy import Row, and_, case, func, or_, select
 from sqlalchemy.dialects.postgresql import insert as postgresql_insert
 from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 
@@ -36,10 +37,18 @@ _LANES = select(
     database_now().label("now"),
 ).order_by(downstreams.c.name)
 _BY_CLIENT = (
-    select(jobs.c.downstream, jobs.c.client_id, func.count())
+    select(
+        jobs.c.downstream,
+        jobs.c.client_id,
+        jobs.c.queue,
+        func.count(),
+        func.sum(case((jobs.c.run_at <= database_now(), 1), else_=0)),
+    )
     .where(IS_WAITING)
-    .group_by(jobs.c.downstream, jobs.c.client_id)
+    .group_by(jobs.c.downstream, jobs.c.client_id, jobs.c.queue)
 )
+Due: TypeAlias = Mapping[str, Mapping[str, int]]
+"""How many jobs of each downstream, by queue, wait and could go by their own run_at."""
 LIMIT = timedelta(minutes=1)
 """Time limit of the sampler's queries, the only ones whose time grows with the backlog. No request waits for them."""
 
@@ -50,6 +59,8 @@ class SampleStore:
     def __init__(self, database: Database) -> None:
         self._database = database
         self._had_backlog = True
+        self.due: Due = {}
+        """Of the last sample that this store took."""
 
     def sample(self) -> int:
         """Samples each downstream's queue while it has a backlog, and once more then; returns how many jobs are queued.
@@ -57,9 +68,13 @@ class SampleStore:
         Its cost grows with the backlog, and no other statement's does. Two schedulers sample in turns. Raises
         DatabaseTooSlowError.
         """
-        by_client: dict[str, dict[str, int]] = {}
-        for downstream, client_id, count in self._database.fetch_all(_BY_CLIENT, limit=LIMIT):
-            by_client.setdefault(downstream, {})[client_id] = count
+        by_client: dict[str, Counter[str]] = {}
+        by_queue: dict[str, Counter[str]] = {}
+        for downstream, client_id, queue, count, due in self._database.fetch_all(_BY_CLIENT, limit=LIMIT):
+            by_client.setdefault(downstream, Counter())[client_id] += count
+            if due:
+                by_queue.setdefault(downstream, Counter())[queue] += due
+        self.due = by_queue
         backlogs = {downstream: sum(counts.values()) for downstream, counts in by_client.items()}
         if not backlogs and not self._had_backlog:
             return 0
