@@ -48,7 +48,7 @@ class _Seen(NamedTuple):
     """A row of what is there now, by `kind`.
 
     `workers`: their number and places; `lane`: attempts with a worker and those without; `webhooks`: those being sent;
-    `now`: the clock.
+    `asked`: what was asked for, in the place of a lane, and the places of a worker; `now`: the clock.
     """
 
     kind: str
@@ -60,9 +60,10 @@ class _Seen(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True)
 class _Presence:
-    """The live workers, and what they do: places taken by queue; attempts by lane and queue."""
+    """What was asked for, the live workers, and what they do: places taken by queue; attempts by lane and queue."""
 
     now: int
+    asked: Mapping[str, tuple[int | None, tuple[Asked, ...]]]
     workers: Mapping[str, tuple[int, int]]
     busy: Mapping[str, int]
     lanes: Sequence[_Seen] = field(default_factory=list)
@@ -80,10 +81,11 @@ class ScaleStore:
     def wanted(self) -> dict[str, Wanted]:
         """How many workers each queue wants now, and how many it has; a queue without work or workers is left out.
 
-        Never fewer than what runs takes. The same whichever process asks. Two statements, whose cost grows with what
+        Never fewer than what runs takes. The same whichever process asks. One statement, whose cost grows with what
         runs and not with the backlog.
         """
-        asked, seen = self._asked(), self._presence()
+        seen = self._presence()
+        asked = seen.asked
         found = {}
         for queue in sorted({*asked, *seen.workers, *seen.busy}):
             number, places = seen.workers.get(queue, (0, 0))
@@ -104,7 +106,8 @@ class ScaleStore:
         """
         if not (due or webhooks_wait or self._was_busy):
             return False
-        seen, asked = self._presence(), self._asked()
+        seen = self._presence()
+        asked = seen.asked
         places = {queue: size // number for queue, (number, size) in seen.workers.items() if number}
         each = {**{queue: known for queue, (known, _) in asked.items()}, **places}
         needs: dict[str, Need] = needs_by_queue(self._lanes(due, seen))
@@ -142,10 +145,6 @@ class ScaleStore:
             seconds = total.seconds / total.number if total.number else None
         return places_for_webhooks(receivers_, in_flight=in_flight, seconds=seconds, places_each=places_each)
 
-    def _asked(self) -> dict[str, tuple[int | None, tuple[Asked, ...]]]:
-        rows = self._database.fetch_all(select(wanted_workers))
-        return {row.queue: (row.places_each, tuple(Asked(*each) for each in orjson.loads(row.asked))) for row in rows}
-
     def _presence(self) -> _Presence:
         rows = [_Seen(*row) for row in self._database.fetch_all(_SEEN)]
         lanes = [row for row in rows if row.kind == "lane"]
@@ -155,6 +154,11 @@ class ScaleStore:
                 busy[row.queue] = busy.get(row.queue, 0) + row.number
         return _Presence(
             now=next(row.number for row in rows if row.kind == "now"),
+            asked={
+                row.queue: (row.number or None, tuple(Asked(*each) for each in orjson.loads(row.lane)))
+                for row in rows
+                if row.kind == "asked"
+            },
             workers={row.queue: (row.number, row.other) for row in rows if row.kind == "workers"},
             busy={queue: number for queue, number in busy.items() if number},
             lanes=lanes,
@@ -189,7 +193,10 @@ def _load(
 
 
 def _seen() -> Any:
-    """SELECT of the live workers, what they do, and the clock: reads no more rows than there is work under way."""
+    """SELECT of what was asked for, the live workers, what they do, and the clock.
+
+    It reads no more rows than there is work under way.
+    """
     nobody = literal("")
     has_worker = attempts.c.claimed_at.is_not(None)
     runs = func.coalesce(func.sum(case((and_(has_worker, ~is_lost(), ~is_among_followers()), 1), else_=0)), 0)
@@ -205,6 +212,13 @@ def _seen() -> Any:
         select(literal("webhooks"), literal(WEBHOOKS), nobody, func.count(), literal(0))
         .select_from(deliveries)
         .where(in_flight),
+        select(
+            literal("asked"),
+            wanted_workers.c.queue,
+            wanted_workers.c.asked,
+            func.coalesce(wanted_workers.c.places_each, 0),
+            literal(0),
+        ),
         select(literal("now"), nobody, nobody, NOW, literal(0)),
     )
 
