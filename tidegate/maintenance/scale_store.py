@@ -47,8 +47,9 @@ from tidegate.webhooks.send_store import IS_PENDING
 class _Seen(NamedTuple):
     """A row of what is there now, by `kind`.
 
-    `workers`: their number and places; `lane`: attempts with a worker and those without; `webhooks`: those being sent;
-    `asked`: what was asked for, in the place of a lane, and the places of a worker; `now`: the clock.
+    `workers`: the number and places of those that take messages, so without one that retires; `lane`: attempts with a
+    worker and those without; `webhooks`: those being sent; `asked`: what was asked for, in the place of a lane, and the
+    places of a worker; `now`: the clock.
     """
 
     kind: str
@@ -204,7 +205,7 @@ def _seen() -> Any:
     in_flight = deliveries.c.lease_until > database_now()
     return union_all(
         select(literal("workers").label("kind"), workers.c.queue, nobody, func.count(), func.sum(workers.c.size))
-        .where(workers.c.seen_until > database_now())
+        .where(workers.c.seen_until > database_now(), workers.c.size > 0)
         .group_by(workers.c.queue),
         select(literal("lane"), attempts.c.queue, attempts.c.downstream, runs, unclaimed)
         .where(is_held())
