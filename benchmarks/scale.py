@@ -1,7 +1,7 @@
 """Workers that obey the wanted number: a step of jobs of a second beside a slow rate with a long backlog, then a pause.
 
-`python -m benchmarks.scale --help`. Everything is real; this program stands for an orchestrator: it asks GET /v1/scale once
-a second, starts what is missing and stops what is too much, within a range.
+`python -m benchmarks.scale --help`. Everything is real; this program stands for an orchestrator: it asks
+GET /v1/scale once a second, starts what is missing and stops what is too much, within a range.
 """
 
 import argparse

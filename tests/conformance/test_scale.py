@@ -53,6 +53,38 @@ def test_a_backlog_asks_for_the_places_of_its_concurrency_by_each_store_alike(st
     assert Store(store.database).scale.wanted()["io"] == found
 
 
+def test_a_lane_with_jobs_in_two_queues_asks_in_both(store: Store) -> None:
+    open_lane(store)
+    submit_many(store, 30, queue="cpu")
+    submit_many(store, 10)
+    store.samples.sample()
+    assert store.samples.due == {LANE: {"cpu": 30, "io": 10}}
+
+
+def test_of_two_schedulers_the_one_that_sampled_writes(store: Store) -> None:
+    open_lane(store)
+    submit_many(store, 5)
+    other = Store(store.database)
+    store.samples.sample()
+    other.samples.sample()
+    assert other.samples.due is None
+    assert other.scale.measure(other.samples.due) is True
+    assert store.database.fetch_all(select(wanted_workers)) == []
+    assert store.scale.measure(store.samples.due) is True
+    store.samples.sample()
+    assert store.samples.due == {LANE: {"io": 5}}, "its own sample is not old yet"
+
+
+def test_a_worker_that_retires_is_not_counted_and_makes_the_others_no_smaller(store: Store) -> None:
+    open_lane(store)
+    submit_many(store, 20)
+    store.heartbeats.beat("retiring", queue="io", size=0, until=timedelta(seconds=30))
+    measure(store)
+    found = store.scale.wanted()["io"]
+    (places_each,) = store.database.fetch_all(select(wanted_workers.c.places_each))
+    assert (found.workers, found.places, places_each) == (1, 8, (8,))
+
+
 def test_a_lane_whose_jobs_may_not_go_yet_or_that_is_paused_asks_for_nothing(store: Store) -> None:
     open_lane(store)
     later = submit(store)

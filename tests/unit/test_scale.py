@@ -17,6 +17,7 @@ from tidegate.dispatch.scale import (
     places_for_webhooks,
     places_of_lane,
     settle,
+    shared_out,
     workers_for,
 )
 
@@ -208,6 +209,12 @@ def test_a_lane_asks_in_each_of_its_queues_and_the_words_name_who_asks_for_most(
     assert needs["io"].because == (
         "maps can use 30 place(s) now, for its concurrency is 40; 1 other downstream(s) 3 more"
     )
+
+
+def test_due_jobs_are_shared_out_by_those_that_were_looked_at() -> None:
+    assert shared_out(1000, ["cpu", *["io"] * 49]) == {"cpu": 20, "io": 980}
+    assert shared_out(1, ["gpu"]) == {"gpu": 1}
+    assert shared_out(0, []) == {}
 
 
 def test_a_worker_of_unknown_size_is_asked_for_first() -> None:

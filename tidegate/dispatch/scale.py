@@ -161,6 +161,14 @@ def places_for_webhooks(
     return Need(in_flight + more, f"{waiting} webhooks are due to {len(due)} receivers, {in_flight} are being sent")
 
 
+def shared_out(due: int, queues: Sequence[str]) -> dict[str, int]:
+    """About how many of a lane's due jobs are in each queue: by those of some that stand at equal distances.
+
+    The first of all is among them, and so is the queue of one that nobody has taken for long.
+    """
+    return {queue: math.ceil(due * number / len(queues)) for queue, number in Counter(queues).items()}
+
+
 def needs_by_queue(lanes: Iterable[LaneLoad]) -> dict[str, Need]:
     """The places of each queue that the lanes can use now; the words are about the lane that asks for most.
 

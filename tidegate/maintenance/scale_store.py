@@ -99,14 +99,14 @@ class ScaleStore:
                 found[queue] = Wanted(workers=number, places=places, wanted=most.workers, because=most.because)
         return found
 
-    def measure(self, due: Due, *, webhooks_wait: bool = True) -> bool:
+    def measure(self, due: Due | None, *, webhooks_wait: bool = True) -> bool:
         """Computes the wanted numbers from what is `due`, by downstream and queue, and writes those that changed.
 
-        Returns whether anything waits or runs. While nothing does, it asks the database nothing. One thread calls it,
-        once a second; several schedulers may, each of them knows the same.
+        None: another scheduler knows it, and writes them. Returns whether anything waits or runs. While nothing does,
+        it asks the database nothing. One thread calls it, once a second; several schedulers may.
         """
-        if not (due or webhooks_wait or self._was_busy):
-            return False
+        if due is None or not (due or webhooks_wait or self._was_busy):
+            return due is None
         seen = self._presence()
         asked = seen.asked
         places = {queue: size // number for queue, (number, size) in seen.workers.items() if number}
@@ -114,7 +114,7 @@ class ScaleStore:
         needs: dict[str, Need] = needs_by_queue(self._lanes(due, seen))
         if webhooks_wait or seen.busy.get(WEBHOOKS):
             needs[WEBHOOKS] = self._webhooks(seen.busy.get(WEBHOOKS, 0), each.get(WEBHOOKS))
-        for queue in {*needs, *asked}:
+        for queue in sorted({*needs, *asked}):
             before, now = asked.get(queue, (None, ())), workers_for(needs.get(queue, Need(0, "")), each.get(queue))
             kept = settle(before[1], now._replace(at=seen.now))
             if is_news(before[1], kept) or (before[0] != each.get(queue) and kept[0].workers):
