@@ -234,6 +234,7 @@ def test_one_receiver_of_webhooks_never_asks_for_a_second_worker() -> None:
 def test_a_clock_that_is_set_back_forgets_what_it_can_not_date() -> None:
     asked = settle([Asked(10**12, 9, "")], Asked(10**11, 2, ""))
     assert in_force(asked, 10**11).workers == 2
+    assert in_force([Asked(10**12, 9, "")], 10**11).workers == 0
     measured = CallSeconds()
     measured.add(10**12, claimed=0, busy=0)
     assert measured.add(10**11, claimed=50, busy=3) is None

@@ -230,7 +230,7 @@ def is_news(asked: Sequence[Asked], kept: Sequence[Asked]) -> bool:
 
 def in_force(asked: Sequence[Asked], now: int) -> Asked:
     """The number wanted at this instant, by what is kept of those asked for; none within a minute: zero."""
-    recent = [each for each in asked if now - each.at < KEPT_FOR // MICROSECOND]
+    recent = [each for each in asked if 0 <= now - each.at < KEPT_FOR // MICROSECOND]
     if not recent:
         return Asked(now, 0, Wanted.because)
     most = max(recent, key=lambda each: each.workers)
