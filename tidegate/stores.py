@@ -21,6 +21,7 @@ from tidegate.jobs.history_store import HistoryStore
 from tidegate.jobs.store import JobStore
 from tidegate.maintenance.fact_store import FactStore
 from tidegate.maintenance.overview import OverviewStore
+from tidegate.maintenance.scale_store import ScaleStore
 from tidegate.maintenance.store import MaintenanceStore
 from tidegate.metrics.counters import Counts
 from tidegate.metrics.store import CountStore
@@ -53,6 +54,7 @@ class Store:
         self.sending = SendingStore(database, self.counts)
         self.counted = CountStore(database)
         self.facts = FactStore(database)
+        self.scale = ScaleStore(database, self.limits)
         self.overview = OverviewStore(database)
         self.timeline = HistoryStore(database)
 
@@ -71,6 +73,7 @@ __all__ = [
     "OutcomeStore",
     "OverviewStore",
     "SampleStore",
+    "ScaleStore",
     "SendingStore",
     "SlotStore",
     "Store",

@@ -50,6 +50,7 @@ from webapp.resources import (
     jobs,
     metrics,
     operations,
+    scale,
     webhook_secrets,
 )
 from webapp.serving import fast_path, foreign_sites, proxies, request_body, request_guard
@@ -88,6 +89,7 @@ def create_app(settings: Settings, database: Database | None = None) -> Flask:
         page,
         health,
         metrics,
+        scale,
         operations,
         downstreams,
         batch,

@@ -250,7 +250,7 @@ def main() -> int:
             log.warning("the database can't be reached: %s", error)
             stopped.wait(SLOW_LOOK_SECONDS)
     log.info("scheduler of %d downstream(s)", len(registry.downstreams))
-    sampler = Sampler(store.samples, work_signal)
+    sampler = Sampler(store.samples, store.scale, work_signal)
     final_job_counter = FinalJobCounter(store.facts)
     courier = Courier(store.sending, Publisher(registry), work_signal, listener_for(current.bell, DELIVERIES))
     beside: dict[str, tuple[Callable[[], float], _Wait]] = {

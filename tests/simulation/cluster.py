@@ -181,7 +181,7 @@ class Cluster:
             pulse=cast("Any", _Pulse()),
             work_signal=work_signal,
         )
-        sampler = Sampler(store.samples, work_signal)
+        sampler = Sampler(store.samples, store.scale, work_signal)
         heard = SimulatedListener(world, self.hints, DELIVERIES, process)
         courier = Courier(store.sending, cast("Any", publisher), work_signal, cast("Any", heard))
         stopped = cast("Any", Event(world))

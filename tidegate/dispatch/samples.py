@@ -1,9 +1,10 @@
 """Samples of the lanes' queues: taken once a second by the scheduler, counted on from there by web processes."""
 
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import replace
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, TypeAlias
 
 import orjson
 from sqlalchemy import Row, and_, func, or_, select
@@ -18,6 +19,7 @@ from tidegate.dispatch.backlog import MOST_MARKS, SETTLED, stretches
 from tidegate.dispatch.lane import Mark, Sample
 from tidegate.dispatch.limiter_row import RESTS
 from tidegate.dispatch.places import has_place
+from tidegate.dispatch.scale import shared_out
 from tidegate.jobs.transitions import IS_WAITING
 
 MARKS = 50
@@ -40,6 +42,8 @@ _BY_CLIENT = (
     .where(IS_WAITING)
     .group_by(jobs.c.downstream, jobs.c.client_id)
 )
+Due: TypeAlias = Mapping[str, Mapping[str, int]]
+"""About how many jobs of each downstream, by queue, wait and could go by their own run_at."""
 LIMIT = timedelta(minutes=1)
 """Time limit of the sampler's queries, the only ones whose time grows with the backlog. No request waits for them."""
 
@@ -50,6 +54,8 @@ class SampleStore:
     def __init__(self, database: Database) -> None:
         self._database = database
         self._had_backlog = True
+        self._due: dict[str, tuple[datetime, Mapping[str, int]]] = {}
+        self._has_all = True
 
     def sample(self) -> int:
         """Samples each downstream's queue while it has a backlog, and once more then; returns how many jobs are queued.
@@ -61,6 +67,8 @@ class SampleStore:
         for downstream, client_id, count in self._database.fetch_all(_BY_CLIENT, limit=LIMIT):
             by_client.setdefault(downstream, {})[client_id] = count
         backlogs = {downstream: sum(counts.values()) for downstream, counts in by_client.items()}
+        self._has_all = True
+        self._due = {name: known for name, known in self._due.items() if name in backlogs}
         if not backlogs and not self._had_backlog:
             return 0
         places = select(attempts.c.downstream, func.count()).where(has_place()).group_by(attempts.c.downstream)
@@ -70,8 +78,11 @@ class SampleStore:
         for lane in lanes:
             last, backlog = before.get(lane.name), backlogs.get(lane.name, 0)
             if last and (lane.now - last.taken_at < _SHORTEST or not (backlog or last.backlog)):
+                taken_at, _ = self._due.get(lane.name, (None, None))
+                self._has_all &= not backlog or taken_at == last.taken_at
                 continue
-            marks, released = self._marks(lane.name, backlog, lane.now - SETTLED)
+            marks, released, due = self._marks(lane.name, backlog, lane.now)
+            self._due[lane.name] = lane.now, due
             sample = Sample(
                 downstream=lane.name,
                 taken_at=lane.now,
@@ -128,32 +139,45 @@ class SampleStore:
             settled=(until, settled),
         )
 
-    def _marks(self, name: str, backlog: int, settled_until: datetime) -> tuple[tuple[Mark, ...], int | None]:
+    @property
+    def due(self) -> Due | None:
+        """What the last samples found due; None: another scheduler took some of them."""
+        return {name: by_queue for name, (_, by_queue) in self._due.items() if by_queue} if self._has_all else None
+
+    def _marks(self, name: str, backlog: int, now: datetime) -> tuple[tuple[Mark, ...], int | None, Mapping[str, int]]:
         """Marks of a lane's queue: every so-manyth job's run_at with its rank, about MARKS of them, and the last one.
 
-        Between them `settled_until`, with the number of jobs before it. And how many jobs had been released by then, if
-        known.
+        Between them the instant before which all is settled, with the number of jobs before it. How many jobs had been
+        released by then, if known; and about how many are due in each queue, by those of the marks.
         """
         if not backlog:
-            return (), None
+            return (), None, {}
+        settled_until = now - SETTLED
         order = (jobs.c.run_at, jobs.c.id)
         rank = func.row_number().over(order_by=order).label("rank")
         last = func.lag(jobs.c.run_at, type_=jobs.c.run_at.type).over(order_by=order).label("last")
-        lane = select(jobs.c.run_at, rank, last).where(jobs.c.downstream == name, IS_WAITING).subquery()
+        lane = select(jobs.c.run_at, jobs.c.id, rank, last).where(jobs.c.downstream == name, IS_WAITING).subquery()
         every = max(1, backlog // MARKS)
         is_first_after = and_(lane.c.run_at >= settled_until, or_(lane.c.last.is_(None), lane.c.last < settled_until))
         released = select(downstreams.c.released).where(downstreams.c.name == name).scalar_subquery()
+        # Of the marks alone: the index of due jobs has no queue.
+        queue = select(jobs.c.queue).where(jobs.c.id == lane.c.id).scalar_subquery()
         rows = self._database.fetch_all(
-            select(lane.c.run_at, lane.c.rank - 1, released)
+            select(lane.c.run_at, lane.c.rank - 1, released, queue)
             .where(or_((lane.c.rank - 1) % every == 0, lane.c.rank == backlog, is_first_after))
             .order_by(lane.c.rank),
             limit=LIMIT,
         )
-        marks = [(run_at, before) for run_at, before, _ in rows]
+        marks = [(run_at, before) for run_at, before, *_ in rows]
         settled = next((before for run_at, before in marks if run_at >= settled_until), None)
         if settled is None:
             settled = max(backlog, marks[-1][1] + 1) if marks else 0
-        return tuple(sorted([*marks, (settled_until, settled)])), rows[0][2] if rows else None
+        due = [(before, queue) for run_at, before, _, queue in rows if run_at <= now]
+        return (
+            tuple(sorted([*marks, (settled_until, settled)])),
+            rows[0][2] if rows else None,
+            shared_out(max(settled, due[-1][0] + 1) if due else 0, [queue for _, queue in due]),
+        )
 
     def _keep(self, sample: Sample) -> None:
         insert = sqlite_insert if self._database.is_sqlite else postgresql_insert

@@ -7,6 +7,7 @@ from itertools import accumulate
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 
 from tidegate.dispatch.forecast import LaneView
+from tidegate.dispatch.scale import Wanted
 from tidegate.errors import CannotFinishInTime
 from tidegate.maintenance.cluster_facts import MOST_DELIVERIES, Facts
 from tidegate.maintenance.sweep import Swept
@@ -58,6 +59,16 @@ def of_the_cluster(facts: Facts, lanes: list[LaneView], registry: Registry) -> I
     yield GaugeMetricFamily("tidegate_webhooks_pending", pending, facts.deliveries)
     name = "tidegate_database_oldest_snapshot_transactions"
     yield GaugeMetricFamily(name, "Transactions begun since the oldest that is still open.", facts.oldest_snapshot)
+
+
+def of_scale(queues: Mapping[str, Wanted]) -> Iterator[Metric]:
+    """Gauges of the workers that each queue has and could use."""
+    workers = _gauge("tidegate_workers", "Workers that live.", "queue")
+    wanted = _gauge("tidegate_workers_wanted", "Workers that could be used now, or within the last minute.", "queue")
+    for queue, each in queues.items():
+        workers.add_metric([queue], each.workers)
+        wanted.add_metric([queue], each.wanted)
+    yield from (workers, wanted)
 
 
 def of_lanes(views: Mapping[str, LaneView], facts: Facts, held: Mapping[str, int]) -> Iterator[Metric]:

@@ -13,9 +13,10 @@ from prometheus_client.registry import Collector
 from tidegate.database.connection import UNREACHABLE
 from webapp.context import Context, context
 from webapp.http.auth import monitor
-from webapp.http.exposition import counted, database_up, nothing_yet, of_lanes, of_the_cluster
+from webapp.http.exposition import counted, database_up, nothing_yet, of_lanes, of_scale, of_the_cluster
 from webapp.openapi import answers
 from webapp.openapi.route import described
+from webapp.resources.scale import of_each_queue
 
 log = logging.getLogger(__name__)
 
@@ -53,6 +54,7 @@ def _everything(own: Context) -> list[Metric]:
     return [
         database_up(1),
         *of_the_cluster(facts, list(views.values()), own.registry),
+        *of_scale(of_each_queue(own)),
         *of_lanes(views, facts, held),
         *counted({**nothing_yet(own.registry), **store.counted.all()}),
     ]

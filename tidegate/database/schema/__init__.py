@@ -4,7 +4,7 @@ from tidegate.database.schema.clients import IMPLICIT_CLIENT, clients, keys, ses
 from tidegate.database.schema.jobs import UNSUCCESSFUL, WAS_REFUSED, attempts, bodies, idempotency_keys, jobs
 from tidegate.database.schema.lanes import downstreams, samples
 from tidegate.database.schema.metadata import metadata
-from tidegate.database.schema.processes import counts, final_jobs, stewards, workers
+from tidegate.database.schema.processes import counts, final_jobs, stewards, wanted_workers, workers
 from tidegate.database.schema.tokens import oauth_tokens
 from tidegate.database.schema.webhooks import deliveries, delivery_attempts, receivers, webhook_secrets
 
@@ -29,6 +29,7 @@ __all__ = [
     "samples",
     "sessions",
     "stewards",
+    "wanted_workers",
     "webhook_secrets",
     "workers",
 ]
