@@ -12,9 +12,11 @@ from pathlib import Path
 from typing import Any
 
 from config.settings import Settings
+from config.worker_range import WorkerRange
 from embedded import broker
 from embedded.environments import Environments
 from embedded.processes import Event, Program
+from embedded.worker_set import WorkerSet
 from tasks.health_file import health_file_path
 from tidegate import clock
 from tidegate.errors import ConfigurationError
@@ -24,7 +26,7 @@ from tidegate.webhooks.delivery import QUEUE as WEBHOOKS
 # nothing to finish. With the default, workers, web and broker take at most 6.5 + 1.5 + 1.5 s: less than 10.
 QUICK = timedelta(seconds=1.5)
 
-Group = tuple[Program, ...]
+Group = tuple[Program | WorkerSet, ...]
 
 
 def programs(settings: Settings) -> tuple[Group, ...]:
@@ -124,15 +126,21 @@ def _workers(settings: Settings, environments: Environments) -> Group:
             is_ready=lambda: queue in (_health(settings.host.strip("[]"), settings.port) or {}).get("workers", {}),
         )
 
+    def workers(
+        queue: str, number: WorkerRange, pool: str, concurrency: int, environment: Mapping[str, str]
+    ) -> WorkerSet:
+        return WorkerSet(
+            queue=queue, range=number, program=lambda name: worker(name, queue, pool, concurrency, environment)
+        )
+
     everything = environments.of_operations()
     return (
         scheduler,
-        *(
-            worker(f"io-{number}", "io", "threads", settings.io_concurrency, everything)
-            for number in range(1, settings.io_workers + 1)
+        workers("io", settings.io_workers, "threads", settings.io_concurrency, everything),
+        workers("cpu", settings.cpu_workers, "prefork", settings.cpu_concurrency, everything),
+        workers(
+            WEBHOOKS, settings.webhook_workers, "threads", settings.webhook_concurrency, environments.of_webhooks()
         ),
-        worker("cpu-1", "cpu", "prefork", settings.cpu_concurrency, everything),
-        worker("webhooks-1", WEBHOOKS, "threads", settings.webhook_concurrency, environments.of_webhooks()),
     )
 
 
