@@ -4,6 +4,7 @@ import io
 import os
 import signal
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
@@ -13,11 +14,13 @@ from pathlib import Path
 import psutil
 import pytest
 
+from config.settings import Settings
 from config.worker_range import WorkerRange
 from embedded.output import Output
 from embedded.processes import Program
+from embedded.stack import programs
 from embedded.supervisor import Supervisor, names
-from embedded.wanted_workers import Answer, WantedWorkers
+from embedded.wanted_workers import Answer, WantedWorkers, asking
 from embedded.worker_set import START_APART, WorkerSet
 from tests.support.waiting import wait_until
 from tidegate.dispatch.scale import Wanted
@@ -244,3 +247,12 @@ def test_what_cant_be_asked_is_not_known_until_it_answers_again() -> None:
         asked.ask_once()
         found.append(asked())
     assert found == [None, {"io": wanted(2)}, None, {}]
+
+
+def test_nobody_is_asked_where_every_number_is_fixed(tmp_path: Path) -> None:
+    fixed = WorkerRange.parse("2")
+    settings = Settings(data=tmp_path, io_workers=fixed, broker_url="redis://127.0.0.1:1", sample_port=0)
+    with asking(settings, programs(settings)) as wanted:
+        assert wanted() is None
+        assert "wanted-workers" not in {thread.name for thread in threading.enumerate()}
+    assert not (tmp_path / "tidegate.db").exists()
