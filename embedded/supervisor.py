@@ -117,7 +117,7 @@ class Supervisor:
         if (wanted := self._wanted()) is None:
             return
         for workers in [workers for group in self._started for workers in group.workers]:
-            workers.scale(wanted.get(workers.queue))
+            workers.scale(wanted.get(workers.queue, Wanted()))
 
     def stop(self) -> None:
         """Stops group by group, the last one first; what still runs after its grace is killed, with its group."""

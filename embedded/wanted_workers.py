@@ -11,7 +11,7 @@ from embedded.stack import Group
 from embedded.worker_set import WorkerSet
 from tidegate.database.connection import UNREACHABLE
 from tidegate.dispatch.scale import Wanted
-from tidegate.maintenance.scale_store import ScaleStore
+from tidegate.stores import Store
 
 Answer = Mapping[str, Wanted] | None
 """What is wanted, by queue; None: it is not known."""
@@ -61,7 +61,7 @@ def asking(settings: Settings, groups: Iterable[Group]) -> Iterator[Callable[[],
         yield lambda: None
         return
     database = open_database(settings, pool_size=1, patience=_PATIENCE)
-    wanted = WantedWorkers(ScaleStore(database).wanted)
+    wanted = WantedWorkers(Store(database).scale.wanted)
     wanted.start()
     try:
         yield wanted

@@ -51,25 +51,25 @@ class SupervisedWorkers:
             else:
                 process.watch()
 
-    def scale(self, wanted: Wanted | None) -> None:
-        """Starts or retires a worker when more or fewer are wanted, as the range allows; None: by nobody.
+    def scale(self, wanted: Wanted) -> None:
+        """Starts or retires a worker when more or fewer are wanted, as the range allows.
 
         Call it a few times a second; of starts there is one a second. The newest retires first, before it one that
         does not run. A worker that retires is not counted: when more are wanted meanwhile, another one starts under a
         free name.
         """
         serving = [process for process in self.processes if not process.is_retiring]
-        number = self._declared.range.nearest(wanted.wanted if wanted else 0)
-        because = wanted.because if wanted else f"nothing waits for {self.queue}"
+        number = self._declared.range.nearest(wanted.wanted)
         if len(serving) < number and clock.monotonic() >= self._next_start_at:
             self._next_start_at = clock.monotonic() + START_APART.total_seconds()
             process = self._add()
             process.start()
-            self._output.say(f"{process.program.name} is started, as one of {number}: {because}")
+            self._output.say(f"{process.program.name} is started, as one of {number}: {wanted.because}")
         elif len(serving) > number:
             process = max(reversed(serving), key=SupervisedProcess.has_ended)
             process.retire()
-            self._output.say(f"{process.program.name} retires when its calls have ended, {number} stay: {because}")
+            name = process.program.name
+            self._output.say(f"{name} retires when its calls have ended, leaving {number}: {wanted.because}")
 
     def _add(self) -> SupervisedProcess:
         taken = {process.program.name for process in self.processes}

@@ -129,7 +129,7 @@ def test_workers_are_started_while_they_are_wanted_and_the_newest_retire_first(s
 
     on.want(2)
     on.watch_until(lambda: list(on.pids()) == ["io-1", "io-2"], "the newest is gone")
-    assert "io-3 retires when its calls have ended, 2 stay: 2 are of use" in on.written.getvalue()
+    assert "io-3 retires when its calls have ended, leaving 2: 2 are of use" in on.written.getvalue()
     assert "io-3 has retired" in on.written.getvalue()
 
     on.wanted = {}
