@@ -10,8 +10,9 @@ from config.settings import Settings
 from embedded.stack import Group
 from embedded.worker_set import WorkerSet
 from tidegate.database.connection import UNREACHABLE
+from tidegate.dispatch.limits import LimitStore
 from tidegate.dispatch.scale import Wanted
-from tidegate.stores import Store
+from tidegate.maintenance.scale_store import ScaleStore
 
 Answer = Mapping[str, Wanted] | None
 """What is wanted, by queue; None: it is not known."""
@@ -61,7 +62,7 @@ def asking(settings: Settings, groups: Iterable[Group]) -> Iterator[Callable[[],
         yield lambda: None
         return
     database = open_database(settings, pool_size=1, patience=_PATIENCE)
-    wanted = WantedWorkers(Store(database).scale.wanted)
+    wanted = WantedWorkers(ScaleStore(database, LimitStore(database)).wanted)
     wanted.start()
     try:
         yield wanted
