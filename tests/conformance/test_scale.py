@@ -121,17 +121,6 @@ def test_a_queue_of_any_name_is_told_and_its_size_is_remembered(store: Store) ->
     assert (found.workers, found.places, found.wanted) == (0, 0, 1)
 
 
-def test_a_worker_that_retires_is_not_counted_and_makes_the_others_no_smaller(store: Store) -> None:
-    open_lane(store, size=8)
-    submit_many(store, 20)
-    occupy(store)
-    store.heartbeats.beat("retiring", queue="io", size=0, until=timedelta(seconds=30))
-    measure(store, times=2)
-    found = store.scale.wanted()["io"]
-    (places_each,) = store.database.fetch_all(select(wanted_workers.c.places_each))
-    assert (found.workers, found.places, places_each) == (1, 8, (8,))
-
-
 def test_webhooks_that_are_due_ask_for_those_who_send_them(store: Store) -> None:
     open_senders(store, places=1)
     ended_job(store, "http://127.0.0.1:8080/hook")
