@@ -13,9 +13,11 @@ from typing import Any
 
 from config.registry import own_queues
 from config.settings import Settings
+from config.worker_range import WorkerRange
 from embedded import broker
 from embedded.environments import Environments
 from embedded.processes import Event, Program
+from embedded.worker_set import WorkerSet
 from tasks.health_file import health_file_path
 from tasks.worker.command import worker_command
 from tidegate import clock
@@ -26,7 +28,7 @@ from tidegate.operations.queues import WEBHOOKS, Pool
 # nothing to finish. With the default, workers, web and broker take at most 6.5 + 1.5 + 1.5 s: less than 10.
 QUICK = timedelta(seconds=1.5)
 
-Group = tuple[Program, ...]
+Group = tuple[Program | WorkerSet, ...]
 
 
 def programs(settings: Settings) -> tuple[Group, ...]:
@@ -124,20 +126,28 @@ def _workers(settings: Settings, environments: Environments) -> Group:
             is_ready=lambda: queue in (_health(settings.host.strip("[]"), settings.port) or {}).get("workers", {}),
         )
 
+    def workers(
+        queue: str, number: WorkerRange, pool: Pool, concurrency: int, environment: Mapping[str, str]
+    ) -> WorkerSet:
+        return WorkerSet(
+            queue=queue, range=number, program=lambda name: worker(name, queue, pool, concurrency, environment)
+        )
+
     everything = environments.of_operations()
     return (
         scheduler,
+        workers("io", settings.io_workers, Pool.THREADS, settings.io_concurrency, everything),
+        workers("cpu", settings.cpu_workers, Pool.PROCESSES, settings.cpu_concurrency, everything),
         *(
-            worker(f"io-{number}", "io", Pool.THREADS, settings.io_concurrency, everything)
-            for number in range(1, settings.io_workers + 1)
-        ),
-        worker("cpu-1", "cpu", Pool.PROCESSES, settings.cpu_concurrency, everything),
-        *(
-            worker(f"{own.name}-{number}", own.name, own.pool, own.concurrency, everything)
+            workers(
+                own.name, WorkerRange(lowest=own.workers, highest=own.workers), own.pool, own.concurrency, everything
+            )
             for own in own_queues(settings)
-            for number in range(1, own.workers + 1)
+            if own.workers
         ),
-        worker("webhooks-1", WEBHOOKS, Pool.THREADS, settings.webhook_concurrency, environments.of_webhooks()),
+        workers(
+            WEBHOOKS, settings.webhook_workers, Pool.THREADS, settings.webhook_concurrency, environments.of_webhooks()
+        ),
     )
 
 

@@ -13,6 +13,7 @@ from datetime import timedelta
 from typing import Any
 
 from celery import signals
+from celery.worker import state
 
 from config import logs, tracing
 from config.database import check_sessions, open_database
@@ -25,6 +26,7 @@ from tasks.health_file import HealthFile, health_file_path, show_process
 from tasks.worker import process_tree
 from tasks.worker.command import POOLS
 from tasks.worker.priority import lower_priority
+from tasks.worker.retirement import allow_retirement
 from tasks.worker.singleton import once
 from tidegate import clock
 from tidegate.database.connection import UNREACHABLE
@@ -186,6 +188,7 @@ def _begin(sender: Any, **_: Any) -> None:
     )
     _heartbeats.append(heartbeat)
     sender.tell_whether_it_hears = heartbeat.hears
+    allow_retirement(sender.stop_taking, is_idle=lambda: not state.reserved_requests)
     heartbeat.start()
     notifier().wake_scheduler()
     freeze_loaded_objects()

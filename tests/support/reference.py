@@ -17,6 +17,7 @@ from pydantic.fields import FieldInfo
 from config.operations_tables import DownstreamTable, OAuthTable, OperationTable, QueueTable, RetryTable
 from config.setting_text import as_text
 from config.settings import PREFIX, Settings
+from config.worker_range import WorkerRange
 from tests.support.processes import REPOSITORY
 from tidegate.rate import Rate
 from tidegate.timeformat import format_duration
@@ -30,6 +31,7 @@ _WORDS = {
     timedelta: "duration",
     SecretStr: "secret",
     Rate: "rate",
+    WorkerRange: "whole number or range, 1 to 1,000",
     IPv4Network: "network",
     IPv6Network: "network",
 }

@@ -10,6 +10,7 @@ from config.check import check
 from config.operations_file import read_operations_file
 from config.settings import Settings, settings
 from embedded.stack import programs
+from embedded.worker_set import WorkerSet
 from tasks.worker.__main__ import main
 from tasks.worker.process import _queue_fault
 from tests.support.processes import REPOSITORY
@@ -162,7 +163,13 @@ def test_make_run_starts_the_workers_that_are_declared(write: Write, tmp_path: P
 
     *_, last = programs(current)
 
-    commands = {each.name: " ".join(each.arguments) for each in last}
-    assert [*commands] == ["scheduler", "io-1", "cpu-1", "gpu-1", "gpu-2", "slow-1", "webhooks-1"]
+    sets = {each.queue: each for each in last if isinstance(each, WorkerSet)}
+    started = {queue: each.range.lowest for queue, each in sets.items()}
+    assert started == {"io": 1, "cpu": 1, "gpu": 2, "slow": 1, "webhooks": 1}
+    commands = {
+        name: " ".join(each.program(name).arguments)
+        for each in sets.values()
+        for name in map(each.name, range(1, each.range.lowest + 1))
+    }
     assert "--pool prefork --concurrency 3 -Q gpu -n gpu-2@tidegate" in commands["gpu-2"]
     assert "--pool threads --concurrency 1 -Q slow -n slow-1@tidegate" in commands["slow-1"]

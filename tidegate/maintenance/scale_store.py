@@ -40,7 +40,7 @@ from tidegate.dispatch.scale import (
 from tidegate.jobs.transitions import NOW
 from tidegate.maintenance.cluster_facts import MOST_DELIVERIES
 from tidegate.metrics.families import DELIVERY_SECONDS
-from tidegate.webhooks.delivery import QUEUE as WEBHOOKS
+from tidegate.operations.queues import WEBHOOKS
 from tidegate.webhooks.send_store import IS_PENDING
 
 

@@ -3,7 +3,7 @@
 from flask import Blueprint, Response
 
 from tidegate.dispatch.scale import Wanted
-from tidegate.webhooks.delivery import QUEUE as WEBHOOKS
+from tidegate.operations.queues import WEBHOOKS
 from webapp.context import Context, context
 from webapp.http import lane_shapes
 from webapp.http.auth import monitor
