@@ -81,7 +81,9 @@ def _waiting(longest_wait: timedelta) -> Any:
 def _claimed() -> Any:
     """Moves the instants of open attempts back, so that a dead worker's places are not held for too long."""
     ahead = _micro(attempts.c.claimed_at) - type_coerce(statement_now(), BigInteger)
-    is_ahead = and_(attempts.c.ended_at.is_(None), attempts.c.claimed_at > statement_now(_NOTHING))
+    # Without a worker it is a place that is kept while its job is polled: until the deadline, which stays.
+    is_out = and_(attempts.c.ended_at.is_(None), attempts.c.worker.is_not(None))
+    is_ahead = and_(is_out, attempts.c.claimed_at > statement_now(_NOTHING))
     columns = (attempts.c.claimed_at, attempts.c.ends_at, attempts.c.place_until)
     return update(attempts).where(is_ahead).values({c.name: type_coerce(_micro(c) - ahead, Instant()) for c in columns})
 
