@@ -153,6 +153,18 @@ def test_a_due_poll_goes_when_every_place_is_kept_and_an_older_backlog_waits(sto
     assert release(store) == []
 
 
+def test_after_a_lower_concurrency_kept_places_are_called_one_after_the_other(store: Store) -> None:
+    open_lane(store, concurrency=2)
+    ids = [accepted(store, after=LATER) for _ in range(2)]
+    for job_id in ids:
+        change_job(store, job_id, run_at=database_now())
+    change_lane(store, concurrency=1)
+    poll = polling(store, ids[0])
+    assert release(store) == []
+    assert store.workers.poll_later(poll, URL, after=LATER, call_seconds=0.1)
+    polling(store, ids[1])
+
+
 def test_a_poll_goes_before_jobs_that_wait_for_the_same_slot(store: Store) -> None:
     open_lane(store, concurrency=3, rates=("10/s",))
     job_id = accepted(store)
@@ -280,14 +292,15 @@ def test_a_poll_that_is_told_twice_is_recorded_once(store: Store) -> None:
     assert not store.workers.poll_later(poll, URL, after=NOW, call_seconds=0.1), "somebody else gave it up"
 
 
-def test_a_clock_that_was_set_back_moves_no_kept_place(store: Store) -> None:
+def test_a_clock_that_was_set_back_moves_no_kept_place_and_lets_its_job_be_polled(store: Store) -> None:
     open_lane(store)
-    job_id = accepted(store)
-    change_attempts(store, job_id, claimed_at=database_now(LATER))
+    job_id = accepted(store, after=LATER)
+    change_attempts(store, job_id, claimed_at=database_now(LATER), released_at=database_now(LATER))
     store.upkeep.put_right(lease=LEASE, longest_wait=LATER, is_known=True)
     assert attempts_of(store, job_id)[0].place_until > row_of(store, job_id).deadline
     sweep(store.upkeep, retention=timedelta(days=1))
     assert store.lanes.held() == {LANE: 1}
+    assert release_one(store).job_id == job_id, "nor does it hold its job up"
 
 
 def test_a_lane_without_polls_is_asked_nothing_more(store: Store) -> None:

@@ -122,11 +122,13 @@ def plan_release(state: LaneState, rivals: Rivals = NO_RIVALS) -> Plan:
 def polls_that_go(state: LaneState, rivals: Rivals = NO_RIVALS) -> Sequence[WaitingPoll]:
     """The due polls for which there is room: of workers, and of calls where the downstream says how many it takes.
 
-    They have their places, and go before jobs that have none: what is begun is to end.
+    They have their places, and go before jobs that have none: what is begun is to end. Where the concurrency was
+    lowered below the places that are kept, no more of them are called at once than it allows now.
     """
     due = {poll.job.id: poll for poll in state.due_polls}
-    most = _calls_left(state)
-    rooms = {queue: min(room, BATCH if most is None else most) for queue, room in _worker_room(state, rivals).items()}
+    left, concurrency = _calls_left(state), state.lane.concurrency
+    most = min(BATCH if left is None else left, BATCH if concurrency is None else concurrency - state.calls)
+    rooms = {queue: min(room, most) for queue, room in _worker_room(state, rivals).items()}
     return [due[job.id] for job in that_fit([poll.job for poll in due.values()], rooms)]
 
 

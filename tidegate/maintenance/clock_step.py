@@ -12,7 +12,7 @@ from tidegate.clock import MICROSECOND
 from tidegate.database.schema import attempts, deliveries, downstreams, jobs, samples, stewards, workers
 from tidegate.database.time import Instant, statement_now
 from tidegate.dispatch.release import CLAIM_WITHIN
-from tidegate.jobs.transitions import IS_WAITING
+from tidegate.jobs.transitions import IS_POLLED, IS_WAITING
 from tidegate.states import State
 
 # A difference that two clocks which agree may show.
@@ -75,7 +75,11 @@ def _waiting(longest_wait: timedelta) -> Any:
     is_new = and_(jobs.c.created_at > statement_now(_NOTHING), was_to_go_at_once)
     # A job that was started once has its Job-Not-Before behind it.
     came_back = and_(jobs.c.started_at.is_not(None), jobs.c.run_at > statement_now(longest_wait))
-    return update(jobs).where(IS_WAITING, or_(is_new, came_back)).values(run_at=statement_now())
+    # Others wait for its place meanwhile. Its last release says by which clock the next poll was fixed.
+    last = and_(attempts.c.job_id == jobs.c.id, attempts.c.fence == jobs.c.fence)
+    is_ahead = select(attempts.c.job_id).where(last, attempts.c.released_at > statement_now(_NOTHING)).exists()
+    is_polled = and_(IS_POLLED, jobs.c.run_at > statement_now(_NOTHING), is_ahead)
+    return update(jobs).where(IS_WAITING, or_(is_new, came_back, is_polled)).values(run_at=statement_now())
 
 
 def _claimed() -> Any:
