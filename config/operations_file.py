@@ -18,6 +18,7 @@ from config.request_checks import (
     header_value_fault,
     oauth_texts,
     passed_header_fault,
+    poll_fault,
     proxy_fault,
     tls_faults,
     url_fault,
@@ -193,6 +194,8 @@ class _Reader:
 
     def _check_request(self, at: tuple[str, str], table: OperationTable) -> None:
         """Checks what the request is made of."""
+        if table.poll and (reason := poll_fault(table.method, table.retry.on)):
+            self._tell((*at, "poll"), reason)
         try:
             url = parse_url_template(table.url)
         except ValueError as error:
@@ -206,7 +209,7 @@ class _Reader:
                 self._tell(here, reason)
             elif seen.setdefault(header.lower(), header) != header:
                 self._tell(here, f"it stands there twice, as {seen[header.lower()]}, too")
-            self._check_text(here, value, partial(_header_fault, value))
+            self._check_text(here, value, partial(header_value_fault, value))
         for header in table.pass_headers:
             if reason := passed_header_fault(header):
                 self._tell((*at, "pass_headers"), f"{header}: {reason}")
@@ -264,6 +267,7 @@ class _Reader:
             pass_headers=tuple(table.pass_headers),
             schema=self._schemas.get(name),
             fail_when=_names(table.fail_when) if table.fail_when else None,
+            poll=table.poll,
             description=table.description,
             downstream=table.downstream or name,
             queue=table.queue,
@@ -294,7 +298,3 @@ def _name_fault(name: str) -> str | None:
 
 def _names(pointer: str) -> tuple[str, ...]:
     return parse_pointer(pointer.removeprefix("json:"))
-
-
-def _header_fault(value: str, expand: Expand) -> str | None:
-    return header_value_fault(expand(value))

@@ -208,6 +208,11 @@ class OperationTable(Table):
         description="`json:/error`: a successful answer with something there (not null, false, 0 or empty) is a final "
         "failure all the same.",
     )
+    poll: Truth = Field(
+        False,
+        description="For a partner that answers 202 with a `Location` and does the work later: it is asked there, by "
+        "`GET`, until it answers something else. More below.",
+    )
     description: str = Field("", description="A sentence for callers; `GET /v1/operations` and `/docs` show it.")
     timeout: Duration = Field(
         timedelta(minutes=2), description="From submit to the deadline. A caller may shorten it with `Job-Timeout`."

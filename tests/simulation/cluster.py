@@ -58,6 +58,7 @@ LIMITS = (
     Limits(name="narrow", concurrency=2, breaker_after=0),
     Limits(name="calls", rates=("10/s",), concurrency=4),
     Limits(name="free"),
+    Limits(name="polled", rates=("8/s",), burst=2, concurrency=2, breaker_after=0),
 )
 
 

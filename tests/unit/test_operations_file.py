@@ -167,6 +167,9 @@ def test_the_example_of_the_contract_is_read(file: Path) -> None:
             "oauth sets it already",
         ),
         ("fail_when = true", "fail_when", "string"),
+        ("poll = 1", "poll", "boolean"),
+        ('poll = true\nmethod = "HEAD"', "poll", "the answer to HEAD has no body"),
+        ("poll = true\nretry = { on = [500, 303, 202] }", "poll", "retry.on has 202"),
         ('pass_headers = ["X Y"]', "pass_headers", "X Y: it can't be set here: it is no name"),
         ('pass_headers = ["Authorization"]', "pass_headers", "Authorization: it can't be passed on"),
         ('pass_headers = ["cookie"]', "pass_headers", "cookie: it can't be passed on"),
@@ -461,6 +464,7 @@ def test_what_the_input_gives_to_the_request_is_read(file: Path) -> None:
         pass_headers = ["X-Customer"]
         input_schema = "order.schema.json"
         fail_when = "json:/error"
+        poll = true
         """,
     )
     assert [place.name for place in orders.parts.url.places] == ["customer", "lang"]
@@ -468,6 +472,7 @@ def test_what_the_input_gives_to_the_request_is_read(file: Path) -> None:
     assert orders.pass_headers == ("X-Customer",)
     assert orders.input_schema() == {"type": "object"}
     assert orders.fail_when == ("error",)
+    assert orders.poll
 
 
 @pytest.mark.parametrize(

@@ -103,10 +103,12 @@ class Agenda:
             until = now + plan.held_back
             look_at = until - lead + (0 if self._is_mine(lane.name) else OTHERS_SECONDS)
             self._entries[lane.name] = _Entry(look_at=look_at, queue=queue, held_until=until, version=version)
-        elif plan.leaves_none:
+        elif plan.leaves_none and plan.next_poll is None:
             self._entries.pop(lane.name, None)
         else:
-            self._entries[lane.name] = _Entry(look_at=_NEVER, queue=queue, wants_place=True)
+            others = 0 if self._is_mine(lane.name) else OTHERS_SECONDS
+            look_at = _NEVER if plan.next_poll is None else now + plan.next_poll + others
+            self._entries[lane.name] = _Entry(look_at=look_at, queue=queue, wants_place=not plan.leaves_none)
 
     def look_again(self, name: str, *, at: float) -> None:
         """Looks at a lane at this instant whatever holds it."""
@@ -120,7 +122,7 @@ class Agenda:
         """What other lanes want of the workers beside each of these, which were just read; by name."""
         wanting: defaultdict[str, set[str]] = defaultdict(set)
         for state in states:
-            for job in state.waiting:
+            for job in (*state.waiting, *(poll.job for poll in state.due_polls)):
                 wanting[job.queue].add(state.lane.name)
         held: list[tuple[str, str, float]] = []
         for name, entry in self._entries.items():

@@ -193,7 +193,13 @@ class Gate:
         """
         while True:
             states = self._lanes.read(*names, queues=queues, limit=limit, without=self._unknown)
-            waiting = [job for state in states for job in state.waiting]
+            states = [
+                replace(state, polls=self._lanes.polls(state.lane.name, without=self._unknown))
+                if state.has_kept
+                else state
+                for state in states
+            ]
+            waiting = [job for state in states for job in state.jobs]
             new = self._known.unknown_among(waiting) if self._known else {}
             if not new:
                 return states
@@ -213,4 +219,5 @@ def _beside(plans: Sequence[Plan], state: LaneState) -> LaneState:
         occupancy = occupancy.with_released(plan.state.lane.name, [job.queue for job in plan.released])
         apart |= plan.apart
     waiting = [job for job in state.waiting if job.queue not in apart or not is_kept_apart(job)]
-    return replace(state, occupancy=occupancy, waiting=waiting) if plans else state
+    polls = [poll for poll in state.polls if poll.job.queue not in apart or not is_kept_apart(poll.job)]
+    return replace(state, occupancy=occupancy, waiting=waiting, polls=polls) if plans else state

@@ -133,6 +133,16 @@ class DueLane:
     now: int
 
 
+class WaitingPoll(NamedTuple):
+    """A queued job whose downstream has accepted the work, which is to be asked how far it is.
+
+    `place_fence`: of the attempt whose place it keeps. `run_at`, in microseconds, may lie ahead.
+    """
+
+    job: "WaitingJob"
+    place_fence: int
+
+
 class WaitingJob(NamedTuple):
     """A queued job that may be released: the columns of `jobs` that the gate reads, as the database writes them.
 
@@ -156,13 +166,16 @@ class Occupancy:
 
     `held`: places taken, by downstream; a follower has none of its own. `out`: by queue and then by downstream, what
     waits for the live workers or runs on them; a dead worker's call may still be open at the downstream, but takes
-    nothing from a queue. `sizes`: of the live workers, by queue.
+    nothing from a queue. `sizes`: of the live workers, by queue. `kept`: of the places, those of jobs that are polled;
+    `polled`: calls that ask for these, open on their places.
     """
 
     now: int
     held: Mapping[str, int]
     out: Mapping[str, Mapping[str, int]]
     sizes: Mapping[str, int]
+    kept: Mapping[str, int] = field(default_factory=dict)
+    polled: Mapping[str, int] = field(default_factory=dict)
 
     def out_in(self, queue: str) -> int:
         """What is out in a queue, of all lanes."""
@@ -183,7 +196,7 @@ class LaneState:
     """A lane as read at one moment: its row, what is released or running, the workers, and the first waiting jobs.
 
     `version`: changes with every write of the row. `limit`: so many waiting jobs were asked for; fewer are all,
-    where they are `of_all_queues`.
+    where they are `of_all_queues`. `polls`: the first jobs that wait to be polled, due or not.
     """
 
     lane: Lane
@@ -192,6 +205,7 @@ class LaneState:
     waiting: Sequence[WaitingJob] = ()
     limit: int = 0
     of_all_queues: bool = True
+    polls: Sequence[WaitingPoll] = ()
 
     @property
     def now(self) -> int:
@@ -202,6 +216,27 @@ class LaneState:
     def held(self) -> int:
         """How many places of the downstream are taken."""
         return self.occupancy.held.get(self.lane.name, 0)
+
+    @property
+    def has_kept(self) -> bool:
+        """Whether places are kept for jobs that are polled."""
+        return self.occupancy.kept.get(self.lane.name, 0) > 0
+
+    @property
+    def calls(self) -> int:
+        """How many calls are released or open; a place that is kept between two polls is none."""
+        name, places = self.lane.name, self.occupancy
+        return self.held - places.kept.get(name, 0) + places.polled.get(name, 0)
+
+    @property
+    def jobs(self) -> Sequence[WaitingJob]:
+        """All that were read: those that wait for a place, and those that wait to be polled."""
+        return [*self.waiting, *(poll.job for poll in self.polls)] if self.polls else self.waiting
+
+    @property
+    def due_polls(self) -> Sequence[WaitingPoll]:
+        """The jobs that could be polled now."""
+        return [poll for poll in self.polls if poll.job.run_at <= self.now]
 
     def out_in(self, queue: str) -> int:
         """What is out of this lane in a queue."""

@@ -28,8 +28,8 @@ from tidegate.database.connection import Database
 from tidegate.database.schema import downstreams, jobs
 from tidegate.database.statement import Prepared
 from tidegate.database.time import Instant
-from tidegate.dispatch.due_jobs import waiting_first
-from tidegate.dispatch.lane import LaneState, Occupancy, WaitingJob
+from tidegate.dispatch.due_jobs import polls, waiting_first
+from tidegate.dispatch.lane import LaneState, Occupancy, WaitingJob, WaitingPoll
 from tidegate.dispatch.limiter_row import ROW, VERSION, VERSION_ON_SQLITE, lane_from
 from tidegate.dispatch.places import Count, counts, occupancy
 
@@ -63,6 +63,11 @@ def read_lanes(
 
 def _as_json(names: Collection[str]) -> str:
     return orjson.dumps([*names]).decode()
+
+
+def read_polls(database: Database, name: str, *, limit: int) -> Sequence[WaitingPoll]:
+    """Reads the first jobs of a lane that wait to be polled, due or not. Only lanes with kept places have any."""
+    return database.fetch_all(_POLLS, {"lane": name, "most": limit})
 
 
 def _state(columns: Mapping[str, Any]) -> LaneState:
@@ -121,6 +126,10 @@ def _is_wanted(names: Callable[[str], Any]) -> ColumnElement[bool]:
     return and_(or_(is_any, jobs.c.queue.in_(names(_QUEUES))), jobs.c.operation.not_in(names(_WITHOUT)))
 
 
+_POLLS = Prepared(
+    polls(*map(_plain, _WAITING), jobs.c.place_fence),
+    lambda row: WaitingPoll(WaitingJob(*(row[name] for name in WaitingJob._fields)), row["place_fence"]),
+)
 _ON_POSTGRESQL = (VERSION, func.json_agg, func.json_build_array, _is_named_on_postgresql())
 _ON_SQLITE = (
     VERSION_ON_SQLITE,

@@ -42,7 +42,7 @@ def _unfollowed() -> Any:
             # Child processes of the queue cpu neither send nor hear hints of calls that ended.
             attempts.c.queue == Queue.IO,
             is_held(attempts),
-            ~is_lost(),
+            ~is_lost(),  # nor kept while its job is polled: of no worker it is not known
             ~is_among_followers(),
             its_follower.is_(None),
         )

@@ -12,8 +12,8 @@ from tidegate.database.schema import WAS_REFUSED, attempts, downstreams, jobs
 from tidegate.database.statement import Prepared, required
 from tidegate.database.time import CLOCK, statement_now
 from tidegate.dispatch import limiter_row
-from tidegate.dispatch.lane import DueLane, LaneState
-from tidegate.dispatch.lane_reads import read_lanes
+from tidegate.dispatch.lane import DueLane, LaneState, WaitingPoll
+from tidegate.dispatch.lane_reads import read_lanes, read_polls
 from tidegate.dispatch.limit_doubt import LATELY, Refusals
 from tidegate.dispatch.places import has_place
 from tidegate.dispatch.plan import BATCH, Plan
@@ -75,6 +75,14 @@ class LaneStore:
         `queues`: of these alone; None: of all. Jobs of the operations `without` are passed over.
         """
         return read_lanes(self._database, names, queues=queues, limit=limit, without=without)
+
+    def polls(self, name: str, *, without: Collection[str] = ()) -> Sequence[WaitingPoll]:
+        """Reads the first jobs of a lane that wait to be polled, due or not; only of one that has kept places.
+
+        Jobs of the operations `without` are passed over.
+        """
+        polls = read_polls(self._database, name, limit=BATCH)
+        return [poll for poll in polls if poll.job.operation not in without]
 
     def waiting_operations(self) -> dict[str, int]:
         """How many jobs wait, by operation. Its cost grows with the backlog. Raises DatabaseTooSlowError."""

@@ -67,11 +67,13 @@ class Attempt:
         check: Callable[[], None] | None = None,
         headers: Mapping[str, str] | None = None,
         tokens: Tokens | None = None,
+        poll_url: str | None = None,
     ) -> None:
         self.job_id = job_id
         self.number = number
         self.tokens: Tokens = tokens or FetchedTokens(seconds_left)
         self.headers: Mapping[str, str] = headers or {}
+        self.poll_url = poll_url  # set: the work was accepted, and is only asked for there
         self._report = report
         self._take_slot = take_slot
         self._seconds_left = seconds_left

@@ -1,7 +1,15 @@
 """The database schema: SQLAlchemy tables, with the constraints that make an impossible row impossible."""
 
 from tidegate.database.schema.clients import IMPLICIT_CLIENT, clients, keys, sessions
-from tidegate.database.schema.jobs import UNSUCCESSFUL, WAS_REFUSED, attempts, bodies, idempotency_keys, jobs
+from tidegate.database.schema.jobs import (
+    UNSUCCESSFUL,
+    WAITS_FOR_POLL,
+    WAS_REFUSED,
+    attempts,
+    bodies,
+    idempotency_keys,
+    jobs,
+)
 from tidegate.database.schema.lanes import downstreams, samples
 from tidegate.database.schema.metadata import metadata
 from tidegate.database.schema.processes import counts, final_jobs, stewards, wanted_workers, workers
@@ -11,6 +19,7 @@ from tidegate.database.schema.webhooks import deliveries, delivery_attempts, rec
 __all__ = [
     "IMPLICIT_CLIENT",
     "UNSUCCESSFUL",
+    "WAITS_FOR_POLL",
     "WAS_REFUSED",
     "attempts",
     "bodies",
