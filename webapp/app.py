@@ -159,7 +159,7 @@ def _waiting_bytes(database: Database, lanes: LaneCache, most: int | None) -> Wa
     inputs = InputByteStore(database)
 
     def count() -> Mapping[str, int]:
-        return inputs.by_client(sum(view.sample.backlog for view in lanes.views().values() if view.sample))
+        return inputs.by_client(lanes.backlog())
 
     return WaitingBytes(count, most)
 
