@@ -120,6 +120,7 @@ def _gateway(settings: Settings, turns: ConcurrencyLimit, bodies: BodyReader, da
     database = database or open_database(settings, pool_size=_CONNECTIONS, patience=_PATIENCE)
     registry = load_registry(settings)
     store = Store(database, retention=settings.retention)
+    store.counted.know_operations(registry.downstream_of)
     lanes, notifier, share = LaneCache(store, registry.downstreams), notifier_for(settings.bell), shares(settings)
     secrets = SecretStore(database, cache(lambda: load_keyring(settings)))
     admission = Admission(

@@ -310,7 +310,7 @@ def test_a_scrape_asks_as_much_whatever_waits(web: Web) -> None:
         scrape(web)
 
     assert len(idle.statements) == 6, str(idle)
-    assert len(busy.statements) == 8, str(busy)
+    assert len(busy.statements) == 7, str(busy)
 
 
 def test_a_count_of_an_older_release_with_other_labels_does_no_harm(web: Web) -> None:
