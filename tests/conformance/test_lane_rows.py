@@ -203,3 +203,14 @@ def test_a_backlog_that_another_scheduler_sampled_last_is_not_told_for_long(
     store.samples.sample()
 
     assert {sample.downstream: sample.backlog for sample in store.samples.latest() if sample.backlog} == {_NAMES[1]: 1}
+
+
+@pytest.mark.usefixtures("never_fresh")
+def test_looks_that_take_long_come_less_often(store: Store, lanes: LaneCache, monkeypatch: pytest.MonkeyPatch) -> None:
+    """When two in a row did: one may have been held up."""
+    monkeypatch.setattr(lane_copies, "_REST", 1e9)
+    with asked(store.database) as cost:
+        for _ in range(4):
+            assert lanes.view(_NAMES[0])
+
+    assert len(cost.statements) == 2 * 2

@@ -64,7 +64,7 @@ class LaneCache:
         self._counting = BatchedStatement(self._count_each, most=_MOST_TOGETHER)
 
     def view(self, downstream: str, *, fresh: bool = False) -> LaneView | None:
-        """The lane as it was half a second ago at most; None for a downstream that no scheduler has declared yet.
+        """The lane as it was half a second ago or so; None for a downstream that no scheduler has declared yet.
 
         `fresh` reads it now. While the database can't be reached, only a `fresh` look raises; others get what was last
         seen: a forecast must not turn the answer to a submit that is committed into a refusal.
@@ -158,7 +158,7 @@ class LaneCache:
         return (copy and copy.view) or self._as_declared(downstream, lane), lane.submitted
 
     def _is_fresh(self, at: float) -> bool:
-        return clock.monotonic() - max(at, self._failed_at) < _FRESH_SECONDS
+        return clock.monotonic() - max(at, self._failed_at) < _FRESH_SECONDS + self._copies.rest_seconds
 
     def _read(self, name: str, *, fresh: bool) -> Copy | None:
         """Reads one lane, and with it those that other threads want by now."""

@@ -1,5 +1,6 @@
 """Copies of lanes' rows in this process: of many lanes only those that were asked for lately are kept up to date."""
 
+import time
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -13,6 +14,9 @@ from tidegate.dispatch.lane_rows import LaneRow, LaneRows, LaneRowStore
 _LATELY_SECONDS = 10.0
 # Everything is read anew after so long: behind its name there may be another server, whose state is another.
 _ANEW_SECONDS = 30.0
+# Two looks are half a second apart, or so many times as long as the shorter of the last two took this process.
+_APART_SECONDS = 0.5
+_REST = 25
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -56,6 +60,7 @@ class LaneCopies:
         self._workers = workers
         self._copies: dict[str, Copy] = {}
         self.last: Look | None = None
+        self._took = (0.0, 0.0)
         self._all: Look | None = None
         self._all_anew_at = float("-inf")
         self._number = 0
@@ -73,9 +78,14 @@ class LaneCopies:
         """When all lanes were read last."""
         return self._all.at if self._all else float("-inf")
 
+    @property
+    def rest_seconds(self) -> float:
+        """How much longer copies are good, so that looks at very many lanes take no more than 4 % of a processor."""
+        return max(0.0, _REST * min(self._took) - _APART_SECONDS)
+
     def read_lately_asked(self, names: Iterable[str]) -> None:
         """Reads these lanes, and what changed of all others that were asked for lately; one statement, and workers."""
-        now = clock.monotonic()
+        now, began = clock.monotonic(), time.thread_time()
         lately = {name for name, copy in self._copies.items() if now - copy.asked_at <= _LATELY_SECONDS}
         wanted = lately.union(names)
         if len(wanted) > self._store.most_by_name:
@@ -85,6 +95,7 @@ class LaneCopies:
         self.last = self._read(wanted, known=known, at=clock.monotonic())
         for name in [name for name, copy in self._copies.items() if not copy.row and name not in wanted]:
             del self._copies[name]
+        self._took = self._took[1], time.thread_time() - began
 
     def read(self, names: Iterable[str]) -> None:
         """Reads these lanes in one statement; they are as old as the last look at the others from then on."""
@@ -95,7 +106,7 @@ class LaneCopies:
 
     def read_all(self) -> None:
         """Reads every lane that changed since they were all read, and the workers."""
-        now, known = clock.monotonic(), self._workers.operations()
+        began, now, known = time.thread_time(), clock.monotonic(), self._workers.operations()
         is_anew = self._all is None or now - self._all_anew_at > _ANEW_SECONDS
         found = self._store.read_all(since=None if is_anew or not self._all else self._all.version)
         is_anew |= found.version is None
@@ -107,7 +118,8 @@ class LaneCopies:
         self.last = self._all = look
         if is_anew:
             self._all_anew_at = now
-        elif found.number != sum(copy.row is not None for copy in self._copies.values()):
+        self._took = self._took[1], time.thread_time() - began
+        if not is_anew and found.number != sum(copy.row is not None for copy in self._copies.values()):
             self._all = None  # one of them is gone
             self.read_all()
 

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
-from functools import cached_property, reduce
+from functools import cached_property
 from types import SimpleNamespace
 from typing import Any
 
@@ -222,21 +222,26 @@ def _on_postgresql(*, is_some: bool) -> Select[Any]:
 
 
 def _on_sqlite(*, is_some: bool) -> Select[Any]:
-    columns = [downstreams.c[name] for name in _OF_DOWNSTREAM if name not in {"name", "declared"}]
-    first: ColumnElement[str] = func.coalesce(cast(samples.c.taken_at, Text), "")
-    texts = (func.coalesce(cast(column, Text), "") for column in columns)
-    version = reduce(lambda left, right: left.concat("/").concat(right), texts, first)
-    rows = select(func.json_group_array(func.json_array(*_COLUMNS, version)))
-    number = select(func.count()).select_from(downstreams)
-    if is_some:
-        given = func.json_each(bindparam("names", type_=Text())).table_valued("key", "value")
-        joined = given.join(downstreams, downstreams.c.name == given.c.key)
-        lanes = joined.outerjoin(samples, samples.c.downstream == downstreams.c.name)
-        rows = rows.select_from(lanes).where(version.is_distinct_from(given.c.value))
-        number = number.where(downstreams.c.name.in_(select(given.c.key)))
-    else:
-        rows = rows.select_from(_LANES)
-    return _statement(rows.scalar_subquery(), number=number.scalar_subquery(), version=null())
+    version: ColumnElement[str] = func.coalesce(type_coerce(samples.c.taken_at, Text), "")
+    for name in _OF_DOWNSTREAM:
+        if name not in {"name", "declared"}:  # what is declared is in force, or an operator's change is
+            version = version.concat("/").concat(_text(downstreams.c[name]))
+    rows: Any = func.json_group_array(func.json_array(*_COLUMNS, version))
+    if not is_some:
+        lanes = select(rows.label("rows"), func.count().label("number")).select_from(_LANES).subquery()
+        return _statement(lanes.c.rows, number=lanes.c.number, version=null())
+    given = func.json_each(bindparam("names", type_=Text())).table_valued("key", "value")
+    of_given = given.join(downstreams, downstreams.c.name == given.c.key).outerjoin(
+        samples, samples.c.downstream == downstreams.c.name
+    )
+    rows = rows.filter(version.is_distinct_from(given.c.value))
+    lanes = select(rows.label("rows"), func.count().label("number")).select_from(of_given).subquery()
+    return _statement(lanes.c.rows, number=lanes.c.number, version=null())
+
+
+def _text(column: ColumnElement[Any]) -> ColumnElement[str]:
+    text = type_coerce(column, Text)
+    return func.coalesce(text, "") if column.nullable else text
 
 
 _SOME = Prepared(_on_postgresql(is_some=True), _read, on_sqlite=_on_sqlite(is_some=True))
