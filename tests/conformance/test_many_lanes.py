@@ -7,7 +7,6 @@ from contextlib import ExitStack
 from datetime import timedelta
 
 import orjson
-import pytest
 from sqlalchemy import insert, text
 
 from tests.support.jobs import LANE, submit
