@@ -10,7 +10,7 @@ from config.settings import Settings
 from embedded.stack import Group
 from embedded.worker_set import WorkerSet
 from tidegate.database.connection import UNREACHABLE
-from tidegate.dispatch.limits import LimitStore
+from tidegate.dispatch.lane_rows import LaneRowStore
 from tidegate.dispatch.scale import Wanted
 from tidegate.maintenance.scale_store import ScaleStore
 
@@ -62,7 +62,7 @@ def asking(settings: Settings, groups: Iterable[Group]) -> Iterator[Callable[[],
         yield lambda: None
         return
     database = open_database(settings, pool_size=1, patience=_PATIENCE)
-    wanted = WantedWorkers(ScaleStore(database, LimitStore(database)).wanted)
+    wanted = WantedWorkers(ScaleStore(database, LaneRowStore(database)).wanted)
     wanted.start()
     try:
         yield wanted

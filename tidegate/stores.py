@@ -8,6 +8,7 @@ from datetime import timedelta
 
 from tidegate.database.clock_sync import DatabaseClock
 from tidegate.database.connection import Database
+from tidegate.dispatch.lane_rows import LaneRowStore
 from tidegate.dispatch.limits import LimitStore
 from tidegate.dispatch.samples import SampleStore
 from tidegate.dispatch.store import LaneStore
@@ -46,6 +47,7 @@ class Store:
         self.heartbeats = HeartbeatStore(database, self.counts, database_clock)
         self.limits = LimitStore(database)
         self.samples = SampleStore(database)
+        self.lane_rows = LaneRowStore(database)
         self.lanes = LaneStore(database)
         self.slots = SlotStore(database, database_clock)
         self.tokens = TokenStore(database)
@@ -54,7 +56,7 @@ class Store:
         self.sending = SendingStore(database, self.counts)
         self.counted = CountStore(database)
         self.facts = FactStore(database)
-        self.scale = ScaleStore(database, self.limits)
+        self.scale = ScaleStore(database, self.lane_rows)
         self.overview = OverviewStore(database)
         self.timeline = HistoryStore(database)
 
@@ -67,6 +69,7 @@ __all__ = [
     "HeartbeatStore",
     "HistoryStore",
     "JobStore",
+    "LaneRowStore",
     "LaneStore",
     "LimitStore",
     "MaintenanceStore",

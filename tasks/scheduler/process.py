@@ -228,6 +228,7 @@ def main() -> int:
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stopped.set())
     store = Store(open_database(current, pool_size=3, patience=_PATIENCE))
+    store.counted.know_operations(registry.downstream_of)
     work_signal = WorkSignal()
     scheduler = Scheduler(
         store,

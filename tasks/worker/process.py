@@ -77,6 +77,7 @@ def runner() -> Runner:
     """This process's runner. Made on first use, so that a forked child has connections of its own."""
     current = settings()
     store = _store(max(current.io_concurrency, *_asked_concurrency, 0))
+    store.counted.know_operations(registry().downstream_of)
     return Runner(
         store,
         registry(),
@@ -173,6 +174,7 @@ def _begin(sender: Any, **_: Any) -> None:
     lease = timedelta(seconds=settings().lease_seconds)
     # A heartbeat without an answer must leave time for another within the lease.
     own = Store(open_database(settings(), pool_size=1, patience=min(_PATIENCE, lease / 2)))
+    own.counted.know_operations(registry().downstream_of)
     heartbeat = Heartbeat(
         own.heartbeats,
         worker=WORKER_ID,

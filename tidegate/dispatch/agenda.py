@@ -56,7 +56,7 @@ class Agenda:
         woken = set(names)
         if woken or freed:
             woken |= {name for name, entry in self._entries.items() if entry.wants_place}
-        for name in woken:
+        for name in sorted(woken):
             entry = self._entries.get(name)
             if entry is None or entry.held_until is None:
                 self._look(name, now)

@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
-from typing import Any, Literal, NamedTuple, TypeAlias
+from typing import Any, Literal, NamedTuple, Self, TypeAlias
 
 from tidegate import rate_limit
 from tidegate.clock import from_microseconds, to_microseconds
@@ -39,6 +39,23 @@ class Downstream:
     seen_at: datetime
     pace: rate_limit.Pace = field(default_factory=rate_limit.Pace)
     budgets: Budgets = field(default_factory=dict)
+
+    @classmethod
+    def as_declared(cls, limits: Limits, seen_at: datetime) -> Self:
+        """A downstream that has no row yet, with its declared limits."""
+        return cls(
+            name=limits.name,
+            limits=limits,
+            declared=limits,
+            changes={},
+            paused=False,
+            paused_until=None,
+            refusals=0,
+            failures=0,
+            released=0,
+            next_slot_at=seen_at,
+            seen_at=seen_at,
+        )
 
     @property
     def is_broken(self) -> bool:

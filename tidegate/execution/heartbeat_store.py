@@ -67,6 +67,7 @@ class HeartbeatStore:
         self._database = database
         self._counts = counts
         self._clock = database_clock
+        self._operations: tuple[Sequence[Any], dict[str, Known]] = (), {}
 
     def beat(self, worker: str, *, queue: str, size: int, until: timedelta) -> bool:
         """Records a heartbeat and how many attempts the worker runs side by side; returns whether it has open calls."""
@@ -101,10 +102,13 @@ class HeartbeatStore:
         rows = self._database.fetch_all(
             select(workers.c.queue, workers.c.size, workers.c.operations).where(workers.c.seen_until > database_now())
         )
+        read, known = self._operations
+        if rows == read:
+            return known  # names of thousands of operations are not parsed again and again
         said: dict[str, list[tuple[int, str | None]]] = {}
         for queue, size, operations in rows:
             said.setdefault(queue, []).append((size, operations))
-        return {
+        known = {
             queue: Known(
                 places=sum(size for size, _ in each),
                 operations=frozenset(name for _, names in each if names for name in orjson.loads(names)),
@@ -112,6 +116,8 @@ class HeartbeatStore:
             )
             for queue, each in said.items()
         }
+        self._operations = rows, known
+        return known
 
     def calls_of(self, worker: str, pids: Collection[int]) -> AbstractSet[Call]:
         """The open calls that these child processes of the worker have claimed."""

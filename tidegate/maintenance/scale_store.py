@@ -18,7 +18,7 @@ from tidegate.database.schema import attempts, counts, deliveries, receivers, wa
 from tidegate.database.time import database_now
 from tidegate.dispatch.forecast import LaneView
 from tidegate.dispatch.lane import Downstream
-from tidegate.dispatch.limits import LimitStore
+from tidegate.dispatch.lane_rows import LaneRowStore
 from tidegate.dispatch.places import is_among_followers, is_held, is_lost
 from tidegate.dispatch.samples import LIMIT, Due
 from tidegate.dispatch.scale import (
@@ -73,9 +73,9 @@ class _Presence:
 class ScaleStore:
     """Statements of the wanted number of workers."""
 
-    def __init__(self, database: Database, limits: LimitStore) -> None:
+    def __init__(self, database: Database, lane_rows: LaneRowStore) -> None:
         self._database = database
-        self._limits = limits
+        self._lane_rows = lane_rows
         self._call_seconds: dict[str, CallSeconds] = {}
         self._was_busy = False
 
@@ -126,7 +126,9 @@ class ScaleStore:
         if not due and not seen.lanes:
             return []
         loads = []
-        for downstream in self._limits.downstreams():
+        names = {*due, *(row.lane for row in seen.lanes)}
+        read = self._lane_rows.read(dict.fromkeys(names), since=None)
+        for downstream in (row.downstream(read.now) for row in read.rows):
             its = [row for row in seen.lanes if row.lane == downstream.name]
             waiting = due.get(downstream.name, {})
             unclaimed = sum(row.other for row in its)

@@ -278,6 +278,11 @@ class Registry:
             limits.setdefault(operation.downstream, Limits(name=operation.downstream))
         return cls(by_name, limits, pools_of(queues))
 
+    @property
+    def downstream_of(self) -> dict[str, str]:
+        """The name of each operation's downstream."""
+        return {name: operation.downstream for name, operation in self.operations.items()}
+
     def passed_headers(self, name: str) -> tuple[str, ...]:
         """The headers of a submit that this operation passes on; none where there is no such operation."""
         found = self.operations.get(name)

@@ -1,16 +1,18 @@
 """Prometheus metric families, made of the summed counters, the cluster's statistics and the lanes."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import fields
 from itertools import accumulate
+from typing import TypeVar
 
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 
 from tidegate.dispatch.forecast import LaneView
 from tidegate.dispatch.scale import Wanted
 from tidegate.errors import CannotFinishInTime
-from tidegate.maintenance.cluster_facts import MOST_DELIVERIES, Facts
+from tidegate.maintenance.cluster_facts import MOST_DELIVERIES, Facts, Rest
 from tidegate.maintenance.sweep import Swept
+from tidegate.metrics.busiest import REST
 from tidegate.metrics.counters import Key, bound_text
 from tidegate.metrics.families import (
     CALLS,
@@ -33,16 +35,20 @@ from tidegate.webhooks.delivery import OUTCOMES as DELIVERY_OUTCOMES
 from webapp.http.problems import INTERNAL_ERROR
 from webapp.http.refusals import REFUSALS as REASONS
 
+Number = TypeVar("Number", int, float)
+
 
 def database_up(up: int) -> Metric:
     """The gauge of whether the database answers: the only metric while it does not."""
     return GaugeMetricFamily("tidegate_database_up", "Whether the database answers; 0: nothing else is told.", up)
 
 
-def of_the_cluster(facts: Facts, lanes: list[LaneView], registry: Registry) -> Iterator[Metric]:
-    """Gauges of jobs by state, schedulers, workers, operations and pending webhooks."""
+def of_the_cluster(
+    facts: Facts, lanes: list[LaneView], registry: Registry, *, rest: Rest | None = None
+) -> Iterator[Metric]:
+    """Gauges of jobs by state, schedulers, workers, operations and pending webhooks. `rest`: of lanes beside these."""
     jobs = _gauge("tidegate_jobs", "Jobs by state; final ones are counted once a minute.", "state")
-    waiting = sum(lane.sample.backlog for lane in lanes if lane.sample)
+    waiting = sum(lane.sample.backlog for lane in lanes if lane.sample) + (rest.backlog if rest else 0)
     numbers = {State.QUEUED.value: waiting + facts.released, State.RUNNING.value: facts.running, **facts.final}
     for state in State:
         jobs.add_metric([state], numbers[state])
@@ -71,8 +77,14 @@ def of_scale(queues: Mapping[str, Wanted]) -> Iterator[Metric]:
     yield from (workers, wanted)
 
 
-def of_lanes(views: Mapping[str, LaneView], facts: Facts, held: Mapping[str, int]) -> Iterator[Metric]:
-    """Gauges and counters of each downstream: its backlog, its limits, what it gets."""
+def of_lanes(
+    views: Mapping[str, LaneView], facts: Facts, held: Mapping[str, int], *, rest: Rest | None = None
+) -> Iterator[Metric]:
+    """Gauges and counters of each downstream: its backlog, its limits, what it gets.
+
+    `rest`: of all other downstreams together, which have one series where a sum, or the worst of them, says something.
+    """
+    others = {REST: rest} if rest else {}
 
     def of_each(name: str, meaning: str, values: Mapping[str, float]) -> Metric:
         family = _gauge(name, meaning, "downstream")
@@ -93,21 +105,26 @@ def of_lanes(views: Mapping[str, LaneView], facts: Facts, held: Mapping[str, int
             rates.add_metric([name, rate], 1e6 * parsed.calls / parsed.period)
         paused.add_metric([name, "operator"], row.paused)
         paused.add_metric([name, "downstream"], row.rests_until is not None and not row.is_broken)
+    for name, of_rest in others.items():
+        paused.add_metric([name, "operator"], of_rest.paused)
+        paused.add_metric([name, "downstream"], of_rest.resting)
     yield of_each(
         "tidegate_backlog_jobs",
         "Jobs that wait for their release, at the scheduler's last look.",
-        {name: view.sample.backlog if view.sample else 0 for name, view in views.items()},
+        {name: view.sample.backlog if view.sample else 0 for name, view in views.items()}
+        | {name: of_rest.backlog for name, of_rest in others.items()},
     )
     yield of_each(
         "tidegate_oldest_due_job_age_seconds",
         "For how long the first job of the downstream could have gone already; 0: none waits.",
-        {name: facts.oldest_due_seconds.get(name, 0) for name in rows},
+        {name: facts.oldest_due_seconds.get(name, 0) for name in rows}
+        | {name: max(_of_others(facts.oldest_due_seconds, rows), default=0) for name in others},
     )
     yield from (released, rates, paused)
     yield of_each(
         "tidegate_downstream_in_flight",
         "Places taken: calls that are open or on their way.",
-        {name: held.get(name, 0) for name in rows},
+        {name: held.get(name, 0) for name in rows} | {name: sum(_of_others(held, rows)) for name in others},
     )
     yield of_each(
         "tidegate_downstream_concurrency_limit",
@@ -117,13 +134,18 @@ def of_lanes(views: Mapping[str, LaneView], facts: Facts, held: Mapping[str, int
     yield of_each(
         "tidegate_downstream_breaker_open",
         "Whether its breaker is open: nothing goes out but single probes.",
-        {name: row.is_broken for name, row in rows.items()},
+        {name: row.is_broken for name, row in rows.items()}
+        | {name: of_rest.broken for name, of_rest in others.items()},
     )
     yield of_each(
         "tidegate_downstream_failures_in_a_row",
         "Failed calls since the last that succeeded.",
         {name: row.failures for name, row in rows.items()},
     )
+
+
+def _of_others(values: Mapping[str, Number], named: Collection[str]) -> list[Number]:
+    return [value for name, value in values.items() if name not in named]
 
 
 def nothing_yet(registry: Registry) -> dict[Key, float]:

@@ -50,11 +50,16 @@ class _Collected(Collector):
 def _everything(own: Context) -> list[Metric]:
     own.count_writer.run_once()
     store = own.store
-    views, facts, held = own.lanes.views(fresh=True), store.facts.read(), store.lanes.held()
+    busiest = store.counted.busiest()
+    names = busiest.names
+    views = own.lanes.views(fresh=True) if names is None else own.lanes.views_now(names)
+    rest = None if names is None else store.facts.rest(views)
+    facts, held = store.facts.read(), store.lanes.held()
+    counts = {**busiest.folded(nothing_yet(own.registry)), **busiest.own(store.counted.all())}
     return [
         database_up(1),
-        *of_the_cluster(facts, list(views.values()), own.registry),
+        *of_the_cluster(facts, list(views.values()), own.registry, rest=rest),
         *of_scale(of_each_queue(own)),
-        *of_lanes(views, facts, held),
-        *counted({**nothing_yet(own.registry), **store.counted.all()}),
+        *of_lanes(views, facts, held, rest=rest),
+        *counted(counts),
     ]
