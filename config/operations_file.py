@@ -11,7 +11,7 @@ from typing import TypeVar
 from pydantic import ValidationError
 
 from config.environment import place_of, value_of
-from config.operations_tables import DownstreamTable, OperationTable
+from config.operations_tables import DownstreamTable, OperationTable, QueueTable, pointer_in
 from config.partition_tables import SharedBy
 from config.references import Template, expander, parse_template
 from config.request_checks import (
@@ -19,6 +19,7 @@ from config.request_checks import (
     header_value_fault,
     oauth_texts,
     passed_header_fault,
+    poll_fault,
     proxy_fault,
     tls_faults,
     url_fault,
@@ -30,17 +31,16 @@ from config.toml_lines import TomlLines, as_fault
 from tidegate.errors import ConfigurationError
 from tidegate.operations.declaration import NAME, NAME_RULE, shown
 from tidegate.operations.http_operation import HttpOperation
-from tidegate.operations.json_pointer import parse_pointer
 from tidegate.operations.json_schema import JsonSchema
+from tidegate.operations.limits import Limits
 from tidegate.operations.oauth import OAuth
-from tidegate.operations.operation import Limits
-from tidegate.operations.retry import RetryPolicy
+from tidegate.operations.queues import OwnQueue, Queue, own_queue_fault, queue_fault
 from tidegate.operations.url_template import parse_url_template
 from tidegate.timeformat import format_duration
 
-_ATTEMPT_TIMEOUT, _MAX_DELAY = timedelta(seconds=10), timedelta(seconds=30)
+_ATTEMPT_TIMEOUT = timedelta(seconds=10)
 _SETTING = "TIDEGATE_OPERATIONS_FILE"
-_EACH = {"downstreams": "downstream", "operations": "operation"}
+_EACH = {"downstreams": "downstream", "operations": "operation", "queues": "queue"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,6 +54,7 @@ class OperationsFile:
     lines: TomlLines | None = None
     operations: tuple[HttpOperation, ...] = ()
     limits: tuple[Limits, ...] = ()
+    queues: tuple[OwnQueue, ...] = ()
     downstreams: frozenset[str] = frozenset()
     needs: tuple[str, ...] = ()
     faults: tuple[str, ...] = ()
@@ -124,12 +125,17 @@ class _Reader:
         document = self._lines.document
         for name in document.keys() - _EACH.keys():
             self._tell((name,), f"there is no such table{meant(name, _EACH)}")
+        queues = self._tables("queues", QueueTable)
         downstreams = self._tables("downstreams", DownstreamTable)
         operations = self._tables("operations", OperationTable)
         # A downstream whose table has faults still counts as declared.
         declared = document["downstreams"] if isinstance(document.get("downstreams"), dict) else {}
         for name, table in operations.items():
             self._check(name, table, declared)
+            if table.queue not in {Queue.IO.value, *queues}:
+                near = meant(table.queue, [Queue.IO.value, *queues])
+                words = f"{table.queue!r} is declared nowhere{near}; write [queues.{table.queue}]"
+                self._tell(("operations", name, "queue"), queue_fault(table.queue) or words)
         return OperationsFile(
             name=self._name,
             lines=self._lines,
@@ -137,7 +143,8 @@ class _Reader:
                 self._operation(name, table, downstreams.get(table.downstream or name, DownstreamTable()))
                 for name, table in operations.items()
             ),
-            limits=tuple(table.limits(name, shared_by=self._shared_by) for name, table in downstreams.items()),
+            limits=tuple(table.declared(name, shared_by=self._shared_by) for name, table in downstreams.items()),
+            queues=tuple(table.declared(name) for name, table in queues.items()),
             downstreams=frozenset(declared),
             needs=tuple(sorted(self._needs)),
             faults=tuple(told for _, told in sorted(self._faults, key=lambda fault: fault[0])),
@@ -155,8 +162,8 @@ class _Reader:
             return {}
         read = {}
         for name, table in tables.items():
-            if not NAME.fullmatch(name):
-                self._tell((kind, name), f"{name!r} can't be a name: {NAME_RULE}")
+            if reason := own_queue_fault(name) if kind == "queues" else _name_fault(name):
+                self._tell((kind, name), reason)
             try:
                 read[name] = model.model_validate(table)
             except ValidationError as error:
@@ -195,6 +202,8 @@ class _Reader:
 
     def _check_request(self, at: tuple[str, str], table: OperationTable) -> None:
         """Checks what the request is made of."""
+        if table.poll and (reason := poll_fault(table.method, table.retry.on)):
+            self._tell((*at, "poll"), reason)
         try:
             url = parse_url_template(table.url)
         except ValueError as error:
@@ -208,7 +217,7 @@ class _Reader:
                 self._tell(here, reason)
             elif seen.setdefault(header.lower(), header) != header:
                 self._tell(here, f"it stands there twice, as {seen[header.lower()]}, too")
-            self._check_text(here, value, partial(_header_fault, value))
+            self._check_text(here, value, partial(header_value_fault, value))
         for header in table.pass_headers:
             if reason := passed_header_fault(header):
                 self._tell((*at, "pass_headers"), f"{header}: {reason}")
@@ -256,26 +265,23 @@ class _Reader:
                 self._tell((*at, name), reason)
 
     def _operation(self, name: str, table: OperationTable, downstream: DownstreamTable) -> HttpOperation:
-        retry = table.retry
+
         return HttpOperation(
             name=name,
             url=table.url,
             method=table.method,
             headers=table.headers,
-            body=_names(table.body) if isinstance(table.body, str) else table.body,
+            body=pointer_in(table.body) if isinstance(table.body, str) else table.body,
             pass_headers=tuple(table.pass_headers),
             schema=self._schemas.get(name),
-            fail_when=_names(table.fail_when) if table.fail_when else None,
+            fail_when=pointer_in(table.fail_when) if table.fail_when else None,
+            poll=table.poll,
             description=table.description,
             downstream=table.downstream or name,
+            queue=table.queue,
             timeout=table.timeout,
             attempt_timeout=table.attempt_timeout or min(_ATTEMPT_TIMEOUT, table.timeout),
-            retry=RetryPolicy(
-                attempts=retry.attempts,
-                delay=retry.delay,
-                max_delay=retry.max_delay or max(_MAX_DELAY, retry.delay),
-                on=retry.on,
-            ),
+            retry=table.retry.policy(),
             full_on=downstream.full_on,
             max_body=table.max_body,
             max_result=self._max_result,
@@ -289,9 +295,5 @@ class _Reader:
         )
 
 
-def _names(pointer: str) -> tuple[str, ...]:
-    return parse_pointer(pointer.removeprefix("json:"))
-
-
-def _header_fault(value: str, expand: Expand) -> str | None:
-    return header_value_fault(expand(value))
+def _name_fault(name: str) -> str | None:
+    return None if NAME.fullmatch(name) else f"{name!r} can't be a name: {NAME_RULE}"

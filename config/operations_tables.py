@@ -15,10 +15,13 @@ from config.table_types import Table, Whole, check_rates
 from tidegate.clock import MICROSECOND
 from tidegate.operations.declaration import NAME, NAME_RULE
 from tidegate.operations.json_pointer import parse_pointer
-from tidegate.operations.operation import MEGABYTE, Limits
+from tidegate.operations.limits import Limits
+from tidegate.operations.operation import MEGABYTE
+from tidegate.operations.queues import OwnQueue, Pool, Queue
 from tidegate.operations.retry import RetryPolicy
 from tidegate.timeformat import Duration
 
+_MAX_DELAY = timedelta(seconds=30)
 # RFC 6749, 3.3.
 _SCOPE = re.compile(r"[\x21\x23-\x5b\x5d-\x7e]+( [\x21\x23-\x5b\x5d-\x7e]+)*")
 
@@ -29,10 +32,15 @@ def _check_name(name: str) -> str:
     return name
 
 
+def pointer_in(text: str) -> tuple[str, ...]:
+    """The JSON pointer of a text json:/name."""
+    return parse_pointer(text.removeprefix("json:"))
+
+
 def _check_pointer(text: str) -> str:
     if not text.startswith("json:"):
         raise ValueError("write json:/name, a JSON pointer behind json:")
-    parse_pointer(text.removeprefix("json:"))
+    pointer_in(text)
     return text
 
 
@@ -83,7 +91,7 @@ class DownstreamTable(SharedTable):
         "in answers with `Retry-After` or a spent quota, else they mean what they always do.",
     )
 
-    def limits(self, name: str, *, shared_by: SharedBy) -> Limits:
+    def declared(self, name: str, *, shared_by: SharedBy) -> Limits:
         """What the table declares; `shared_by`: whose jobs wait together where it does not say."""
         return Limits(
             name=name,
@@ -94,6 +102,25 @@ class DownstreamTable(SharedTable):
             jitter=(self.jitter or timedelta(0)) // MICROSECOND,
             sharing=sharing_of(self, default=shared_by),
         )
+
+
+class QueueTable(Table):
+    """`[queues.NAME]`: a queue of one's own, and the workers that serve it."""
+
+    stand_ins: ClassVar[Mapping[str, object]] = {"pool": "threads"}
+
+    pool: Literal["threads", "processes"] = Field(
+        description="What its workers run attempts in. `threads`: for what waits, such as calls; none can be ended "
+        "from outside. `processes`: for what computes, each attempt in a process of its own with a hard time limit."
+    )
+    concurrency: Whole = Field(1, ge=1, le=10_000, description="Attempts side by side in one worker.")
+    workers: Whole = Field(
+        1, ge=0, le=1_000, description="Workers that `make run` starts; 0: they run elsewhere. The stack has its own."
+    )
+
+    def declared(self, name: str) -> OwnQueue:
+        """The queue of this name."""
+        return OwnQueue(name=name, pool=Pool(self.pool), concurrency=self.concurrency, workers=self.workers)
 
 
 class RetryTable(Table):
@@ -112,6 +139,11 @@ class RetryTable(Table):
         RetryPolicy.on,
         description="Statuses of the downstream worth another call. Connection errors and timeouts always are.",
     )
+
+    def policy(self) -> RetryPolicy:
+        """The policy that the table declares."""
+        longest = self.max_delay or max(_MAX_DELAY, self.delay)
+        return RetryPolicy(attempts=self.attempts, delay=self.delay, max_delay=longest, on=self.on)
 
 
 class OAuthTable(Table):
@@ -144,6 +176,9 @@ class OperationTable(Table):
     downstream: Annotated[str, AfterValidator(_check_name)] | None = Field(
         None, description="The downstream whose limits hold, as declared; left out: one of the operation's own name."
     )
+    queue: str = Field(
+        Queue.IO.value, description="The queue whose workers make the calls: `io`, or one of your own: `[queues.NAME]`."
+    )
     method: Literal["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"] = Field(
         "POST", description="Method of the call. `GET`, `HEAD` and `DELETE` send no body unless `body` is set."
     )
@@ -172,6 +207,11 @@ class OperationTable(Table):
         None,
         description="`json:/error`: a successful answer with something there (not null, false, 0 or empty) is a final "
         "failure all the same.",
+    )
+    poll: Truth = Field(
+        False,
+        description="For a partner that answers 202 with a `Location` and does the work later: it is asked there, by "
+        "`GET`, until it answers something else. More below.",
     )
     description: str = Field("", description="A sentence for callers; `GET /v1/operations` and `/docs` show it.")
     timeout: Duration = Field(

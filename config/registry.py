@@ -2,17 +2,18 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from difflib import get_close_matches
 
 from config.environment import environment
 from config.modules import load_operations
 from config.operations_file import OperationsFile, read_operations_file
 from config.partition_tables import SharedBy
 from config.settings import Settings
+from config.table_faults import meant
 from tidegate.errors import ConfigurationError
-from tidegate.operations.declaration import place_of
+from tidegate.operations.declaration import coroutine_fault, place_of
 from tidegate.operations.operation import Registry
 from tidegate.operations.python_operation import PythonOperation
+from tidegate.operations.queues import OwnQueue, pools_of
 from tidegate.operations.sharing import Sharing
 
 
@@ -30,7 +31,7 @@ class Declared:
         if self.faults:
             raise ConfigurationError(*self.faults)
         usual = Sharing() if self.shared_by == "client" else None
-        return Registry.of([*self.file.operations, *self.functions], self.file.limits, sharing=usual)
+        return Registry.of([*self.file.operations, *self.functions], self.file.limits, self.file.queues, sharing=usual)
 
 
 def load_registry(settings: Settings) -> Registry:
@@ -41,6 +42,11 @@ def load_registry(settings: Settings) -> Registry:
 def load_registry_with_secrets(settings: Settings) -> Registry:
     """Loads the registry for workers. A `${NAME}` that the environment does not have is a fault, too."""
     return read_declared(settings, environment()).registry()
+
+
+def own_queues(settings: Settings) -> Sequence[OwnQueue]:
+    """The queues that the operations file declares, as far as it can be read; `load_registry` tells its faults."""
+    return read_operations_file(settings.operations_file, max_result=settings.max_result).queues
 
 
 def read_declared(settings: Settings, secrets: Mapping[str, str] | None) -> Declared:
@@ -60,6 +66,7 @@ def read_declared(settings: Settings, secrets: Mapping[str, str] | None) -> Decl
 
 def _between_them(file: OperationsFile, functions: Sequence[PythonOperation], settings: Settings) -> Iterator[str]:
     """The faults that neither the file nor one module shows alone: names used twice, unknown downstreams."""
+    pools = pools_of(file.queues)
     in_file = {operation.name for operation in file.operations}
     first: dict[str, str] = {}
     for function in functions:
@@ -71,7 +78,12 @@ def _between_them(file: OperationsFile, functions: Sequence[PythonOperation], se
         lane = function.downstream
         # An operation that names none has one of its own name. A misspelt name must not mean that there is no limit.
         if lane != name and file.lines is not None and lane not in file.downstreams:
-            close = get_close_matches(lane, file.downstreams, n=1)
-            meant = f" (did you mean {close[0]!r}?)" if close else ""
             how = f"write [downstreams.{lane}] into {settings.operations_file}"
-            yield f"{place}: operation {name}: its downstream {lane!r} is declared nowhere{meant}; {how}"
+            close = meant(lane, file.downstreams)
+            yield f"{place}: operation {name}: its downstream {lane!r} is declared nowhere{close}; {how}"
+        if function.queue not in pools and file.lines is not None:
+            how = f"write [queues.{function.queue}] into {settings.operations_file}"
+            close = meant(function.queue, pools)
+            yield f"{place}: operation {name}: its queue {function.queue!r} is declared nowhere{close}; {how}"
+        elif reason := coroutine_fault(function.function, function.queue, pools):
+            yield f"{place}: operation {name}: {reason}"

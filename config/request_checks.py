@@ -2,12 +2,13 @@
 
 import re
 import ssl
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 
 from config.operations_tables import OAuthTable
 from tidegate.operations.connections import parse_proxy
 from tidegate.operations.http_url import parse_url
+from tidegate.operations.polling import ACCEPTED, SEE_OTHER
 from tidegate.operations.url_template import UrlTemplate
 
 _HEADER_NAME = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+", re.ASCII)
@@ -84,11 +85,21 @@ def passed_header_fault(name: str) -> str | None:
     return header_name_fault(name)
 
 
-def header_value_fault(value: str) -> str | None:
+def header_value_fault(text: str, expand: Callable[[str], str]) -> str | None:
     """The fault of a header's value; None: it is valid."""
+    value = expand(text)
     if value.isascii() and value.isprintable() and value == value.strip():
         return None
     return "it must be one line of ASCII, without spaces around it"
+
+
+def poll_fault(method: str, retried: Collection[int]) -> str | None:
+    """Why an operation with this method, and these statuses to try again on, can't be polled; None: it can."""
+    if method == "HEAD":
+        return "the answer to HEAD has no body, and so no poll would bring one of that call"
+    if meant := sorted({ACCEPTED, SEE_OTHER} & {*retried}):
+        return f"retry.on has {meant[0]}, which means here that the work is accepted"
+    return None
 
 
 def proxy_fault(proxy: str, expand: Callable[[str], str]) -> str | None:

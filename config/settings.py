@@ -10,9 +10,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import (
     AfterValidator,
-    BeforeValidator,
     Field,
-    InstanceOf,
     SecretStr,
     ValidationError,
     field_validator,
@@ -25,8 +23,9 @@ from config.broker_url import check_bell_url, check_broker_url
 from config.ca_file import CaFile
 from config.database_url import check_database_url
 from config.environment import ENCODING, ENV_FILE, IN_A_FILE, environment, place_of, value_of
-from config.key_files import check_given_keys
 from config.origins import check_origins
+from config.setting_types import Connections, Count, IPNetwork, Keys, Limit, Port, Share, Threshold, Workers
+from config.worker_range import WorkerRange
 from tidegate.errors import ConfigurationError
 from tidegate.operations.http_url import parse_url
 from tidegate.operations.operation import MEGABYTE
@@ -36,17 +35,6 @@ from tidegate.timeformat import Duration
 PREFIX = "TIDEGATE_"
 # Read by the client, which may share a shell or an .env file with the server.
 _CLIENT_SETTINGS = frozenset({"TIDEGATE_URL", "TIDEGATE_KEY"})
-
-Port = Annotated[int, Field(ge=1, le=65535)]
-IPNetwork = ipaddress.IPv4Network | ipaddress.IPv6Network
-Share = Annotated[Annotated[int, Field(ge=1)] | None, BeforeValidator(lambda value: value or None)]
-Connections = Annotated[Annotated[int, Field(ge=2)] | None, BeforeValidator(lambda value: value or None)]
-Threshold = Annotated[
-    Annotated[int, Field(ge=1)] | Literal["off"] | None, BeforeValidator(lambda value: None if value == "" else value)
-]
-Limit = InstanceOf[Rate] | Literal["off"] | None
-Count = Annotated[int, Field(ge=1, le=1000)]
-Keys = Annotated[SecretStr, AfterValidator(check_given_keys)]
 
 
 class Settings(BaseSettings):
@@ -131,9 +119,16 @@ class Settings(BaseSettings):
         description="How long a connection may send no whole request head; a proxy that keeps connections has to let "
         "them go before.",
     )
-    io_workers: Count = Field(1, description="Worker processes for operations that wait for the network.")
+    io_workers: Workers = Field(
+        WorkerRange(lowest=1, highest=2),
+        description="Worker processes for operations that wait for the network: a number, or a range such as 1-4, "
+        "within which they are started while they are wanted.",
+    )
     io_concurrency: Count = Field(32, description="Attempts side by side in one io worker (threads).")
-    cpu_concurrency: Count = Field(2, description="Attempts side by side in the cpu worker (processes).")
+    cpu_workers: Workers = Field(
+        WorkerRange(lowest=1, highest=1), description="Worker processes for operations that compute; also a range."
+    )
+    cpu_concurrency: Count = Field(2, description="Attempts side by side in one cpu worker (processes).")
     worker_nice: Annotated[int, Field(ge=0, le=19)] = Field(
         0,
         description="How far workers give way to the web server of the same machine, as Unix counts it; on a full one "
@@ -152,6 +147,9 @@ class Settings(BaseSettings):
         (), description="Private networks that webhooks may reach, by comma, such as 10.1.0.0/16; public ones they may."
     )
     webhook_timeout: Duration = Field(timedelta(seconds=15), description="One sending of a webhook, in total.")
+    webhook_workers: Workers = Field(
+        WorkerRange(lowest=1, highest=1), description="Worker processes that send webhooks; also a range."
+    )
     webhook_concurrency: Count = Field(16, description="Webhooks sent side by side by one worker (threads).")
     webhook_key: Keys = Field(
         SecretStr(""),

@@ -18,7 +18,8 @@ from tidegate.errors import InvalidInput, Refusal, UnknownOperation
 from tidegate.operations.attempt_outcome import outcome_of
 from tidegate.operations.http_operation import HttpOperation
 from tidegate.operations.operation import Attempt, Body, Operation, Progress, check_size
-from tidegate.operations.outcome import Failed, HandedBack, Outcome, Refused, Succeeded, TryAgain
+from tidegate.operations.outcome import Failed, HandedBack, Outcome, Polls, Refused, Succeeded, TryAgain
+from tidegate.operations.polling import wait_before_poll
 from tidegate.operations.typed_input import says_json
 from tidegate.timeformat import format_duration
 
@@ -34,7 +35,7 @@ def try_operation(
     headers: Mapping[str, str] | None = None,
     operations_file: Path | None = None,
 ) -> int:
-    """Makes the call and prints what happened; 0: a job would have succeeded. 2: the configuration has faults."""
+    """Makes the call and prints what happened; 0: a job would succeed, or be polled. 2: there are faults."""
     faults, current, declared = find_faults(with_secrets=True, operations_file=operations_file)
     if faults or current is None or declared is None:
         print("\n".join(faults), file=sys.stderr)  # noqa: T201 - this is its output
@@ -55,7 +56,7 @@ def try_operation(
         return 1
     outcome = _Trial(operation, body).run(max_result=current.max_result)
     print("\n".join(_meaning(outcome, operation)))  # noqa: T201 - as above
-    return 0 if isinstance(outcome, Succeeded) else 1
+    return 0 if isinstance(outcome, Succeeded | Polls) else 1
 
 
 class _Trial:
@@ -147,6 +148,10 @@ def _meaning(outcome: Outcome, operation: Operation) -> Iterator[str]:
         case Refused():
             rest = format_duration(outcome.retry_after) if outcome.retry_after else "1 s, 2 s, 4 s … up to 64 s"
             yield f"{outcome.message}: {operation.downstream} is full and rests for {rest}. No attempt is counted."
+        case Polls():
+            wait = wait_before_poll(outcome.after, polls=0)
+            when = f"after {format_duration(wait)}" if wait else "at once"
+            yield f"The downstream has accepted the work. A job keeps its place, and asks {when} at {outcome.url}"
         case HandedBack():
             yield f"The job is handed back and tried again: {outcome.reason}. No attempt is counted."
     for quota in outcome.quotas if not isinstance(outcome, HandedBack) else ():

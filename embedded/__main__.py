@@ -22,6 +22,7 @@ from embedded.pid_files import only_supervisor, stop_leftovers
 from embedded.processes import BAD_CONFIGURATION, described
 from embedded.stack import check_ports, programs
 from embedded.supervisor import Supervisor, names
+from embedded.wanted_workers import asking
 from migrations.upgrade import upgrade
 from tidegate.errors import ConfigurationError, DatabaseUnreachableError
 
@@ -78,12 +79,13 @@ def _run(current: Settings, notes: Sequence[str], first: Mapping[str, str] | Non
     _migrate(current)
     freeze_loaded_objects()
 
-    supervisor = Supervisor(groups, run_folder, output)
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, supervisor.request_stop)
-    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # as under nohup
-        signal.signal(signal.SIGHUP, supervisor.request_stop)
-    code = supervisor.run(welcome(current, FirstRequest(**first) if first else None))
+    with asking(current, groups) as wanted:
+        supervisor = Supervisor(groups, run_folder, output, wanted)
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, supervisor.request_stop)
+        if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # as under nohup
+            signal.signal(signal.SIGHUP, supervisor.request_stop)
+        code = supervisor.run(welcome(current, FirstRequest(**first) if first else None))
     if code == 0:
         output.say(farewell(current))
     return code

@@ -24,8 +24,10 @@ class Output:
     def __init__(self, names: Iterable[str], stream: TextIO | None = None, *, is_json: bool = False) -> None:
         self._stream = stream or sys.stdout
         self._is_json = is_json
-        self._names = (OWN_NAME, *names)
-        self._width = max(map(len, self._names))
+        self._colours: dict[str, int] = {}
+        for name in (OWN_NAME, *names):
+            self._colour(name)
+        self._width = max(map(len, self._colours))
         self._is_terminal = self._stream.isatty()
         self._lock = Lock()
 
@@ -56,7 +58,8 @@ class Output:
                 self._write(OWN_NAME, _json(OWN_NAME, level, line.strip()), colour)
 
     def _colour(self, name: str) -> int:
-        return _COLOURS[self._names.index(name) % len(_COLOURS)]
+        """The next one for a name that was not heard of before: a worker that was started later."""
+        return self._colours.setdefault(name, _COLOURS[len(self._colours) % len(_COLOURS)])
 
     def _write(self, name: str, text: str, colour: int) -> None:
         label = f"{name:<{self._width}} |"

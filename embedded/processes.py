@@ -14,6 +14,7 @@ from typing import IO
 from embedded.data_folder import write_private
 from embedded.output import Output
 from embedded.pid_files import PidFile
+from tasks.worker.retirement import RETIRE
 from tidegate import clock
 
 GOOD_LIFE = timedelta(seconds=60)
@@ -69,6 +70,7 @@ class SupervisedProcess:
         self.program = program
         self.deaths = 0  # since the last good life
         self.is_given_up = False  # it is not started again
+        self.is_retiring = False  # likewise, and it may take its time
         self._output = output
         self._pid_file = PidFile(run_folder, program.name)
         self._running: subprocess.Popen[bytes] | None = None
@@ -80,6 +82,11 @@ class SupervisedProcess:
     def pid(self) -> int | None:
         """The process's pid while it runs, else None."""
         return self._running.pid if self._running else None
+
+    @property
+    def exit_code(self) -> int | None:
+        """How the process ended, as Popen has it; None while it runs, and when it was seen to."""
+        return self._running.poll() if self._running else None
 
     def is_ready(self) -> bool:
         """Whether the process runs and its program's probe agrees."""
@@ -108,7 +115,7 @@ class SupervisedProcess:
 
     def watch(self) -> None:
         """Checks whether the process died, and restarts it when that is due. Call it a few times a second."""
-        if self.is_given_up:
+        if self.is_given_up or self.is_retiring:
             return
         if self._running is None:
             if clock.monotonic() >= self._start_again_at:
@@ -123,6 +130,12 @@ class SupervisedProcess:
                 self._give_up()
             else:
                 self._bury(f"died after {lived:.1f} s with {described(code)}")
+
+    def retire(self) -> None:
+        """Asks a worker to end when the calls that it has open are over, however long; it is not started again."""
+        self.is_retiring = True
+        if self._running is not None and self._running.poll() is None:
+            self._running.send_signal(RETIRE)
 
     def terminate(self) -> None:
         """Sends SIGTERM to the process alone: it knows how to stop its own children in order."""

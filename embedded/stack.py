@@ -11,20 +11,24 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+from config.registry import own_queues
 from config.settings import Settings
+from config.worker_range import WorkerRange
 from embedded import broker
 from embedded.environments import Environments
 from embedded.processes import Event, Program
+from embedded.worker_set import WorkerSet
 from tasks.health_file import health_file_path
+from tasks.worker.command import worker_command
 from tidegate import clock
 from tidegate.errors import ConfigurationError
-from tidegate.webhooks.delivery import QUEUE as WEBHOOKS
+from tidegate.operations.queues import WEBHOOKS, Pool
 
 # A worker hands back what still runs when TIDEGATE_GRACE_SECONDS are over, and needs a moment for it; the others have
 # nothing to finish. With the default, workers, web and broker take at most 6.5 + 1.5 + 1.5 s: less than 10.
 QUICK = timedelta(seconds=1.5)
 
-Group = tuple[Program, ...]
+Group = tuple[Program | WorkerSet, ...]
 
 
 def programs(settings: Settings) -> tuple[Group, ...]:
@@ -110,13 +114,11 @@ def _workers(settings: Settings, environments: Environments) -> Group:
         is_ready=_beats_since_now(health_file_path(settings.run_folder.resolve(), "scheduler")),
     )
 
-    def worker(name: str, queue: str, pool: str, concurrency: int, environment: Mapping[str, str]) -> Program:
+    def worker(name: str, queue: str, pool: Pool, concurrency: int, environment: Mapping[str, str]) -> Program:
         return Program(
             name=name,
-            arguments=(
-                *(sys.executable, "-m", "celery", "--quiet", "-A", "tasks.app", "worker", "--pool", pool),
-                *("--concurrency", str(concurrency), "-Q", queue, "-n", f"{name}@tidegate"),
-                *("--without-gossip", "--without-mingle", "--loglevel", settings.log_level),
+            arguments=worker_command(
+                f"{name}@tidegate", queue, pool, concurrency=concurrency, log_level=settings.log_level
             ),
             environment=environment,
             grace=grace,
@@ -124,15 +126,28 @@ def _workers(settings: Settings, environments: Environments) -> Group:
             is_ready=lambda: queue in (_health(settings.host.strip("[]"), settings.port) or {}).get("workers", {}),
         )
 
+    def workers(
+        queue: str, number: WorkerRange, pool: Pool, concurrency: int, environment: Mapping[str, str]
+    ) -> WorkerSet:
+        return WorkerSet(
+            queue=queue, range=number, program=lambda name: worker(name, queue, pool, concurrency, environment)
+        )
+
     everything = environments.of_operations()
     return (
         scheduler,
+        workers("io", settings.io_workers, Pool.THREADS, settings.io_concurrency, everything),
+        workers("cpu", settings.cpu_workers, Pool.PROCESSES, settings.cpu_concurrency, everything),
         *(
-            worker(f"io-{number}", "io", "threads", settings.io_concurrency, everything)
-            for number in range(1, settings.io_workers + 1)
+            workers(
+                own.name, WorkerRange(lowest=own.workers, highest=own.workers), own.pool, own.concurrency, everything
+            )
+            for own in own_queues(settings)
+            if own.workers
         ),
-        worker("cpu-1", "cpu", "prefork", settings.cpu_concurrency, everything),
-        worker("webhooks-1", WEBHOOKS, "threads", settings.webhook_concurrency, environments.of_webhooks()),
+        workers(
+            WEBHOOKS, settings.webhook_workers, Pool.THREADS, settings.webhook_concurrency, environments.of_webhooks()
+        ),
     )
 
 

@@ -4,31 +4,62 @@ Our own code because none of circus, supervisor and honcho has restart backoff, 
 10 s together.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import timedelta
 from pathlib import Path
 
 from embedded.output import Output
 from embedded.processes import BAD_CONFIGURATION, Program, SupervisedProcess
+from embedded.worker_set import SupervisedWorkers, WorkerSet
 from tidegate import clock
+from tidegate.dispatch.scale import Wanted
 
 START_LIMIT = timedelta(seconds=60)
 _TURN_SECONDS = 0.1
 
 
+class _Group:
+    """Processes that start and stop together: those of single programs, and workers that may become more or fewer."""
+
+    def __init__(self, members: Sequence[Program | WorkerSet], run_folder: Path, output: Output) -> None:
+        self._single = [SupervisedProcess(each, run_folder, output) for each in members if isinstance(each, Program)]
+        self.workers = [SupervisedWorkers(each, run_folder, output) for each in members if isinstance(each, WorkerSet)]
+
+    @property
+    def processes(self) -> list[SupervisedProcess]:
+        return [*self._single, *(process for each in self.workers for process in each.processes)]
+
+    def watch(self) -> None:
+        for process in self._single:
+            process.watch()
+        for workers in self.workers:
+            workers.watch()
+
+
 class Supervisor:
     """Runs groups of programs: starts them front to back, stops them back to front."""
 
-    def __init__(self, groups: Sequence[Sequence[Program]], run_folder: Path, output: Output) -> None:
-        self._groups = [[SupervisedProcess(program, run_folder, output) for program in group] for group in groups]
-        self._started: list[list[SupervisedProcess]] = []
+    def __init__(
+        self,
+        groups: Sequence[Sequence[Program | WorkerSet]],
+        run_folder: Path,
+        output: Output,
+        wanted: Callable[[], Mapping[str, Wanted] | None] = lambda: None,
+    ) -> None:
+        """Starts nothing yet. `wanted`: how many workers each queue wants, answered at once; None: it is not known.
+
+        A queue that it leaves out wants none.
+        """
+        self._groups = [_Group(group, run_folder, output) for group in groups]
+        self._started: list[_Group] = []
         self._output = output
+        self._wanted = wanted
         self._stop_requests = 0
 
     @property
     def processes(self) -> list[SupervisedProcess]:
         """All processes that were started, in the order of their start."""
-        return [process for group in self._started for process in group]
+        return [process for group in self._started for process in group.processes]
 
     def request_stop(self, *_signal: object) -> None:
         """Asks `run` to stop everything; a second call makes it kill. A signal handler, so it only counts."""
@@ -53,6 +84,7 @@ class Supervisor:
                 self._output.say(welcome)
             while not self._stop_requests:
                 self.watch_once()
+                self.scale_once()
                 clock.sleep(_TURN_SECONDS)
             self._output.say("stopping; once more to kill at once")
             return 0
@@ -66,7 +98,7 @@ class Supervisor:
         """
         for group in self._groups:
             self._started.append(group)
-            for process in group:
+            for process in group.processes:
                 process.start()
             self._watch_until_ready(limit)
             if self._stop_requests:
@@ -77,18 +109,26 @@ class Supervisor:
 
     def watch_once(self) -> None:
         """Checks every process once, and restarts the dead ones when that is due."""
-        for process in self.processes:
-            process.watch()
+        for group in self._started:
+            group.watch()
+
+    def scale_once(self) -> None:
+        """Starts or retires workers where more or fewer are wanted, one step a queue. Not known: all stay."""
+        if (wanted := self._wanted()) is None:
+            return
+        for workers in [workers for group in self._started for workers in group.workers]:
+            workers.scale(wanted.get(workers.queue, Wanted()))
 
     def stop(self) -> None:
         """Stops group by group, the last one first; what still runs after its grace is killed, with its group."""
         for group in reversed(self._started):
-            for process in group:
+            processes = group.processes
+            for process in processes:
                 process.terminate()
             asked_at = clock.monotonic()
-            while self._stop_requests < 2 and any(_may_go_on(process, asked_at) for process in group):
+            while self._stop_requests < 2 and any(_may_go_on(process, asked_at) for process in processes):
                 clock.sleep(_TURN_SECONDS / 2)
-            for process in group:
+            for process in processes:
                 if not process.has_ended() and self._stop_requests < 2:
                     self._output.complain(f"{process.program.name} did not stop in time and is killed")
                 process.kill()
@@ -106,9 +146,17 @@ class Supervisor:
             clock.sleep(_TURN_SECONDS)
 
 
-def names(groups: Iterable[Iterable[Program]]) -> list[str]:
-    """The programs' names, in the order of their start."""
-    return [program.name for group in groups for program in group]
+def names(groups: Iterable[Iterable[Program | WorkerSet]]) -> list[str]:
+    """The programs' names, in the order of their start; of workers, those there are at first."""
+    return [name for group in groups for each in group for name in _names_of(each)]
+
+
+def _names_of(member: Program | WorkerSet) -> list[str]:
+    match member:
+        case Program(name=name):
+            return [name]
+        case WorkerSet():
+            return [member.name(number) for number in range(1, member.range.lowest + 1)]
 
 
 def _may_go_on(process: SupervisedProcess, asked_at: float) -> bool:

@@ -83,6 +83,23 @@ def widen_check(name: str, table: str, condition: str) -> None:
     _outside_of_a_transaction(f"ALTER TABLE {table} VALIDATE CONSTRAINT {name}")
 
 
+def create_trigger(name: str, table: str, *, column: str, condition: str, body: str) -> None:
+    """Has statements done for each row whose column is written and that fulfils the condition then. Its lock lets
+    readers in, and keeps writers out for an instant."""
+    if not _is_postgresql():
+        op.execute(f"CREATE TRIGGER {name} AFTER UPDATE OF {column} ON {table} WHEN {condition} BEGIN {body} END")
+        return
+    op.execute(
+        f"CREATE OR REPLACE FUNCTION {name}() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN {body} RETURN NULL; END $$"
+    )
+    there = "SELECT 1 FROM pg_trigger WHERE tgname = %s AND tgrelid = to_regclass(%s)"
+    if op.get_bind().exec_driver_sql(there, (name, table)).first() is None:
+        op.execute(
+            f"CREATE TRIGGER {name} AFTER UPDATE OF {column} ON {table} FOR EACH ROW WHEN ({condition}) "
+            f"EXECUTE FUNCTION {name}()"
+        )
+
+
 def _is_postgresql() -> bool:
     return op.get_bind().dialect.name == "postgresql"
 

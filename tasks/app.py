@@ -7,6 +7,7 @@ from celery import Celery
 from celery.exceptions import SecurityWarning
 from kombu.transport import TRANSPORT_ALIASES
 
+from config.registry import own_queues
 from config.settings import settings
 from tasks.brokers.options import REDIS_TRANSPORTS, settings_for
 from tidegate.errors import ConfigurationError
@@ -51,4 +52,4 @@ app.conf.update(
     task_create_missing_queues=True,
 )
 TRANSPORT_ALIASES.update(REDIS_TRANSPORTS)
-app.conf.update(settings_for(settings().broker_url))
+app.conf.update(settings_for(settings().broker_url, [own.name for own in own_queues(settings())]))

@@ -8,6 +8,7 @@ from datetime import timedelta
 
 from tidegate.database.clock_sync import DatabaseClock
 from tidegate.database.connection import Database
+from tidegate.dispatch.lane_rows import LaneRowStore
 from tidegate.dispatch.limits import LimitStore
 from tidegate.dispatch.samples import SampleStore
 from tidegate.dispatch.store import LaneStore
@@ -21,6 +22,7 @@ from tidegate.jobs.history_store import HistoryStore
 from tidegate.jobs.store import JobStore
 from tidegate.maintenance.fact_store import FactStore
 from tidegate.maintenance.overview import OverviewStore
+from tidegate.maintenance.scale_store import ScaleStore
 from tidegate.maintenance.store import MaintenanceStore
 from tidegate.metrics.counters import Counts
 from tidegate.metrics.store import CountStore
@@ -45,6 +47,7 @@ class Store:
         self.heartbeats = HeartbeatStore(database, self.counts, database_clock)
         self.limits = LimitStore(database)
         self.samples = SampleStore(database)
+        self.lane_rows = LaneRowStore(database)
         self.lanes = LaneStore(database)
         self.slots = SlotStore(database, database_clock)
         self.tokens = TokenStore(database)
@@ -53,6 +56,7 @@ class Store:
         self.sending = SendingStore(database, self.counts)
         self.counted = CountStore(database)
         self.facts = FactStore(database)
+        self.scale = ScaleStore(database, self.lane_rows)
         self.overview = OverviewStore(database)
         self.timeline = HistoryStore(database)
 
@@ -65,12 +69,14 @@ __all__ = [
     "HeartbeatStore",
     "HistoryStore",
     "JobStore",
+    "LaneRowStore",
     "LaneStore",
     "LimitStore",
     "MaintenanceStore",
     "OutcomeStore",
     "OverviewStore",
     "SampleStore",
+    "ScaleStore",
     "SendingStore",
     "SlotStore",
     "Store",

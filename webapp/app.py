@@ -50,6 +50,7 @@ from webapp.resources import (
     jobs,
     metrics,
     operations,
+    scale,
     webhook_secrets,
 )
 from webapp.serving import fast_path, foreign_sites, proxies, request_body, request_guard
@@ -88,6 +89,7 @@ def create_app(settings: Settings, database: Database | None = None) -> Flask:
         page,
         health,
         metrics,
+        scale,
         operations,
         downstreams,
         batch,
@@ -120,6 +122,7 @@ def _gateway(settings: Settings, turns: ConcurrencyLimit, bodies: BodyReader, da
     database = database or open_database(settings, pool_size=_CONNECTIONS, patience=_PATIENCE)
     registry = load_registry(settings)
     store = Store(database, retention=settings.retention)
+    store.counted.know_operations(registry.downstream_of)
     lanes, notifier, share = LaneCache(store, registry.downstreams), notifier_for(settings.bell), shares(settings)
     secrets = SecretStore(database, cache(lambda: load_keyring(settings)))
     admission = Admission(
@@ -159,7 +162,7 @@ def _waiting_bytes(database: Database, lanes: LaneCache, most: int | None) -> Wa
     inputs = InputByteStore(database)
 
     def count() -> Mapping[str, int]:
-        return inputs.by_client(sum(view.sample.backlog for view in lanes.views().values() if view.sample))
+        return inputs.by_client(lanes.backlog())
 
     return WaitingBytes(count, most)
 

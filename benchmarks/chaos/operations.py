@@ -4,8 +4,9 @@ import time
 
 from pydantic import BaseModel, Field
 
-from tidegate.operations.operation import Attempt, Queue
+from tidegate.operations.operation import Attempt
 from tidegate.operations.python_operation import operation
+from tidegate.operations.queues import Queue
 
 _STEP_SECONDS = 0.05
 

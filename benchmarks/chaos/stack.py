@@ -153,7 +153,12 @@ class Stack:
             wires[DATABASE] = Proxy(url.port or 5432)
             database_url = url.set(port=wires[DATABASE].port).render_as_string(hide_password=False)
         self._wires += wires.values()
-        settings = {
+        settings = self.settings(broker_url, database_url)
+        self.members[name] = Member(name, python_process(self.folder, name, module, settings), wires)
+
+    def settings(self, broker_url: str, database_url: str) -> dict[str, str]:
+        """The environment of one of its processes, with its own ways to the broker and the database."""
+        return {
             "TIDEGATE_DATA": str(self.folder),
             "TIDEGATE_PORT": str(self.port),
             "TIDEGATE_WEB_THREADS": "8",
@@ -165,7 +170,6 @@ class Stack:
             "TIDEGATE_GRACE_SECONDS": str(GRACE_SECONDS),
             "TIDEGATE_IO_CONCURRENCY": "8",
         }
-        self.members[name] = Member(name, python_process(self.folder, name, module, settings), wires)
 
 
 def queue_length(stack: Stack) -> int:

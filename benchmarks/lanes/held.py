@@ -15,7 +15,7 @@ from tests.support.statements import asked
 from tidegate.database.connection import Database
 from tidegate.dispatch.gate import Gate
 from tidegate.notify.messages import Wakeup
-from tidegate.operations.operation import Limits
+from tidegate.operations.limits import Limits
 from tidegate.stores import Store
 
 _IDLE = "idle"

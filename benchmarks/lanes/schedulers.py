@@ -16,7 +16,7 @@ from tidegate.database.connection import Database
 from tidegate.dispatch.gate import Gate
 from tidegate.dispatch.ownership import Ownership
 from tidegate.notify.messages import Wakeup
-from tidegate.operations.operation import Limits
+from tidegate.operations.limits import Limits
 from tidegate.stores import Store
 
 _AGAIN = 4

@@ -2,8 +2,8 @@
 
 from pydantic import BaseModel
 
-from tidegate.operations.operation import Queue
 from tidegate.operations.python_operation import operation
+from tidegate.operations.queues import Queue
 
 
 class Numbered(BaseModel):

@@ -22,6 +22,7 @@ from tidegate_client.documents import (
     Limits,
     NewWebhookSecret,
     Operation,
+    QueueScale,
     RetryPolicy,
     WebhookSecret,
 )
@@ -77,6 +78,7 @@ __all__ = [
     "NotDone",
     "Operation",
     "OutcomeUnknown",
+    "QueueScale",
     "RawResult",
     "Refused",
     "RetryPolicy",

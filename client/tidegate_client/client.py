@@ -12,6 +12,7 @@ from tidegate_client.documents import (
     DOWNSTREAM,
     NEW_WEBHOOK_SECRET,
     OPERATION,
+    SCALE,
     WEBHOOK_SECRET,
     Changes,
     Delivery,
@@ -19,6 +20,7 @@ from tidegate_client.documents import (
     EventName,
     NewWebhookSecret,
     Operation,
+    QueueScale,
     WebhookSecret,
 )
 from tidegate_client.events import EventFeed, JobEvent
@@ -178,6 +180,10 @@ class Client(KnownGateway):
         """
         path, content_type = path_of("downstreams", name), "application/merge-patch+json"
         return self._transport.run(self._changed("PATCH", path, changes, DOWNSTREAM, content_type))
+
+    def scale(self) -> dict[str, QueueScale]:
+        """How many workers each queue has and could use now, by its name. Needs an operator's or a metrics key."""
+        return self._transport.run(self._told("/v1/scale", SCALE))
 
     def deliveries(self, *, state: str | None = None, event: EventName | None = None) -> Iterator[Delivery]:
         """What was sent to webhooks and how that went, of the newest job first, fetched page by page.

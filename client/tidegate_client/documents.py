@@ -151,6 +151,18 @@ class NewWebhookSecret(WebhookSecret):
     secret: str
 
 
+class QueueScale(TypedDict):
+    """The workers of a queue: those that live, the attempts that they run side by side, and how many could be used now.
+
+    `because`: why so many, in words.
+    """
+
+    workers: int
+    places: int
+    wanted: int
+    because: str
+
+
 def _with(*members: str) -> Callable[[Any], Any]:
     """Makes a reader of documents; it raises LookupError for one without these members, as another server's is."""
 
@@ -162,6 +174,10 @@ def _with(*members: str) -> Callable[[Any], Any]:
     return read
 
 
+def _scale(document: Any) -> dict[str, QueueScale]:
+    return {queue: _QUEUE_SCALE(each) for queue, each in document["queues"].items()}
+
+
 OPERATION: Callable[[Any], Operation] = _with("name", "downstream", "timeout", "backlog")
 DOWNSTREAM: Callable[[Any], Downstream] = _with(
     *("name", "rate", "concurrency", "paused", "breaker_open", "resting_until"),
@@ -170,6 +186,8 @@ DOWNSTREAM: Callable[[Any], Downstream] = _with(
 DELIVERY: Callable[[Any], Delivery] = _with("id", "url", "state", "event", "created_at", "attempts")
 WEBHOOK_SECRET: Callable[[Any], WebhookSecret] = _with("id", "client_id", "created_at", "signs_until")
 NEW_WEBHOOK_SECRET: Callable[[Any], NewWebhookSecret] = _with("id", "secret")
+_QUEUE_SCALE: Callable[[Any], QueueScale] = _with("workers", "places", "wanted", "because")
+SCALE: Callable[[Any], dict[str, QueueScale]] = _scale
 
 
 def SENT_AGAIN(document: Any) -> int:  # noqa: N802 - it stands among the readers above

@@ -1,6 +1,6 @@
 #!/bin/sh
 # Makes the key that Prometheus reads /metrics with, once, into secrets/metrics_key; the stack must be running, for keys
-# live in its database. It reads /metrics and nothing else. One that an earlier version made is an operator's, which goes
+# live in its database. It reads /metrics and /v1/scale, no more. One that an earlier version made is an operator's, which goes
 # on as well and can do everything. To make another: revoke it (`docker compose run --rm web tidegate keys list`),
 # remove the file, run this again.
 set -eu

@@ -57,7 +57,9 @@ renew() {
 
 docker compose run --rm migrate
 
-for service in ${*:-web scheduler worker-io worker-cpu worker-webhooks flower sample proxy}; do
+# Those of an override file, too: a worker of a queue of one's own.
+workers=$(docker compose config --services | grep '^worker-' | sort)
+for service in ${*:-web scheduler $workers flower sample proxy}; do
   case $service in
     flower | sample | proxy) renew "$service" ;;
     *) replace "$service" ;;

@@ -6,7 +6,7 @@ from alembic import op
 from migrations.tables_in_use import add_column, create_index
 
 revision = "0020"
-down_revision = "0015"
+down_revision = "0018"
 branch_labels = None
 depends_on = None
 

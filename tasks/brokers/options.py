@@ -1,30 +1,29 @@
 """Celery settings for each kind of broker: Redis, RabbitMQ, SQS."""
 
+from collections.abc import Iterable
 from typing import Any
 from urllib.parse import urlsplit
 
 from config.broker_url import AMQP, SQS, scheme_of, words_of
-from tidegate.operations.operation import Queue
-from tidegate.webhooks.delivery import QUEUE as WEBHOOKS
+from tidegate.operations.queues import BUILT_IN, WEBHOOKS
 
 # A release that is not published by then is left to the sweep; the scheduler has other lanes to look after.
 PUBLISH_SECONDS = 1.0
 CONFIRM_SECONDS = 2 * PUBLISH_SECONDS
 _LOCAL = "redis://127.0.0.1:6379/0"
-_QUEUES = (*Queue, WEBHOOKS)
 
 REDIS_TRANSPORTS = dict.fromkeys(("redis", "rediss"), "tasks.brokers.redis:Transport")
 """What kombu uses for these schemes. Named in `broker_transport` it would stand in place of the scheme in the broker's
 URL, by which Flower knows where to ask for the lengths of queues."""
 
 
-def settings_for(url: str) -> dict[str, Any]:
-    """The Celery settings for the broker of this URL."""
+def settings_for(url: str, own_queues: Iterable[str] = ()) -> dict[str, Any]:
+    """The Celery settings for the broker of this URL. `own_queues`: declared beside those that are built in."""
     scheme = scheme_of(url)
     if scheme in AMQP:
         return _rabbitmq(url)
     if scheme == SQS:
-        return _sqs(url)
+        return _sqs(url, [*BUILT_IN, WEBHOOKS, *own_queues])
     return _redis(url or _LOCAL)
 
 
@@ -73,7 +72,7 @@ def _rabbitmq(url: str) -> dict[str, Any]:
     }
 
 
-def _sqs(url: str) -> dict[str, Any]:
+def _sqs(url: str, queues: Iterable[str]) -> dict[str, Any]:
     words = words_of(url)
     place = words.get("queues")
     options: dict[str, Any] = {
@@ -96,7 +95,7 @@ def _sqs(url: str) -> dict[str, Any]:
     if region := words.get("region"):
         options["region"] = region
     if place:
-        options["predefined_queues"] = {name: {"url": place + name} for name in _QUEUES}
+        options["predefined_queues"] = {name: {"url": place + name} for name in queues}
     return {
         "broker_url": url.partition("?")[0],
         "broker_transport": "tasks.brokers.sqs:Transport",

@@ -1,7 +1,8 @@
 """Work of a scheduler for the metrics alone: its heartbeat, and a count of final jobs each minute."""
 
-import uuid
 from datetime import timedelta
+
+import uuid_utils
 
 from tidegate import clock
 from tidegate.stores import FactStore
@@ -18,7 +19,7 @@ class SchedulerHeartbeat:
 
     def __init__(self, facts: FactStore) -> None:
         self._facts = facts
-        self.id = uuid.uuid4().hex
+        self.id = str(uuid_utils.uuid7())
         self._due = 0.0
 
     def beat(self) -> None:

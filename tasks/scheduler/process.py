@@ -228,6 +228,7 @@ def main() -> int:
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stopped.set())
     store = Store(open_database(current, pool_size=3, patience=_PATIENCE))
+    store.counted.know_operations(registry.downstream_of)
     work_signal = WorkSignal()
     scheduler = Scheduler(
         store,
@@ -250,7 +251,7 @@ def main() -> int:
             log.warning("the database can't be reached: %s", error)
             stopped.wait(SLOW_LOOK_SECONDS)
     log.info("scheduler of %d downstream(s)", len(registry.downstreams))
-    sampler = Sampler(store.samples, work_signal)
+    sampler = Sampler(store.samples, store.scale, work_signal)
     final_job_counter = FinalJobCounter(store.facts)
     courier = Courier(store.sending, Publisher(registry), work_signal, listener_for(current.bell, DELIVERIES))
     beside: dict[str, tuple[Callable[[], float], _Wait]] = {

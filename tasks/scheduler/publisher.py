@@ -13,8 +13,9 @@ from tasks.brokers.options import CONFIRM_SECONDS
 from tasks.run import run_job, send_delivery
 from tidegate import clock
 from tidegate.jobs.job import Released
-from tidegate.operations.operation import Queue, Registry
-from tidegate.webhooks.delivery import QUEUE, ReleasedDelivery
+from tidegate.operations.operation import Registry
+from tidegate.operations.queues import WEBHOOKS, Pool
+from tidegate.webhooks.delivery import ReleasedDelivery
 
 log = logging.getLogger(__name__)
 
@@ -79,14 +80,14 @@ class Publisher:
         """As `send`, for deliveries; one whose message was lost is due again when its lease has run out."""
 
         def publish(producer: Any, each: ReleasedDelivery) -> None:
-            _put(producer, send_delivery, each, queue=QUEUE, task_id=uuid())
+            _put(producer, send_delivery, each, queue=WEBHOOKS, task_id=uuid())
 
         return _in_one_batch(publish, released)
 
     def _time_limit(self, job: Released) -> float | None:
         """Seconds after which Celery kills the process of a computing attempt; threads can't be killed."""
         operation = self._registry.operations.get(job.operation)
-        if job.queue != Queue.CPU or operation is None:
+        if self._registry.queues.get(job.queue) is not Pool.PROCESSES or operation is None:
             return None
         left = (job.deadline - clock.now()).total_seconds()
         return min(operation.attempt_timeout.total_seconds(), max(left, 0.0)) + _LIMIT_MARGIN_SECONDS

@@ -10,19 +10,23 @@ _FRESH_SECONDS = 3.0
 
 
 class WorkSignal:
-    """Two events, set by the sweep's query: whether jobs wait for their release, and webhooks for their delivery."""
+    """Events, set by the sweep's query: whether jobs wait for their release, webhooks for their delivery, or either."""
 
     def __init__(self) -> None:
         self.jobs = threading.Event()
         """Set while jobs wait for their release."""
         self.webhooks = threading.Event()
         """Set while webhooks wait for their delivery."""
+        self.any = threading.Event()
+        """Set while jobs or webhooks wait."""
         self._seen_at = clock.monotonic()
 
     def update(self, outlook: Outlook) -> None:
         """Sets or clears both events by the query's answer; called by the thread that makes the query."""
         self._seen_at = clock.monotonic()
-        for event, is_there in ((self.jobs, outlook.jobs_wait), (self.webhooks, outlook.webhooks_wait)):
+        any_wait = outlook.jobs_wait or outlook.webhooks_wait
+        waits = ((self.jobs, outlook.jobs_wait), (self.webhooks, outlook.webhooks_wait), (self.any, any_wait))
+        for event, is_there in waits:
             if is_there:
                 event.set()
             else:

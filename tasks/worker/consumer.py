@@ -22,6 +22,7 @@ class PatientConsumer(Consumer):
     hub: Any
     # Set once the worker has a heartbeat.
     tell_whether_it_hears: Callable[..., None] | None = None
+    _retires = False
 
     class Blueprint(Consumer.Blueprint):  # type: ignore[misc,valid-type] # not in Celery's stubs
         """Celery's start steps, without the 28 queues that it declares on RabbitMQ for delays: ours are rows."""
@@ -39,7 +40,15 @@ class PatientConsumer(Consumer):
         """Tells the heartbeat that messages reach this worker: at the start and after each reconnect."""
         super().on_ready()
         if self.tell_whether_it_hears:
-            self.tell_whether_it_hears(hears=True)
+            self.tell_whether_it_hears(hears=not self._retires)
+
+    def stop_taking(self) -> None:
+        """Takes no more messages, after a reconnect neither; what it has goes on. For the main thread."""
+        self._retires = True
+        if self.tell_whether_it_hears:
+            self.tell_whether_it_hears(hears=False)
+        for queue in list(self.app.amqp.queues.consume_from):
+            self.call_soon(self.cancel_task_queue, queue)
 
     def on_connection_error_after_connected(self, exc: Exception) -> None:
         """Handles a lost connection as Celery does, without an AttributeError of kombu 5.7.

@@ -7,11 +7,13 @@ import sys
 import threading
 import uuid
 from collections.abc import Mapping
+from collections.abc import Set as AbstractSet
 from contextlib import suppress
 from datetime import timedelta
 from typing import Any
 
 from celery import signals
+from celery.worker import state
 
 from config import logs, tracing
 from config.database import check_sessions, open_database
@@ -22,7 +24,9 @@ from config.settings import settings
 from config.webhook_keyring import check_keyring, load_keyring
 from tasks.health_file import HealthFile, health_file_path, show_process
 from tasks.worker import process_tree
+from tasks.worker.command import POOLS
 from tasks.worker.priority import lower_priority
+from tasks.worker.retirement import allow_retirement
 from tasks.worker.singleton import once
 from tidegate import clock
 from tidegate.database.connection import UNREACHABLE
@@ -35,9 +39,9 @@ from tidegate.execution.token_keeper import TokenKeeper
 from tidegate.metrics.counters import CountWriter
 from tidegate.notify.messages import DELIVERIES
 from tidegate.notify.notifier import Notifier, notifier_for
-from tidegate.operations.operation import Queue, Registry
+from tidegate.operations.operation import Registry
+from tidegate.operations.queues import BUILT_IN, WEBHOOKS, Pool
 from tidegate.stores import Store
-from tidegate.webhooks.delivery import QUEUE as WEBHOOKS
 from tidegate.webhooks.egress import Egress
 from tidegate.webhooks.secret_store import SecretStore
 from tidegate.webhooks.sender import Sender
@@ -50,6 +54,7 @@ _open_attempts = OpenAttempts()
 _heartbeats: list[Heartbeat] = []
 _handlers: list[Any] = []
 _writers: list[CountWriter] = []
+_asked_concurrency: list[int] = []  # of the command line
 _CONNECTIONS_BESIDE_ATTEMPTS = 2
 # A statement without an answer is given up after this, and made again on another connection.
 _PATIENCE = timedelta(seconds=10)
@@ -71,7 +76,8 @@ def notifier() -> Notifier:
 def runner() -> Runner:
     """This process's runner. Made on first use, so that a forked child has connections of its own."""
     current = settings()
-    store = _store(current.io_concurrency)
+    store = _store(max(current.io_concurrency, *_asked_concurrency, 0))
+    store.counted.know_operations(registry().downstream_of)
     return Runner(
         store,
         registry(),
@@ -126,6 +132,7 @@ def _prepare(sender: str, options: Mapping[str, Any], **_: Any) -> None:
     except ConfigurationError as error:
         print(error, file=sys.stderr)  # noqa: T201 - the log is not set up yet
         sys.exit(2)
+    _asked_concurrency.append(options.get("concurrency") or 0)
     process_tree.install()
     lower_priority(current.worker_nice)  # inherited by the children, as is the next line
     freeze_loaded_objects()
@@ -157,20 +164,21 @@ def _begin(sender: Any, **_: Any) -> None:
         return
     controller = sender.controller
     queues = set(controller.app.amqp.queues.consume_from)
-    known = [*Queue, WEBHOOKS]
-    if len(queues) != 1 or not queues <= set(known):
-        log.error("start a worker with exactly one of -Q %s, not %s", ", -Q ".join(known), ", ".join(sorted(queues)))
+    # A sender of webhooks knows no operations: it has not what their secrets refer to.
+    known = None if queues == {WEBHOOKS} else registry()
+    is_prefork = controller.pool_cls.__module__ == "celery.concurrency.prefork"
+    if known and (fault := _queue_fault(queues, known, is_prefork=is_prefork)):
+        log.error("%s", fault)
         os.kill(os.getpid(), signal.SIGTERM)
         return
-    queue = queues.pop()
-    is_prefork = controller.pool_cls.__module__ == "celery.concurrency.prefork"
     lease = timedelta(seconds=settings().lease_seconds)
     # A heartbeat without an answer must leave time for another within the lease.
     own = Store(open_database(settings(), pool_size=1, patience=min(_PATIENCE, lease / 2)))
+    own.counted.know_operations(registry().downstream_of)
     heartbeat = Heartbeat(
         own.heartbeats,
         worker=WORKER_ID,
-        queue=queue,
+        queue=queues.pop(),
         size=controller.concurrency,
         lease=lease,
         children=(lambda: set(controller.pool.info["processes"])) if is_prefork else None,
@@ -178,13 +186,27 @@ def _begin(sender: Any, **_: Any) -> None:
         # No thread of its own, which a fork could catch inside the database's client library.
         write_counts=CountWriter(own.counts, own.counted.add).turn,
         open_attempts=_open_attempts,
-        operations=None if queue == WEBHOOKS else [*registry().operations],
+        operations=[*known.operations] if known else None,
     )
     _heartbeats.append(heartbeat)
     sender.tell_whether_it_hears = heartbeat.hears
+    allow_retirement(sender.stop_taking, is_idle=lambda: not state.reserved_requests)
     heartbeat.start()
     notifier().wake_scheduler()
     freeze_loaded_objects()
+
+
+def _queue_fault(queues: AbstractSet[str], known: Registry, *, is_prefork: bool) -> str | None:
+    """Why a worker can't serve these queues; None: it can."""
+    if len(queues) != 1 or not queues <= known.queues.keys():
+        choice = ", -Q ".join([*known.queues, WEBHOOKS])
+        return f"start a worker with exactly one of -Q {choice}, not {', '.join(sorted(queues))}"
+    (queue,) = queues
+    pool = known.queues[queue]
+    # The built-in ones are served as their workers are started.
+    if queue not in BUILT_IN and is_prefork != (pool is Pool.PROCESSES):
+        return f"the queue {queue} is declared with {pool}: start its worker with --pool {POOLS[pool]}"
+    return None
 
 
 def _wake_all() -> None:

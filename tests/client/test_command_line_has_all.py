@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any
 
 import click
@@ -30,7 +31,8 @@ COMMANDS = {
     "listDownstreams": "downstreams list", "listJobs": "list", "listOperations": "operations",
     "listWebhookSecrets": "webhook-secrets list", "readDelivery": "deliveries show",
     "readDownstream": "downstreams show", "readEvents": "events", "readJob": "status", "readOperation": "operations",
-    "readResult": "result", "retryJob": "retry", "retryJobs": "retry", "rotateWebhookSecret": "webhook-secrets new",
+    "readResult": "result", "readScale": "scale", "retryJob": "retry", "retryJobs": "retry",
+    "rotateWebhookSecret": "webhook-secrets new",
     "sendDeliveries": "deliveries send", "sendDelivery": "deliveries send", "submit": "submit",
     "submitBatch": "submit",
 }  # fmt: skip
@@ -214,3 +216,15 @@ def test_a_job_is_erased_once_it_has_ended(place: Place) -> None:
     place.web.client.post(f"/v1/jobs/{job_id}/cancel")
     assert place.tidegate("delete", job_id).returncode == 0
     assert place.web.client.get(f"/v1/jobs/{job_id}").status_code == 404
+
+
+def test_the_workers_that_are_wanted_are_listed_and_told_as_a_number_for_a_script(place: Place) -> None:
+    place.store.heartbeats.beat("io-1", queue="io", size=8, until=timedelta(minutes=1))
+    listed = [line.split("\t") for line in place.tidegate("scale").stdout.splitlines()]
+    assert ["io", "1", "0", "nothing waits and nothing runs"] in listed
+    assert place.tidegate("scale", "io").stdout == "0\n"
+    (document,) = documents(place.tidegate("scale", "--json"))
+    assert document["queues"]["io"]["places"] == 8
+    assert place.tidegate("scale", "gpu").returncode == 2
+    with Terminal([sys.executable, "-m", "tidegate_client", "scale"], environment=place.environment) as terminal:
+        terminal.wait_for("wanted")

@@ -56,6 +56,7 @@ def blocking(client: Client) -> None:
     assert_type(client.send_deliveries(), int)
     assert_type(client.webhook_secrets(), list[WebhookSecret])
     assert_type(client.new_webhook_secret(), NewWebhookSecret)
+    assert_type(client.scale()["io"]["wanted"], int)
     try:
         client.submit_many("quote", [1])
     except SomeRefused as some:
@@ -94,11 +95,12 @@ DOCUMENTS = {
     "DeclaredLimits": "DeclaredLimits", "AnnouncedQuota": "AnnouncedQuota", "DownstreamWarning": "DownstreamWarning",
     "Change": "Changes", "CalendarRate": "CalendarRate", "Delivery": "Delivery", "DeliveryAttempt": "DeliveryAttempt",
     "WebhookSecret": "WebhookSecret", "NewWebhookSecret": "NewWebhookSecret",
+    "QueueScale": "QueueScale",
 }  # fmt: skip
 
 
 def test_all_that_the_api_describes_has_a_type() -> None:
-    typed = {"Operation", "Downstream", "Delivery", "WebhookSecret", "NewWebhookSecret", "Change"}
+    typed = {"Operation", "Downstream", "Delivery", "WebhookSecret", "NewWebhookSecret", "Change", "QueueScale"}
     assert typed <= set(DOCUMENTS)
     assert (REPOSITORY / "client" / "tidegate_client" / "py.typed").is_file()
 

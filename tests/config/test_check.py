@@ -79,7 +79,7 @@ def test_all_judge_alike_but_for_secrets_which_those_alone_have_who_call_downstr
     )
     (folder / "acme.py").write_text(
         MODULE.format(kind="def", name="quote", options="")
-        + MODULE.format(kind="async def", name="later", options='queue="gpu", max_body="1 MB"')
+        + MODULE.format(kind="async def", name="later", options='queue="GPU", max_body="1 MB"')
     )
     (folder / "broken.py").write_text("import acme\nimport nowhere\n")
     secret = "operations.toml:3: operations.quote.headers.A: ${QUOTE_KEY} is not set in the environment; set QUOTE_KEY"
@@ -88,7 +88,7 @@ def test_all_judge_alike_but_for_secrets_which_those_alone_have_who_call_downstr
         "operations.toml:4: operations.quote.speed: there is no such key",
         "operations.toml:6: operations.other.url: only visible ASCII characters",
         "acme.py:10: operation later: max_body: a number of bytes, not '1 MB'",
-        'acme.py:10: operation later: queue: no worker serves \'gpu\'; there are "io" and "cpu"',
+        "acme.py:10: operation later: queue: 'GPU' can't be a queue: the name of a queue is made of small letters",
         "broken.py:2: ModuleNotFoundError: No module named 'nowhere'",
         "TIDEGATE_OPERATIONS: there is no module no.such",
         "acme.py:4: operation quote: operations.toml:1 has an operation of this name, too; rename one",

@@ -11,7 +11,6 @@ import pytest
 from config.operations_file import read_operations_file
 from tests.support.processes import REPOSITORY
 from tests.support.web import Web
-from tidegate.operations.operation import Queue
 
 PAGES = [REPOSITORY / "README.md", *sorted((REPOSITORY / "docs").glob("*.md"))]
 
@@ -53,7 +52,7 @@ def test_toml_blocks_are_good_operations_files(name: str, tmp_path: Path) -> Non
     found = read_operations_file(tmp_path / "operations.toml", max_result=1)
 
     assert found.faults == ()
-    assert found.operations
+    assert found.operations or found.queues
 
 
 def own_operation(folder: Path, name: str, options: str) -> None:
@@ -79,7 +78,7 @@ def test_readmes_operation_is_served_and_shown(
         assert shown["timeout"] == 300
         assert web.submit("word_count", b'{"lines": ["a b", "a"]}').status_code == 202
         made = importlib.import_module(name).word_count
-        assert made.queue is Queue(queue)
+        assert made.queue == queue
     finally:
         web.close()
         sys.modules.pop(name, None)

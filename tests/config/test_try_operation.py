@@ -151,6 +151,21 @@ def test_a_token_is_fetched_for_the_call_and_not_shown(file: Path) -> None:
     assert CLIENT_SECRET not in shown
 
 
+def test_work_that_is_accepted_is_told_with_where_and_when_it_is_asked_for(
+    file: Path, server: HttpServer, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CRM_KEY", SECRET)
+    file.write_text(file.read_text() + "poll = true\n")
+    server.answer = respond(202, location="/status/1", retry_after="7")
+    assert try_operation("order", INPUT.encode(), operations_file=file) == 0
+    server.answer = respond(303, location="/status/1")
+    assert try_operation("order", INPUT.encode(), operations_file=file) == 0
+    shown = capsys.readouterr().out
+    assert f"A job keeps its place, and asks after 7s at {server.url}/status/1" in shown
+    assert f"and asks at once at {server.url}/status/1" in shown
+    assert [each.line.partition(" ")[0] for each in server.received] == ["POST"] * 2, "one call each"
+
+
 def test_a_function_that_raises_is_a_failed_attempt_here_as_in_a_worker(
     file: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -19,6 +19,7 @@ from tests.support.jobs import (
     attempts_of,
     change_lane,
     claim,
+    downstreams_of,
     know_call_seconds,
     lane_row,
     open_lane,
@@ -206,7 +207,7 @@ def record(store: Store, claimed: Claim, outcome: Outcome, call_seconds: float =
 
 
 def lane_now(store: Store) -> Any:
-    (lane,) = store.limits.downstreams()
+    (lane,) = downstreams_of(store)
     return lane.seen_at
 
 
@@ -225,7 +226,7 @@ def test_no_more_are_released_than_are_left_beside_those_on_their_way(store: Sto
 
     assert len(release(store)) == 8 - len(others)
     assert release(store) == [], "what is left is used up by what was released"
-    (lane,) = store.limits.downstreams()
+    (lane,) = downstreams_of(store)
     assert [(name, left) for name, left, _ in lane.announced] == [("default", 0)]
     assert (lane.rests_because, lane.rests_until) == ("quota", lane.resets_at)
 
@@ -259,7 +260,7 @@ def test_an_answer_that_comes_too_late_for_its_job_still_tells_what_is_left(stor
 
     assert not record(store, claimed, _answer(quota(0)))
 
-    assert store.limits.downstreams()[0].rests_because == "quota"
+    assert downstreams_of(store)[0].rests_because == "quota"
 
 
 def test_after_the_reset_one_call_goes_and_its_answer_tells_the_rest(store: Store) -> None:
@@ -279,7 +280,7 @@ def test_after_the_reset_one_call_goes_and_its_answer_tells_the_rest(store: Stor
 
 def pass_reset(store: Store) -> None:
     """What the clock would do: every announced window is over."""
-    budgets = store.limits.downstreams()[0].budgets
+    budgets = downstreams_of(store)[0].budgets
     over = {name: [each.left, 0, each.used_up_at] for name, each in budgets.items()}
     change_lane(store, announced=orjson.dumps(over).decode(), paused_until=None)
 

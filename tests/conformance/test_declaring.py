@@ -11,6 +11,7 @@ from tests.support.jobs import (
     LANE,
     change_lane,
     claim,
+    downstreams_of,
     know_call_seconds,
     open_lane,
     release_one,
@@ -20,7 +21,7 @@ from tests.support.jobs import (
 from tidegate.clock import to_microseconds
 from tidegate.database.connection import Database
 from tidegate.database.schema import downstreams
-from tidegate.operations.operation import Limits
+from tidegate.operations.limits import Limits
 from tidegate.stores import Store
 
 DECLARED = Limits(name="lane", rates=("5/s",), concurrency=2)
@@ -50,14 +51,14 @@ def test_a_scheduler_that_declares_while_another_does_waits_for_it_and_agrees(
             if not commits:
                 raise _UndecidedError
         declaring.result(30)
-    (lane,) = store.limits.downstreams()
+    (lane,) = downstreams_of(store)
     assert (lane.limits, lane.declared) == (DECLARED, DECLARED)
     second.database.close()
 
 
 def names(store: Store) -> set[str]:
     """The lanes that there are."""
-    return {lane.name for lane in store.limits.downstreams()}
+    return {lane.name for lane in downstreams_of(store)}
 
 
 def called(store: Store, name: str, ago: timedelta) -> None:

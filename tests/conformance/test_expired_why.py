@@ -17,7 +17,7 @@ from tests.support.jobs import (
     running,
     submit,
 )
-from tidegate.database.schema import IMPLICIT_CLIENT, samples, workers
+from tidegate.database.schema import IMPLICIT_CLIENT, jobs, samples, workers
 from tidegate.database.time import database_now
 from tidegate.jobs.job import Wait
 from tidegate.states import State
@@ -42,6 +42,12 @@ def know_it(store: Store) -> None:
     store.database.execute(update(workers).values(operations='["echo_of_others", "echo"]'))
 
 
+def be_polled(store: Store) -> None:
+    """Due, with a place, among others that have all the others."""
+    fill_places(store)
+    store.database.execute(update(jobs).values(waits_for=Wait.POLL))
+
+
 SITUATIONS: dict[Wait, list[Callable[[Store], object]]] = {
     Wait.PACE: [lambda _: None, know_it],
     Wait.CONCURRENCY: [fill_places],
@@ -52,6 +58,7 @@ SITUATIONS: dict[Wait, list[Callable[[Store], object]]] = {
     Wait.BREAKER: [lambda store: change_lane(store, breaker_after=3, failures=3, paused_until=database_now(LATER))],
     Wait.NO_WORKER: [lose_workers, know_others_only],
     Wait.DISPATCH: [release],
+    Wait.POLL: [be_polled],
 }
 
 
@@ -70,12 +77,12 @@ def test_an_expired_job_keeps_what_it_waited_for(
     assert row_of(store, job_id).waits_for == reason
 
 
-@pytest.mark.parametrize("reason", [Wait.RETRY, Wait.NOT_BEFORE])
+@pytest.mark.parametrize("reason", [Wait.RETRY, Wait.NOT_BEFORE, Wait.POLL])
 def test_an_expired_job_that_could_not_go_before_its_deadline_keeps_that(store: Store, reason: Wait) -> None:
     open_lane(store)
     job_id = submit(store)
     change_lane(store, paused=True)
-    change_job(store, job_id, run_at=database_now(LATER), waits_for=reason if reason is Wait.RETRY else None)
+    change_job(store, job_id, run_at=database_now(LATER), waits_for=None if reason is Wait.NOT_BEFORE else reason)
     expire(store, job_id, "sweep")
     assert row_of(store, job_id).waits_for == reason
 

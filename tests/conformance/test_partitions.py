@@ -18,7 +18,8 @@ from tidegate.dispatch.gate import Gate
 from tidegate.intake.submission import NewJob, Submission, place_in
 from tidegate.jobs.job import Released
 from tidegate.notify.messages import Wakeup
-from tidegate.operations.operation import Body, Limits
+from tidegate.operations.limits import Limits
+from tidegate.operations.operation import Body
 from tidegate.operations.outcome import Succeeded
 from tidegate.operations.sharing import PartitionLimits, Sharing, named_by
 from tidegate.stores import Store

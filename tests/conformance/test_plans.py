@@ -8,11 +8,23 @@ from datetime import timedelta
 import pytest
 from sqlalchemy import text
 
-from tests.support.jobs import LANE, WORKER, change_lane, open_lane, release, submit, submit_many
+from tests.support.jobs import (
+    LANE,
+    WORKER,
+    change_job,
+    change_lane,
+    claim,
+    open_lane,
+    release,
+    release_one,
+    submit,
+    submit_many,
+)
 from tests.support.operations import echo
 from tests.support.running import runner_of
 from tidegate.database.connection import Database
 from tidegate.database.statement import required
+from tidegate.database.time import database_now
 from tidegate.execution.runner import Runner
 from tidegate.maintenance.sweep import sweep
 from tidegate.operations.operation import Body
@@ -77,6 +89,29 @@ def test_no_step_of_a_job_reads_what_waits_in_a_lane_that_rests(store: Store, *,
     before = _rows_read(store)
 
     _run_one(store, runner)
+
+    assert _rows_read(store) - before < _FEW
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("analyzed", [False, True])
+def test_a_job_that_is_polled_is_found_without_a_look_at_the_backlog_before_it(store: Store, *, analyzed: bool) -> None:
+    open_lane(store, concurrency=1)
+    submit(store)
+    claimed = claim(store, release_one(store))
+    for _ in range(_UNTIL_PLANS_ARE_KEPT):
+        assert claimed is not None
+        assert store.workers.poll_later(claimed, "http://d/", after=timedelta(0), call_seconds=0.1)
+        claimed = claim(store, release_one(store))
+    assert claimed is not None
+    assert store.workers.poll_later(claimed, "http://d/", after=timedelta(0), call_seconds=0.1)
+    if analyzed:
+        store.database.execute(text("ANALYZE"))
+    submit_many(store, _BURST)
+    change_job(store, claimed.job_id, run_at=database_now())
+    before = _rows_read(store)
+
+    assert release_one(store).job_id == claimed.job_id
 
     assert _rows_read(store) - before < _FEW
 

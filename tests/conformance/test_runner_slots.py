@@ -17,6 +17,7 @@ from tests.support.jobs import (
     attempts_of,
     change_job,
     claim,
+    downstreams_of,
     lane_row,
     open_lane,
     outcomes_of,
@@ -164,7 +165,7 @@ def test_late_for_its_slot_it_takes_a_new_one(store: Store) -> None:
     (attempt,) = attempts_of(store, job_id)
     assert attempt.outcome == "succeeded"
     assert attempt.slot_at > released.slot_at
-    (lane,) = store.limits.downstreams()
+    (lane,) = downstreams_of(store)
     assert sum(run.calls for run in lane.pace.log) == 1, "the slot that it missed is nobody's call"
     assert attempt.call_started_at >= attempt.slot_at - timedelta(milliseconds=5)
 
@@ -328,7 +329,7 @@ def test_a_first_byte_that_is_late_all_the_same_counts_from_then_on(
     assert runner_of(store, made).run(job_id, released.fence)
 
     (attempt,) = attempts_of(store, job_id)
-    (lane,) = store.limits.downstreams()
+    (lane,) = downstreams_of(store)
     assert lane.next_slot_at >= attempt.slot_at + timedelta(seconds=1.32)
     assert sum(run.calls for run in lane.pace.log) == 1
 

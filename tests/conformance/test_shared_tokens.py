@@ -14,7 +14,17 @@ from typing import Any
 import pytest
 from sqlalchemy import select, update
 
-from tests.support.jobs import LANE, attempts_of, open_lane, outcomes_of, release, release_one, row_of, submit
+from tests.support.jobs import (
+    LANE,
+    attempts_of,
+    downstreams_of,
+    open_lane,
+    outcomes_of,
+    release,
+    release_one,
+    row_of,
+    submit,
+)
 from tests.support.oauth_server import CLIENT_ID, CLIENT_SECRET, Answer, OAuthServer, serving_oauth
 from tests.support.processes import free_port
 from tests.support.running import runner_of
@@ -274,7 +284,7 @@ def test_a_call_that_is_refused_with_401_is_made_again_with_another_token_and_co
     row = row_of(store, job_id)
     assert (row.state, row.attempt, outcomes_of(store, job_id)) == ("succeeded", 1, ["token renewed", "succeeded"])
     assert (server.calls, len(server.asked)) == ([401, 200], 2)
-    (lane,) = store.limits.downstreams()
+    (lane,) = downstreams_of(store)
     assert sum(run.calls for run in lane.pace.log) == 2, "both calls went out, and each had a slot"
 
 

@@ -121,7 +121,7 @@ def test_a_sample_that_takes_too_long_stops_neither_the_gate_nor_the_next_sample
     open_lane(store)
     fill(database, queued=60_000, final=0)
     stopped = threading.Event()
-    sampler = Sampler(store.samples, WorkSignal())
+    sampler = Sampler(store.samples, store.scale, WorkSignal())
     thread = threading.Thread(target=process.run, args=(sampler.run_once, sampler.wait, stopped), name="sampler")
     thread.start()
     try:

@@ -15,7 +15,7 @@ from tests.support.jobs import LANE, submit
 from tests.support.postgresql import LOOPBACK, Server
 from tests.support.waiting import wait_until
 from tidegate.database.connection import UNREACHABLE, Database
-from tidegate.operations.operation import Limits
+from tidegate.operations.limits import Limits
 from tidegate.stores import Store
 
 MANY = 8

@@ -2,13 +2,14 @@
 
 from collections.abc import Iterator
 from contextlib import closing
+from functools import partial
 
 import psycopg
 import pytest
 from sqlalchemy import text
 from sqlalchemy.engine import make_url
 
-from tests.support.jobs import open_lane, submit
+from tests.support.jobs import LANE, open_lane, submit
 from tidegate.database.connection import Database
 from tidegate.database.statement import required
 from tidegate.stores import Store
@@ -86,7 +87,9 @@ def test_the_pages_that_it_made_a_table_of_few_rows_grow_by_are_not_read_afterwa
         ((pages,),) = writer.execute("SELECT relpages FROM pg_class WHERE relname = 'downstreams'")
         assert pages > 2 * _FEW_PAGES
 
-    for look in (store.lanes.due, store.facts.read, store.samples.sample, store.limits.downstreams):
+    of_web = partial(store.lane_rows.read, {LANE: None}, since=None)
+    all_of_web = partial(store.lane_rows.read_all, since=None)
+    for look in (store.lanes.due, store.facts.read, store.samples.sample, of_web, all_of_web):
         before = _pages_read(store)
         look()
         assert _pages_read(store) - before <= _FEW_PAGES, look

@@ -24,7 +24,7 @@ from tidegate.database.connection import Database
 from tidegate.database.sessions import NOT_BY_INDEX, OptionsBy, Sessions
 from tidegate.dispatch.gate import Gate
 from tidegate.errors import DatabaseSessionError
-from tidegate.operations.operation import Limits
+from tidegate.operations.limits import Limits
 from tidegate.operations.outcome import Succeeded
 from tidegate.states import State
 from tidegate.stores import Store

@@ -117,7 +117,7 @@ def test_a_lane_that_is_rung_for_is_released_at_once_though_the_look_saw_nothing
 
 def test_the_sampler_rests_until_jobs_wait(store: Store, scheduler: Scheduler, work_signal: WorkSignal) -> None:
     open_lane(store)
-    sampler, stopped = Sampler(store.samples, work_signal), threading.Event()
+    sampler, stopped = Sampler(store.samples, store.scale, work_signal), threading.Event()
     sampler.run_once()
 
     assert not _returns(sampler.wait, 0, stopped, within=0.5)
@@ -131,7 +131,7 @@ def test_the_sampler_rests_until_jobs_wait(store: Store, scheduler: Scheduler, w
 
 def test_the_sampler_sees_that_a_backlog_is_gone_before_it_rests(store: Store, work_signal: WorkSignal) -> None:
     open_lane(store)
-    sampler, stopped = Sampler(store.samples, work_signal), threading.Event()
+    sampler, stopped = Sampler(store.samples, store.scale, work_signal), threading.Event()
     submit(store)
     sampler.run_once()
     release_one(store)

@@ -38,7 +38,12 @@ def make_operation(url: str, **values: Any) -> HttpOperation:
 
 
 def call(
-    made: HttpOperation, body: Body | None = None, *, seconds: float = 10, headers: dict[str, str] | None = None
+    made: HttpOperation,
+    body: Body | None = None,
+    *,
+    seconds: float = 10,
+    headers: dict[str, str] | None = None,
+    poll_url: str | None = None,
 ) -> Outcome:
     ends = time.monotonic() + seconds
     attempt = Attempt(
@@ -48,6 +53,7 @@ def call(
         seconds_left=lambda: ends - time.monotonic(),
         take_slot=lambda: None,
         headers=headers,
+        poll_url=poll_url,
     )
     return made.run(body or Body(content=b"{}"), attempt)
 

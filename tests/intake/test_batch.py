@@ -10,7 +10,8 @@ from werkzeug.test import TestResponse
 from tests.support.web import Web, assert_is_problem
 from tidegate.database.schema import idempotency_keys, jobs
 from tidegate.database.statement import required
-from tidegate.operations.operation import Body, Limits
+from tidegate.operations.limits import Limits
+from tidegate.operations.operation import Body
 
 on_both = pytest.mark.both_databases("many rows are one statement, one transaction")
 

@@ -298,7 +298,7 @@ def test_without_its_database_it_says_that_and_nothing_else(cut_off: tuple[Web, 
 
 @on_both
 def test_a_scrape_asks_as_much_whatever_waits(web: Web) -> None:
-    """What this process counted, the lanes (three), due and under way (two), places, counts."""
+    """The lanes and the workers, due and under way (two), places, workers wanted, counts."""
     scrape(web)
     with asked(web.database) as idle:
         scrape(web)

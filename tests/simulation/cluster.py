@@ -38,7 +38,8 @@ from tidegate.execution.runner import Runner
 from tidegate.gateway import Gateway
 from tidegate.intake.admission import Admission
 from tidegate.notify.messages import CHANNEL, DELIVERIES
-from tidegate.operations.operation import Limits, Registry
+from tidegate.operations.limits import Limits
+from tidegate.operations.operation import Registry
 from tidegate.stores import Store
 from tidegate.webhooks.checks import WebhookChecks
 from tidegate.webhooks.egress import Egress
@@ -58,6 +59,7 @@ LIMITS = (
     Limits(name="narrow", concurrency=2, breaker_after=0),
     Limits(name="calls", rates=("10/s",), concurrency=4),
     Limits(name="free"),
+    Limits(name="polled", rates=("8/s",), burst=2, concurrency=2, breaker_after=0),
 )
 
 
@@ -181,7 +183,7 @@ class Cluster:
             pulse=cast("Any", _Pulse()),
             work_signal=work_signal,
         )
-        sampler = Sampler(store.samples, work_signal)
+        sampler = Sampler(store.samples, store.scale, work_signal)
         heard = SimulatedListener(world, self.hints, DELIVERIES, process)
         courier = Courier(store.sending, cast("Any", publisher), work_signal, cast("Any", heard))
         stopped = cast("Any", Event(world))

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 from tests.simulation.invariants import Call
 from tests.simulation.stores import rows
-from tidegate.operations.operation import Attempt, Body, Queue
-from tidegate.operations.outcome import ErrorCode, Failed, Outcome, Refused, Succeeded, TryAgain
+from tidegate.operations.operation import Attempt, Body
+from tidegate.operations.outcome import ErrorCode, Failed, Outcome, Polls, Refused, Succeeded, TryAgain
+from tidegate.operations.queues import Queue
 from tidegate.operations.quota_fields import Quota
 from tidegate.operations.retry import RetryPolicy
 
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 ATTEMPT_TIMEOUT = timedelta(seconds=9)
 _RETRY = RetryPolicy(attempts=3, delay=timedelta(seconds=0.5), max_delay=timedelta(seconds=5))
 _ANNOUNCES = 0.1
+_PARTNER = "http://partner/"
 _DONE = Succeeded(content=b"done", content_type="text/plain", is_json=False)
 
 
@@ -61,6 +63,8 @@ class SimulatedOperation:
     def run(self, body: Body, attempt: Attempt) -> Outcome:
         """Makes the calls of one attempt, as what is drawn for it says."""
         attempt.begin()
+        if self.name == "polled":
+            return self._work_on_it(body.content.decode(), attempt)
         world = self.cluster.world
         key = f"{body.content.decode()} {attempt.number}"
         if self.paced_by_calls:
@@ -68,6 +72,32 @@ class SimulatedOperation:
                 attempt.slot()
                 self._call(attempt, 0.1 + 0.3 * world.draw(f"seconds {key} {number}"))
         return self._behave(key, attempt)
+
+    def _work_on_it(self, label: str, attempt: Attempt) -> Outcome:
+        """Accepts the work and has it done after some polls, whose URL says how many are left. Some get no answer."""
+        draw = self.cluster.world.draw
+        left = 1 + int(4 * draw(f"polls {label}"))
+        if attempt.poll_url is None:
+            self.cluster.invariants.sends(attempt.job_id.replace("-", ""))
+        else:
+            left = int(attempt.poll_url.removeprefix(_PARTNER))
+        key = f"{label} {attempt.number} {self._fence(attempt)}"
+        self._call(attempt, 0.05 + 2 * draw(f"seconds {key}") ** 2)
+        chance = 0.0 if self.cluster.is_healthy else draw(f"behaves {key}")
+        if chance > 0.95:
+            raise RuntimeError("simulated")
+        if chance > 0.88:
+            return TryAgain(code=ErrorCode.DOWNSTREAM_ERROR, message="simulated")
+        if chance > 0.84:
+            return Refused(message="simulated", retry_after=timedelta(seconds=1))
+        if not left:
+            return _DONE
+        after = None if draw(f"after {key}") < 0.5 else timedelta(seconds=1 + draw(f"then {key}"))
+        return Polls(url=f"{_PARTNER}{left - 1}", after=after)
+
+    def _fence(self, attempt: Attempt) -> int:
+        job = attempt.job_id.replace("-", "")
+        return int(rows().ask("SELECT max(fence) AS fence FROM attempts WHERE job_id = ?", job)[0]["fence"] or 0)
 
     def _behave(self, key: str, attempt: Attempt) -> Outcome:
         if self.paced_by_calls:

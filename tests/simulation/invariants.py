@@ -26,7 +26,8 @@ RULES = {
     "not lost": "A job that was accepted, and that its caller did not erase, has an end when everything is over.",
     "told true": "What was refused as not recorded is not recorded; nothing is recorded twice for one request.",
     "window": "No more calls begin at a downstream in any window than its rate allows.",
-    "concurrency": "No more calls are open at a downstream than its concurrency allows.",
+    "concurrency": "No more calls are open, and no more jobs accepted, at a downstream than its concurrency allows.",
+    "accepted": "What a downstream has accepted is not sent again, once that is recorded.",
     "exact deadline": "No answer shows a job open after its deadline; none expires before, none succeeds after.",
     "cancelled": "After the answer that a job is cancelled no attempt at it begins.",
     "no leak": "When everything is over no place, lease or attempt is left.",
@@ -109,7 +110,7 @@ class Invariants:
         ended = {
             (change.after["job_id"], change.after["fence"])
             for change in changes
-            if change.table == "attempts" and change.after.get("ended_at") and not change.before.get("ended_at")
+            if change.table == "attempts" and _is_through(change.after) and not _is_through(change.before)
         }
         for before, after in ((change.before, change.after) for change in changes if change.table == "jobs"):
             comes_back = before.get("state") == State.RUNNING and after.get("state") in _BY_ITS_WORKER
@@ -207,6 +208,11 @@ class Invariants:
             row = self._failed_in_a_row[lane]
             raise self.broken("in a row", f"{lane}'s breaker opens after {row} failures in a row")
 
+    def sends(self, job: str) -> None:
+        """A job's call goes out, which is no poll."""
+        if found := rows().ask("SELECT poll_url FROM jobs WHERE id = ? AND poll_url IS NOT NULL", job):
+            raise self.broken("accepted", f"{job} is sent again, and is to be asked for at {found[0]['poll_url']}")
+
     def call_begins(self, call: Call) -> None:
         """A call reaches a downstream."""
         self.world.tell(f"{call.job}:{call.fence} calls {call.downstream}", call.process.name)
@@ -224,10 +230,20 @@ class Invariants:
             raise self.broken("paused", f"{call.job} calls {call.downstream}")
         known = self.limits[call.downstream]
         opened = [each for each in self.calls if each.downstream == call.downstream and each.end > now]
-        since = min(self._released_at.get((each.job, each.fence), 0.0) for each in opened)
+        accepted = {
+            (row["id"], row["place_fence"])
+            for row in rows().ask(
+                "SELECT id, place_fence FROM jobs"
+                " WHERE downstream = ? AND poll_url IS NOT NULL AND finished_at IS NULL",
+                call.downstream,
+            )
+            if row["id"] not in {each.job for each in opened}
+        }
+        held = [(each.job, each.fence) for each in opened] + sorted(accepted)
+        since = min(self._released_at.get(each, 0.0) for each in held)
         allowed = [limit["concurrency"] for at, limit in _in_force(known, since)]
-        if None not in allowed and len(opened) > max(allowed):
-            raise self.broken("concurrency", f"{len(opened)} calls open at {call.downstream}, of {max(allowed)}")
+        if None not in allowed and len(held) > max(allowed):
+            raise self.broken("concurrency", f"{len(held)} calls open at {call.downstream}, of {max(allowed)}")
         if call.is_paced and now > self.disturbed_until:
             self._check_windows(call, known)
 
@@ -337,6 +353,11 @@ def _in_force(
     """The limits that were in force at some time since then."""
     first = max((number for number, (at, _) in enumerate(known) if at <= since), default=0)
     return known[first:]
+
+
+def _is_through(attempt: Mapping[str, Any]) -> bool:
+    """Whether its call has ended. The place of one that was accepted is kept."""
+    return bool(attempt.get("ended_at")) or attempt.get("outcome") == "polls"
 
 
 def dashed(job: str) -> str:

@@ -10,7 +10,7 @@ WORKERS = ("io-1", "io-2", "cpu-1")
 SENDERS = ("webhooks-1",)
 LONG_SECONDS = 28.0
 """After so long nothing new happens and nothing goes wrong any more."""
-OPERATIONS = ("steady", "narrow", "calls", "free")
+OPERATIONS = ("steady", "narrow", "calls", "free", "polled")
 
 
 @dataclass(frozen=True)

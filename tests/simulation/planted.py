@@ -145,6 +145,13 @@ BUGS: tuple[Bug, ...] = (
         "return self.paused_until > now",
         beside=Bug("", _CLAIMS, "IN_TIME, ~_RESTS", "IN_TIME"),
     ),
+    Bug("what was accepted is sent again", _RUNNER, "            poll_url=claim.poll_url,\n", ""),
+    Bug(
+        "a lost poll is not waited for",
+        "tidegate/dispatch/due_jobs.py",
+        "text(WAITS_FOR_POLL), ~is_open, IN_TIME",
+        "text(WAITS_FOR_POLL), IN_TIME",
+    ),
     # A limit that is off.
     Bug(
         "one place too many",
@@ -183,6 +190,18 @@ BUGS: tuple[Bug, ...] = (
         "return and_(attempt.c.ended_at.is_(None), attempt.c.place_until > database_now())",
     ),
     # Something that is not done.
+    Bug(
+        "what was accepted keeps no place",
+        _OUTCOMES,
+        "end = _keep_place if has_place else _end_attempt",
+        "end = _end_attempt",
+    ),
+    Bug(
+        "the end of a job leaves its kept place",
+        "migrations/versions/0016_polls.py",
+        "body=_FREE_PLACE",
+        'body="SELECT 1;"',
+    ),
     Bug("a lost message stays lost", _SWEEP, "upkeep.take_back_unclaimed(BATCH) if due.places else 0", "0"),
     Bug(
         "dead workers keep their jobs",

@@ -38,6 +38,7 @@ _NOTED = {
         "fence",
         "losses",
         "attempt",
+        "poll_url",
         "downstream",
         "deadline",
         "finished_at",

@@ -73,7 +73,7 @@ def test_a_planted_bug_is_found_and_told_in_few_steps(tmp_path: Path) -> None:
     copy_with(bug, tmp_path)
     code, told = simulated("--seeds", "1-80", tree=tmp_path)
     assert code == 1, told
-    assert "concurrency: No more calls are open at a downstream than its concurrency allows." in told
+    assert "concurrency: No more calls are open, and no more jobs accepted, at a downstream than" in told
     plan = re.findall(r"^ +[\d.]+ \w.*", told.partition("The plan:")[2].partition("What happened:")[0], re.MULTILINE)
     assert 0 < len(plan) <= 8, told
     assert "calls open at" in told.rstrip().splitlines()[-1]

@@ -164,6 +164,7 @@ def simulated_time(world: World) -> Iterator[None]:
     ]
     with_names += [
         ("tidegate.gateway.uuid_utils", _uuids_of(world)),
+        ("tasks.scheduler.final_count.uuid_utils", _uuids_of(world)),
         ("tidegate.webhooks.sender.next_try.__defaults__", (random,)),
         ("tidegate.operations.retry.RetryPolicy.delay_after.__defaults__", (random,)),
         ("tidegate.clock.now", world.wall),

@@ -31,11 +31,16 @@ attempt_timeout = "5s"
 class Gateway:
     """One running stack with ports and a data folder of its own.
 
-    `settings` are laid over its environment, names without TIDEGATE_.
+    `settings` are laid over its environment, names without TIDEGATE_. `module` runs it.
     """
 
     def __init__(
-        self, folder: Path, *, operations: str = OPERATIONS, settings: Mapping[str, str] | None = None
+        self,
+        folder: Path,
+        *,
+        operations: str = OPERATIONS,
+        settings: Mapping[str, str] | None = None,
+        module: str = "embedded",
     ) -> None:
         port, sample_port = free_port(), free_port()
         self.url = f"http://127.0.0.1:{port}"
@@ -53,7 +58,7 @@ class Gateway:
             **(settings or {}),
         }
         self.process = ChildProcess(
-            [sys.executable, "-m", "embedded"],
+            [sys.executable, "-m", module],
             log=folder / "embedded.log",
             environment={f"TIDEGATE_{name}": value for name, value in values.items()},
         )

@@ -75,6 +75,16 @@ def respond(status: int, body: bytes = b"", **headers: str) -> Callable[[socket.
     return lambda connection: connection.sendall(head.encode("latin-1") + body)
 
 
+def in_turn(*answers: Callable[[socket.socket], None]) -> Callable[[socket.socket], None]:
+    """One answer after the other; the last one again and again."""
+    left = list(answers)
+
+    def answer(connection: socket.socket) -> None:
+        (left.pop(0) if len(left) > 1 else left[0])(connection)
+
+    return answer
+
+
 def drip(head: bytes, stopped: threading.Event, *, drop: bytes = b"x") -> Callable[[socket.socket], None]:
     """Sends `head` and then a drop every 20 ms until `stopped`: each read succeeds, the whole never does."""
 

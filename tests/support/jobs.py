@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from datetime import datetime, timedelta
+from operator import attrgetter
 from typing import Any
 
 import uuid_utils
@@ -11,9 +12,11 @@ from tidegate.database.schema import IMPLICIT_CLIENT, attempts, bodies, downstre
 from tidegate.database.statement import required
 from tidegate.database.time import database_now
 from tidegate.dispatch.gate import Gate
+from tidegate.dispatch.lane import Downstream
 from tidegate.intake.submission import NewJob
 from tidegate.jobs.job import Claim, Released
-from tidegate.operations.operation import Body, Limits
+from tidegate.operations.limits import Limits
+from tidegate.operations.operation import Body
 from tidegate.stores import Store
 from tidegate.webhooks.delivery import Webhook
 
@@ -130,6 +133,12 @@ def running(store: Store, *, worker: str = WORKER, pid: int = 1, **job: Any) -> 
     claimed = claim(store, release_one(store), worker=worker, pid=pid)
     assert claimed is not None
     return claimed
+
+
+def downstreams_of(store: Store) -> list[Downstream]:
+    """Every downstream as it is now, by name."""
+    found = store.lane_rows.read_all(since=None)
+    return sorted((row.downstream(found.now) for row in found.rows), key=attrgetter("name"))
 
 
 def row_of(store: Store, job_id: str) -> Row[Any]:

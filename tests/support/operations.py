@@ -14,8 +14,9 @@ from typing import Any
 from pydantic import BaseModel, Field, JsonValue
 
 from tidegate.errors import PermanentError
-from tidegate.operations.operation import Attempt, Body, Queue
+from tidegate.operations.operation import Attempt, Body
 from tidegate.operations.python_operation import operation
+from tidegate.operations.queues import Queue
 from tidegate.operations.retry import RetryPolicy
 
 _REPORT_SECONDS = 0.05

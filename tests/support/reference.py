@@ -14,10 +14,11 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, SecretStr
 from pydantic.fields import FieldInfo
 
-from config.operations_tables import DownstreamTable, OAuthTable, OperationTable, RetryTable
+from config.operations_tables import DownstreamTable, OAuthTable, OperationTable, QueueTable, RetryTable
 from config.partition_tables import EachTable, PartitionTable
 from config.setting_text import as_text
 from config.settings import PREFIX, Settings
+from config.worker_range import WorkerRange
 from tests.support.processes import REPOSITORY
 from tidegate.rate import Rate
 from tidegate.timeformat import format_duration
@@ -32,6 +33,7 @@ _WORDS = {
     timedelta: "duration",
     SecretStr: "secret",
     Rate: "rate",
+    WorkerRange: "whole number or range, 1 to 1,000",
     IPv4Network: "network",
     IPv6Network: "network",
 }
@@ -59,6 +61,7 @@ def keys_table(declared: type[BaseModel]) -> str:
 PAGES: Mapping[str, Mapping[str, Callable[[], str]]] = {
     "settings.md": {"settings": settings_table},
     "operations-file.md": {
+        "queue": lambda: keys_table(QueueTable),
         "downstream": lambda: keys_table(DownstreamTable),
         "each": lambda: keys_table(EachTable),
         "partition": lambda: keys_table(PartitionTable),

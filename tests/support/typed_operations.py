@@ -4,8 +4,8 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from tidegate.operations.operation import Queue
 from tidegate.operations.python_operation import operation
+from tidegate.operations.queues import Queue
 from webapp.http.numbers import WHOLE
 
 

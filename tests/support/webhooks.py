@@ -18,8 +18,9 @@ from tidegate.database.statement import required
 from tidegate.database.time import database_now
 from tidegate.notify.notifier import SilentNotifier
 from tidegate.operations.outcome import Succeeded
+from tidegate.operations.queues import WEBHOOKS
 from tidegate.stores import Store
-from tidegate.webhooks.delivery import QUEUE, Webhook
+from tidegate.webhooks.delivery import Webhook
 from tidegate.webhooks.egress import Egress
 from tidegate.webhooks.secret_store import SecretStore
 from tidegate.webhooks.sender import Sender
@@ -59,7 +60,7 @@ def sender_of(store: Store, *, timeout: float = 15, egress: Egress = LOOPBACK, c
 
 def open_senders(store: Store, *, places: int = 8) -> None:
     """A live worker that sends so many side by side."""
-    store.heartbeats.beat("webhooks-1", queue=QUEUE, size=places, until=timedelta(minutes=5))
+    store.heartbeats.beat("webhooks-1", queue=WEBHOOKS, size=places, until=timedelta(minutes=5))
 
 
 def send_due(store: Store, **options: Any) -> int:

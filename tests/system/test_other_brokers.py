@@ -13,6 +13,7 @@ from celery import Celery
 
 from benchmarks.pacing.arrivals import most_within
 from tasks.brokers.options import settings_for
+from tasks.worker.retirement import RETIRE
 from tests.support import rabbitmq, run
 from tests.support.gateway import Gateway
 from tests.support.present import present
@@ -157,6 +158,17 @@ def test_a_worker_killed_in_the_middle_of_a_job_costs_it_nothing_but_time(gatewa
     final = gateway.wait_final(url)
 
     assert (final.status_code, final.json()["result"]) == (200, 2)
+
+
+def test_a_worker_that_retires_ends_its_call_and_the_next_one_gets_what_waits(gateway: Gateway) -> None:
+    long = accepted(gateway, "sleepy_io", {"seconds": 4})
+    wait_for_progress(gateway, long)
+    os.kill(gateway.pid("io-1"), RETIRE)
+    meanwhile = [accepted(gateway, "echo", number) for number in range(10)]
+
+    finals = [gateway.wait_final(url) for url in (long, *meanwhile)]
+    assert {(final.status_code, final.json()["attempt"]) for final in finals} == {(200, 1)}
+    assert [final.json()["result"] for final in finals] == [1, *range(10)]
 
 
 def test_a_killed_broker_loses_nothing_and_jobs_run_when_it_is_back(gateway: Gateway, broker: Broker) -> None:

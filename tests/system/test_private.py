@@ -11,7 +11,7 @@ import psutil
 import pytest
 import redis
 
-from tests.support.gateway import Gateway
+from tests.support.gateway import OPERATIONS, Gateway
 from tests.support.processes import privileges_of
 from tests.support.waiting import wait_until
 
@@ -33,7 +33,8 @@ def gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
     with pytest.MonkeyPatch.context() as shell:
         shell.setenv("CRM_TOKEN", DOWNSTREAM_SECRET)
         shell.setenv("AWS_SECRET_ACCESS_KEY", OTHER_SECRET)
-        stack = Gateway(folder, settings={"WEBHOOK_KEY": WEBHOOK_KEY, "KEY": "tg_operator"})
+        operations = f'{OPERATIONS}headers = {{ Authorization = "Bearer ${{CRM_TOKEN}}" }}\n'
+        stack = Gateway(folder, operations=operations, settings={"WEBHOOK_KEY": WEBHOOK_KEY, "KEY": "tg_operator"})
     try:
         stack.start()
         yield stack
@@ -143,3 +144,9 @@ def test_operators_reach_the_broker_by_its_file(gateway: Gateway, tmp_path: Path
     with reached:
         assert reached.info("clients")["connected_clients"] > 3
     assert stat.S_IMODE((gateway.data / "run" / "broker.url").stat().st_mode) == 0o600
+
+
+def test_workers_that_lack_the_secrets_of_operations_live_all_the_same(gateway: Gateway) -> None:
+    """A worker of webhooks needs none, and counts as there."""
+    workers = gateway.client.get("/health/ready").json()["workers"]
+    assert workers.keys() == {"io", "cpu", "webhooks"}

@@ -1,8 +1,11 @@
 """SIGTERM: what ends within the grace ends, the rest runs elsewhere; nothing can hold a process back."""
 
+import itertools
 import signal
+import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -11,7 +14,10 @@ from benchmarks.chaos.books import Books
 from benchmarks.chaos.load import Load
 from benchmarks.chaos.stack import GRACE_SECONDS, Stack, running
 from benchmarks.chaos.trial import await_end
+from benchmarks.commands import python_process, worker_arguments
+from tasks.worker.retirement import RETIRE
 from tests.support.nodes import SchedulerNode, WorkerNode
+from tests.support.processes import ChildProcess
 from tests.support.valkey import Valkey
 from tests.support.waiting import wait_until
 from tests.support.web import Web
@@ -65,21 +71,81 @@ def test_a_rolling_restart_under_load_loses_nothing_and_delays_nothing_beyond_th
     with running(tmp_path / "stack", "sqlite") as stack:
         load = Load(stack.port, seed=1, per_second=15)
         load.start()
-        longest_absence = 0.0
-        for name, member in stack.members.items():
-            if member.server is None:
-                asked_at = time.monotonic()
-                assert member.process.stop(timeout_seconds=GRACE_SECONDS + 10) in {0, -signal.SIGKILL}, name
-                member.start()
-                await_begun(stack, name)
-                longest_absence = max(longest_absence, time.monotonic() - asked_at)
+        longest_absence = restart_each(stack)
         load.stop()
-        database = Database(stack.database_url)
+        books = closed_books(stack, load)
+    assert_undisturbed(books, longest_absence)
+
+
+def test_a_rolling_restart_while_workers_come_and_go_loses_nothing_and_delays_nothing_beyond_the_grace(
+    tmp_path: Path,
+) -> None:
+    """As before, and beside it more workers of each queue start and retire, as the embedded default's do."""
+    with running(tmp_path / "stack", "sqlite") as stack:
+        load = Load(stack.port, seed=2, per_second=15)
+        load.start()
+        restarted = threading.Event()
+        settings = stack.settings(stack.broker.url, stack.database_url)
+        commands = {
+            "io-4": worker_arguments("tasks.app", "io-4", "io"),
+            "cpu-2": worker_arguments("tasks.app", "cpu-2", "cpu", pool="prefork", size=2),
+        }
+        guests = [python_process(tmp_path, name, command, settings) for name, command in commands.items()]
+        with ThreadPoolExecutor() as pool:
+            visits = [pool.submit(come_and_go, guest, restarted) for guest in guests]
+            try:
+                longest_absence = restart_each(stack)
+            finally:
+                restarted.set()
+            numbers = [visit.result() for visit in visits]
+        load.stop()
+        books = closed_books(stack, load)
+    assert min(numbers) >= 2, "else they were not there much"
+    assert_undisturbed(books, longest_absence)
+
+
+def come_and_go(worker: ChildProcess, is_over: threading.Event) -> int:
+    """Starts the worker and lets it retire, again and again; returns how often."""
+    for number in itertools.count():
+        if is_over.is_set():
+            return number
+        worker.start()
         try:
-            await_end(database)
-            books = Books(database, stack, load)
+            worker.wait_for_log("ready.", timeout_seconds=60)
+            is_over.wait(2)
+            worker.kill(RETIRE)
+            wait_until(lambda: not worker.is_running, description="it has retired", timeout_seconds=30)
+            assert worker.exit_code == 0
         finally:
-            database.close()
+            worker.kill()
+    raise AssertionError("it never ends")
+
+
+def restart_each(stack: Stack) -> float:
+    """Every process but the servers, one after the other, by SIGTERM; returns for how many seconds one was away."""
+    longest_absence = 0.0
+    for name, member in stack.members.items():
+        if member.server is None:
+            asked_at = time.monotonic()
+            assert member.process.stop(timeout_seconds=GRACE_SECONDS + 10) in {0, -signal.SIGKILL}, name
+            member.start()
+            await_begun(stack, name)
+            longest_absence = max(longest_absence, time.monotonic() - asked_at)
+    return longest_absence
+
+
+def closed_books(stack: Stack, load: Load) -> Books:
+    """What was kept and what was not, when all jobs have ended."""
+    database = Database(stack.database_url)
+    try:
+        await_end(database)
+        return Books(database, stack, load)
+    finally:
+        database.close()
+
+
+def assert_undisturbed(books: Books, longest_absence: float) -> None:
+    """Every promise was kept, nothing was lost, and nothing waited for longer than a process was away."""
     assert not any(books.violations().values()), books.violations()
     assert {job.losses for job in books.jobs.values()} == {0}
     # There is one cpu worker: its jobs wait until it is there again, which takes long on a busy machine.

@@ -59,7 +59,7 @@ def test_the_virtual_host_of_rabbitmq_is_kept() -> None:
             "io",
             {
                 "predefined_queues": {
-                    name: {"url": f"https://sqs.example/1/shop-{name}"} for name in ("io", "cpu", "webhooks")
+                    name: {"url": f"https://sqs.example/1/shop-{name}"} for name in ("io", "cpu", "webhooks", "gpu")
                 }
             },
         ),
@@ -68,7 +68,7 @@ def test_the_virtual_host_of_rabbitmq_is_kept() -> None:
 def test_the_queues_of_sqs_have_names_of_their_own_or_are_those_that_are_named(
     url: str, queue: str, options: dict[str, object]
 ) -> None:
-    given = settings_for(url)["broker_transport_options"]
+    given = settings_for(url, ["gpu"])["broker_transport_options"]
 
     assert given["queue_name_prefix"] + "io" == queue
     assert {name: given.get(name) for name in ("region", "predefined_queues") if name in given} == options

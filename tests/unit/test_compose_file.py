@@ -1,7 +1,11 @@
 """docker-compose.yml against the settings that there are."""
 
+import json
 import re
+import shutil
+import subprocess
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -129,4 +133,32 @@ def test_a_roll_takes_every_service_of_our_image() -> None:
     script = (REPOSITORY / "config" / "stack" / "roll.sh").read_text()
     (default,) = re.findall(r"\$\{\*:-([^}]+)\}", script)
     ours = {name for name, service in services().items() if service["image"].startswith("${STACK_IMAGE:-")}
-    assert {*default.split(), "migrate"} == ours
+    workers = {name for name in ours if name.startswith("worker-")}
+    assert "grep '^worker-'" in script
+    assert {*default.replace("$workers", " ".join(workers)).split(), "migrate"} == ours
+
+
+def test_a_worker_of_a_queue_of_ones_own_is_what_the_docs_lay_over_the_stack(tmp_path: Path) -> None:
+    """Compose itself reads it, where it is installed; that needs no engine."""
+    page = (REPOSITORY / "docs" / "operating.md").read_text()
+    (block,) = [text for text in re.findall(r"^```yaml\n(.*?)^```$", page, re.MULTILINE | re.DOTALL) if "gpu" in text]
+    (tmp_path / "override.yml").write_text(block)
+    if not shutil.which("docker"):
+        pytest.skip("there is no docker compose here")
+    files = ["-f", "docker-compose.yml", "-f", str(tmp_path / "override.yml")]
+
+    done = subprocess.run(
+        ["docker", "compose", "--project-directory", ".", *files, "config", "--format", "json"],
+        cwd=REPOSITORY,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+    assert done.returncode == 0, done.stderr
+    own, cpu = (json.loads(done.stdout)["services"][name] for name in ("worker-gpu", "worker-cpu"))
+    assert own["command"] == ["python", "-m", "tasks.worker", "gpu"]
+    same = cpu.keys() - {"command", "deploy"}
+    assert {key: own[key] for key in same} == {key: cpu[key] for key in same}
+    assert own["deploy"]["resources"]["limits"].keys() == {"memory", "pids"}
+    assert own["deploy"]["replicas"] == 1

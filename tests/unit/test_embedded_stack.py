@@ -5,6 +5,7 @@ import time
 from pathlib import Path
 
 from config.settings import Settings
+from embedded.processes import Program
 from embedded.stack import programs
 
 
@@ -14,7 +15,8 @@ def test_the_scheduler_is_ready_when_it_has_made_a_turn_since_this_start(tmp_pat
     pulse.parent.mkdir(parents=True)
     pulse.touch()
     os.utime(pulse, (1, 1))
-    (scheduler,) = [program for group in programs(settings) for program in group if program.name == "scheduler"]
+    programs_alone = [each for group in programs(settings) for each in group if isinstance(each, Program)]
+    (scheduler,) = [program for program in programs_alone if program.name == "scheduler"]
     assert not scheduler.is_ready(), "that is what an earlier one left"
     os.utime(pulse, (time.time() + 1, time.time() + 1))
     assert scheduler.is_ready()

@@ -8,6 +8,7 @@ from config.broker_url import check_broker_url
 from config.settings import Settings, read
 from embedded.environments import Environments
 from embedded.stack import programs
+from embedded.worker_set import WorkerSet
 
 KEY = "MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIzNDU2Nzg5MDE="
 FROM_SHELL = {
@@ -39,7 +40,9 @@ def settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:
 
 def environments(settings: Settings) -> dict[str, dict[str, str]]:
     """By the name of the process."""
-    return {program.name: dict(program.environment) for group in programs(settings) for program in group}
+    members = [member for group in programs(settings) for member in group]
+    each = [member.program(member.name(1)) if isinstance(member, WorkerSet) else member for member in members]
+    return {program.name: dict(program.environment) for program in each}
 
 
 def has(environment: dict[str, str], *names: str) -> bool:

@@ -7,8 +7,9 @@ import pytest
 
 from tidegate.clock import EPOCH
 from tidegate.dispatch.forecast import LaneView, earliest_finish
-from tidegate.dispatch.lane import Downstream, Sample
-from tidegate.operations.operation import Limits
+from tidegate.dispatch.lane import Downstream
+from tidegate.dispatch.sample import Sample
+from tidegate.operations.limits import Limits
 
 LIMITS = Limits(name="lane", rates=("10/s",))
 NOW = EPOCH + timedelta(hours=1)

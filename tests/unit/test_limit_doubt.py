@@ -8,7 +8,7 @@ from tidegate import rate_limit
 from tidegate.clock import EPOCH, from_microseconds
 from tidegate.dispatch.lane import Downstream, allowance_of
 from tidegate.dispatch.limit_doubt import Refusals, doubt_about
-from tidegate.operations.operation import Limits
+from tidegate.operations.limits import Limits
 
 SECOND = 1_000_000
 NOW = 3600 * SECOND

@@ -183,7 +183,7 @@ def test_a_syntax_error_deeper_down_is_told_where_it_is(write: Write) -> None:
 
 
 def test_every_bad_declaration_of_every_module_is_told(write: Write) -> None:
-    one, two, three = '@operation(queue="gpu")', '@operation(timeout="soon", max_body=-1)', "@operation()"
+    one, two, three = '@operation(queue="GPU")', '@operation(timeout="soon", max_body=-1)', "@operation()"
     start = "from tidegate.operations.python_operation import operation\n"
     acme = write(
         "acme.py",

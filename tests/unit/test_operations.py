@@ -4,7 +4,8 @@ import pytest
 from pydantic import BaseModel, Field, JsonValue
 
 from tidegate.errors import ConfigurationError, UnknownOperation
-from tidegate.operations.operation import Limits, Registry
+from tidegate.operations.limits import Limits
+from tidegate.operations.operation import Registry
 from tidegate.operations.python_operation import operation
 
 

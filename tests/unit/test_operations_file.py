@@ -10,8 +10,8 @@ from config.operations_file import read_operations_file
 from tests.support.tls import Certificates
 from tidegate.errors import ConfigurationError
 from tidegate.operations.http_operation import HttpOperation
+from tidegate.operations.limits import Limits
 from tidegate.operations.oauth import OAuth
-from tidegate.operations.operation import Limits
 
 OAUTH = 'token_url = "http://h/token", client_id = "a"'
 MINIMAL = '[operations.quote]\nurl = "http://127.0.0.1/quote"\n'
@@ -111,7 +111,7 @@ def test_the_example_of_the_contract_is_read(file: Path) -> None:
         ("admission = 1", "admission", "boolean"),
         ('max_body = "20"', "max_body", "integer"),
         ("max_body = -1", "max_body", "greater than or equal to 0"),
-        ('colour = "red"', "colour", "no such key; there are url, downstream, method"),
+        ('colour = "red"', "colour", "no such key; there are url, downstream, queue"),
         ('tiemout = "1m"', "tiemout", "no such key (did you mean 'timeout'?)"),
         ('headers = { "X Y" = "z" }', "headers", "can't be set here"),
         ('headers = { Host = "z" }', "headers", "can't be set here"),
@@ -167,6 +167,9 @@ def test_the_example_of_the_contract_is_read(file: Path) -> None:
             "oauth sets it already",
         ),
         ("fail_when = true", "fail_when", "string"),
+        ("poll = 1", "poll", "boolean"),
+        ('poll = true\nmethod = "HEAD"', "poll", "the answer to HEAD has no body"),
+        ("poll = true\nretry = { on = [500, 303, 202] }", "poll", "retry.on has 202"),
         ('pass_headers = ["X Y"]', "pass_headers", "X Y: it can't be set here: it is no name"),
         ('pass_headers = ["Authorization"]', "pass_headers", "Authorization: it can't be passed on"),
         ('pass_headers = ["cookie"]', "pass_headers", "cookie: it can't be passed on"),
@@ -221,7 +224,7 @@ def test_each_bad_value_is_told_with_file_and_line(file: Path, line: str, key: s
         ('rate = ["5/s", { rate = "5/d", window = "calendar", zone = "Berlin" }]', "no time zone"),
         ('jitter = "0s"', "longer than nothing"),
         ('jitter = "11s"', "less than or equal to"),
-        ("limit = 5", "no such key; there are rate, burst, jitter, concurrency, breaker"),
+        ("limit = 5", "no such key; there are partition, each, partitions"),
         ("rates = 5", "no such key (did you mean 'rate'?)"),
     ],
 )
@@ -461,6 +464,7 @@ def test_what_the_input_gives_to_the_request_is_read(file: Path) -> None:
         pass_headers = ["X-Customer"]
         input_schema = "order.schema.json"
         fail_when = "json:/error"
+        poll = true
         """,
     )
     assert [place.name for place in orders.parts.url.places] == ["customer", "lang"]
@@ -468,6 +472,7 @@ def test_what_the_input_gives_to_the_request_is_read(file: Path) -> None:
     assert orders.pass_headers == ("X-Customer",)
     assert orders.input_schema() == {"type": "object"}
     assert orders.fail_when == ("error",)
+    assert orders.poll
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,7 @@ from tidegate.clock import to_microseconds
 from tidegate.database.schema import downstreams
 from tidegate.database.time import database_now
 from tidegate.dispatch.gate import Gate
-from tidegate.operations.operation import Limits
+from tidegate.operations.limits import Limits
 from webapp.app import create_app
 
 FILE = {"rate": ["20/s", "10000/d"], "burst": 2, "concurrency": 4, "breaker": 10, "jitter": 0.0}

@@ -56,7 +56,7 @@ class Agenda:
         woken = set(names)
         if woken or freed:
             woken |= {name for name, entry in self._entries.items() if entry.wants_place}
-        for name in woken:
+        for name in sorted(woken):
             entry = self._entries.get(name)
             if entry is None or entry.held_until is None:
                 self._look(name, now)
@@ -95,17 +95,20 @@ class Agenda:
     def looked(self, plan: Plan, version: str | None, *, lead: float, now: float) -> None:
         """A lane was looked at, and this is its plan; `version`: of its row now, None: not known."""
         lane = plan.state.lane
-        queue = plan.state.waiting[0].queue if plan.state.waiting else ""
+        before = self._entries.get(lane.name)
+        queue = plan.state.waiting[0].queue if plan.state.waiting else before.queue if before else ""
         if lane.rests(plan.state.now):
             self._entries.pop(lane.name, None)  # surveys know when it may go on
         elif plan.held_back is not None:
             until = now + plan.held_back
             look_at = until - lead + (0 if self._is_mine(lane.name) else OTHERS_SECONDS)
             self._entries[lane.name] = _Entry(look_at=look_at, queue=queue, held_until=until, version=version)
-        elif plan.leaves_none:
+        elif plan.leaves_none and plan.next_due is None:
             self._entries.pop(lane.name, None)
         else:
-            self._entries[lane.name] = _Entry(look_at=_NEVER, queue=queue, wants_place=True)
+            others = 0 if self._is_mine(lane.name) else OTHERS_SECONDS
+            look_at = _NEVER if plan.next_due is None else now + plan.next_due + others
+            self._entries[lane.name] = _Entry(look_at=look_at, queue=queue, wants_place=not plan.leaves_none)
 
     def look_again(self, name: str, *, at: float) -> None:
         """Looks at a lane at this instant whatever holds it."""
@@ -119,7 +122,7 @@ class Agenda:
         """What other lanes want of the workers beside each of these, which were just read; by name."""
         wanting: defaultdict[str, set[str]] = defaultdict(set)
         for state in states:
-            for job in state.waiting:
+            for job in (*state.waiting, *(poll.job for poll in state.due_polls)):
                 wanting[job.queue].add(state.lane.name)
         held: list[tuple[str, str, float]] = []
         for name, entry in self._entries.items():

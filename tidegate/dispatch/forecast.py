@@ -14,7 +14,8 @@ from functools import cached_property
 
 from tidegate import rate_limit
 from tidegate.clock import MICROSECOND, to_microseconds
-from tidegate.dispatch.lane import Downstream, Mark, Sample, allowance_of
+from tidegate.dispatch.lane import Downstream, allowance_of
+from tidegate.dispatch.sample import Mark, Sample
 from tidegate.jobs.job import TOGETHER, Job, Wait, Waiting
 from tidegate.states import State
 
@@ -214,6 +215,9 @@ def waiting_of(
     reason = _reason(job, lane) if is_known or job.slot_at is not None else Wait.UNKNOWN_OPERATION
     if lane is None or reason is Wait.DISPATCH:
         return Waiting(reason=reason)
+    if reason is Wait.POLL:  # how long its downstream works on it, only that knows
+        next_poll = max(job.run_at, job.seen_at, lane.downstream.next_slot_at)
+        return Waiting(reason=reason, in_time=next_poll <= job.deadline, estimated_start=next_poll)
     tellable = reason not in {Wait.NO_WORKER, Wait.UNKNOWN_OPERATION}
     start = lane.start_of(job.run_at, job.seen_at, queue=job.queue, behind=behind, marks=marks) if tellable else None
     finish = start + lane.run_time if start else None
@@ -235,8 +239,8 @@ def retry_after_seconds(
     """
     if waiting is None:
         expected = _run_time_left(job, lane)
-    elif waiting.estimated_finish is not None:
-        expected = waiting.estimated_finish - job.seen_at
+    elif told := waiting.estimated_finish or (waiting.estimated_start if waiting.reason is Wait.POLL else None):
+        expected = told - job.seen_at
     else:
         expected = max(job.run_at - job.seen_at, job.seen_at - job.created_at)
     expected *= 1 + _JITTER * (random.random() if chance is None else chance)  # noqa: S311 - nothing secret
@@ -270,11 +274,13 @@ def _run_time_left(job: Job, lane: LaneView | None) -> timedelta:
 def _reason(job: Job, lane: LaneView | None) -> Wait:
     if job.slot_at is not None:
         return Wait.DISPATCH
-    if job.waits_for is Wait.RETRY and job.run_at > job.seen_at:
-        return Wait.RETRY
+    if job.waits_for in {Wait.RETRY, Wait.POLL} and job.run_at > job.seen_at:
+        return job.waits_for
     if _has_instant(job) and job.run_at > job.seen_at:
         return Wait.NOT_BEFORE
-    return _reason_of_lane(job.queue, lane) if lane else Wait.DISPATCH
+    reason = _reason_of_lane(job.queue, lane) if lane else Wait.DISPATCH
+    # It has a place, and goes first.
+    return Wait.POLL if job.waits_for is Wait.POLL and reason in {Wait.CONCURRENCY, Wait.PACE} else reason
 
 
 def _has_instant(job: Job) -> bool:

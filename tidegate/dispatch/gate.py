@@ -15,7 +15,6 @@ from tidegate.dispatch.shared_lanes import SharedLanes
 from tidegate.dispatch.store import LaneStore
 from tidegate.jobs.job import Released
 from tidegate.notify.messages import Wakeup
-from tidegate.operations.operation import Queue
 
 log = logging.getLogger(__name__)
 
@@ -161,7 +160,8 @@ class Gate:
         if not self._is_mine(name):
             self._helps_until = now + _HELP_SECONDS
         self._looked(plan, written.version, now)
-        if number < len(plan.released) or number >= BATCH:
+        # Room left: the first jobs are all of one queue, which is full by them, and those of others may stand behind.
+        if number < len(plan.released) or number >= BATCH or plan.has_room_left:
             self._agenda.look_again(name, at=now)
 
     def _looked(self, plan: Plan, version: str | None, now: float) -> None:
@@ -195,11 +195,20 @@ class Gate:
             plan = plan.with_followers(open_calls)
         return plan
 
-    def _read(self, names: Sequence[str], *, queues: Collection[str] = (*Queue,), limit: int) -> Sequence[LaneState]:
-        """Reads lanes and their waiting jobs; those of operations that no worker runs are passed over."""
+    def _read(self, names: Sequence[str], *, queues: Collection[str] | None = None, limit: int) -> Sequence[LaneState]:
+        """Reads lanes and their waiting jobs, of all `queues` if they are None.
+
+        Those of operations that no worker runs are passed over.
+        """
         while True:
             states = self._lanes.read(*names, queues=queues, limit=limit, without=self._unknown)
-            if not self._learn([job for state in states for job in state.waiting]):
+            states = [
+                replace(state, polls=self._lanes.polls(state.lane.name, without=self._unknown))
+                if state.has_kept
+                else state
+                for state in states
+            ]
+            if not self._learn([job for state in states for job in state.jobs]):
                 return states
 
     def _learn(self, waiting: Sequence[WaitingJob]) -> bool:
@@ -222,4 +231,5 @@ def _beside(plans: Sequence[Plan], state: LaneState) -> LaneState:
         occupancy = occupancy.with_released(plan.state.lane.name, [job.queue for job in plan.released])
         apart |= plan.apart
     waiting = [job for job in state.waiting if job.queue not in apart or not is_kept_apart(job)]
-    return replace(state, occupancy=occupancy, waiting=waiting) if plans else state
+    polls = [poll for poll in state.polls if poll.job.queue not in apart or not is_kept_apart(poll.job)]
+    return replace(state, occupancy=occupancy, waiting=waiting, polls=polls) if plans else state

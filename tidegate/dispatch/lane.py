@@ -4,19 +4,19 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
-from typing import Any, Literal, NamedTuple, TypeAlias
+from typing import Any, Literal, NamedTuple, Self
 
 from tidegate import rate_limit
 from tidegate.clock import from_microseconds, to_microseconds
 from tidegate.dispatch.announced import Budgets, rests_until, room
 from tidegate.jobs.job import MAX_LOSSES
-from tidegate.operations.operation import Limits, Queue
+from tidegate.operations.limits import Limits
+from tidegate.operations.queues import Queue
 from tidegate.operations.sharing import Sharing
 from tidegate.rate import Rate
 
 LAST_LIFE = MAX_LOSSES - 1
 """So many losses, and one more fails the job."""
-Mark: TypeAlias = tuple[datetime, int]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,6 +39,23 @@ class Downstream:
     seen_at: datetime
     pace: rate_limit.Pace = field(default_factory=rate_limit.Pace)
     budgets: Budgets = field(default_factory=dict)
+
+    @classmethod
+    def as_declared(cls, limits: Limits, seen_at: datetime) -> Self:
+        """A downstream that has no row yet, with its declared limits."""
+        return cls(
+            name=limits.name,
+            limits=limits,
+            declared=limits,
+            changes={},
+            paused=False,
+            paused_until=None,
+            refusals=0,
+            failures=0,
+            released=0,
+            next_slot_at=seen_at,
+            seen_at=seen_at,
+        )
 
     @property
     def is_broken(self) -> bool:
@@ -137,6 +154,16 @@ class DueLane:
     now: int
 
 
+class WaitingPoll(NamedTuple):
+    """A queued job whose downstream has accepted the work, which is to be asked how far it is.
+
+    `place_fence`: of the attempt whose place it keeps. `run_at`, in microseconds, may lie ahead.
+    """
+
+    job: "WaitingJob"
+    place_fence: int
+
+
 class WaitingJob(NamedTuple):
     """A queued job that may be released: the columns of `jobs` that the gate reads, as the database writes them.
 
@@ -160,13 +187,16 @@ class Occupancy:
 
     `held`: places taken, by downstream; a follower has none of its own. `out`: by queue and then by downstream, what
     waits for the live workers or runs on them; a dead worker's call may still be open at the downstream, but takes
-    nothing from a queue. `sizes`: of the live workers, by queue.
+    nothing from a queue. `sizes`: of the live workers, by queue. `kept`: of the places, those of jobs that are polled;
+    `polled`: calls that ask for these, open on their places.
     """
 
     now: int
     held: Mapping[str, int]
     out: Mapping[str, Mapping[str, int]]
     sizes: Mapping[str, int]
+    kept: Mapping[str, int] = field(default_factory=dict)
+    polled: Mapping[str, int] = field(default_factory=dict)
 
     def out_in(self, queue: str) -> int:
         """What is out in a queue, of all lanes."""
@@ -186,7 +216,8 @@ class Occupancy:
 class LaneState:
     """A lane as read at one moment: its row, what is released or running, the workers, and the first waiting jobs.
 
-    `version`: changes with every write of the row. `limit`: so many waiting jobs were asked for; fewer are all.
+    `version`: changes with every write of the row. `limit`: so many waiting jobs were asked for; fewer are all,
+    where they are `of_all_queues`. `polls`: the first jobs that wait to be polled, due or not.
     """
 
     lane: Lane
@@ -194,6 +225,8 @@ class LaneState:
     occupancy: Occupancy
     waiting: Sequence[WaitingJob] = ()
     limit: int = 0
+    of_all_queues: bool = True
+    polls: Sequence[WaitingPoll] = ()
 
     @property
     def now(self) -> int:
@@ -205,6 +238,27 @@ class LaneState:
         """How many places of the downstream are taken."""
         return self.occupancy.held.get(self.lane.name, 0)
 
+    @property
+    def has_kept(self) -> bool:
+        """Whether places are kept for jobs that are polled."""
+        return self.occupancy.kept.get(self.lane.name, 0) > 0
+
+    @property
+    def calls(self) -> int:
+        """How many calls are released or open; a place that is kept between two polls is none."""
+        name, places = self.lane.name, self.occupancy
+        return self.held - places.kept.get(name, 0) + places.polled.get(name, 0)
+
+    @property
+    def jobs(self) -> Sequence[WaitingJob]:
+        """All that were read: those that wait for a place, and those that wait to be polled."""
+        return [*self.waiting, *(poll.job for poll in self.polls)] if self.polls else self.waiting
+
+    @property
+    def due_polls(self) -> Sequence[WaitingPoll]:
+        """The jobs that could be polled now."""
+        return [poll for poll in self.polls if poll.job.run_at <= self.now]
+
     def out_in(self, queue: str) -> int:
         """What is out of this lane in a queue."""
         return self.occupancy.out.get(queue, {}).get(self.lane.name, 0)
@@ -213,35 +267,6 @@ class LaneState:
     def may_have_more(self) -> bool:
         """Whether more jobs may wait than were read."""
         return len(self.waiting) == self.limit
-
-
-@dataclass(frozen=True, kw_only=True)
-class Sample:
-    """One measurement of a lane's queue. `marks`: (run_at, jobs queued before it), rising.
-
-    `per_second`: releases while jobs waited that could go, smoothed; `held_mean`: places taken meanwhile. Zero: not
-    known yet. `is_old`: these two are of a time long ago, and nothing waited since. `settled`: an instant before
-    which all that could run was sure to be seen, and how many those were; None: count them all.
-    """
-
-    downstream: str
-    taken_at: datetime
-    backlog: int
-    by_client: dict[str, int]
-    marks: tuple[Mark, ...]
-    held: int = 0
-    released: int
-    per_second: float = 0.0
-    held_mean: float = 0.0
-    is_old: bool = False
-    settled: Mark | None = None
-
-    @property
-    def has_due(self) -> bool:
-        """Whether the first of the jobs could go by its own run_at."""
-        # The mark of `settled` has rank 0 as well where nothing was settled, and lies before any job then.
-        first = max((run_at for run_at, rank in self.marks if rank == 0), default=None)
-        return first is not None and first <= self.taken_at
 
 
 def allowance_of(rates: Iterable[str], burst: int, jitter: int) -> rate_limit.Allowance:
@@ -253,6 +278,7 @@ def allowance_of(rates: Iterable[str], burst: int, jitter: int) -> rate_limit.Al
 def is_kept_apart(job: WaitingJob) -> bool:
     """Whether one more process death would fail the job: only one such job of a queue is released at a time.
 
-    Not in the queue `cpu`, where each job has a process of its own. See `may_kill_no_other` for those that run already.
+    Not in the queue `cpu`, where each job has a process of its own; whether a queue of one's own has such the gate need
+    not know, for one at a time is right in either. See `may_kill_no_other` for those that run already.
     """
     return job.losses >= LAST_LIFE and job.queue != Queue.CPU

@@ -1,8 +1,8 @@
-"""A cache of all lanes for the API's forecasts and admission: read from the database at most twice a second."""
+"""A cache of lanes for the API's forecasts and admission: read from the database at most twice a second."""
 
 import threading
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Protocol
@@ -11,81 +11,95 @@ from tidegate import clock
 from tidegate.clock import EPOCH
 from tidegate.database.batching import BatchedStatement
 from tidegate.database.connection import UNREACHABLE
+from tidegate.database.json_rows import MOST_ROWS
 from tidegate.dispatch.backlog import SETTLED
 from tidegate.dispatch.forecast import LaneView
 from tidegate.dispatch.known_operations import NOBODY, Known, Workers
-from tidegate.dispatch.lane import Downstream, Mark, Sample
-from tidegate.dispatch.limits import LimitStore
+from tidegate.dispatch.lane import Downstream
+from tidegate.dispatch.lane_copies import Copy, LaneCopies
+from tidegate.dispatch.lane_rows import LaneRowStore
+from tidegate.dispatch.sample import Mark, Sample
 from tidegate.dispatch.samples import SampleStore
 from tidegate.dispatch.uncounted import Submitted
 from tidegate.jobs.job import Job
-from tidegate.operations.operation import Limits
+from tidegate.operations.limits import Limits
 
 _FRESH_SECONDS = 0.5
 # A count is repeated after so long, or so many times as long as it took, unless admission needs it sooner.
-_COUNT_SECONDS = 1.0
-_REST = 50
-_LONGEST_REST_SECONDS = 5.0
+_COUNT_SECONDS, _REST, _LONGEST_REST_SECONDS = 1.0, 50, 5.0
 # For admission up to so many jobs are all counted, in a few milliseconds; of more only those since the last count.
 _FEW = 2_000
 # Everything is counted anew after so long where no scheduler samples: a partial count misses cancelled jobs.
 _ALL_ANEW = timedelta(seconds=30)
-_MOST_TOGETHER = 32
 
 
 class Stores(Protocol):
     """The stores that the cache reads (`tidegate.stores.Store` has them)."""
 
     samples: SampleStore
-    limits: LimitStore
+    lane_rows: LaneRowStore
 
     @property
     def heartbeats(self) -> Workers: ...
 
 
 class LaneCache:
-    """A short-lived copy of all lanes, so that few polls and submits need a statement for their forecast.
+    """A short-lived copy of lanes, so that few polls and submits need a statement for their forecast.
 
-    Of a lane that gets submits it also counts the queue, at most once a second and when admission needs it, and adds
-    what this process submits between two counts. `declared`: limits of lanes that no scheduler has declared yet.
+    Of many lanes it reads those that were asked for lately, together, and of them what changed. Of a lane that gets
+    submits it also counts the queue, at most once a second and when admission needs it, and adds what this process
+    submits between two counts. `declared`: limits of lanes that no scheduler has declared yet.
     """
 
     def __init__(self, store: Stores, declared: Mapping[str, Limits] | None = None) -> None:
         self._store = store
         self._declared = declared or {}
         self._lock = threading.Lock()
-        self._views: dict[str, LaneView] = {}
-        self._read_at = float("-inf")
-        self._known: Mapping[str, Known] = {}
+        self._copies = LaneCopies(store.lane_rows, store.heartbeats)
+        self._wanted: set[str] = set()
+        self._failed_at = float("-inf")
         self.deciding = threading.RLock()  # guards what follows; held for microseconds
         self._lanes: defaultdict[str, _Lane] = defaultdict(_Lane)
-        self._counting = BatchedStatement(self._count_each, most=_MOST_TOGETHER)
+        self._counting = BatchedStatement(self._count_each, most=MOST_ROWS)
 
-    def view(self, downstream: str) -> LaneView | None:
-        """The lane as it was half a second ago at most; None for a downstream that no scheduler has declared yet."""
-        return self.views().get(downstream)
+    def view(self, downstream: str, *, fresh: bool = False) -> LaneView | None:
+        """The lane as it was half a second ago or so; None for a downstream that no scheduler has declared yet.
+
+        `fresh` reads it now. While the database can't be reached, only a `fresh` look raises; others get what was last
+        seen: a forecast must not turn the answer to a submit that is committed into a refusal.
+        """
+        copy = self._copies.get(downstream)
+        if fresh or copy is None or not self._is_fresh(copy.look.at):
+            copy = self._read(downstream, fresh=fresh)
+            if copy is None:
+                return None
+        copy.asked_at = clock.monotonic()
+        return self._view_of(downstream, copy)
 
     def views(self, *, fresh: bool = False) -> dict[str, LaneView]:
-        """Every lane by name; `fresh` reads them now.
+        """Every lane by name; `fresh` reads them now. Otherwise as `view`."""
+        if fresh or not self._is_fresh(self._copies.all_read_at):
+            with self._lock:
+                self._unless_away(self._copies.read_all, self._copies.all_read_at, fresh=fresh)
+        return self._views_of(self._copies.all())
 
-        While the database can't be reached, only a `fresh` look raises; others get what was last seen: a forecast
-        must not turn the answer to a submit that is committed into a refusal.
-        """
-        if not fresh and self._are_fresh():
-            return self._views  # without the lock, for which polls would queue
+    def views_now(self, names: Collection[str]) -> dict[str, LaneView]:
+        """Those of these lanes that there are, by name, read now. Raises one of UNREACHABLE."""
         with self._lock:
-            if fresh or not self._are_fresh():
-                try:
-                    self._read()
-                except UNREACHABLE:
-                    if fresh:
-                        raise
-                    self._read_at = clock.monotonic()
-            return self._views
+            self._copies.read(names)
+        copies = ((name, self._copies.get(name)) for name in sorted(names))
+        return self._views_of((name, copy) for name, copy in copies if copy)
+
+    def backlog(self) -> int:
+        """How many jobs are queued in all lanes, as of their samples half a second ago at most."""
+        if not self._is_fresh(self._copies.all_read_at):
+            with self._lock:
+                self._unless_away(self._copies.read_all, self._copies.all_read_at)
+        return sum(copy.row.backlog for _, copy in self._copies.all() if copy.row)
 
     def known_in(self, queue: str) -> Known:
         """The operations that the live workers of this queue run, as of half a second ago."""
-        return self._known.get(queue, NOBODY)
+        return self._copies.last.known.get(queue, NOBODY) if self._copies.last else NOBODY
 
     def counted(self, downstream: str, *, anew: bool = False) -> LaneView | None:
         """The lane with its queue as of a moment ago; `anew`: as of after this call began. None as for `view`.
@@ -100,7 +114,8 @@ class LaneCache:
             self._counting.run((downstream, anew))
         except UNREACHABLE:
             lane.due_at = clock.monotonic() + _FRESH_SECONDS
-        return self._views.get(downstream)
+        copy = self._copies.get(downstream)
+        return copy.view if copy else None
 
     def counted_for(self, job: Job) -> LaneView | None:
         """The lane with a count that is fresh enough for this job's position; None: not declared yet."""
@@ -138,53 +153,72 @@ class LaneCache:
     def last_known(self, downstream: str) -> tuple[LaneView | None, Submitted]:
         """The lane as last counted, and the jobs which that count has not seen; call it while holding `deciding`."""
         lane = self._lanes[downstream]
-        return self._views.get(downstream) or self._as_declared(downstream, lane), lane.submitted
+        copy = self._copies.get(downstream)
+        return (copy and copy.view) or self._as_declared(downstream, lane), lane.submitted
 
-    def _are_fresh(self) -> bool:
-        return clock.monotonic() - self._read_at <= _FRESH_SECONDS
+    def _is_fresh(self, at: float) -> bool:
+        return clock.monotonic() - max(at, self._failed_at) < _FRESH_SECONDS + self._copies.rest_seconds
 
-    def _read(self) -> None:
-        samples = {sample.downstream: sample for sample in self._store.samples.latest()}
-        known = self._store.heartbeats.operations()
-        sizes = {queue: each.places for queue, each in known.items()}
-        downstreams = self._store.limits.downstreams()
-        held = sum(sample.held for sample in samples.values())
+    def _read(self, name: str, *, fresh: bool) -> Copy | None:
+        """Reads one lane, and with it those that other threads want by now."""
+        self._wanted.add(name)
+        with self._lock:
+            copy, last = self._copies.get(name), self._copies.last
+
+            def read() -> None:
+                wanted = self._wanted | {name}
+                self._wanted = set()
+                if last is None or not self._is_fresh(last.at):
+                    self._copies.read_lately_asked(wanted)
+                else:
+                    self._copies.read(wanted)
+
+            self._unless_away(read, copy.look.at if copy else float("-inf"), fresh=fresh)
+            return self._copies.get(name)
+
+    def _unless_away(self, read: Callable[[], None], read_at: float, *, fresh: bool = False) -> None:
+        """Reads, unless another thread did meanwhile; while the database can't be reached that is tried rarely."""
+        if not fresh and self._is_fresh(read_at):
+            return
+        try:
+            read()
+        except UNREACHABLE:
+            if fresh:
+                raise
+            self._failed_at = clock.monotonic()
+
+    def _views_of(self, copies: Iterable[tuple[str, Copy]]) -> dict[str, LaneView]:
+        views = ((name, self._view_of(name, copy)) for name, copy in copies)
+        return {name: view for name, view in views if view}
+
+    def _view_of(self, name: str, copy: Copy) -> LaneView | None:
+        """The view of a lane as of its last look, made when it is asked for first."""
+        look, row = copy.look, copy.row
+        if copy.seen is look:
+            return copy.view
+        downstream, sample = (row.downstream(look.now), row.sample(look.now)) if row else (None, None)
         with self.deciding:
-            for each in downstreams:
-                self._lanes[each.name].learn(samples.get(each.name))
-            self._views = {
-                each.name: LaneView(
-                    downstream=each,
-                    sample=self._lanes[each.name].known,
-                    sampled_at=samples[each.name].taken_at if each.name in samples else None,
-                    worker_sizes=sizes,
-                    held_in_all=held,
-                )
-                for each in downstreams
-            }
-        self._known = known
-        self._read_at = clock.monotonic()
+            if copy.seen is None or copy.seen.number < look.number:
+                lane = self._lanes[name]
+                lane.learn(sample)
+                copy.seen, copy.view = look, None
+                if downstream:
+                    copy.view = LaneView(
+                        downstream=downstream,
+                        sample=lane.known,
+                        sampled_at=sample.taken_at if sample else None,
+                        worker_sizes={queue: each.places for queue, each in look.known.items()},
+                        held_in_all=look.held,
+                    )
+            return copy.view
 
     def _as_declared(self, name: str, lane: "_Lane") -> LaneView | None:
         """A lane that has no row yet, with its declared limits."""
         limits = self._declared.get(name)
         if limits is None:
             return None
-        now = lane.known.taken_at if lane.known else EPOCH
-        downstream = Downstream(
-            name=name,
-            limits=limits,
-            declared=limits,
-            changes={},
-            paused=False,
-            paused_until=None,
-            refusals=0,
-            failures=0,
-            released=0,
-            next_slot_at=now,
-            seen_at=now,
-        )
-        return LaneView(downstream=downstream, sample=lane.known)
+        seen_at = lane.known.taken_at if lane.known else EPOCH
+        return LaneView(downstream=Downstream.as_declared(limits, seen_at), sample=lane.known)
 
     def _count_each(self, wanted: Sequence[tuple[str, bool]]) -> Sequence[None]:
         for name in dict.fromkeys(name for name, _ in wanted):
@@ -192,7 +226,8 @@ class LaneCache:
         return [None for _ in wanted]
 
     def _count(self, name: str, *, for_decision: bool) -> None:
-        lane, view = self._lanes[name], self._views.get(name)
+        lane, copy = self._lanes[name], self._copies.get(name)
+        view = copy.view if copy else None
         with self.deciding:
             known, newest = lane.to_count_from(for_decision=for_decision), lane.submitted.newest
         began = clock.monotonic()
@@ -203,10 +238,9 @@ class LaneCache:
             lane.counted(count, since=known, began=began, took=clock.monotonic() - began)
             lane.submitted.forget_until(newest)
             lane.forget_seen(EPOCH)
-            view = self._views.get(name)
-            if view:
-                downstream = replace(view.downstream, released=count.released, seen_at=count.taken_at)
-                self._views[name] = replace(view, downstream=downstream, sample=lane.known)
+            if copy and copy.view:
+                downstream = replace(copy.view.downstream, released=count.released, seen_at=count.taken_at)
+                copy.view = replace(copy.view, downstream=downstream, sample=lane.known)
 
 
 @dataclass
@@ -261,6 +295,5 @@ class _Lane:
 
 
 def _with_figures_of(sample: Sample, count: Sample) -> Sample:
-    return replace(
-        count, held=sample.held, per_second=sample.per_second, held_mean=sample.held_mean, is_old=sample.is_old
-    )
+    figures = ("held", "per_second", "held_mean", "is_old")
+    return replace(count, **{name: getattr(sample, name) for name in figures})

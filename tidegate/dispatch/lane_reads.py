@@ -1,6 +1,7 @@
 """Reads all that a release of lanes' jobs is planned from: their rows, the places taken, the first waiting jobs."""
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import replace
 from functools import lru_cache
 from typing import Any
 
@@ -13,10 +14,12 @@ from sqlalchemy import (
     ColumnElement,
     Integer,
     Text,
+    and_,
     any_,
     bindparam,
     cast,
     func,
+    or_,
     select,
     type_coerce,
 )
@@ -25,29 +28,45 @@ from tidegate.database.connection import Database
 from tidegate.database.schema import downstreams, jobs
 from tidegate.database.statement import Prepared
 from tidegate.database.time import Instant
-from tidegate.dispatch.due_jobs import of_queues, waiting_first
-from tidegate.dispatch.lane import LaneState, Occupancy, WaitingJob
+from tidegate.dispatch.due_jobs import polls, waiting_first
+from tidegate.dispatch.lane import LaneState, Occupancy, WaitingJob, WaitingPoll
 from tidegate.dispatch.limiter_row import ROW, VERSION, VERSION_ON_SQLITE, lane_from
 from tidegate.dispatch.places import Count, counts, occupancy
 
-_NAMES, _WITHOUT = "lanes", "without"
+_NAMES, _QUEUES, _WITHOUT = "lanes", "queues", "without"
 
 
 def read_lanes(
-    database: Database, names: Sequence[str], *, queues: Collection[str], limit: int, without: Collection[str] = ()
+    database: Database,
+    names: Sequence[str],
+    *,
+    queues: Collection[str] | None,
+    limit: int,
+    without: Collection[str] = (),
 ) -> Sequence[LaneState]:
-    """Reads lanes in one statement, without a lock, and at most `limit` waiting jobs of each in these queues.
+    """Reads lanes in one statement, without a lock, and at most `limit` waiting jobs of each.
 
-    What is out is counted once for all of them. Jobs of the operations `without` are passed over. Names of which there
-    is no lane are left out.
+    What is out is counted once for all of them. `queues`: jobs of these alone; None: of all, known or not. Jobs of the
+    operations `without` are passed over. Names of which there is no lane are left out.
 
     Whatever gives away a place or a slot, or changes a limit, writes the lane's row: a plan that is written only if the
     row is unchanged is as safe as one that was made under its lock.
     """
-    asked = {_NAMES: orjson.dumps(list(names)).decode(), **of_queues([*queues]), "most": limit}
-    if without:
-        return database.fetch_all(_LANES_WITHOUT, {**asked, _WITHOUT: orjson.dumps(sorted(without)).decode()})
-    return database.fetch_all(_LANES, asked)
+    asked = {_NAMES: _as_json(names), "most": limit}
+    if queues is None and not without:
+        return database.fetch_all(_LANES, asked)
+    only = None if queues is None else _as_json(queues)
+    states = database.fetch_all(_LANES_FILTERED, {**asked, _QUEUES: only, _WITHOUT: _as_json(without)})
+    return states if queues is None else [replace(state, of_all_queues=False) for state in states]
+
+
+def _as_json(names: Collection[str]) -> str:
+    return orjson.dumps([*names]).decode()
+
+
+def read_polls(database: Database, name: str, *, limit: int) -> Sequence[WaitingPoll]:
+    """Reads the first jobs of a lane that wait to be polled, due or not. Only lanes with kept places have any."""
+    return database.fetch_all(_POLLS, {"lane": name, "most": limit})
 
 
 def _state(columns: Mapping[str, Any]) -> LaneState:
@@ -104,6 +123,16 @@ def _is_named_on_postgresql() -> ColumnElement[bool]:
     return downstreams.c.name == any_(names)
 
 
+def _is_wanted(names: Callable[[str], Any]) -> ColumnElement[bool]:
+    """Condition: the job is of one of the queues, if any are given, and of none of the operations to pass over."""
+    is_any = cast(bindparam(_QUEUES, type_=Text()), Text).is_(None)
+    return and_(or_(is_any, jobs.c.queue.in_(names(_QUEUES))), jobs.c.operation.not_in(names(_WITHOUT)))
+
+
+_POLLS = Prepared(
+    polls(*WAITING_COLUMNS, jobs.c.place_fence),
+    lambda row: WaitingPoll(WaitingJob(*(row[name] for name in WaitingJob._fields)), row["place_fence"]),
+)
 _ON_POSTGRESQL = (VERSION, func.json_agg, func.json_build_array, _is_named_on_postgresql())
 _ON_SQLITE = (
     VERSION_ON_SQLITE,
@@ -112,9 +141,9 @@ _ON_SQLITE = (
     downstreams.c.name.in_(_names_on_sqlite(_NAMES)),
 )
 _LANES = Prepared(_statement(*_ON_POSTGRESQL), _state, on_sqlite=_statement(*_ON_SQLITE))
-# A statement of its own: that of every release stays as cheap as it is.
-_LANES_WITHOUT = Prepared(
-    _statement(*_ON_POSTGRESQL, jobs.c.operation.not_in(_names_on_postgresql(_WITHOUT))),
+# A statement of its own: that of every release is as cheap as it can be.
+_LANES_FILTERED = Prepared(
+    _statement(*_ON_POSTGRESQL, _is_wanted(_names_on_postgresql)),
     _state,
-    on_sqlite=_statement(*_ON_SQLITE, jobs.c.operation.not_in(_names_on_sqlite(_WITHOUT))),
+    on_sqlite=_statement(*_ON_SQLITE, _is_wanted(_names_on_sqlite)),
 )

@@ -1,7 +1,7 @@
 """Limits of downstreams in the database: declared by the operations file, changed by operators."""
 
 from collections.abc import Collection, Iterable, Mapping
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 import orjson
@@ -13,11 +13,10 @@ from tidegate import rate_limit
 from tidegate.clock import MICROSECOND, from_microseconds, to_microseconds
 from tidegate.database.connection import Database
 from tidegate.database.schema import attempts, downstreams, jobs
-from tidegate.database.time import database_now
 from tidegate.dispatch.announced import from_json
 from tidegate.dispatch.lane import Downstream, allowance_of
 from tidegate.jobs.transitions import IS_WAITING, NOW
-from tidegate.operations.operation import Limits
+from tidegate.operations.limits import Limits
 from tidegate.rate import Rate
 from tidegate.rate_limit import Pace
 
@@ -99,13 +98,6 @@ class LimitStore:
                 forgotten += [name] * gone.rowcount
         return forgotten
 
-    def downstreams(self) -> list[Downstream]:
-        """Reads every downstream, by name."""
-        rows = self._database.fetch_all(
-            select(downstreams, database_now().label("seen_at")).order_by(downstreams.c.name)
-        )
-        return [_downstream(row) for row in rows]
-
     def _lock(self, connection: Connection, name: str) -> Any:
         return connection.execute(select(downstreams).where(downstreams.c.name == name).with_for_update()).one_or_none()
 
@@ -150,11 +142,12 @@ def _stored(values: Mapping[str, Any]) -> dict[str, Any]:
     return {**values, "rates": orjson.dumps(values["rates"]).decode()}
 
 
-def _downstream(row: Any) -> Downstream:
+def downstream_of(row: Any, seen_at: datetime) -> Downstream:
+    """Makes a Downstream of its row's columns, as seen at this instant of the database's clock."""
     declared = orjson.loads(row.declared)
     allowance = allowance_of(orjson.loads(row.rates), row.burst, row.jitter)
     pace = rate_limit.Pace.from_json(orjson.loads(row.pace))
-    next_slot = rate_limit.next_slot(allowance, pace, now=to_microseconds(row.seen_at))
+    next_slot = rate_limit.next_slot(allowance, pace, now=to_microseconds(seen_at))
     return Downstream(
         name=row.name,
         limits=Limits(
@@ -173,7 +166,7 @@ def _downstream(row: Any) -> Downstream:
         failures=row.failures,
         released=row.released,
         next_slot_at=from_microseconds(next_slot),
-        seen_at=row.seen_at,
+        seen_at=seen_at,
         pace=pace,
         budgets=from_json(orjson.loads(row.announced or "{}")),
     )

@@ -12,11 +12,15 @@ from dataclasses import dataclass, field, replace
 from tidegate import rate_limit
 from tidegate.clock import MICROSECOND
 from tidegate.dispatch.fair_share import FairShare, Share, Turns
-from tidegate.dispatch.lane import LaneState, WaitingJob, allowance_of, is_kept_apart
+from tidegate.dispatch.lane import WaitingJob, allowance_of, is_kept_apart
 from tidegate.dispatch.partition import Chosen, Heads, Partition, SharedClient
 from tidegate.dispatch.plan import HORIZON, Plan, Room, released_at
 from tidegate.jobs.job import Released
 from tidegate.operations.sharing import PartitionLimits, key_of
+
+# A partition that its own rate holds is looked at so long before its slot (microseconds), and not all the time.
+_AHEAD = 90_000
+_SOONEST = 0.02
 
 
 @dataclass(kw_only=True)
@@ -54,20 +58,22 @@ class PartitionBook:
 class Round:
     """One release of a shared lane: for each slot of the lane it chooses a partition, whose first job goes.
 
-    `opened`: calls that are open, by partition. `read`: the first jobs of partitions. Where more would be needed, they
-    are taken for granted: then it is no plan, but tells by `unread` how many jobs of which partitions to read.
+    `polls`: what goes before. `opened`: calls that are open, by partition. `read`: the first jobs of partitions. Where
+    more would be needed, they are taken for granted: then it is no plan, but tells by `unread` how many jobs of which
+    partitions to read.
     """
 
     def __init__(
         self,
         book: PartitionBook,
-        state: LaneState,
+        polls: Plan,
         room: Room,
         opened: Mapping[str, int],
         read: Mapping[str, Heads],
     ) -> None:
         self._book = book
-        self._state = state
+        self._polls = polls
+        self._state = state = polls.state
         self._end = state.now + HORIZON // MICROSECOND
         self._left = dict(room.by_queue)
         self._most = max(room.by_queue.values(), default=0)
@@ -82,7 +88,7 @@ class Round:
         self.chosen: Counter[str] = Counter()
         self.unread: dict[str, int] = {}
         self.released: list[Released] = []
-        self.pace = state.lane.pace
+        self.pace = polls.pace
         self.held_back: int | None = None
         for key in book.partitions:
             self._enter(key, state.now)
@@ -90,11 +96,18 @@ class Round:
             pass
 
     def plan(self) -> Plan:
-        """The release as a plan. `held_back`: until the lane's next slot, or the first of a partition's own."""
-        until = min((slot for slot, _ in self._later), default=None) if self.held_back is None else self.held_back
-        held_back = None if until is None or self.chosen.total() >= self._most else (until - self._state.now) / 1e6
-        return Plan(
-            state=self._state, released=self.released, pace=self.pace, held_back=held_back, shared=self._changes()
+        """The release as a plan, behind that of the polls."""
+        now = self._state.now
+        next_due = [] if self._polls.next_due is None else [self._polls.next_due]
+        if self._later and self.chosen.total() < self._most:
+            next_due.append(max(_SOONEST, (self._later[0][0] - now - _AHEAD) / 1e6))
+        return replace(
+            self._polls,
+            released=[*self._polls.released, *self.released],
+            pace=self.pace,
+            held_back=None if self.held_back is None else (self.held_back - now) / 1e6,
+            next_due=min(next_due, default=None),
+            shared=self._changes(),
         )
 
     def _changes(self) -> Chosen:
@@ -108,9 +121,14 @@ class Round:
             client: SharedClient(share=self._fair.clients.shares[client], clock=self._fair.partitions[client].clock)
             for client in {each.client for each in partitions.values()}
         }
-        turns = self._book.turns + len(self.released)
-        clock = self._fair.clients.clock
-        return Chosen(partitions=partitions, clients=clients, clock=clock, turns=turns, by_job=self._by_job)
+        return Chosen(
+            partitions=partitions,
+            clients=clients,
+            clock=self._fair.clients.clock,
+            turns=self._book.turns + len(self.released),
+            by_job=self._by_job,
+            leaves_none=not self._book.partitions,
+        )
 
     def _go(self) -> bool:
         """Lets the first job go of the partition whose turn it is at the lane's next slot; False: no more may go."""

@@ -29,13 +29,12 @@ from tidegate.database.connection import Database
 from tidegate.database.schema import attempts, downstreams, jobs, partitions, shared_clients
 from tidegate.database.statement import Prepared
 from tidegate.database.time import Instant, statement_now
-from tidegate.dispatch.due_jobs import of_queues, queue_is_asked
 from tidegate.dispatch.fair_share import Share
 from tidegate.dispatch.lane import Lane, WaitingJob
 from tidegate.dispatch.lane_reads import WAITING_COLUMNS
 from tidegate.dispatch.partition import Chosen, Heads, Partition, SharedClient
 from tidegate.dispatch.places import is_held, may_kill_no_other
-from tidegate.jobs.transitions import IN_TIME, IS_WAITING
+from tidegate.jobs.transitions import IN_TIME, IS_POLLED, IS_WAITING
 from tidegate.operations.sharing import USUAL_PRIORITY, PartitionLimits, Sharing, named_by
 
 _ROWS = 500
@@ -99,12 +98,12 @@ class PartitionStore:
 
         Jobs of other queues, and of the operations `without`, are passed over.
         """
-        asked = {"lane": lane, "most": most, **of_queues([*queues]), **_given(keys, without)}
+        asked = {"lane": lane, "most": most, **_given(keys, without, queues)}
         return dict(self._database.fetch_all(_HEADS, asked))
 
     def strict_heads(self, lane: str, keys: Collection[str]) -> dict[str, Heads]:
         """As `heads`, of partitions that keep the order of submit: the very first job, if it may run."""
-        return dict(self._database.fetch_all(_STRICT_HEADS, {"lane": lane, "most": 1, **_given(keys, ())}))
+        return dict(self._database.fetch_all(_STRICT_HEADS, {"lane": lane, "most": 1, **_given(keys)}))
 
     def write_turns(self, within: Connection, lane: str, chosen: Chosen) -> None:
         """Stores the turns and paces of those that were chosen, in the transaction of the release."""
@@ -179,13 +178,16 @@ def _active() -> Any:
     return select(found.union_all(select(following.scalar_subquery()).where(found.c.key.is_not(None))).c.key)
 
 
-def _given(keys: Collection[str], without: Collection[str]) -> dict[str, str]:
-    return {"keys": orjson.dumps(sorted(keys)).decode(), "without": orjson.dumps(sorted(without)).decode()}
+def _given(keys: Collection[str], without: Collection[str] = (), queues: Collection[str] = ()) -> dict[str, str]:
+    given = {"keys": keys, "without": without, "queues": queues}
+    return {name: orjson.dumps(sorted(names)).decode() for name, names in given.items()}
 
 
 def _heads(all_of: Any, array_of: Any, given: Callable[[str], Any], *, is_strict: bool) -> Any:
-    keys, without = given("keys"), given("without")
-    waits = and_(jobs.c.downstream == bindparam("lane"), jobs.c.partition == keys.c.value, IS_WAITING, IN_TIME)
+    keys, without, queues = given("keys"), given("without"), given("queues")
+    waits = and_(
+        jobs.c.downstream == bindparam("lane"), jobs.c.partition == keys.c.value, IS_WAITING, ~IS_POLLED, IN_TIME
+    )
     in_order = select(*WAITING_COLUMNS).where(waits).order_by(jobs.c.rank_at, jobs.c.id)
     most = bindparam("most", type_=Integer)
     if is_strict:
@@ -193,7 +195,8 @@ def _heads(all_of: Any, array_of: Any, given: Callable[[str], Any], *, is_strict
         each = select(first).where(first.c.run_at <= type_coerce(statement_now(), BigInteger)).subquery()
     else:
         is_known = jobs.c.operation.not_in(select(without.c.value))
-        may_go = (jobs.c.run_at <= statement_now(), queue_is_asked(), is_known, may_kill_no_other())
+        is_asked = jobs.c.queue.in_(select(queues.c.value))
+        may_go = (jobs.c.run_at <= statement_now(), is_asked, is_known, may_kill_no_other())
         each = in_order.where(*may_go).limit(most).correlate(keys).subquery()
     ranked = select(jobs.c.run_at).where(waits).order_by(jobs.c.rank_at, jobs.c.id).limit(_LOOKED_THROUGH)
     later = ranked.correlate(keys).subquery()
@@ -227,11 +230,14 @@ _OPENED = Prepared(
     .group_by(attempts.c.partition),
     lambda row: (row["partition"], row["number"]),
 )
-_HEADS, _STRICT_HEADS = (
-    Prepared(
-        _heads(func.json_agg, func.json_build_array, _on_postgresql, is_strict=is_strict),
-        _read_heads,
-        on_sqlite=_heads(func.json_group_array, func.json_array, _on_sqlite, is_strict=is_strict),
-    )
-    for is_strict in (False, True)
+_ARRAYS, _ARRAYS_ON_SQLITE = (func.json_agg, func.json_build_array), (func.json_group_array, func.json_array)
+_HEADS = Prepared(
+    _heads(*_ARRAYS, _on_postgresql, is_strict=False),
+    _read_heads,
+    on_sqlite=_heads(*_ARRAYS_ON_SQLITE, _on_sqlite, is_strict=False),
+)
+_STRICT_HEADS = Prepared(
+    _heads(*_ARRAYS, _on_postgresql, is_strict=True),
+    _read_heads,
+    on_sqlite=_heads(*_ARRAYS_ON_SQLITE, _on_sqlite, is_strict=True),
 )

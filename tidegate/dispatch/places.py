@@ -10,7 +10,7 @@ from tidegate.database.schema import attempts, jobs, workers
 from tidegate.database.time import database_now
 from tidegate.dispatch.lane import LAST_LIFE, Occupancy
 from tidegate.jobs.transitions import NOW
-from tidegate.operations.operation import Queue
+from tidegate.operations.queues import Queue
 
 
 def is_held(attempt: FromClause = attempts) -> Any:
@@ -46,6 +46,21 @@ def is_among_followers() -> Any:
     followed = tuple_(attempts.c.follows_job, attempts.c.follows_fence)
     # The first condition keeps IN a hashed subplan. Alone, PostgreSQL would make it a join by index.
     return and_(attempts.c.follows_job.is_not(None), followed.in_(is_out))
+
+
+def is_kept(attempt: FromClause = attempts) -> Any:
+    """Condition, of an attempt that is held: its call has ended, and the place is kept while its job is polled.
+
+    No worker has it. Each poll follows it, so that both are one place; it ends with the job.
+    """
+    return and_(attempt.c.claimed_at.is_not(None), attempt.c.worker.is_(None))
+
+
+def follows_kept_place() -> Any:
+    """Condition: the attempt waits on the place of another that is kept, and so for long. As `follows_open_call`."""
+    before = attempts.alias("kept")
+    own = and_(before.c.job_id == attempts.c.follows_job, before.c.fence == attempts.c.follows_fence)
+    return select(before.c.job_id).where(own, is_held(before), is_kept(before)).exists()
 
 
 def has_place() -> Any:
@@ -84,12 +99,16 @@ def counts() -> Any:
     """SELECT of all places taken, the sizes of the live workers, and the clock, in one statement."""
     out = func.sum(case((~is_lost(), 1), else_=0))
     own = func.sum(case((is_among_followers(), 0), else_=1))
-    held = select(*_named(literal("held"), attempts.c.downstream, attempts.c.queue, own, out))
-    sizes = select(*_named(literal("size"), literal(""), workers.c.queue, func.sum(workers.c.size), literal(0)))
+    kept = func.sum(case((is_kept(), 1), else_=0))
+    polls = func.sum(case((attempts.c.follows_job == attempts.c.job_id, 1), else_=0))
+    none = literal(0)
+    held = select(*_named(literal("held"), attempts.c.downstream, attempts.c.queue, own, out, kept, polls))
+    size = func.sum(workers.c.size)
+    sizes = select(*_named(literal("size"), literal(""), workers.c.queue, size, none, none, none))
     return union_all(
         held.where(is_held()).group_by(attempts.c.downstream, attempts.c.queue),
         sizes.where(workers.c.seen_until > database_now()).group_by(workers.c.queue),
-        select(*_named(literal("now"), literal(""), literal(""), NOW, literal(0))),
+        select(*_named(literal("now"), literal(""), literal(""), NOW, none, none, none)),
     )
 
 
@@ -100,7 +119,8 @@ def _named(*columns: Any) -> Sequence[Any]:
 class Count(NamedTuple):
     """A row of `counts`, by `kind`.
 
-    `held`: places of a downstream in a queue; `size`: of a queue's live workers; `now`: the clock. The last two have
+    `held`: places of a downstream in a queue, of which `kept` are those of jobs that are polled; `polls`: open ones of
+    these, which have no place of their own. `size`: of a queue's live workers; `now`: the clock. The last two have
     their number in `own`.
     """
 
@@ -109,15 +129,23 @@ class Count(NamedTuple):
     queue: str
     own: int
     out: int
+    kept: int
+    polls: int
 
 
 def occupancy(counts: Sequence[Count]) -> Occupancy:
     """The value of what `counts` returned."""
     held: Counter[str] = Counter()
+    kept: Counter[str] = Counter()
+    polled: Counter[str] = Counter()
     out: defaultdict[str, dict[str, int]] = defaultdict(dict)
-    sizes = {queue: number for kind, _, queue, number, _ in counts if kind == "size"}
-    for kind, downstream, queue, own, number in counts:
+    sizes = {each.queue: each.own for each in counts if each.kind == "size"}
+    for kind, downstream, queue, own, number, number_kept, number_polled in counts:
         if kind == "held":
             held[downstream] += own
             out[queue][downstream] = number
-    return Occupancy(now=next(each.own for each in counts if each.kind == "now"), held=held, out=out, sizes=sizes)
+            if number_kept or number_polled:
+                kept[downstream] += number_kept
+                polled[downstream] += number_polled
+    now = next(each.own for each in counts if each.kind == "now")
+    return Occupancy(now=now, held=held, out=out, sizes=sizes, kept=kept, polled=polled)

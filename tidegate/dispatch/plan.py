@@ -1,5 +1,6 @@
 """Plans a release: which of the waiting jobs go now, at which slots, and which follow an open call. Pure."""
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field, replace
@@ -8,10 +9,10 @@ from uuid import UUID
 
 from tidegate import rate_limit
 from tidegate.clock import MICROSECOND, from_microseconds
-from tidegate.dispatch.lane import LaneState, WaitingJob, is_kept_apart
+from tidegate.dispatch.lane import LaneState, WaitingJob, WaitingPoll, is_kept_apart
 from tidegate.dispatch.partition import Chosen
 from tidegate.jobs.job import Call, Released
-from tidegate.operations.operation import Queue
+from tidegate.operations.queues import WEBHOOKS, Queue
 
 BATCH = 200
 """So many jobs are released together at most."""
@@ -55,8 +56,10 @@ class Plan:
     """What one release writes: jobs with their slots, and the rate limiter's state after these.
 
     `held_back`: where a rate holds the rest back, the seconds until the next slot. `followers`: so many more may go,
-    each to follow an open call; `follows`: by job, the call that it follows. `unread`: how many jobs of which queues
-    might go as well, had they been read. `shared`: what it changes of partitions, where the lane has any.
+    each to follow an open call; `follows`: by job, the call that it follows; a poll follows its own job's. `next_due`:
+    seconds until another poll, or another partition, may go. `unread`: how many jobs of which queues might go as well,
+    had they been read. `has_room_left`: jobs that were not read may fit, beside those that go. `shared`: what it
+    changes of partitions, where the lane has any.
     """
 
     state: LaneState
@@ -65,7 +68,9 @@ class Plan:
     held_back: float | None = None
     followers: int = 0
     follows: Mapping[str, Call] = field(default_factory=dict)
+    next_due: float | None = None
     unread: Mapping[str, int] = field(default_factory=dict)
+    has_room_left: bool = False
     shared: Chosen | None = None
 
     def with_followers(self, open_calls: Sequence[Call]) -> "Plan":
@@ -73,13 +78,14 @@ class Plan:
 
         They take a rate's slot when their turn comes.
         """
-        begin_now = [(job.job_id, job.fence) for job in self.released if job.queue == Queue.IO]
+        own_place = [job for job in self.released if job.job_id not in self.follows]
+        begin_now = [(job.job_id, job.fence) for job in own_place if job.queue == Queue.IO]
         now = self.state.now
         gone = {job.job_id for job in self.released}
         could = [job for job in self.state.waiting if job.queue == Queue.IO and not is_kept_apart(job)]
         may_follow = [job for each in could if (job := released_at(each, now, now)).job_id not in gone]
         following = dict(zip(may_follow[: self.followers], [*open_calls, *begin_now], strict=False))
-        follows = {job.job_id: call for job, call in following.items()}
+        follows = {**self.follows, **{job.job_id: call for job, call in following.items()}}
         pace, allowance = self.pace, self.state.lane.allowance
         if not allowance.rates:  # then they take none, and count from now on for a rate that is to come
             _, pace = rate_limit.take_slots(allowance, pace, now=self.state.now, wanted=len(following), horizon=0)
@@ -88,7 +94,7 @@ class Plan:
     @property
     def apart(self) -> AbstractSet[str]:
         """The queues of which it releases a job that is kept apart."""
-        alike = [job for job in self.state.waiting if is_kept_apart(job)]
+        alike = [job for job in self.state.jobs if is_kept_apart(job)]
         gone = {job.job_id for job in self.released} if alike else set[str]()
         return {job.queue for job in alike if str(UUID(job.id)) in gone}
 
@@ -99,22 +105,61 @@ class Plan:
 
     @property
     def leaves_none(self) -> bool:
-        """Whether all jobs that wait are released."""
-        return len(self.released) == len(self.state.waiting) and not self.state.may_have_more
+        """Whether all jobs that wait are released, but for polls that are not due yet."""
+        if self.shared is not None:
+            return self.shared.leaves_none
+        read_all = self.state.of_all_queues and not self.state.may_have_more
+        return read_all and len(self.released) == len(self.state.waiting) + len(self.state.due_polls)
 
 
 def plan_release(state: LaneState, rivals: Rivals = NO_RIVALS) -> Plan:
     """Plans the release of what waits in a lane, beside these rivals."""
     if state.lane.rests(state.now):
         return Plan(state=state, pace=state.lane.pace)
-    room = room_in(state, rivals)
-    plan = _onto_free_places(state, that_fit(state.waiting, room.by_queue))
-    followers = _followers(state, room.idle_threads, released=len(plan.released))
-    unread = _unread(state, room, followers) if state.may_have_more and plan.held_back is None else {}
-    return replace(plan, followers=followers, unread=unread)
+    polls = polls_that_go(state, rivals) if state.polls else ()
+    room = room_in(state, rivals, polls=[poll.job for poll in polls])
+    plan = _with_slots(state, [*(poll.job for poll in polls), *that_fit(state.waiting, room.by_queue)])
+    if state.polls:
+        plan = _on_kept_places(plan, polls)
+    anew = len(plan.released) - len(plan.follows)
+    followers = _followers(state, room.idle_threads, released=anew)
+    may_have_more = state.may_have_more and plan.held_back is None
+    unread = _unread(state, room, followers) if may_have_more else {}
+    has_room_left = may_have_more and anew < max(room.by_queue.values(), default=0)
+    return replace(plan, followers=followers, unread=unread, has_room_left=has_room_left)
 
 
-def _onto_free_places(state: LaneState, fitting: Sequence[WaitingJob]) -> Plan:
+def plan_polls(state: LaneState, rivals: Rivals = NO_RIVALS) -> tuple[Plan, Room]:
+    """Plans the polls of a shared lane, which take no turns; and how many more jobs may be released beside them."""
+    polls = polls_that_go(state, rivals) if state.polls else ()
+    jobs = [poll.job for poll in polls]
+    plan = _with_slots(state, jobs)
+    return _on_kept_places(plan, polls) if state.polls else plan, room_in(state, rivals, polls=jobs)
+
+
+def polls_that_go(state: LaneState, rivals: Rivals = NO_RIVALS) -> Sequence[WaitingPoll]:
+    """The due polls for which there is room: of workers, and of calls where the downstream says how many it takes.
+
+    They have their places, and go before jobs that have none: what is begun is to end. Where the concurrency was
+    lowered below the places that are kept, no more of them are called at once than it allows now.
+    """
+    due = {poll.job.id: poll for poll in state.due_polls}
+    left, concurrency = _calls_left(state), state.lane.concurrency
+    most = min(BATCH if left is None else left, BATCH if concurrency is None else concurrency - state.calls)
+    rooms = {queue: min(room, most) for queue, room in _worker_room(state, rivals).items()}
+    return [due[job.id] for job in that_fit([poll.job for poll in due.values()], rooms)]
+
+
+def _on_kept_places(plan: Plan, polls: Sequence[WaitingPoll]) -> Plan:
+    """The polls of a plan follow the kept places of their jobs; and when is the next one due?"""
+    kept = {str(UUID(poll.job.id)): poll.place_fence for poll in polls}
+    follows = {job.job_id: (job.job_id, kept[job.job_id]) for job in plan.released if job.job_id in kept}
+    later = [poll.job.run_at for poll in plan.state.polls if poll.job.run_at > plan.state.now]
+    next_due = (min(later) - plan.state.now) / 1e6 if later else None
+    return replace(plan, follows=follows, next_due=next_due)
+
+
+def _with_slots(state: LaneState, fitting: Sequence[WaitingJob]) -> Plan:
     """Takes a slot within the horizon for each job; those that are paced by their calls need none."""
     lane = state.lane
     paced = [job for job in fitting if not job.paced_by_calls]
@@ -136,7 +181,7 @@ def _unread(state: LaneState, room: Room, followers: int) -> dict[str, int]:
     if sum(job.queue in room.by_queue for job in state.waiting) >= could_go:
         return {}
     queues = [*room.by_queue, *([Queue.IO] if followers else [])]
-    return {queue: could_go for queue in Queue if queue in queues}
+    return dict.fromkeys(queues, could_go)
 
 
 def _followers(state: LaneState, idle_threads: int, *, released: int) -> int:
@@ -169,38 +214,57 @@ def that_fit(waiting: Sequence[WaitingJob], rooms: Mapping[str, int]) -> Sequenc
     return fitting
 
 
-def room_in(state: LaneState, rivals: Rivals = NO_RIVALS) -> Room:
-    """How many more jobs of this lane may be released, by queue.
+def room_in(state: LaneState, rivals: Rivals = NO_RIVALS, polls: Sequence[WaitingJob] = ()) -> Room:
+    """How many more jobs of this lane may be released, by queue, beside these polls that go now.
 
     The downstream's concurrency and what it announced as left, whatever the queue; at most twice as many messages as
     the live workers of a queue can run, so that the broker's queue stays short; and in a queue for which another lane
     has due jobs too, no more than half of those. With an open breaker one at a time, as a probe.
     """
     lane = state.lane
-    if lane.is_broken:
-        free = 0 if state.held else 1
-    else:
-        free = BATCH if lane.concurrency is None else min(BATCH, lane.concurrency - state.held)
-    announced = lane.announced_room(state.now, held=state.held)
-    if announced is not None:
-        free = min(free, announced)
+    free = BATCH if lane.concurrency is None else min(BATCH, lane.concurrency - state.held)
+    most = _calls_left(state)
+    if most is not None:
+        free = min(free, most - len(polls))
+    going = Counter(job.queue for job in polls) if polls else {}
     places = {}
-    for queue in Queue:  # that of webhooks has workers, too
-        size, out = state.occupancy.sizes.get(queue, 0), state.occupancy.out_in(queue)
-        room = min(free, 2 * size - out)
+    for queue, left in _worker_room(state, rivals).items():
+        room = min(free, left - going.get(queue, 0))
+        if room > 0:
+            places[queue] = room
+    size = state.occupancy.sizes.get(Queue.IO, 0)
+    idle = size - state.occupancy.out_in(Queue.IO) - rivals.kept.get(Queue.IO, 0)
+    if Queue.IO in rivals.contended:
+        idle = min(idle, size // 2 - state.out_in(Queue.IO))
+    if most is not None:
+        idle = min(idle, most)
+    return Room(by_queue=places, idle_threads=max(0, idle - going.get(Queue.IO, 0)))
+
+
+def _calls_left(state: LaneState) -> int | None:
+    """How many more calls may go out, whatever places there are: by its breaker, and what it announced; None: any."""
+    announced = state.lane.announced_room(state.now, held=state.calls)
+    if not state.lane.is_broken:
+        return announced
+    probe = 0 if state.calls else 1
+    return probe if announced is None else min(probe, announced)
+
+
+def _worker_room(state: LaneState, rivals: Rivals) -> dict[str, int]:
+    """How many more messages the live workers may get from this lane, by queue."""
+    rooms = {}
+    for queue, size in state.occupancy.sizes.items():
+        if queue == WEBHOOKS:
+            continue
+        out = state.occupancy.out_in(queue)
+        room = 2 * size - out
         if queue in rivals.contended:
             room = min(room, size - state.out_in(queue))
         if kept := rivals.kept.get(queue, 0):
             room = min(room, max(size - kept - out, rivals.share[queue] - state.out_in(queue)))
         if room > 0:
-            places[str(queue)] = room
-    size = state.occupancy.sizes.get(Queue.IO, 0)
-    idle = size - state.occupancy.out_in(Queue.IO) - rivals.kept.get(Queue.IO, 0)
-    if Queue.IO in rivals.contended:
-        idle = min(idle, size // 2 - state.out_in(Queue.IO))
-    if announced is not None:
-        idle = min(idle, announced)
-    return Room(by_queue=places, idle_threads=max(0, idle))
+            rooms[queue] = room
+    return rooms
 
 
 def released_at(job: WaitingJob, slot: int, now: int) -> Released:

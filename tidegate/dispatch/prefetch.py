@@ -14,7 +14,7 @@ from tidegate.database.schema import attempts
 from tidegate.database.statement import Prepared
 from tidegate.dispatch.places import is_among_followers, is_held, is_lost
 from tidegate.jobs.job import Call
-from tidegate.operations.operation import Queue
+from tidegate.operations.queues import Queue
 
 
 def unfollowed_calls(database: Database, name: str, limit: int) -> Sequence[Call]:
@@ -42,7 +42,7 @@ def _unfollowed() -> Any:
             # Child processes of the queue cpu neither send nor hear hints of calls that ended.
             attempts.c.queue == Queue.IO,
             is_held(attempts),
-            ~is_lost(),
+            ~is_lost(),  # nor kept while its job is polled: of no worker it is not known
             ~is_among_followers(),
             its_follower.is_(None),
         )

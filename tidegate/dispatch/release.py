@@ -12,6 +12,7 @@ from sqlalchemy import (
     Text,
     and_,
     bindparam,
+    case,
     cast,
     func,
     insert,
@@ -29,7 +30,7 @@ from tidegate.dispatch.limiter_row import KEEP_PACE, VERSION, VERSION_ON_SQLITE,
 from tidegate.dispatch.partition import Chosen
 from tidegate.dispatch.plan import Plan
 from tidegate.jobs.job import Released
-from tidegate.jobs.transitions import IS_WAITING, lock_rows
+from tidegate.jobs.transitions import IS_POLLED, IS_WAITING, lock_rows
 from tidegate.states import State
 
 # Plus the sweep's own second: a lost message is repaired within 5 s.
@@ -158,8 +159,12 @@ def _given() -> Any:
     return given_rows({name: BigInteger() if name == "slot_at" else attempts.c[name].type for name in _OWN})
 
 
+# Of a poll: should its release be undone, it waits for that again.
+_WAITS_FOR = case((IS_POLLED, jobs.c.waits_for), else_=None)
+
+
 def _released(new: Any) -> _Values:
-    return {"fence": new.c.fence, "slot_at": new.c.slot_at, "waits_for": None}
+    return {"fence": new.c.fence, "slot_at": new.c.slot_at, "waits_for": _WAITS_FOR}
 
 
 def _places(new: Any) -> Sequence[Any]:
@@ -176,7 +181,7 @@ _MOVE_ONE = Prepared(
     .values(
         fence=bindparam("the_fence", type_=jobs.c.fence.type),
         slot_at=bindparam("the_slot_at", type_=jobs.c.slot_at.type),
-        waits_for=None,
+        waits_for=_WAITS_FOR,
     )
     .returning(jobs.c.id),
     bool,

@@ -7,7 +7,7 @@ from tidegate.dispatch.lane import LaneState, WaitingJob
 from tidegate.dispatch.partition import Heads
 from tidegate.dispatch.partition_book import PartitionBook, Round
 from tidegate.dispatch.partition_store import PartitionStore
-from tidegate.dispatch.plan import NO_RIVALS, Plan, Rivals, Room, room_in
+from tidegate.dispatch.plan import NO_RIVALS, Plan, Rivals, Room, plan_polls
 from tidegate.operations.sharing import Sharing, named_by
 
 _SURVEY_SECONDS = 1.0
@@ -53,10 +53,13 @@ class SharedLanes:
         lane = state.lane
         if lane.rests(state.now):
             return Plan(state=state, pace=lane.pace)
-        book, room = self._book(state, sharing), room_in(state, rivals)
+        polls, room = plan_polls(state, rivals)
+        if polls.held_back is not None:
+            return polls
+        book = self._book(state, sharing)
         opened = self._opened(book, lane.name)
         read: dict[str, Heads] = {}
-        while (found := Round(book, state, room, opened, read)).unread:
+        while (found := Round(book, polls, room, opened, read)).unread:
             read |= self._heads(book, state, found.unread, room)
         self._tidy(book, state, read, room)
         return found.plan()

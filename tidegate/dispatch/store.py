@@ -12,8 +12,8 @@ from tidegate.database.schema import WAS_REFUSED, attempts, downstreams, jobs
 from tidegate.database.statement import Prepared, required
 from tidegate.database.time import CLOCK, statement_now
 from tidegate.dispatch import limiter_row
-from tidegate.dispatch.lane import DueLane, LaneState
-from tidegate.dispatch.lane_reads import read_lanes
+from tidegate.dispatch.lane import DueLane, LaneState, WaitingPoll
+from tidegate.dispatch.lane_reads import read_lanes, read_polls
 from tidegate.dispatch.limit_doubt import LATELY, Refusals
 from tidegate.dispatch.partition_store import PartitionStore
 from tidegate.dispatch.places import has_place
@@ -24,9 +24,6 @@ from tidegate.dispatch.samples import LIMIT
 from tidegate.dispatch.undo_release import take_back
 from tidegate.jobs.job import Call, Released
 from tidegate.jobs.transitions import IS_WAITING, NOW
-from tidegate.operations.operation import Queue
-
-_QUEUES = (*Queue,)
 
 
 def _due(version: ColumnElement[str]) -> Any:
@@ -73,13 +70,21 @@ class LaneStore:
         return [due for due in self._database.fetch_all(_DUE) if due]
 
     def read(
-        self, *names: str, queues: Collection[str] = _QUEUES, limit: int = BATCH, without: Collection[str] = ()
+        self, *names: str, queues: Collection[str] | None = None, limit: int = BATCH, without: Collection[str] = ()
     ) -> Sequence[LaneState]:
         """Reads lanes and the first waiting jobs of each, without a lock; those that are not there are left out.
 
-        Jobs of the operations `without` are passed over.
+        `queues`: of these alone; None: of all. Jobs of the operations `without` are passed over.
         """
         return read_lanes(self._database, names, queues=queues, limit=limit, without=without)
+
+    def polls(self, name: str, *, without: Collection[str] = ()) -> Sequence[WaitingPoll]:
+        """Reads the first jobs of a lane that wait to be polled, due or not; only of one that has kept places.
+
+        Jobs of the operations `without` are passed over.
+        """
+        polls = read_polls(self._database, name, limit=BATCH)
+        return [poll for poll in polls if poll.job.operation not in without]
 
     def waiting_operations(self) -> dict[str, int]:
         """How many jobs wait, by operation. Its cost grows with the backlog. Raises DatabaseTooSlowError."""

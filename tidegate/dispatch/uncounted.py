@@ -8,7 +8,7 @@ from operator import itemgetter
 from typing import NamedTuple
 
 from tidegate.clock import EPOCH, MICROSECOND
-from tidegate.dispatch.lane import Mark
+from tidegate.dispatch.sample import Mark
 from tidegate.jobs.job import TOGETHER, Job
 
 # An estimate needs no more.

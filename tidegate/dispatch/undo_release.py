@@ -25,9 +25,10 @@ _ENDED = {"ended_at": database_now(), "outcome": _OUTCOME}
 _RETURNED = (
     attempts.c.downstream,
     type_coerce(attempts.c.slot_at, BigInteger).label("slot_at"),
+    attempts.c.job_id,
     attempts.c.follows_job,
     attempts.c.partition,
-    # A release takes a slot only where an attempt is one call, and never for a follower.
+    # A release takes a slot only where an attempt is one call, and never for a follower of another job's call.
     select(jobs.c.paced_by_calls).where(jobs.c.id == attempts.c.job_id).scalar_subquery().label("paced_by_calls"),
 )
 
@@ -67,7 +68,8 @@ def _give_back(database: Database, within: Connection, ended: Sequence[Mapping[s
             shared.setdefault(each["downstream"], []).append(each["partition"])
     calls: dict[str, list[int]] = {}
     for each in ended:
-        if each["follows_job"] is None and each["paced_by_calls"] is not None and not each["paced_by_calls"]:
+        has_slot = each["follows_job"] in {None, each["job_id"]}
+        if has_slot and each["paced_by_calls"] is not None and not each["paced_by_calls"]:
             calls.setdefault(each["downstream"], []).append(each["slot_at"])
     for name in sorted(shared):
         give_turns_back(within, name, shared[name])

@@ -39,7 +39,7 @@ class Turn(Enum):
     LATER = auto()
     """The call on whose place it rides is still open."""
     NEVER = auto()
-    """Its lane rests, or the attempt no longer counts."""
+    """Its lane rests, the place of that call is kept, or the attempt no longer counts."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -48,7 +48,7 @@ from tidegate.jobs.transitions import (
     lock_rows,
     wait_briefly,
 )
-from tidegate.operations.operation import Queue
+from tidegate.operations.queues import Queue
 from tidegate.states import State
 
 _Values: TypeAlias = Mapping[str, Any]
@@ -66,7 +66,7 @@ _LANE = select(downstreams).where(downstreams.c.name == jobs.c.downstream)
 _RESTS = exists(_LANE.where(RESTS))
 _ASKED = (
     *(jobs.c[name] for name in ("id", "fence", "operation", "downstream", "queue", "attempt", "max_attempts")),
-    *(jobs.c[name] for name in ("losses", "paced_by_calls", "traceparent")),
+    *(jobs.c[name] for name in ("losses", "paced_by_calls", "traceparent", "poll_url")),
     type_coerce(jobs.c.run_at, BigInteger).label("run_at"),
     type_coerce(jobs.c.slot_at, BigInteger).label("slot_at"),
     type_coerce(jobs.c.deadline, BigInteger).label("deadline"),
@@ -248,6 +248,7 @@ class ClaimStore:
         return database.batched(claim)
 
     def _claim_of(self, row: Mapping[str, Any]) -> Claim:
+        is_poll = row["poll_url"] is not None  # then it follows its own place, which nobody else's call takes
         return Claim(
             job_id=row["id"],
             fence=row["fence"],
@@ -260,8 +261,10 @@ class ClaimStore:
             paced_by_calls=bool(row["paced_by_calls"]),
             refusals=row["refusals"] or 0,
             traceparent=row["traceparent"],
-            follows=(row["follows_job"], row["follows_fence"]) if row["follows_job"] else None,
+            follows=(row["follows_job"], row["follows_fence"]) if row["follows_job"] and not is_poll else None,
             may_be_followed=bool(row["has_places"]) and row["queue"] == Queue.IO,
+            poll_url=row["poll_url"],
+            polls=row["fence"] - (row["follows_fence"] or 0) if is_poll else 0,
             waited_seconds=max(0, row["now"] - row["run_at"]) / 1e6,
             slot_due=self._clock.due(row["slot_at"]),
             late_seconds=late_seconds(jitter=row["jitter"] or 0, clock_error=self._clock.error),

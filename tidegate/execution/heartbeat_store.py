@@ -46,8 +46,8 @@ from tidegate.jobs.transitions import (
 )
 from tidegate.metrics.counters import Counts
 from tidegate.metrics.families import TAKEN_BACK
-from tidegate.operations.operation import Queue
 from tidegate.operations.outcome import ErrorCode
+from tidegate.operations.queues import Queue
 from tidegate.states import State
 
 _MOVED = (*ENDS, jobs.c.queue)
@@ -67,6 +67,7 @@ class HeartbeatStore:
         self._database = database
         self._counts = counts
         self._clock = database_clock
+        self._operations: tuple[Sequence[Any], dict[str, Known]] = (), {}
 
     def beat(self, worker: str, *, queue: str, size: int, until: timedelta) -> bool:
         """Records a heartbeat and how many attempts the worker runs side by side; returns whether it has open calls."""
@@ -101,10 +102,13 @@ class HeartbeatStore:
         rows = self._database.fetch_all(
             select(workers.c.queue, workers.c.size, workers.c.operations).where(workers.c.seen_until > database_now())
         )
+        read, known = self._operations
+        if rows == read:
+            return known  # names of thousands of operations are not parsed again and again
         said: dict[str, list[tuple[int, str | None]]] = {}
         for queue, size, operations in rows:
             said.setdefault(queue, []).append((size, operations))
-        return {
+        known = {
             queue: Known(
                 places=sum(size for size, _ in each),
                 operations=frozenset(name for _, names in each if names for name in orjson.loads(names)),
@@ -112,6 +116,8 @@ class HeartbeatStore:
             )
             for queue, each in said.items()
         }
+        self._operations = rows, known
+        return known
 
     def calls_of(self, worker: str, pids: Collection[int]) -> AbstractSet[Call]:
         """The open calls that these child processes of the worker have claimed."""
@@ -190,8 +196,8 @@ class HeartbeatStore:
 def lost() -> dict[str, Any]:
     """Values of an UPDATE that ends an attempt whose process died.
 
-    The job runs next in a child process of its own, if there is a worker with such: whatever it did to its process,
-    it does not do it to its neighbours again.
+    A job of io runs next in a child process of cpu, if there is a worker with such: whatever it did to its process, it
+    does not do it to its neighbours again. One of a queue of one's own stays there: its workers have what it needs.
     """
     has_children = (
         select(workers.c.id).where(workers.c.queue == Queue.CPU, workers.c.seen_until > database_now()).exists()
@@ -200,7 +206,7 @@ def lost() -> dict[str, Any]:
         **come_back(spent=jobs.c.losses + 1 >= MAX_LOSSES, after=timedelta(0), waits_for=None),
         "losses": jobs.c.losses + 1,
         "error": LOST,
-        "queue": case((has_children, Queue.CPU.value), else_=jobs.c.queue),
+        "queue": case((and_(jobs.c.queue == Queue.IO, has_children), Queue.CPU.value), else_=jobs.c.queue),
     }
 
 

@@ -7,7 +7,8 @@ from typing import Any
 from tidegate.execution.outcome_store import OutcomeStore
 from tidegate.jobs.job import Claim
 from tidegate.operations.operation import Registry
-from tidegate.operations.outcome import ErrorCode, Failed, HandedBack, Outcome, Refused, Succeeded, TryAgain
+from tidegate.operations.outcome import ErrorCode, Failed, HandedBack, Outcome, Polls, Refused, Succeeded, TryAgain
+from tidegate.operations.polling import wait_before_poll
 from tidegate.operations.quota_fields import Quota
 
 
@@ -23,7 +24,7 @@ class OutcomeRecorder:
 
         `call_seconds` None: there was no call.
         """
-        if isinstance(outcome, Succeeded | Failed):  # before its place is free for one more
+        if isinstance(outcome, Succeeded | Failed | Polls):  # before its place is free for one more
             self._announce(claim, outcome.quotas, call_seconds)
         recorded = self._record(claim, outcome, call_seconds)
         if isinstance(outcome, TryAgain | Refused):  # a lane that rests already would not count it
@@ -46,6 +47,9 @@ class OutcomeRecorder:
                 after = outcome.retry_after or _backoff(claim.refusals)
                 error = {"code": ErrorCode.DOWNSTREAM_ERROR, "message": outcome.message}
                 return self._store.refused(claim, error, after=after, call_seconds=call_seconds)
+            case Polls():
+                after = wait_before_poll(outcome.after, polls=claim.polls)
+                return self._store.poll_later(claim, outcome.url, after=after, call_seconds=call_seconds)
             case HandedBack():
                 seconds = call_seconds if outcome.was_called else None
                 return self._store.hand_back(claim, after=outcome.after, outcome=outcome.reason, call_seconds=seconds)

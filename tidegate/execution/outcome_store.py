@@ -6,11 +6,13 @@ from typing import Any
 
 import orjson
 from sqlalchemy import (
+    BigInteger,
     ColumnElement,
     Connection,
     Row,
     and_,
     case,
+    delete,
     func,
     select,
     true,
@@ -19,6 +21,7 @@ from sqlalchemy import (
 )
 
 from tidegate import clock
+from tidegate.clock import MICROSECOND
 from tidegate.database.connection import Database
 from tidegate.database.schema import attempts, downstreams, jobs
 from tidegate.database.time import Instant, database_now
@@ -26,6 +29,7 @@ from tidegate.dispatch.announced import longest_rest
 from tidegate.dispatch.partition_store import give_turns_back
 from tidegate.execution.announcements import Announcements
 from tidegate.execution.attempt import Success
+from tidegate.execution.attempt_times import PLACE_MARGIN
 from tidegate.execution.successes import LANE_ANSWERED, Successes
 from tidegate.jobs.job import Claim, Wait
 from tidegate.jobs.transitions import (
@@ -47,6 +51,7 @@ from tidegate.operations.outcome import Succeeded
 from tidegate.operations.quota_fields import Quota
 from tidegate.states import State
 
+_POLLS = "polls"
 # The pause of an open circuit breaker, in seconds: so much longer after each failed probe.
 _BREAKER_STEP = 5
 _BREAKER_LONGEST = 60
@@ -162,6 +167,32 @@ class OutcomeStore:
         count_ends(self._counts, moved)
         return stands
 
+    def poll_later(self, claim: Claim, url: str, *, after: timedelta, call_seconds: float | None) -> bool:
+        """Records that the downstream has accepted the work and is asked at `url` how far it is: the job is queued.
+
+        The attempt is not counted. Its place stays taken, or that of the call that was accepted, until the job ends.
+        Of polls that found nothing new only the last one is kept: there may be one each second, for days.
+        """
+        values = {
+            **come_back(spent=False, after=after, waits_for=Wait.POLL),
+            "attempt": jobs.c.attempt - 1,
+            "error": None,
+            "poll_url": url,
+            "place_fence": func.coalesce(jobs.c.place_fence, claim.fence),
+        }
+        with self._database.transaction() as connection:
+            moved = _moved(connection, claim, **values)
+            has_place = claim.poll_url is None and any(row.state == State.QUEUED for row in moved)
+            end = _keep_place if has_place else _end_attempt
+            stands = end(connection, claim, _POLLS, call_seconds, won=bool(moved))
+            if moved and claim.poll_url is not None:
+                its_own = and_(attempts.c.job_id == claim.job_id, attempts.c.outcome == _POLLS)
+                is_older = and_(attempts.c.ended_at.is_not(None), attempts.c.fence < claim.fence)
+                connection.execute(delete(attempts).where(its_own, is_older))
+            self._lane_answered(connection, claim)
+        count_ends(self._counts, moved)
+        return stands
+
     def _lane_answered(self, connection: Connection, claim: Claim) -> None:
         """Resets the downstream's numbers of refusals and failures in a row, if there are any."""
         self._database.execute(LANE_ANSWERED, {"lane": claim.downstream}, within=connection)
@@ -197,6 +228,20 @@ def _end_attempt(connection: Connection, claim: Claim, outcome: str, call_second
     )
     if not won:
         forget_attempts(connection, [claim.job_id])
+    return won
+
+
+def _keep_place(connection: Connection, claim: Claim, outcome: str, call_seconds: float | None, *, won: bool) -> bool:
+    """Keeps the place of an attempt whose call has ended: no worker has it any more, and the end of its job frees it.
+
+    Longer than until the deadline nothing holds it.
+    """
+    own = and_(attempts.c.job_id == claim.job_id, attempts.c.fence == claim.fence)
+    deadline = select(type_coerce(jobs.c.deadline, BigInteger)).where(jobs.c.id == claim.job_id).scalar_subquery()
+    started = {} if call_seconds is None else {"call_started_at": database_now(-timedelta(seconds=call_seconds))}
+    until = type_coerce(deadline + PLACE_MARGIN // MICROSECOND, Instant())
+    kept = {"worker": None, "worker_pid": None, "outcome": outcome, "place_until": until}
+    connection.execute(update(attempts).where(own).values(**kept, **started))
     return won
 
 

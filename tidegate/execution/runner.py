@@ -29,7 +29,7 @@ from tidegate.metrics.families import ATTEMPT_SECONDS, ATTEMPTS, CALLS, LATE, QU
 from tidegate.notify.notifier import Notifier
 from tidegate.operations.attempt_outcome import outcome_of
 from tidegate.operations.operation import Attempt, Body, Operation, Progress, Registry
-from tidegate.operations.outcome import ErrorCode, Failed, HandedBack, Outcome, Refused, Succeeded, TryAgain
+from tidegate.operations.outcome import ErrorCode, Failed, HandedBack, Outcome, Polls, Refused, Succeeded, TryAgain
 from tidegate.operations.typed_input import says_json
 from tidegate.tracing import Span
 
@@ -43,6 +43,7 @@ _WORDS: dict[type[Outcome], str] = {
     Failed: "failed",
     TryAgain: "error",
     Refused: "refused",
+    Polls: "polls",
     HandedBack: "handed_back",
 }
 
@@ -130,7 +131,7 @@ class Runner:
         with _traced(claim) as (traced, span):
             outcome, began = self._attempt(traced)
             span.note("tidegate.outcome", _WORDS[type(outcome)])
-            if not isinstance(outcome, Succeeded | HandedBack):
+            if not isinstance(outcome, Succeeded | Polls | HandedBack):
                 span.fail(outcome.message)
         call_seconds = _seconds_since(began)
         try:
@@ -214,6 +215,7 @@ class Runner:
             check=reporter.check,
             headers={"traceparent": claim.traceparent} if claim.traceparent else {},
             tokens=AttemptTokens(self._tokens, claim, lambda: start.seconds_left),
+            poll_url=claim.poll_url,
         )
 
         def when_stopped() -> Outcome:
@@ -277,5 +279,7 @@ def _told(outcome: Outcome) -> str:
             return f"failed: {outcome.message}"
         case Refused():
             return f"was refused: {outcome.message}"
+        case Polls():
+            return "was accepted by its downstream and is polled"
         case HandedBack():
             return f"handed back: {outcome.reason}"

@@ -3,7 +3,7 @@
 from datetime import timedelta
 from typing import Any
 
-from sqlalchemy import BigInteger, Connection, and_, select, type_coerce, update
+from sqlalchemy import BigInteger, Connection, and_, or_, select, type_coerce, update
 
 from tidegate import clock, rate_limit
 from tidegate.clock import MICROSECOND, from_microseconds
@@ -12,7 +12,7 @@ from tidegate.database.connection import Database
 from tidegate.database.schema import attempts, downstreams, jobs
 from tidegate.dispatch import limiter_row
 from tidegate.dispatch.announced import with_one_less
-from tidegate.dispatch.places import follows_open_call
+from tidegate.dispatch.places import follows_kept_place, follows_open_call
 from tidegate.execution.attempt import Offer, Turn, late_seconds
 from tidegate.execution.attempt_times import ends_later
 from tidegate.jobs.job import Claim
@@ -94,7 +94,10 @@ class SlotStore:
     def turn(self, claim: Claim) -> Turn:
         """Reads whether an attempt that waits for another's call to end may call now: for when no message came."""
         statement = (
-            select(limiter_row.RESTS.label("rests"), follows_open_call().label("waits"))
+            select(
+                or_(limiter_row.RESTS, follows_kept_place()).label("rests"),
+                follows_open_call().label("waits"),
+            )
             .select_from(jobs)
             .join(downstreams, downstreams.c.name == jobs.c.downstream)
             .join(attempts, and_(attempts.c.job_id == jobs.c.id, attempts.c.fence == jobs.c.fence))

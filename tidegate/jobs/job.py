@@ -26,6 +26,7 @@ class Wait(StrEnum):
     PAUSED = "paused"
     BREAKER = "breaker"
     RETRY = "retry"
+    POLL = "poll"
     NOT_BEFORE = "not_before"
     DISPATCH = "dispatch"
     NO_WORKER = "no_worker"
@@ -145,7 +146,8 @@ class Claim:
     its slot. `is_paced`: its lane has a rate and an attempt is one call; `paced_by_calls`: an attempt is as many as it
     takes slots for. `refusals`: of its downstream, in a row, just now. `waited_seconds`: since it could have run.
     `follows`: the call (job id and fence) on whose place it rides, and that must end first.
-    `may_be_followed`: its end is told to others. `input`: what the caller sent; None: the job was erased meanwhile.
+    `may_be_followed`: its end is told to others. `poll_url`: the downstream has accepted the work, and is asked here
+    how far it is; `polls`: how often it was before. `input`: what the caller sent; None: the job was erased meanwhile.
     """
 
     job_id: str
@@ -162,6 +164,8 @@ class Claim:
     waited_seconds: float
     follows: tuple[str, int] | None = None
     may_be_followed: bool = False
+    poll_url: str | None = None
+    polls: int = 0
     slot_due: float
     late_seconds: float = 0.0
     deadline_due: float

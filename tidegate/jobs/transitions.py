@@ -48,6 +48,8 @@ HANDED_BACK = "handed back"
 IS_OPEN = jobs.c.state.in_(sorted(OPEN_STATES))
 IS_WAITING = and_(jobs.c.state == State.QUEUED, jobs.c.slot_at.is_(None))
 """Queued, and not released."""
+IS_POLLED = jobs.c.place_fence.is_not(None)
+"""Its downstream has accepted the work: its calls ask how far it is, and it has a place until it ends."""
 IN_TIME = jobs.c.deadline > database_now()
 
 
@@ -110,11 +112,13 @@ def _waited_for() -> ColumnElement[Any]:
     reasons: Sequence[tuple[ColumnElement[bool], Wait]] = (
         (jobs.c.slot_at.is_not(None), Wait.DISPATCH),
         (and_(jobs.c.run_at > jobs.c.deadline, jobs.c.waits_for == Wait.RETRY), Wait.RETRY),
+        (and_(jobs.c.run_at > database_now(), jobs.c.waits_for == Wait.POLL), Wait.POLL),
         (and_(jobs.c.run_at > jobs.c.deadline, is_for_later), Wait.NOT_BEFORE),
         (exists().where(its_lane, downstreams.c.paused), Wait.PAUSED),
         (exists().where(its_lane, is_broken), Wait.BREAKER),
         (exists().where(its_lane, downstreams.c.paused_until > database_now()), Wait.PAUSED),
         (~exists().where(_runs_it()), Wait.NO_WORKER),
+        (jobs.c.waits_for == Wait.POLL, Wait.POLL),
         (exists().where(its_lane, samples.c.downstream == downstreams.c.name, is_full), Wait.CONCURRENCY),
     )
     whys = [(holds, literal(why.value)) for holds, why in reasons]
@@ -133,7 +137,7 @@ def come_back(*, spent: bool | ColumnElement[bool], after: timedelta, waits_for:
     """Values of an UPDATE that ends an attempt without a result: its job is queued again, or final.
 
     The order, decided here alone: deadline passed: expired; cancel asked: cancelled; attempts spent: failed; else
-    queued again, not before `after`.
+    queued again, not before `after`. One that is polled waits for its next poll, whatever came of this one.
     """
     is_spent = literal(spent) if isinstance(spent, bool) else spent
     # Read once, so that all parts of the move agree on which side of the deadline they are.
@@ -154,7 +158,7 @@ def come_back(*, spent: bool | ColumnElement[bool], after: timedelta, waits_for:
         "finished_at": case((has_ended, database_now()), else_=None),
         "run_at": case((has_ended, jobs.c.run_at), else_=type_coerce(run_at, Instant())),
         "rank_at": case((or_(has_ended, jobs.c.keeps_rank), jobs.c.rank_at), else_=type_coerce(moved, Instant())),
-        "waits_for": case((has_ended, None), else_=waits_for),
+        "waits_for": case((has_ended, None), (IS_POLLED, Wait.POLL), else_=waits_for),
     }
 
 

@@ -12,7 +12,7 @@ from tidegate.clock import MICROSECOND
 from tidegate.database.schema import attempts, deliveries, downstreams, jobs, samples, stewards, workers
 from tidegate.database.time import Instant, statement_now
 from tidegate.dispatch.release import CLAIM_WITHIN
-from tidegate.jobs.transitions import IS_WAITING
+from tidegate.jobs.transitions import IS_POLLED, IS_WAITING
 from tidegate.states import State
 
 # A difference that two clocks which agree may show.
@@ -75,13 +75,19 @@ def _waiting(longest_wait: timedelta) -> Any:
     is_new = and_(jobs.c.created_at > statement_now(_NOTHING), was_to_go_at_once)
     # A job that was started once has its Job-Not-Before behind it.
     came_back = and_(jobs.c.started_at.is_not(None), jobs.c.run_at > statement_now(longest_wait))
-    return update(jobs).where(IS_WAITING, or_(is_new, came_back)).values(run_at=statement_now())
+    # Others wait for its place meanwhile. Its last release says by which clock the next poll was fixed.
+    last = and_(attempts.c.job_id == jobs.c.id, attempts.c.fence == jobs.c.fence)
+    is_ahead = select(attempts.c.job_id).where(last, attempts.c.released_at > statement_now(_NOTHING)).exists()
+    is_polled = and_(IS_POLLED, jobs.c.run_at > statement_now(_NOTHING), is_ahead)
+    return update(jobs).where(IS_WAITING, or_(is_new, came_back, is_polled)).values(run_at=statement_now())
 
 
 def _claimed() -> Any:
     """Moves the instants of open attempts back, so that a dead worker's places are not held for too long."""
     ahead = _micro(attempts.c.claimed_at) - type_coerce(statement_now(), BigInteger)
-    is_ahead = and_(attempts.c.ended_at.is_(None), attempts.c.claimed_at > statement_now(_NOTHING))
+    # Without a worker it is a place that is kept while its job is polled: until the deadline, which stays.
+    is_out = and_(attempts.c.ended_at.is_(None), attempts.c.worker.is_not(None))
+    is_ahead = and_(is_out, attempts.c.claimed_at > statement_now(_NOTHING))
     columns = (attempts.c.claimed_at, attempts.c.ends_at, attempts.c.place_until)
     return update(attempts).where(is_ahead).values({c.name: type_coerce(_micro(c) - ahead, Instant()) for c in columns})
 

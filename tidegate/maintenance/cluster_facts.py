@@ -30,6 +30,19 @@ class Facts:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Rest:
+    """What many downstreams are together: jobs that wait, and how many of them are paused, rest or are broken.
+
+    `resting`: because a downstream asked for it.
+    """
+
+    backlog: int
+    paused: int
+    resting: int
+    broken: int
+
+
+@dataclass(frozen=True, kw_only=True)
 class Outlook:
     """What is due for a scheduler, by the database's clock, `now`: whether its steps have anything to do.
 

@@ -1,12 +1,13 @@
 """Statistics of the whole cluster for /metrics, at a cost that does not grow with the backlog."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from datetime import timedelta
 from typing import Any
 
 from sqlalchemy import (
     BigInteger,
     String,
+    and_,
     column,
     delete,
     func,
@@ -23,12 +24,12 @@ from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 
 from tidegate.clock import MICROSECOND
 from tidegate.database.connection import Database
-from tidegate.database.schema import attempts, downstreams, final_jobs, jobs, stewards, workers
-from tidegate.database.statement import Prepared
+from tidegate.database.schema import attempts, downstreams, final_jobs, jobs, samples, stewards, workers
+from tidegate.database.statement import Prepared, required
 from tidegate.database.time import database_now
 from tidegate.execution.heartbeat_store import lives
 from tidegate.jobs.transitions import NOW
-from tidegate.maintenance.cluster_facts import MOST_DELIVERIES, MOST_OPEN, Facts
+from tidegate.maintenance.cluster_facts import MOST_DELIVERIES, MOST_OPEN, Facts, Rest
 from tidegate.states import FINAL_STATES, State
 from tidegate.webhooks.send_store import IS_PENDING
 
@@ -60,6 +61,21 @@ class FactStore:
             final=dict.fromkeys(FINAL_STATES, 0) | _of_kind(numbers, "final"),
             oldest_snapshot=numbers.get(("snapshot", ""), 0),
         )
+
+    def rest(self, named: Collection[str]) -> Rest:
+        """Reads what all downstreams but these are together."""
+        is_broken = and_(downstreams.c.breaker_after > 0, downstreams.c.failures >= downstreams.c.breaker_after)
+        rests = downstreams.c.paused_until > database_now()
+        numbers = {
+            "backlog": func.coalesce(func.sum(samples.c.backlog), 0),
+            "paused": func.count().filter(downstreams.c.paused),
+            "resting": func.count().filter(rests, ~is_broken),
+            "broken": func.count().filter(is_broken),
+        }
+        lanes = downstreams.outerjoin(samples, samples.c.downstream == downstreams.c.name)
+        every = select(*(number.label(name) for name, number in numbers.items())).select_from(lanes)
+        row = required(self._database.fetch_one(every.where(downstreams.c.name.not_in(sorted(named)))))
+        return Rest(backlog=int(row.backlog), paused=row.paused, resting=row.resting, broken=row.broken)
 
     def count_open(self) -> int:
         """Counts the jobs that are not final, up to MOST_OPEN."""

@@ -6,7 +6,7 @@ Done when the module is imported: a mistake would otherwise fail each job, or wa
 import inspect
 import re
 import typing
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
@@ -18,7 +18,8 @@ from typing import Any
 from pydantic import TypeAdapter
 
 from tidegate.errors import ConfigurationError
-from tidegate.operations.operation import Attempt, Body, Queue
+from tidegate.operations.operation import Attempt, Body
+from tidegate.operations.queues import BUILT_IN, Pool, Queue, queue_fault
 from tidegate.operations.retry import RetryPolicy
 from tidegate.timeformat import LONGEST, read_duration
 
@@ -120,13 +121,12 @@ def signature_of(function: Callable[..., Any], name: str, faults: list[str]) -> 
     return Signature(params=params, result=result, wants_attempt=bool(second))
 
 
-def queue_of(value: object, faults: list[str]) -> Queue:
-    """Checks a queue, or its name; else adds a fault."""
-    try:
-        return Queue(str(value)) if isinstance(value, str) else Queue(value)  # type: ignore[arg-type] # it may be anything
-    except ValueError:
-        faults.append(f"queue: no worker serves {value!r}; there are {_listed(Queue)}{_meant(value, Queue)}")
+def queue_of(value: object, faults: list[str]) -> str:
+    """Checks a queue's name. Whether one that is not built in is declared, the operations file tells."""
+    if reason := queue_fault(value):
+        faults.append(f"queue: {reason}{_meant(value, Queue)}")
         return Queue.CPU
+    return str(value)
 
 
 def timeouts_of(whole: object, each: object, faults: list[str]) -> tuple[timedelta, timedelta]:
@@ -178,11 +178,12 @@ def content_types_of(value: object, faults: list[str]) -> tuple[str, ...]:
     return tuple(value)
 
 
-def check_coroutine(function: object, queue: object, faults: list[str]) -> None:
-    """Checks that a coroutine function is one of the queue io; `queue` is as it was written."""
-    if inspect.iscoroutinefunction(function) and queue == Queue.CPU:
-        how = 'write queue="io"; a process of the cpu queue runs one function at a time, so write def for what computes'
-        faults.append(f"async def is for what waits, on the event loop of an io worker: {how}")
+def coroutine_fault(function: object, queue: object, queues: Mapping[str, Pool] = BUILT_IN) -> str | None:
+    """Why a function can't run on this queue: a coroutine function is for threads. None: it can, as far as is known."""
+    if inspect.iscoroutinefunction(function) and isinstance(queue, str) and queues.get(queue) is Pool.PROCESSES:
+        how = f"a process of the {queue} queue runs one function at a time, so write def for what computes"
+        return f'async def is for what waits, on the event loop of an io worker: write queue="io"; {how}'
+    return None
 
 
 def max_body_of(value: object, faults: list[str]) -> int:

@@ -16,19 +16,22 @@ from tidegate.errors import InvalidInput, Refusal, UnreadableAnswerError
 from tidegate.operations.connections import Way, connections_by, has_open
 from tidegate.operations.content_coding import unpack
 from tidegate.operations.deadline_network import ends_at
-from tidegate.operations.http_url import parse_url
+from tidegate.operations.http_url import HttpUrl, parse_url
 from tidegate.operations.json_pointer import pointer_of
 from tidegate.operations.json_schema import JsonSchema
 from tidegate.operations.json_text import has_something_at
 from tidegate.operations.oauth import OAuth
-from tidegate.operations.operation import JSON, MEGABYTE, Attempt, Body, Queue, check_content_type
-from tidegate.operations.outcome import ErrorCode, Failed, HandedBack, Outcome, Refused, Succeeded, TryAgain
+from tidegate.operations.operation import JSON, MEGABYTE, Attempt, Body, check_content_type
+from tidegate.operations.outcome import ErrorCode, Failed, HandedBack, Outcome, Polls, Refused, Succeeded, TryAgain
 from tidegate.operations.own_shortage import ShortageBackoff, own_shortage
+from tidegate.operations.polling import ACCEPTED, is_same_origin, next_poll
 from tidegate.operations.python_operation import succeeded
+from tidegate.operations.queues import Queue
 from tidegate.operations.quota_fields import QuotaFields, read_quota_fields
 from tidegate.operations.request_parts import WHOLE, RequestParts, parts_of
 from tidegate.operations.retry import RetryPolicy
 from tidegate.operations.token_request import call_with_token
+from tidegate.operations.unanswered import ERROR_MESSAGE_LENGTH, FAILURES, unanswered
 from tidegate.tracing import Span
 
 log = logging.getLogger(__name__)
@@ -37,9 +40,8 @@ CAPACITY_STATUSES = frozenset({429, 503})
 BODILESS = frozenset({"GET", "HEAD", "DELETE"})
 """Methods whose requests have no body: what one would mean is not defined (RFC 9110, 9.3)."""
 ERROR_BODY_BYTES = 4096
-ERROR_MESSAGE_LENGTH = 500
 Observe: TypeAlias = Callable[[str, dict[str, Any]], None]
-_Answer: TypeAlias = Succeeded | Failed | TryAgain | Refused
+_Answer: TypeAlias = Succeeded | Failed | TryAgain | Refused | Polls
 _read_url = lru_cache(maxsize=256)(parse_url)
 
 
@@ -49,7 +51,8 @@ class HttpOperation:
 
     `body`: whether the input is sent, or the names of a JSON pointer to what is sent of it; None: as its method is
     used. `pass_headers`: those of the submit that go along. `schema`: what the input has to be. `fail_when`: the names
-    of a JSON pointer; an answer that has something there is a failure. `full_on`: statuses by which the downstream says
+    of a JSON pointer; an answer that has something there is a failure. `poll`: a 202 means that the downstream works on
+    it, and tells at its `Location` how far it is. `full_on`: statuses by which the downstream says
     that it is full, if the answer says for how long. `ca_files`: certificates of authorities that are trusted beside
     the system's. `client_certificate`, `client_key`: files by which the call says who makes it. `proxy`: a template of
     the URL of the proxy through which it goes. `oauth`: credentials of the tokens that it carries. `observe`: is told
@@ -64,9 +67,10 @@ class HttpOperation:
     pass_headers: tuple[str, ...] = ()
     schema: JsonSchema | None = None
     fail_when: tuple[str, ...] | None = None
+    poll: bool = False
     description: str = ""
     downstream: str
-    queue: Queue = Queue.IO
+    queue: str = Queue.IO
     timeout: timedelta
     attempt_timeout: timedelta
     retry: RetryPolicy
@@ -114,21 +118,21 @@ class HttpOperation:
         self.parts.check(body)
 
     def run(self, body: Body, attempt: Attempt) -> Outcome:
-        """Calls the downstream once; the answer must be complete within the attempt's time."""
+        """Calls the downstream once, or polls it; the answer must be complete within the attempt's time."""
         trace = attempt.headers.get("traceparent")
         with tracing.span("downstream call", parent=trace, kind="client", downstream=self.downstream) as span:
             outcome = self._call(body, attempt, span)
-            if not isinstance(outcome, Succeeded):
+            if not isinstance(outcome, Succeeded | Polls):
                 span.fail(type(outcome).__name__)
         return outcome
 
     def _call(self, body: Body, attempt: Attempt, span: Span) -> Outcome:
-        span.note("http.request.method", self.method)
+        span.note("http.request.method", "GET" if attempt.poll_url else self.method)
         try:
             call = partial(self._answered, body, attempt, span)
             oauth = self.oauth and self.oauth.expanded(self.expand)
             outcome = call_with_token(oauth, attempt, lambda: connections_by(self._way), call)
-        except (*_FAILURES, MemoryError, RuntimeError) as error:
+        except (*FAILURES, MemoryError, RuntimeError) as error:
             if what := own_shortage(error):
                 # Nobody else's fault: it costs the job no attempt and the downstream no failure.
                 pause = _own_shortages.pause(self.downstream)
@@ -139,23 +143,21 @@ class HttpOperation:
                     pause.total_seconds(),
                 )
                 return HandedBack(reason="own shortage", after=pause)
-            if not isinstance(error, _FAILURES):
+            if not isinstance(error, FAILURES):
                 raise
-            outcome = _failed(error)
+            outcome = unanswered(error)
         else:
             _own_shortages.end(self.downstream)
         return outcome
 
     def _answered(self, body: Body, attempt: Attempt, span: Span, more: Mapping[str, str]) -> Outcome:
-        """Makes the request and judges its answer; raises one of _FAILURES when there is none."""
+        """Makes the request and judges its answer; raises one of FAILURES when there is none."""
         headers = {**attempt.headers, **({"traceparent": span.traceparent} if span.traceparent else {}), **more}
-        try:
-            text, sent = self.parts.made_of(body, self.expand)
-            parsed = _read_url(text)
-        except Refusal as refusal:  # the file was changed since the submit
-            why = refusal.told if isinstance(refusal, InvalidInput) else str(refusal)
-            message = f"no request can be made of this input: {why}"
-            return Failed(code=ErrorCode.OPERATION_ERROR, message=message[:ERROR_MESSAGE_LENGTH])
+        made = self._request_of(body, attempt)
+        if isinstance(made, Failed):
+            return made
+        method, parsed, sent = made
+        is_poll = attempt.poll_url is not None
         # In parts, as it was checked: httpcore's own parser, given the text, would drop some.
         url = httpcore2.URL(scheme=parsed.scheme, host=parsed.host, port=parsed.port, target=parsed.target)
         connections = connections_by(self._way)
@@ -164,11 +166,11 @@ class HttpOperation:
         with (
             ends_at(clock.monotonic() + attempt.time_left.total_seconds(), call=attempt),
             connections.stream(
-                self.method,
+                method,
                 url,
                 headers=[
                     (b"host", parsed.host_field.encode()),
-                    *self._headers_of(sent, attempt.job_id, {**body.headers, **headers}),
+                    *self._headers_of(sent, "" if is_poll else attempt.job_id, {**body.headers, **headers}),
                 ],
                 content=None if sent is None else sent.content,
                 extensions={"trace": self.observe} if self.observe else None,
@@ -185,8 +187,30 @@ class HttpOperation:
                         detail={"downstream_status": response.status},
                     )
         told = read_quota_fields(response.headers, clock.now())
-        outcome = self._read(response.status, _Headers(response.headers), bytes(content), told)
+        fields = _Headers(response.headers)
+        outcome = self._read(response.status, fields, bytes(content), told, method)
+        means_no = self.fail_when is not None and response.status == ACCEPTED and isinstance(outcome, Failed)
+        if (self.poll or is_poll) and not means_no:
+            location, after = fields.get("location"), told.retry_after
+            outcome = next_poll(response.status, location, parsed, is_poll=is_poll, retry_after=after) or outcome
         return replace(outcome, quotas=told.quotas)
+
+    def _request_of(self, body: Body, attempt: Attempt) -> tuple[str, HttpUrl, Body | None] | Failed:
+        """Method, URL and body of the call, or of a poll; Failed: there can be none."""
+        try:
+            text, sent = self.parts.made_of(body, self.expand)
+            url = _read_url(text)
+        except Refusal as refusal:  # the file was changed since the submit
+            why = refusal.told if isinstance(refusal, InvalidInput) else str(refusal)
+            message = f"no request can be made of this input: {why}"
+            return Failed(code=ErrorCode.OPERATION_ERROR, message=message[:ERROR_MESSAGE_LENGTH])
+        if attempt.poll_url is None:
+            return self.method, url, sent
+        poll = parse_url(attempt.poll_url)
+        if not is_same_origin(poll, url):
+            message = "the work was accepted at another scheme, host or port than the operation's url has now"
+            return Failed(code=ErrorCode.OPERATION_ERROR, message=message)
+        return "GET", poll, None
 
     @property
     def _way(self) -> Way:
@@ -198,7 +222,10 @@ class HttpOperation:
         )
 
     def _headers_of(self, sent: Body | None, job_id: str, given: Mapping[str, str]) -> list[tuple[bytes, bytes]]:
-        """The request's headers: the file's override our defaults; the job's id and trace override the file's."""
+        """The request's headers: the file's override our defaults; the job's id and trace override the file's.
+
+        Without a `job_id` there is no key: a poll changes nothing.
+        """
         headers = {
             "content-type": "" if sent is None else sent.content_type,
             "accept": "*/*",
@@ -210,7 +237,7 @@ class HttpOperation:
         }
         return [(name.encode("ascii"), value.encode("latin-1")) for name, value in headers.items() if value]
 
-    def _read(self, status: int, headers: "_Headers", content: bytes, told: QuotaFields) -> _Answer:
+    def _read(self, status: int, headers: "_Headers", content: bytes, told: QuotaFields, method: str) -> _Answer:
         is_good = 200 <= status < 300
         try:
             content = unpack(content, headers.get("content-encoding") or "", largest=self.max_result)
@@ -221,7 +248,7 @@ class HttpOperation:
                 message = f"the downstream's answer {error}"
                 return kind(code=ErrorCode.DOWNSTREAM_ERROR, message=message, detail=detail)
         # An answer that never has a body has no type of one either, whatever it says.
-        has_none = not content and (self.method == "HEAD" or status in {204, 205})
+        has_none = not content and (method == "HEAD" or status in {204, 205})
         content_type = (not has_none and headers.get("content-type")) or "application/octet-stream"
         if not is_good:
             return self._judge(status, headers, content, told)
@@ -254,29 +281,6 @@ def _detail(status: int, content_type: str, content: bytes) -> dict[str, JsonVal
         "downstream_content_type": content_type[:200],
         "downstream_body": content[:ERROR_BODY_BYTES].decode("utf-8", "replace"),
     }
-
-
-_TOO_LATE = (httpcore2.TimeoutException,)
-_NOT_VALID = (httpcore2.LocalProtocolError, httpcore2.UnsupportedProtocol, ValueError, TypeError)
-_NO_ANSWER = (httpcore2.NetworkError, httpcore2.ProtocolError, httpcore2.ProxyError, OSError)
-_FAILURES = (*_TOO_LATE, *_NOT_VALID, *_NO_ANSWER)
-
-
-def _failed(error: Exception) -> Outcome:
-    """What a call without an answer means."""
-    if isinstance(error, _TOO_LATE):
-        return TryAgain(code=ErrorCode.DOWNSTREAM_ERROR, message="the downstream did not answer in time")
-    if isinstance(error, _NOT_VALID):
-        # The exception's message shows the header or URL that can't be sent, and with it a secret.
-        return Failed(
-            code=ErrorCode.OPERATION_ERROR, message="the request can't be sent: a header or the URL is not valid"
-        )
-    if isinstance(error, httpcore2.ProxyError):
-        return TryAgain(code=ErrorCode.DOWNSTREAM_ERROR, message=f"the proxy answered {error}"[:ERROR_MESSAGE_LENGTH])
-    return TryAgain(
-        code=ErrorCode.DOWNSTREAM_ERROR,
-        message=f"the downstream can't be reached: {type(error).__name__}: {error}"[:ERROR_MESSAGE_LENGTH],
-    )
 
 
 class _Headers:

@@ -2,15 +2,16 @@
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sized
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Sized
 from dataclasses import dataclass, field
 from datetime import timedelta
-from enum import StrEnum
 from typing import Any, Protocol, TypeVar
 
 from tidegate.errors import BodyTooLarge, ConfigurationError, UnknownOperation, UnsupportedBody
+from tidegate.operations.limits import Limits
 from tidegate.operations.oauth import FetchedTokens, Tokens
 from tidegate.operations.outcome import Outcome
+from tidegate.operations.queues import BUILT_IN, OwnQueue, Pool, pools_of
 from tidegate.operations.retry import RetryPolicy
 from tidegate.operations.sharing import Sharing
 
@@ -22,15 +23,6 @@ NOTE_LENGTH = 200
 _LARGEST_COUNT = 2**63 - 1
 CONTENT_TYPE_LENGTH = 200
 Item = TypeVar("Item")
-
-
-class Queue(StrEnum):
-    """The queue of an operation, which decides the kind of worker that runs it."""
-
-    IO = "io"
-    """Threads: for operations that wait for the network."""
-    CPU = "cpu"
-    """Processes with hard time limits: for operations that compute."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,11 +69,13 @@ class Attempt:
         check: Callable[[], None] | None = None,
         headers: Mapping[str, str] | None = None,
         tokens: Tokens | None = None,
+        poll_url: str | None = None,
     ) -> None:
         self.job_id = job_id
         self.number = number
         self.tokens: Tokens = tokens or FetchedTokens(seconds_left)
         self.headers: Mapping[str, str] = headers or {}
+        self.poll_url = poll_url  # set: the work was accepted, and is only asked for there
         self._report = report
         self._take_slot = take_slot
         self._seconds_left = seconds_left
@@ -163,7 +157,10 @@ class Operation(Protocol):
     @property
     def downstream(self) -> str: ...
     @property
-    def queue(self) -> Queue: ...
+    def queue(self) -> str:
+        """The queue whose workers run it."""
+        ...
+
     @property
     def description(self) -> str: ...
     @property
@@ -241,33 +238,22 @@ def _storable(note: str) -> str:
     return str(note)[:NOTE_LENGTH].replace("\0", "").encode("utf-8", "replace").decode()
 
 
-@dataclass(frozen=True, kw_only=True)
-class Limits:
-    """The declared limits of one downstream. No rates: calls go as fast as workers are.
-
-    `breaker_after`: failures in a row that open its breaker; 0: it has none. `jitter`: microseconds by which the time
-    that a call takes to reach it varies. `sharing`: how its calls are shared by partitions; None: they are not.
-    """
-
-    name: str
-    rates: tuple[str, ...] = ()
-    burst: int = 1
-    concurrency: int | None = None
-    breaker_after: int = 10
-    jitter: int = 0
-    sharing: Sharing | None = None
-
-
 @dataclass(frozen=True)
 class Registry:
-    """The registry of all operations and downstreams that this process knows."""
+    """The registry of all operations and downstreams that this process knows, and the pool of each queue."""
 
     operations: Mapping[str, Operation]
     downstreams: Mapping[str, Limits] = field(default_factory=dict)
+    queues: Mapping[str, Pool] = field(default_factory=lambda: BUILT_IN)
 
     @classmethod
     def of(
-        cls, operations: Iterable[Operation], downstreams: Iterable[Limits] = (), *, sharing: Sharing | None = None
+        cls,
+        operations: Iterable[Operation],
+        downstreams: Iterable[Limits] = (),
+        queues: Sequence[OwnQueue] = (),
+        *,
+        sharing: Sharing | None = None,
     ) -> "Registry":
         """Builds the registry; raises ConfigurationError for a name that is used twice.
 
@@ -281,7 +267,12 @@ class Registry:
         limits = {declared.name: declared for declared in downstreams}
         for operation in by_name.values():
             limits.setdefault(operation.downstream, Limits(name=operation.downstream, sharing=sharing))
-        return cls(by_name, limits)
+        return cls(by_name, limits, pools_of(queues))
+
+    @property
+    def downstream_of(self) -> dict[str, str]:
+        """The name of each operation's downstream."""
+        return {name: operation.downstream for name, operation in self.operations.items()}
 
     def sharing(self, operation: Operation) -> Sharing | None:
         """How the calls of an operation's downstream are shared by partitions; None: they are not."""

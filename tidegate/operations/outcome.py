@@ -1,4 +1,4 @@
-"""The outcomes of an attempt, as values: success, failure, retry, a busy downstream, handed back."""
+"""The outcomes of an attempt, as values: success, failure, retry, a busy downstream, work to be polled, handed back."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -60,6 +60,18 @@ class Refused:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Polls:
+    """The downstream has accepted the work and not done it yet: it is asked at `url` how far it is.
+
+    `after`: so much later, as the downstream said; None: it did not. The attempt is not counted.
+    """
+
+    url: str
+    after: timedelta | None = None
+    quotas: tuple[Quota, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
 class HandedBack:
     """The attempt did not happen, or we broke it off (its slot is too far): the job is queued again, for `after`.
 
@@ -71,4 +83,4 @@ class HandedBack:
     after: timedelta = timedelta(0)
 
 
-Outcome = Succeeded | Failed | TryAgain | Refused | HandedBack
+Outcome = Succeeded | Failed | TryAgain | Refused | Polls | HandedBack

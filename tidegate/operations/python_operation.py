@@ -16,18 +16,19 @@ from tidegate.errors import PermanentError, Retry
 from tidegate.operations.coroutines import run_coroutine
 from tidegate.operations.declaration import (
     check_choices,
-    check_coroutine,
     check_name,
     check_retry,
     content_types_of,
+    coroutine_fault,
     max_body_of,
     queue_of,
     refuse,
     signature_of,
     timeouts_of,
 )
-from tidegate.operations.operation import CONTENT_TYPE_LENGTH, JSON, MEGABYTE, Attempt, Body, Queue, check_content_type
+from tidegate.operations.operation import CONTENT_TYPE_LENGTH, JSON, MEGABYTE, Attempt, Body, check_content_type
 from tidegate.operations.outcome import ErrorCode, Failed, Outcome, Succeeded
+from tidegate.operations.queues import Queue
 from tidegate.operations.raised import meaning_of
 from tidegate.operations.retry import RetryPolicy
 from tidegate.operations.typed_input import is_json, parse, says_json
@@ -49,7 +50,7 @@ class PythonOperation:
     content_types: tuple[str, ...]
     description: str
     downstream: str
-    queue: Queue
+    queue: str
     timeout: timedelta
     attempt_timeout: timedelta
     retry: RetryPolicy
@@ -133,7 +134,7 @@ def operation(
     *,
     name: str | None = None,
     downstream: str | None = None,
-    queue: Queue | Literal["io", "cpu"] = Queue.CPU,
+    queue: str = Queue.CPU,
     timeout: str | float | timedelta = "10m",
     attempt_timeout: str | float | timedelta | None = None,
     retry: RetryPolicy | None = None,
@@ -147,7 +148,8 @@ def operation(
     The first argument's annotation decides what callers send: a pydantic model, dataclass or plain type is
     JSON of that shape; `Body` is the raw body. A second argument receives the Attempt. The annotation of
     what it returns is the result's shape; a returned `Body` is passed on as it is. `queue`: "io" for what waits for the
-    network, "cpu" for what computes. Timeouts are "2m", a number of seconds or a timedelta.
+    network, "cpu" for what computes, or one of your own, declared as `[queues.NAME]` in the operations file. Timeouts
+    are "2m", a number of seconds or a timedelta.
     `paced="calls"`: the function makes many calls and asks `attempt.slot()` before each; else an attempt is one call.
     Raises ConfigurationError, with file and line, for whatever can't be one.
     """
@@ -168,7 +170,8 @@ def operation(
         types = (() if takes_raw else (JSON,)) if content_types is None else content_types_of(content_types, faults)
         most = (20 * MEGABYTE if takes_raw else MEGABYTE) if max_body is None else max_body_of(max_body, faults)
         kind = queue_of(queue, faults)
-        check_coroutine(function, queue, faults)
+        if reason := coroutine_fault(function, queue):
+            faults.append(reason)
         if signature is None or faults:
             # refuse() returns only while faults are collected, and then nothing runs.
             return cast("PythonOperation", refuse(function, own_name, faults))

@@ -4,8 +4,6 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
 
-QUEUE = "webhooks"
-"""The queue of the workers that send; no operation runs there."""
 GIVE_UP_AFTER = timedelta(days=1)
 PROMPT_SECONDS = 3.0
 OUTCOMES = ("delivered", "not_taken", "no_answer", "not_sent")

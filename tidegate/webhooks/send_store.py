@@ -20,9 +20,9 @@ from tidegate.jobs.job import Job, StoredBody
 from tidegate.jobs.transitions import JOB_COLUMNS, NOW, job_from
 from tidegate.metrics.counters import Counts
 from tidegate.metrics.families import DELIVERIES_FAILED, DELIVERY_ATTEMPTS, DELIVERY_SECONDS
+from tidegate.operations.queues import WEBHOOKS
 from tidegate.webhooks.delivery import (
     GIVE_UP_AFTER,
-    QUEUE,
     DeliveryClaim,
     DeliveryState,
     ReleasedDelivery,
@@ -279,7 +279,7 @@ def _lock(connection: Connection) -> bool:
 def _places(connection: Connection) -> int:
     """How many deliveries the live workers send side by side."""
     size = select(func.coalesce(func.sum(workers.c.size), 0)).where(
-        workers.c.queue == QUEUE, workers.c.seen_until > database_now()
+        workers.c.queue == WEBHOOKS, workers.c.seen_until > database_now()
     )
     return int(connection.execute(size).scalar_one())
 

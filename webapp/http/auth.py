@@ -32,7 +32,7 @@ def operator() -> Caller:
 
 
 def monitor() -> Caller:
-    """The caller of /metrics: an operator, or a key for metrics alone; raises Unauthorized or Forbidden."""
+    """The caller of /metrics or /v1/scale: an operator, or a key for metrics; raises Unauthorized or Forbidden."""
     authenticator = context().authenticator
     if authenticator is None:
         return _EVERYONE
@@ -64,7 +64,7 @@ def caller_with(authorization: Authorization | None, authenticator: Authenticato
         return _EVERYONE
     known = _who_has(authorization, authenticator)
     if known.role is Role.METRICS:
-        raise Forbidden("this key reads /metrics and nothing else")
+        raise Forbidden("this key reads /metrics and /v1/scale and nothing else")
     return known
 
 

@@ -1,15 +1,18 @@
 """Prometheus metric families, made of the summed counters, the cluster's statistics and the lanes."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import fields
 from itertools import accumulate
+from typing import TypeVar
 
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 
 from tidegate.dispatch.forecast import LaneView
+from tidegate.dispatch.scale import Wanted
 from tidegate.errors import CannotFinishInTime
-from tidegate.maintenance.cluster_facts import MOST_DELIVERIES, Facts
+from tidegate.maintenance.cluster_facts import MOST_DELIVERIES, Facts, Rest
 from tidegate.maintenance.sweep import Swept
+from tidegate.metrics.busiest import REST
 from tidegate.metrics.counters import Key, bound_text
 from tidegate.metrics.families import (
     CALLS,
@@ -24,13 +27,15 @@ from tidegate.metrics.families import (
     UNSENT,
     Family,
 )
-from tidegate.operations.operation import Queue, Registry
+from tidegate.operations.operation import Registry
+from tidegate.operations.queues import WEBHOOKS
 from tidegate.rate import Rate
 from tidegate.states import State
 from tidegate.webhooks.delivery import OUTCOMES as DELIVERY_OUTCOMES
-from tidegate.webhooks.delivery import QUEUE as WEBHOOKS
 from webapp.http.problems import INTERNAL_ERROR
 from webapp.http.refusals import REFUSALS as REASONS
+
+Number = TypeVar("Number", int, float)
 
 
 def database_up(up: int) -> Metric:
@@ -38,10 +43,12 @@ def database_up(up: int) -> Metric:
     return GaugeMetricFamily("tidegate_database_up", "Whether the database answers; 0: nothing else is told.", up)
 
 
-def of_the_cluster(facts: Facts, lanes: list[LaneView], registry: Registry) -> Iterator[Metric]:
-    """Gauges of jobs by state, schedulers, workers, operations and pending webhooks."""
+def of_the_cluster(
+    facts: Facts, lanes: list[LaneView], registry: Registry, *, rest: Rest | None = None
+) -> Iterator[Metric]:
+    """Gauges of jobs by state, schedulers, workers, operations and pending webhooks. `rest`: of lanes beside these."""
     jobs = _gauge("tidegate_jobs", "Jobs by state; final ones are counted once a minute.", "state")
-    waiting = sum(lane.sample.backlog for lane in lanes if lane.sample)
+    waiting = sum(lane.sample.backlog for lane in lanes if lane.sample) + (rest.backlog if rest else 0)
     numbers = {State.QUEUED.value: waiting + facts.released, State.RUNNING.value: facts.running, **facts.final}
     for state in State:
         jobs.add_metric([state], numbers[state])
@@ -49,9 +56,9 @@ def of_the_cluster(facts: Facts, lanes: list[LaneView], registry: Registry) -> I
     yield GaugeMetricFamily("tidegate_stewards", "Schedulers that did their turns within 15 s.", facts.stewards)
     workers = _gauge("tidegate_worker_slots", "Attempts that the live workers run side by side.", "queue")
     operations = _gauge("tidegate_operations", "Operations that want such a worker.", "queue")
-    for queue in (*Queue, WEBHOOKS):
+    for queue in sorted({*registry.queues, WEBHOOKS, *facts.workers}):
         workers.add_metric([queue], facts.workers.get(queue, 0))
-    for queue in Queue:
+    for queue in registry.queues:
         operations.add_metric([queue], sum(each.queue == queue for each in registry.operations.values()))
     yield from (workers, operations)
     pending = f"Webhooks that are yet to be sent, or sent again; {MOST_DELIVERIES} stands for more, too."
@@ -60,8 +67,24 @@ def of_the_cluster(facts: Facts, lanes: list[LaneView], registry: Registry) -> I
     yield GaugeMetricFamily(name, "Transactions begun since the oldest that is still open.", facts.oldest_snapshot)
 
 
-def of_lanes(views: Mapping[str, LaneView], facts: Facts, held: Mapping[str, int]) -> Iterator[Metric]:
-    """Gauges and counters of each downstream: its backlog, its limits, what it gets."""
+def of_scale(queues: Mapping[str, Wanted]) -> Iterator[Metric]:
+    """Gauges of the workers that each queue has and could use."""
+    workers = _gauge("tidegate_workers", "Workers that live.", "queue")
+    wanted = _gauge("tidegate_workers_wanted", "Workers that could be used now, or within the last minute.", "queue")
+    for queue, each in queues.items():
+        workers.add_metric([queue], each.workers)
+        wanted.add_metric([queue], each.wanted)
+    yield from (workers, wanted)
+
+
+def of_lanes(
+    views: Mapping[str, LaneView], facts: Facts, held: Mapping[str, int], *, rest: Rest | None = None
+) -> Iterator[Metric]:
+    """Gauges and counters of each downstream: its backlog, its limits, what it gets.
+
+    `rest`: of all other downstreams together, which have one series where a sum, or the worst of them, says something.
+    """
+    others = {REST: rest} if rest else {}
 
     def of_each(name: str, meaning: str, values: Mapping[str, float]) -> Metric:
         family = _gauge(name, meaning, "downstream")
@@ -82,21 +105,26 @@ def of_lanes(views: Mapping[str, LaneView], facts: Facts, held: Mapping[str, int
             rates.add_metric([name, rate], 1e6 * parsed.calls / parsed.period)
         paused.add_metric([name, "operator"], row.paused)
         paused.add_metric([name, "downstream"], row.rests_until is not None and not row.is_broken)
+    for name, of_rest in others.items():
+        paused.add_metric([name, "operator"], of_rest.paused)
+        paused.add_metric([name, "downstream"], of_rest.resting)
     yield of_each(
         "tidegate_backlog_jobs",
         "Jobs that wait for their release, at the scheduler's last look.",
-        {name: view.sample.backlog if view.sample else 0 for name, view in views.items()},
+        {name: view.sample.backlog if view.sample else 0 for name, view in views.items()}
+        | {name: of_rest.backlog for name, of_rest in others.items()},
     )
     yield of_each(
         "tidegate_oldest_due_job_age_seconds",
         "For how long the first job of the downstream could have gone already; 0: none waits.",
-        {name: facts.oldest_due_seconds.get(name, 0) for name in rows},
+        {name: facts.oldest_due_seconds.get(name, 0) for name in rows}
+        | {name: max(_of_others(facts.oldest_due_seconds, rows), default=0) for name in others},
     )
     yield from (released, rates, paused)
     yield of_each(
         "tidegate_downstream_in_flight",
         "Places taken: calls that are open or on their way.",
-        {name: held.get(name, 0) for name in rows},
+        {name: held.get(name, 0) for name in rows} | {name: sum(_of_others(held, rows)) for name in others},
     )
     yield of_each(
         "tidegate_downstream_concurrency_limit",
@@ -106,7 +134,8 @@ def of_lanes(views: Mapping[str, LaneView], facts: Facts, held: Mapping[str, int
     yield of_each(
         "tidegate_downstream_breaker_open",
         "Whether its breaker is open: nothing goes out but single probes.",
-        {name: row.is_broken for name, row in rows.items()},
+        {name: row.is_broken for name, row in rows.items()}
+        | {name: of_rest.broken for name, of_rest in others.items()},
     )
     yield of_each(
         "tidegate_downstream_failures_in_a_row",
@@ -115,10 +144,14 @@ def of_lanes(views: Mapping[str, LaneView], facts: Facts, held: Mapping[str, int
     )
 
 
+def _of_others(values: Mapping[str, Number], named: Collection[str]) -> list[Number]:
+    return [value for name, value in values.items() if name not in named]
+
+
 def nothing_yet(registry: Registry) -> dict[Key, float]:
     """Series at 0 whose first event matters to an alert: one that begins at 1 has not increased, for Prometheus."""
     found: dict[Key, float] = {(SWEPT.name, (each.name,)): 0 for each in fields(Swept)}
-    found |= {(UNSENT.name, (queue,)): 0 for queue in Queue}
+    found |= {(UNSENT.name, (queue,)): 0 for queue in registry.queues}
     found |= {(DELIVERY_ATTEMPTS.name, (outcome,)): 0 for outcome in DELIVERY_OUTCOMES}
     found[DELIVERIES_FAILED.name, ()] = 0
     for name, operation in registry.operations.items():

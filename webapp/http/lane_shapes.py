@@ -145,3 +145,25 @@ class DownstreamList(TypedDict):
     """Every downstream."""
 
     downstreams: list[Downstream]
+
+
+@exact
+class QueueScale(TypedDict):
+    """The workers of a queue: how many there are, and how many could be used now."""
+
+    workers: Count
+    """Workers that live."""
+    places: Count
+    """How many attempts they run side by side, all together."""
+    wanted: Count
+    """How many workers could be used now, or could within the last minute; of an idle queue 0."""
+    because: str
+    """Why so many, in words for people."""
+
+
+@exact
+class Scale(TypedDict):
+    """How many workers each queue has and wants."""
+
+    queues: Mapping[str, QueueScale]
+    """By name, such as `io`; `webhooks` are those that send webhooks."""

@@ -9,6 +9,7 @@ from datetime import datetime, timedelta
 from tidegate import clock
 from tidegate.dispatch.lane_cache import LaneCache
 from tidegate.dispatch.limit_doubt import Refusals
+from tidegate.dispatch.scale import Wanted
 from tidegate.gateway import Gateway
 from tidegate.jobs.filter import Filter
 from tidegate.jobs.job import Job, Waiting
@@ -44,6 +45,7 @@ class Look:
     taken_at: datetime
     lanes: Sequence[LaneCard]
     workers: dict[str, int]
+    scale: dict[str, Wanted]
     running: Sequence[Job]
     recent: Sequence[Row]
     has_more: bool
@@ -58,6 +60,7 @@ class _Lanes:
     refused: dict[str, Refusals]
     overdue: frozenset[str]
     counted: JobCount
+    scale: dict[str, Wanted]
 
 
 class Board:
@@ -113,7 +116,7 @@ class Board:
         recent = self._jobs.list(Filter(client_id=client_id, limit=RECENT))
         queues = defaultdict(set)
         for operation in self._registry.operations.values():
-            queues[operation.downstream].add(operation.queue.value)
+            queues[operation.downstream].add(operation.queue)
         cards = [
             card_of(
                 view,
@@ -132,6 +135,7 @@ class Board:
             taken_at=clock.now(),
             lanes=cards,
             workers=next((view.worker_sizes or {} for view in views.values()), {}),
+            scale=shared.scale,
             running=running,
             recent=self.rows(recent.jobs),
             has_more=recent.before_id is not None,
@@ -162,6 +166,7 @@ class Board:
                 refused=lanes.refused(),
                 overdue=overdue,
                 counted=self._store.overview.count(most=MOST_COUNTED),
+                scale=self._store.scale.wanted(),
             )
             self._shared_at = now
         return self._shared

@@ -29,6 +29,7 @@ WAITS = {
     Wait.PAUSED: "for its downstream, which is paused",
     Wait.BREAKER: "for its downstream, whose breaker is open",
     Wait.RETRY: "before another attempt",
+    Wait.POLL: "for its downstream, which has accepted it and is asked now and then",
     Wait.NOT_BEFORE: "for the instant that its caller asked for",
     Wait.DISPATCH: "for a worker to take it",
     Wait.NO_WORKER: "for a worker: none is there",
@@ -37,6 +38,7 @@ WAITS = {
 WAITED = WAITS | {
     Wait.PAUSED: "for its downstream, which was paused",
     Wait.BREAKER: "for its downstream, whose breaker was open",
+    Wait.POLL: "for its downstream, which had accepted it",
     Wait.NO_WORKER: "for a worker: none that runs it was there",
 }
 """As WAITS, of a job that waits no more."""
@@ -48,6 +50,8 @@ def state_of(job: Job) -> str:
     """A job's state in one word or more."""
     if job.state is State.RUNNING and job.cancel_requested:
         return "Asked to stop"
+    if job.state is State.QUEUED and job.waits_for is Wait.POLL:
+        return "Accepted by its downstream"
     if job.state is State.QUEUED and job.attempt:
         return "Waits to be retried"
     return STATES[job.state]

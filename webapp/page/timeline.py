@@ -47,6 +47,7 @@ _OUTCOMES: dict[str | None, tuple[str, Tone]] = {
     "lost": ("lost with the process that ran it", Tone.WARN),
     "late": ("came too late, and its result was dropped", Tone.WARN),
     "stopped": ("stopped: it no longer counted", Tone.WARN),
+    "polls": ("was answered that its downstream works on it", Tone.PLAIN),
     "no slot": ("handed back: its slot was too far off", Tone.PLAIN),
     "token renewed": ("handed back: its access token was refused, and is fetched anew", Tone.WARN),
     "no place": ("handed back: the place was still taken", Tone.PLAIN),
@@ -68,6 +69,7 @@ _WAITED = {
     "timed out": "before another attempt",
     "refused": "while its downstream rested, for it had no capacity",
     "lost": "to be taken up again",
+    "polls": "to be asked for again",
 }
 
 
@@ -115,8 +117,8 @@ def _attempts(job: Job, releases: Sequence[Release]) -> Iterator[Entry]:
 
 
 def _call(release: Release) -> str:
-    parts = [f"worker {(release.worker or '')[:8]}"]
-    if release.call_started_at and release.ended_at:
+    parts = [f"worker {release.worker[:8]}" if release.worker else "its place is kept until the end of the job"]
+    if release.call_started_at and release.ended_at and release.worker:
         parts.append(f"call of {duration(release.ended_at - release.call_started_at)}")
     if release.claimed_at:
         parts.append(f"taken {duration(release.claimed_at - release.released_at)} after its release")

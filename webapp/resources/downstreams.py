@@ -162,21 +162,24 @@ def apply(name: str, wanted: Change) -> None:
     """Applies an operator's change. Raises UnknownDownstream."""
     changes = {_COLUMNS[key]: getattr(wanted, key) for key in wanted.model_fields_set if key in _COLUMNS}
     paused = bool(wanted.paused) if "paused" in wanted.model_fields_set else None
-    # Looked up first: PostgreSQL refuses a parameter with a NUL.
-    is_known = name in context().lanes.views(fresh=True)
-    if not is_known or not context().store.limits.change(name, changes, paused=paused):
+    if not _is_known(name) or not context().store.limits.change(name, changes, paused=paused):
         raise _unknown(name)
     context().notifier.wake_scheduler()
 
 
 def _answer(name: str) -> Response:
     lanes = context().lanes
-    lane = lanes.counted(name, anew=True) if name in lanes.views(fresh=True) else None
+    lane = lanes.counted(name, anew=True) if _is_known(name) else None
     if lane is None:
         raise _unknown(name)
     store = context().store
     in_flight, refused = store.lanes.held().get(name, 0), store.lanes.refused().get(name)
     return json_answer(_document(lane, in_flight, refused, store.heartbeats.clock_error()))
+
+
+def _is_known(name: str) -> bool:
+    # PostgreSQL refuses a parameter with a NUL.
+    return "\0" not in name and context().lanes.view(name, fresh=True) is not None
 
 
 def _unknown(name: str) -> UnknownDownstream:

@@ -3,7 +3,7 @@
 from flask import Blueprint, Response
 
 from tidegate.notify.messages import is_reachable
-from tidegate.operations.operation import Queue
+from tidegate.operations.queues import WEBHOOKS
 from webapp.context import context
 from webapp.http import shapes
 from webapp.http.documents import json_answer
@@ -33,7 +33,7 @@ def ready() -> Response:
     context().store.database.check_writable()
     workers = context().store.heartbeats.sizes()
     broker = is_reachable(context().settings.broker_url)
-    dispatching = broker is not False and bool(workers.keys() & set(Queue))
+    dispatching = broker is not False and bool(workers.keys() - {WEBHOOKS})
     document: shapes.Readiness = {
         "status": "ready" if dispatching else "accepting, not dispatching",
         "database": "ok",

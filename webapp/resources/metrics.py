@@ -13,9 +13,10 @@ from prometheus_client.registry import Collector
 from tidegate.database.connection import UNREACHABLE
 from webapp.context import Context, context
 from webapp.http.auth import monitor
-from webapp.http.exposition import counted, database_up, nothing_yet, of_lanes, of_the_cluster
+from webapp.http.exposition import counted, database_up, nothing_yet, of_lanes, of_scale, of_the_cluster
 from webapp.openapi import answers
 from webapp.openapi.route import described
+from webapp.resources.scale import of_each_queue
 
 log = logging.getLogger(__name__)
 
@@ -49,10 +50,16 @@ class _Collected(Collector):
 def _everything(own: Context) -> list[Metric]:
     own.count_writer.run_once()
     store = own.store
-    views, facts, held = own.lanes.views(fresh=True), store.facts.read(), store.lanes.held()
+    busiest = store.counted.busiest()
+    names = busiest.names
+    views = own.lanes.views(fresh=True) if names is None else own.lanes.views_now(names)
+    rest = None if names is None else store.facts.rest(views)
+    facts, held = store.facts.read(), store.lanes.held()
+    counts = {**busiest.folded(nothing_yet(own.registry)), **busiest.own(store.counted.all())}
     return [
         database_up(1),
-        *of_the_cluster(facts, list(views.values()), own.registry),
-        *of_lanes(views, facts, held),
-        *counted({**nothing_yet(own.registry), **store.counted.all()}),
+        *of_the_cluster(facts, list(views.values()), own.registry, rest=rest),
+        *of_scale(of_each_queue(own)),
+        *of_lanes(views, facts, held, rest=rest),
+        *counted(counts),
     ]

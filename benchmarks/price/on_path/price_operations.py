@@ -5,8 +5,9 @@ from typing import TYPE_CHECKING
 from price_names import first_of
 
 if TYPE_CHECKING:
-    from tidegate.operations.operation import Body, Queue
+    from tidegate.operations.operation import Body
     from tidegate.operations.python_operation import operation
+    from tidegate.operations.queues import Queue
 else:
     Body = first_of("tidegate.operations.operation:Body", "tidegate.operations:Body")
     Queue = first_of("tidegate.operations.operation:Queue", "tidegate.operations:Queue")

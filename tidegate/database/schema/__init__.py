@@ -1,16 +1,25 @@
 """The database schema: SQLAlchemy tables, with the constraints that make an impossible row impossible."""
 
 from tidegate.database.schema.clients import IMPLICIT_CLIENT, clients, keys, sessions
-from tidegate.database.schema.jobs import UNSUCCESSFUL, WAS_REFUSED, attempts, bodies, idempotency_keys, jobs
+from tidegate.database.schema.jobs import (
+    UNSUCCESSFUL,
+    WAITS_FOR_POLL,
+    WAS_REFUSED,
+    attempts,
+    bodies,
+    idempotency_keys,
+    jobs,
+)
 from tidegate.database.schema.lanes import downstreams, partitions, samples, shared_clients
 from tidegate.database.schema.metadata import metadata
-from tidegate.database.schema.processes import counts, final_jobs, stewards, workers
+from tidegate.database.schema.processes import counts, final_jobs, stewards, wanted_workers, workers
 from tidegate.database.schema.tokens import oauth_tokens
 from tidegate.database.schema.webhooks import deliveries, delivery_attempts, receivers, webhook_secrets
 
 __all__ = [
     "IMPLICIT_CLIENT",
     "UNSUCCESSFUL",
+    "WAITS_FOR_POLL",
     "WAS_REFUSED",
     "attempts",
     "bodies",
@@ -31,6 +40,7 @@ __all__ = [
     "sessions",
     "shared_clients",
     "stewards",
+    "wanted_workers",
     "webhook_secrets",
     "workers",
 ]

@@ -63,6 +63,9 @@ jobs = Table(
     Column("priority", Integer, nullable=False, server_default="3"),
     Column("rank_at", Instant),  # moves with run_at, unless the partition keeps the order of submit
     Column("keeps_rank", Boolean, nullable=False, server_default=false()),
+    Column("poll_url", Text),  # its downstream has accepted the work; its calls ask here how far it is
+    # With it: the attempt whose place is kept until the job has ended. A trigger frees it in the same transaction.
+    Column("place_fence", Integer),
     # A trigger makes its row in `deliveries` due, in the same transaction that ends the job.
     Column("has_webhook", Boolean, nullable=False, server_default=false()),
     CheckConstraint(f"state IN ({', '.join(repr(state.value) for state in State)})", name="state"),
@@ -92,6 +95,11 @@ Index(
     postgresql_where=_SHARED,
     sqlite_where=_SHARED,
 )
+# Spelt so that no plan finds jobs to poll by the index of all that wait. Who runs has a slot.
+WAITS_FOR_POLL = "place_fence IS NOT NULL AND slot_at IS NULL AND finished_at IS NULL"
+"""Condition of a partial index: queued, not released, and its downstream has accepted the work."""
+_POLLS = text(WAITS_FOR_POLL)
+Index("ix_jobs_polls", jobs.c.downstream, jobs.c.run_at, jobs.c.id, postgresql_where=_POLLS, sqlite_where=_POLLS)
 # The conditions of these two are spelt as only the sweep and the live page ask. With "state = 'running'" PostgreSQL
 # would use them to find a job by its id, whenever its statistics are of a time when nothing ran.
 _OPEN = text("finished_at IS NULL")
@@ -155,7 +163,7 @@ attempts = Table(
     Column("released_at", Instant, nullable=False),
     Column("slot_at", Instant, nullable=False),
     Column("claimed_at", Instant),
-    Column("worker", String(40)),
+    Column("worker", String(40)),  # null of a claimed one: the place is kept while its job is polled
     Column("worker_pid", Integer),
     Column("call_started_at", Instant),
     Column("ends_at", Instant),  # its timeout

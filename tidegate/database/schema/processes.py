@@ -1,4 +1,4 @@
-"""Tables of live workers and schedulers, and of counters that all processes add to."""
+"""Tables of live workers, how many are wanted, schedulers, and counters that all processes add to."""
 
 from sqlalchemy import BigInteger, Column, Float, Integer, String, Table, Text
 
@@ -15,6 +15,15 @@ workers = Table(
     Column("clock_error", Integer, nullable=False, server_default="0"),
     Column("seen_until", Instant, nullable=False),
     Column("operations", Text),  # JSON list of names; null: it does not say
+)
+
+# How many workers of a queue are wanted; see tidegate/dispatch/scale.py.
+wanted_workers = Table(
+    "wanted_workers",
+    metadata,
+    Column("queue", String(100), primary_key=True),
+    Column("places_each", Integer),  # of a worker, as last seen; null: none was ever seen
+    Column("asked", Text, nullable=False),  # JSON list of [instant, workers, why]: those of the last minute that count
 )
 
 stewards = Table(
