@@ -146,6 +146,12 @@ class SupervisedProcess:
         """Whether the process itself has ended."""
         return self._running is None or self._running.poll() is not None
 
+    def is_failing(self) -> bool:
+        """Whether it does not run, or has died and is not known to have a good life since."""
+        return self.has_ended() or (
+            self.deaths > 0 and clock.monotonic() - self._started_at < GOOD_LIFE.total_seconds()
+        )
+
     def kill(self) -> None:
         """Kills the whole process group, whatever is left of it."""
         if self._running is not None:

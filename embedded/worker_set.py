@@ -55,7 +55,7 @@ class SupervisedWorkers:
         """Starts or retires a worker when more or fewer are wanted, as the range allows.
 
         Call it a few times a second; of starts there is one a second. The newest retires first, before it one that
-        does not run. A worker that retires is not counted: when more are wanted meanwhile, another one starts under a
+        dies again and again. A worker that retires is not counted: when more are wanted meanwhile, another one starts under a
         free name.
         """
         serving = [process for process in self.processes if not process.is_retiring]
@@ -66,7 +66,7 @@ class SupervisedWorkers:
             process.start()
             self._output.say(f"{process.program.name} is started, as one of {number}: {wanted.because}")
         elif len(serving) > number:
-            process = max(reversed(serving), key=SupervisedProcess.has_ended)
+            process = max(reversed(serving), key=SupervisedProcess.is_failing)
             process.retire()
             name = process.program.name
             self._output.say(f"{name} retires when its calls have ended, leaving {number}: {wanted.because}")

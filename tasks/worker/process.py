@@ -174,7 +174,8 @@ def _begin(sender: Any, **_: Any) -> None:
     lease = timedelta(seconds=settings().lease_seconds)
     # A heartbeat without an answer must leave time for another within the lease.
     own = Store(open_database(settings(), pool_size=1, patience=min(_PATIENCE, lease / 2)))
-    own.counted.know_operations(registry().downstream_of)
+    if known:
+        own.counted.know_operations(known.downstream_of)
     heartbeat = Heartbeat(
         own.heartbeats,
         worker=WORKER_ID,

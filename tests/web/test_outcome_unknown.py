@@ -119,7 +119,8 @@ def pause(lossy: Lossy) -> Write:
 
 def pause_and_look(lossy: Lossy) -> Write:
     """The change is done and committed; what is lost is the look at it."""
-    return b"FROM attempts", lambda: lossy.client.patch(_LANE, json={"paused": True}), lambda: is_paused(lossy)
+    last = b"FROM attempts", b"UPDATE downstreams"  # for it looks before, too
+    return last, lambda: lossy.client.patch(_LANE, json={"paused": True}), lambda: is_paused(lossy)
 
 
 def make_a_secret(lossy: Lossy) -> Write:
