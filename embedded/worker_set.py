@@ -55,8 +55,8 @@ class SupervisedWorkers:
         """Starts or retires a worker when more or fewer are wanted, as the range allows.
 
         Call it a few times a second; of starts there is one a second. The newest retires first, before it one that
-        dies again and again. A worker that retires is not counted: when more are wanted meanwhile, another one starts under a
-        free name.
+        dies again and again. A worker that retires is not counted: when more are wanted meanwhile, another one starts
+        under a free name.
         """
         serving = [process for process in self.processes if not process.is_retiring]
         number = self._declared.range.nearest(wanted.wanted)
