@@ -263,6 +263,26 @@ def test_a_release_that_is_taken_back_gives_its_turn_back(store: Store) -> None:
     assert abs(counted["a"] - counted["b"]) <= 1, "the two that were not made were made good"
 
 
+def test_followers_are_chosen_in_turn_and_each_follows_a_call_of_its_own(store: Store) -> None:
+    """Quick calls at a concurrency: the next jobs are on their way before a place is free."""
+    sharing = shared(store, concurrency=4, call_seconds=0.1)
+    for name in "abc":
+        submit(store, sharing, name, 20)
+    gate = Gate(store.lanes)
+    first = gate.run_once().released
+    calls = {(job.job_id, job.fence) for job in first}
+    for _ in range(3):
+        calls |= {(job.job_id, job.fence) for job in gate.run_once().released}
+
+    rows = store.database.fetch_all(select(attempts.c.job_id, attempts.c.follows_job).order_by(attempts.c.turn))
+    followed = [row.follows_job for row in rows if row.follows_job]
+    assert len(rows) == 8
+    assert len(followed) == len(set(followed)) == 4
+    assert store.lanes.held() == {LANE: 4}, "a follower has no place of its own"
+    assert_fair(order(store), dict.fromkeys("abc", 1.0))
+    assert len(gate.run_once().released) == 0, "each call has one follower"
+
+
 def test_a_retry_waits_and_others_go(store: Store) -> None:
     sharing = shared(store, concurrency=1)
     (failed,) = submit(store, sharing, "a")

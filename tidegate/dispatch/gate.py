@@ -68,7 +68,7 @@ class Gate:
         self._is_mine = is_mine
         self._untold_seconds = UNTOLD_SLOW_SECONDS
         self._agenda = Agenda(lambda name: clock.monotonic() < self._helps_until or is_mine(name))
-        self._shared = SharedLanes(lanes.partitions, self._unknown, self._learn)
+        self._shared = SharedLanes(lanes.partitions, self._unknown, self._learn, lanes.unfollowed_calls)
         self._expected: dict[str, int] = {}  # by lane, how many jobs to read, where that is more than a few
         self._survey_due = self._helps_until = 0.0
 

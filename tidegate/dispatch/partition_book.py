@@ -6,7 +6,7 @@ the copy is exact, and otherwise it is read anew.
 
 import heapq
 from collections import Counter, defaultdict
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from tidegate import rate_limit
@@ -14,8 +14,9 @@ from tidegate.clock import MICROSECOND
 from tidegate.dispatch.fair_share import FairShare, Share, Turns
 from tidegate.dispatch.lane import WaitingJob, allowance_of, is_kept_apart
 from tidegate.dispatch.partition import Chosen, Heads, Partition, SharedClient
-from tidegate.dispatch.plan import HORIZON, Plan, Room, released_at
-from tidegate.jobs.job import Released
+from tidegate.dispatch.plan import HORIZON, Plan, Room, followers_of, released_at
+from tidegate.jobs.job import Call, Released
+from tidegate.operations.queues import Queue
 from tidegate.operations.sharing import PartitionLimits, key_of
 
 # A partition that its own rate holds is looked at so long before its slot (microseconds), and not all the time.
@@ -60,7 +61,7 @@ class Round:
 
     `polls`: what goes before. `opened`: calls that are open, by partition. `read`: the first jobs of partitions. Where
     more would be needed, they are taken for granted: then it is no plan, but tells by `unread` how many jobs of which
-    partitions to read.
+    partitions to read. `open_calls`: those that followers may follow.
     """
 
     def __init__(
@@ -70,6 +71,8 @@ class Round:
         room: Room,
         opened: Mapping[str, int],
         read: Mapping[str, Heads],
+        *,
+        open_calls: Sequence[Call] = (),
     ) -> None:
         self._book = book
         self._polls = polls
@@ -94,6 +97,9 @@ class Round:
             self._enter(key, state.now)
         while self.chosen.total() < self._most and self._go():
             pass
+        self._followers: list[Released] = []
+        self._open_calls = open_calls
+        self._choose_followers(room)
 
     def plan(self) -> Plan:
         """The release as a plan, behind that of the polls."""
@@ -101,7 +107,7 @@ class Round:
         next_due = [] if self._polls.next_due is None else [self._polls.next_due]
         if self._later and self.chosen.total() < self._most:
             next_due.append(max(_SOONEST, (self._later[0][0] - now - _AHEAD) / 1e6))
-        return replace(
+        plan = replace(
             self._polls,
             released=[*self._polls.released, *self.released],
             pace=self.pace,
@@ -109,6 +115,7 @@ class Round:
             next_due=min(next_due, default=None),
             shared=self._changes(),
         )
+        return plan.followed_by(self._followers, self._open_calls) if self._followers else plan
 
     def _changes(self) -> Chosen:
         partitions = {
@@ -125,7 +132,7 @@ class Round:
             partitions=partitions,
             clients=clients,
             clock=self._fair.clients.clock,
-            turns=self._book.turns + len(self.released),
+            turns=self._book.turns + len(self._by_job),
             by_job=self._by_job,
             leaves_none=not self._book.partitions,
         )
@@ -163,14 +170,48 @@ class Round:
         self._enter(key, slot)
         return True
 
+    def _choose_followers(self, room: Room) -> None:
+        """Chooses whose jobs follow open calls, in turn as well. Partitions with a rate of their own have none."""
+        anew = sum(job.queue == Queue.IO for job in self.released)
+        targets = len(self._open_calls) + anew
+        most = min(targets, followers_of(self._state, room.idle_threads, released=len(self.released)))
+        while len(self._followers) < most and (went := self._fair.next()) is not None:
+            key = key_of(*went)
+            each = self._book.partitions[key]
+            job = None if each.limits.rates else self._follower_of(key)
+            if job is None:
+                if not each.limits.rates and self._needs(key):
+                    self.unread[key] = self.chosen[key] + 1
+                self._fair.leave()
+                continue
+            self._fair.choose()
+            self.chosen[key] += 1
+            self._opened[key] += 1
+            self._followers.append(self._released(key, job, self._state.now))
+            self._enter(key, self._state.now)
+
+    def _needs(self, key: str) -> bool:
+        """Whether more jobs of a partition may wait than were read."""
+        return key not in self._read or (not self._read[key].is_all and not self._waiting[key])
+
+    def _follower_of(self, key: str) -> WaitingJob | None:
+        jobs = self._waiting.get(key, [])
+        job = next((job for job in jobs if job.queue == Queue.IO and not is_kept_apart(job)), None)
+        if job is not None:
+            jobs.remove(job)
+        return job
+
     def _release(self, key: str, job: WaitingJob, slot: int) -> None:
         self._left[job.queue] -= 1
         if is_kept_apart(job):
             self._apart.add(job.queue)
-        turn = self._book.turns + len(self.released) + 1
+        self.released.append(self._released(key, job, slot))
+
+    def _released(self, key: str, job: WaitingJob, slot: int) -> Released:
+        turn = self._book.turns + len(self._by_job) + 1
         released = replace(released_at(job, slot, self._state.now), partition=key, turn=turn)
-        self.released.append(released)
         self._by_job[released.job_id] = key
+        return released
 
     def _job_of(self, key: str) -> WaitingJob | None:
         """Takes the first job of a partition for whose queue there is a place; None: there is none among those read."""

@@ -9,7 +9,7 @@ from uuid import UUID
 
 from tidegate import rate_limit
 from tidegate.clock import MICROSECOND, from_microseconds
-from tidegate.dispatch.lane import LaneState, WaitingJob, WaitingPoll, is_kept_apart
+from tidegate.dispatch.lane import Lane, LaneState, WaitingJob, WaitingPoll, is_kept_apart
 from tidegate.dispatch.partition import Chosen
 from tidegate.jobs.job import Call, Released
 from tidegate.operations.queues import WEBHOOKS, Queue
@@ -78,13 +78,17 @@ class Plan:
 
         They take a rate's slot when their turn comes.
         """
-        own_place = [job for job in self.released if job.job_id not in self.follows]
-        begin_now = [(job.job_id, job.fence) for job in own_place if job.queue == Queue.IO]
         now = self.state.now
         gone = {job.job_id for job in self.released}
         could = [job for job in self.state.waiting if job.queue == Queue.IO and not is_kept_apart(job)]
         may_follow = [job for each in could if (job := released_at(each, now, now)).job_id not in gone]
-        following = dict(zip(may_follow[: self.followers], [*open_calls, *begin_now], strict=False))
+        return self.followed_by(may_follow[: self.followers], open_calls)
+
+    def followed_by(self, jobs: Sequence[Released], open_calls: Sequence[Call]) -> "Plan":
+        """Adds these jobs, as far as there are calls to follow: the open ones, then those that begin now."""
+        own_place = [job for job in self.released if job.job_id not in self.follows]
+        begin_now = [(job.job_id, job.fence) for job in own_place if job.queue == Queue.IO]
+        following = dict(zip(jobs, [*open_calls, *begin_now], strict=False))
         follows = {**self.follows, **{job.job_id: call for job, call in following.items()}}
         pace, allowance = self.pace, self.state.lane.allowance
         if not allowance.rates:  # then they take none, and count from now on for a rate that is to come
@@ -122,7 +126,7 @@ def plan_release(state: LaneState, rivals: Rivals = NO_RIVALS) -> Plan:
     if state.polls:
         plan = _on_kept_places(plan, polls)
     anew = len(plan.released) - len(plan.follows)
-    followers = _followers(state, room.idle_threads, released=anew)
+    followers = followers_of(state, room.idle_threads, released=anew)
     may_have_more = state.may_have_more and plan.held_back is None
     unread = _unread(state, room, followers) if may_have_more else {}
     has_room_left = may_have_more and anew < max(room.by_queue.values(), default=0)
@@ -184,18 +188,22 @@ def _unread(state: LaneState, room: Room, followers: int) -> dict[str, int]:
     return dict.fromkeys(queues, could_go)
 
 
-def _followers(state: LaneState, idle_threads: int, *, released: int) -> int:
+def followers_of(state: LaneState, idle_threads: int, *, released: int) -> int:
     """How many followers a lane may have, with so many jobs just released.
 
     Zero while a place is free, or while the concurrency was lowered below what is taken, and only for threads that
     would idle.
     """
     lane = state.lane
-    if lane.concurrency is None or state.held + released != lane.concurrency or lane.is_troubled:
-        return 0
-    if lane.call_seconds is not None and lane.call_seconds > _QUICK_SECONDS:
+    if state.held + released != lane.concurrency or not may_be_followed(lane):
         return 0
     return max(0, idle_threads - released)
+
+
+def may_be_followed(lane: Lane) -> bool:
+    """Whether a lane's calls have followers: they are quick, and its places are what it waits for."""
+    is_quick = lane.call_seconds is None or lane.call_seconds <= _QUICK_SECONDS
+    return lane.concurrency is not None and is_quick and not lane.is_troubled
 
 
 def that_fit(waiting: Sequence[WaitingJob], rooms: Mapping[str, int]) -> Sequence[WaitingJob]:

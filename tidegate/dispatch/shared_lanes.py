@@ -7,7 +7,9 @@ from tidegate.dispatch.lane import LaneState, WaitingJob
 from tidegate.dispatch.partition import Heads
 from tidegate.dispatch.partition_book import PartitionBook, Round
 from tidegate.dispatch.partition_store import PartitionStore
-from tidegate.dispatch.plan import NO_RIVALS, Plan, Rivals, Room, plan_polls
+from tidegate.dispatch.plan import NO_RIVALS, Plan, Rivals, Room, may_be_followed, plan_polls
+from tidegate.jobs.job import Call
+from tidegate.operations.queues import Queue
 from tidegate.operations.sharing import Sharing, named_by
 
 _SURVEY_SECONDS = 1.0
@@ -25,13 +27,18 @@ class SharedLanes:
     """The books of all shared lanes that this scheduler releases, and the plans by them.
 
     `unknown`: the operations that no worker runs; `learn` adds those among some jobs to them, and tells whether any is
-    new.
+    new. `open_calls`: reads so many calls of a lane that have no follower yet.
     """
 
     def __init__(
-        self, store: PartitionStore, unknown: Collection[str], learn: Callable[[Sequence[WaitingJob]], bool]
+        self,
+        store: PartitionStore,
+        unknown: Collection[str],
+        learn: Callable[[Sequence[WaitingJob]], bool],
+        open_calls: Callable[[str, int], Sequence[Call]],
     ) -> None:
         self._store = store
+        self._open_calls = open_calls
         self._unknown = unknown
         self._learn = learn
         self._books: dict[str, PartitionBook] = {}
@@ -58,9 +65,13 @@ class SharedLanes:
             return polls
         book = self._book(state, sharing)
         opened = self._opened(book, lane.name)
+        open_calls: Sequence[Call] = ()
+        if state.held and room.idle_threads and may_be_followed(lane):
+            open_calls = self._open_calls(lane.name, room.idle_threads)
         read: dict[str, Heads] = {}
-        while (found := Round(book, polls, room, opened, read)).unread:
-            read |= self._heads(book, state, found.unread, room)
+        while (found := Round(book, polls, room, opened, read, open_calls=open_calls)).unread:
+            queues = {*room.by_queue, *([Queue.IO] if open_calls else [])}
+            read |= self._heads(book, state, found.unread, queues)
         self._tidy(book, state, read, room)
         return found.plan()
 
@@ -107,7 +118,7 @@ class SharedLanes:
         return {}
 
     def _heads(
-        self, book: PartitionBook, state: LaneState, wanted: Mapping[str, int], room: Room
+        self, book: PartitionBook, state: LaneState, wanted: Mapping[str, int], queues: Collection[str]
     ) -> Mapping[str, Heads]:
         """Reads the first jobs of partitions; those of operations that no worker runs are passed over."""
         lane = state.lane.name
@@ -116,7 +127,7 @@ class SharedLanes:
         others = wanted.keys() - strict
         most = max(wanted.values()) + _MORE
         while others:
-            read = self._store.heads(lane, others, most=most, queues=[*room.by_queue], without=self._unknown)
+            read = self._store.heads(lane, others, most=most, queues=queues, without=self._unknown)
             if not self._learn([job for each in read.values() for job in each.jobs]):
                 return {**heads, **read}
         return heads
