@@ -79,7 +79,8 @@ def finish(store: Store, released: Iterable[Released]) -> None:
 
 def order(store: Store) -> list[str]:
     """The partitions of all releases, by name, in the order in which the gate chose."""
-    rows = store.database.fetch_all(select(attempts.c.partition, attempts.c.turn).order_by(attempts.c.turn))
+    of_turns = select(attempts.c.partition, attempts.c.turn).where(attempts.c.turn.is_not(None))
+    rows = store.database.fetch_all(of_turns.order_by(attempts.c.turn))
     assert [row.turn for row in rows] == list(range(1, len(rows) + 1))
     return [named_by(row.partition)[1] for row in rows]
 
@@ -281,6 +282,24 @@ def test_followers_are_chosen_in_turn_and_each_follows_a_call_of_its_own(store: 
     assert store.lanes.held() == {LANE: 4}, "a follower has no place of its own"
     assert_fair(order(store), dict.fromkeys("abc", 1.0))
     assert len(gate.run_once().released) == 0, "each call has one follower"
+
+
+def test_a_due_poll_goes_beside_the_turns_and_on_its_own_place(store: Store) -> None:
+    sharing = shared(store, concurrency=1)
+    (polled,) = submit(store, sharing, "a")
+    submit(store, sharing, "b", 5)
+    gate = Gate(store.lanes)
+    (released,) = gate.run_once().released
+    assert released.job_id == polled
+    claimed = claim(store, released)
+    assert claimed
+    assert store.workers.poll_later(claimed, "http://d/1", after=timedelta(0), call_seconds=0.1)
+
+    (poll,) = gate.run_once().released
+
+    assert (poll.job_id, poll.fence) == (polled, released.fence + 1)
+    assert gate.run_once().released == [], "its place is the only one"
+    assert order(store) == ["a"]
 
 
 def test_a_retry_waits_and_others_go(store: Store) -> None:

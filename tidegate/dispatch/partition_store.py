@@ -107,6 +107,8 @@ class PartitionStore:
 
     def write_turns(self, within: Connection, lane: str, chosen: Chosen) -> None:
         """Stores the turns and paces of those that were chosen, in the transaction of the release."""
+        if not chosen.partitions:  # polls alone take no turns
+            return
         insert = sqlite_insert if self._database.is_sqlite else postgresql_insert
         rows = [
             {
