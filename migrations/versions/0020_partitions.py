@@ -3,7 +3,7 @@
 import sqlalchemy as sa
 from alembic import op
 
-from migrations.tables_in_use import add_column, create_index
+from migrations.tables_in_use import add_column, create_index, tune_storage
 
 revision = "0020"
 down_revision = "0018"
@@ -54,6 +54,8 @@ def upgrade() -> None:
         ),
         sa.PrimaryKeyConstraint("downstream", "client", name=op.f("pk_shared_clients")),
     )
+    for table in ("partitions", "shared_clients"):  # written with each release: as other such tables since 0013
+        tune_storage(table, fillfactor=50, autovacuum_vacuum_scale_factor=0, autovacuum_vacuum_threshold=500)
     create_index(
         "ix_jobs_partition",
         "jobs",
