@@ -10,9 +10,15 @@ the one plus 1 / weight of the other.
 import heapq
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
+from functools import lru_cache
 
 TURN = 2**64
 """What a call of weight 1 moves a turn by: so large that rounding 1 / weight to a whole number adds up to nothing."""
+
+
+@lru_cache(maxsize=1024)
+def _stride(weight: float) -> int:
+    return max(1, round(TURN / Fraction(weight)))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,7 +35,7 @@ class Share:
     @property
     def stride(self) -> int:
         """What one call moves its turn by."""
-        return max(1, round(TURN / Fraction(self.weight)))
+        return _stride(self.weight)
 
     def due(self, clock: int) -> int:
         """Its place in the order of those that could go now."""

@@ -61,7 +61,8 @@ class Round:
 
     `polls`: what goes before. `opened`: calls that are open, by partition. `read`: the first jobs of partitions. Where
     more would be needed, they are taken for granted: then it is no plan, but tells by `unread` how many jobs of which
-    partitions to read. `open_calls`: those that followers may follow.
+    partitions to read. `open_calls`: those that followers may follow. No more than `assume` jobs
+    are taken for granted.
     """
 
     def __init__(
@@ -73,6 +74,7 @@ class Round:
         read: Mapping[str, Heads],
         *,
         open_calls: Sequence[Call] = (),
+        assume: int = 200,
     ) -> None:
         self._book = book
         self._polls = polls
@@ -90,12 +92,13 @@ class Round:
         self._by_job: dict[str, str] = {}
         self.chosen: Counter[str] = Counter()
         self.unread: dict[str, int] = {}
+        self._assumed = 0
         self.released: list[Released] = []
         self.pace = polls.pace
         self.held_back: int | None = None
         for key in book.partitions:
             self._enter(key, state.now)
-        while self.chosen.total() < self._most and self._go():
+        while self.chosen.total() < self._most and self._assumed < assume and self._go():
             pass
         self._followers: list[Released] = []
         self._open_calls = open_calls
@@ -165,6 +168,7 @@ class Round:
             self._take_own_slot(key, slot)
         if job is None:
             self.unread[key] = self.chosen[key]
+            self._assumed += 1
         else:
             self._release(key, job, now if job.paced_by_calls else slot)
         self._enter(key, slot)

@@ -1,14 +1,12 @@
 """Statements on partitions: which have jobs waiting, their rows, first jobs and open calls, and the turns they take."""
 
-from collections import Counter
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 import orjson
 from sqlalchemy import (
     JSON,
     BigInteger,
-    Connection,
     Integer,
     Text,
     and_,
@@ -20,19 +18,17 @@ from sqlalchemy import (
     type_coerce,
     update,
 )
-from sqlalchemy.dialects.postgresql import insert as postgresql_insert
-from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 
 from tidegate import rate_limit
 from tidegate.clock import MICROSECOND
 from tidegate.database.connection import Database
-from tidegate.database.schema import attempts, downstreams, jobs, partitions, shared_clients
+from tidegate.database.schema import attempts, jobs, partitions, shared_clients
 from tidegate.database.statement import Prepared
 from tidegate.database.time import Instant, statement_now
 from tidegate.dispatch.fair_share import Share
 from tidegate.dispatch.lane import Lane, WaitingJob
 from tidegate.dispatch.lane_reads import WAITING_COLUMNS
-from tidegate.dispatch.partition import Chosen, Heads, Partition, SharedClient
+from tidegate.dispatch.partition import Heads, Partition, SharedClient
 from tidegate.dispatch.places import is_held, may_kill_no_other
 from tidegate.jobs.transitions import IN_TIME, IS_POLLED, IS_WAITING
 from tidegate.operations.sharing import USUAL_PRIORITY, PartitionLimits, Sharing, named_by
@@ -104,63 +100,6 @@ class PartitionStore:
     def strict_heads(self, lane: str, keys: Collection[str]) -> dict[str, Heads]:
         """As `heads`, of partitions that keep the order of submit: the very first job, if it may run."""
         return dict(self._database.fetch_all(_STRICT_HEADS, {"lane": lane, "most": 1, **_given(keys)}))
-
-    def write_turns(self, within: Connection, lane: str, chosen: Chosen) -> None:
-        """Stores the turns and paces of those that were chosen, in the transaction of the release."""
-        if not chosen.partitions:  # polls alone take no turns
-            return
-        insert = sqlite_insert if self._database.is_sqlite else postgresql_insert
-        rows = [
-            {
-                "downstream": lane,
-                "client": each.client,
-                "name": each.name,
-                "turn": str(each.share.turn),
-                "returned": each.share.returned,
-                "weight": each.share.weight,
-                "pace": orjson.dumps(each.pace.as_json()).decode(),
-            }
-            for each in chosen.partitions.values()
-        ]
-        statement = insert(partitions)
-        changed = {name: statement.excluded[name] for name in ("turn", "returned", "weight", "pace")}
-        key = [partitions.c.downstream, partitions.c.client, partitions.c.name]
-        within.execute(statement.on_conflict_do_update(index_elements=key, set_=changed), rows)
-        clients = [
-            {
-                "downstream": lane,
-                "client": client,
-                "turn": str(each.share.turn),
-                "returned": each.share.returned,
-                "weight": each.share.weight,
-                "clock": str(each.clock),
-            }
-            for client, each in chosen.clients.items()
-        ]
-        statement = insert(shared_clients)
-        changed = {name: statement.excluded[name] for name in ("turn", "returned", "weight", "clock")}
-        key = [shared_clients.c.downstream, shared_clients.c.client]
-        within.execute(statement.on_conflict_do_update(index_elements=key, set_=changed), clients)
-        within.execute(
-            update(downstreams)
-            .where(downstreams.c.name == lane)
-            .values(shared_clock=str(chosen.clock), turns=chosen.turns)
-        )
-
-
-def give_turns_back(within: Connection, lane: str, keys: Sequence[str]) -> None:
-    """Gives turns back to the partitions of calls that were surely not made, and to their clients."""
-    number = Counter(map(named_by, keys))
-    for (client, name), turns in sorted(number.items()):
-        of_client = (shared_clients.c.downstream == lane, shared_clients.c.client == client)
-        of_partition = (partitions.c.downstream == lane, partitions.c.client == client, partitions.c.name == name)
-        # The lane's row is locked before the others, as by a release.
-        for table, which, values in (
-            (downstreams, (downstreams.c.name == lane,), {"turns": downstreams.c.turns + turns}),
-            (shared_clients, of_client, {"returned": shared_clients.c.returned + turns}),
-            (partitions, of_partition, {"returned": partitions.c.returned + turns}),
-        ):
-            within.execute(update(table).where(*which).values(values))
 
 
 def _partition(declared: PartitionLimits, client: str, name: str, row: Any) -> Partition:

@@ -1,6 +1,6 @@
 """Writes a release to the database: the jobs' new fence and slot, and an attempts row each, which is their place."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from datetime import timedelta
@@ -27,7 +27,7 @@ from tidegate.database.json_rows import as_parameter, given_rows, is_one_of
 from tidegate.database.schema import attempts, downstreams, jobs
 from tidegate.database.statement import Prepared
 from tidegate.dispatch.limiter_row import KEEP_PACE, VERSION, VERSION_ON_SQLITE, keep_pace, kept_pace
-from tidegate.dispatch.partition import Chosen
+from tidegate.dispatch.partition_writes import write_turns
 from tidegate.dispatch.plan import Plan
 from tidegate.jobs.job import Released
 from tidegate.jobs.transitions import IS_POLLED, IS_WAITING, lock_rows
@@ -44,7 +44,6 @@ _VERSION = bindparam("its_version", type_=Text)
 _COMMON = ("downstream", "released_at", "place_until")
 
 _Values: TypeAlias = dict[str, Any]
-WriteTurns: TypeAlias = Callable[[Connection, str, Chosen], None]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,12 +54,11 @@ class Written:
     version: str | None = None
 
 
-def write_releases(database: Database, plans: Sequence[Plan], write_turns: WriteTurns) -> Sequence[Written]:
+def write_releases(database: Database, plans: Sequence[Plan]) -> Sequence[Written]:
     """Writes the releases of different lanes in one transaction, each if the lane's row is still as its plan's.
 
     Optimistic concurrency control (Kung and Robinson, 1981): no lock is held between read and write. Nothing is
     released of a lane whose row is locked or has changed. A job that another transaction moved meanwhile stays.
-    `write_turns` stores what a release changes of the lane's partitions.
     """
     write = _one_by_one if database.is_sqlite else _all_at_once
     if len(plans) == 1 and plans[0].shared is None and not database.is_sqlite:
@@ -71,7 +69,7 @@ def write_releases(database: Database, plans: Sequence[Plan], write_turns: Write
             each = write(database, plan, within)
             if plan.shared and each.released:
                 chosen = plan.shared.with_only({job.job_id for job in each.released})
-                write_turns(within, plan.state.lane.name, chosen)
+                write_turns(database, within, plan.state.lane.name, chosen)
             written.append(each)
         return written
 

@@ -19,6 +19,7 @@ _ADOPTION_SECONDS = 10.0
 _REST = 20
 # A partition whose jobs are of a queue that is full is asked for them again after so long (microseconds).
 _SOON = 50_000
+_FEW = 8
 # So many more jobs of a partition are read than it is expected to send: others may turn out to have none.
 _MORE = 2
 
@@ -42,6 +43,7 @@ class SharedLanes:
         self._unknown = unknown
         self._learn = learn
         self._books: dict[str, PartitionBook] = {}
+        self._expected: dict[str, int] = {}  # by lane, how many jobs went the last time
         self._news: dict[str, set[str]] = {}
         self._survey_due: dict[str, float] = {}
         self._adoption_due: dict[str, float] = {}
@@ -69,7 +71,9 @@ class SharedLanes:
         if state.held and room.idle_threads and may_be_followed(lane):
             open_calls = self._open_calls(lane.name, room.idle_threads)
         read: dict[str, Heads] = {}
-        while (found := Round(book, polls, room, opened, read, open_calls=open_calls)).unread:
+        assume = self._expected.get(lane.name, 0) + _FEW
+        while (found := Round(book, polls, room, opened, read, open_calls=open_calls, assume=assume)).unread:
+            assume *= 2
             queues = {*room.by_queue, *([Queue.IO] if open_calls else [])}
             read |= self._heads(book, state, found.unread, queues)
         self._tidy(book, state, read, room)
@@ -79,6 +83,7 @@ class SharedLanes:
         """Takes in that a plan was written, and which of its jobs went."""
         book = self._books.get(plan.state.lane.name)
         if book and plan.shared:
+            self._expected[plan.state.lane.name] = len(gone)
             chosen = plan.shared.with_only(gone)
             book.partitions.update(chosen.partitions)
             book.clients.update(chosen.clients)

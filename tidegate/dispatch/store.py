@@ -101,7 +101,7 @@ class LaneStore:
         Nothing is released of a lane whose row was written or locked by another transaction meanwhile. A job that
         another moved stays, and its slot is lost.
         """
-        return write_releases(self._database, plans, self.partitions.write_turns)
+        return write_releases(self._database, plans)
 
     def settle(self, name: str) -> None:
         """Brings a rate limiter's state nearer that the database's clock, which was set back, left far ahead."""

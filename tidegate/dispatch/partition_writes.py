@@ -1,0 +1,110 @@
+"""Writes the turns of partitions and of clients: after a release, and when a call was surely not made."""
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import orjson
+from sqlalchemy import BigInteger, Connection, FromClause, String, Table, bindparam, select, update
+from sqlalchemy.dialects.postgresql import insert as postgresql_insert
+from sqlalchemy.dialects.sqlite import insert as sqlite_insert
+
+from tidegate.database.connection import Database
+from tidegate.database.json_rows import as_parameter, given_rows
+from tidegate.database.schema import downstreams, partitions, shared_clients
+from tidegate.database.statement import Prepared
+from tidegate.dispatch.fair_share import Share
+from tidegate.dispatch.partition import Chosen
+from tidegate.operations.sharing import named_by
+
+
+def write_turns(database: Database, within: Connection, lane: str, chosen: Chosen) -> None:
+    """Stores the turns and paces of those that were chosen, in the transaction of the release."""
+    if not chosen.partitions:  # polls alone take no turns
+        return
+    kept = {"lane": lane, "its_clock": str(chosen.clock), "its_turns": chosen.turns}
+    rows = [*_partition_rows(chosen), *_client_rows(chosen)]
+    if not database.is_sqlite:
+        database.execute(_KEEP_TURNS, {**kept, **as_parameter(rows)}, within=within)
+        return
+    for row in rows:  # a statement costs no round trip there
+        statement = _KEEP_CLIENT if row["name"] is None else _KEEP_PARTITION
+        values = {f"its_{name}": value for name, value in row.items()}
+        database.execute(statement, {**kept, **values}, within=within)
+    database.execute(_KEEP_CLOCK, kept, within=within)
+
+
+def _partition_rows(chosen: Chosen) -> Iterator[dict[str, Any]]:
+    for each in chosen.partitions.values():
+        pace = orjson.dumps(each.pace.as_json()).decode()
+        yield {"client": each.client, "name": each.name, **_share_row(each.share), "pace": pace, "clock": None}
+
+
+def _client_rows(chosen: Chosen) -> Iterator[dict[str, Any]]:
+    for client, each in chosen.clients.items():
+        yield {"client": client, "name": None, **_share_row(each.share), "pace": None, "clock": str(each.clock)}
+
+
+def _share_row(share: Share) -> dict[str, Any]:
+    return {"turn": str(share.turn), "returned": share.returned, "weight": share.weight}
+
+
+def give_turns_back(within: Connection, lane: str, keys: Sequence[str]) -> None:
+    """Gives turns back to the partitions of calls that were surely not made, and to their clients."""
+    number = Counter(map(named_by, keys))
+    for (client, name), turns in sorted(number.items()):
+        of_client = (shared_clients.c.downstream == lane, shared_clients.c.client == client)
+        of_partition = (partitions.c.downstream == lane, partitions.c.client == client, partitions.c.name == name)
+        # The lane's row is locked before the others, as by a release.
+        for table, which, values in (
+            (downstreams, (downstreams.c.name == lane,), {"turns": downstreams.c.turns + turns}),
+            (shared_clients, of_client, {"returned": shared_clients.c.returned + turns}),
+            (partitions, of_partition, {"returned": partitions.c.returned + turns}),
+        ):
+            within.execute(update(table).where(*which).values(values))
+
+
+_OF_PARTITION = ("client", "name", "turn", "returned", "weight", "pace")
+_OF_CLIENT = ("client", "turn", "returned", "weight", "clock")
+
+
+def _upsert(insert: Any, table: Table, names: Sequence[str], key: Sequence[str], given: FromClause | None) -> Any:
+    """INSERT, or UPDATE where there is one: of a row given as parameters, or of all rows of a table that have these."""
+    lane = bindparam("lane", type_=partitions.c.downstream.type)
+    statement = insert(table)
+    if given is None:
+        values = {name: bindparam(f"its_{name}", type_=table.c[name].type) for name in names}
+        statement = statement.values(downstream=lane, **values)
+    else:
+        of_partitions = given.c.name.is_not(None) if table is partitions else given.c.name.is_(None)
+        rows = select(lane, *(given.c[name] for name in names)).where(of_partitions)
+        statement = statement.from_select(["downstream", *names], rows)
+    changed = {name: statement.excluded[name] for name in names if name not in key}
+    return statement.on_conflict_do_update(
+        index_elements=[table.c[name] for name in ("downstream", *key)], set_=changed
+    )
+
+
+def _keep_turns() -> Any:
+    """On PostgreSQL: all that a release changes of turns, in one statement."""
+    columns: dict[str, Any] = {name: partitions.c[name].type for name in _OF_PARTITION}
+    given = given_rows({**columns, "clock": shared_clients.c.clock.type})
+    upserts = (
+        _upsert(postgresql_insert, partitions, _OF_PARTITION, ("client", "name"), given).cte("of_partitions"),
+        _upsert(postgresql_insert, shared_clients, _OF_CLIENT, ("client",), given).cte("of_clients"),
+    )
+    return _keep_clock().add_cte(*upserts)
+
+
+def _keep_clock() -> Any:
+    values = {
+        "shared_clock": bindparam("its_clock", type_=String()),
+        "turns": bindparam("its_turns", type_=BigInteger()),
+    }
+    return update(downstreams).where(downstreams.c.name == bindparam("lane")).values(values)
+
+
+_KEEP_TURNS = Prepared(_keep_turns(), bool, on_sqlite=_keep_clock())
+_KEEP_CLOCK = Prepared(_keep_clock(), bool)
+_KEEP_PARTITION = Prepared(_upsert(sqlite_insert, partitions, _OF_PARTITION, ("client", "name"), None), bool)
+_KEEP_CLIENT = Prepared(_upsert(sqlite_insert, shared_clients, _OF_CLIENT, ("client",), None), bool)
