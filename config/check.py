@@ -21,6 +21,7 @@ from config.webhook_keyring import check_keyring
 from tidegate.errors import ConfigurationError
 from tidegate.operations.declaration import place_of
 from tidegate.operations.http_operation import HttpOperation
+from tidegate.operations.queues import Queue
 
 
 def find_faults(
@@ -75,10 +76,13 @@ def check(operations_file: Path | None = None, *, with_secrets: bool = True, is_
 
 
 def _described(operation: HttpOperation, current: Settings) -> str:
-    """An operation in a line, with where its access token is kept."""
+    """An operation in a line, with its queue, if that is one of your own, and where its access token is kept."""
     kept = "by the whole cluster" if current.sealing_key.get_secret_value() else "in each worker process"
     token = f"; its token is kept {kept}" if operation.oauth else ""
-    return f"  {operation.name}: {operation.method} {operation.url}, downstream {operation.downstream}{token}"
+    queue = "" if operation.queue == Queue.IO.value else f", queue {operation.queue}"
+    polled = ", polled" if operation.poll else ""
+    call = f"{operation.method} {operation.url}{polled}{queue}"
+    return f"  {operation.name}: {call}, downstream {operation.downstream}{token}"
 
 
 def main() -> int:

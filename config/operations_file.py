@@ -25,7 +25,7 @@ from config.request_checks import (
     url_fault,
 )
 from config.schema_files import read_json_schema
-from config.table_faults import meant, words_of
+from config.table_faults import faults_of, meant, queue_words
 from config.table_types import Table
 from config.toml_lines import TomlLines, as_fault
 from tidegate.errors import ConfigurationError
@@ -34,7 +34,7 @@ from tidegate.operations.http_operation import HttpOperation
 from tidegate.operations.json_schema import JsonSchema
 from tidegate.operations.limits import Limits
 from tidegate.operations.oauth import OAuth
-from tidegate.operations.queues import OwnQueue, Queue, own_queue_fault, queue_fault
+from tidegate.operations.queues import OwnQueue, own_queue_fault
 from tidegate.operations.url_template import parse_url_template
 from tidegate.timeformat import format_duration
 
@@ -132,10 +132,8 @@ class _Reader:
         declared = document["downstreams"] if isinstance(document.get("downstreams"), dict) else {}
         for name, table in operations.items():
             self._check(name, table, declared)
-            if table.queue not in {Queue.IO.value, *queues}:
-                near = meant(table.queue, [Queue.IO.value, *queues])
-                words = f"{table.queue!r} is declared nowhere{near}; write [queues.{table.queue}]"
-                self._tell(("operations", name, "queue"), queue_fault(table.queue) or words)
+            if words := queue_words(table.queue, queues):
+                self._tell(("operations", name, "queue"), words)
         return OperationsFile(
             name=self._name,
             lines=self._lines,
@@ -167,11 +165,10 @@ class _Reader:
             try:
                 read[name] = model.model_validate(table)
             except ValidationError as error:
-                faults = error.errors()
-                for fault in faults:
-                    self._tell((kind, name, *fault["loc"]), words_of(fault, model))
+                for place, words in faults_of(error, model, table):
+                    self._tell((kind, name, *place), words)
                 if isinstance(table, dict):  # its valid keys are checked further
-                    bad = {fault["loc"][0] for fault in faults}
+                    bad = {fault["loc"][0] for fault in error.errors()}
                     good = {key: value for key, value in table.items() if key not in bad}
                     read[name] = model.model_validate({**model.stand_ins, **good})
         return read

@@ -25,6 +25,7 @@ from config.database_url import check_database_url
 from config.environment import ENCODING, ENV_FILE, IN_A_FILE, environment, place_of, value_of
 from config.origins import check_origins
 from config.setting_types import Connections, Count, IPNetwork, Keys, Limit, Port, Share, Threshold, Workers
+from config.table_types import plain_words
 from config.worker_range import WorkerRange
 from tidegate.errors import ConfigurationError
 from tidegate.operations.http_url import parse_url
@@ -254,7 +255,7 @@ def read_with_faults() -> tuple[Settings | None, list[str]]:
     try:
         return Settings(**values), faults
     except ValidationError as error:
-        bad = {_name(fault["loc"]): fault["msg"].removeprefix("Value error, ") for fault in error.errors()}
+        bad = {_name(fault["loc"]): plain_words(fault) for fault in error.errors()}
     faults += [f"{place_of(name)}: {words}" for name, words in bad.items()]
     fields = Settings.model_fields
     defaults = {name: field.default for name, field in fields.items() if PREFIX + name.upper() in bad}

@@ -1,7 +1,7 @@
-"""What the tables of the operations file have in common: the base model, whole numbers and rates."""
+"""What the tables of the operations file have in common: the base model, whole numbers, rates, and words."""
 
 from collections.abc import Mapping
-from typing import Annotated, ClassVar
+from typing import Annotated, Any, ClassVar
 
 from pydantic import BaseModel, ConfigDict, Strict
 
@@ -14,6 +14,26 @@ Whole = Annotated[int, Strict()]
 def check_rates(value: object) -> object:
     """Reads one rate or a list of them; pydantic alone would ask for a tuple."""
     return [read_rate(rate) for rate in (value if isinstance(value, list) else [value])]
+
+
+# What pydantic says of a value of the wrong type, in the words of the tables of keys and settings.
+_TYPE_WORDS = {
+    "bool": "write true or false",
+    "dict": "write a table",
+    "float": "write a number",
+    "int": "write a whole number",
+    "list": "write a list",
+    "model": "write a table",
+    "string": "write a text, in quotes",
+}
+
+
+def plain_words(fault: Mapping[str, Any]) -> str:
+    """One fault of pydantic in words: `write a whole number`, or what a check of ours has said."""
+    kind = str(fault["type"])
+    if kind.endswith(("_type", "_parsing", "_from_float")) and (words := _TYPE_WORDS.get(kind.partition("_")[0])):
+        return words
+    return str(fault["msg"]).removeprefix("Value error, ")
 
 
 class Table(BaseModel):

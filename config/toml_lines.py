@@ -19,7 +19,7 @@ class TomlLines:
 
     def line_of(self, location: Sequence[int | str]) -> int:
         """The line of the value at this location; of one that is missing, the line of its table."""
-        location = location[: _depth(self.document, location)]
+        location = location[: depth_of(self.document, location)]
         if not location:
             return 1
         low, high = 1, len(self._lines)
@@ -38,11 +38,11 @@ class TomlLines:
                 beginning = tomllib.loads("\n".join(self._lines[:last]) + "\n")
             except tomllib.TOMLDecodeError:
                 continue
-            return _depth(beginning, location) == len(location)
+            return depth_of(beginning, location) == len(location)
         return True
 
 
-def _depth(document: Any, location: Sequence[int | str]) -> int:
+def depth_of(document: Any, location: Sequence[int | str]) -> int:
     """How many steps of the location exist in the document."""
     for depth, step in enumerate(location):
         if isinstance(document, Mapping) and step in document:
@@ -58,5 +58,15 @@ def as_fault(error: tomllib.TOMLDecodeError, text: str) -> str:
     """A TOML error after its line number: `3: Expected '=' after a key in a key/value pair`."""
     words, _, place = str(error).rpartition(" (at ")
     if read := re.fullmatch(r"line (\d+), column \d+\)", place):
-        return f"{read[1]}: {words}"
+        return f"{read[1]}: {_explained(words)}"
     return f"{len(text.splitlines())}: {error}"
+
+
+def _explained(words: str) -> str:
+    """The parser's words, with what would do where they tell little."""
+    if words == "Invalid value":
+        return f"{words}; a text stands in quotes"
+    if twice := re.fullmatch(r"Cannot declare \((.+)\) twice", words):
+        table = ".".join(re.findall("'([^']*)'", twice[1]))
+        return f"[{table}] stands there twice"
+    return words

@@ -13,18 +13,27 @@ from typing import Any
 import uuid_utils
 
 from config.check import find_faults
+from config.table_faults import meant
 from tidegate import clock
 from tidegate.errors import InvalidInput, Refusal, UnknownOperation
 from tidegate.operations.attempt_outcome import outcome_of
 from tidegate.operations.http_operation import HttpOperation
 from tidegate.operations.operation import Attempt, Body, Operation, Progress, check_size
 from tidegate.operations.outcome import Failed, HandedBack, Outcome, Polls, Refused, Succeeded, TryAgain
-from tidegate.operations.polling import wait_before_poll
+from tidegate.operations.polling import ACCEPTED, wait_before_poll
 from tidegate.operations.typed_input import says_json
 from tidegate.timeformat import format_duration
 
 _MOST_SHOWN = 4096
 _HIDDEN = "***"
+_HOW_MODULES_ARE_FOUND = "a module of yours is named by an entry point of what is installed, or by TIDEGATE_OPERATIONS"
+_AUTHORITY = "Is that certificate signed by an authority of your own? ca_file or TIDEGATE_CA_FILE names that one's."
+# What OpenSSL says, and what it is most often.
+_HINTS = {
+    "self-signed certificate": _AUTHORITY,
+    "unable to get local issuer certificate": _AUTHORITY,
+    "WRONG_VERSION_NUMBER": "Does that port speak https:// at all? So does a server of http:// look from here.",
+}
 
 
 def try_operation(
@@ -39,13 +48,16 @@ def try_operation(
     faults, current, declared = find_faults(with_secrets=True, operations_file=operations_file)
     if faults or current is None or declared is None:
         print("\n".join(faults), file=sys.stderr)  # noqa: T201 - this is its output
+        if operations_file is None and current is not None and not current.operations_file.is_file():
+            print("name the file with --operations-file, or in TIDEGATE_OPERATIONS_FILE", file=sys.stderr)  # noqa: T201
         return 2
     registry = declared.registry()
     try:
         operation = registry.operation(name)
     except UnknownOperation:
         known = ", ".join(sorted(registry.operations))
-        print(f"there is no operation {name!r}; there are {known}", file=sys.stderr)  # noqa: T201 - as above
+        hint = meant(name, registry.operations) or f"; {_HOW_MODULES_ARE_FOUND}"
+        print(f"there is no operation {name!r}; there are {known}{hint}", file=sys.stderr)  # noqa: T201 - as above
         return 2
     body = Body(content=content, content_type=content_type, headers=headers or {})
     try:
@@ -54,8 +66,9 @@ def try_operation(
     except Refusal as refusal:
         print(f"A submit would be refused: {_reasons(refusal)}")  # noqa: T201 - as above
         return 1
-    outcome = _Trial(operation, body).run(max_result=current.max_result)
-    print("\n".join(_meaning(outcome, operation)))  # noqa: T201 - as above
+    trial = _Trial(operation, body)
+    outcome = trial.run(max_result=current.max_result)
+    print("\n".join([*_meaning(outcome, operation), *trial.hints(outcome)]))  # noqa: T201 - as above
     return 0 if isinstance(outcome, Succeeded | Polls) else 1
 
 
@@ -68,6 +81,7 @@ class _Trial:
         self._job_id = str(uuid_utils.uuid7())
         self._ends = clock.monotonic() + operation.attempt_timeout.total_seconds()
         self._slots = 0
+        self._says_later = False
 
     def run(self, *, max_result: int) -> Outcome:
         operation = self._operation
@@ -82,6 +96,13 @@ class _Trial:
         )
         stopped = HandedBack(reason="stopped")
         return outcome_of(operation, self._body, attempt, max_result=max_result, when_stopped=lambda: stopped)
+
+    def hints(self, outcome: Outcome) -> Iterator[str]:
+        """What to look at, where the outcome may surprise who tries the operation for the first time."""
+        if isinstance(outcome, Succeeded) and self._says_later:
+            yield "It answered 202 with a Location. If the work is done later, poll = true asks there until it is."
+        words = outcome.message if isinstance(outcome, TryAgain) else ""
+        yield from (hint for sign, hint in _HINTS.items() if sign in words)
 
     def _report(self, progress: Progress) -> None:
         total = f" of {progress.total}, {progress.percent} %" if progress.total else ""
@@ -99,6 +120,7 @@ class _Trial:
                 self._say("\n".join(self._request(info["request"])))
             case "http11.receive_response_headers.complete":
                 version, status, reason, headers = info["return_value"]
+                self._says_later = status == ACCEPTED and any(name.lower() == b"location" for name, _ in headers)
                 fields = [f"  {name.decode('latin-1').lower()}: {value.decode('latin-1')}" for name, value in headers]
                 line = f"  {version.decode()} {status} {reason.decode('latin-1')}".rstrip()
                 self._say("\n".join(["answer", line, *fields]))

@@ -12,6 +12,7 @@ from config.try_operation import try_operation
 from tests.support.http_server import HttpServer, respond, serving
 from tests.support.oauth_server import CLIENT_ID, CLIENT_SECRET, serving_oauth
 from tests.support.processes import REPOSITORY
+from tests.support.tls import Certificates, speak_no_tls, speak_tls
 
 SECRET = "hunter2"
 
@@ -124,9 +125,47 @@ def test_nobody_there_is_told_with_where_it_was_looked_for(file: Path, server: H
 
 def test_an_unknown_name_and_a_faulty_file_are_2(file: Path) -> None:
     code, shown = tried(file, "ordr", "-d", INPUT)
-    assert (code, "there is no operation 'ordr'" in shown) == (2, True)
+    assert code == 2
+    assert "there is no operation 'ordr'; there are csv_profile, order (did you mean 'order'?)" in shown
+    code, shown = tried(file, "caption", "-d", INPUT)
+    assert (code, "named by an entry point of what is installed" in shown) == (2, True)
     code, shown = tried(file, "order", "-d", INPUT, CRM_KEY="")
     assert (code, "operations.toml:3: operations.order.url" in shown) == (2, True)
+
+
+def test_what_a_stranger_may_not_know_is_told_beside_the_outcome(
+    file: Path, server: HttpServer, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CRM_KEY", SECRET)
+    server.answer = respond(202, location="/status/1")
+    assert try_operation("order", INPUT.encode(), operations_file=file) == 0
+    assert "poll = true asks there until it is" in capsys.readouterr().out
+    server.answer = respond(200, location="/made/1")
+    assert try_operation("order", INPUT.encode(), operations_file=file) == 0
+    assert "poll" not in capsys.readouterr().out
+    speak_no_tls(server)
+    file.write_text(file.read_text().replace("http:", "https:"))
+    assert try_operation("order", INPUT.encode(), operations_file=file) == 1
+    assert "Does that port speak https:// at all?" in capsys.readouterr().out
+
+
+def test_a_certificate_that_nobody_vouches_for_is_told_with_what_would_do(
+    server: HttpServer, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    speak_tls(server, Certificates(tmp_path).of_server())
+    file = tmp_path / "operations.toml"
+    file.write_text(f'[operations.order]\nurl = "{server.url.replace("http:", "https:")}/"\n')
+    assert try_operation("order", b"{}", operations_file=file) == 1
+    assert "ca_file or TIDEGATE_CA_FILE names that one's" in capsys.readouterr().out
+
+
+def test_no_file_where_one_starts_is_told_with_how_to_name_one(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("TIDEGATE_OPERATIONS_FILE", raising=False)
+    assert try_operation("order", b"{}") == 2
+    assert "name the file with --operations-file" in capsys.readouterr().err
 
 
 def test_a_python_operation_runs_here(file: Path, tmp_path: Path) -> None:

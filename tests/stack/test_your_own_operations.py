@@ -9,7 +9,7 @@ import pytest
 
 from tests.stack.jobs import final
 from tests.support.compose import Compose, docker, inspect
-from tests.support.own_operations import TEMPLATE, commands
+from tests.support.own_operations import TEMPLATE, commands, with_a_queue
 from tests.support.processes import REPOSITORY
 
 IMAGE = "acme:test"
@@ -95,8 +95,9 @@ def test_every_process_is_of_the_image_which_has_no_test_and_no_secret(own: Comp
 def test_a_change_is_deployed_behind_a_proxy_that_stays(own: Compose, shop: httpx2.Client) -> None:
     module = own.secrets.parent / "acme" / "operations.py"
     module.write_text(
-        f"{module.read_text()}\n\n@operation(queue='io')\ndef greet(name: str) -> str:\n    return f'Hi {{name}}'\n"
+        f"{module.read_text()}\n\n@operation(queue='gpu')\ndef greet(name: str) -> str:\n    return f'Hi {{name}}'\n"
     )
+    with_a_queue(own.secrets.parent)
     assert shop.post("/v1/operations/greet/jobs", json="you").status_code == 404
 
     door, web = own.containers("proxy"), own.containers("web")
@@ -107,6 +108,7 @@ def test_a_change_is_deployed_behind_a_proxy_that_stays(own: Compose, shop: http
     assert own.containers("proxy") == door
     assert own.containers("web") != web
     assert submit(shop, "greet", "you").json()["result"] == "Hi you"
+    assert len(own.containers("worker-gpu")) == 1
     assert submit(shop, "invoice", INVOICE).status_code == 200
     assert submit(shop, "order", ORDER).status_code == 200
 

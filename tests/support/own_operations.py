@@ -20,6 +20,17 @@ def commands(heading: str) -> list[str]:
     return re.findall(r"^```sh\n(.*?)^```$", section, re.MULTILINE | re.DOTALL)
 
 
+def with_a_queue(folder: Path) -> None:
+    """Declares the queue `gpu` in a copy of the template, and takes the # away before its worker in `stack.yaml`."""
+    with (folder / "operations.toml").open("a", encoding="utf-8") as operations:
+        operations.write('\n[queues.gpu]\npool = "processes"\n')
+    stack = folder / "stack.yaml"
+    before, worker, after = re.split(
+        r"((?:^  # .*worker-gpu:\n)(?:^  #   .*\n)+)", stack.read_text(), flags=re.MULTILINE
+    )
+    stack.write_text(before + worker.replace("  # ", "  ") + after)
+
+
 def locked_versions() -> str:
     """The versions of requirements.txt, as constraints for pip."""
     text = (REPOSITORY / "requirements.txt").read_text(encoding="utf-8")

@@ -52,6 +52,17 @@ def speak_tls(server: HttpServer, context: ssl.SSLContext) -> None:
     server._serve = serve_tls  # type: ignore[method-assign] # this one server's, and it is gone with its test
 
 
+def speak_no_tls(server: HttpServer) -> None:
+    """Lets a server answer 400 at once to what is no HTTP, as servers do where somebody begins with TLS."""
+
+    def refuse(connection: socket.socket) -> None:
+        with connection:
+            connection.recv(4096)
+            connection.sendall(b"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n")
+
+    server._serve = refuse  # type: ignore[method-assign] # as above
+
+
 class TlsProxy(Proxy):
     """Speaks TLS to those who call, and asks each for a certificate; what is behind it speaks plainly."""
 

@@ -12,6 +12,7 @@ import pytest
 import yaml
 
 from config.settings import PREFIX, Settings
+from tests.support.own_operations import TEMPLATE, with_a_queue
 from tests.support.processes import REPOSITORY
 
 # What a service of ours has without our asking for its settings: where it listens is the file's business.
@@ -136,6 +137,26 @@ def test_a_roll_takes_every_service_of_our_image() -> None:
     workers = {name for name in ours if name.startswith("worker-")}
     assert "grep '^worker-'" in script
     assert {*default.replace("$workers", " ".join(workers)).split(), "migrate"} == ours
+
+
+def test_the_template_has_a_worker_of_a_queue_of_ones_own_behind_a_number_sign(tmp_path: Path) -> None:
+    acme = shutil.copytree(TEMPLATE, tmp_path / "acme")
+    with_a_queue(acme)
+    worker = yaml.safe_load((acme / "stack.yaml").read_text().replace("!override", ""))["services"]["worker-gpu"]
+    assert worker["extends"]["service"] in services()
+    if not shutil.which("docker"):
+        pytest.skip("there is no docker compose here")
+    (tmp_path / "tidegate").symlink_to(REPOSITORY)
+
+    done = subprocess.run(
+        ["docker", "compose", "config", "--format", "json"], cwd=acme, capture_output=True, text=True, check=False
+    )
+
+    assert done.returncode == 0, done.stderr
+    own, cpu = (json.loads(done.stdout)["services"][name] for name in ("worker-gpu", "worker-cpu"))
+    assert own.pop("command") == ["python", "-m", "tasks.worker", "gpu"]
+    assert own.pop("deploy")["replicas"] == 1
+    assert own == {key: value for key, value in cpu.items() if key not in {"command", "deploy"}}
 
 
 def test_a_worker_of_a_queue_of_ones_own_is_what_the_docs_lay_over_the_stack(tmp_path: Path) -> None:

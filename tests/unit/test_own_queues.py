@@ -76,6 +76,10 @@ def test_a_queue_is_declared_with_its_workers(write: Write) -> None:
             "3: operations.quote.queue: 'gpuu' is declared nowhere (did you mean 'gpu'",
         ),
         (f'{MINIMAL}queue = "slow"\n', "operations.quote.queue: 'slow' is declared nowhere; write [queues.slow]"),
+        (
+            f'{MINIMAL}queue = "cpu"\n',
+            "3: operations.quote.queue: 'cpu' is for Python functions that compute",
+        ),
         (f'{MINIMAL}queue = "CPU"\n', "3: operations.quote.queue: 'CPU' can't be a queue"),
     ],
 )
@@ -95,6 +99,14 @@ def test_an_http_operation_may_have_one(write: Write) -> None:
 
     assert found.faults == ()
     assert [each.queue for each in found.operations] == ["slow", "io"]
+
+
+def test_check_says_what_is_not_as_usual(write: Write, capsys: pytest.CaptureFixture[str]) -> None:
+    own = f'{MINIMAL}queue = "slow"\npoll = true\n[operations.other]\nurl = "http://h/"\n'
+    assert check(write(f'{own}[queues.slow]\npool = "threads"\n'), with_secrets=False) == 0
+    told = capsys.readouterr().out
+    assert ", polled, queue slow, downstream quote\n" in told
+    assert "  other: POST http://h/, downstream other\n" in told
 
 
 def test_check_names_the_function_whose_queue_nobody_declares(
