@@ -21,10 +21,12 @@ _TYPE_WORDS = {
     "bool": "write true or false",
     "dict": "write a table",
     "float": "write a number",
+    "frozen": "write a list",
     "int": "write a whole number",
     "list": "write a list",
     "model": "write a table",
     "string": "write a text, in quotes",
+    "tuple": "write a list",
 }
 
 

@@ -102,6 +102,7 @@ def test_the_example_of_the_contract_is_read(file: Path) -> None:
         ('headers = ["A: b"]', "headers", "write a table"),
         ("retry = { attempts = 0 }", "retry", "greater than or equal to 1"),
         ("retry = { on = [99] }", "retry", "100"),
+        ("retry = { on = 500 }", "retry.on", "write a list"),
         ("retry = { tries = 1 }", "retry.tries", "no such key; there are attempts, delay, max_delay, on"),
         ("retry = { attempt = 1 }", "retry.attempt", "no such key (did you mean 'attempts'?)"),
         ('downstream = "Not A Name"', "downstream", "can't be a name"),
