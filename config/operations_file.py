@@ -12,7 +12,7 @@ from pydantic import ValidationError
 
 from config.environment import place_of, value_of
 from config.operations_tables import DownstreamTable, OperationTable, QueueTable, pointer_in
-from config.partition_tables import SharedBy
+from config.partition_tables import SharedBy, key_without_effect
 from config.references import Template, expander, parse_template
 from config.request_checks import (
     header_name_fault,
@@ -134,6 +134,9 @@ class _Reader:
             self._check(name, table, declared)
             if words := queue_words(table.queue, queues):
                 self._tell(("operations", name, "queue"), words)
+        for name, shared in downstreams.items():
+            if found := key_without_effect(shared, default=self._shared_by):
+                self._tell(("downstreams", name, found[0]), found[1])
         return OperationsFile(
             name=self._name,
             lines=self._lines,

@@ -73,6 +73,15 @@ class SharedTable(Table):
     )
 
 
+def key_without_effect(table: SharedTable, *, default: SharedBy) -> tuple[str, str] | None:
+    """A key with limits of partitions where all wait in one line, and why it would do nothing; None: there is none."""
+    if (table.partition or default) != "none":
+        return None
+    key = "each" if table.each != EachTable() else "partitions" if table.partitions else None
+    words = 'all wait in one line here, so it would limit nobody; write partition = "client" or "header"'
+    return (key, words) if key else None
+
+
 def sharing_of(table: SharedTable, *, default: SharedBy) -> Sharing | None:
     """How a downstream's calls are shared; None: they are not."""
     by = table.partition or default
