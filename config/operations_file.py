@@ -135,7 +135,7 @@ class _Reader:
             if words := queue_words(table.queue, queues):
                 self._tell(("operations", name, "queue"), words)
         for name, shared in downstreams.items():
-            if found := key_without_effect(shared, default=self._shared_by):
+            if found := key_without_effect(shared):
                 self._tell(("downstreams", name, found[0]), found[1])
         return OperationsFile(
             name=self._name,

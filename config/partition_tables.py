@@ -73,9 +73,12 @@ class SharedTable(Table):
     )
 
 
-def key_without_effect(table: SharedTable, *, default: SharedBy) -> tuple[str, str] | None:
-    """A key with limits of partitions where all wait in one line, and why it would do nothing; None: there is none."""
-    if (table.partition or default) != "none":
+def key_without_effect(table: SharedTable) -> tuple[str, str] | None:
+    """A key with limits of partitions where all wait in one line, and why it would do nothing; None: there is none.
+
+    A file that leaves it open is one for servers with keys, and good where they are off, too.
+    """
+    if table.partition != "none":
         return None
     key = "each" if table.each != EachTable() else "partitions" if table.partitions else None
     words = 'all wait in one line here, so it would limit nobody; write partition = "client" or "header"'
