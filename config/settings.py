@@ -25,10 +25,10 @@ from config.database_url import check_database_url
 from config.environment import ENCODING, ENV_FILE, IN_A_FILE, environment, place_of, value_of
 from config.origins import check_origins
 from config.setting_types import Connections, Count, IPNetwork, Keys, Limit, Port, Share, Threshold, Workers
-from config.worker_range import WorkerRange
 from tidegate.errors import ConfigurationError
 from tidegate.operations.http_url import parse_url
 from tidegate.operations.operation import MEGABYTE
+from tidegate.operations.worker_range import WorkerRange
 from tidegate.rate import Rate
 from tidegate.timeformat import Duration
 
