@@ -9,6 +9,7 @@ import json
 import tempfile
 import threading
 import time
+from bisect import bisect_left
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -125,11 +126,11 @@ def _measure(stack: Stack, jobs: int, seconds: float) -> None:
     calls = [json.loads(line) for line in stack.log.read_text().splitlines()]
     print(
         f"\n2/s with {jobs} waiting asked for {sorted(alone)} worker(s)"
-        f"\nthe step: 6 wanted after {_text(right)}, there after {_text(reached)}, {_reversals(numbers)} reversal(s),"
-        f" at the most {max(numbers)}"
-        f"\nthe pause: fewer wanted after {_text(fewer)}"
+        f"\nthe step: 6 wanted after {text_of(right)}, there after {text_of(reached)},"
+        f" {reversals(numbers)} reversal(s), at the most {max(numbers)}"
+        f"\nthe pause: fewer wanted after {text_of(fewer)}"
         f"\nnever more open than {max(each['open'] for each in calls if each['lane'] == 'wide')} of 90,"
-        f" and of 2/s {_most_in_a_second([each['at'] for each in calls if each['lane'] == 'slow'])} in any second"
+        f" and of 2/s {most_in_a_second([each['at'] for each in calls if each['lane'] == 'slow'])} in any second"
     )
 
 
@@ -141,19 +142,20 @@ def _submit(stack: Stack, operation: str, jobs: int) -> None:
             raise RuntimeError(f"the batch was answered {answer.status}: {answer.document}")
 
 
-def _reversals(numbers: Sequence[int]) -> int:
+def reversals(numbers: Sequence[int]) -> int:
+    """How often numbers that rose fell, or the other way round."""
     steps = [after > before for before, after in pairwise(numbers) if before != after]
     return sum(one != other for one, other in pairwise(steps))
 
 
-def _most_in_a_second(instants: list[float]) -> int:
-    instants.sort()
-    return max(
-        sum(at <= other < at + 1 for other in instants[number : number + 10]) for number, at in enumerate(instants)
-    )
+def most_in_a_second(instants: Sequence[float]) -> int:
+    """The largest number of them within any second."""
+    rising = sorted(instants)
+    return max(bisect_left(rising, at + 1) - number for number, at in enumerate(rising))
 
 
-def _text(seconds: float | None) -> str:
+def text_of(seconds: float | None) -> str:
+    """Seconds in words; None: never."""
     return "never" if seconds is None else f"{seconds:.1f} s"
 
 

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from datetime import timedelta
 from typing import Annotated, ClassVar, Literal
 
-from pydantic import AfterValidator, BeforeValidator, Field, Strict
+from pydantic import AfterValidator, BeforeValidator, Field, InstanceOf, Strict
 
 from config.partition_tables import SharedBy, SharedTable, sharing_of
 from config.table_types import Table, Whole, check_rates
@@ -19,6 +19,7 @@ from tidegate.operations.limits import Limits
 from tidegate.operations.operation import MEGABYTE
 from tidegate.operations.queues import OwnQueue, Pool, Queue
 from tidegate.operations.retry import RetryPolicy
+from tidegate.operations.worker_range import WorkerRange
 from tidegate.timeformat import Duration
 
 _MAX_DELAY = timedelta(seconds=30)
@@ -48,6 +49,12 @@ def _check_scope(scope: str) -> str:
     if scope and not _SCOPE.fullmatch(scope):
         raise ValueError('write words with one blank between them, of ASCII without " and \\')
     return scope
+
+
+def _read_workers(value: object) -> object:
+    if isinstance(value, bool) or not isinstance(value, int | str):
+        raise ValueError('write a number of workers, or a range such as "1-4"')
+    return None if value == 0 else WorkerRange.parse(str(value))
 
 
 Truth = Annotated[bool, Strict()]
@@ -114,8 +121,10 @@ class QueueTable(Table):
         "from outside. `processes`: for what computes, each attempt in a process of its own with a hard time limit."
     )
     concurrency: Whole = Field(1, ge=1, le=10_000, description="Attempts side by side in one worker.")
-    workers: Whole = Field(
-        1, ge=0, le=1_000, description="Workers that `make run` starts; 0: they run elsewhere. The stack has its own."
+    workers: Annotated[InstanceOf[WorkerRange] | None, BeforeValidator(_read_workers)] = Field(
+        WorkerRange(lowest=1, highest=1),
+        description='Workers that `make run` starts: a number, or a range such as `"1-4"`, within which they are '
+        "started while they are wanted. 0: they run elsewhere. The stack has its own.",
     )
 
     def declared(self, name: str) -> OwnQueue:

@@ -7,7 +7,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, InstanceOf, SecretS
 from pydantic_settings import NoDecode
 
 from config.key_files import check_given_keys
-from config.worker_range import WorkerRange
+from tidegate.operations.worker_range import WorkerRange
 from tidegate.rate import Rate
 
 

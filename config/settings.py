@@ -26,10 +26,10 @@ from config.environment import ENCODING, ENV_FILE, IN_A_FILE, environment, place
 from config.origins import check_origins
 from config.setting_types import Connections, Count, IPNetwork, Keys, Limit, Port, Share, Threshold, Workers
 from config.table_types import plain_words
-from config.worker_range import WorkerRange
 from tidegate.errors import ConfigurationError
 from tidegate.operations.http_url import parse_url
 from tidegate.operations.operation import MEGABYTE
+from tidegate.operations.worker_range import WorkerRange
 from tidegate.rate import Rate
 from tidegate.timeformat import Duration
 

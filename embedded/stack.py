@@ -13,7 +13,6 @@ from typing import Any
 
 from config.registry import own_queues
 from config.settings import Settings
-from config.worker_range import WorkerRange
 from embedded import broker
 from embedded.environments import Environments
 from embedded.processes import Event, Program
@@ -23,6 +22,7 @@ from tasks.worker.command import worker_command
 from tidegate import clock
 from tidegate.errors import ConfigurationError
 from tidegate.operations.queues import WEBHOOKS, Pool
+from tidegate.operations.worker_range import WorkerRange
 
 # A worker hands back what still runs when TIDEGATE_GRACE_SECONDS are over, and needs a moment for it; the others have
 # nothing to finish. With the default, workers, web and broker take at most 6.5 + 1.5 + 1.5 s: less than 10.
@@ -139,9 +139,7 @@ def _workers(settings: Settings, environments: Environments) -> Group:
         workers("io", settings.io_workers, Pool.THREADS, settings.io_concurrency, everything),
         workers("cpu", settings.cpu_workers, Pool.PROCESSES, settings.cpu_concurrency, everything),
         *(
-            workers(
-                own.name, WorkerRange(lowest=own.workers, highest=own.workers), own.pool, own.concurrency, everything
-            )
+            workers(own.name, own.workers, own.pool, own.concurrency, everything)
             for own in own_queues(settings)
             if own.workers
         ),

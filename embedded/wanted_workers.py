@@ -1,4 +1,4 @@
-"""How many workers each queue wants: asked of the database once a second, beside the supervisor's own work."""
+"""How many workers each queue wants: asked of the database in a thread, once a second and seldom while all is quiet."""
 
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -16,7 +16,9 @@ from tidegate.maintenance.scale_store import ScaleStore
 
 Answer = Mapping[str, Wanted] | None
 """What is wanted, by queue; None: it is not known."""
-_APART_SECONDS = 1.0
+APART = timedelta(seconds=1)
+APART_WHILE_QUIET = timedelta(seconds=5)
+"""While nothing is wanted. Work that comes then finds the fewest workers, and others up to so much later."""
 _PATIENCE = timedelta(seconds=5)
 
 
@@ -49,8 +51,14 @@ class WantedWorkers:
         except UNREACHABLE:  # the processes that need it say so themselves
             self._latest = None
 
+    @property
+    def apart(self) -> timedelta:
+        """How long after the latest answer it asks again."""
+        is_quiet = self._latest is not None and not any(each.wanted for each in self._latest.values())
+        return APART_WHILE_QUIET if is_quiet else APART
+
     def _loop(self) -> None:
-        while not self._stopped.wait(_APART_SECONDS):
+        while not self._stopped.wait(self.apart.total_seconds()):
             self.ask_once()
 
 

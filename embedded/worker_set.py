@@ -6,11 +6,12 @@ from datetime import timedelta
 from itertools import count
 from pathlib import Path
 
-from config.worker_range import WorkerRange
 from embedded.output import Output
 from embedded.processes import Program, SupervisedProcess, described
+from tasks.health_file import remove_files_of
 from tidegate import clock
 from tidegate.dispatch.scale import Wanted
+from tidegate.operations.worker_range import WorkerRange
 
 START_APART = timedelta(seconds=1)
 """Between two starts of one queue's workers: each takes a core for its first second, and the others have calls due."""
@@ -81,6 +82,7 @@ class SupervisedWorkers:
     def _remove(self, process: SupervisedProcess) -> None:
         name, code = process.program.name, process.exit_code
         process.kill()  # what is left of its group, and the pid file
+        remove_files_of(self._run_folder, name)
         self.processes.remove(process)
         if code:
             self._output.complain(f"{name} ended with {described(code)} while it retired")

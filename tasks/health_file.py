@@ -22,6 +22,12 @@ def process_file_path(folder: Path, name: str) -> Path:
     return folder / f"{name}.process"
 
 
+def remove_files_of(folder: Path, name: str) -> None:
+    """Removes both files of the process of this name, which has ended and does not come back."""
+    for file in (health_file_path(folder, name), process_file_path(folder, name)):
+        file.unlink(missing_ok=True)
+
+
 class HealthFile:
     """A file that is touched again and again, `<folder>/<name>.alive` by a process that does its work.
 

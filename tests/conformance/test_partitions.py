@@ -1,6 +1,7 @@
 """Partitions: calls of a shared downstream go in turns, by weight, beneath limits of each; on both databases."""
 
 import itertools
+import time
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from datetime import timedelta
@@ -349,3 +350,21 @@ def test_a_lane_that_is_shared_no_more_lets_all_go_in_order_of_arrival(store: St
     store.limits.declare([Limits(name=LANE)])
 
     assert [job.job_id for job in Gate(store.lanes).run_once().released] == ids
+
+
+def test_partitions_at_their_own_limits_ask_for_no_worker_more(store: Store) -> None:
+    """Two partitions of which each may have two calls open: four places, whatever waits."""
+    sharing = shared(store, each=PartitionLimits(concurrency=2), size=2)
+    submit(store, sharing, "a", 50)
+    submit(store, sharing, "b", 50)
+    for _ in range(2):
+        for released in Gate(store.lanes).run_once().released:
+            assert claim(store, released)
+        store.samples.sample()
+        store.scale.measure(store.samples.due)
+        time.sleep(1.0)
+    found = store.scale.wanted()["io"]
+    assert (found.wanted, found.because) == (
+        2,
+        f"{LANE} can use 4 place(s) now, for 2 partition(s) have jobs waiting, and limits of their own",
+    )

@@ -15,16 +15,16 @@ import psutil
 import pytest
 
 from config.settings import Settings
-from config.worker_range import WorkerRange
 from embedded.output import Output
 from embedded.processes import Program
 from embedded.stack import programs
 from embedded.supervisor import Supervisor, names
-from embedded.wanted_workers import Answer, WantedWorkers, asking
+from embedded.wanted_workers import APART, APART_WHILE_QUIET, Answer, WantedWorkers, asking
 from embedded.worker_set import START_APART, WorkerSet
 from tests.support.waiting import wait_until
 from tidegate.dispatch.scale import Wanted
 from tidegate.errors import DatabaseUnreachableError
+from tidegate.operations.worker_range import WorkerRange
 
 WORKER = """
 import os, signal, sys, time
@@ -33,6 +33,8 @@ folder, name = Path(sys.argv[1]), sys.argv[2]
 asked = []
 signal.signal(signal.SIGUSR2, lambda *_: asked.append(1))
 signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+for kind in ('alive', 'process'):
+    (folder / f'{name}.{kind}').touch()
 print('ready')
 while not asked or (folder / f'{name}.busy').exists():
     time.sleep(0.02)
@@ -77,6 +79,10 @@ class Stage:
     def pids(self) -> dict[str, int]:
         """By name, as the pid files say it."""
         return {path.stem: int(path.read_text()) for path in sorted(self.folder.glob("*.pid"))}
+
+    def health_files(self) -> list[str]:
+        """What workers touch while they live."""
+        return sorted(path.name for kind in ("alive", "process") for path in self.folder.glob(f"*.{kind}"))
 
     def keep_busy(self, name: str) -> Path:
         """The worker of this name has a call open until the file is removed."""
@@ -131,6 +137,7 @@ def test_workers_are_started_while_they_are_wanted_and_the_newest_retire_first(s
     on.watch_until(lambda: list(on.pids()) == ["io-1", "io-2"], "the newest is gone")
     assert "io-3 retires when its calls have ended, leaving 2: 2 are of use" in on.written.getvalue()
     assert "io-3 has retired" in on.written.getvalue()
+    assert on.health_files() == ["io-1.alive", "io-1.process", "io-2.alive", "io-2.process"]
 
     on.wanted = {}
     on.watch_until(lambda: list(on.pids()) == ["io-1"], "nothing is wanted, and the fewest stay")
@@ -247,6 +254,16 @@ def test_what_cant_be_asked_is_not_known_until_it_answers_again() -> None:
         asked.ask_once()
         found.append(asked())
     assert found == [None, {"io": wanted(2)}, None, {}]
+
+
+def test_it_asks_seldom_while_nothing_is_wanted() -> None:
+    answers: list[Mapping[str, Wanted]] = [{"io": wanted(0)}, {"io": wanted(0), "cpu": wanted(1)}, {}]
+    asked = WantedWorkers(lambda: answers.pop(0))
+    apart = [asked.apart]
+    for _ in range(3):
+        asked.ask_once()
+        apart.append(asked.apart)
+    assert apart == [APART, APART_WHILE_QUIET, APART, APART_WHILE_QUIET]
 
 
 def test_nobody_is_asked_where_every_number_is_fixed(tmp_path: Path) -> None:

@@ -18,8 +18,8 @@ from config.operations_tables import DownstreamTable, OAuthTable, OperationTable
 from config.partition_tables import EachTable, PartitionTable
 from config.setting_text import as_text
 from config.settings import PREFIX, Settings
-from config.worker_range import WorkerRange
 from tests.support.processes import REPOSITORY
+from tidegate.operations.worker_range import WorkerRange
 from tidegate.rate import Rate
 from tidegate.timeformat import format_duration
 
@@ -153,6 +153,8 @@ def _default_in_toml(field: FieldInfo) -> str:
     value = field.default
     if isinstance(value, BaseModel) or value in (None, "", (), {}):
         return ""
+    if isinstance(value, WorkerRange):
+        return _code(str(value) if value.is_fixed else json.dumps(str(value)))
     plain = as_text(value) if isinstance(value, timedelta) else sorted(value) if isinstance(value, frozenset) else value
     return _code(json.dumps(plain))
 

@@ -16,6 +16,7 @@ from tasks.worker.process import _queue_fault
 from tests.support.processes import REPOSITORY
 from tidegate.operations.operation import Registry
 from tidegate.operations.queues import OwnQueue, Pool
+from tidegate.operations.worker_range import WorkerRange
 
 MINIMAL = '[operations.quote]\nurl = "http://127.0.0.1/quote"\n'
 GPU = '[queues.gpu]\npool = "processes"\n'
@@ -50,11 +51,16 @@ def module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, declared: str, kind:
 
 
 def test_a_queue_is_declared_with_its_workers(write: Write) -> None:
-    file = write(f'{GPU}concurrency = 4\nworkers = 2\n[queues.slow]\npool = "threads"\n')
+    file = write(
+        f'{GPU}concurrency = 4\nworkers = "1-3"\n[queues.slow]\npool = "threads"\n'
+        '[queues.two]\npool = "threads"\nworkers = 2\n[queues.elsewhere]\npool = "threads"\nworkers = 0\n'
+    )
 
     assert read_operations_file(file, max_result=1).queues == (
-        OwnQueue(name="gpu", pool=Pool.PROCESSES, concurrency=4, workers=2),
-        OwnQueue(name="slow", pool=Pool.THREADS, concurrency=1, workers=1),
+        OwnQueue(name="gpu", pool=Pool.PROCESSES, concurrency=4, workers=WorkerRange(lowest=1, highest=3)),
+        OwnQueue(name="slow", pool=Pool.THREADS, concurrency=1, workers=WorkerRange(lowest=1, highest=1)),
+        OwnQueue(name="two", pool=Pool.THREADS, concurrency=1, workers=WorkerRange(lowest=2, highest=2)),
+        OwnQueue(name="elsewhere", pool=Pool.THREADS, concurrency=1, workers=None),
     )
 
 
@@ -64,6 +70,11 @@ def test_a_queue_is_declared_with_its_workers(write: Write) -> None:
         ("[queues.gpu]\n", "1: queues.gpu.pool: it is missing"),
         ('[queues.gpu]\npool = "prefork"\n', "2: queues.gpu.pool: Input should be 'threads' or 'processes'"),
         (f"{GPU}concurrency = 0\n", "3: queues.gpu.concurrency: Input should be greater than or equal to 1"),
+        (f'{GPU}workers = "4-1"\n', "3: queues.gpu.workers: 4-1: from 1 to 1,000 workers, the smaller number first"),
+        (f'{GPU}workers = "0-2"\n', "3: queues.gpu.workers: 0-2: from 1 to 1,000 workers, the smaller number first"),
+        (f"{GPU}workers = -1\n", "3: queues.gpu.workers: '-1' is no number of workers; write"),
+        (f"{GPU}workers = true\n", "3: queues.gpu.workers: write a number of workers, or a range such as"),
+        (f"{GPU}workers = 1.5\n", "3: queues.gpu.workers: write a number of workers, or a range such as"),
         (f"{GPU}worker = 1\n", "3: queues.gpu.worker: there is no such key (did you mean 'workers'?)"),
         ('[queues.cpu]\npool = "processes"\n', "1: queues.cpu: 'cpu' is built in, and settings say how many it has"),
         ('[queues.webhooks]\npool = "threads"\n', "1: queues.webhooks: 'webhooks' is the queue of webhooks"),
@@ -161,7 +172,7 @@ def test_no_worker_is_started_for_a_queue_that_nobody_declares(
     ],
 )
 def test_a_worker_serves_one_queue_as_it_is_declared(queues: set[str], *, is_prefork: bool, fault: str | None) -> None:
-    known = Registry.of([], (), [OwnQueue(name="gpu", pool=Pool.PROCESSES, concurrency=1, workers=1)])
+    known = Registry.of([], (), [OwnQueue(name="gpu", pool=Pool.PROCESSES, concurrency=1, workers=None)])
 
     assert _queue_fault(queues, known, is_prefork=is_prefork) == fault
 

@@ -11,6 +11,7 @@ from tidegate.dispatch.scale import (
     Asked,
     CallSeconds,
     LaneLoad,
+    PartitionLoad,
     ReceiverLoad,
     in_force,
     needs_by_queue,
@@ -238,3 +239,26 @@ def test_a_clock_that_is_set_back_forgets_what_it_can_not_date() -> None:
     measured = CallSeconds()
     measured.add(10**12, claimed=0, busy=0)
     assert measured.add(10**11, claimed=50, busy=3) is None
+
+
+def test_partitions_ask_for_no_more_than_their_own_limits_let_them_have_open() -> None:
+    two = [PartitionLoad(open=2, most_open=2), PartitionLoad(open=0, most_open=2)]
+    need = places_of_lane(load(due={"io": 500}, busy={"io": 2}, partitions=two))
+    assert need == (4, "2 partition(s) have jobs waiting, and limits of their own")
+    paused = [*two, PartitionLoad(open=1, may_go=False)]
+    assert places_of_lane(load(due={"io": 500}, busy={"io": 3}, partitions=paused)).places == 5
+    rate = [PartitionLoad(open=0, per_second=5.0), PartitionLoad(open=0, per_second=5.0, most_open=2)]
+    assert places_of_lane(load(due={"io": 500}, call_seconds=0.6, partitions=rate)).places == 5
+    assert places_of_lane(load(due={"io": 500}, concurrency=3, partitions=two)).places == 3
+
+
+def test_while_nobody_knows_how_long_calls_take_no_limit_is_exceeded() -> None:
+    unknown = load(due={"io": 500}, busy={"io": 4}, call_seconds=None, concurrency=4)
+    assert places_of_lane(unknown) == (4, "its concurrency is 4")
+    full = [PartitionLoad(open=2, most_open=2), PartitionLoad(open=2, most_open=2)]
+    assert places_of_lane(load(due={"io": 9}, busy={"io": 4}, call_seconds=None, partitions=full)).places == 4
+
+
+def test_one_partition_without_a_limit_may_have_all() -> None:
+    mixed = [PartitionLoad(open=0, most_open=2), PartitionLoad(open=0)]
+    assert places_of_lane(load(due={"io": 500}, partitions=mixed)).places == 500

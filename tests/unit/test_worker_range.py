@@ -2,7 +2,7 @@
 
 import pytest
 
-from config.worker_range import WorkerRange
+from tidegate.operations.worker_range import WorkerRange
 
 
 @pytest.mark.parametrize(

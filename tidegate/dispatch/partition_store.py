@@ -26,7 +26,7 @@ from tidegate.database.schema import attempts, jobs, partitions, shared_clients
 from tidegate.database.statement import Prepared
 from tidegate.database.time import Instant, statement_now
 from tidegate.dispatch.fair_share import Share
-from tidegate.dispatch.lane import Lane, WaitingJob
+from tidegate.dispatch.lane import WaitingJob
 from tidegate.dispatch.lane_reads import WAITING_COLUMNS
 from tidegate.dispatch.partition import Heads, Partition, SharedClient
 from tidegate.dispatch.places import is_held, may_kill_no_other
@@ -56,14 +56,18 @@ class PartitionStore:
         """The keys of the partitions in which jobs wait: an index step each (a loose index scan)."""
         return [key for key in self._database.fetch_all(_ACTIVE, {"lane": lane}) if key is not None]
 
-    def read(self, lane: Lane, sharing: Sharing, keys: Collection[str]) -> dict[str, Partition]:
+    def some_active(self, lane: str, most: int) -> list[str]:
+        """As `active`, so many at the most."""
+        return [key for key in self._database.fetch_all(_SOME_ACTIVE, {"lane": lane, "most": most}) if key is not None]
+
+    def read(self, lane: str, sharing: Sharing, keys: Collection[str]) -> dict[str, Partition]:
         """Reads partitions by key; one that has no row yet is as it is declared."""
         found: dict[str, Partition] = {}
         pairs = [named_by(key) for key in keys]
         for first in range(0, len(pairs), _ROWS):
             some = pairs[first : first + _ROWS]
             which = tuple_(partitions.c.client, partitions.c.name).in_(some)
-            rows = self._database.fetch_all(select(partitions).where(partitions.c.downstream == lane.name, which))
+            rows = self._database.fetch_all(select(partitions).where(partitions.c.downstream == lane, which))
             stored = {(row.client, row.name): row for row in rows}
             for client, name in some:
                 each = _partition(sharing.limits_of(name), client, name, stored.get((client, name)))
@@ -165,6 +169,7 @@ def _on_sqlite(name: str) -> Any:
 
 
 _ACTIVE = Prepared(_active(), lambda row: row["key"])
+_SOME_ACTIVE = Prepared(_active().limit(bindparam("most", type_=Integer())), lambda row: row["key"])
 _OPENED = Prepared(
     select(attempts.c.partition, func.count().label("number"))
     .where(attempts.c.downstream == bindparam("lane"), is_held(), attempts.c.partition.is_not(None))

@@ -32,12 +32,26 @@ class Wanted:
 
 
 @dataclass(frozen=True, kw_only=True)
+class PartitionLoad:
+    """What one partition has open, and what lets it have more; `most_open`, `per_second` None: no limit of its own.
+
+    `may_go`: whether it has due jobs and is not paused.
+    """
+
+    open: int
+    most_open: int | None = None
+    per_second: float | None = None
+    may_go: bool = True
+
+
+@dataclass(frozen=True, kw_only=True)
 class LaneLoad:
     """What a lane waits for and has open, by queue, and what lets it have more.
 
     `due`: jobs that could go by their own run_at; `busy`: attempts with a worker; `unclaimed`: released, and no worker
     has taken them yet. `per_second`, `concurrency` None: no limit. `call_seconds`: how long an attempt keeps its
-    worker's place; None: not known yet. `rests`: why nothing goes out now; None: it may.
+    worker's place; None: not known yet. `partitions`: those that it is shared by where these have limits of their own.
+    `rests`: why nothing goes out now; None: it may.
     `probes`: why only single calls do.
     """
 
@@ -48,6 +62,7 @@ class LaneLoad:
     per_second: float | None = None
     concurrency: int | None = None
     call_seconds: float | None = None
+    partitions: Sequence[PartitionLoad] = ()
     rests: str | None = None
     probes: str | None = None
 
@@ -129,21 +144,46 @@ def places_of_lane(lane: LaneLoad) -> Need:
         return Need(busy, lane.rests or "no more wait")
     if lane.probes:
         return Need(max(busy, 1), lane.probes)
+    bounds = _bounds_of_open_calls(lane)
     if lane.call_seconds is None:
-        return Need(busy + 1, "how long its calls take is not known yet")
-    seconds = f"calls of {lane.call_seconds:.2g} s"
-    backlog = Need(busy + min(due, math.ceil(due * lane.call_seconds)), f"{due} jobs wait, {seconds}")
-    bounds = [backlog]
-    if lane.concurrency is not None:
-        bounds.append(Need(lane.concurrency, f"its concurrency is {lane.concurrency}"))
-    if lane.per_second is not None:
-        by_rate = math.ceil(round(lane.per_second * lane.call_seconds, 3))
-        # What is released and finds no worker shows that calls take longer than was measured, or others the places.
-        starves = lane.unclaimed > max(1.0, 0.5 * lane.per_second)
-        its_rate = f"its rate lets {lane.per_second:.3g} begin a second, {seconds}"
-        bounds.append(Need(max(by_rate, busy + 1 if starves else 1), its_rate))
+        bounds.append(Need(busy + 1, "how long its calls take is not known yet"))
+    else:
+        seconds = f"calls of {lane.call_seconds:.2g} s"
+        backlog = busy + min(due, math.ceil(due * lane.call_seconds))
+        bounds.append(Need(backlog, f"{due} jobs wait, {seconds}"))
+        if lane.per_second is not None:
+            by_rate = math.ceil(round(lane.per_second * lane.call_seconds, 3))
+            # What is released and finds no worker shows that calls take longer than was measured, or others the places.
+            starves = lane.unclaimed > max(1.0, 0.5 * lane.per_second)
+            its_rate = f"its rate lets {lane.per_second:.3g} begin a second, {seconds}"
+            bounds.append(Need(max(by_rate, busy + 1 if starves else 1), its_rate))
     least = min(bounds, key=lambda need: need.places)
     return Need(max(busy, least.places), least.because)
+
+
+def _bounds_of_open_calls(lane: LaneLoad) -> list[Need]:
+    bounds = []
+    if lane.concurrency is not None:
+        bounds.append(Need(lane.concurrency, f"its concurrency is {lane.concurrency}"))
+    of_partitions = _places_of_partitions(lane.partitions, lane.call_seconds or 0.0)
+    if of_partitions is not None:
+        number = sum(each.may_go for each in lane.partitions)
+        bounds.append(Need(of_partitions, f"{number} partition(s) have jobs waiting, and limits of their own"))
+    return bounds
+
+
+def _places_of_partitions(partitions: Iterable[PartitionLoad], call_seconds: float) -> int | None:
+    """How many places partitions can use by their own limits, at least what is open; None: any number."""
+    total, is_limited = 0, False
+    for each in partitions:
+        most = [each.most_open] if each.most_open is not None else []
+        if each.per_second is not None:
+            most.append(max(1, math.ceil(round(each.per_second * call_seconds, 3))))
+        if each.may_go and not most:
+            return None
+        total += max(each.open, min(most)) if each.may_go else each.open
+        is_limited = True
+    return total if is_limited else None
 
 
 def places_for_webhooks(

@@ -114,7 +114,7 @@ class SharedLanes:
         if new:
             clients = {named_by(key)[0] for key in new} - book.clients.keys()
             book.clients |= self._store.read_clients(lane.name, clients)
-            book.add(self._store.read(lane, sharing, new))
+            book.add(self._store.read(lane.name, sharing, new))
         return book
 
     def _opened(self, book: PartitionBook, lane: str) -> Mapping[str, int]:

@@ -4,21 +4,23 @@ The scheduler's sampler writes the number once a second under load; everybody re
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
 import orjson
-from sqlalchemy import and_, case, false, func, literal, null, or_, select, union_all
+from sqlalchemy import and_, case, false, func, literal, null, or_, select, true, union_all
 from sqlalchemy.dialects.postgresql import insert as postgresql_insert
 from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 
 from tidegate.clock import to_microseconds
 from tidegate.database.connection import Database
-from tidegate.database.schema import attempts, counts, deliveries, receivers, wanted_workers, workers
+from tidegate.database.schema import attempts, counts, deliveries, downstreams, receivers, wanted_workers, workers
 from tidegate.database.time import database_now
 from tidegate.dispatch.forecast import LaneView
-from tidegate.dispatch.lane import Downstream
+from tidegate.dispatch.lane import Downstream, allowance_of
 from tidegate.dispatch.lane_rows import LaneRowStore
+from tidegate.dispatch.partition import Partition
+from tidegate.dispatch.partition_store import PartitionStore
 from tidegate.dispatch.places import is_among_followers, is_held, is_lost
 from tidegate.dispatch.samples import LIMIT, Due
 from tidegate.dispatch.scale import (
@@ -26,6 +28,7 @@ from tidegate.dispatch.scale import (
     CallSeconds,
     LaneLoad,
     Need,
+    PartitionLoad,
     ReceiverLoad,
     Wanted,
     in_force,
@@ -41,7 +44,12 @@ from tidegate.jobs.transitions import NOW
 from tidegate.maintenance.cluster_facts import MOST_DELIVERIES
 from tidegate.metrics.families import DELIVERY_SECONDS
 from tidegate.operations.queues import WEBHOOKS
+from tidegate.operations.sharing import Sharing
 from tidegate.webhooks.send_store import IS_PENDING
+
+# Of a lane that more partitions wait for, their own limits are not looked at: it takes long, and they bound little.
+_MOST_PARTITIONS = 500
+_MOST_BY_NAME = 500
 
 
 class _Seen(NamedTuple):
@@ -76,6 +84,7 @@ class ScaleStore:
     def __init__(self, database: Database, lane_rows: LaneRowStore) -> None:
         self._database = database
         self._lane_rows = lane_rows
+        self._partitions = PartitionStore(database)
         self._call_seconds: dict[str, CallSeconds] = {}
         self._was_busy = False
 
@@ -128,6 +137,7 @@ class ScaleStore:
         loads = []
         names = {*due, *(row.lane for row in seen.lanes)}
         read = self._lane_rows.read(dict.fromkeys(names), since=None)
+        sharing = self._sharing(due)
         for downstream in (row.downstream(read.now) for row in read.rows):
             its = [row for row in seen.lanes if row.lane == downstream.name]
             waiting = due.get(downstream.name, {})
@@ -136,8 +146,31 @@ class ScaleStore:
             measured = self._call_seconds.setdefault(downstream.name, CallSeconds())
             seconds = measured.add(seen.now, claimed=downstream.released - unclaimed, busy=sum(busy.values()))
             if waiting or busy:
-                loads.append(_load(downstream, waiting, busy, unclaimed=unclaimed, seconds=seconds))
+                load = _load(downstream, waiting, busy, unclaimed=unclaimed, seconds=seconds)
+                if shared := sharing.get(downstream.name):
+                    load = replace(load, partitions=self._partition_loads(downstream.name, shared))
+                loads.append(load)
         return loads
+
+    def _sharing(self, due: Due) -> dict[str, Sharing]:
+        """How lanes with due jobs are shared, of those whose partitions have limits of their own."""
+        if not due:
+            return {}
+        where = downstreams.c.name.in_([*due]) if len(due) <= _MOST_BY_NAME else true()
+        rows = self._database.fetch_all(
+            select(downstreams.c.name, downstreams.c.sharing).where(downstreams.c.sharing.is_not(None), where)
+        )
+        found = {name: Sharing.from_json(text) for name, text in rows if name in due}
+        return {name: sharing for name, sharing in found.items() if sharing.has_limits}
+
+    def _partition_loads(self, lane: str, sharing: Sharing) -> list[PartitionLoad]:
+        keys = self._partitions.some_active(lane, _MOST_PARTITIONS + 1)
+        if len(keys) > _MOST_PARTITIONS:
+            return []
+        opened = self._partitions.opened(lane)
+        waiting = self._partitions.read(lane, sharing, keys)
+        others = [PartitionLoad(open=number, may_go=False) for key, number in opened.items() if key not in waiting]
+        return [*(_partition_load(each, opened.get(key, 0)) for key, each in waiting.items()), *others]
 
     def _webhooks(self, in_flight: int, places_each: int | None) -> Need:
         rows = self._database.fetch_all(_DUE_WEBHOOKS, limit=LIMIT)
@@ -172,6 +205,17 @@ class ScaleStore:
         values = {"places_each": places_each, "asked": orjson.dumps([list(each) for each in asked]).decode()}
         statement = insert(wanted_workers).values(queue=queue, **values)
         self._database.execute(statement.on_conflict_do_update(index_elements=[wanted_workers.c.queue], set_=values))
+
+
+def _partition_load(partition: Partition, opened: int) -> PartitionLoad:
+    allowance = allowance_of(partition.limits.rates, partition.limits.burst, 0)
+    rate = allowance.pacing
+    return PartitionLoad(
+        open=opened,
+        most_open=partition.most_open,
+        per_second=1e6 * rate.calls / allowance.window(rate) if rate else None,
+        may_go=not partition.paused,
+    )
 
 
 def _load(

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 from types import MappingProxyType
 
+from tidegate.operations.worker_range import WorkerRange
+
 
 class Queue(StrEnum):
     """A queue that is built in, which decides the kind of worker that runs an operation. Others are declared."""
@@ -29,13 +31,14 @@ class Pool(StrEnum):
 class OwnQueue:
     """The declaration of a queue of one's own.
 
-    `concurrency`: attempts side by side in one worker. `workers`: how many of these the embedded default starts.
+    `concurrency`: attempts side by side in one worker. `workers`: how many of these the embedded default starts; None:
+    they run elsewhere.
     """
 
     name: str
     pool: Pool
     concurrency: int
-    workers: int
+    workers: WorkerRange | None
 
 
 BUILT_IN: Mapping[str, Pool] = MappingProxyType({Queue.IO.value: Pool.THREADS, Queue.CPU.value: Pool.PROCESSES})

@@ -52,6 +52,12 @@ class Sharing:
         """The declared limits of a partition."""
         return self.named.get(name, self.each)
 
+    @property
+    def has_limits(self) -> bool:
+        """Whether any partition has limits of its own."""
+        declared = (self.each, *self.named.values())
+        return any(each.rates or each.concurrency or each.is_strict for each in declared)
+
     def as_json(self) -> str:
         """The value as text, for the downstream's row."""
         return orjson.dumps(
