@@ -212,7 +212,8 @@ def _written(params: Any, name: str) -> Written:
 def _envelope(asked: Asked) -> Mapping[str, Any]:
     """What goes along with one input of many."""
     timeout = asked["timeout"]
-    given = {**asked, "timeout": None if timeout is None else math.ceil(timeout), "idempotency_key": uuid4().hex}
+    seconds = None if timeout is None else math.ceil(timeout)
+    given = {"idempotency_key": uuid4().hex, **asked, "timeout": seconds}
     return {name: value for name, value in given.items() if value is not None}
 
 
