@@ -31,6 +31,7 @@
     │   ├── NoRoom                as many requests are held as may be
     │   │   └── Overloaded        as many requests are under way as may be
     │   ├── UnknownDownstream
+    │   ├── NotShared             the downstream has no partitions
     │   ├── CannotFinishInTime    the backlog ahead is longer than the job's timeout
     │   ├── TooSlow               a list that takes the database too long
     │   └── Unavailable           the database can't be reached, or has no room
@@ -42,7 +43,8 @@
         └── Retry                 raised by an operation: another attempt may succeed, not before a while
             └── Refused           raised by an operation: its downstream is full; all of it rests, no attempt is counted
 
-AttemptStopped stands outside: it is the runner's way out of an operation. NoTokenError is in operations/oauth.py.
+AttemptStopped stands outside: it is the runner's way out of an operation. NoTokenError is in operations/oauth.py,
+UnreadableAnswerError in operations/content_coding.py.
 """
 
 from collections.abc import Sequence
@@ -212,6 +214,10 @@ class UnknownDownstream(Refusal):
     """No downstream has this name."""
 
 
+class NotShared(Refusal):
+    """The jobs of this downstream wait in one line, and not in partitions."""
+
+
 class CannotFinishInTime(Refusal):
     """The job's expected finish lies past its deadline: better refused than accepted and let die."""
 
@@ -283,17 +289,6 @@ class Retry(OperationError):  # noqa: N818 - what is asked for, as in Celery
 
 class Refused(Retry):
     """For operations to raise: the downstream is full. All of it rests for `after`, and no attempt is counted."""
-
-
-class UnreadableAnswerError(TidegateError):
-    """A downstream's answer can't be read: what follows "the downstream's answer …".
-
-    `another_may_do`: it broke off on its way, and not because of what the downstream is.
-    """
-
-    def __init__(self, message: str, *, another_may_do: bool = False) -> None:
-        super().__init__(message)
-        self.another_may_do = another_may_do
 
 
 class AttemptStopped(BaseException):

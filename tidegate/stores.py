@@ -10,6 +10,7 @@ from tidegate.database.clock_sync import DatabaseClock
 from tidegate.database.connection import Database
 from tidegate.dispatch.lane_rows import LaneRowStore
 from tidegate.dispatch.limits import LimitStore
+from tidegate.dispatch.partition_admin import PartitionAdmin
 from tidegate.dispatch.samples import SampleStore
 from tidegate.dispatch.store import LaneStore
 from tidegate.execution.claims import ClaimStore
@@ -46,6 +47,7 @@ class Store:
         self.workers = OutcomeStore(database, self.counts)
         self.heartbeats = HeartbeatStore(database, self.counts, database_clock)
         self.limits = LimitStore(database)
+        self.partitions = PartitionAdmin(database)
         self.samples = SampleStore(database)
         self.lane_rows = LaneRowStore(database)
         self.lanes = LaneStore(database)
@@ -75,6 +77,7 @@ __all__ = [
     "MaintenanceStore",
     "OutcomeStore",
     "OverviewStore",
+    "PartitionAdmin",
     "SampleStore",
     "ScaleStore",
     "SendingStore",

@@ -50,6 +50,7 @@ from webapp.resources import (
     jobs,
     metrics,
     operations,
+    partitions,
     scale,
     webhook_secrets,
 )
@@ -91,6 +92,7 @@ def create_app(settings: Settings, database: Database | None = None) -> Flask:
         metrics,
         scale,
         operations,
+        partitions,
         downstreams,
         batch,
         bulk,

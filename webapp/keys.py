@@ -27,8 +27,15 @@ def main() -> None:
 @click.argument("client")
 @click.option("--name", default="", help="What the key is for.")
 @click.option("--role", type=click.Choice([role.value for role in Role]), default=Role.CLIENT.value, show_default=True)
+@click.option(
+    "--partitions",
+    type=click.Choice(["own", "any"]),
+    default="own",
+    show_default=True,
+    help="Whose are the partitions that its submits name: its client's own, or those that all such keys share.",
+)
 @click.option("--expires", default=None, help='After how long it ends, such as "90d"; without: never.')
-def create(client: str, name: str, role: str, expires: str | None) -> None:
+def create(client: str, name: str, role: str, partitions: str, expires: str | None) -> None:
     """Makes a key for CLIENT (made too if it is new) and shows it, once."""
     for value, hint in ((client, "CLIENT"), (name, "--name")):
         if len(value) > NAME_LENGTH or (hint == "CLIENT" and not value.strip()):
@@ -38,7 +45,9 @@ def create(client: str, name: str, role: str, expires: str | None) -> None:
     except ValueError as error:
         raise click.BadParameter(str(error), param_hint="--expires") from None
     with _open() as keys:
-        key_id, secret = keys.create(client, name=name, role=Role(role), expires_in=expires_in)
+        key_id, secret = keys.create(
+            client, name=name, role=Role(role), expires_in=expires_in, names_shared=partitions == "any"
+        )
     click.echo(secret)
     click.echo(f"Key {key_id} of {client} ({role}). It is shown this once; keep it.", err=True)
 
@@ -50,7 +59,9 @@ def list_() -> None:
         found = keys.list()
     for key in found:
         end = f"revoked {_day(key.revoked_at)}" if key.revoked_at else f"until {_day(key.expires_at) or 'revoked'}"
-        click.echo(f"{key.id}  {key.role:<8}  {key.client:<20}  created {_day(key.created_at)}  {end}  {key.name}")
+        shared = "  any partition" if key.names_shared else ""
+        told = f"{key.id}  {key.role:<8}  {key.client:<20}  created {_day(key.created_at)}  {end}{shared}  {key.name}"
+        click.echo(told)
 
 
 @main.command()

@@ -5,13 +5,14 @@ import ssl
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from datetime import datetime
 from types import TracebackType
-from typing import Any, Self, Unpack
+from typing import Any, Literal, Self, Unpack
 
 from tidegate_client.documents import (
     DELIVERY,
     DOWNSTREAM,
     NEW_WEBHOOK_SECRET,
     OPERATION,
+    PARTITION,
     SCALE,
     WEBHOOK_SECRET,
     Changes,
@@ -20,12 +21,14 @@ from tidegate_client.documents import (
     EventName,
     NewWebhookSecret,
     Operation,
+    Partition,
+    PartitionChanges,
     QueueScale,
     WebhookSecret,
 )
 from tidegate_client.events import EventFeed, JobEvent
 from tidegate_client.job import Job
-from tidegate_client.known_gateway import KnownGateway, Query, first_page, jobs_of, path_of, submission
+from tidegate_client.known_gateway import Asked, KnownGateway, Query, first_page, jobs_of, path_of, submission
 from tidegate_client.many import Counts, Filters, selection_of
 from tidegate_client.protocol import Gateway, Told
 from tidegate_client.snapshot import Snapshot, State
@@ -74,6 +77,8 @@ class Client(KnownGateway):
         idempotency_key: str | None = None,
         webhook_url: str | None = None,
         traceparent: str | None = None,
+        partition: str | None = None,
+        priority: int | None = None,
         headers: Mapping[str, str] | None = None,
     ) -> Job:
         """Submits a job and returns it as soon as it is recorded.
@@ -81,8 +86,9 @@ class Client(KnownGateway):
         `params`: bytes go as they are, under `content_type`; anything else as JSON. `timeout`: seconds until the job's
         deadline, if less than the operation's own. `not_before`: an aware instant before which it does not start.
         `idempotency_key`: the same key and params give the same job; without one a new key is made and kept over this
-        call's retries, so that no lost answer makes a second job. `headers`: for an operation that passes them on
-        to its downstream (`pass_headers`). Raises Refused when it is not taken.
+        call's retries, so that no lost answer makes a second job. `partition`: in whose name it waits, `priority`: its
+        place among those, 0 (first) to 7, where the downstream has partitions. `headers`: for an operation that passes
+        them on to its downstream (`pass_headers`). Raises Refused when it is not taken.
         """
         call = submission(
             operation,
@@ -93,19 +99,30 @@ class Client(KnownGateway):
             idempotency_key=idempotency_key,
             webhook_url=webhook_url,
             traceparent=traceparent,
+            partition=partition,
+            priority=priority,
             headers=headers,
         )
         return self._job(self._transport.run(self._submitted(call)))
 
     def submit_many(
-        self, operation: str, inputs: Iterable[Any], *, timeout: float | None = None, all_or_none: bool = False
+        self,
+        operation: str,
+        inputs: Iterable[Any],
+        *,
+        timeout: float | None = None,
+        partition: str | None = None,
+        priority: int | None = None,
+        all_or_none: bool = False,
     ) -> list[Job]:
         """Submits a job for each input, in their order; up to 1,000 in one request, inputs that are bytes one by one.
 
-        Each gets an idempotency key of its own. `all_or_none`: one refusal refuses all, for at most 1,000 JSON inputs.
+        Each gets an idempotency key of its own, and this `timeout`, `partition` and `priority`. `all_or_none`: one
+        refusal refuses all, for at most 1,000 JSON inputs.
         Raises SomeRefused, which has those that were taken too; with `all_or_none` Refused.
         """
-        taken = self._transport.run(self._many_submitted(operation, inputs, timeout, all_or_none=all_or_none))
+        asked = Asked(timeout=timeout, partition=partition, priority=priority)
+        taken = self._transport.run(self._many_submitted(operation, inputs, asked, all_or_none=all_or_none))
         return jobs_of(taken, self._job)
 
     def job(self, job_id: str) -> Job:
@@ -124,6 +141,7 @@ class Client(KnownGateway):
         state: State | str | None = None,
         operation: str | None = None,
         downstream: str | None = None,
+        partition: str | None = None,
         error_code: str | None = None,
         created_after: datetime | None = None,
         created_before: datetime | None = None,
@@ -138,6 +156,7 @@ class Client(KnownGateway):
             "state": state,
             "operation": operation,
             "downstream": downstream,
+            "partition": partition,
             "error_code": error_code,
             "created_after": created_after,
             "created_before": created_before,
@@ -180,6 +199,31 @@ class Client(KnownGateway):
         """
         path, content_type = path_of("downstreams", name), "application/merge-patch+json"
         return self._transport.run(self._changed("PATCH", path, changes, DOWNSTREAM, content_type))
+
+    def partitions(
+        self, downstream: str, *, sort: Literal["waiting", "name"] = "waiting", client: str | None = None
+    ) -> Iterator[Partition]:
+        """The partitions of a downstream, those with the most waiting jobs first, fetched page by page.
+
+        Of all clients, or of this one by its id. Needs an operator's key.
+        """
+        path = path_of("downstreams", downstream, "partitions").removeprefix("/v1/")
+        return self._pages(path, PARTITION, first_page({"sort": sort, "client": client}), member="partitions")
+
+    def change_partition(
+        self,
+        downstream: str,
+        name: str | None = None,
+        *,
+        client: str | None = None,
+        **changes: Unpack[PartitionChanges],
+    ) -> Partition:
+        """Changes `weight`, `rate`, `burst`, `concurrency` or `paused` of a partition, live, and returns it.
+
+        Without a `client`, by its id, that of all clients. Without a name the client's unnamed one, and the client's
+        own weight. None takes an earlier change back. Needs an operator's key.
+        """
+        return self._transport.run(self._partition_changed(downstream, name, client, changes))
 
     def scale(self) -> dict[str, QueueScale]:
         """How many workers each queue has and could use now, by its name. Needs an operator's or a metrics key."""
@@ -237,9 +281,11 @@ class Client(KnownGateway):
         """Ends a secret at once, as when it became known."""
         self._transport.run(self._secret_ended(secret_id))
 
-    def _pages(self, name: str, read: Callable[[Any], Told], query: Query | None) -> Iterator[Told]:
+    def _pages(
+        self, name: str, read: Callable[[Any], Told], query: Query | None, member: str | None = None
+    ) -> Iterator[Told]:
         while query:
-            found, query = self._transport.run(self._page(f"/v1/{name}", name, read, query))
+            found, query = self._transport.run(self._page(f"/v1/{name}", member or name, read, query))
             yield from found
 
     def _job(self, seen: Snapshot) -> Job:

@@ -112,6 +112,48 @@ class Changes(TypedDict, total=False):
     paused: bool | None
 
 
+class DeclaredPartition(TypedDict):
+    """A partition's weight and limits as the operations file declares them."""
+
+    weight: float
+    rate: list[str]
+    burst: int
+    concurrency: int | None
+
+
+class Partition(TypedDict):
+    """A partition of a downstream: its weight, its limits beneath the downstream's, what waits in it.
+
+    `client` None: all clients share it; `name` None: its client's unnamed one, whose `weight` is the client's. `share`:
+    of the downstream's calls, by the weights; None: it does not wait, or is paused.
+    """
+
+    client: str | None
+    name: str | None
+    weight: float
+    rate: list[str]
+    burst: int
+    concurrency: int | None
+    order: Literal["fair", "strict"]
+    paused: bool
+    declared: DeclaredPartition
+    changed: list[str]
+    waiting: int
+    in_flight: int
+    share: float | None
+    links: Mapping[str, str]
+
+
+class PartitionChanges(TypedDict, total=False):
+    """A new weight, or new limits, of a partition; None takes an earlier change back."""
+
+    weight: float | None
+    rate: str | CalendarRate | Sequence[str | CalendarRate] | None
+    burst: int | None
+    concurrency: int | Literal["unlimited"] | None
+    paused: bool | None
+
+
 class DeliveryAttempt(TypedDict):
     """One attempt to send a webhook. `seconds` None: it goes on; `status` None: there was no answer."""
 
@@ -182,6 +224,9 @@ OPERATION: Callable[[Any], Operation] = _with("name", "downstream", "timeout", "
 DOWNSTREAM: Callable[[Any], Downstream] = _with(
     *("name", "rate", "concurrency", "paused", "breaker_open", "resting_until"),
     *("backlog", "in_flight", "released", "changed"),
+)
+PARTITION: Callable[[Any], Partition] = _with(
+    *("client", "name", "weight", "rate", "concurrency", "paused", "changed"), *("waiting", "in_flight", "share")
 )
 DELIVERY: Callable[[Any], Delivery] = _with("id", "url", "state", "event", "created_at", "attempts")
 WEBHOOK_SECRET: Callable[[Any], WebhookSecret] = _with("id", "client_id", "created_at", "signs_until")

@@ -4,11 +4,12 @@ import json
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime
-from typing import Any
+from typing import Any, TypedDict
 from urllib.parse import parse_qsl, quote, urlsplit
 from uuid import uuid4
 
 from tidegate_client.batch import MOST_JOBS, Taken, submit_all, submit_each
+from tidegate_client.documents import PARTITION, Partition
 from tidegate_client.errors import AnyJob, Refused, SomeRefused
 from tidegate_client.many import Action, Counts, act_on, selection_of
 from tidegate_client.protocol import Call, Gateway, Steps, Told, answer_to, told_in_answer
@@ -16,10 +17,20 @@ from tidegate_client.snapshot import Snapshot
 from tidegate_client.writing import Written, as_json
 
 Query = Mapping[str, str]
+
+
+class Asked(TypedDict):
+    """What is asked for each of many jobs alike, as `Client.submit` has it."""
+
+    timeout: float | None
+    partition: str | None
+    priority: int | None
+
+
 _OUR_HEADERS = frozenset(
     {
         *("authorization", "content-type", "content-length", "host", "idempotency-key", "prefer", "traceparent"),
-        *("job-timeout", "job-not-before", "webhook-url"),
+        *("job-timeout", "job-not-before", "job-partition", "job-priority", "webhook-url"),
     }
 )
 
@@ -48,7 +59,7 @@ class KnownGateway:
         return (yield from told_in_answer(self._gateway, call, Snapshot.of))
 
     def _many_submitted(
-        self, operation: str, inputs: Iterable[Any], timeout: float | None, *, all_or_none: bool
+        self, operation: str, inputs: Iterable[Any], asked: Asked, *, all_or_none: bool
     ) -> Steps[Taken]:
         each = list(inputs)
         written = [_written(params, f"input {index}") for index, params in enumerate(each)]
@@ -57,20 +68,20 @@ class KnownGateway:
         if all_or_none and (is_alone or len(each) > MOST_JOBS):
             raise ValueError(f"all_or_none takes at most {MOST_JOBS} inputs, no bytes and no Decimal beyond a float")
         if is_alone:
-            return (yield from self._one_by_one(operation, each, timeout))
+            return (yield from self._one_by_one(operation, each, asked))
         lines = {
-            index: b'{"input": %s, %s' % (params.content, json.dumps(_envelope(timeout)).encode()[1:])
+            index: b'{"input": %s, %s' % (params.content, json.dumps(_envelope(asked)).encode()[1:])
             for index, params in enumerate(written)
         }
         submit = submit_all if all_or_none else submit_each
         return (yield from submit(self._gateway, path_of("operations", operation, "jobs", "batch"), lines))
 
-    def _one_by_one(self, operation: str, inputs: Sequence[Any], timeout: float | None) -> Steps[Taken]:
+    def _one_by_one(self, operation: str, inputs: Sequence[Any], asked: Asked) -> Steps[Taken]:
         jobs: dict[int, Snapshot] = {}
         refusals: dict[int, Refused] = {}
         for index, params in enumerate(inputs):
             try:
-                jobs[index] = yield from self._submitted(submission(operation, params, timeout=timeout))
+                jobs[index] = yield from self._submitted(submission(operation, params, **asked))
             except Refused as refusal:
                 refusals[index] = refusal
         return Taken(jobs=jobs, refusals=refusals)
@@ -81,7 +92,7 @@ class KnownGateway:
         """A page of a list, and what to ask for to get the next one."""
         found, after = yield from self._told(path, lambda page: (_every(read, page[member]), page["next"]), query)
         # Only its query: the link may lead through another address than ours, and the key stays with ours.
-        return found, dict(parse_qsl(urlsplit(after).query)) if after else None
+        return found, dict(parse_qsl(urlsplit(after).query, keep_blank_values=True)) if after else None
 
     def _act(self, action: Action, selection: Mapping[str, Any]) -> Steps[Counts]:
         return (yield from act_on(self._gateway, action, selection_of(selection)))
@@ -100,10 +111,19 @@ class KnownGateway:
         document: Mapping[str, Any],
         read: Callable[[Any], Told],
         content_type: str = "application/json",
+        *,
+        query: Query | None = None,
     ) -> Steps[Told]:
-        content = json.dumps(document).encode()
-        call = Call(method=method, path=path, content=content, headers={"Content-Type": content_type})
+        content, headers = json.dumps(document).encode(), {"Content-Type": content_type}
+        call = Call(method=method, path=path, content=content, headers=headers, params=query)
         return (yield from told_in_answer(self._gateway, call, read))
+
+    def _partition_changed(
+        self, downstream: str, name: str | None, client: str | None, changes: Mapping[str, Any]
+    ) -> Steps[Partition]:
+        which = {key: value for key, value in {"name": name, "client": client}.items() if value is not None}
+        path, content_type = path_of("downstreams", downstream, "partitions"), "application/merge-patch+json"
+        return (yield from self._changed("PATCH", path, changes, PARTITION, content_type, query=which))
 
     def _secret_ended(self, secret_id: str) -> Steps[None]:
         try:
@@ -128,6 +148,8 @@ def submission(
     idempotency_key: str | None = None,
     webhook_url: str | None = None,
     traceparent: str | None = None,
+    partition: str | None = None,
+    priority: int | None = None,
     headers: Mapping[str, str] | None = None,
 ) -> Call:
     """The request that submits a job.
@@ -153,6 +175,10 @@ def submission(
         own["Webhook-Url"] = webhook_url
     if traceparent is not None:
         own["traceparent"] = traceparent
+    if partition is not None:
+        own["Job-Partition"] = partition
+    if priority is not None:
+        own["Job-Priority"] = str(priority)
     return Call(
         method="POST",
         path=path_of("operations", operation, "jobs"),
@@ -183,9 +209,12 @@ def _written(params: Any, name: str) -> Written:
     return Written(content=params, is_of_floats=False) if isinstance(params, bytes) else as_json(params, name)
 
 
-def _envelope(timeout: float | None) -> Mapping[str, Any]:
+def _envelope(asked: Asked) -> Mapping[str, Any]:
     """What goes along with one input of many."""
-    return {"idempotency_key": uuid4().hex, **({} if timeout is None else {"timeout": math.ceil(timeout)})}
+    timeout = asked["timeout"]
+    seconds = None if timeout is None else math.ceil(timeout)
+    given = {"idempotency_key": uuid4().hex, **asked, "timeout": seconds}
+    return {name: value for name, value in given.items() if value is not None}
 
 
 def _passed_on(headers: Mapping[str, str]) -> Mapping[str, str]:

@@ -19,6 +19,7 @@ class Filters(TypedDict, total=False):
     state: State | str | None
     operation: str | None
     downstream: str | None
+    partition: str | None
     error_code: str | None
     created_after: datetime | None
     created_before: datetime | None

@@ -52,7 +52,8 @@ class JobError:
 class Snapshot:
     """One reading of a job. `percent` never goes down; `waiting` is None unless it waits; `document` is the JSON.
 
-    `client`: the id of the client whose job it is; None: an older gateway does not tell.
+    `client`: the id of the client whose job it is; None: an older gateway does not tell. `partition`, `priority`: where
+    its downstream has partitions, the name of its own, None: the client's unnamed one; and its place there, 0 is first.
     """
 
     id: str
@@ -70,6 +71,8 @@ class Snapshot:
     finished_at: datetime | None
     deadline: datetime
     retry_of: str | None
+    partition: str | None
+    priority: int | None
     waiting: Waiting | None
     error: JobError | None
     document: Mapping[str, Any] = field(repr=False)
@@ -94,6 +97,8 @@ class Snapshot:
             finished_at=instant(document["finished_at"]),
             deadline=datetime.fromisoformat(document["deadline"]),
             retry_of=document.get("retry_of"),
+            partition=document.get("partition"),
+            priority=document.get("priority"),
             waiting=_waiting(document["waiting"]),
             error=_error(document["error"]),
             document=document,

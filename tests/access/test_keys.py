@@ -303,8 +303,10 @@ def test_the_command_makes_lists_and_revokes(keyed: Web, database_url: str) -> N
     assert again.returncode != 0
     assert key_id in again.stderr
 
-    boss = command(database_url, "create", "boss", "--role", "operator").stdout.strip()
+    boss = command(database_url, "create", "boss", "--role", "operator", "--partitions", "any").stdout.strip()
     assert keyed.client.get("/v1/downstreams", headers=bearer(boss)).status_code == 200
+    assert [key.names_shared for key in KeyStore(keyed.database).list()] == [True, False]
+    assert "any partition" in command(database_url, "list").stdout
 
 
 @pytest.mark.parametrize(

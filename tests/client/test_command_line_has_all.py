@@ -26,10 +26,12 @@ from tidegate.stores import Store
 from tidegate_client.command.group import tidegate as group
 
 COMMANDS = {
-    "cancelJob": "cancel", "cancelJobs": "cancel", "changeDownstream": "downstreams set", "deleteJob": "delete",
+    "cancelJob": "cancel", "cancelJobs": "cancel", "changeDownstream": "downstreams set",
+    "changePartition": "partitions set", "deleteJob": "delete",
     "endWebhookSecret": "webhook-secrets end", "listDeliveries": "deliveries list",
     "listDownstreams": "downstreams list", "listJobs": "list", "listOperations": "operations",
-    "listWebhookSecrets": "webhook-secrets list", "readDelivery": "deliveries show",
+    "listPartitions": "partitions list", "listWebhookSecrets": "webhook-secrets list",
+    "readDelivery": "deliveries show",
     "readDownstream": "downstreams show", "readEvents": "events", "readJob": "status", "readOperation": "operations",
     "readResult": "result", "readScale": "scale", "retryJob": "retry", "retryJobs": "retry",
     "rotateWebhookSecret": "webhook-secrets new",

@@ -95,12 +95,22 @@ DOCUMENTS = {
     "DeclaredLimits": "DeclaredLimits", "AnnouncedQuota": "AnnouncedQuota", "DownstreamWarning": "DownstreamWarning",
     "Change": "Changes", "CalendarRate": "CalendarRate", "Delivery": "Delivery", "DeliveryAttempt": "DeliveryAttempt",
     "WebhookSecret": "WebhookSecret", "NewWebhookSecret": "NewWebhookSecret",
-    "QueueScale": "QueueScale",
+    "QueueScale": "QueueScale", "Partition": "Partition", "DeclaredPartition": "DeclaredPartition",
+    "PartitionChange": "PartitionChanges",
 }  # fmt: skip
 
 
 def test_all_that_the_api_describes_has_a_type() -> None:
-    typed = {"Operation", "Downstream", "Delivery", "WebhookSecret", "NewWebhookSecret", "Change", "QueueScale"}
+    typed = {
+        "Operation",
+        "Downstream",
+        "Delivery",
+        "WebhookSecret",
+        "NewWebhookSecret",
+        "Change",
+        "QueueScale",
+        "Partition",
+    }
     assert typed <= set(DOCUMENTS)
     assert (REPOSITORY / "client" / "tidegate_client" / "py.typed").is_file()
 

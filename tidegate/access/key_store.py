@@ -20,10 +20,12 @@ class KeyStore:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    def create(self, client: str, *, name: str, role: Role, expires_in: timedelta | None = None) -> tuple[str, str]:
+    def create(
+        self, client: str, *, name: str, role: Role, expires_in: timedelta | None = None, names_shared: bool = False
+    ) -> tuple[str, str]:
         """Creates a key for the client of this name, and the client if there is none. Returns (id, secret).
 
-        Nobody can show the secret again.
+        Nobody can show the secret again. `names_shared`: what its submits name are partitions of all clients.
         """
         secret = new_secret()
         key_id = str(uuid_utils.uuid7())
@@ -41,6 +43,7 @@ class KeyStore:
                     role=role,
                     created_at=database_now(),
                     expires_at=database_now(expires_in) if expires_in else None,
+                    names_shared=names_shared,
                 )
             )
         return key_id, secret
@@ -73,8 +76,11 @@ class KeyStore:
         return self._caller(keys.c.id == key_id)
 
     def _caller(self, which: ColumnElement[bool]) -> Caller | None:
-        row = self._database.fetch_one(select(keys.c.id, keys.c.client_id, keys.c.role).where(which, is_good()))
-        return Caller(client_id=row.client_id, role=Role(row.role), key_id=row.id) if row else None
+        columns = (keys.c.id, keys.c.client_id, keys.c.role, keys.c.names_shared)
+        row = self._database.fetch_one(select(*columns).where(which, is_good()))
+        if row is None:
+            return None
+        return Caller(client_id=row.client_id, role=Role(row.role), key_id=row.id, names_shared=bool(row.names_shared))
 
 
 def is_good() -> Any:
@@ -91,4 +97,5 @@ def _key(row: Any) -> Key:
         created_at=row.created_at,
         expires_at=row.expires_at,
         revoked_at=row.revoked_at,
+        names_shared=bool(row.names_shared),
     )

@@ -24,13 +24,15 @@ class Role(StrEnum):
 class Caller:
     """The authenticated caller of a request.
 
-    `signer` makes tickets in the name of the key; it and `key_id` are None where no key was needed.
+    `signer` makes tickets in the name of the key; it and `key_id` are None where no key was needed. `names_shared`: the
+    partitions that it names are shared with other clients, and not its own.
     """
 
     client_id: str
     role: Role
     key_id: str | None = None
     signer: Signer | None = None
+    names_shared: bool = False
 
     @property
     def scope(self) -> str | None:
@@ -40,7 +42,10 @@ class Caller:
 
 @dataclass(frozen=True, kw_only=True)
 class Key:
-    """A key as it may be shown: everything but the secret, which is not stored."""
+    """A key as it may be shown: everything but the secret, which is not stored.
+
+    `names_shared`: submits with it name partitions that are shared with other clients.
+    """
 
     id: str
     client: str
@@ -49,6 +54,7 @@ class Key:
     created_at: datetime
     expires_at: datetime | None
     revoked_at: datetime | None
+    names_shared: bool = False
 
 
 def new_secret() -> str:

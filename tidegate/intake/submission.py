@@ -24,7 +24,7 @@ class Submission:
     `idempotency_key` from the same client names the same job; `quoted_key`: as an earlier version may have stored it,
     with the quotes of its header. `traceparent` goes with it to the downstream.
     Its end is told to `webhook`. `partition`: in whose name it waits, as the client says; `priority`: its place among
-    those, 0 is the first.
+    those, 0 is the first. `names_shared`: that name is one of all clients, and not its client's own.
     """
 
     operation: str
@@ -39,6 +39,7 @@ class Submission:
     webhook: Webhook | None = None
     partition: str | None = None
     priority: int | None = None
+    names_shared: bool = False
 
     @property
     def keys(self) -> Sequence[tuple[str, str]]:
@@ -146,7 +147,7 @@ def place_in(sharing: Sharing | None, submission: Submission) -> PartitionPlace 
         raise InvalidHeader("Job-Priority: this partition keeps the order of submit")
     priority = USUAL_PRIORITY if submission.priority is None else submission.priority
     return PartitionPlace(
-        partition=key_of(submission.client_id, name),
+        partition=key_of("" if name and submission.names_shared else submission.client_id, name),
         priority=priority,
         behind=priority * sharing.priority_step,
         keeps_rank=is_strict,
@@ -157,8 +158,8 @@ def order_of(sharing: Sharing | None, job: Job) -> dict[str, Any]:
     """The partition and priority by which a job is submitted again, as far as its downstream has them now."""
     if sharing is None or job.partition is None:
         return {}
-    _, name = named_by(job.partition)
-    named = {"partition": name} if sharing.by == "header" and name else {}
+    client, name = named_by(job.partition)
+    named = {"partition": name, "names_shared": not client} if sharing.by == "header" and name else {}
     is_strict = sharing.limits_of(name if named else "").is_strict
     return named if is_strict or job.priority == USUAL_PRIORITY else {**named, "priority": job.priority}
 

@@ -9,6 +9,7 @@ from tidegate.access.tickets import Signer
 from tidegate.jobs import shapes
 from tidegate.jobs.job import Job, StoredBody, Waiting
 from tidegate.operations.outcome import ErrorCode
+from tidegate.operations.sharing import named_by
 from tidegate.operations.typed_input import says_json
 from tidegate.states import State
 from tidegate.timeformat import instant
@@ -65,6 +66,9 @@ def document_of(job: Job, links: Links, result: StoredBody | None = None, waitin
         "error": error_of(job),
         "links": links.of(job),
     }
+    if job.partition is not None:
+        _, name = named_by(job.partition)
+        document |= {"partition": name or None, "priority": job.priority}
     if result and (problem := _problem_of(result)):
         document["result_problem"] = problem
     return document

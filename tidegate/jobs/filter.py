@@ -13,15 +13,17 @@ from tidegate.states import State
 class Filter:
     """A filter of jobs; None: any.
 
-    `states`: the state as callers are told it is one of these; none means any. `created_after`: at this instant or
-    later, `created_before`: earlier than this. `before_id`: older than this one, `from_id`: not older (ids sort by
-    time). `not_retried`: without those that were submitted again. `limit`: on a page.
+    `states`: the state as callers are told it is one of these; none means any. `partition`: of one of this name, of the
+    job's client or of all. `created_after`: at this instant or later, `created_before`: earlier than this. `before_id`:
+    older than this one, `from_id`: not older (ids sort by time). `not_retried`: without those that were submitted
+    again. `limit`: on a page.
     """
 
     client_id: str | None = None
     states: Collection[State] = ()
     operation: str | None = None
     downstream: str | None = None
+    partition: str | None = None
     error_code: ErrorCode | None = None
     created_after: datetime | None = None
     created_before: datetime | None = None

@@ -32,6 +32,7 @@ from tidegate.jobs.filter import Filter, Page
 from tidegate.jobs.job import Job
 from tidegate.jobs.transitions import JOB_COLUMNS, job_of
 from tidegate.operations.outcome import ErrorCode
+from tidegate.operations.sharing import key_of
 from tidegate.states import FINAL_STATES, OPEN_STATES, State
 
 MOST_LOOKED_AT = 10_000
@@ -233,6 +234,9 @@ def _fits(job: Any, wanted: Filter) -> ColumnElement[bool]:
         conditions.append(job.operation == wanted.operation)
     if wanted.downstream is not None:
         conditions.append(job.downstream == wanted.downstream)
+    if wanted.partition is not None:
+        own = job.client_id.concat(key_of("", wanted.partition))
+        conditions.append(job.partition.in_([own, key_of("", wanted.partition)]))
     if wanted.created_after is not None:
         conditions.append(job.created_at >= wanted.created_after)
     if wanted.created_before is not None:

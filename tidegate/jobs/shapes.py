@@ -7,6 +7,7 @@ from typing_extensions import TypedDict
 
 from tidegate.jobs.job import Wait
 from tidegate.operations.outcome import ErrorCode
+from tidegate.operations.sharing import PRIORITIES
 from tidegate.states import State
 
 exact = with_config(ConfigDict(extra="forbid", use_attribute_docstrings=True))
@@ -17,6 +18,7 @@ Instant = Annotated[str, Field(json_schema_extra={"format": "date-time"})]
 Url = Annotated[str, Field(json_schema_extra={"format": "uri"})]
 JobId = Annotated[str, Field(json_schema_extra={"format": "uuid"})]
 Count = Annotated[int, Field(ge=0)]
+PartitionName = Annotated[str, Field(min_length=1, max_length=64)]
 
 
 @exact
@@ -88,6 +90,10 @@ class Job(TypedDict):
     """The job that this one is a new try of."""
     client: str
     """The id of the client whose job it is."""
+    partition: NotRequired[PartitionName | None]
+    """Where its downstream has partitions: the name of that in which it waits; null: its client's unnamed one."""
+    priority: NotRequired[Annotated[int, Field(ge=PRIORITIES.start, le=PRIORITIES[-1])]]
+    """With `partition`: 0 goes first."""
     waiting: Waiting | None
     """None unless it waits."""
     result: Any

@@ -93,9 +93,7 @@ class _Answering:
         self._count(self._own.submit_limit, "submits", caller)
         content = self._body(caller)
         passed = self._own.registry.passed_headers(operation)
-        submission = submission_of(
-            self._headers, content, operation, caller.client_id, self._request.base_url, passed=passed
-        )
+        submission = submission_of(self._headers, content, operation, caller, self._request.base_url, passed=passed)
         with self._own.turns.taken():
             job = self._own.jobs.submit(submission)
         return self._submitted(caller, job)

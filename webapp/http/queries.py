@@ -24,6 +24,7 @@ from tidegate.jobs.filter import Filter
 from tidegate.operations.outcome import ErrorCode
 from tidegate.states import State
 from tidegate.timeformat import parse_instant
+from webapp.http.submit_headers import PARTITION_PATTERN
 
 MOST_JOBS = 200
 # PostgreSQL refuses a parameter with a NUL.
@@ -38,6 +39,7 @@ def _instant(value: object) -> datetime:
 
 
 Name = Annotated[str, Field(pattern=NAME_PATTERN)]
+PartitionName = Annotated[str, Field(pattern=PARTITION_PATTERN)]
 Instant = Annotated[AwareDatetime, BeforeValidator(_instant)]
 """An instant of RFC 3339. pydantic alone takes much else besides, such as a bare number."""
 
@@ -63,6 +65,7 @@ class Chosen(BaseModel):
     state: State | None = None
     operation: Name | None = None
     downstream: Name | None = None
+    partition: PartitionName | None = None
     error_code: ErrorCode | None = None
     client: Name | None = None
     cursor: UUID | None = None
@@ -74,6 +77,7 @@ class Chosen(BaseModel):
             states=(self.state,) if self.state else (),
             operation=self.operation,
             downstream=self.downstream,
+            partition=self.partition,
             error_code=self.error_code,
             before_id=str(self.cursor) if self.cursor else None,
         )

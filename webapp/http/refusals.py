@@ -37,6 +37,7 @@ REFUSALS: dict[type[errors.Refusal], tuple[int, str, str]] = {
     errors.JobNotFinal: (409, "job-not-final", "The job still goes on"),
     errors.JobAlreadyFinal: (409, "job-already-final", "The job has already ended"),
     errors.UnknownDownstream: (404, "unknown-downstream", "There is no such downstream"),
+    errors.NotShared: (409, "not-shared", "This downstream has no partitions"),
     errors.CannotFinishInTime: (503, "cannot-finish-in-time", "The job could not be done before its deadline"),
     errors.NoRoom: (503, "no-room", "No more requests are held open just now"),
     errors.Overloaded: (503, "overloaded", "Too many requests are under way"),

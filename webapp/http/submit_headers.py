@@ -8,6 +8,7 @@ from datetime import UTC, datetime, timedelta
 from werkzeug.datastructures import Headers
 from werkzeug.http import parse_date
 
+from tidegate.access.keys import Caller
 from tidegate.errors import InvalidHeader, UnsupportedBody
 from tidegate.intake.submission import Submission
 from tidegate.operations.operation import Body
@@ -20,6 +21,7 @@ KEY_PATTERN = "^[!-~]{1,255}$"
 KEY_HEADER_PATTERN = r'^([!#-+\--:<-~]{1,255}|"([ !#-\[\]-~]|\\["\\]){1,255}")$'
 """Of the header: a bare key without comma, semicolon or quote, or a string of RFC 9651."""
 PARTITION_PATTERN = "^[!-~]{1,64}$"
+"""Of a partition's name."""
 PRIORITY_PATTERN = "^[0-7]$"
 MOST_PASSED = 4096
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
@@ -28,7 +30,7 @@ _TRACEPARENT = re.compile(r"00-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a
 
 
 def submission_of(
-    headers: Headers, content: bytes, operation: str, client_id: str, base_url: str, *, passed: Sequence[str] = ()
+    headers: Headers, content: bytes, operation: str, caller: Caller, base_url: str, *, passed: Sequence[str] = ()
 ) -> Submission:
     """Makes the Submission of headers and body; raises InvalidHeader for one of our headers that can't be parsed.
 
@@ -39,7 +41,7 @@ def submission_of(
         body=Body(
             content=content, content_type=headers.get("Content-Type", ""), headers=passed_headers(headers, passed)
         ),
-        client_id=client_id,
+        client_id=caller.client_id,
         timeout=_timeout(headers.get("Job-Timeout")),
         not_before=_not_before(headers.get("Job-Not-Before")),
         **asdict(idempotency_key(headers.get("Idempotency-Key"))),
@@ -47,6 +49,7 @@ def submission_of(
         webhook=webhook_in(headers, base_url),
         partition=partition_in(headers),
         priority=priority_in(headers),
+        names_shared=caller.names_shared,
     )
 
 

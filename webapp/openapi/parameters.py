@@ -5,6 +5,7 @@ from typing import Any, get_args
 
 from config.client_shares import shares
 from config.settings import Settings
+from tidegate.dispatch.partition_view import Sort
 from tidegate.operations.operation import Operation
 from tidegate.operations.sharing import USUAL_PRIORITY
 from tidegate.states import State
@@ -132,6 +133,12 @@ PARAMETERS: dict[str, Node] = {
     "state": {"name": "state", "in": "query", "schema": ref("State")},
     "operation": {"name": "operation", "in": "query", "schema": {"type": "string"}},
     "downstream_filter": {"name": "downstream", "in": "query", "schema": {"type": "string"}},
+    "partition_filter": {
+        "name": "partition",
+        "in": "query",
+        "description": "Of the partition of this name: the client's own, or one that is shared.",
+        "schema": {"type": "string", "pattern": PARTITION_PATTERN},
+    },
     "error_code": {
         "name": "error_code",
         "in": "query",
@@ -166,6 +173,32 @@ PARAMETERS: dict[str, Node] = {
         "in": "query",
         "description": "As in `next` of the page before.",
         "schema": {"type": "string", "format": "uuid"},
+    },
+    "downstream_of_partitions": {"name": "downstream", "in": "path", "required": True, "schema": {"type": "string"}},
+    "partition_name": {
+        "name": "name",
+        "in": "query",
+        "description": "The partition of this name, and no other; empty: a client's unnamed one.",
+        "schema": {"type": "string", "maxLength": 64},
+    },
+    "partition_client": {
+        "name": "client",
+        "in": "query",
+        "description": "Partitions of the client of this id; with a name and without this: the one that all clients "
+        "share, where keys are off that of the one client there is.",
+        "schema": {"type": "string", "maxLength": 40},
+    },
+    "partition_sort": {
+        "name": "sort",
+        "in": "query",
+        "description": "Where the most jobs wait first, or by name.",
+        "schema": {"type": "string", "enum": [*get_args(Sort)], "default": "waiting"},
+    },
+    "partition_cursor": {
+        "name": "cursor",
+        "in": "query",
+        "description": "As in `next` of the page before.",
+        "schema": {"type": "string"},
     },
     "delivery_state": {"name": "state", "in": "query", "schema": ref("DeliveryState")},
     "event": {"name": "event", "in": "query", "schema": {"type": "string", "enum": [*get_args(EventName)]}},

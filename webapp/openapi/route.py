@@ -32,7 +32,7 @@ _OF_A_BODY = {
     errors.TooManyBodies,
     errors.UnsupportedBody,
 }
-_IN_PATH = {"job_id", "secret_id", "downstream", "operation_name", "operation_of_batch"}
+_IN_PATH = {"job_id", "secret_id", "downstream", "downstream_of_partitions", "operation_name", "operation_of_batch"}
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -9,6 +9,7 @@ import orjson
 from flask import Blueprint, Response, request
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
+from tidegate.access.keys import Caller
 from tidegate.errors import (
     MOST_FAULTS,
     InputFault,
@@ -24,6 +25,7 @@ from tidegate.intake.submission import Submission
 from tidegate.jobs.document import job_path
 from tidegate.jobs.job import Job
 from tidegate.operations.operation import Body
+from tidegate.operations.sharing import PRIORITIES
 from tidegate.operations.typed_input import check, read
 from webapp.context import context
 from webapp.http import shapes
@@ -34,7 +36,7 @@ from webapp.http.error_handlers import count_refusal
 from webapp.http.numbers import WHOLE
 from webapp.http.rate_limits import count
 from webapp.http.refusals import refusal_document, retry_after_seconds
-from webapp.http.submit_headers import KEY_PATTERN, passed_headers, traceparent_in, webhook_in
+from webapp.http.submit_headers import KEY_PATTERN, PARTITION_PATTERN, passed_headers, traceparent_in, webhook_in
 from webapp.openapi.answers import Document, job_links
 from webapp.openapi.route import BAD_JSON, SUBMIT_REFUSALS, RequestBody, described
 from webapp.openapi.schemas import ref
@@ -55,6 +57,8 @@ class Item(BaseModel):
     input: Any
     idempotency_key: Annotated[str, Field(pattern=KEY_PATTERN)] | None = None
     timeout: Annotated[int, Field(ge=1, le=999_999_999), WHOLE] | None = None
+    partition: Annotated[str, Field(pattern=PARTITION_PATTERN)] | None = None
+    priority: Annotated[int, Field(ge=PRIORITIES.start, le=PRIORITIES[-1]), WHOLE] | None = None
 
 
 _ITEMS = TypeAdapter(Annotated[list[Item], Field(min_length=1, max_length=MOST_JOBS)])
@@ -84,10 +88,10 @@ _BODY = {
 )
 def submit(operation: str) -> Response:
     """Submits up to 1,000 jobs of one operation. `?all_or_none=true`: one refusal refuses all."""
-    client_id = caller().client_id
+    sender = caller()
     context().registry.operation(operation)
     all_or_none = _all_or_none()
-    submissions = list(_submissions(operation, client_id))
+    submissions = list(_submissions(operation, sender))
     answers = _submit_all(submissions) if all_or_none else _submit_each(submissions)
     document: shapes.BatchAnswers = {"jobs": [*_documents(answers)]}
     return json_answer(document, 202)
@@ -142,7 +146,7 @@ def _submit_each(submissions: Sequence[Submission]) -> Sequence[Job | Refusal]:
     return [*context().jobs.submit_each(within), *too_fast]
 
 
-def _submissions(operation: str, client_id: str) -> Iterator[Submission]:
+def _submissions(operation: str, sender: Caller) -> Iterator[Submission]:
     trace, told_to = traceparent_in(request.headers), webhook_in(request.headers, base_here())
     if told_to:  # one header for all: a bad one is the request's fault, not that of each job
         context().jobs.webhook_checks.check_url(told_to)
@@ -151,11 +155,14 @@ def _submissions(operation: str, client_id: str) -> Iterator[Submission]:
         yield Submission(
             operation=operation,
             body=Body(content=_as_json(item.input, number), headers=passed),
-            client_id=client_id,
+            client_id=sender.client_id,
             timeout=None if item.timeout is None else timedelta(seconds=item.timeout),
             idempotency_key=item.idempotency_key,
             traceparent=trace,
             webhook=told_to,
+            partition=item.partition,
+            priority=item.priority,
+            names_shared=sender.names_shared,
         )
 
 

@@ -31,7 +31,7 @@ MOST_JOBS = 1000
 MOST_COUNTED = 100_000
 RETRIED = FINAL_STATES - {State.SUCCEEDED}
 FILTERS = (
-    *("state", "operation", "downstream", "error_code"),
+    *("state", "operation", "downstream", "partition", "error_code"),
     *("client", "client_id", "created_after", "created_before"),
 )
 # The part of the JSON Schema that pydantic can't express: a filter is needed, or `all`.

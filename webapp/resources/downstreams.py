@@ -1,91 +1,38 @@
 """The routes of downstreams, for operators: read limits and state, change limits, pause and resume."""
 
-from typing import Annotated, Any, Literal
+from typing import Annotated
 
 from flask import Blueprint, Response, request
-from pydantic import (
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    Field,
-    TypeAdapter,
-    ValidatorFunctionWrapHandler,
-    WrapValidator,
-)
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
 from tidegate.database.connection import after_a_write
 from tidegate.dispatch.forecast import LaneView
 from tidegate.dispatch.lane import Downstream
 from tidegate.dispatch.limit_doubt import Refusals, doubt_about, jitter_doubt
-from tidegate.dispatch.limits import UNLIMITED
 from tidegate.errors import UnknownDownstream, UnsupportedBody
 from tidegate.operations.typed_input import parse
-from tidegate.rate import read_rate
 from tidegate.timeformat import instant
 from webapp.context import context
 from webapp.http import lane_shapes
 from webapp.http.auth import operator
 from webapp.http.bodies import whole_body
 from webapp.http.documents import absolute, json_answer
+from webapp.http.limit_changes import MERGE_PATCH, Burst, Concurrency, Rates, without_defaults
 from webapp.http.numbers import WHOLE
 from webapp.openapi.answers import Document, links
 from webapp.openapi.route import BAD_JSON, described, json_body
 
 routes = Blueprint("downstreams", __name__, url_prefix="/v1/downstreams")
 
-_MERGE_PATCH = frozenset({"application/json", "application/merge-patch+json"})
-
-
-def _as_list(value: object) -> object:
-    if value == UNLIMITED:
-        return []
-    return value if isinstance(value, list) else [value]
-
-
-def _unless_unlimited(value: object, check: ValidatorFunctionWrapHandler) -> object:
-    return value if value == UNLIMITED else check(value)
-
-
-_RATE = "^([1-9][0-9]{0,8}/(([1-9][0-9]{0,3})?[sm]|([1-9][0-9]?)?h|[1-9]?d)|0[.][1-9]/[smh])$"
-_Text = Annotated[str, Field(json_schema_extra={"pattern": _RATE, "examples": ["50/s", "100/15m"]})]
-
-
-class CalendarRate(BaseModel):
-    """A rate whose windows begin by the clock of a time zone; they are a day long or go into one."""
-
-    model_config = ConfigDict(extra="forbid", strict=True)
-
-    rate: _Text
-    window: Literal["calendar"]
-    zone: Annotated[str, Field(examples=["Europe/Berlin"])]
-
-
-_Rate = Annotated[str, BeforeValidator(read_rate, json_schema_input_type=_Text | CalendarRate)]
-_Several = Annotated[list[_Rate], Field(max_length=5)]
-_Rates = Annotated[_Several, BeforeValidator(_as_list, json_schema_input_type=_Several | _Rate | Literal["unlimited"])]
-
-
-_Number = Annotated[int, Field(ge=1, le=100_000), WHOLE]
-# Not a union type: its faults would have the pointer "/concurrency/int".
-_Concurrency = Annotated[
-    _Number, WrapValidator(_unless_unlimited, json_schema_input_type=_Number | Literal["unlimited"])
-]
-
-
-def _without_defaults(schema: dict[str, Any]) -> None:
-    """What a merge patch leaves out stays as it is, so no member has a default in the JSON Schema."""
-    for member in schema["properties"].values():
-        del member["default"]
-
 
 class Change(BaseModel):
     """A JSON merge patch (RFC 7396): what is named changes, null takes an earlier change back to the file's value."""
 
-    model_config = ConfigDict(extra="forbid", strict=True, json_schema_extra=_without_defaults)
+    model_config = ConfigDict(extra="forbid", strict=True, json_schema_extra=without_defaults)
 
-    rate: _Rates | None = None
-    burst: Annotated[int, Field(ge=1, le=100_000), WHOLE] | None = None
-    concurrency: _Concurrency | None = None
+    rate: Rates | None = None
+    burst: Burst | None = None
+    concurrency: Concurrency | None = None
     breaker: Annotated[int, Field(ge=0, le=1_000_000), WHOLE] | None = None
     paused: bool | None = None
 
@@ -137,7 +84,7 @@ def read(name: str) -> Response:
     tag="Downstreams",
     answers=Document("The downstream as it is now.", lane_shapes.Downstream),
     parameters=("downstream",),
-    body=json_body(Change, "application/merge-patch+json", "application/json"),
+    body=json_body(Change, *sorted(MERGE_PATCH, reverse=True)),
     refusals=(UnknownDownstream, *BAD_JSON),
     needs="operator",
     writes=True,
@@ -145,8 +92,8 @@ def read(name: str) -> Response:
 def change(name: str) -> Response:
     """Changes limits or pauses; in force for the whole cluster with the next release, and kept over restarts."""
     operator()
-    if request.mimetype not in _MERGE_PATCH:
-        raise UnsupportedBody(f"send a JSON merge patch as {' or '.join(sorted(_MERGE_PATCH))}")
+    if request.mimetype not in MERGE_PATCH:
+        raise UnsupportedBody(f"send a JSON merge patch as {' or '.join(sorted(MERGE_PATCH))}")
     apply(name, read_change(whole_body()))
     with after_a_write():
         return _answer(name)

@@ -62,8 +62,8 @@ def submit(operation: str) -> Response:
         links=job_links("$response.body#/jobs/0/id"),
     ),
     parameters=(
-        *("state", "operation", "downstream_filter", "error_code", "created_after", "created_before", "client"),
-        *("limit", "cursor"),
+        *("state", "operation", "downstream_filter", "partition_filter", "error_code"),
+        *("created_after", "created_before", "client", "limit", "cursor"),
     ),
     refusals=(InvalidQuery, TooSlow),
     counted="reads",

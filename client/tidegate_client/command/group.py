@@ -2,7 +2,17 @@
 
 import click
 
-from tidegate_client.command import deliveries, jobs, lanes, operations, scaling, server, watching, webhook_secrets
+from tidegate_client.command import (
+    deliveries,
+    jobs,
+    lanes,
+    operations,
+    partitions,
+    scaling,
+    server,
+    watching,
+    webhook_secrets,
+)
 from tidegate_client.command.exits import MEANINGS
 from tidegate_client.transport import VERSION
 
@@ -19,7 +29,7 @@ def tidegate() -> None:
 
 for command in (
     *(jobs.submit, jobs.status, jobs.wait, jobs.events, jobs.list_, jobs.cancel, jobs.retry, jobs.result, jobs.delete),
-    *(watching.watch, operations.operations, lanes.downstreams, scaling.scale),
+    *(watching.watch, operations.operations, lanes.downstreams, partitions.partitions, scaling.scale),
     *(deliveries.deliveries, webhook_secrets.webhook_secrets),
     *(server.keys, server.check, server.try_, server.settings),
 ):

@@ -55,7 +55,7 @@ class Instant(click.ParamType[datetime]):
 
 
 INSTANT = Instant()
-FILTERS = ("state", "operation", "downstream", "error_code", "created_after", "created_before", "client")
+FILTERS = ("state", "operation", "downstream", "partition", "error_code", "created_after", "created_before", "client")
 """What the options of `WHICH` are called in the API."""
 
 
@@ -66,6 +66,7 @@ def WHICH(command: Command) -> Command:  # noqa: N802 - it stands among options,
             click.option("--state", type=click.Choice([state.value for state in State]), help="Jobs in this state."),
             click.option("--operation", help="Jobs of this operation."),
             click.option("--downstream", help="Jobs of this downstream."),
+            click.option("--partition", help="Jobs of the partition of this name."),
             click.option("--error-code", help="Jobs that ended so: downstream_error, deadline_exceeded, …"),
             click.option(
                 "--created-after",

@@ -33,6 +33,8 @@ from tidegate_client.snapshot import State
 )
 @click.option("--idempotency-key", help="The same key and input give the same job; without, a new one is made.")
 @click.option("--webhook", help="URL that is told how the job ended.")
+@click.option("--partition", help="In whose name the job waits, where the downstream has partitions.")
+@click.option("--priority", type=click.IntRange(0, 7), help="0 (first) to 7, 3 by default: its place in its partition.")
 @HEADERS
 @click.option("--bulk", is_flag=True, help="FILE has a JSON input a line: a job each, their ids in this order.")
 @reaches_gateway
@@ -49,6 +51,8 @@ def submit(
     not_before: datetime | None,
     idempotency_key: str | None,
     webhook: str | None,
+    partition: str | None,
+    priority: int | None,
     headers: tuple[str, ...],
     bulk: bool,
 ) -> Exit:
@@ -60,8 +64,8 @@ def submit(
     content = file.read() if file is not None else (data or "").encode()
     if bulk:
         if any((content_type, wait, output, not_before, idempotency_key, webhook, headers)):
-            raise click.UsageError("--bulk goes with --timeout and no other option")
-        return submit_bulk(session, operation, content, timeout)
+            raise click.UsageError("--bulk goes with --timeout, --partition and --priority, and no other option")
+        return submit_bulk(session, operation, content, timeout=timeout, partition=partition, priority=priority)
     key = idempotency_key or uuid4().hex
     try:
         job = session.client.submit(
@@ -72,6 +76,8 @@ def submit(
             not_before=not_before,
             idempotency_key=key,
             webhook_url=webhook,
+            partition=partition,
+            priority=priority,
             headers=headers_of(headers),
         )
     except ValueError as error:

@@ -63,9 +63,9 @@ def resume(session: Session, *, name: str) -> None:
 @reaches_gateway
 def set_(session: Session, /, *, name: str, rates: tuple[str, ...], **numbers: Any) -> None:
     """Changes limits, live and for the whole cluster. "declared" takes a change back to the operations file's value."""
-    changes: dict[str, Any] = {key: _number(key, value) for key, value in numbers.items() if value is not None}
+    changes: dict[str, Any] = {key: number_of(key, value) for key, value in numbers.items() if value is not None}
     if rates:
-        changes["rate"] = None if rates == (DECLARED,) else rates[0] if len(rates) == 1 else list(rates)
+        changes["rate"] = rate_of(rates)
     if not changes:
         raise click.UsageError("say what to change: --rate, --burst, --concurrency or --breaker")
     _show(session, [session.client.change_downstream(name, **changes)])
@@ -89,7 +89,15 @@ def limits_of(lane: Downstream) -> str:
     return rate + (f", {lane['concurrency']} at once" if lane["concurrency"] else "")
 
 
-def _number(key: str, value: str) -> int | str | None:
+def rate_of(rates: tuple[str, ...]) -> str | list[str] | None:
+    """The new rate as it is typed; None for "declared"."""
+    if rates == (DECLARED,):
+        return None
+    return rates[0] if len(rates) == 1 else list(rates)
+
+
+def number_of(key: str, value: str) -> int | str | None:
+    """The new value of a limit as it is typed; None for "declared"."""
     if value == DECLARED:
         return None
     if value == "unlimited":

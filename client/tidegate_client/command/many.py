@@ -3,7 +3,7 @@
 import json
 from collections.abc import Mapping
 from dataclasses import asdict
-from typing import Any
+from typing import Any, Unpack
 
 import click
 
@@ -11,6 +11,7 @@ from tidegate_client.command.exits import Exit
 from tidegate_client.command.inputs import FILTERS, WHICH, Command
 from tidegate_client.command.session import LONG_PATIENCE, Session
 from tidegate_client.errors import Refused, SomeRefused
+from tidegate_client.known_gateway import Asked
 from tidegate_client.many import Action, Counts
 
 _DONE = {"cancel": "cancelled", "retry": "submitted again"}
@@ -30,7 +31,7 @@ def MANY(command: Command) -> Command:  # noqa: N802 - it stands among options, 
     return command
 
 
-def submit_bulk(session: Session, operation: str, content: bytes, timeout: float | None) -> Exit:
+def submit_bulk(session: Session, operation: str, content: bytes, **asked: Unpack[Asked]) -> Exit:
     """Submits a job for each line of JSON; writes their ids in this order, and which lines were refused and why."""
     inputs = []
     for number, line in enumerate(content.splitlines(), 1):
@@ -40,7 +41,7 @@ def submit_bulk(session: Session, operation: str, content: bytes, timeout: float
             raise click.UsageError(f"line {number} is not JSON ({error}); nothing was submitted") from None
     refusals: Mapping[int, Refused] = {}
     try:
-        jobs = session.client.submit_many(operation, [params for _, params in inputs], timeout=timeout)
+        jobs = session.client.submit_many(operation, [params for _, params in inputs], **asked)
     except SomeRefused as some:
         jobs, refusals = [job for _, job in sorted(some.jobs.items())], some.refusals
     for job in jobs:

@@ -1,6 +1,6 @@
 """Tables of API clients, their keys, and sessions of the live page."""
 
-from sqlalchemy import CheckConstraint, Column, ForeignKey, LargeBinary, String, Table
+from sqlalchemy import Boolean, CheckConstraint, Column, ForeignKey, LargeBinary, String, Table, false
 
 from tidegate.database.schema.metadata import metadata
 from tidegate.database.time import Instant
@@ -27,6 +27,8 @@ keys = Table(
     Column("created_at", Instant, nullable=False),
     Column("expires_at", Instant),
     Column("revoked_at", Instant),
+    # Whether the partitions that its submits name are shared with other clients, and not its client's own.
+    Column("names_shared", Boolean, nullable=False, server_default=false()),
     CheckConstraint("role IN ('client', 'operator', 'metrics')", name="role"),
 )
 

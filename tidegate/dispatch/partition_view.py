@@ -1,0 +1,84 @@
+"""A partition as operators see it, pages of partitions, and their order. Pure."""
+
+import base64
+from collections import defaultdict
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import orjson
+
+from tidegate.errors import InvalidQuery
+from tidegate.operations.sharing import PartitionLimits
+
+Sort = Literal["waiting", "name"]
+"""Where the most jobs wait first, or by name."""
+Name = tuple[str, str]
+"""A client, empty where all share the partition, and the partition's name, empty for the client's unnamed one."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class PartitionView:
+    """A partition of a downstream: its limits in force and as declared, what an operator changed, what waits, is open.
+
+    Of an unnamed one `weight` is its client's, beside the other clients. `share`: the part of the downstream's calls
+    that it gets by the weights while everybody who waits may go; None: it does not wait, or is paused.
+    """
+
+    client: str
+    name: str
+    limits: PartitionLimits
+    declared: PartitionLimits
+    changes: Mapping[str, Any]
+    paused: bool
+    waiting: int
+    open: int
+    share: float | None
+
+    @property
+    def weight(self) -> float:
+        """Its weight in force."""
+        return self.limits.weight
+
+
+@dataclass(frozen=True, kw_only=True)
+class PartitionPage:
+    """A page of partitions. `cursor`: of the next one; None: there is no more."""
+
+    partitions: Sequence[PartitionView]
+    cursor: str | None
+
+
+def order_of(sort: Sort, pair: Name, waiting: int) -> tuple[Any, ...]:
+    """What partitions are sorted by, and a page begins behind."""
+    client, name = pair
+    return (-waiting, name, client) if sort == "waiting" else (name, client)
+
+
+def cursor_of(order: tuple[Any, ...]) -> str:
+    """The page that begins behind this place in the order, as text for a URL."""
+    return base64.urlsafe_b64encode(orjson.dumps(order)).decode().rstrip("=")
+
+
+def read_cursor(sort: Sort, text: str) -> tuple[Any, ...]:
+    """The place in the order behind which the page begins. Raises InvalidQuery for a text that is no cursor of it."""
+    try:
+        place = orjson.loads(base64.b64decode(text + "=" * (-len(text) % 4), altchars=b"-_", validate=True))
+    except ValueError:
+        place = None
+    kinds = (int, str, str) if sort == "waiting" else (str, str)
+    if not isinstance(place, list) or [type(each) for each in place] != [*kinds]:
+        raise InvalidQuery("cursor: take it from `next` of the page before, with the same sort")
+    return tuple(place)
+
+
+def shares(weights: Mapping[Name, float], of_clients: Mapping[str, float], able: Collection[Name]) -> dict[Name, float]:
+    """The part of all calls that each gets that could go: clients by their weight, then the partitions of each."""
+    within: defaultdict[str, float] = defaultdict(float)
+    for client, name in able:
+        within[client] += weights[client, name]
+    of_all = sum(of_clients.get(client, 1.0) for client in within)
+    return {
+        (client, name): of_clients.get(client, 1.0) / of_all * weights[client, name] / within[client]
+        for client, name in able
+    }
