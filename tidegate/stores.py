@@ -10,6 +10,7 @@ from tidegate.database.clock_sync import DatabaseClock
 from tidegate.database.connection import Database
 from tidegate.dispatch.lane_rows import LaneRowStore
 from tidegate.dispatch.limits import LimitStore
+from tidegate.dispatch.partition_counts import PartitionCountStore
 from tidegate.dispatch.samples import SampleStore
 from tidegate.dispatch.store import LaneStore
 from tidegate.execution.claims import ClaimStore
@@ -47,6 +48,7 @@ class Store:
         self.heartbeats = HeartbeatStore(database, self.counts, database_clock)
         self.limits = LimitStore(database)
         self.samples = SampleStore(database)
+        self.partition_counts = PartitionCountStore(database)
         self.lane_rows = LaneRowStore(database)
         self.lanes = LaneStore(database)
         self.slots = SlotStore(database, database_clock)
@@ -75,6 +77,7 @@ __all__ = [
     "MaintenanceStore",
     "OutcomeStore",
     "OverviewStore",
+    "PartitionCountStore",
     "SampleStore",
     "ScaleStore",
     "SendingStore",

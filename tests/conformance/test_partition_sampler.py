@@ -29,7 +29,7 @@ def test_clients_and_the_partitions_of_each_are_told_apart(store: Store) -> None
 
     found = crowds(store)
 
-    assert set(found) == {"*", one}
+    assert set(found) == {"*", one, other}
     assert (found["*"].number, found["*"].calls_by(1), found["*"].calls_by(100)) == (2, 2, 15)
     assert (found[one].number, found[one].calls_by(1), found[one].calls_by(100)) == (2, 5, 10)
 

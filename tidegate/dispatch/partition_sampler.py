@@ -1,6 +1,6 @@
 """Samples the partitions of shared lanes: how many calls of others go before one of a partition's own."""
 
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Mapping
 from datetime import datetime, timedelta
 from typing import Any
@@ -36,8 +36,8 @@ _CHANGED = select(partitions.c.client, partitions.c.name, partitions.c.changes, 
 class PartitionSampler:
     """Statements of the sampler on the partitions of shared lanes.
 
-    Of each lane it writes a row, and one for each client with several partitions, where anything changed: a hundred
-    bytes each, however many jobs there are.
+    Of each lane it writes a row, and one for each client whose names are partitions, where anything changed: a hundred
+    bytes each, however many jobs and partitions there are.
     """
 
     def __init__(self, database: Database) -> None:
@@ -72,10 +72,8 @@ class PartitionSampler:
         # A job whose rank lies further ahead may not run yet.
         until = now + PRIORITIES[-1] * sharing.priority_step
         able: defaultdict[str, list[tuple[float, float]]] = defaultdict(list)
-        number: Counter[str] = Counter()
         for key, count, first in rows:
             client, name = named_by(key)
-            number[client] += 1
             limits, change = sharing.limits_of(name), changed.get((client, name))
             if change:
                 limits = limits.changed(orjson.loads(change.changes))
@@ -83,8 +81,7 @@ class PartitionSampler:
                 able[client].append((limits.weight, min(count, _most(limits, drains_in))))
         of_clients = {client: Crowd.of(each) for client, each in able.items()}
         among = Crowd.of((1.0, crowd.calls[-1]) for crowd in of_clients.values() if crowd.calls)
-        several = {client: crowd for client, crowd in of_clients.items() if number[client] > 1}
-        return {AMONG_CLIENTS: among, **several}
+        return {AMONG_CLIENTS: among, **(of_clients if sharing.by == "header" else {})}
 
     def _keep(self, within: Connection, lane: str, found: Mapping[str, Crowd], now: datetime) -> None:
         insert = sqlite_insert if self._database.is_sqlite else postgresql_insert

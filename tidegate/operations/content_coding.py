@@ -3,7 +3,18 @@
 import zlib
 from collections.abc import Callable
 
-from tidegate.errors import UnreadableAnswerError
+from tidegate.errors import TidegateError
+
+
+class UnreadableAnswerError(TidegateError):
+    """A downstream's answer can't be read: what follows "the downstream's answer …".
+
+    `another_may_do`: it broke off on its way, and not because of what the downstream is.
+    """
+
+    def __init__(self, message: str, *, another_may_do: bool = False) -> None:
+        super().__init__(message)
+        self.another_may_do = another_may_do
 
 
 def unpack(content: bytes, codings: str, *, largest: int) -> bytes:

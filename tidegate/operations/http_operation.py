@@ -12,9 +12,9 @@ import httpcore2
 from pydantic import JsonValue
 
 from tidegate import clock, tracing
-from tidegate.errors import InvalidInput, Refusal, UnreadableAnswerError
+from tidegate.errors import InvalidInput, Refusal
 from tidegate.operations.connections import Way, connections_by, has_open
-from tidegate.operations.content_coding import unpack
+from tidegate.operations.content_coding import UnreadableAnswerError, unpack
 from tidegate.operations.deadline_network import ends_at
 from tidegate.operations.http_url import HttpUrl, parse_url
 from tidegate.operations.json_pointer import pointer_of

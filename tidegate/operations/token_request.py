@@ -13,8 +13,7 @@ import httpcore2
 import orjson
 
 from tidegate import clock
-from tidegate.errors import UnreadableAnswerError
-from tidegate.operations.content_coding import unpack
+from tidegate.operations.content_coding import UnreadableAnswerError, unpack
 from tidegate.operations.deadline_network import ends_at
 from tidegate.operations.http_url import HttpUrl, parse_url
 from tidegate.operations.oauth import LONGEST_SECONDS, AccessToken, NoTokenError, OAuth
