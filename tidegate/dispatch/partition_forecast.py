@@ -134,7 +134,7 @@ class PartitionLane(LaneView):
         return Wait.SHARE if before - position > position else usual
 
     @staticmethod
-    def _with_others(crowd: Crowd | None, own: float, weight: float, is_sampled: bool) -> float:  # noqa: FBT001
+    def _with_others(crowd: Crowd | None, own: float, weight: float, is_sampled: bool) -> float:
         """The calls of all while one makes its `own`. `is_sampled`: the crowd has it among the others."""
         if crowd is None:
             return own
