@@ -1,4 +1,4 @@
-"""What a caller may do with jobs; decides nothing about HTTP. `client_id` None: an operator, who has every client's."""
+"""What a caller may do: submit, get, list, cancel, retry, delete. Decides nothing about HTTP."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -47,7 +47,7 @@ Answer = TypeVar("Answer")
 
 @dataclass(frozen=True)
 class Gateway:
-    """The gateway: every call that a face such as HTTP makes on jobs."""
+    """Every call that a face such as HTTP makes on jobs. `client_id` None: an operator, who has every client's."""
 
     store: JobStore
     submissions: SubmissionStore
