@@ -28,6 +28,8 @@
     │   ├── TooFast               this client submits or polls faster than its limit
     │   │   └── TooManyBodies     this client sends more bodies at once than it may
     │   ├── ShareUsed             this client has as much of something as one client may
+    │   │   ├── BacklogFull       as many jobs of it, or of its partition, wait for a downstream as may
+    │   │   └── TooManyPartitions jobs of as many of its partitions wait as may
     │   ├── NoRoom                as many requests are held as may be
     │   │   └── Overloaded        as many requests are under way as may be
     │   ├── UnknownDownstream
@@ -43,8 +45,7 @@
         └── Retry                 raised by an operation: another attempt may succeed, not before a while
             └── Refused           raised by an operation: its downstream is full; all of it rests, no attempt is counted
 
-AttemptStopped stands outside: it is the runner's way out of an operation. NoTokenError is in operations/oauth.py,
-UnreadableAnswerError in operations/content_coding.py.
+AttemptStopped stands outside: it is the runner's way out of an operation. Two more are in operations/.
 """
 
 from collections.abc import Sequence
@@ -66,6 +67,16 @@ class ConfigurationError(TidegateError):
 
 class Refusal(TidegateError):  # noqa: N818 - a refusal is an answer, and the glossary says so
     """Root of the refusals: the request is not taken, and nothing was recorded."""
+
+
+class PassingRefusal(Refusal):
+    """Root of those after which the same request may be taken `retry_after` later."""
+
+    retry_after = timedelta(seconds=5)
+
+    def __init__(self, message: str, retry_after: timedelta = retry_after) -> None:
+        super().__init__(message)
+        self.retry_after = retry_after
 
 
 class UnknownOperation(Refusal):
@@ -178,24 +189,24 @@ class UnknownHost(Refusal):
     """Without keys the gateway answers to its own names and addresses only."""
 
 
-class TooFast(Refusal):
+class TooFast(PassingRefusal):
     """This client submits or polls faster than its limit."""
-
-    def __init__(self, message: str, retry_after: timedelta) -> None:
-        super().__init__(message)
-        self.retry_after = retry_after
 
 
 class TooManyBodies(TooFast):
     """This client sends more bodies at once than it may."""
 
 
-class ShareUsed(Refusal):
+class ShareUsed(PassingRefusal):
     """This client has as many held requests, or bytes of waiting inputs, as one client may."""
 
-    def __init__(self, message: str, retry_after: timedelta = timedelta(seconds=5)) -> None:
-        super().__init__(message)
-        self.retry_after = retry_after
+
+class BacklogFull(ShareUsed):
+    """As many jobs of this client, or of this partition, wait for the downstream as may."""
+
+
+class TooManyPartitions(ShareUsed):
+    """Jobs of as many partitions of this client wait for the downstream as may; those of another are not taken."""
 
 
 class NoRoom(Refusal):
@@ -233,14 +244,8 @@ class TooSlow(Refusal):
     retry_after = timedelta(seconds=30)
 
 
-class Unavailable(Refusal):
+class Unavailable(PassingRefusal):
     """The database can't take the request now; `retry_after` says when to try again."""
-
-    retry_after = timedelta(seconds=5)
-
-    def __init__(self, message: str, retry_after: timedelta = retry_after) -> None:
-        super().__init__(message)
-        self.retry_after = retry_after
 
 
 class DatabaseUnreachableError(TidegateError):

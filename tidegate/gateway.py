@@ -1,7 +1,4 @@
-"""What a caller may do: submit, get, list, cancel, retry, delete. Decides nothing about HTTP.
-
-`client_id` None means an operator, who has every client's jobs.
-"""
+"""What a caller may do: submit, get, list, cancel, retry, delete. Decides nothing about HTTP."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -12,6 +9,7 @@ import uuid_utils
 
 from tidegate.dispatch.forecast import retry_after_seconds, waiting_of
 from tidegate.dispatch.lane_cache import LaneCache
+from tidegate.dispatch.partition_forecast import waiting_in_partition
 from tidegate.errors import (
     InvalidHeader,
     JobAlreadyFinal,
@@ -49,7 +47,7 @@ Answer = TypeVar("Answer")
 
 @dataclass(frozen=True)
 class Gateway:
-    """The gateway: every call that a face such as HTTP makes on jobs."""
+    """Every call that a face such as HTTP makes on jobs. `client_id` None: an operator, who has every client's."""
 
     store: JobStore
     submissions: SubmissionStore
@@ -114,12 +112,13 @@ class Gateway:
         operation.check(body)
         if submission.webhook:
             self.webhook_checks.check(submission.webhook, submission.client_id)
-        admission.check(operation, client_id=submission.client_id, timeout=timeout, later=later)
+        client, place = submission.client_id, place_in(self.registry.sharing(operation), submission)
+        admission.check(operation, client_id=client, timeout=timeout, later=later, place=place)
         if self.waiting_bytes:
-            self.waiting_bytes.admit(submission.client_id, len(body.content))
+            self.waiting_bytes.admit(client, len(body.content))
         return NewJob(
             id=str(uuid_utils.uuid7()),
-            client_id=submission.client_id,
+            client_id=client,
             operation=operation.name,
             downstream=operation.downstream,
             queue=operation.queue,
@@ -130,7 +129,7 @@ class Gateway:
             traceparent=submission.traceparent,
             retry_of=submission.retry_of,
             webhook=submission.webhook,
-            place=place_in(self.registry.sharing(operation), submission),
+            place=place,
             idempotency_key=submission.idempotency_key,
             fingerprint=submission.fingerprint if submission.idempotency_key else None,
             body=body,
@@ -147,7 +146,7 @@ class Gateway:
         """Inserts the new jobs; one whose key another request was faster to use gets that request's job."""
         new = [each for each in checked if isinstance(each, NewJob)]
         inserted = self.submissions.insert(new, check)
-        self.lanes.submitted(*(answer for answer in inserted if isinstance(answer, Job)))
+        self.admission.submitted(*(answer for answer in inserted if isinstance(answer, Job)))
         recorded = iter(zip(new, inserted, strict=True))
         # A job that may not begin yet wakes the scheduler for all lanes (""): it must learn the new instant to wake at.
         for lane in {"" if job.not_before else job.lane for job in new}:
@@ -193,8 +192,10 @@ class Gateway:
         """Why the job waits and how long it will; None for a job that is not queued."""
         if job.state is not State.QUEUED:
             return None
-        lane = self.lanes.counted_for(job)
         is_known = self.lanes.known_in(job.queue).has(job.operation, self.registry.operations)
+        if shared := self.admission.partitions.lane_of(job, self.lanes.view(job.downstream)):
+            return waiting_in_partition(job, *shared, is_known=is_known)
+        lane = self.lanes.counted_for(job)
         return waiting_of(job, lane, *self.lanes.submitted_before(job.downstream, job.run_at), is_known=is_known)
 
     def retry_after_seconds(self, job: Job, waiting: Waiting | None) -> int:
@@ -229,8 +230,7 @@ class Gateway:
     ) -> Job:
         """Retries a final job that did not succeed: submits it as a new job, with a new deadline.
 
-        It has the same timeout and webhook.
-        Raises UnknownJob, JobNotFinal, JobAlreadyFinal for one that succeeded, and what `submit` raises.
+        With the same timeout and webhook. Raises what `submit` raises, UnknownJob, JobNotFinal, JobAlreadyFinal.
         """
         job = self.get(job_id, client_id=client_id)
         if not job.state.is_final:
@@ -269,9 +269,7 @@ class Gateway:
     def _webhook_of(self, job: Job) -> Webhook | None:
         """The webhook of the job that is retried: the new job's end is sent there too."""
         delivery = self.deliveries.get(job.id, None) if job.has_webhook else None
-        if delivery is None:
-            return None
-        return Webhook(url=delivery.url, base_url=delivery.base_url)
+        return Webhook(url=delivery.url, base_url=delivery.base_url) if delivery else None
 
     def _replay(self, submission: Submission, known: Mapping[tuple[str, str], StoredKey]) -> Job | None:
         key = next((known[name] for name in submission.keys if name in known), None)

@@ -11,6 +11,7 @@ from tidegate.database.connection import Database
 from tidegate.dispatch.lane_rows import LaneRowStore
 from tidegate.dispatch.limits import LimitStore
 from tidegate.dispatch.partition_admin import PartitionAdmin
+from tidegate.dispatch.partition_counts import PartitionCountStore
 from tidegate.dispatch.samples import SampleStore
 from tidegate.dispatch.store import LaneStore
 from tidegate.execution.claims import ClaimStore
@@ -49,6 +50,7 @@ class Store:
         self.limits = LimitStore(database)
         self.partitions = PartitionAdmin(database)
         self.samples = SampleStore(database)
+        self.partition_counts = PartitionCountStore(database)
         self.lane_rows = LaneRowStore(database)
         self.lanes = LaneStore(database)
         self.slots = SlotStore(database, database_clock)
@@ -78,6 +80,7 @@ __all__ = [
     "OutcomeStore",
     "OverviewStore",
     "PartitionAdmin",
+    "PartitionCountStore",
     "SampleStore",
     "ScaleStore",
     "SendingStore",

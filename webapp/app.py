@@ -23,6 +23,7 @@ from tidegate.access.key_store import KeyStore
 from tidegate.access.session_store import SessionStore
 from tidegate.database.connection import Database
 from tidegate.dispatch.lane_cache import LaneCache
+from tidegate.dispatch.partition_cache import PartitionCache
 from tidegate.gateway import Gateway
 from tidegate.intake.admission import Admission, Disk
 from tidegate.intake.input_bytes import InputByteStore
@@ -128,7 +129,10 @@ def _gateway(settings: Settings, turns: ConcurrencyLimit, bodies: BodyReader, da
     lanes, notifier, share = LaneCache(store, registry.downstreams), notifier_for(settings.bell), shares(settings)
     secrets = SecretStore(database, cache(lambda: load_keyring(settings)))
     admission = Admission(
-        lanes=lanes, max_backlog=settings.max_backlog, disk=Disk(settings.data) if database.is_sqlite else None
+        lanes=lanes,
+        partitions=PartitionCache(store, registry.downstreams),
+        max_backlog=settings.max_backlog,
+        disk=Disk(settings.data) if database.is_sqlite else None,
     )
     return Context(
         settings=settings,

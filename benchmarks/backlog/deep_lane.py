@@ -17,6 +17,7 @@ from tidegate.database.schema import IMPLICIT_CLIENT
 from tidegate.dispatch.forecast import retry_after_seconds, waiting_of
 from tidegate.dispatch.gate import Gate
 from tidegate.dispatch.lane_cache import LaneCache
+from tidegate.dispatch.partition_cache import PartitionCache
 from tidegate.gateway import Gateway
 from tidegate.intake.admission import Admission
 from tidegate.intake.submission import Submission
@@ -70,7 +71,7 @@ class DeepLane:
     def submit(self) -> None:
         """What the API does for one submit; its lanes are not read before."""
         lanes = LaneCache(self._store)
-        admission = Admission(lanes=lanes, max_backlog=10 * self.queued)
+        admission = Admission(lanes=lanes, partitions=PartitionCache(self._store, {}), max_backlog=10 * self.queued)
         store, door = self._store, WebhookChecks(Egress(()), SecretStore(self.database, _no_keyring))
         gateway = Gateway(
             store.callers,

@@ -506,11 +506,11 @@ def test_a_daily_quota_that_is_not_used_up_holds_nobody_back(make: Make) -> None
 def test_the_backlog_of_a_client_is_bounded_and_no_others_counts(make: Make) -> None:
     web = make("rate = '1000/s'", max_backlog=3)
     ids = [web.accepted("call") for _ in range(3)]
-    document = assert_is_problem(web.submit("call"), 503, "unavailable")
+    document = assert_is_problem(web.submit("call"), 429, "backlog-full")
     assert "3 of your jobs" in document["detail"]
     sampled(web)
     answer = web.submit("call")
-    assert_is_problem(answer, 503, "unavailable")
+    assert_is_problem(answer, 429, "backlog-full")
     assert int(answer.headers["Retry-After"]) >= 1
     assert web.submit("echo").status_code == 202, "another lane"
 

@@ -263,7 +263,7 @@ def test_a_replay_is_answered_when_the_lane_is_full_and_nothing_new_is_taken(tmp
     web.store.samples.sample()
     web.app.extensions["tidegate"].lanes.views(fresh=True)
 
-    assert_is_problem(web.submit(headers={"Idempotency-Key": "order-18"}), 503, "unavailable")
+    assert_is_problem(web.submit(headers={"Idempotency-Key": "order-18"}), 429, "backlog-full")
 
     assert web.submit(headers=KEY).get_json()["id"] == job_id
     web.close()

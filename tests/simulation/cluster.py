@@ -32,6 +32,7 @@ from tests.simulation.world import Process, World
 from tidegate.database.connection import UNREACHABLE, Database
 from tidegate.database.schema import IMPLICIT_CLIENT
 from tidegate.dispatch.lane_cache import LaneCache
+from tidegate.dispatch.partition_cache import PartitionCache
 from tidegate.execution.heartbeat import Heartbeat
 from tidegate.execution.open_attempts import OpenAttempts
 from tidegate.execution.runner import Runner
@@ -162,7 +163,7 @@ class Cluster:
             store.submissions,
             self.registry,
             lanes,
-            Admission(lanes=lanes, max_backlog=200),
+            Admission(lanes=lanes, partitions=PartitionCache(store, self.registry.downstreams), max_backlog=200),
             self._notifier(),
             store.deliveries,
             WebhookChecks(_EGRESS, SecretStore(store.database, lambda: _KEYS)),

@@ -52,7 +52,8 @@ def test_the_tables_states_are_those_of_the_code() -> None:
 
 
 def test_every_name_fits_its_column() -> None:
-    stored = set(Wait) - {Wait.UNKNOWN_OPERATION}
+    of_partitions = {Wait.PARTITION_PACE, Wait.PARTITION_CONCURRENCY, Wait.PARTITION_ORDER}
+    stored = set(Wait) - {Wait.UNKNOWN_OPERATION, *of_partitions}
     for column, names in ((jobs.c.state, set(State)), (jobs.c.waits_for, stored)):
         assert isinstance(column.type, String)
         assert max(map(len, names)) <= present(column.type.length)

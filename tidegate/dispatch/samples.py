@@ -18,10 +18,12 @@ from tidegate.database.schema import attempts, downstreams, jobs, samples
 from tidegate.database.time import database_now
 from tidegate.dispatch.backlog import MOST_MARKS, SETTLED, stretches
 from tidegate.dispatch.limiter_row import RESTS
+from tidegate.dispatch.partition_sampler import PartitionSampler
 from tidegate.dispatch.places import has_place
 from tidegate.dispatch.sample import Mark, Sample
 from tidegate.dispatch.scale import shared_out
 from tidegate.jobs.transitions import IS_WAITING
+from tidegate.operations.sharing import Sharing
 
 MARKS = 50
 # Weight of the newest sample in the exponential average: half of it is from the last five or so.
@@ -31,10 +33,13 @@ _SHORTEST = timedelta(seconds=0.8)
 _HELD_FOR = timedelta(seconds=2)
 _MEASURED_FOR = timedelta(minutes=1)
 _ALL_SECONDS = 30.0
+# Of a backlog whose pace is not known.
+_DRAINS_IN = 60.0
 _MOST_BY_NAME = 1_000
 _LANES = select(
     downstreams.c.name,
     downstreams.c.released,
+    downstreams.c.sharing,
     or_(RESTS, and_(downstreams.c.breaker_after > 0, downstreams.c.failures >= downstreams.c.breaker_after)).label(
         "rests"
     ),
@@ -60,6 +65,7 @@ class SampleStore:
         self._all_at = float("-inf")
         self._due: dict[str, tuple[datetime, Mapping[str, int]]] = {}
         self._has_all = True
+        self._partitions = PartitionSampler(database)
 
     def sample(self) -> int:
         """Samples each downstream's queue while it has a backlog, and once more then; returns how many jobs are queued.
@@ -99,6 +105,10 @@ class SampleStore:
             )
             per_second, held_mean = _smoothed(last, sample, lane.released, rests=lane.rests)
             self._keep(replace(sample, per_second=per_second, held_mean=held_mean))
+            if lane.sharing:
+                drains_in = backlog / per_second if per_second else _DRAINS_IN
+                sharing = Sharing.from_json(lane.sharing)
+                self._partitions.sample(lane.name, sharing, lane.now, backlog=backlog, drains_in=drains_in)
         self._had_backlog = set(backlogs)
         return sum(backlogs.values())
 

@@ -9,11 +9,14 @@ from typing import Self, TypeAlias
 from tidegate import clock
 from tidegate.dispatch.forecast import LaneView, earliest_finish
 from tidegate.dispatch.lane_cache import LaneCache
+from tidegate.dispatch.partition_cache import PartitionCache
 from tidegate.dispatch.uncounted import Submitted
-from tidegate.errors import CannotFinishInTime, Refusal, Unavailable
+from tidegate.errors import BacklogFull, CannotFinishInTime, Refusal, Unavailable
+from tidegate.intake.partition_admission import BACKLOG_RETRY, PartitionAdmission, PartitionWish
+from tidegate.intake.submission import PartitionPlace
+from tidegate.jobs.job import Job
 from tidegate.operations.operation import Operation
 
-_BACKLOG_RETRY = timedelta(seconds=30)
 _DISK_RETRY = timedelta(minutes=1)
 _DISK_LOOK_SECONDS = 5.0
 _DISK_FULL = 0.9
@@ -49,11 +52,20 @@ class Disk:
 
 @dataclass(frozen=True, kw_only=True)
 class Admission:
-    """The rules of admission. `max_backlog`: queued jobs of one client in one lane. `disk` None: not on our disk."""
+    """The rules of admission. `max_backlog`: queued jobs of one client, or partition, in one lane.
+
+    `disk` None: not on our disk.
+    """
 
     lanes: LaneCache
+    partitions: PartitionCache
     max_backlog: int
     disk: Disk | None = None
+
+    def submitted(self, *jobs: Job) -> None:
+        """Notes jobs that were recorded together: they go before what comes, whether or not a count has seen them."""
+        self.lanes.submitted(*jobs)
+        self.partitions.submitted(*jobs)
 
     def request(self, jobs: int) -> "RequestAdmission":
         """Opens the admission control of one request, which submits so many jobs."""
@@ -84,6 +96,12 @@ class RequestAdmission:
         self._is_bulk = is_bulk
         self._counted: set[str] = set()
         self._let_in: dict[tuple[str, str], int] = {}  # by lane and client
+        self._shared = PartitionAdmission(
+            lanes=admission.lanes,
+            partitions=admission.partitions,
+            max_backlog=admission.max_backlog,
+            is_bulk=is_bulk,
+        )
 
     def __enter__(self) -> Self:
         return self
@@ -92,14 +110,28 @@ class RequestAdmission:
         with self._lanes.deciding:
             for (lane, client_id), number in self._let_in.items():
                 self._lanes.last_known(lane)[1].expect(client_id, -number)
+        self._shared.close()
 
-    def check(self, operation: Operation, *, client_id: str, timeout: timedelta, later: Later | None) -> None:
-        """Raises Unavailable or CannotFinishInTime. `later`: when the job may start at the earliest; None: at once.
+    def check(
+        self,
+        operation: Operation,
+        *,
+        client_id: str,
+        timeout: timedelta,
+        later: Later | None,
+        place: PartitionPlace | None = None,
+    ) -> None:
+        """Raises Unavailable, BacklogFull, TooManyPartitions or CannotFinishInTime.
 
-        Exact but for what other processes are about to record this moment.
+        `later`: when the job may start at the earliest; None: at once. `place`: where its downstream is shared, its
+        partition. Exact but for what other processes are about to record this moment.
         """
         if self._rules.disk and self._rules.disk.is_full():
             raise Unavailable("the data disk is 90 % full", _DISK_RETRY)
+        if place:
+            when = {"now": later.now, "run_at": later.run_at} if later else {}
+            self._shared.check(PartitionWish(operation=operation, place=place, timeout=timeout, **when))
+            return
         wish = (operation, client_id, timeout, later)
         lane = operation.downstream
         if self._is_bulk:
@@ -150,9 +182,9 @@ class RequestAdmission:
         operation, client_id, timeout, later = wish
         beside = margin * (len(uncounted) + uncounted.expected + 1) + others
         if lane.backlog_of(client_id) + uncounted.of_client(client_id) + beside >= self._rules.max_backlog:
-            return Unavailable(
+            return BacklogFull(
                 f"{self._rules.max_backlog} of your jobs wait for {operation.downstream}, more are not taken",
-                _BACKLOG_RETRY,
+                BACKLOG_RETRY,
             )
         if not operation.admission:
             return None

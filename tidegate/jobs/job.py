@@ -23,6 +23,10 @@ class Wait(StrEnum):
 
     PACE = "pace"
     CONCURRENCY = "concurrency"
+    SHARE = "share"
+    PARTITION_PACE = "partition_pace"
+    PARTITION_CONCURRENCY = "partition_concurrency"
+    PARTITION_ORDER = "partition_order"
     PAUSED = "paused"
     BREAKER = "breaker"
     RETRY = "retry"

@@ -12,6 +12,7 @@ from tidegate.database.connection import Database
 from tidegate.database.schema import attempts, bodies, deliveries, jobs, stewards, workers
 from tidegate.database.statement import Prepared, required
 from tidegate.database.time import database_now, statement_now
+from tidegate.dispatch.idle_partitions import IdlePartitions
 from tidegate.dispatch.places import is_lost
 from tidegate.dispatch.release import CLAIM_WITHIN
 from tidegate.dispatch.undo_release import take_back
@@ -71,6 +72,7 @@ class MaintenanceStore:
     def __init__(self, database: Database, counts: Counts) -> None:
         self._database = database
         self._counts = counts
+        self._idle_partitions = IdlePartitions(database)
 
     def read_outlook(self) -> Outlook:
         """Reads, in one statement, whether any repair, release of a job or delivery of a webhook may be due.
@@ -170,6 +172,7 @@ class MaintenanceStore:
             some, are_more = self._prune_some(batch - erased, retention)
             erased += some
             are_more = are_more and clock.monotonic() < ends_at
+        self._idle_partitions.forget()
         return erased
 
     def _prune_some(self, most: int, retention: timedelta) -> tuple[int, bool]:

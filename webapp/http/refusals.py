@@ -34,6 +34,8 @@ REFUSALS: dict[type[errors.Refusal], tuple[int, str, str]] = {
     errors.TooFast: (429, "too-fast", "Too many requests"),
     errors.TooManyBodies: (429, "too-many-bodies", "Too many bodies at once"),
     errors.ShareUsed: (429, "share-used", "This client has its share"),
+    errors.BacklogFull: (429, "backlog-full", "As many jobs wait as may"),
+    errors.TooManyPartitions: (429, "too-many-partitions", "As many partitions wait as may"),
     errors.JobNotFinal: (409, "job-not-final", "The job still goes on"),
     errors.JobAlreadyFinal: (409, "job-already-final", "The job has already ended"),
     errors.UnknownDownstream: (404, "unknown-downstream", "There is no such downstream"),
@@ -81,14 +83,7 @@ def refusal_document(refusal: errors.Refusal, path: str) -> Problem:
 def retry_after_seconds(refusal: errors.Refusal) -> int | None:
     """The Retry-After of a refusal, in whole seconds; None: the same request will never be taken."""
     match refusal:
-        case (
-            errors.Unavailable()
-            | errors.TooFast()
-            | errors.ShareUsed()
-            | errors.CannotFinishInTime()
-            | errors.NoRoom()
-            | errors.TooSlow()
-        ):
+        case errors.PassingRefusal() | errors.CannotFinishInTime() | errors.NoRoom() | errors.TooSlow():
             return whole_seconds(refusal.retry_after)
         case _:
             return None

@@ -23,6 +23,8 @@ SUBMIT_REFUSALS = (
     errors.BodyTooLarge,
     errors.UnsupportedBody,
     errors.CannotFinishInTime,
+    errors.BacklogFull,
+    errors.TooManyPartitions,
 )
 BAD_JSON = (errors.MalformedBody, errors.InvalidInput)
 _OF_A_BODY = {

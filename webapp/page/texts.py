@@ -26,6 +26,10 @@ TICKS = {
 WAITS = {
     Wait.PACE: "for its turn at the downstream's pace",
     Wait.CONCURRENCY: "for a free place at the downstream",
+    Wait.SHARE: "while others of its downstream have their turns",
+    Wait.PARTITION_PACE: "for its turn at its partition's own pace",
+    Wait.PARTITION_CONCURRENCY: "for a free place of its partition",
+    Wait.PARTITION_ORDER: "for those before it: its partition keeps the order",
     Wait.PAUSED: "for its downstream, which is paused",
     Wait.BREAKER: "for its downstream, whose breaker is open",
     Wait.RETRY: "before another attempt",

@@ -10,7 +10,7 @@ from tidegate.database.schema.jobs import (
     idempotency_keys,
     jobs,
 )
-from tidegate.database.schema.lanes import downstreams, partitions, samples, shared_clients
+from tidegate.database.schema.lanes import downstreams, partition_samples, partitions, samples, shared_clients
 from tidegate.database.schema.metadata import metadata
 from tidegate.database.schema.processes import counts, final_jobs, stewards, wanted_workers, workers
 from tidegate.database.schema.tokens import oauth_tokens
@@ -34,6 +34,7 @@ __all__ = [
     "keys",
     "metadata",
     "oauth_tokens",
+    "partition_samples",
     "partitions",
     "receivers",
     "samples",

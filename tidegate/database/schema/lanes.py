@@ -83,3 +83,12 @@ samples = Table(
     Column("per_second", Float, nullable=False),  # releases, smoothed, while there was a backlog
     Column("held_mean", Float, nullable=False),  # places, smoothed likewise
 )
+
+partition_samples = Table(
+    "partition_samples",
+    metadata,
+    Column("downstream", ForeignKey("downstreams.name", ondelete="CASCADE"), primary_key=True),
+    Column("client", String(40), primary_key=True),  # its partitions; "*": the clients among themselves
+    Column("taken_at", Instant, nullable=False),
+    Column("crowd", Text, nullable=False),  # JSON of crowd.Crowd: who shares, and how much would go before one of them
+)
