@@ -196,4 +196,6 @@ def _shown(content: bytes, content_type: str) -> str:
 
 
 def _reasons(refusal: Refusal) -> str:
-    return refusal.told if isinstance(refusal, InvalidInput) else str(refusal)
+    if isinstance(refusal, InvalidInput):
+        return "; ".join(f"{fault.pointer}: {fault.detail}" for fault in refusal.faults)
+    return str(refusal)

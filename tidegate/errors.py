@@ -9,6 +9,7 @@
     │   ├── MalformedBody         not JSON at all
     │   ├── InvalidInput          JSON, but it breaks the operation's schema
     │   ├── InvalidHeader         a header of the contract that can't be read
+    │   ├── NoPriorities          the partition keeps the order of submit
     │   ├── InvalidWebhook        a webhook that can't be sent to, or for which there is no secret
     │   ├── UnknownDelivery       also one of another client
     │   ├── DeliveryNotDue        its job has not ended
@@ -115,14 +116,13 @@ class InvalidInput(Refusal):
         more = f"; these are the first {len(self.faults)}" if self.count > len(self.faults) else ""
         super().__init__(f"{self.count} fault(s) in the input{more}")
 
-    @property
-    def told(self) -> str:
-        """All faults on one line: `/sku: it is missing; /lines/0: …`."""
-        return "; ".join(f"{fault.pointer}: {fault.detail}" for fault in self.faults)
-
 
 class InvalidHeader(Refusal):
     """A header that the API defines can't be read, or asks for what can't be."""
+
+
+class NoPriorities(Refusal):
+    """The job's partition keeps the order of submit: no job overtakes another."""
 
 
 class InvalidWebhook(Refusal):

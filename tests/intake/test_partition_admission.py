@@ -120,3 +120,9 @@ def test_a_partitions_own_limits_are_its_reasons(make: Make) -> None:
     bulk(web, "strict", 2)
     waiting = told(web, "strict")
     assert (waiting["position"], waiting["reason"]) == (2, "partition_order")
+
+
+def test_a_priority_in_a_strict_partition_is_a_422(make: Make) -> None:
+    web = make("each = { order = 'strict' }")
+    assert_is_problem(web.submit("call", headers={"Job-Priority": "0"}), 422, "no-priorities")
+    assert web.submit("call").status_code == 202

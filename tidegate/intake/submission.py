@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from tidegate import tracing
-from tidegate.errors import IdempotencyConflict, InvalidHeader, JobErased
+from tidegate.errors import IdempotencyConflict, JobErased, NoPriorities
 from tidegate.jobs.job import Job
 from tidegate.operations.operation import Body
 from tidegate.operations.sharing import USUAL_PRIORITY, Sharing, key_of, named_by
@@ -131,20 +131,15 @@ class KeyUse:
 def place_in(sharing: Sharing | None, submission: Submission) -> PartitionPlace | None:
     """Where a submission stands in its partition of a downstream, None: that has none.
 
-    Raises InvalidHeader for what can't be had there.
+    A name and a priority say nothing where there is no partition by a name, or none at all: callers may send them
+    everywhere. Raises NoPriorities.
     """
     if sharing is None:
-        if submission.partition is not None:
-            raise InvalidHeader("Job-Partition: jobs of this downstream all wait in one line")
-        if submission.priority is not None:
-            raise InvalidHeader("Job-Priority: jobs of this downstream wait in the order of submit")
         return None
-    if submission.partition is not None and sharing.by != "header":
-        raise InvalidHeader("Job-Partition: the calls of this downstream are shared by clients, not by names")
-    name = submission.partition or ""
+    name = submission.partition or "" if sharing.by == "header" else ""
     is_strict = sharing.limits_of(name).is_strict
     if is_strict and submission.priority is not None:
-        raise InvalidHeader("Job-Priority: this partition keeps the order of submit")
+        raise NoPriorities("Job-Priority: this partition keeps the order of submit")
     priority = USUAL_PRIORITY if submission.priority is None else submission.priority
     return PartitionPlace(
         partition=key_of("" if name and submission.names_shared else submission.client_id, name),

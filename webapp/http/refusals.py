@@ -17,6 +17,7 @@ REFUSALS: dict[type[errors.Refusal], tuple[int, str, str]] = {
     errors.MalformedBody: (400, "malformed-body", "The body is not JSON"),
     errors.InvalidInput: (422, "invalid-input", "The input breaks the operation's schema"),
     errors.InvalidHeader: (400, "invalid-header", "A header can't be used"),
+    errors.NoPriorities: (422, "no-priorities", "The partition keeps the order of submit"),
     errors.InvalidWebhook: (422, "invalid-webhook", "The webhook can't be used"),
     errors.UnknownDelivery: (404, "unknown-delivery", "There is no such delivery"),
     errors.DeliveryNotDue: (409, "delivery-not-due", "There is nothing to send yet"),

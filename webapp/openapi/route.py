@@ -18,6 +18,7 @@ View = TypeVar("View", bound=Callable[..., Any])
 SUBMIT_REFUSALS = (
     errors.InvalidHeader,
     errors.InvalidWebhook,
+    errors.NoPriorities,
     errors.IdempotencyConflict,
     errors.JobErased,
     errors.BodyTooLarge,
