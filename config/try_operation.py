@@ -15,12 +15,13 @@ import uuid_utils
 from config.check import find_faults
 from config.table_faults import meant
 from tidegate import clock
-from tidegate.errors import InvalidInput, Refusal, UnknownOperation
+from tidegate.errors import Refusal, UnknownOperation
 from tidegate.operations.attempt_outcome import outcome_of
 from tidegate.operations.http_operation import HttpOperation
 from tidegate.operations.operation import Attempt, Body, Operation, Progress, check_size
 from tidegate.operations.outcome import Failed, HandedBack, Outcome, Polls, Refused, Succeeded, TryAgain
 from tidegate.operations.polling import ACCEPTED, wait_before_poll
+from tidegate.operations.request_parts import in_words
 from tidegate.operations.typed_input import says_json
 from tidegate.timeformat import format_duration
 
@@ -64,7 +65,7 @@ def try_operation(
         check_size(operation, body)
         operation.check(body)
     except Refusal as refusal:
-        print(f"A submit would be refused: {_reasons(refusal)}")  # noqa: T201 - as above
+        print(f"A submit would be refused: {in_words(refusal)}")  # noqa: T201 - as above
         return 1
     trial = _Trial(operation, body)
     outcome = trial.run(max_result=current.max_result)
@@ -193,9 +194,3 @@ def _shown(content: bytes, content_type: str) -> str:
         return f"  ({len(content)} bytes of {content_type or 'an unnamed type'})"
     more = f"\n  … {len(content) - _MOST_SHOWN} bytes more" if len(content) > _MOST_SHOWN else ""
     return "\n".join(f"  {line}" for line in text.splitlines()) + more
-
-
-def _reasons(refusal: Refusal) -> str:
-    if isinstance(refusal, InvalidInput):
-        return "; ".join(f"{fault.pointer}: {fault.detail}" for fault in refusal.faults)
-    return str(refusal)

@@ -12,7 +12,7 @@ import httpcore2
 from pydantic import JsonValue
 
 from tidegate import clock, tracing
-from tidegate.errors import InvalidInput, Refusal
+from tidegate.errors import Refusal
 from tidegate.operations.connections import Way, connections_by, has_open
 from tidegate.operations.content_coding import UnreadableAnswerError, unpack
 from tidegate.operations.deadline_network import ends_at
@@ -28,7 +28,7 @@ from tidegate.operations.polling import ACCEPTED, is_same_origin, next_poll
 from tidegate.operations.python_operation import succeeded
 from tidegate.operations.queues import Queue
 from tidegate.operations.quota_fields import QuotaFields, read_quota_fields
-from tidegate.operations.request_parts import WHOLE, RequestParts, parts_of
+from tidegate.operations.request_parts import WHOLE, RequestParts, in_words, parts_of
 from tidegate.operations.retry import RetryPolicy
 from tidegate.operations.token_request import call_with_token
 from tidegate.operations.unanswered import ERROR_MESSAGE_LENGTH, FAILURES, unanswered
@@ -201,8 +201,7 @@ class HttpOperation:
             text, sent = self.parts.made_of(body, self.expand)
             url = _read_url(text)
         except Refusal as refusal:  # the file was changed since the submit
-            why = refusal.told if isinstance(refusal, InvalidInput) else str(refusal)
-            message = f"no request can be made of this input: {why}"
+            message = f"no request can be made of this input: {in_words(refusal)}"
             return Failed(code=ErrorCode.OPERATION_ERROR, message=message[:ERROR_MESSAGE_LENGTH])
         if attempt.poll_url is None:
             return self.method, url, sent

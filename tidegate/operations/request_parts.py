@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
-from tidegate.errors import InputFault, InvalidInput
+from tidegate.errors import InputFault, InvalidInput, Refusal
 from tidegate.operations.json_pointer import pointer_of
 from tidegate.operations.json_text import JsonText
 from tidegate.operations.operation import Body
@@ -90,3 +90,10 @@ def _require(schema: dict[str, Any], names: Sequence[str]) -> None:
     if rest:
         below["type"] = "object"
         _require(below, rest)
+
+
+def in_words(refusal: Refusal) -> str:
+    """Why an input is refused, on one line: `/sku: it is missing; /lines/0: …`."""
+    if isinstance(refusal, InvalidInput):
+        return "; ".join(f"{fault.pointer}: {fault.detail}" for fault in refusal.faults)
+    return str(refusal)
