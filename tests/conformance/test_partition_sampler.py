@@ -5,7 +5,9 @@ from datetime import timedelta
 from sqlalchemy import select, update
 
 from tests.conformance.test_partitions import add_client, shared, submit
-from tidegate.database.schema import partition_samples, samples
+from tests.support.jobs import LANE
+from tidegate.clock import EPOCH
+from tidegate.database.schema import IMPLICIT_CLIENT, partition_samples, samples
 from tidegate.database.time import database_now
 from tidegate.dispatch.crowd import Crowd
 from tidegate.dispatch.gate import Gate
@@ -50,3 +52,23 @@ def test_a_lane_that_is_empty_has_none(store: Store) -> None:
     gate = Gate(store.lanes)
     assert len(gate.run_once().released) == 3
     assert not crowds(store)
+
+
+def test_a_partition_is_counted_in_its_own_order(store: Store) -> None:
+    sharing = shared(store, each=PartitionLimits(rates=("100/h",), burst=2))
+    submit(store, sharing, "a", 300)
+    submit(store, sharing, "b", 3)
+    key = f"{IMPLICIT_CLIENT}/a"
+    assert len(Gate(store.lanes).run_once().released) == 4
+    crowds(store)
+
+    count = store.partition_counts.count(LANE, key)
+
+    assert (count.number, count.opened, count.paused, count.changes) == (298, 2, False, {})
+    assert (count.before(EPOCH), count.before(count.now + timedelta(days=1))) == (0, 298)
+    assert count.pace.calls_since(0) == 2
+    assert count.among
+    assert count.within
+    assert count.within.number == 2
+    assert [store.partition_counts.number_of(LANE, IMPLICIT_CLIENT, most=most) for most in (1, 9)] == [1, 2]
+    assert store.partition_counts.number_of(LANE, "nobody", most=9) == 0
