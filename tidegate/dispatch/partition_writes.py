@@ -1,6 +1,5 @@
 """Writes the turns of partitions and of clients: after a release, and when a call was surely not made."""
 
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -9,6 +8,7 @@ from sqlalchemy import BigInteger, Connection, FromClause, String, Table, bindpa
 from sqlalchemy.dialects.postgresql import insert as postgresql_insert
 from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 
+from tidegate import rate_limit
 from tidegate.database.connection import Database
 from tidegate.database.json_rows import as_parameter, given_rows
 from tidegate.database.schema import downstreams, partitions, shared_clients
@@ -49,12 +49,18 @@ def _share_row(share: Share) -> dict[str, Any]:
     return {"turn": str(share.turn), "returned": share.returned, "weight": share.weight}
 
 
-def give_turns_back(within: Connection, lane: str, keys: Sequence[str]) -> None:
-    """Gives turns back to the partitions of calls that were surely not made, and to their clients."""
-    number = Counter(map(named_by, keys))
-    for (client, name), turns in sorted(number.items()):
+def give_turns_back(within: Connection, lane: str, calls: Sequence[tuple[str, int | None]]) -> None:
+    """Gives turns back to the partitions of calls that were surely not made, and to their clients.
+
+    `calls`: of each its partition's key and the slot that it took; that is returned to the partition's own rates.
+    """
+    slots: dict[tuple[str, str], list[int | None]] = {}
+    for key, slot in calls:
+        slots.setdefault(named_by(key), []).append(slot)
+    for (client, name), taken in sorted(slots.items()):
         of_client = (shared_clients.c.downstream == lane, shared_clients.c.client == client)
         of_partition = (partitions.c.downstream == lane, partitions.c.client == client, partitions.c.name == name)
+        turns = len(taken)
         # The lane's row is locked before the others, as by a release.
         for table, which, values in (
             (downstreams, (downstreams.c.name == lane,), {"turns": downstreams.c.turns + turns}),
@@ -62,6 +68,13 @@ def give_turns_back(within: Connection, lane: str, keys: Sequence[str]) -> None:
             (partitions, of_partition, {"returned": partitions.c.returned + turns}),
         ):
             within.execute(update(table).where(*which).values(values))
+        pace = rate_limit.Pace.from_json(
+            orjson.loads(within.execute(select(partitions.c.pace).where(*of_partition)).scalar() or "{}")
+        )
+        if pace.log:
+            kept = rate_limit.given_back(pace, [slot for slot in taken if slot is not None])
+            text = orjson.dumps(kept.as_json()).decode()
+            within.execute(update(partitions).where(*of_partition).values(pace=text))
 
 
 _OF_PARTITION = ("client", "name", "turn", "returned", "weight", "pace")
