@@ -1,17 +1,18 @@
 """Partitions that a limit of their own holds, and what that must not do to others; on both databases."""
 
 import threading
+import time
 from datetime import timedelta
 
 import pytest
-from sqlalchemy import update
+from sqlalchemy import select, update
 
 from tests.conformance.test_clock_set import SetClock, set_clock
 from tests.conformance.test_partitions import finish, order, shared, submit
 from tests.conformance.test_unknown_operations import gate as gate_that_knows
 from tests.conformance.test_unknown_operations import worker
-from tests.support.jobs import LANE, WORKER, time_at
-from tidegate.database.schema import IMPLICIT_CLIENT, jobs
+from tests.support.jobs import LANE, WORKER, claim, time_at
+from tidegate.database.schema import IMPLICIT_CLIENT, attempts, jobs
 from tidegate.dispatch.gate import Gate
 from tidegate.jobs.job import Released
 from tidegate.notify.messages import Wakeup
@@ -86,3 +87,28 @@ def test_a_strict_partition_is_held_by_a_job_that_no_worker_can_run(store: Store
     worker(store, "io-2", "echo", "renamed")
     assert [job.job_id for job in gate_that_knows(store, "renamed", "echo").run_once().released] == [renamed]
     assert behind not in order(store)
+
+
+@pytest.mark.long
+def test_a_call_that_missed_its_slot_counts_for_the_partitions_own_rate_when_it_is_made(store: Store) -> None:
+    """Else the next one of the partition would go right behind it."""
+    sharing = shared(store, each=PartitionLimits(rates=("1/s",)), rates=("1000/s",))
+    submit(store, sharing, "a", 2)
+    gate = Gate(store.lanes)
+    (first,) = gate.run_once().released
+    claimed = claim(store, first)
+    assert claimed
+    threading.Event().wait(0.1)
+
+    assert store.slots.reserve(claimed, within=timedelta(seconds=1)).due is not None
+
+    again = store.database.fetch_one(select(attempts.c.slot_at).where(attempts.c.job_id == first.job_id))
+    assert again
+    assert again.slot_at > first.slot_at
+    released: list[Released] = []
+    until = time.monotonic() + 5
+    while not released and time.monotonic() < until:
+        threading.Event().wait(0.05)
+        released += gate.run_once().released
+    (second,) = released
+    assert second.slot_at - again.slot_at >= timedelta(seconds=1)

@@ -14,6 +14,7 @@ from tidegate.database.json_rows import as_parameter, given_rows
 from tidegate.database.schema import downstreams, partitions, shared_clients
 from tidegate.database.statement import Prepared
 from tidegate.dispatch.fair_share import Share
+from tidegate.dispatch.lane import Lane, allowance_of
 from tidegate.dispatch.partition import Chosen
 from tidegate.operations.sharing import named_by
 
@@ -75,6 +76,30 @@ def give_turns_back(within: Connection, lane: str, calls: Sequence[tuple[str, in
             kept = rate_limit.given_back(pace, [slot for slot in taken if slot is not None])
             text = orjson.dumps(kept.as_json()).decode()
             within.execute(update(partitions).where(*of_partition).values(pace=text))
+
+
+def own_pace(within: Connection, lane: Lane, key: str | None) -> tuple[rate_limit.Allowance, rate_limit.Pace] | None:
+    """A partition's own rates and what it has used of them; None: it has none. The lane's row must be locked."""
+    if key is None or lane.sharing is None:
+        return None
+    _, name = named_by(key)
+    row = within.execute(select(partitions.c.changes, partitions.c.pace).where(*_which(lane.name, key))).first()
+    limits = lane.sharing.limits_of(name).changed(orjson.loads(row.changes) if row else {})
+    if row is None or not limits.rates:
+        return None
+    return allowance_of(limits.rates, limits.burst, 0), rate_limit.Pace.from_json(orjson.loads(row.pace))
+
+
+def keep_own_pace(within: Connection, lane: str, key: str, pace: rate_limit.Pace) -> None:
+    """Stores what a partition has used of its own rates. Copies of it are read anew. The lane's row must be locked."""
+    text = orjson.dumps(pace.as_json()).decode()
+    within.execute(update(partitions).where(*_which(lane, key)).values(pace=text))
+    within.execute(update(downstreams).where(downstreams.c.name == lane).values(turns=downstreams.c.turns + 1))
+
+
+def _which(lane: str, key: str) -> Sequence[Any]:
+    client, name = named_by(key)
+    return partitions.c.downstream == lane, partitions.c.client == client, partitions.c.name == name
 
 
 _OF_PARTITION = ("client", "name", "turn", "returned", "weight", "pace")
