@@ -8,6 +8,7 @@ import heapq
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import lru_cache
 
 from tidegate import rate_limit
 from tidegate.clock import MICROSECOND
@@ -144,6 +145,8 @@ class Round:
         """Lets the first job go of the partition whose turn it is at the lane's next slot; False: no more may go."""
         now, lane = self._state.now, self._state.lane
         at = now if self._fair.next() is not None or not self._later else self._later[0][0]
+        if at > self._end:  # a partition's own limit holds it, and no other could go: the lane itself is not held
+            return False
         slots, pace = rate_limit.take_slots(lane.allowance, self.pace, now=at, wanted=1, horizon=max(0, self._end - at))
         if not slots or slots[0] > self._end:
             self.held_back = rate_limit.next_slot(lane.allowance, self.pace, now=at)
@@ -239,12 +242,17 @@ class Round:
             return
         own = max(at, self._book.held.get(key, 0))
         if each.limits.rates:
-            own = rate_limit.next_slot(_allowance(each.limits), self._paces.get(key, each.pace), now=own)
+            allowance, pace = _allowance(each.limits), self._paces.get(key, each.pace)
+            settled = rate_limit.settle(allowance, pace, now=self._state.now)
+            if settled is not pace and key not in self._paces:  # kept, else each look would put the slot off again
+                self._book.partitions[key] = replace(each, pace=settled)
+            own = rate_limit.next_slot(allowance, settled, now=own)
         if own <= at:
             self._fair.enter(each.client, each.name)
         else:
             heapq.heappush(self._later, (own, key))
 
 
+@lru_cache(maxsize=1024)
 def _allowance(limits: PartitionLimits) -> rate_limit.Allowance:
     return allowance_of(limits.rates, limits.burst, 0)

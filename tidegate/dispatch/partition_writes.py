@@ -1,6 +1,5 @@
 """Writes the turns of partitions and of clients: after a release, and when a call was surely not made."""
 
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -9,11 +8,13 @@ from sqlalchemy import BigInteger, Connection, FromClause, String, Table, bindpa
 from sqlalchemy.dialects.postgresql import insert as postgresql_insert
 from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 
+from tidegate import rate_limit
 from tidegate.database.connection import Database
 from tidegate.database.json_rows import as_parameter, given_rows
 from tidegate.database.schema import downstreams, partitions, shared_clients
 from tidegate.database.statement import Prepared
 from tidegate.dispatch.fair_share import Share
+from tidegate.dispatch.lane import Lane, allowance_of
 from tidegate.dispatch.partition import Chosen
 from tidegate.operations.sharing import named_by
 
@@ -49,12 +50,18 @@ def _share_row(share: Share) -> dict[str, Any]:
     return {"turn": str(share.turn), "returned": share.returned, "weight": share.weight}
 
 
-def give_turns_back(within: Connection, lane: str, keys: Sequence[str]) -> None:
-    """Gives turns back to the partitions of calls that were surely not made, and to their clients."""
-    number = Counter(map(named_by, keys))
-    for (client, name), turns in sorted(number.items()):
+def give_turns_back(within: Connection, lane: str, calls: Sequence[tuple[str, int | None]]) -> None:
+    """Gives turns back to the partitions of calls that were surely not made, and to their clients.
+
+    `calls`: of each its partition's key and the slot that it took; that is returned to the partition's own rates.
+    """
+    slots: dict[tuple[str, str], list[int | None]] = {}
+    for key, slot in calls:
+        slots.setdefault(named_by(key), []).append(slot)
+    for (client, name), taken in sorted(slots.items()):
         of_client = (shared_clients.c.downstream == lane, shared_clients.c.client == client)
         of_partition = (partitions.c.downstream == lane, partitions.c.client == client, partitions.c.name == name)
+        turns = len(taken)
         # The lane's row is locked before the others, as by a release.
         for table, which, values in (
             (downstreams, (downstreams.c.name == lane,), {"turns": downstreams.c.turns + turns}),
@@ -62,6 +69,37 @@ def give_turns_back(within: Connection, lane: str, keys: Sequence[str]) -> None:
             (partitions, of_partition, {"returned": partitions.c.returned + turns}),
         ):
             within.execute(update(table).where(*which).values(values))
+        pace = rate_limit.Pace.from_json(
+            orjson.loads(within.execute(select(partitions.c.pace).where(*of_partition)).scalar() or "{}")
+        )
+        if pace.log:
+            kept = rate_limit.given_back(pace, [slot for slot in taken if slot is not None])
+            text = orjson.dumps(kept.as_json()).decode()
+            within.execute(update(partitions).where(*of_partition).values(pace=text))
+
+
+def own_pace(within: Connection, lane: Lane, key: str | None) -> tuple[rate_limit.Allowance, rate_limit.Pace] | None:
+    """A partition's own rates and what it has used of them; None: it has none. The lane's row must be locked."""
+    if key is None or lane.sharing is None:
+        return None
+    _, name = named_by(key)
+    row = within.execute(select(partitions.c.changes, partitions.c.pace).where(*_which(lane.name, key))).first()
+    limits = lane.sharing.limits_of(name).changed(orjson.loads(row.changes) if row else {})
+    if row is None or not limits.rates:
+        return None
+    return allowance_of(limits.rates, limits.burst, 0), rate_limit.Pace.from_json(orjson.loads(row.pace))
+
+
+def keep_own_pace(within: Connection, lane: str, key: str, pace: rate_limit.Pace) -> None:
+    """Stores what a partition has used of its own rates. Copies of it are read anew. The lane's row must be locked."""
+    text = orjson.dumps(pace.as_json()).decode()
+    within.execute(update(partitions).where(*_which(lane, key)).values(pace=text))
+    within.execute(update(downstreams).where(downstreams.c.name == lane).values(turns=downstreams.c.turns + 1))
+
+
+def _which(lane: str, key: str) -> Sequence[Any]:
+    client, name = named_by(key)
+    return partitions.c.downstream == lane, partitions.c.client == client, partitions.c.name == name
 
 
 _OF_PARTITION = ("client", "name", "turn", "returned", "weight", "pace")

@@ -1,6 +1,7 @@
 """Plans the releases of shared lanes: those whose calls are shared by partitions, each in its turn."""
 
 from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import replace
 
 from tidegate import clock
 from tidegate.dispatch.lane import LaneState, WaitingJob
@@ -129,6 +130,8 @@ class SharedLanes:
         lane = state.lane.name
         strict = {key for key in wanted if book.partitions[key].limits.is_strict}
         heads = self._store.strict_heads(lane, strict) if strict else {}
+        self._learn([job for each in heads.values() for job in each.jobs])
+        heads = {key: self._if_known(each) for key, each in heads.items()}
         others = wanted.keys() - strict
         most = max(wanted.values()) + _MORE
         while others:
@@ -136,6 +139,10 @@ class SharedLanes:
             if not self._learn([job for each in read.values() for job in each.jobs]):
                 return {**heads, **read}
         return heads
+
+    def _if_known(self, heads: Heads) -> Heads:
+        """The very first job of a partition, which holds those behind it while no worker runs its operation."""
+        return replace(heads, jobs=[job for job in heads.jobs if job.operation not in self._unknown], is_all=True)
 
     def _tidy(self, book: PartitionBook, state: LaneState, read: Mapping[str, Heads], room: Room) -> None:
         """Partitions without jobs leave the book, and one whose jobs may run later waits till then."""

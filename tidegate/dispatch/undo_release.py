@@ -62,14 +62,15 @@ def _give_back(database: Database, within: Connection, ended: Sequence[Mapping[s
 
     The downstreams' rows are locked after the jobs', by name.
     """
-    shared: dict[str, list[str]] = {}
-    for each in ended:
-        if each["partition"] is not None:
-            shared.setdefault(each["downstream"], []).append(each["partition"])
+    shared: dict[str, list[tuple[str, int | None]]] = {}
     calls: dict[str, list[int]] = {}
     for each in ended:
         has_slot = each["follows_job"] in {None, each["job_id"]}
-        if has_slot and each["paced_by_calls"] is not None and not each["paced_by_calls"]:
+        is_paced = has_slot and each["paced_by_calls"] is not None and not each["paced_by_calls"]
+        if each["partition"] is not None:
+            slot = each["slot_at"] if is_paced else None
+            shared.setdefault(each["downstream"], []).append((each["partition"], slot))
+        if is_paced:
             calls.setdefault(each["downstream"], []).append(each["slot_at"])
     for name in sorted(shared):
         give_turns_back(within, name, shared[name])

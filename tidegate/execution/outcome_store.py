@@ -203,7 +203,7 @@ def _give_turn_back(connection: Connection, claim: Claim) -> None:
     own = (attempts.c.job_id == claim.job_id, attempts.c.fence == claim.fence)
     key = connection.execute(select(attempts.c.partition).where(*own)).scalar()
     if key is not None:
-        give_turns_back(connection, claim.downstream, [key])
+        give_turns_back(connection, claim.downstream, [(key, None)])
 
 
 def _moved(connection: Connection, claim: Claim, *guards: ColumnElement[bool], **values: Any) -> Sequence[Row[Any]]:

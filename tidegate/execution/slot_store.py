@@ -12,6 +12,7 @@ from tidegate.database.connection import Database
 from tidegate.database.schema import attempts, downstreams, jobs
 from tidegate.dispatch import limiter_row
 from tidegate.dispatch.announced import with_one_less
+from tidegate.dispatch.partition_writes import keep_own_pace, own_pace
 from tidegate.dispatch.places import follows_kept_place, follows_open_call
 from tidegate.execution.attempt import Offer, Turn, late_seconds
 from tidegate.execution.attempt_times import ends_later
@@ -19,6 +20,7 @@ from tidegate.jobs.job import Claim
 from tidegate.jobs.transitions import IN_TIME, NOW, is_mine
 
 _PAUSED_LOOK_SECONDS = 0.5
+_SLOT = type_coerce(attempts.c.slot_at, BigInteger)
 
 
 class SlotStore:
@@ -48,8 +50,18 @@ class SlotStore:
             before = lane.pace
             if claim.is_paced and claim.follows is None:  # it missed this slot, so no call was made at it
                 before = rate_limit.given_back(before, [slot])
+            at, partition = now, connection.execute(_own_slot(claim, attempts.c.partition)).scalar()
+            own = own_pace(connection, lane, partition)
+            if own:
+                allowance, own_before = own
+                if claim.is_paced and claim.follows is None:
+                    own_before = rate_limit.given_back(own_before, [slot])
+                own_before = rate_limit.settle(allowance, own_before, now=now)
+                at = rate_limit.next_slot(allowance, own_before, now=now)
+                if at > now + within // MICROSECOND:
+                    return Offer(wait_seconds=(at - now) / 1e6)
             slots, pace = rate_limit.take_slots(
-                lane.allowance, before, now=now, wanted=1, horizon=within // MICROSECOND
+                lane.allowance, before, now=at, wanted=1, horizon=within // MICROSECOND - (at - now)
             )
             kept = limiter_row.kept_pace(claim.downstream, pace)
             if not slots:
@@ -58,6 +70,11 @@ class SlotStore:
                     self._database.execute(limiter_row.KEEP_PACE, kept, within=connection)
                 return Offer(wait_seconds=(rate_limit.next_slot(lane.allowance, pace, now=now) - now) / 1e6)
             self._database.execute(limiter_row.KEEP_PACE, kept, within=connection)
+            if own and partition:
+                _, own_after = rate_limit.take_slots(
+                    allowance, own_before, now=slots[0], wanted=1, horizon=rate_limit.AHEAD
+                )
+                keep_own_pace(connection, claim.downstream, partition, own_after)
             if claim.paced_by_calls and lane.budgets:
                 self._database.execute(
                     limiter_row.KEEP_BUDGETS,
@@ -84,6 +101,10 @@ class SlotStore:
                 pace = rate_limit.postponed(lane.pace, slot, to=self._clock.shown(began))
                 kept = limiter_row.kept_pace(claim.downstream, pace)
                 self._database.execute(limiter_row.KEEP_PACE, kept, within=connection)
+                partition = connection.execute(_own_slot(claim, attempts.c.partition)).scalar()
+                if partition and (own := own_pace(connection, lane, partition)):
+                    later = rate_limit.postponed(own[1], slot, to=self._clock.shown(began))
+                    keep_own_pace(connection, claim.downstream, partition, later)
 
     def _now(self, connection: Connection) -> int:
         asked_at = clock.monotonic()
@@ -109,9 +130,9 @@ class SlotStore:
         return Turn.LATER if row.waits else Turn.NOW
 
 
-def _own_slot(claim: Claim) -> Any:
+def _own_slot(claim: Claim, column: Any = _SLOT) -> Any:
     own = and_(attempts.c.job_id == claim.job_id, attempts.c.fence == claim.fence)
-    return select(type_coerce(attempts.c.slot_at, BigInteger)).select_from(jobs).join(attempts, own)
+    return select(column).select_from(jobs).join(attempts, own)
 
 
 def _counts(claim: Claim) -> Any:

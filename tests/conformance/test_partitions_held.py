@@ -1,0 +1,114 @@
+"""Partitions that a limit of their own holds, and what that must not do to others; on both databases."""
+
+import threading
+import time
+from datetime import timedelta
+
+import pytest
+from sqlalchemy import select, update
+
+from tests.conformance.test_clock_set import SetClock, set_clock
+from tests.conformance.test_partitions import finish, order, shared, submit
+from tests.conformance.test_unknown_operations import gate as gate_that_knows
+from tests.conformance.test_unknown_operations import worker
+from tests.support.jobs import LANE, WORKER, claim, time_at
+from tidegate.database.schema import IMPLICIT_CLIENT, attempts, jobs
+from tidegate.dispatch.gate import Gate
+from tidegate.jobs.job import Released
+from tidegate.notify.messages import Wakeup
+from tidegate.operations.sharing import PartitionLimits
+from tidegate.stores import Store
+
+__all__ = ["set_clock"]  # a fixture
+
+
+def woken_by(name: str) -> Wakeup:
+    """What a submit into this partition tells the gate."""
+    return Wakeup(lanes={LANE}, partitions={(LANE, f"{IMPLICIT_CLIENT}/{name}")})
+
+
+def test_a_partition_at_its_own_rate_does_not_hold_the_lane(store: Store) -> None:
+    """A job of another goes at once, though the only one that waited may go in half an hour."""
+    sharing = shared(store, each=PartitionLimits(rates=("2/h",), burst=2))
+    submit(store, sharing, "held", 3)
+    gate = Gate(store.lanes)
+    finish(store, gate.run_once().released)
+    assert gate.run_once().released == []
+
+    (other,) = submit(store, sharing, "free")
+
+    assert [job.job_id for job in gate.run_once(woken_by("free")).released] == [other]
+
+
+def test_calls_that_were_not_made_are_returned_to_the_partitions_own_rate(store: Store) -> None:
+    sharing = shared(store, each=PartitionLimits(rates=("2/h",), burst=100))
+    submit(store, sharing, "a", 5)
+    gate = Gate(store.lanes)
+    released = gate.run_once().released
+    assert len(released) == 2
+
+    store.lanes.take_back(released)
+
+    assert len(gate.run_once().released) == 2
+
+
+@pytest.mark.long
+def test_a_clock_that_was_set_back_does_not_stop_a_partition_with_a_rate(store: Store, set_clock: SetClock) -> None:
+    sharing = shared(store, each=PartitionLimits(rates=("10/s",)))
+    submit(store, sharing, "a", 9)
+    gate = Gate(store.lanes)
+    finish(store, gate.run_once().released)
+    set_clock(timedelta(hours=-1))
+    shared(store, each=PartitionLimits(rates=("10/s",)))  # its worker says that it lives
+    with store.database.transaction() as connection:  # as the sweep does it
+        connection.execute(update(jobs).values(run_at=time_at(store)))
+    went: list[Released] = []
+
+    for _ in range(40):
+        went += gate.run_once().released
+        if went:
+            break
+        threading.Event().wait(0.05)
+
+    assert went
+
+
+def test_a_strict_partition_is_held_by_a_job_that_no_worker_can_run(store: Store) -> None:
+    sharing = shared(store, each=PartitionLimits(is_strict=True))
+    worker(store, "io-1", "echo")
+    store.heartbeats.remove(WORKER)
+    (renamed, behind) = submit(store, sharing, "a", 2)
+    with store.database.transaction() as connection:
+        connection.execute(update(jobs).where(jobs.c.id == renamed).values(operation="renamed"))
+    gate = gate_that_knows(store, "renamed", "echo")
+
+    assert [gate.run_once().released for _ in range(3)] == [[]] * 3
+
+    worker(store, "io-2", "echo", "renamed")
+    assert [job.job_id for job in gate_that_knows(store, "renamed", "echo").run_once().released] == [renamed]
+    assert behind not in order(store)
+
+
+@pytest.mark.long
+def test_a_call_that_missed_its_slot_counts_for_the_partitions_own_rate_when_it_is_made(store: Store) -> None:
+    """Else the next one of the partition would go right behind it."""
+    sharing = shared(store, each=PartitionLimits(rates=("1/s",)), rates=("1000/s",))
+    submit(store, sharing, "a", 2)
+    gate = Gate(store.lanes)
+    (first,) = gate.run_once().released
+    claimed = claim(store, first)
+    assert claimed
+    threading.Event().wait(0.1)
+
+    assert store.slots.reserve(claimed, within=timedelta(seconds=1)).due is not None
+
+    again = store.database.fetch_one(select(attempts.c.slot_at).where(attempts.c.job_id == first.job_id))
+    assert again
+    assert again.slot_at > first.slot_at
+    released: list[Released] = []
+    until = time.monotonic() + 5
+    while not released and time.monotonic() < until:
+        threading.Event().wait(0.05)
+        released += gate.run_once().released
+    (second,) = released
+    assert second.slot_at - again.slot_at >= timedelta(seconds=1)
