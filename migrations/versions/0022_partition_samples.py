@@ -3,6 +3,8 @@
 import sqlalchemy as sa
 from alembic import op
 
+from migrations.tables_in_use import tune_storage
+
 revision = "0022"
 down_revision = "0021"
 branch_labels = None
@@ -25,3 +27,4 @@ def upgrade() -> None:
         ),
         sa.PrimaryKeyConstraint("downstream", "client", name=op.f("pk_partition_samples")),
     )
+    tune_storage("partition_samples", fillfactor=50, autovacuum_vacuum_scale_factor=0, autovacuum_vacuum_threshold=500)

@@ -144,5 +144,13 @@ def _keep_clock() -> Any:
 
 _KEEP_TURNS = Prepared(_keep_turns(), bool, on_sqlite=_keep_clock())
 _KEEP_CLOCK = Prepared(_keep_clock(), bool)
-_KEEP_PARTITION = Prepared(_upsert(sqlite_insert, partitions, _OF_PARTITION, ("client", "name"), None), bool)
-_KEEP_CLIENT = Prepared(_upsert(sqlite_insert, shared_clients, _OF_CLIENT, ("client",), None), bool)
+_KEEP_PARTITION = Prepared(
+    _upsert(postgresql_insert, partitions, _OF_PARTITION, ("client", "name"), None),
+    bool,
+    on_sqlite=_upsert(sqlite_insert, partitions, _OF_PARTITION, ("client", "name"), None),
+)
+_KEEP_CLIENT = Prepared(
+    _upsert(postgresql_insert, shared_clients, _OF_CLIENT, ("client",), None),
+    bool,
+    on_sqlite=_upsert(sqlite_insert, shared_clients, _OF_CLIENT, ("client",), None),
+)
