@@ -121,7 +121,7 @@ class KnownGateway:
     def _partition_changed(
         self, downstream: str, name: str | None, client: str | None, changes: Mapping[str, Any]
     ) -> Steps[Partition]:
-        which = {key: value for key, value in {"name": name, "client": client}.items() if value is not None}
+        which = {"name": name or "", **({} if client is None else {"client": client})}
         path, content_type = path_of("downstreams", downstream, "partitions"), "application/merge-patch+json"
         return (yield from self._changed("PATCH", path, changes, PARTITION, content_type, query=which))
 

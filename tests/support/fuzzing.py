@@ -18,7 +18,14 @@ from tidegate.operations.outcome import Succeeded
 
 _ENDS = ["expired", "succeeded", "failed", "running", "cancelled", "succeeded as bytes"]
 # What a schema can't tell of a request: that an instant lies ahead, that a batch's inputs are its operation's.
-_REFUSED_BY_DESIGN = {"submitBatch": [400, 410, 415, 422], "readJob": [410], "readResult": [410]}
+_REFUSED_BY_DESIGN = {
+    "submitBatch": [400, 410, 415, 422],
+    "readJob": [410],
+    "readResult": [410],
+    # A rate by the calendar whose time zone there is not, and a client that there is not.
+    "changeDownstream": [422],
+    "changePartition": [400, 422],
+}
 
 # Who sends a header that nobody knows is not refused, over HTTP.
 _UNKNOWN_HEADER = "in header - object with unexpected properties"

@@ -199,7 +199,7 @@ def test_a_name_is_the_clients_own_unless_its_key_shares_names(keyed: Web) -> No
     assert [each["waiting"] for each in partitions(keyed, "?name=k", **operator)] == [3]
     assert [each["waiting"] for each in partitions(keyed, f"?name=k&client={ones}", **operator)] == [1]
     assert [each["name"] for each in partitions(keyed, f"?client={own}", **operator)] == [None]
-    weight = keyed.client.patch(f"{URL}?client={ones}", json={"weight": 2}, headers=operator).get_json()
+    weight = keyed.client.patch(f"{URL}?name=&client={ones}", json={"weight": 2}, headers=operator).get_json()
     assert (weight["client"], weight["name"], weight["weight"], weight["waiting"]) == (ones, None, 2.0, 0)
     assert partitions(keyed, f"?name=k&client={ones}", **operator)[0]["share"] == 0.5
     assert_is_problem(keyed.client.get(URL, headers=one), 403, "forbidden")

@@ -28,6 +28,8 @@ from webapp.http.submit_headers import PARTITION_PATTERN
 
 MOST_JOBS = 200
 # PostgreSQL refuses a parameter with a NUL.
+PARTITION_NAME, PARTITION_CLIENT = "^[!-~]{0,64}$", "^[!-.0-~]{0,40}$"
+"""Of a partition: its own name, empty for an unnamed one, and its client, empty for all."""
 NAME_PATTERN = r"^[^\x00]*$"
 Query = TypeVar("Query", bound=BaseModel)
 

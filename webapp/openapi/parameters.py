@@ -5,12 +5,12 @@ from typing import Any, get_args
 
 from config.client_shares import shares
 from config.settings import Settings
-from tidegate.dispatch.partition_view import Sort
+from tidegate.dispatch.partition_view import CURSOR_PATTERN, Sort
 from tidegate.operations.operation import Operation
 from tidegate.operations.sharing import USUAL_PRIORITY
 from tidegate.states import State
 from tidegate.webhooks.url import LONGEST
-from webapp.http.queries import MOST_JOBS
+from webapp.http.queries import MOST_JOBS, PARTITION_CLIENT, PARTITION_NAME
 from webapp.http.submit_headers import KEY_HEADER_PATTERN, PARTITION_PATTERN
 from webapp.http.webhook_shapes import EventName
 from webapp.openapi.names import Names
@@ -179,14 +179,21 @@ PARAMETERS: dict[str, Node] = {
         "name": "name",
         "in": "query",
         "description": "The partition of this name, and no other; empty: a client's unnamed one.",
-        "schema": {"type": "string", "maxLength": 64},
+        "schema": {"type": "string", "pattern": PARTITION_NAME},
+    },
+    "changed_partition": {
+        "name": "name",
+        "in": "query",
+        "required": True,
+        "description": "The partition's name; empty: a client's unnamed one, and the weight is that of the client.",
+        "schema": {"type": "string", "pattern": PARTITION_NAME},
     },
     "partition_client": {
         "name": "client",
         "in": "query",
         "description": "Partitions of the client of this id; with a name and without this: the one that all clients "
         "share, where keys are off that of the one client there is.",
-        "schema": {"type": "string", "maxLength": 40},
+        "schema": {"type": "string", "pattern": PARTITION_CLIENT},
     },
     "partition_sort": {
         "name": "sort",
@@ -198,7 +205,7 @@ PARAMETERS: dict[str, Node] = {
         "name": "cursor",
         "in": "query",
         "description": "As in `next` of the page before.",
-        "schema": {"type": "string"},
+        "schema": {"type": "string", "pattern": CURSOR_PATTERN},
     },
     "delivery_state": {"name": "state", "in": "query", "schema": ref("DeliveryState")},
     "event": {"name": "event", "in": "query", "schema": {"type": "string", "enum": [*get_args(EventName)]}},

@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
 from tidegate.access.keys import Caller
 from tidegate.database.connection import after_a_write
-from tidegate.dispatch.partition_view import PartitionView, Sort
+from tidegate.dispatch.partition_view import CURSOR_PATTERN, PartitionView, Sort
 from tidegate.errors import InvalidQuery, NotShared, TooSlow, UnknownDownstream, UnsupportedBody
 from tidegate.operations.sharing import PartitionLimits
 from tidegate.operations.typed_input import parse
@@ -18,7 +18,7 @@ from webapp.http.auth import operator
 from webapp.http.bodies import whole_body
 from webapp.http.documents import absolute, json_answer
 from webapp.http.limit_changes import MERGE_PATCH, Burst, Concurrency, Rates, without_defaults
-from webapp.http.queries import NAME_PATTERN, next_page, read_query
+from webapp.http.queries import PARTITION_CLIENT, PARTITION_NAME, next_page, read_query
 from webapp.openapi.answers import Document
 from webapp.openapi.route import BAD_JSON, described, json_body
 
@@ -46,23 +46,25 @@ _COLUMNS = {"weight": "weight", "rate": "rates", "burst": "burst", "concurrency"
 class _Which(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
-    name: Annotated[str, Field(pattern="^[!-~]{0,64}$")] | None = None
-    client: Annotated[str, Field(pattern="^[!-.0-~]{0,40}$")] | None = None
+    name: Annotated[str, Field(pattern=PARTITION_NAME)] | None = None
+    client: Annotated[str, Field(pattern=PARTITION_CLIENT)] | None = None
 
     def partition(self, caller: Caller) -> tuple[str, str]:
         """Its client and name. Where no client is said: the one that all share; with keys off the only one's."""
-        if self.name is None and self.client is None:
-            raise InvalidQuery("name or client: say which partition")
         client = self.client
         if client is None:
             client = "" if context().settings.auth == "keys" else caller.client_id
         return client, self.name or ""
 
 
+class _Changed(_Which):
+    name: Annotated[str, Field(pattern=PARTITION_NAME)]  # empty: an unnamed one
+
+
 class _Query(_Which):
     sort: Sort = "waiting"
     limit: int = Field(50, ge=1, le=MOST)
-    cursor: Annotated[str, Field(pattern=NAME_PATTERN, max_length=400)] | None = None
+    cursor: Annotated[str, Field(pattern=CURSOR_PATTERN)] | None = None
 
 
 @routes.get("/<downstream>/partitions")
@@ -98,7 +100,7 @@ def listing(downstream: str) -> Response:
     id="changePartition",
     tag="Downstreams",
     answers=Document("The partition as it is now.", partition_shapes.Partition),
-    parameters=("downstream_of_partitions", "partition_name", "partition_client"),
+    parameters=("downstream_of_partitions", "changed_partition", "partition_client"),
     body=json_body(PartitionChange, *sorted(MERGE_PATCH, reverse=True)),
     refusals=(UnknownDownstream, NotShared, InvalidQuery, TooSlow, *BAD_JSON),
     needs="operator",
@@ -106,7 +108,7 @@ def listing(downstream: str) -> Response:
 )
 def change(downstream: str) -> Response:
     """Changes a partition, or a client's weight; in force with the next release, for what waits already, too."""
-    caller, query = operator(), read_query(_Which)
+    caller, query = operator(), read_query(_Changed)
     if request.mimetype not in MERGE_PATCH:
         raise UnsupportedBody(f"send a JSON merge patch as {' or '.join(sorted(MERGE_PATCH))}")
     wanted: PartitionChange = parse(_CHANGE, whole_body())
