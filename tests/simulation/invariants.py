@@ -303,7 +303,11 @@ class Invariants:
         waiting = rows().ask(
             "SELECT min(id) AS id, downstream FROM jobs JOIN downstreams ON name = downstream"
             " WHERE state = 'queued' AND slot_at IS NULL AND run_at < ? AND NOT paused"
-            " AND coalesce(paused_until, 0) < ? AND rates NOT LIKE '%/m%' GROUP BY downstream",
+            " AND coalesce(paused_until, 0) < ? AND rates NOT LIKE '%/m%'"
+            # Nothing could go where each place is kept by a job whose next poll was not due by then.
+            " AND (concurrency IS NULL OR concurrency > (SELECT count(*) FROM jobs AS kept WHERE kept.downstream = name"
+            " AND kept.place_fence IS NOT NULL AND kept.finished_at IS NULL AND kept.run_at >= ?)) GROUP BY downstream",
+            now,
             now,
             now,
         )
