@@ -23,7 +23,7 @@ from tests.support import postgresql, sqlite
 from tests.support import run as test_run
 from tests.support.processes import ChildProcess
 
-_OPERATIONS = """
+OPERATIONS = """
 [downstreams.wide]
 concurrency = 90
 [operations.wide]
@@ -94,7 +94,7 @@ def main() -> None:
                 url = stack.enter_context(postgresql.fresh_database())
             else:
                 url = sqlite.fresh_database(folder)
-            made = Stack(folder / "stack", url, _OPERATIONS, Shape(workers=1, threads=_THREADS))
+            made = Stack(folder / "stack", url, OPERATIONS, Shape(workers=1, threads=_THREADS))
             stack.callback(made.stop)
             made.start()
             _measure(made, arguments.jobs, arguments.seconds)

@@ -18,26 +18,15 @@ from typing import Any
 import psutil
 
 from benchmarks.commands import downstream_arguments, python_process
-from benchmarks.scale import most_in_a_second, reversals, text_of
+from benchmarks.scale import OPERATIONS, most_in_a_second, reversals, text_of
 from tests.support import postgresql
 from tests.support import run as test_run
 from tests.support.gateway import Gateway
 from tests.support.processes import free_port
 
-_OPERATIONS = """
-[downstreams.wide]
-concurrency = 90
-[operations.wide]
-url = "http://127.0.0.1:{port}/wide/1000"
-timeout = "24h"
-admission = false
-[downstreams.slow]
-rate = "2/s"
-[operations.slow]
-url = "http://127.0.0.1:{port}/slow/100"
-timeout = "24h"
-admission = false
-[downstreams.storm]
+_OPERATIONS = (
+    OPERATIONS
+    + """[downstreams.storm]
 concurrency = 90
 [operations.storm]
 url = "http://127.0.0.1:{port}/storm/1000"
@@ -51,6 +40,7 @@ url = "http://127.0.0.1:{port}/sine/1000"
 timeout = "24h"
 admission = false
 """
+)
 # So many calls go well, which is some ten seconds of them, and then none.
 _GO_WELL = 900
 _BATCH = 1000

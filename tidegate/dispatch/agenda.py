@@ -7,9 +7,10 @@ from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Mapping
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
+from datetime import timedelta
 
 from tidegate.dispatch.lane import DueLane, LaneState
-from tidegate.dispatch.plan import Plan, Rivals
+from tidegate.dispatch.plan import LEAD, Plan, Rivals
 
 GATHER_SECONDS = 0.02
 """Lanes whose time comes within so long of each other are looked at together: slots are taken further ahead."""
@@ -92,7 +93,7 @@ class Agenda:
         """When the next lane is to be looked at."""
         return min((entry.look_at for entry in self._entries.values()), default=_NEVER)
 
-    def looked(self, plan: Plan, version: str | None, *, lead: float, now: float) -> None:
+    def looked(self, plan: Plan, version: str | None, *, now: float) -> None:
         """A lane was looked at, and this is its plan; `version`: of its row now, None: not known."""
         lane = plan.state.lane
         before = self._entries.get(lane.name)
@@ -101,13 +102,13 @@ class Agenda:
             self._entries.pop(lane.name, None)  # surveys know when it may go on
         elif plan.held_back is not None:
             until = now + plan.held_back
-            look_at = until - lead + (0 if self._is_mine(lane.name) else OTHERS_SECONDS)
+            look_at = self._later_by_others(lane.name, until - LEAD / timedelta(seconds=1))
             self._entries[lane.name] = _Entry(look_at=look_at, queue=queue, held_until=until, version=version)
         elif plan.leaves_none and plan.next_due is None:
             self._entries.pop(lane.name, None)
         else:
-            others = 0 if self._is_mine(lane.name) else OTHERS_SECONDS
-            look_at = _NEVER if plan.next_due is None else now + plan.next_due + others
+            next_due = _NEVER if plan.next_due is None else plan.next_due
+            look_at = self._later_by_others(lane.name, now + next_due)
             self._entries[lane.name] = _Entry(look_at=look_at, queue=queue, wants_place=not plan.leaves_none)
 
     def look_again(self, name: str, *, at: float) -> None:
@@ -133,10 +134,13 @@ class Agenda:
         return {state.lane.name: _rivals_of(state, wanting, held, now=now) for state in states}
 
     def _look(self, name: str, now: float, queue: str = "") -> None:
-        at = now if self._is_mine(name) else now + OTHERS_SECONDS
+        at = self._later_by_others(name, now)
         entry = self._entries.setdefault(name, _Entry(look_at=at, queue=queue))
         entry.look_at = min(entry.look_at, at)
         entry.queue = queue or entry.queue
+
+    def _later_by_others(self, name: str, at: float) -> float:
+        return at if self._is_mine(name) else at + OTHERS_SECONDS
 
 
 def _rivals_of(

@@ -25,9 +25,6 @@ _TRIES = 3
 _TOGETHER = 32
 # A scheduler that released jobs of another's lane, because that did not, does so at once for so long.
 _HELP_SECONDS = 3.0
-# The gate looks again this long before the first slot that is not taken yet, for a message needs time to its worker:
-# 10 ms, but a slot missed on a busy machine is lost, while a worker that waits for its slot costs only a thread.
-LEAD_SECONDS = 0.09
 # After so many tries another transaction has written the lane's row each time.
 BUSY_LOOK_SECONDS = 0.02
 SLOW_LOOK_SECONDS = 1.0
@@ -145,7 +142,7 @@ class Gate:
             if not plan.released:
                 if plan.has_new_clock:
                     self._lanes.settle(name)  # else each look would put the next slot off again
-                self._looked(plan, plan.state.version, now)
+                self._agenda.looked(plan, plan.state.version, now=now)
             elif not written[name].released:
                 lost.append(name)
             else:
@@ -156,16 +153,14 @@ class Gate:
     def _went(self, plan: Plan, written: Written, now: float) -> None:
         name, number = plan.state.lane.name, len(written.released)
         self._shared.went(plan, {job.job_id for job in written.released})
-        self._expected[name] = number + _FEW
+        if plan.shared is None:  # the first jobs of a shared lane are read by partition
+            self._expected[name] = number + _FEW
         if not self._is_mine(name):
             self._helps_until = now + _HELP_SECONDS
-        self._looked(plan, written.version, now)
+        self._agenda.looked(plan, written.version, now=now)
         # Room left: the first jobs are all of one queue, which is full by them, and those of others may stand behind.
         if number < len(plan.released) or number >= BATCH or plan.has_room_left:
             self._agenda.look_again(name, at=now)
-
-    def _looked(self, plan: Plan, version: str | None, now: float) -> None:
-        self._agenda.looked(plan, version, lead=LEAD_SECONDS, now=now)
 
     def _plans(self, names: Sequence[str], now: float) -> list[Plan]:
         """Reads lanes and plans their releases, each beside those before it."""
@@ -226,10 +221,12 @@ def _beside(plans: Sequence[Plan], state: LaneState) -> LaneState:
 
     And of the jobs that one more process death would fail, one of a queue is out at a time, whatever its lane.
     """
+    if not plans:
+        return state
     occupancy, apart = state.occupancy, set[str]()
     for plan in plans:
         occupancy = occupancy.with_released(plan.state.lane.name, [job.queue for job in plan.released])
         apart |= plan.apart
     waiting = [job for job in state.waiting if job.queue not in apart or not is_kept_apart(job)]
     polls = [poll for poll in state.polls if poll.job.queue not in apart or not is_kept_apart(poll.job)]
-    return replace(state, occupancy=occupancy, waiting=waiting, polls=polls) if plans else state
+    return replace(state, occupancy=occupancy, waiting=waiting, polls=polls)

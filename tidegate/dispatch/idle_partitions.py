@@ -11,7 +11,7 @@ from tidegate.clock import to_microseconds
 from tidegate.database.connection import Database
 from tidegate.database.schema import attempts, downstreams, jobs, partitions, shared_clients
 from tidegate.database.time import database_now
-from tidegate.dispatch.lane import allowance_of
+from tidegate.dispatch.partition import own_allowance
 from tidegate.dispatch.places import is_held
 from tidegate.jobs.transitions import IS_WAITING
 from tidegate.operations.sharing import Sharing
@@ -107,6 +107,6 @@ def _is_idle(row: Any, clock: int, sharing: Sharing) -> bool:
     now = to_microseconds(row.now)
     if not limits.rates:
         return not pace.log
-    allowance = allowance_of(limits.rates, limits.burst, 0)
+    allowance = own_allowance(limits)
     longest = max(allowance.window(rate) for rate in allowance.rates)
     return pace.free_at <= now and pace.last + longest <= now

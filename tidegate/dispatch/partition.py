@@ -2,11 +2,18 @@
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import lru_cache
 
 from tidegate import rate_limit
 from tidegate.dispatch.fair_share import Share
-from tidegate.dispatch.lane import WaitingJob
+from tidegate.dispatch.lane import WaitingJob, allowance_of
 from tidegate.operations.sharing import PartitionLimits, key_of, named_by
+
+
+@lru_cache(maxsize=1024)
+def own_allowance(limits: PartitionLimits) -> rate_limit.Allowance:
+    """The rate limiter's form of a partition's own rates."""
+    return allowance_of(limits.rates, limits.burst, 0)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,11 +31,6 @@ class Partition:
     def key(self) -> str:
         """As jobs name it."""
         return key_of(self.client, self.name)
-
-    @property
-    def most_open(self) -> int | None:
-        """How many of its calls may be open at once; None: any number."""
-        return 1 if self.limits.is_strict else self.limits.concurrency
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -13,8 +13,8 @@ from tidegate import rate_limit
 from tidegate.database.connection import Database
 from tidegate.database.schema import clients, downstreams, jobs, partitions, shared_clients
 from tidegate.dispatch.fair_share import Share
-from tidegate.dispatch.lane import allowance_of
 from tidegate.dispatch.limits import UNLIMITED
+from tidegate.dispatch.partition import own_allowance
 from tidegate.dispatch.partition_store import PartitionStore
 from tidegate.dispatch.partition_view import (
     Name,
@@ -187,7 +187,7 @@ class PartitionAdmin:
         now = within.execute(select(NOW)).scalar_one()
         limits = declared.changed(kept)
         pace = rate_limit.Pace.from_json(orjson.loads(row.pace))
-        pace = rate_limit.settle(allowance_of(limits.rates, limits.burst, 0), pace, now=now)
+        pace = rate_limit.settle(own_allowance(limits), pace, now=now)
         values = {"changes": orjson.dumps(kept).decode(), "pace": orjson.dumps(pace.as_json()).decode()}
         within.execute(
             update(partitions).where(*which).values(**values, **({} if paused is None else {"paused": paused}))

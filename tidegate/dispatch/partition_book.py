@@ -8,20 +8,18 @@ import heapq
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import lru_cache
 
 from tidegate import rate_limit
 from tidegate.clock import MICROSECOND
 from tidegate.dispatch.fair_share import FairShare, Share, Turns
-from tidegate.dispatch.lane import WaitingJob, allowance_of, is_kept_apart
-from tidegate.dispatch.partition import Chosen, Heads, Partition, SharedClient
-from tidegate.dispatch.plan import HORIZON, Plan, Room, followers_of, released_at
+from tidegate.dispatch.lane import WaitingJob, is_kept_apart
+from tidegate.dispatch.partition import Chosen, Heads, Partition, SharedClient, own_allowance
+from tidegate.dispatch.plan import HORIZON, LEAD, Plan, Room, followers_of, released_at
 from tidegate.jobs.job import Call, Released
 from tidegate.operations.queues import Queue
-from tidegate.operations.sharing import PartitionLimits, key_of
+from tidegate.operations.sharing import key_of
 
-# A partition that its own rate holds is looked at so long before its slot (microseconds), and not all the time.
-_AHEAD = 90_000
+# A partition that its own rate holds is looked at before its slot as a lane is, and not all the time.
 _SOONEST = 0.02
 
 
@@ -74,8 +72,8 @@ class Round:
         opened: Mapping[str, int],
         read: Mapping[str, Heads],
         *,
-        open_calls: Sequence[Call] = (),
-        assume: int = 200,
+        open_calls: Sequence[Call],
+        assume: int,
     ) -> None:
         self._book = book
         self._polls = polls
@@ -110,7 +108,7 @@ class Round:
         now = self._state.now
         next_due = [] if self._polls.next_due is None else [self._polls.next_due]
         if self._later and self.chosen.total() < self._most:
-            next_due.append(max(_SOONEST, (self._later[0][0] - now - _AHEAD) / 1e6))
+            next_due.append(max(_SOONEST, (self._later[0][0] - now - LEAD // MICROSECOND) / 1e6))
         plan = replace(
             self._polls,
             released=[*self._polls.released, *self.released],
@@ -233,16 +231,16 @@ class Round:
         limits = self._book.partitions[key].limits
         if limits.rates:
             before = self._paces.get(key, self._book.partitions[key].pace)
-            _, self._paces[key] = rate_limit.take_slots(_allowance(limits), before, now=slot, wanted=1, horizon=0)
+            _, self._paces[key] = rate_limit.take_slots(own_allowance(limits), before, now=slot, wanted=1, horizon=0)
 
     def _enter(self, key: str, at: int) -> None:
         """A partition may go from its own next slot on, unless it is paused, or has as many calls open as it may."""
         each = self._book.partitions[key]
-        if each.paused or (each.most_open is not None and self._opened[key] >= each.most_open):
+        if each.paused or (each.limits.most_open is not None and self._opened[key] >= each.limits.most_open):
             return
         own = max(at, self._book.held.get(key, 0))
         if each.limits.rates:
-            allowance, pace = _allowance(each.limits), self._paces.get(key, each.pace)
+            allowance, pace = own_allowance(each.limits), self._paces.get(key, each.pace)
             settled = rate_limit.settle(allowance, pace, now=self._state.now)
             if settled is not pace and key not in self._paces:  # kept, else each look would put the slot off again
                 self._book.partitions[key] = replace(each, pace=settled)
@@ -251,8 +249,3 @@ class Round:
             self._fair.enter(each.client, each.name)
         else:
             heapq.heappush(self._later, (own, key))
-
-
-@lru_cache(maxsize=1024)
-def _allowance(limits: PartitionLimits) -> rate_limit.Allowance:
-    return allowance_of(limits.rates, limits.burst, 0)

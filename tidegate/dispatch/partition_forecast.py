@@ -12,7 +12,8 @@ from tidegate import rate_limit
 from tidegate.clock import from_microseconds, to_microseconds
 from tidegate.dispatch.crowd import Crowd
 from tidegate.dispatch.forecast import LaneView, waiting_of
-from tidegate.dispatch.lane import Downstream, allowance_of
+from tidegate.dispatch.lane import Downstream
+from tidegate.dispatch.partition import own_allowance
 from tidegate.dispatch.sample import Mark
 from tidegate.jobs.job import TOGETHER, Job, Wait, Waiting
 from tidegate.operations.limits import Limits
@@ -115,7 +116,7 @@ class PartitionLane(LaneView):
                 next_slot_at=self._own_slot_at,
             )
             start = LaneView(downstream=own).start_of(run_at, now, behind=position) or start
-        if (most := self._most_open) and self._waits_for_own_place(position):
+        if (most := self.own_limits.most_open) and self._waits_for_own_place(position):
             start = max(start, now + self.run_time * ((self.count.opened + position - most + 1) / most))
         return start
 
@@ -140,18 +141,15 @@ class PartitionLane(LaneView):
             return own
         return max(own, crowd.calls_by(own / weight) + (0.0 if is_sampled else own))
 
-    @property
-    def _most_open(self) -> int | None:
-        return 1 if self.own_limits.is_strict else self.own_limits.concurrency
-
     def _waits_for_own_place(self, position: int) -> bool:
-        return self._most_open is not None and self.count.opened + position >= self._most_open
+        most = self.own_limits.most_open
+        return most is not None and self.count.opened + position >= most
 
     @cached_property
     def _own_slot_at(self) -> datetime:
         if not self.own_limits.rates:
             return self.downstream.seen_at
-        allowance = allowance_of(self.own_limits.rates, self.own_limits.burst, 0)
+        allowance = own_allowance(self.own_limits)
         return from_microseconds(
             rate_limit.next_slot(allowance, self.count.pace, now=to_microseconds(self.downstream.seen_at))
         )

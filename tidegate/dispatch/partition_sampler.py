@@ -14,7 +14,7 @@ from tidegate import clock
 from tidegate.database.connection import Database
 from tidegate.database.schema import jobs, partition_samples, partitions
 from tidegate.dispatch.crowd import Crowd
-from tidegate.dispatch.lane import allowance_of
+from tidegate.dispatch.partition import own_allowance
 from tidegate.jobs.transitions import IS_WAITING
 from tidegate.operations.sharing import PRIORITIES, PartitionLimits, Sharing, named_by
 
@@ -107,5 +107,5 @@ def _most(limits: PartitionLimits, drains_in: float) -> float:
     """How many calls a partition's own rates allow within so many seconds."""
     if not limits.rates:
         return float("inf")
-    allowance = allowance_of(limits.rates, limits.burst, 0)
+    allowance = own_allowance(limits)
     return min(rate.calls * (1 + drains_in * 1e6 / allowance.window(rate)) for rate in allowance.rates)

@@ -14,8 +14,8 @@ from tidegate.database.json_rows import as_parameter, given_rows
 from tidegate.database.schema import downstreams, partitions, shared_clients
 from tidegate.database.statement import Prepared
 from tidegate.dispatch.fair_share import Share
-from tidegate.dispatch.lane import Lane, allowance_of
-from tidegate.dispatch.partition import Chosen
+from tidegate.dispatch.lane import Lane
+from tidegate.dispatch.partition import Chosen, own_allowance
 from tidegate.operations.sharing import named_by
 
 
@@ -87,7 +87,7 @@ def own_pace(within: Connection, lane: Lane, key: str | None) -> tuple[rate_limi
     limits = lane.sharing.limits_of(name).changed(orjson.loads(row.changes) if row else {})
     if row is None or not limits.rates:
         return None
-    return allowance_of(limits.rates, limits.burst, 0), rate_limit.Pace.from_json(orjson.loads(row.pace))
+    return own_allowance(limits), rate_limit.Pace.from_json(orjson.loads(row.pace))
 
 
 def keep_own_pace(within: Connection, lane: str, key: str, pace: rate_limit.Pace) -> None:

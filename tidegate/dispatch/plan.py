@@ -18,6 +18,9 @@ BATCH = 200
 """So many jobs are released together at most."""
 HORIZON = timedelta(milliseconds=120)
 """Slots are taken at most this far ahead: after a change of a limit, or a pause, few jobs have old slots."""
+LEAD = timedelta(milliseconds=90)
+"""The gate looks again this long before the first slot that is not taken yet, for a message needs time to its worker:
+10 ms, but a slot missed on a busy machine is lost, while a worker that waits for its slot costs only a thread."""
 
 # Longer calls have no followers: the gap between two is small beside them, and a follower's thread waits for long.
 _QUICK_SECONDS = 0.5

@@ -17,9 +17,9 @@ from tidegate.database.connection import Database
 from tidegate.database.schema import attempts, counts, deliveries, downstreams, receivers, wanted_workers, workers
 from tidegate.database.time import database_now
 from tidegate.dispatch.forecast import LaneView
-from tidegate.dispatch.lane import Downstream, allowance_of
+from tidegate.dispatch.lane import Downstream
 from tidegate.dispatch.lane_rows import LaneRowStore
-from tidegate.dispatch.partition import Partition
+from tidegate.dispatch.partition import Partition, own_allowance
 from tidegate.dispatch.partition_store import PartitionStore
 from tidegate.dispatch.places import is_among_followers, is_held, is_lost
 from tidegate.dispatch.samples import LIMIT, Due
@@ -208,11 +208,11 @@ class ScaleStore:
 
 
 def _partition_load(partition: Partition, opened: int) -> PartitionLoad:
-    allowance = allowance_of(partition.limits.rates, partition.limits.burst, 0)
+    allowance = own_allowance(partition.limits)
     rate = allowance.pacing
     return PartitionLoad(
         open=opened,
-        most_open=partition.most_open,
+        most_open=partition.limits.most_open,
         per_second=1e6 * rate.calls / allowance.window(rate) if rate else None,
         may_go=not partition.paused,
     )

@@ -27,6 +27,11 @@ class PartitionLimits:
     is_strict: bool = False
     max_backlog: int | None = None
 
+    @property
+    def most_open(self) -> int | None:
+        """How many calls may be open at once; None: any number."""
+        return 1 if self.is_strict else self.concurrency
+
     def changed(self, changes: Mapping[str, Any]) -> "PartitionLimits":
         """These limits, overlaid by what an operator changed."""
         given: dict[str, Any] = {name: tuple(value) if name == "rates" else value for name, value in changes.items()}
