@@ -9,7 +9,7 @@ import uuid_utils
 
 from tidegate.dispatch.forecast import retry_after_seconds, waiting_of
 from tidegate.dispatch.lane_cache import LaneCache
-from tidegate.dispatch.partition_forecast import waiting_in_partition
+from tidegate.dispatch.partitions.forecast import waiting_in_partition
 from tidegate.errors import (
     InvalidHeader,
     JobAlreadyFinal,

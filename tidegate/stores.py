@@ -10,8 +10,8 @@ from tidegate.database.clock_sync import DatabaseClock
 from tidegate.database.connection import Database
 from tidegate.dispatch.lane_rows import LaneRowStore
 from tidegate.dispatch.limits import LimitStore
-from tidegate.dispatch.partition_admin import PartitionAdmin
-from tidegate.dispatch.partition_counts import PartitionCountStore
+from tidegate.dispatch.partitions.admin import PartitionAdmin
+from tidegate.dispatch.partitions.counts import PartitionCountStore
 from tidegate.dispatch.samples import SampleStore
 from tidegate.dispatch.store import LaneStore
 from tidegate.execution.claims import ClaimStore

@@ -23,7 +23,7 @@ from tidegate.access.key_store import KeyStore
 from tidegate.access.session_store import SessionStore
 from tidegate.database.connection import Database
 from tidegate.dispatch.lane_cache import LaneCache
-from tidegate.dispatch.partition_cache import PartitionCache
+from tidegate.dispatch.partitions.cache import PartitionCache
 from tidegate.gateway import Gateway
 from tidegate.intake.admission import Admission, Disk
 from tidegate.intake.input_bytes import InputByteStore

@@ -17,7 +17,7 @@ from tidegate.database.schema import IMPLICIT_CLIENT
 from tidegate.dispatch.forecast import retry_after_seconds, waiting_of
 from tidegate.dispatch.gate import Gate
 from tidegate.dispatch.lane_cache import LaneCache
-from tidegate.dispatch.partition_cache import PartitionCache
+from tidegate.dispatch.partitions.cache import PartitionCache
 from tidegate.gateway import Gateway
 from tidegate.intake.admission import Admission
 from tidegate.intake.submission import Submission

@@ -9,7 +9,7 @@ from tests.conformance.test_partitions import finish, shared, submit
 from tests.support.jobs import claim
 from tidegate.database.schema import partitions, shared_clients
 from tidegate.dispatch.gate import Gate
-from tidegate.dispatch.idle_partitions import IdlePartitions
+from tidegate.dispatch.partitions.idle import IdlePartitions
 from tidegate.operations.sharing import PartitionLimits, Sharing
 from tidegate.stores import Store
 

@@ -12,7 +12,7 @@ from tests.conformance.test_partitions import add_client, assert_fair, finish, r
 from tests.support.jobs import LANE, open_lane
 from tidegate.database.schema import IMPLICIT_CLIENT, attempts, downstreams
 from tidegate.dispatch.gate import Gate
-from tidegate.dispatch.partition_view import PartitionView, Sort
+from tidegate.dispatch.partitions.view import PartitionView, Sort
 from tidegate.errors import InvalidQuery, NotShared, UnknownDownstream
 from tidegate.jobs.filter import Filter
 from tidegate.operations.sharing import PartitionLimits, Sharing, named_by

@@ -9,8 +9,8 @@ from tests.support.jobs import LANE
 from tidegate.clock import EPOCH
 from tidegate.database.schema import IMPLICIT_CLIENT, partition_samples, samples
 from tidegate.database.time import database_now
-from tidegate.dispatch.crowd import Crowd
 from tidegate.dispatch.gate import Gate
+from tidegate.dispatch.partitions.crowd import Crowd
 from tidegate.dispatch.samples import SampleStore
 from tidegate.operations.sharing import PartitionLimits
 from tidegate.stores import Store

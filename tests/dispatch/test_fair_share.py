@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tidegate.dispatch.fair_share import FairShare, Share, Turns
+from tidegate.dispatch.partitions.fair_share import FairShare, Share, Turns
 
 _WEIGHTS = st.sampled_from([0.1, 0.5, 1.0, 2.0, 3.0, 7.0, 100.0])
 _ROUNDS = st.lists(st.sets(st.integers(0, 5), min_size=1), min_size=1, max_size=120)

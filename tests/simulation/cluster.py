@@ -32,7 +32,7 @@ from tests.simulation.world import Process, World
 from tidegate.database.connection import UNREACHABLE, Database
 from tidegate.database.schema import IMPLICIT_CLIENT
 from tidegate.dispatch.lane_cache import LaneCache
-from tidegate.dispatch.partition_cache import PartitionCache
+from tidegate.dispatch.partitions.cache import PartitionCache
 from tidegate.execution.heartbeat import Heartbeat
 from tidegate.execution.open_attempts import OpenAttempts
 from tidegate.execution.runner import Runner

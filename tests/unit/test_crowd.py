@@ -4,7 +4,7 @@ import random
 
 import pytest
 
-from tidegate.dispatch.crowd import Crowd
+from tidegate.dispatch.partitions.crowd import Crowd
 
 
 def exactly(waiting: list[tuple[float, float]], rounds: float) -> float:

@@ -10,7 +10,7 @@ from uuid import UUID
 from tidegate import rate_limit
 from tidegate.clock import MICROSECOND, from_microseconds
 from tidegate.dispatch.lane import Lane, LaneState, WaitingJob, WaitingPoll, is_kept_apart
-from tidegate.dispatch.partition import Chosen
+from tidegate.dispatch.partitions.partition import Chosen
 from tidegate.jobs.job import Call, Released
 from tidegate.operations.queues import WEBHOOKS, Queue
 

@@ -27,7 +27,7 @@ from tidegate.database.json_rows import as_parameter, given_rows, is_one_of
 from tidegate.database.schema import attempts, downstreams, jobs
 from tidegate.database.statement import Prepared
 from tidegate.dispatch.limiter_row import KEEP_PACE, VERSION, VERSION_ON_SQLITE, keep_pace, kept_pace
-from tidegate.dispatch.partition_writes import write_turns
+from tidegate.dispatch.partitions.writes import write_turns
 from tidegate.dispatch.plan import Plan
 from tidegate.jobs.job import Released
 from tidegate.jobs.transitions import IS_POLLED, IS_WAITING, lock_rows

@@ -18,7 +18,7 @@ from tidegate.database.schema import attempts, downstreams, jobs, samples
 from tidegate.database.time import database_now
 from tidegate.dispatch.backlog import MOST_MARKS, SETTLED, stretches
 from tidegate.dispatch.limiter_row import RESTS
-from tidegate.dispatch.partition_sampler import PartitionSampler
+from tidegate.dispatch.partitions.sampler import PartitionSampler
 from tidegate.dispatch.places import has_place
 from tidegate.dispatch.sample import Mark, Sample
 from tidegate.dispatch.scale import shared_out

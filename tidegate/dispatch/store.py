@@ -15,7 +15,7 @@ from tidegate.dispatch import limiter_row
 from tidegate.dispatch.lane import DueLane, LaneState, WaitingPoll
 from tidegate.dispatch.lane_reads import read_lanes, read_polls
 from tidegate.dispatch.limit_doubt import LATELY, Refusals
-from tidegate.dispatch.partition_store import PartitionStore
+from tidegate.dispatch.partitions.store import PartitionStore
 from tidegate.dispatch.places import has_place
 from tidegate.dispatch.plan import BATCH, Plan
 from tidegate.dispatch.prefetch import unfollowed_calls

@@ -15,7 +15,7 @@ from tidegate.database.schema import attempts, downstreams, jobs
 from tidegate.database.statement import Prepared
 from tidegate.database.time import database_now
 from tidegate.dispatch import limiter_row
-from tidegate.dispatch.partition_writes import give_turns_back
+from tidegate.dispatch.partitions.writes import give_turns_back
 from tidegate.jobs.job import Call
 from tidegate.jobs.transitions import forget_attempts, is_released, lock_rows
 

@@ -26,7 +26,7 @@ from tidegate.database.connection import Database
 from tidegate.database.schema import attempts, downstreams, jobs
 from tidegate.database.time import Instant, database_now
 from tidegate.dispatch.announced import longest_rest
-from tidegate.dispatch.partition_writes import give_turns_back
+from tidegate.dispatch.partitions.writes import give_turns_back
 from tidegate.execution.announcements import Announcements
 from tidegate.execution.attempt import Success
 from tidegate.execution.attempt_times import PLACE_MARGIN

@@ -12,7 +12,7 @@ from tidegate.database.connection import Database
 from tidegate.database.schema import attempts, downstreams, jobs
 from tidegate.dispatch import limiter_row
 from tidegate.dispatch.announced import with_one_less
-from tidegate.dispatch.partition_writes import keep_own_pace, own_pace
+from tidegate.dispatch.partitions.writes import keep_own_pace, own_pace
 from tidegate.dispatch.places import follows_kept_place, follows_open_call
 from tidegate.execution.attempt import Offer, Turn, late_seconds
 from tidegate.execution.attempt_times import ends_later

@@ -9,7 +9,7 @@ from typing import Self, TypeAlias
 from tidegate import clock
 from tidegate.dispatch.forecast import LaneView, earliest_finish
 from tidegate.dispatch.lane_cache import LaneCache
-from tidegate.dispatch.partition_cache import PartitionCache
+from tidegate.dispatch.partitions.cache import PartitionCache
 from tidegate.dispatch.uncounted import Submitted
 from tidegate.errors import BacklogFull, CannotFinishInTime, Refusal, Unavailable
 from tidegate.intake.partition_admission import BACKLOG_RETRY, PartitionAdmission, PartitionWish

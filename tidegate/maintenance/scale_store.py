@@ -19,8 +19,8 @@ from tidegate.database.time import database_now
 from tidegate.dispatch.forecast import LaneView
 from tidegate.dispatch.lane import Downstream
 from tidegate.dispatch.lane_rows import LaneRowStore
-from tidegate.dispatch.partition import Partition, own_allowance
-from tidegate.dispatch.partition_store import PartitionStore
+from tidegate.dispatch.partitions.partition import Partition, own_allowance
+from tidegate.dispatch.partitions.store import PartitionStore
 from tidegate.dispatch.places import is_among_followers, is_held, is_lost
 from tidegate.dispatch.samples import LIMIT, Due
 from tidegate.dispatch.scale import (

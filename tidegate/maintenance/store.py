@@ -12,7 +12,7 @@ from tidegate.database.connection import Database
 from tidegate.database.schema import attempts, bodies, deliveries, jobs, stewards, workers
 from tidegate.database.statement import Prepared, required
 from tidegate.database.time import database_now, statement_now
-from tidegate.dispatch.idle_partitions import IdlePartitions
+from tidegate.dispatch.partitions.idle import IdlePartitions
 from tidegate.dispatch.places import is_lost
 from tidegate.dispatch.release import CLAIM_WITHIN
 from tidegate.dispatch.undo_release import take_back

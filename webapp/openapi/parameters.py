@@ -5,7 +5,7 @@ from typing import Any, get_args
 
 from config.client_shares import shares
 from config.settings import Settings
-from tidegate.dispatch.partition_view import CURSOR_PATTERN, Sort
+from tidegate.dispatch.partitions.view import CURSOR_PATTERN, Sort
 from tidegate.operations.operation import Operation
 from tidegate.operations.sharing import USUAL_PRIORITY
 from tidegate.states import State

@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
 from tidegate.access.keys import Caller
 from tidegate.database.connection import after_a_write
-from tidegate.dispatch.partition_view import CURSOR_PATTERN, PartitionView, Sort
+from tidegate.dispatch.partitions.view import CURSOR_PATTERN, PartitionView, Sort
 from tidegate.errors import InvalidQuery, NotShared, TooSlow, UnknownDownstream, UnsupportedBody
 from tidegate.operations.sharing import PartitionLimits
 from tidegate.operations.typed_input import parse

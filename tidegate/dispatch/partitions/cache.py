@@ -10,8 +10,8 @@ from tidegate import clock
 from tidegate.clock import EPOCH
 from tidegate.database.connection import UNREACHABLE
 from tidegate.dispatch.forecast import LaneView
-from tidegate.dispatch.partition_counts import PartitionCountStore
-from tidegate.dispatch.partition_forecast import PartitionCount, PartitionLane, partition_lane, rank_of
+from tidegate.dispatch.partitions.counts import PartitionCountStore
+from tidegate.dispatch.partitions.forecast import PartitionCount, PartitionLane, partition_lane, rank_of
 from tidegate.dispatch.uncounted import Submitted
 from tidegate.jobs.job import Job
 from tidegate.operations.limits import Limits

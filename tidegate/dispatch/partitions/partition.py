@@ -5,8 +5,8 @@ from dataclasses import dataclass, field, replace
 from functools import lru_cache
 
 from tidegate import rate_limit
-from tidegate.dispatch.fair_share import Share
 from tidegate.dispatch.lane import WaitingJob, allowance_of
+from tidegate.dispatch.partitions.fair_share import Share
 from tidegate.operations.sharing import PartitionLimits, key_of, named_by
 
 

@@ -11,9 +11,9 @@ from tidegate.clock import from_microseconds
 from tidegate.database.connection import Database
 from tidegate.database.schema import attempts, jobs, partition_samples, partitions
 from tidegate.database.statement import Prepared, required
-from tidegate.dispatch.crowd import Crowd
-from tidegate.dispatch.partition_forecast import PartitionCount
-from tidegate.dispatch.partition_sampler import AMONG_CLIENTS
+from tidegate.dispatch.partitions.crowd import Crowd
+from tidegate.dispatch.partitions.forecast import PartitionCount
+from tidegate.dispatch.partitions.sampler import AMONG_CLIENTS
 from tidegate.dispatch.places import is_held
 from tidegate.jobs.transitions import IS_WAITING, NOW
 from tidegate.operations.sharing import key_of, named_by

@@ -13,9 +13,9 @@ from tidegate.database.connection import Database
 from tidegate.database.json_rows import as_parameter, given_rows
 from tidegate.database.schema import downstreams, partitions, shared_clients
 from tidegate.database.statement import Prepared
-from tidegate.dispatch.fair_share import Share
 from tidegate.dispatch.lane import Lane
-from tidegate.dispatch.partition import Chosen, own_allowance
+from tidegate.dispatch.partitions.fair_share import Share
+from tidegate.dispatch.partitions.partition import Chosen, own_allowance
 from tidegate.operations.sharing import named_by
 
 

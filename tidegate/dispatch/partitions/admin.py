@@ -12,11 +12,11 @@ from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 from tidegate import rate_limit
 from tidegate.database.connection import Database
 from tidegate.database.schema import clients, downstreams, jobs, partitions, shared_clients
-from tidegate.dispatch.fair_share import Share
 from tidegate.dispatch.limits import UNLIMITED
-from tidegate.dispatch.partition import own_allowance
-from tidegate.dispatch.partition_store import PartitionStore
-from tidegate.dispatch.partition_view import (
+from tidegate.dispatch.partitions.fair_share import Share
+from tidegate.dispatch.partitions.partition import own_allowance
+from tidegate.dispatch.partitions.store import PartitionStore
+from tidegate.dispatch.partitions.view import (
     Name,
     PartitionPage,
     PartitionView,

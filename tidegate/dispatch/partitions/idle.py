@@ -11,7 +11,7 @@ from tidegate.clock import to_microseconds
 from tidegate.database.connection import Database
 from tidegate.database.schema import attempts, downstreams, jobs, partitions, shared_clients
 from tidegate.database.time import database_now
-from tidegate.dispatch.partition import own_allowance
+from tidegate.dispatch.partitions.partition import own_allowance
 from tidegate.dispatch.places import is_held
 from tidegate.jobs.transitions import IS_WAITING
 from tidegate.operations.sharing import Sharing

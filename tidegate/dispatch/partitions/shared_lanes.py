@@ -5,9 +5,9 @@ from dataclasses import replace
 
 from tidegate import clock
 from tidegate.dispatch.lane import LaneState, WaitingJob
-from tidegate.dispatch.partition import Heads
-from tidegate.dispatch.partition_book import PartitionBook, Round
-from tidegate.dispatch.partition_store import PartitionStore
+from tidegate.dispatch.partitions.book import PartitionBook, Round
+from tidegate.dispatch.partitions.partition import Heads
+from tidegate.dispatch.partitions.store import PartitionStore
 from tidegate.dispatch.plan import NO_RIVALS, Plan, Rivals, Room, may_be_followed, plan_polls
 from tidegate.jobs.job import Call
 from tidegate.operations.queues import Queue

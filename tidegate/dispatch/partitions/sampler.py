@@ -13,8 +13,8 @@ from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 from tidegate import clock
 from tidegate.database.connection import Database
 from tidegate.database.schema import jobs, partition_samples, partitions
-from tidegate.dispatch.crowd import Crowd
-from tidegate.dispatch.partition import own_allowance
+from tidegate.dispatch.partitions.crowd import Crowd
+from tidegate.dispatch.partitions.partition import own_allowance
 from tidegate.jobs.transitions import IS_WAITING
 from tidegate.operations.sharing import PRIORITIES, PartitionLimits, Sharing, named_by
 

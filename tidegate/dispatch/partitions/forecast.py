@@ -10,10 +10,10 @@ from typing import Any
 
 from tidegate import rate_limit
 from tidegate.clock import from_microseconds, to_microseconds
-from tidegate.dispatch.crowd import Crowd
 from tidegate.dispatch.forecast import LaneView, waiting_of
 from tidegate.dispatch.lane import Downstream
-from tidegate.dispatch.partition import own_allowance
+from tidegate.dispatch.partitions.crowd import Crowd
+from tidegate.dispatch.partitions.partition import own_allowance
 from tidegate.dispatch.sample import Mark
 from tidegate.jobs.job import TOGETHER, Job, Wait, Waiting
 from tidegate.operations.limits import Limits
