@@ -225,7 +225,7 @@ def _beside(plans: Sequence[Plan], state: LaneState) -> LaneState:
         return state
     occupancy, apart = state.occupancy, set[str]()
     for plan in plans:
-        occupancy = occupancy.with_released(plan.state.lane.name, [job.queue for job in plan.released])
+        occupancy = occupancy.with_released(plan.state.lane.name, [job.queue for job in plan.calls])
         apart |= plan.apart
     waiting = [job for job in state.waiting if job.queue not in apart or not is_kept_apart(job)]
     polls = [poll for poll in state.polls if poll.job.queue not in apart or not is_kept_apart(poll.job)]

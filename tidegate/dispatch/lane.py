@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any, Literal, NamedTuple, Self
@@ -179,6 +180,12 @@ class WaitingJob(NamedTuple):
     paced_by_calls: bool
     losses: int
     traceparent: str | None
+    batch: str | None = None
+
+    @property
+    def batch_id(self) -> str | None:
+        """The batch that it goes again with."""
+        return self.batch.partition("/")[0] if self.batch else None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -217,7 +224,8 @@ class LaneState:
     """A lane as read at one moment: its row, what is released or running, the workers, and the first waiting jobs.
 
     `version`: changes with every write of the row. `limit`: so many waiting jobs were asked for; fewer are all,
-    where they are `of_all_queues`. `polls`: the first jobs that wait to be polled, due or not.
+    where they are `of_all_queues`. `polls`: the first jobs that wait to be polled, due or not. `batched`: the
+    operations whose jobs go many in one call.
     """
 
     lane: Lane
@@ -227,6 +235,7 @@ class LaneState:
     limit: int = 0
     of_all_queues: bool = True
     polls: Sequence[WaitingPoll] = ()
+    batched: AbstractSet[str] = frozenset()
 
     @property
     def now(self) -> int:

@@ -97,7 +97,8 @@ def may_kill_no_other() -> Any:
 
 def counts() -> Any:
     """SELECT of all places taken, the sizes of the live workers, and the clock, in one statement."""
-    out = func.sum(case((~is_lost(), 1), else_=0))
+    rides_along = and_(attempts.c.batch_id.is_not(None), attempts.c.follows_job.is_not(None))
+    out = func.sum(case((rides_along, 0), (~is_lost(), 1), else_=0))
     own = func.sum(case((is_among_followers(), 0), else_=1))
     kept = func.sum(case((is_kept(), 1), else_=0))
     polls = func.sum(case((attempts.c.follows_job == attempts.c.job_id, 1), else_=0))

@@ -83,7 +83,7 @@ class Plan:
         """
         now = self.state.now
         gone = {job.job_id for job in self.released}
-        could = [job for job in self.state.waiting if job.queue == Queue.IO and not is_kept_apart(job)]
+        could = [job for job in self.state.waiting if may_follow(job, self.state.batched)]
         may_follow = [job for each in could if (job := released_at(each, now, now)).job_id not in gone]
         return self.followed_by(may_follow[: self.followers], open_calls)
 
@@ -97,6 +97,20 @@ class Plan:
         if not allowance.rates:  # then they take none, and count from now on for a rate that is to come
             _, pace = rate_limit.take_slots(allowance, pace, now=self.state.now, wanted=len(following), horizon=0)
         return replace(self, released=[*self.released, *following], follows=follows, pace=pace)
+
+    @property
+    def has_batches(self) -> bool:
+        """Whether it releases jobs that go, or could have gone, with others in one call."""
+        return any(job.batch for job in self.released)
+
+    def rides_along(self, job: Released) -> bool:
+        """Whether a job goes with another in one call, and has neither slot nor place nor message of its own."""
+        return job.batch is not None and job.job_id in self.follows
+
+    @property
+    def calls(self) -> Sequence[Released]:
+        """What it releases, and of jobs that go together the one that has slot and place."""
+        return [job for job in self.released if not self.rides_along(job)]
 
     @property
     def apart(self) -> AbstractSet[str]:
@@ -207,6 +221,11 @@ def may_be_followed(lane: Lane) -> bool:
     """Whether a lane's calls have followers: they are quick, and its places are what it waits for."""
     is_quick = lane.call_seconds is None or lane.call_seconds <= _QUICK_SECONDS
     return lane.concurrency is not None and is_quick and not lane.is_troubled
+
+
+def may_follow(job: WaitingJob, batched: AbstractSet[str]) -> bool:
+    """Whether a job may be released to follow an open call: not one that many go with, for it is sent when they are."""
+    return job.queue == Queue.IO and not is_kept_apart(job) and job.operation not in batched
 
 
 def that_fit(waiting: Sequence[WaitingJob], rooms: Mapping[str, int]) -> Sequence[WaitingJob]:

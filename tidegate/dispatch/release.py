@@ -8,6 +8,7 @@ from typing import Any, TypeAlias
 
 from sqlalchemy import (
     BigInteger,
+    Boolean,
     Connection,
     Text,
     and_,
@@ -40,6 +41,8 @@ _NOBODY = (None, None)
 _MOVED = ("job_id", "fence", "slot_at")
 _OWN = ("job_id", "fence", "queue", "slot_at", "follows_job", "follows_fence", "partition", "turn")
 """What each job has for itself; the rest is the same for all that are released together."""
+_IN_BATCH = ("batch_id", "batch", "is_call")
+"""And of a job that goes with others in one call: which, and whether it is the one that has slot and place."""
 _VERSION = bindparam("its_version", type_=Text)
 _COMMON = ("downstream", "released_at", "place_until")
 
@@ -76,7 +79,9 @@ def write_releases(database: Database, plans: Sequence[Plan]) -> Sequence[Writte
 
 def _rows(plan: Plan) -> tuple[Sequence[_Values], _Values]:
     """What each job has for itself, and what all have."""
-    rows = [_own(job, *plan.follows.get(job.job_id, _NOBODY)) for job in plan.released]
+    rows: Sequence[_Values] = [_own(job, *plan.follows.get(job.job_id, _NOBODY)) for job in plan.released]
+    if plan.has_batches:
+        rows = [{**row, **_in_batch(job, plan)} for job, row in zip(plan.released, rows, strict=True)]
     now = from_microseconds(plan.state.now)
     return rows, {"downstream": plan.state.lane.name, "released_at": now, "place_until": now + CLAIM_WITHIN}
 
@@ -98,20 +103,32 @@ def _own(job: Released, follows_job: str | None = None, follows_fence: int | Non
     }
 
 
+def _in_batch(job: Released, plan: Plan) -> _Values:
+    batch_id, batch = (job.batch.id, job.batch.text) if job.batch else _NOBODY
+    return {"batch_id": batch_id, "batch": batch, "is_call": not plan.rides_along(job)}
+
+
 def _one_by_one(database: Database, plan: Plan, within: Connection | None) -> Written:
     """On SQLite, where a statement costs no round trip: under the one lock there is, two statements a job."""
     name = plan.state.lane.name
     rows, common = _rows(plan)
+    move, moved, take_place = (
+        (_MOVE_ONE_OF_BATCH, (*_MOVED, "batch"), _TAKE_PLACE_IN_BATCH)
+        if plan.has_batches
+        else (_MOVE_ONE, _MOVED, _TAKE_PLACE)
+    )
     gone: set[str] = set()
+    calls = 0
     if not database.fetch_one(_IS_UNCHANGED, {"lane": name, "its_version": plan.state.version}, within=within):
         return Written()
     for row in rows:
-        if database.fetch_one(_MOVE_ONE, {f"the_{column}": row[column] for column in _MOVED}, within=within):
-            values = {f"its_{key}": value for key, value in {**row, **common}.items()}
-            database.execute(_TAKE_PLACE, values, within=within)
+        if database.fetch_one(move, {f"the_{column}": row[column] for column in moved}, within=within):
+            values = {f"its_{key}": value for key, value in {**row, **common}.items() if key not in _OF_JOB}
+            database.execute(take_place, values, within=within)
             gone.add(row["job_id"])
+            calls += row.get("is_call", True)
     if gone:
-        database.execute(KEEP_PACE, kept_pace(name, plan.pace, released=len(gone)), within=within)
+        database.execute(KEEP_PACE, kept_pace(name, plan.pace, released=calls), within=within)
     return _went(plan, gone)
 
 
@@ -120,13 +137,14 @@ def _all_at_once(database: Database, plan: Plan, within: Connection | None) -> W
     rows, common = _rows(plan)
     kept = kept_pace(plan.state.lane.name, plan.pace)
     values = {**as_parameter({**row, "slot_at": to_microseconds(row["slot_at"])} for row in rows), **common, **kept}
-    gone = database.fetch_all(_MOVE_ALL, {**values, "its_version": plan.state.version}, within=within)
+    move = _MOVE_ALL_IN_BATCHES if plan.has_batches else _MOVE_ALL
+    gone = database.fetch_all(move, {**values, "its_version": plan.state.version}, within=within)
     return _went(plan, {job_id for job_id, _ in gone}, gone[0][1] if gone else None)
 
 
-def _move_all() -> Any:
+def _move_all(*, in_batches: bool = False) -> Any:
     """FOR UPDATE SKIP LOCKED on lane and jobs: rows locked by another transaction are skipped."""
-    new = _given()
+    new = _given(in_batches=in_batches)
     this_lane = select(downstreams.c.name).where(downstreams.c.name == bindparam("lane"), VERSION == _VERSION)
     lane = lock_rows(this_lane).cte("lane")
     is_as_it_was = select(lane.c.name).exists()
@@ -141,20 +159,24 @@ def _move_all() -> Any:
     moved = (
         update(jobs)
         .where(jobs.c.id == new.c.job_id, is_one_of(jobs.c.id, still_waiting.c.id))
-        .values(_released(new))
-        .returning(jobs.c.id)
+        .values({**_released(new), **({"batch": new.c.batch} if in_batches else {})})
+        .returning(jobs.c.id, *([new.c.is_call] if in_batches else []))
         .cte("moved")
     )
     count = select(func.count()).select_from(moved).scalar_subquery()
-    kept = keep_pace(count).where(count > 0).cte("kept")
-    places = select(*_places(new)).join(moved, moved.c.id == new.c.job_id)
+    calls = select(func.count()).select_from(moved).where(moved.c.is_call).scalar_subquery() if in_batches else count
+    kept = keep_pace(calls).where(count > 0).cte("kept")
+    names = (*_OWN, "batch_id") if in_batches else _OWN
+    places = select(*_places(new, names)).join(moved, moved.c.id == new.c.job_id)
     # The lane's row was written by the same transaction: its version is that of the new rows.
     version = cast(literal_column("attempts.xmin"), Text).label("version")
-    return insert(attempts).from_select([*_OWN, *_COMMON], places).returning(attempts.c.job_id, version).add_cte(kept)
+    return insert(attempts).from_select([*names, *_COMMON], places).returning(attempts.c.job_id, version).add_cte(kept)
 
 
-def _given() -> Any:
-    return given_rows({name: BigInteger() if name == "slot_at" else attempts.c[name].type for name in _OWN})
+def _given(*, in_batches: bool) -> Any:
+    kinds = {name: BigInteger() if name == "slot_at" else attempts.c[name].type for name in _OWN}
+    of_batch = {"batch_id": attempts.c.batch_id.type, "batch": jobs.c.batch.type, "is_call": Boolean()}
+    return given_rows({**kinds, **of_batch} if in_batches else kinds)
 
 
 # Of a poll: should its release be undone, it waits for that again.
@@ -165,28 +187,39 @@ def _released(new: Any) -> _Values:
     return {"fence": new.c.fence, "slot_at": new.c.slot_at, "waits_for": _WAITS_FOR}
 
 
-def _places(new: Any) -> Sequence[Any]:
-    return *(new.c[name] for name in _OWN), *(bindparam(name, type_=attempts.c[name].type) for name in _COMMON)
+def _places(new: Any, names: Sequence[str]) -> Sequence[Any]:
+    return *(new.c[name] for name in names), *(bindparam(name, type_=attempts.c[name].type) for name in _COMMON)
 
 
 _IS_UNCHANGED = Prepared(
     select(downstreams.c.name).where(downstreams.c.name == bindparam("lane"), VERSION_ON_SQLITE == _VERSION), bool
 )
 _MOVE_ALL = Prepared(_move_all(), lambda row: (str(row["job_id"]), str(row["version"])))
-_MOVE_ONE = Prepared(
-    update(jobs)
-    .where(IS_WAITING, jobs.c.id == bindparam("the_job_id"), jobs.c.fence == bindparam("the_fence") - 1)
-    .values(
-        fence=bindparam("the_fence", type_=jobs.c.fence.type),
-        slot_at=bindparam("the_slot_at", type_=jobs.c.slot_at.type),
-        waits_for=_WAITS_FOR,
+# For many jobs in one call a statement of its own: that of every other release is as cheap as it can be.
+_MOVE_ALL_IN_BATCHES = Prepared(
+    _move_all(in_batches=True), lambda row: (str(row["job_id"]), str(row["version"]))
+)
+
+
+def _move_one() -> Any:
+    return (
+        update(jobs)
+        .where(IS_WAITING, jobs.c.id == bindparam("the_job_id"), jobs.c.fence == bindparam("the_fence") - 1)
+        .values(
+            fence=bindparam("the_fence", type_=jobs.c.fence.type),
+            slot_at=bindparam("the_slot_at", type_=jobs.c.slot_at.type),
+            waits_for=_WAITS_FOR,
+        )
+        .returning(jobs.c.id)
     )
-    .returning(jobs.c.id),
-    bool,
-)
-_TAKE_PLACE = Prepared(
-    insert(attempts).values(
-        {name: bindparam(f"its_{name}", type_=attempts.c[name].type) for name in (*_OWN, *_COMMON)}
-    ),
-    bool,
-)
+
+
+def _take_place(*names: str) -> Any:
+    return insert(attempts).values({name: bindparam(f"its_{name}", type_=attempts.c[name].type) for name in names})
+
+
+_MOVE_ONE = Prepared(_move_one(), bool)
+_MOVE_ONE_OF_BATCH = Prepared(_move_one().values(batch=bindparam("the_batch", type_=jobs.c.batch.type)), bool)
+_TAKE_PLACE = Prepared(_take_place(*_OWN, *_COMMON), bool)
+_TAKE_PLACE_IN_BATCH = Prepared(_take_place(*_OWN, *_COMMON, "batch_id"), bool)
+_OF_JOB = frozenset({"batch", "is_call"})  # what a row has beside the columns of its attempt

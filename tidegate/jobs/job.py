@@ -1,11 +1,12 @@
 """Values of a job: its row as a snapshot, its release, and a worker's claim on it."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Any, TypeAlias
+from uuid import UUID, uuid5
 
 from tidegate.operations.operation import Body
 from tidegate.states import State
@@ -14,6 +15,7 @@ Call: TypeAlias = tuple[str, int]
 """A job's id and the fence of its release."""
 TOGETHER = timedelta(milliseconds=10)
 """The jobs of one submit may run so soon after it: a microsecond apart, in their order."""
+_BATCHES = UUID("5f0c7f3e-6d6a-4a0e-9d0e-7c1f6c2b8a11")  # the name space of batches' ids
 MAX_LOSSES = 3
 """So many processes may die under a job; then it fails."""
 
@@ -35,6 +37,35 @@ class Wait(StrEnum):
     DISPATCH = "dispatch"
     NO_WORKER = "no_worker"
     UNKNOWN_OPERATION = "unknown_operation"
+
+
+@dataclass(frozen=True, kw_only=True)
+class InBatch:
+    """A job's part in a batch, many jobs in one call: the batch's id, how many jobs it has, and this one's index, from 0.
+
+    The id is made of the jobs' ids: a call that is made again for the same jobs has the same one.
+    """
+
+    id: str
+    size: int
+    index: int
+
+    @classmethod
+    def among(cls, job_ids: Sequence[str]) -> "Sequence[InBatch]":
+        """The parts of these jobs, in this order, in the batch that they make together."""
+        batch_id = str(uuid5(_BATCHES, " ".join(job_ids)))
+        return [cls(id=batch_id, size=len(job_ids), index=index) for index in range(len(job_ids))]
+
+    @classmethod
+    def parse(cls, text: str) -> "InBatch":
+        """Reads what `text` wrote."""
+        batch_id, index, size = text.split("/")
+        return cls(id=batch_id, size=int(size), index=int(index))
+
+    @property
+    def text(self) -> str:
+        """As its column holds it."""
+        return f"{self.id}/{self.index}/{self.size}"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,6 +102,7 @@ class Job:
     has_webhook: bool
     partition: str | None
     priority: int
+    batch: InBatch | None
     seen_at: datetime
     is_replay: bool = False
 
@@ -127,7 +159,8 @@ def is_whole(found: JobWithResult) -> bool:
 class Released:
     """A release of a job by the gate: what its Celery message is made of. `waited`: since it could have gone.
 
-    `partition`, `turn`: whose turn it was, and its number, where the calls of the downstream are shared.
+    `partition`, `turn`: whose turn it was, and its number, where the calls of the downstream are shared. `batch`: those
+    of the same batch have one message and one call.
     """
 
     job_id: str
@@ -140,6 +173,7 @@ class Released:
     traceparent: str | None
     partition: str | None = None
     turn: int | None = None
+    batch: InBatch | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

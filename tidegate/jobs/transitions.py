@@ -28,7 +28,7 @@ from sqlalchemy.sql.elements import KeyedColumnElement
 from tidegate.clock import MICROSECOND
 from tidegate.database.schema import attempts, downstreams, jobs, samples, workers
 from tidegate.database.time import Instant, database_now
-from tidegate.jobs.job import TOGETHER, Call, Claim, Job, Wait
+from tidegate.jobs.job import TOGETHER, Call, Claim, InBatch, Job, Wait
 from tidegate.metrics.counters import Counts
 from tidegate.metrics.families import FINISHED
 from tidegate.states import OPEN_STATES, State
@@ -71,6 +71,7 @@ def job_of(columns: Mapping[Any, Any]) -> Job:
     values["state"] = State(values["state"])
     values["waits_for"] = Wait(values["waits_for"]) if values["waits_for"] else None
     values["error"] = orjson.loads(values["error"]) if values["error"] else None
+    values["batch"] = InBatch.parse(values["batch"]) if values["batch"] else None
     if values["state"] is State.SUCCEEDED and values["total"] is not None:
         values["done"] = values["total"]  # the last report may have come before the last step: 100 % is all of it
     return Job(**values)

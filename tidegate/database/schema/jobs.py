@@ -66,6 +66,9 @@ jobs = Table(
     Column("poll_url", Text),  # its downstream has accepted the work; its calls ask here how far it is
     # With it: the attempt whose place is kept until the job has ended. A trigger frees it in the same transaction.
     Column("place_fence", Integer),
+    # Of a job that goes with others in one call: "<batch's id>/<index>/<size>". While it is queued: that it goes again
+    # with the others of the batch, and no more.
+    Column("batch", String(50)),
     # A trigger makes its row in `deliveries` due, in the same transaction that ends the job.
     Column("has_webhook", Boolean, nullable=False, server_default=false()),
     CheckConstraint(f"state IN ({', '.join(repr(state.value) for state in State)})", name="state"),
@@ -175,6 +178,8 @@ attempts = Table(
     Column("follows_fence", Integer),
     Column("partition", String(105)),
     Column("turn", BigInteger),  # of its downstream: the order in which the gate chose
+    # Many jobs in one call. All but the first one follow that, and have neither a place nor a message of their own.
+    Column("batch_id", Uuid(as_uuid=False)),
 )
 _FOLLOWS = text("follows_job IS NOT NULL")
 Index("ix_attempts_follows", attempts.c.follows_job, postgresql_where=_FOLLOWS, sqlite_where=_FOLLOWS)
