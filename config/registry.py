@@ -11,9 +11,9 @@ from config.settings import Settings
 from config.table_faults import meant
 from tidegate.errors import ConfigurationError
 from tidegate.operations.declaration import coroutine_fault, place_of
-from tidegate.operations.operation import Registry
 from tidegate.operations.python_operation import PythonOperation
 from tidegate.operations.queues import OwnQueue, pools_of
+from tidegate.operations.registry import Registry
 from tidegate.operations.sharing import Sharing
 
 

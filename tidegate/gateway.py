@@ -36,7 +36,8 @@ from tidegate.jobs.job import Job, JobWithResult, StoredBody, Waiting
 from tidegate.jobs.store import JobStore
 from tidegate.metrics.families import SUBMITS
 from tidegate.notify.notifier import Notifier
-from tidegate.operations.operation import CONTENT_TYPE_LENGTH, Operation, Registry, check_size
+from tidegate.operations.operation import CONTENT_TYPE_LENGTH, Operation, check_size
+from tidegate.operations.registry import Registry
 from tidegate.states import State
 from tidegate.webhooks.checks import WebhookChecks
 from tidegate.webhooks.delivery import Webhook

@@ -13,7 +13,7 @@ from tidegate.gateway import Gateway
 from tidegate.metrics.counters import CountWriter
 from tidegate.notify.notifier import Notifier
 from tidegate.notify.watcher import Watcher
-from tidegate.operations.operation import Registry
+from tidegate.operations.registry import Registry
 from tidegate.stores import Store
 from tidegate.webhooks.secret_store import SecretStore
 from webapp.serving.concurrency import ConcurrencyLimit

@@ -23,10 +23,11 @@ from tidegate.intake.admission import Admission
 from tidegate.intake.submission import Submission
 from tidegate.notify.notifier import SilentNotifier
 from tidegate.operations.limits import Limits
-from tidegate.operations.operation import Body, Registry
+from tidegate.operations.operation import Body
 from tidegate.operations.outcome import Succeeded
 from tidegate.operations.python_operation import operation
 from tidegate.operations.queues import Queue
+from tidegate.operations.registry import Registry
 from tidegate.stores import Store
 from tidegate.webhooks.checks import WebhookChecks
 from tidegate.webhooks.egress import Egress

@@ -34,7 +34,7 @@ from tidegate.metrics.families import SWEPT, UNSENT
 from tidegate.notify.listener import Listener, listener_for
 from tidegate.notify.messages import DELIVERIES, parse_wakeup
 from tidegate.notify.notifier import Notifier, notifier_for
-from tidegate.operations.operation import Registry
+from tidegate.operations.registry import Registry
 from tidegate.stores import Store
 
 log = logging.getLogger(__name__)

@@ -13,8 +13,8 @@ from tasks.brokers.options import CONFIRM_SECONDS
 from tasks.run import run_job, send_delivery
 from tidegate import clock
 from tidegate.jobs.job import Released
-from tidegate.operations.operation import Registry
 from tidegate.operations.queues import WEBHOOKS, Pool
+from tidegate.operations.registry import Registry
 from tidegate.webhooks.delivery import ReleasedDelivery
 
 log = logging.getLogger(__name__)

@@ -39,8 +39,8 @@ from tidegate.execution.token_keeper import TokenKeeper
 from tidegate.metrics.counters import CountWriter
 from tidegate.notify.messages import DELIVERIES
 from tidegate.notify.notifier import Notifier, notifier_for
-from tidegate.operations.operation import Registry
 from tidegate.operations.queues import BUILT_IN, WEBHOOKS, Pool
+from tidegate.operations.registry import Registry
 from tidegate.stores import Store
 from tidegate.webhooks.egress import Egress
 from tidegate.webhooks.secret_store import SecretStore

@@ -37,9 +37,9 @@ from tidegate.dispatch.gate import Gate
 from tidegate.execution.outcome_recorder import OutcomeRecorder
 from tidegate.jobs.job import Claim
 from tidegate.operations.http_operation import HttpOperation
-from tidegate.operations.operation import Registry
 from tidegate.operations.outcome import Failed, Outcome, Refused, Succeeded
 from tidegate.operations.quota_fields import Quota
+from tidegate.operations.registry import Registry
 from tidegate.operations.retry import RetryPolicy
 from tidegate.states import State
 from tidegate.stores import Store

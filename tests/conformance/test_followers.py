@@ -41,10 +41,10 @@ from tidegate.execution.handoff import Handoff, RedisHandoff, SilentHandoff
 from tidegate.execution.runner import Runner
 from tidegate.jobs.job import Claim
 from tidegate.notify.notifier import SilentNotifier
-from tidegate.operations.operation import Registry
 from tidegate.operations.outcome import Succeeded
 from tidegate.operations.python_operation import operation
 from tidegate.operations.queues import Queue
+from tidegate.operations.registry import Registry
 from tidegate.states import FINAL_STATES
 from tidegate.stores import Store
 

@@ -35,9 +35,10 @@ from tidegate.database.time import database_now
 from tidegate.execution.outcome_recorder import OutcomeRecorder
 from tidegate.execution.slot_wait import Start
 from tidegate.operations.http_operation import HttpOperation
-from tidegate.operations.operation import Attempt, Body, Operation, Registry
+from tidegate.operations.operation import Attempt, Body, Operation
 from tidegate.operations.outcome import Outcome, Refused
 from tidegate.operations.python_operation import operation
+from tidegate.operations.registry import Registry
 from tidegate.operations.retry import RetryPolicy
 from tidegate.stores import Store
 

@@ -32,8 +32,9 @@ from tidegate.errors import DatabaseUnreachableError
 from tidegate.execution.handoff import SilentHandoff
 from tidegate.execution.runner import Runner
 from tidegate.notify.notifier import SilentNotifier
-from tidegate.operations.operation import Attempt, Registry
+from tidegate.operations.operation import Attempt
 from tidegate.operations.python_operation import operation
+from tidegate.operations.registry import Registry
 from tidegate.stores import Store
 
 

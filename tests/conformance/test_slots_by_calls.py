@@ -14,8 +14,9 @@ from tidegate.execution.handoff import SilentHandoff
 from tidegate.execution.runner import Runner
 from tidegate.intake.submission import NewJob
 from tidegate.notify.notifier import SilentNotifier
-from tidegate.operations.operation import Attempt, Body, Registry
+from tidegate.operations.operation import Attempt, Body
 from tidegate.operations.python_operation import PythonOperation, operation
+from tidegate.operations.registry import Registry
 from tidegate.stores import Store
 
 CALLS = 4

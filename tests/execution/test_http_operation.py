@@ -17,7 +17,8 @@ import pytest
 from tests.support.http_server import HttpServer, drip, respond, serving
 from tests.support.processes import free_port
 from tidegate import clock
-from tidegate.operations.http_operation import ERROR_BODY_BYTES, HttpOperation
+from tidegate.operations.http_answer import ERROR_BODY_BYTES
+from tidegate.operations.http_operation import HttpOperation
 from tidegate.operations.operation import Attempt, Body
 from tidegate.operations.outcome import ErrorCode, Failed, Outcome, Refused, Succeeded, TryAgain
 from tidegate.operations.retry import RetryPolicy

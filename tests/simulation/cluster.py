@@ -40,7 +40,7 @@ from tidegate.gateway import Gateway
 from tidegate.intake.admission import Admission
 from tidegate.notify.messages import CHANNEL, DELIVERIES
 from tidegate.operations.limits import Limits
-from tidegate.operations.operation import Registry
+from tidegate.operations.registry import Registry
 from tidegate.stores import Store
 from tidegate.webhooks.checks import WebhookChecks
 from tidegate.webhooks.egress import Egress

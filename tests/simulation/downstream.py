@@ -1,14 +1,15 @@
 """Simulated operations and the downstreams that they call: quick, slow, failing, refusing, or longer than they may."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from tests.simulation.invariants import Call
 from tests.simulation.stores import rows
-from tidegate.operations.operation import Attempt, Body
-from tidegate.operations.outcome import ErrorCode, Failed, Outcome, Polls, Refused, Succeeded, TryAgain
+from tidegate.operations.batch import Batch
+from tidegate.operations.operation import Attempt, Body, Member
+from tidegate.operations.outcome import BatchOutcome, ErrorCode, Failed, Outcome, Polls, Refused, Succeeded, TryAgain
 from tidegate.operations.queues import Queue
 from tidegate.operations.quota_fields import Quota
 from tidegate.operations.retry import RetryPolicy
@@ -53,12 +54,21 @@ class SimulatedOperation:
         """None."""
         return ()
 
+    @property
+    def batch(self) -> Batch | None:
+        """None: one job a call."""
+        return None
+
     def input_schema(self) -> Mapping[str, Any] | None:
         """Any input is taken."""
         return None
 
     def check(self, body: Body) -> None:
         """Any input is taken."""
+
+    def run_batch(self, members: Callable[[], Sequence[Member]], attempt: Attempt) -> BatchOutcome | Failed:
+        """Never called."""
+        raise NotImplementedError
 
     def run(self, body: Body, attempt: Attempt) -> Outcome:
         """Makes the calls of one attempt, as what is drawn for it says."""

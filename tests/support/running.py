@@ -8,8 +8,9 @@ from tidegate.execution.handoff import Handoff, SilentHandoff
 from tidegate.execution.runner import Runner
 from tidegate.execution.token_keeper import TokenKeeper
 from tidegate.notify.notifier import SilentNotifier
-from tidegate.operations.operation import Operation, Registry
+from tidegate.operations.operation import Operation
 from tidegate.operations.python_operation import operation
+from tidegate.operations.registry import Registry
 from tidegate.stores import Store
 
 

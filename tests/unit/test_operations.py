@@ -5,8 +5,8 @@ from pydantic import BaseModel, Field, JsonValue
 
 from tidegate.errors import ConfigurationError, UnknownOperation
 from tidegate.operations.limits import Limits
-from tidegate.operations.operation import Registry
 from tidegate.operations.python_operation import operation
+from tidegate.operations.registry import Registry
 
 
 class Address(BaseModel):

@@ -14,8 +14,8 @@ from embedded.worker_set import WorkerSet
 from tasks.worker.__main__ import main
 from tasks.worker.process import _queue_fault
 from tests.support.processes import REPOSITORY
-from tidegate.operations.operation import Registry
 from tidegate.operations.queues import OwnQueue, Pool
+from tidegate.operations.registry import Registry
 from tidegate.operations.worker_range import WorkerRange
 
 MINIMAL = '[operations.quote]\nurl = "http://127.0.0.1/quote"\n'

@@ -6,10 +6,10 @@ from typing import Any
 
 from tidegate.execution.outcome_store import OutcomeStore
 from tidegate.jobs.job import Claim
-from tidegate.operations.operation import Registry
 from tidegate.operations.outcome import ErrorCode, Failed, HandedBack, Outcome, Polls, Refused, Succeeded, TryAgain
 from tidegate.operations.polling import wait_before_poll
 from tidegate.operations.quota_fields import Quota
+from tidegate.operations.registry import Registry
 
 
 class OutcomeRecorder:

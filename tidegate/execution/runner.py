@@ -28,8 +28,9 @@ from tidegate.metrics.counters import Counts
 from tidegate.metrics.families import ATTEMPT_SECONDS, ATTEMPTS, CALLS, LATE, QUEUE_WAIT, SLOT_WAIT
 from tidegate.notify.notifier import Notifier
 from tidegate.operations.attempt_outcome import outcome_of
-from tidegate.operations.operation import Attempt, Body, Operation, Progress, Registry
+from tidegate.operations.operation import Attempt, Body, Operation, Progress
 from tidegate.operations.outcome import ErrorCode, Failed, HandedBack, Outcome, Polls, Refused, Succeeded, TryAgain
+from tidegate.operations.registry import Registry
 from tidegate.operations.typed_input import says_json
 from tidegate.tracing import Span
 

@@ -1,12 +1,22 @@
-"""Runs an operation's code for one attempt: whatever that returns or raises becomes an outcome."""
+"""Runs an operation's code for one attempt or one batch: whatever that returns or raises becomes an outcome."""
 
 import logging
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from tidegate.errors import AttemptStopped
-from tidegate.operations.operation import Attempt, Body, Operation
-from tidegate.operations.outcome import ErrorCode, Failed, Outcome, Succeeded, TryAgain
+from tidegate.operations.operation import Attempt, Body, Member, Operation
+from tidegate.operations.outcome import (
+    BatchOutcome,
+    ErrorCode,
+    Failed,
+    HandedBack,
+    Outcome,
+    Refused,
+    Split,
+    Succeeded,
+    TryAgain,
+)
 
 log = logging.getLogger(__name__)
 
@@ -24,6 +34,47 @@ def outcome_of(
     except (Exception, SystemExit) as error:  # whatever an operation raises is a failed attempt
         log.exception("job %s: %s raised", attempt.job_id, operation.name)
         return TryAgain(code=ErrorCode.OPERATION_ERROR, message=_described(error))
+    return _within(outcome, max_result)
+
+
+def outcomes_of(
+    operation: Operation,
+    members: Callable[[], Sequence[Member]],
+    attempt: Attempt,
+    *,
+    max_result: int,
+    when_stopped: Callable[[], HandedBack | TryAgain],
+) -> BatchOutcome:
+    """Makes the one call of a batch, as `outcome_of` does of a job; `members` are those of whom it is made.
+
+    An outcome for each of them, in their order, or one for the whole: Split (the content may be the reason: halves are
+    tried, and a job that is alone has the outcome that it names), or what sends all of them again together.
+    """
+    called: list[Member] = []
+
+    def call() -> Sequence[Member]:
+        called.extend(members())
+        return tuple(called)
+
+    try:
+        outcome = operation.run_batch(call, attempt)
+    except AttemptStopped:
+        return when_stopped()
+    except (Exception, SystemExit) as error:
+        log.exception("batch %s: %s raised", attempt.job_id, operation.name)
+        return Split(alone=TryAgain(code=ErrorCode.OPERATION_ERROR, message=_described(error)))
+    match outcome:
+        case Failed():
+            return Split(alone=outcome)
+        case Split() | TryAgain() | Refused() | HandedBack():
+            return outcome
+    if len(outcome) != len(called):
+        message = f"{operation.name} has {len(outcome)} outcomes for {len(called)} jobs"
+        return Split(alone=Failed(code=ErrorCode.OPERATION_ERROR, message=message))
+    return tuple(_within(each, max_result) for each in outcome)
+
+
+def _within(outcome: Outcome, max_result: int) -> Outcome:
     if isinstance(outcome, Succeeded) and len(outcome.content) > max_result:
         size = f"{len(outcome.content)} bytes, and {max_result} is the most"
         return Failed(code=ErrorCode.OPERATION_ERROR, message=f"the result is too large: {size}")

@@ -1,7 +1,7 @@
 """The HTTP operation: calls a downstream over HTTP, one request for each attempt, bytes in and bytes out."""
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from functools import lru_cache, partial
@@ -9,20 +9,31 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 import httpcore2
-from pydantic import JsonValue
 
 from tidegate import clock, tracing
 from tidegate.errors import Refusal
+from tidegate.operations.batch import Batch
 from tidegate.operations.connections import Way, connections_by, has_open
 from tidegate.operations.content_coding import UnreadableAnswerError, unpack
 from tidegate.operations.deadline_network import ends_at
+from tidegate.operations.http_answer import Headers, detail_of
 from tidegate.operations.http_url import HttpUrl, parse_url
 from tidegate.operations.json_pointer import pointer_of
 from tidegate.operations.json_schema import JsonSchema
 from tidegate.operations.json_text import has_something_at
 from tidegate.operations.oauth import OAuth
-from tidegate.operations.operation import JSON, MEGABYTE, Attempt, Body, check_content_type
-from tidegate.operations.outcome import ErrorCode, Failed, HandedBack, Outcome, Polls, Refused, Succeeded, TryAgain
+from tidegate.operations.operation import JSON, MEGABYTE, Attempt, Body, Member, check_content_type
+from tidegate.operations.outcome import (
+    BatchOutcome,
+    ErrorCode,
+    Failed,
+    HandedBack,
+    Outcome,
+    Polls,
+    Refused,
+    Succeeded,
+    TryAgain,
+)
 from tidegate.operations.own_shortage import ShortageBackoff, own_shortage
 from tidegate.operations.polling import ACCEPTED, is_same_origin, next_poll
 from tidegate.operations.python_operation import succeeded
@@ -39,7 +50,6 @@ log = logging.getLogger(__name__)
 CAPACITY_STATUSES = frozenset({429, 503})
 BODILESS = frozenset({"GET", "HEAD", "DELETE"})
 """Methods whose requests have no body: what one would mean is not defined (RFC 9110, 9.3)."""
-ERROR_BODY_BYTES = 4096
 Observe: TypeAlias = Callable[[str, dict[str, Any]], None]
 _Answer: TypeAlias = Succeeded | Failed | TryAgain | Refused | Polls
 _read_url = lru_cache(maxsize=256)(parse_url)
@@ -83,6 +93,7 @@ class HttpOperation:
     proxy: str | None = None
     oauth: OAuth | None = None
     admission: bool = True
+    batch: Batch | None = None
     expand: Callable[[str], str] = str
     observe: Observe | None = None
 
@@ -125,6 +136,9 @@ class HttpOperation:
             if not isinstance(outcome, Succeeded | Polls):
                 span.fail(type(outcome).__name__)
         return outcome
+
+    def run_batch(self, members: Callable[[], Sequence[Member]], attempt: Attempt) -> BatchOutcome | Failed:
+        raise NotImplementedError
 
     def _call(self, body: Body, attempt: Attempt, span: Span) -> Outcome:
         span.note("http.request.method", "GET" if attempt.poll_url else self.method)
@@ -187,7 +201,7 @@ class HttpOperation:
                         detail={"downstream_status": response.status},
                     )
         told = read_quota_fields(response.headers, clock.now())
-        fields = _Headers(response.headers)
+        fields = Headers(response.headers)
         outcome = self._read(response.status, fields, bytes(content), told, method)
         means_no = self.fail_when is not None and response.status == ACCEPTED and isinstance(outcome, Failed)
         if (self.poll or is_poll) and not means_no:
@@ -236,7 +250,7 @@ class HttpOperation:
         }
         return [(name.encode("ascii"), value.encode("latin-1")) for name, value in headers.items() if value]
 
-    def _read(self, status: int, headers: "_Headers", content: bytes, told: QuotaFields, method: str) -> _Answer:
+    def _read(self, status: int, headers: Headers, content: bytes, told: QuotaFields, method: str) -> _Answer:
         is_good = 200 <= status < 300
         try:
             content = unpack(content, headers.get("content-encoding") or "", largest=self.max_result)
@@ -256,40 +270,21 @@ class HttpOperation:
             return Failed(
                 code=ErrorCode.DOWNSTREAM_ERROR,
                 message=f"the downstream answered {status} with something at {pointer_of(self.fail_when)}",
-                detail=_detail(status, content_type, content),
+                detail=detail_of(status, content_type, content),
             )
         return result
 
-    def _judge(self, status: int, headers: "_Headers", content: bytes, told: QuotaFields) -> _Answer:
+    def _judge(self, status: int, headers: Headers, content: bytes, told: QuotaFields) -> _Answer:
         content_type = headers.get("content-type") or "application/octet-stream"
         message = f"the downstream answered {status}"
         if status in CAPACITY_STATUSES or (status in self.full_on and told.rest is not None):
             return Refused(message=message, retry_after=told.rest)
-        detail = _detail(status, content_type, content)
+        detail = detail_of(status, content_type, content)
         if status in self.retry.on:
             return TryAgain(
                 code=ErrorCode.DOWNSTREAM_ERROR, message=message, detail=detail, retry_after=told.retry_after
             )
         return Failed(code=ErrorCode.DOWNSTREAM_ERROR, message=message, detail=detail)
-
-
-def _detail(status: int, content_type: str, content: bytes) -> dict[str, JsonValue]:
-    """What the downstream said, for the job's error."""
-    return {
-        "downstream_status": status,
-        "downstream_content_type": content_type[:200],
-        "downstream_body": content[:ERROR_BODY_BYTES].decode("utf-8", "replace"),
-    }
-
-
-class _Headers:
-    """Case-insensitive look-up in httpcore's headers, which are pairs of bytes."""
-
-    def __init__(self, pairs: list[tuple[bytes, bytes]]) -> None:
-        self._values = {name.decode("ascii", "replace").lower(): value.decode("latin-1") for name, value in pairs}
-
-    def get(self, name: str) -> str | None:
-        return self._values.get(name)
 
 
 _own_shortages = ShortageBackoff()

@@ -1,4 +1,4 @@
-"""The interface of an operation, what an attempt gives it (Body, Attempt), and the registry of all operations."""
+"""The interface of an operation, and what an attempt gives it (Body, Attempt, the members of a batch)."""
 
 import asyncio
 import logging
@@ -7,13 +7,11 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any, Protocol, TypeVar
 
-from tidegate.errors import BodyTooLarge, ConfigurationError, UnknownOperation, UnsupportedBody
-from tidegate.operations.limits import Limits
+from tidegate.errors import BodyTooLarge, UnsupportedBody
+from tidegate.operations.batch import Batch
 from tidegate.operations.oauth import FetchedTokens, Tokens
-from tidegate.operations.outcome import Outcome
-from tidegate.operations.queues import BUILT_IN, OwnQueue, Pool, pools_of
+from tidegate.operations.outcome import BatchOutcome, Failed, Outcome
 from tidegate.operations.retry import RetryPolicy
-from tidegate.operations.sharing import Sharing
 
 log = logging.getLogger(__name__)
 
@@ -35,6 +33,15 @@ class Body:
     content: bytes
     content_type: str = JSON
     headers: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Member:
+    """One job of a batch: its id, which attempt of it this is (1 is the first), and its input."""
+
+    job_id: str
+    number: int
+    body: Body
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -200,6 +207,11 @@ class Operation(Protocol):
         """The headers of a submit that go along to the downstream."""
         ...
 
+    @property
+    def batch(self) -> Batch | None:
+        """How many jobs one call may do; None: one."""
+        ...
+
     def input_schema(self) -> Mapping[str, Any] | None:
         """JSON Schema of the input; None when any input is taken."""
         ...
@@ -210,6 +222,16 @@ class Operation(Protocol):
 
     def run(self, body: Body, attempt: Attempt) -> Outcome:
         """Runs one attempt: begins it (`attempt.begin()`), and ends it. What it raises is a failed attempt."""
+        ...
+
+    def run_batch(self, members: Callable[[], Sequence[Member]], attempt: Attempt) -> BatchOutcome | Failed:
+        """Makes one call for several jobs: an outcome for each, in the order of `members()`, or one for the whole.
+
+        `members` is called once, as late as can be: it makes the last check, leaves out who was cancelled or has
+        expired, and raises AttemptStopped where nobody is left. `attempt` is the batch's: `job_id` is the batch's id,
+        and its progress goes to every member. Failed means that the content was judged: halves are tried. The quotas
+        of an answer stand on each outcome. Only of operations that have a `batch`.
+        """
         ...
 
 
@@ -236,56 +258,3 @@ def _countable(value: float) -> int:
 def _storable(note: str) -> str:
     """Cuts a note to its column's length and replaces what a database refuses: surrogates and NUL."""
     return str(note)[:NOTE_LENGTH].replace("\0", "").encode("utf-8", "replace").decode()
-
-
-@dataclass(frozen=True)
-class Registry:
-    """The registry of all operations and downstreams that this process knows, and the pool of each queue."""
-
-    operations: Mapping[str, Operation]
-    downstreams: Mapping[str, Limits] = field(default_factory=dict)
-    queues: Mapping[str, Pool] = field(default_factory=lambda: BUILT_IN)
-
-    @classmethod
-    def of(
-        cls,
-        operations: Iterable[Operation],
-        downstreams: Iterable[Limits] = (),
-        queues: Sequence[OwnQueue] = (),
-        *,
-        sharing: Sharing | None = None,
-    ) -> "Registry":
-        """Builds the registry; raises ConfigurationError for a name that is used twice.
-
-        A downstream that is named by an operation and declared nowhere has no limits, and is shared in this way.
-        """
-        by_name: dict[str, Operation] = {}
-        for operation in operations:
-            if operation.name in by_name:
-                raise ConfigurationError(f"two operations are named {operation.name!r}; rename one")
-            by_name[operation.name] = operation
-        limits = {declared.name: declared for declared in downstreams}
-        for operation in by_name.values():
-            limits.setdefault(operation.downstream, Limits(name=operation.downstream, sharing=sharing))
-        return cls(by_name, limits, pools_of(queues))
-
-    @property
-    def downstream_of(self) -> dict[str, str]:
-        """The name of each operation's downstream."""
-        return {name: operation.downstream for name, operation in self.operations.items()}
-
-    def sharing(self, operation: Operation) -> Sharing | None:
-        """How the calls of an operation's downstream are shared by partitions; None: they are not."""
-        return self.downstreams[operation.downstream].sharing
-
-    def passed_headers(self, name: str) -> tuple[str, ...]:
-        """The headers of a submit that this operation passes on; none where there is no such operation."""
-        found = self.operations.get(name)
-        return found.pass_headers if found else ()
-
-    def operation(self, name: str) -> Operation:
-        """The operation of this name; raises UnknownOperation."""
-        try:
-            return self.operations[name]
-        except KeyError:
-            raise UnknownOperation(f"there is no operation {name!r}; GET /v1/operations lists them") from None

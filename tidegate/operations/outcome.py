@@ -1,6 +1,6 @@
 """The outcomes of an attempt, as values: success, failure, retry, a busy downstream, work to be polled, handed back."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 from enum import StrEnum
@@ -84,3 +84,22 @@ class HandedBack:
 
 
 Outcome = Succeeded | Failed | TryAgain | Refused | Polls | HandedBack
+
+
+@dataclass(frozen=True, kw_only=True)
+class Split:
+    """A batch failed as a whole, and what it contains may be the reason: its halves are tried at once.
+
+    It costs no attempt while more than one job is left. `alone` is the outcome of a job that was the only one.
+    """
+
+    alone: Failed | TryAgain
+
+    @property
+    def quotas(self) -> tuple[Quota, ...]:
+        """What the downstream's answer announced as left."""
+        return self.alone.quotas
+
+
+BatchOutcome = Split | TryAgain | Refused | HandedBack | Sequence[Outcome]
+"""What became of a batch: halves, the whole again (three ways), or an outcome for each of its jobs."""

@@ -2,7 +2,7 @@
 
 import inspect
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import partial
@@ -13,6 +13,7 @@ from pydantic_core import PydanticSerializationError
 
 from tidegate import clock
 from tidegate.errors import PermanentError, Retry
+from tidegate.operations.batch import Batch
 from tidegate.operations.coroutines import run_coroutine
 from tidegate.operations.declaration import (
     check_choices,
@@ -26,8 +27,8 @@ from tidegate.operations.declaration import (
     signature_of,
     timeouts_of,
 )
-from tidegate.operations.operation import CONTENT_TYPE_LENGTH, JSON, MEGABYTE, Attempt, Body, check_content_type
-from tidegate.operations.outcome import ErrorCode, Failed, Outcome, Succeeded
+from tidegate.operations.operation import CONTENT_TYPE_LENGTH, JSON, MEGABYTE, Attempt, Body, Member, check_content_type
+from tidegate.operations.outcome import BatchOutcome, ErrorCode, Failed, Outcome, Succeeded
 from tidegate.operations.queues import Queue
 from tidegate.operations.raised import meaning_of
 from tidegate.operations.retry import RetryPolicy
@@ -57,6 +58,7 @@ class PythonOperation:
     max_body: int
     admission: bool = True
     paced_by_calls: bool = False
+    batch: Batch | None = None
 
     def __call__(self, /, *arguments: Any, **named: Any) -> Any:
         """Calls the function as it is written, for unit tests: nothing is checked, and its own value is returned.
@@ -108,6 +110,9 @@ class PythonOperation:
             reason = f"{self.name} returned {lost}, a number that JSON does not know; return None where there is none"
             return Failed(code=ErrorCode.OPERATION_ERROR, message=reason)
         return succeeded(content, JSON)
+
+    def run_batch(self, members: Callable[[], Sequence[Member]], attempt: Attempt) -> BatchOutcome | Failed:
+        raise NotImplementedError
 
     def _call(self, given: Any, attempt: Attempt) -> Any:
         return self.function(given, attempt) if self.wants_attempt else self.function(given)

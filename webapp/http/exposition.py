@@ -27,8 +27,8 @@ from tidegate.metrics.families import (
     UNSENT,
     Family,
 )
-from tidegate.operations.operation import Registry
 from tidegate.operations.queues import WEBHOOKS
+from tidegate.operations.registry import Registry
 from tidegate.rate import Rate
 from tidegate.states import State
 from tidegate.webhooks.delivery import OUTCOMES as DELIVERY_OUTCOMES

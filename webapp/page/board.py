@@ -14,7 +14,7 @@ from tidegate.gateway import Gateway
 from tidegate.jobs.filter import Filter
 from tidegate.jobs.job import Job, Waiting
 from tidegate.maintenance.overview import JobCount
-from tidegate.operations.operation import Registry
+from tidegate.operations.registry import Registry
 from tidegate.stores import Store
 from webapp.page.lane_cards import STALE_AFTER, LaneCard, card_of
 from webapp.page.plot import SPAN, Reading
