@@ -14,6 +14,7 @@ from tidegate.dispatch.partitions.admin import PartitionAdmin
 from tidegate.dispatch.partitions.counts import PartitionCountStore
 from tidegate.dispatch.samples import SampleStore
 from tidegate.dispatch.store import LaneStore
+from tidegate.execution.batch_store import BatchStore
 from tidegate.execution.claims import ClaimStore
 from tidegate.execution.heartbeat_store import HeartbeatStore
 from tidegate.execution.outcome_store import OutcomeStore
@@ -46,6 +47,7 @@ class Store:
         database_clock = DatabaseClock()
         self.claims = ClaimStore(database, database_clock)
         self.workers = OutcomeStore(database, self.counts)
+        self.batches = BatchStore(database, self.counts)
         self.heartbeats = HeartbeatStore(database, self.counts, database_clock)
         self.limits = LimitStore(database)
         self.partitions = PartitionAdmin(database)
@@ -66,6 +68,7 @@ class Store:
 
 
 __all__ = [
+    "BatchStore",
     "ClaimStore",
     "CountStore",
     "DeliveryStore",

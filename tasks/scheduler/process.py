@@ -23,6 +23,7 @@ from tasks.scheduler.sampler import Sampler
 from tasks.scheduler.work_signal import WorkSignal
 from tidegate import clock, tracing
 from tidegate.database.connection import UNREACHABLE
+from tidegate.dispatch.batches import NO_BATCHES
 from tidegate.dispatch.gate import SLOW_LOOK_SECONDS, Gate
 from tidegate.dispatch.known_operations import KnownOperations
 from tidegate.dispatch.ownership import Ownership
@@ -80,7 +81,8 @@ class Scheduler:
         known = KnownOperations(store.heartbeats, registry.operations) if registry else None
         self._ownership = Ownership(self._heartbeat.id)
         self._gate = Gate(
-            *(store.lanes, lambda: listener is not None and listener.is_listening, known, self._ownership.is_mine)
+            *(store.lanes, lambda: listener is not None and listener.is_listening, known, self._ownership.is_mine),
+            batched=registry.batched if registry else NO_BATCHES,
         )
         self._publisher = publisher
         self._retention = retention

@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Callable, Sequence
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 from celery import Task, uuid
 from kombu import Connection
@@ -10,7 +10,7 @@ from kombu.exceptions import BatchPublishError, OperationalError  # type: ignore
 
 from tasks.app import app
 from tasks.brokers.options import CONFIRM_SECONDS
-from tasks.run import run_job, send_delivery
+from tasks.run import run_batch, run_job, send_delivery
 from tidegate import clock
 from tidegate.jobs.job import Released
 from tidegate.operations.queues import WEBHOOKS, Pool
@@ -37,7 +37,7 @@ def errors_of(connection: Connection) -> tuple[type[BaseException], ...]:
 
 
 _UNREACHABLE = errors_of(app.connection_for_write())
-Sent = TypeVar("Sent", Released, ReleasedDelivery)
+Sent = TypeVar("Sent", Sequence[Released], ReleasedDelivery)
 
 
 class NotSent(Exception):  # noqa: N818 - says what is so
@@ -65,24 +65,40 @@ class Publisher:
         return True
 
     def send(self, released: Sequence[Released]) -> bool:
-        """Publishes a message for each job. Raises NotSent for those surely not sent; False: it is uncertain.
+        """Publishes a message for each job, and one for all jobs of a batch.
+
+        Raises NotSent for those surely not sent; False: it is uncertain.
 
         For the others nothing is undone: a job whose message was lost is taken back by the sweep, and of messages sent
         twice the second finds its release claimed.
         """
 
-        def publish(producer: Any, job: Released) -> None:
-            _put(producer, run_job, job, queue=job.queue, task_id=job.job_id, time_limit=self._time_limit(job))
+        def publish(producer: Any, message: Sequence[Released]) -> None:
+            first = message[0]
+            limit = max(filter(None, map(self._time_limit, message)), default=None)
+            if first.batch:
+                calls = [[job.job_id, job.fence] for job in message]
+                send = _Message(task=run_batch, arguments=(first.batch.id, calls), task_id=first.batch.id)
+            else:
+                send = _Message(task=run_job, arguments=(first.job_id, first.fence), task_id=first.job_id)
+            _put(producer, send, queue=first.queue, time_limit=limit)
 
-        return _in_one_batch(publish, released)
+        by_message: dict[str, list[Released]] = {}
+        for job in released:
+            by_message.setdefault(job.batch.id if job.batch else job.job_id, []).append(job)
+        try:
+            return _in_one_go(publish, [*by_message.values()])
+        except NotSent as error:
+            raise NotSent(str(error), [job for message in error.unsent for job in message]) from error
 
     def send_deliveries(self, released: Sequence[ReleasedDelivery]) -> bool:
         """As `send`, for deliveries; one whose message was lost is due again when its lease has run out."""
 
         def publish(producer: Any, each: ReleasedDelivery) -> None:
-            _put(producer, send_delivery, each, queue=WEBHOOKS, task_id=uuid())
+            send = _Message(task=send_delivery, arguments=(each.job_id, each.fence), task_id=uuid())
+            _put(producer, send, queue=WEBHOOKS)
 
-        return _in_one_batch(publish, released)
+        return _in_one_go(publish, released)
 
     def _time_limit(self, job: Released) -> float | None:
         """Seconds after which Celery kills the process of a computing attempt; threads can't be killed."""
@@ -93,34 +109,34 @@ class Publisher:
         return min(operation.attempt_timeout.total_seconds(), max(left, 0.0)) + _LIMIT_MARGIN_SECONDS
 
 
-def _put(
-    producer: Any,
-    task: "Task[..., None]",
-    released: Released | ReleasedDelivery,
-    *,
-    queue: str,
-    task_id: str,
-    time_limit: float | None = None,
-) -> None:
+class _Message(NamedTuple):
+    """What a message says: which task, with what, under which id."""
+
+    task: "Task[..., None]"
+    arguments: Sequence[Any]
+    task_id: str
+
+
+def _put(producer: Any, sending: _Message, *, queue: str, time_limit: float | None = None) -> None:
     """Publishes one message as `task.apply_async` would, in a third of its time.
 
     It leaves out what that looks up first and what never differs here.
     """
     message = app.amqp.create_task_message(
-        task_id,
-        task.name,
-        (released.job_id, released.fence),
+        sending.task_id,
+        sending.task.name,
+        sending.arguments,
         {},
         time_limit=time_limit,
         ignore_result=True,
         create_sent_event=app.conf.task_send_sent_event,
         # What Celery would compute for Flower, at a tenth of the time of publishing.
-        argsrepr=f"({released.job_id!r}, {released.fence})",
+        argsrepr=repr(sending.arguments),
         kwargsrepr="{}",
     )
     app.amqp.send_task_message(
         producer,
-        task.name,
+        sending.task.name,
         message,
         queue=queue,
         priority=None,
@@ -130,7 +146,7 @@ def _put(
     )
 
 
-def _in_one_batch(publish: Callable[[Any, Sent], None], released: Sequence[Sent]) -> bool:
+def _in_one_go(publish: Callable[[Any, Sent], None], released: Sequence[Sent]) -> bool:
     """Publishes to Redis in one pipeline at the end, to other brokers one message after the other."""
     begun = 0
     try:

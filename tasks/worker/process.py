@@ -31,6 +31,7 @@ from tasks.worker.singleton import once
 from tidegate import clock
 from tidegate.database.connection import UNREACHABLE
 from tidegate.errors import ConfigurationError
+from tidegate.execution.batch_runner import BatchRunner
 from tidegate.execution.handoff import handoff_for
 from tidegate.execution.heartbeat import Heartbeat
 from tidegate.execution.open_attempts import OpenAttempts
@@ -75,20 +76,32 @@ def notifier() -> Notifier:
 @once
 def runner() -> Runner:
     """This process's runner. Made on first use, so that a forked child has connections of its own."""
+    return Runner(**_of_runners())
+
+
+@once
+def batch_runner() -> BatchRunner:
+    """This process's runner of batches."""
+    return BatchRunner(**_of_runners())
+
+
+@once
+def _of_runners() -> dict[str, Any]:
+    """What the two runners are made with, and share."""
     current = settings()
     store = _store(max(current.io_concurrency, *_asked_concurrency, 0))
     store.counted.know_operations(registry().downstream_of)
-    return Runner(
-        store,
-        registry(),
-        worker=WORKER_ID,
-        lease=timedelta(seconds=current.lease_seconds),
-        max_result=current.max_result,
-        notifier=notifier(),
-        handoff=handoff_for(current.bell),
-        open_attempts=_open_attempts,
-        tokens=TokenKeeper(store.tokens, load_sealer(current)),
-    )
+    return {
+        "store": store,
+        "registry": registry(),
+        "worker": WORKER_ID,
+        "lease": timedelta(seconds=current.lease_seconds),
+        "max_result": current.max_result,
+        "notifier": notifier(),
+        "handoff": handoff_for(current.bell),
+        "open_attempts": _open_attempts,
+        "tokens": TokenKeeper(store.tokens, load_sealer(current)),
+    }
 
 
 @once

@@ -10,6 +10,7 @@ from tidegate.dispatch.plan import Plan, released_at
 from tidegate.jobs.job import InBatch
 from tidegate.operations.batch import Batch
 
+NO_BATCHES: Mapping[str, Batch] = {}
 MOST_READ = 1000
 """No more waiting jobs of a lane are read for one release, however many would fit into its batches."""
 
@@ -63,6 +64,7 @@ class Folded:
             follows |= {member.job_id: (job.job_id, job.fence) for member in along}
         due = [] if self.next_due is None else [(self.next_due - state.now) / 1e6]
         due += [] if plan.next_due is None else [plan.next_due]
+        state = replace(state, batched=plan.state.batched)
         return replace(plan, state=state, released=released, follows=follows, next_due=min(due, default=None))
 
     def _along(self, job_id: str) -> Sequence[WaitingJob]:
@@ -105,9 +107,7 @@ def fold(
             open_groups[along_with] = group = _Group(jobs=[job], number=number, size=size)
             groups.append(group)
     lingering = {
-        _id_of(group): until
-        for group in groups
-        if may_linger and (until := _lingers_until(group, declared)) > now
+        _id_of(group): until for group in groups if may_linger and (until := _lingers_until(group, declared)) > now
     }
     return Folded(
         heads=[group.jobs[0] for group in groups if _id_of(group) not in lingering],

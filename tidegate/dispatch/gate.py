@@ -2,11 +2,12 @@
 
 import logging
 import random
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from tidegate import clock
 from tidegate.dispatch.agenda import Agenda
+from tidegate.dispatch.batches import MOST_READ, NO_BATCHES, Folded, fold
 from tidegate.dispatch.known_operations import KnownOperations
 from tidegate.dispatch.lane import LaneState, WaitingJob, is_kept_apart
 from tidegate.dispatch.partitions.shared_lanes import SharedLanes
@@ -15,6 +16,7 @@ from tidegate.dispatch.release import Written
 from tidegate.dispatch.store import LaneStore
 from tidegate.jobs.job import Released
 from tidegate.notify.messages import Wakeup
+from tidegate.operations.batch import Batch
 
 log = logging.getLogger(__name__)
 
@@ -48,6 +50,7 @@ class Gate:
     `is_told`: whether messages wake it when there is something to do; else it looks more often. `known`: jobs of other
     operations are passed over, and take no slot; None: it releases them all. `is_mine`: whether this scheduler is the
     one to release a lane's jobs; to those of others it comes a quarter of a second later, in case their own is dead.
+    `batched`: the operations whose jobs go many in one call.
     """
 
     def __init__(
@@ -56,8 +59,10 @@ class Gate:
         is_told: Callable[[], bool] = lambda: True,
         known: KnownOperations | None = None,
         is_mine: Callable[[str], bool] = lambda _: True,
+        batched: Mapping[str, Batch] = NO_BATCHES,
     ) -> None:
         self._lanes = lanes
+        self._batched = batched
         self._known = known
         self._unknown: dict[str, str] = {}  # operations that no worker runs, with the queue of their jobs
         self._told: set[str] = set()  # of these, which were logged
@@ -179,16 +184,41 @@ class Gate:
         """Plans one lane's release; reads more of its jobs where more could go. None: the lane is gone."""
         if state.lane.sharing:
             return self._shared.plan(state, state.lane.sharing, rivals)
-        plan, name = plan_release(state, rivals), state.lane.name
-        if plan.unread:
-            states = self._read([name], queues=plan.unread, limit=max(plan.unread.values()))
+        (plan, wanted), name = self._plan_of(state, rivals), state.lane.name
+        if wanted:
+            states = self._read([name], queues=plan.unread or None, limit=wanted)
             if not states:
                 return None
-            plan = plan_release(states[0], rivals)
+            plan, _ = self._plan_of(states[0], rivals)
         if plan.followers:
             open_calls = self._lanes.unfollowed_calls(name, plan.followers) if plan.state.held else []
             plan = plan.with_followers(open_calls)
         return plan
+
+    def _plan_of(self, state: LaneState, rivals: Rivals) -> tuple[Plan, int]:
+        """The plan by the jobs that were read; and how many are to be read for one that lets more go, 0: none."""
+        batches = [self._batched[job.operation] for job in state.waiting if job.operation in self._batched]
+        if not batches:
+            plan = plan_release(state, rivals)
+            return plan, max(plan.unread.values(), default=0)
+        folded = self._fold(state)
+        plan = plan_release(folded.state(state, self._batched), rivals)
+        calls = max([*plan.unread.values(), len(plan.released) if folded.is_cut(plan) else 0])
+        return folded.unfold(plan, state), min(MOST_READ, calls * max(batch.max for batch in batches))
+
+    def _fold(self, state: LaneState) -> Folded:
+        """Puts the waiting jobs together that go in one call."""
+        several = [job.id for job in state.waiting if job.operation in self._batched]
+        call_seconds = state.lane.call_seconds or 0.0
+        return fold(
+            state.waiting,
+            self._batched,
+            sizes=self._lanes.input_sizes(several) if len(several) > 1 else {},
+            now=state.now,
+            call_ends_at=state.now + round(1e6 * call_seconds),
+            may_have_more=state.may_have_more,
+            may_linger=not state.lane.allowance.rates,
+        )
 
     def _read(self, names: Sequence[str], *, queues: Collection[str] | None = None, limit: int) -> Sequence[LaneState]:
         """Reads lanes and their waiting jobs, of all `queues` if they are None.

@@ -83,7 +83,7 @@ class Plan:
         """
         now = self.state.now
         gone = {job.job_id for job in self.released}
-        could = [job for job in self.state.waiting if may_follow(job, self.state.batched)]
+        could = [job for job in self.state.waiting if can_follow(job, self.state.batched)]
         may_follow = [job for each in could if (job := released_at(each, now, now)).job_id not in gone]
         return self.followed_by(may_follow[: self.followers], open_calls)
 
@@ -223,7 +223,7 @@ def may_be_followed(lane: Lane) -> bool:
     return lane.concurrency is not None and is_quick and not lane.is_troubled
 
 
-def may_follow(job: WaitingJob, batched: AbstractSet[str]) -> bool:
+def can_follow(job: WaitingJob, batched: AbstractSet[str]) -> bool:
     """Whether a job may be released to follow an open call: not one that many go with, for it is sent when they are."""
     return job.queue == Queue.IO and not is_kept_apart(job) and job.operation not in batched
 

@@ -196,9 +196,7 @@ _IS_UNCHANGED = Prepared(
 )
 _MOVE_ALL = Prepared(_move_all(), lambda row: (str(row["job_id"]), str(row["version"])))
 # For many jobs in one call a statement of its own: that of every other release is as cheap as it can be.
-_MOVE_ALL_IN_BATCHES = Prepared(
-    _move_all(in_batches=True), lambda row: (str(row["job_id"]), str(row["version"]))
-)
+_MOVE_ALL_IN_BATCHES = Prepared(_move_all(in_batches=True), lambda row: (str(row["job_id"]), str(row["version"])))
 
 
 def _move_one() -> Any:

@@ -3,12 +3,13 @@
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import BigInteger, ColumnElement, func, select, text, type_coerce
+import orjson
+from sqlalchemy import JSON, BigInteger, ColumnElement, Text, bindparam, cast, func, select, text, type_coerce
 
 from tidegate import rate_limit
 from tidegate.clock import to_microseconds
 from tidegate.database.connection import Database
-from tidegate.database.schema import WAS_REFUSED, attempts, downstreams, jobs
+from tidegate.database.schema import WAS_REFUSED, attempts, bodies, downstreams, jobs
 from tidegate.database.statement import Prepared, required
 from tidegate.database.time import CLOCK, statement_now
 from tidegate.dispatch import limiter_row
@@ -55,6 +56,24 @@ def _due_lane(row: Mapping[str, Any]) -> DueLane | None:
 _DUE = Prepared(_due(limiter_row.VERSION), _due_lane, on_sqlite=_due(limiter_row.VERSION_ON_SQLITE))
 
 
+def _input_sizes(ids: Any, key: Any) -> Any:
+    """The ids come as the job reads have them: PostgreSQL's with dashes, SQLite's without."""
+    size = func.length(bodies.c.content)
+    return select(key.label("id"), size.label("size")).where(bodies.c.job_id.in_(ids), bodies.c.kind == "input")
+
+
+_IDS = bindparam("ids", type_=Text())
+_INPUT_SIZES = Prepared(
+    _input_sizes(
+        select(cast(func.json_array_elements_text(cast(_IDS, JSON)), bodies.c.job_id.type)), cast(bodies.c.job_id, Text)
+    ),
+    lambda row: (row["id"], row["size"]),
+    on_sqlite=_input_sizes(
+        select(func.json_each(_IDS).table_valued("value").c.value), type_coerce(bodies.c.job_id, Text)
+    ),
+)
+
+
 class LaneStore:
     """Statements on downstreams and the release of their jobs."""
 
@@ -90,6 +109,11 @@ class LaneStore:
         """How many jobs wait, by operation. Its cost grows with the backlog. Raises DatabaseTooSlowError."""
         counted = select(jobs.c.operation, func.count()).where(IS_WAITING).group_by(jobs.c.operation)
         return {operation: int(number) for operation, number in self._database.fetch_all(counted, limit=LIMIT)}
+
+    def input_sizes(self, job_ids: Collection[str]) -> Mapping[str, int]:
+        """How large the inputs of these jobs are, in bytes. length() of a long one needs no read of its content."""
+        given = {"ids": orjson.dumps(sorted(job_ids)).decode()}
+        return dict(self._database.fetch_all(_INPUT_SIZES, given))
 
     def unfollowed_calls(self, name: str, limit: int) -> Sequence[Call]:
         """Reads the open calls of a lane that have no follower yet, the oldest first."""

@@ -10,6 +10,7 @@ from tidegate.operations.outcome import ErrorCode, Failed, HandedBack, Outcome, 
 from tidegate.operations.polling import wait_before_poll
 from tidegate.operations.quota_fields import Quota
 from tidegate.operations.registry import Registry
+from tidegate.operations.retry import RetryPolicy
 
 
 class OutcomeRecorder:
@@ -40,11 +41,11 @@ class OutcomeRecorder:
             case Succeeded():
                 return self._store.succeed(claim, outcome, call_seconds=call_seconds)
             case Failed():
-                return self._store.fail(claim, _error(outcome), call_seconds=call_seconds)
+                return self._store.fail(claim, error_of(outcome), call_seconds=call_seconds)
             case TryAgain():
                 return self._try_again(claim, outcome, call_seconds)
             case Refused():
-                after = outcome.retry_after or _backoff(claim.refusals)
+                after = outcome.retry_after or rest_after(claim.refusals)
                 error = {"code": ErrorCode.DOWNSTREAM_ERROR, "message": outcome.message}
                 return self._store.refused(claim, error, after=after, call_seconds=call_seconds)
             case Polls():
@@ -56,25 +57,28 @@ class OutcomeRecorder:
 
     def _try_again(self, claim: Claim, outcome: TryAgain, call_seconds: float | None) -> bool:
         operation = self._registry.operation(claim.operation)
-        error = _error(outcome)
-        if claim.is_last and operation.retry.attempts > 1:
-            error = {**error, "code": ErrorCode.ATTEMPTS_EXHAUSTED}
-        after = max(operation.retry.delay_after(claim.attempt - claim.losses), outcome.retry_after or timedelta(0))
         return self._store.try_again(
             claim,
-            error,
-            after=after,
+            error_of(outcome, is_spent=claim.is_last and operation.retry.attempts > 1),
+            after=delay_before_next(claim, outcome, operation.retry),
             is_spent=claim.is_last,
             blames_downstream=outcome.code is ErrorCode.DOWNSTREAM_ERROR,
             call_seconds=call_seconds,
         )
 
 
-def _backoff(refusals: int) -> timedelta:
+def rest_after(refusals: int) -> timedelta:
     """How long a lane pauses after so many refusals in a row that had no Retry-After."""
     seconds: int = 2 ** min(refusals, 6)
     return timedelta(seconds=seconds)
 
 
-def _error(outcome: Failed | TryAgain) -> dict[str, Any]:
-    return {"code": outcome.code, "message": outcome.message, **outcome.detail}
+def delay_before_next(claim: Claim, outcome: TryAgain, retry: RetryPolicy) -> timedelta:
+    """How long a job waits before its next attempt."""
+    return max(retry.delay_after(claim.attempt - claim.losses), outcome.retry_after or timedelta(0))
+
+
+def error_of(outcome: Failed | TryAgain, *, is_spent: bool = False) -> dict[str, Any]:
+    """The job's `error`; `is_spent`: there were attempts before, and none is left."""
+    code = ErrorCode.ATTEMPTS_EXHAUSTED if is_spent else outcome.code
+    return {"code": code, "message": outcome.message, **outcome.detail}

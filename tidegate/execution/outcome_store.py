@@ -4,44 +4,31 @@ from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from typing import Any
 
-import orjson
 from sqlalchemy import (
-    BigInteger,
-    ColumnElement,
     Connection,
-    Row,
     and_,
     case,
     delete,
     func,
     select,
-    true,
-    type_coerce,
     update,
 )
 
 from tidegate import clock
-from tidegate.clock import MICROSECOND
 from tidegate.database.connection import Database
-from tidegate.database.schema import attempts, downstreams, jobs
-from tidegate.database.time import Instant, database_now
-from tidegate.dispatch.announced import longest_rest
-from tidegate.dispatch.partitions.writes import give_turns_back
+from tidegate.database.schema import attempts, jobs
+from tidegate.database.time import database_now
 from tidegate.execution.announcements import Announcements
 from tidegate.execution.attempt import Success
-from tidegate.execution.attempt_times import PLACE_MARGIN
+from tidegate.execution.attempt_ends import end_attempt, give_turn_back, keep_place, lane_failed, lane_refused, move
 from tidegate.execution.successes import LANE_ANSWERED, Successes
 from tidegate.jobs.job import Claim, Wait
 from tidegate.jobs.transitions import (
-    ENDS,
-    HANDED_BACK,
     IN_TIME,
-    NOW,
     come_back,
     count_ends,
     ended,
     error_text,
-    forget_attempts,
     is_mine,
 )
 from tidegate.metrics.counters import Counts
@@ -52,9 +39,6 @@ from tidegate.operations.quota_fields import Quota
 from tidegate.states import State
 
 _POLLS = "polls"
-# The pause of an open circuit breaker, in seconds: so much longer after each failed probe.
-_BREAKER_STEP = 5
-_BREAKER_LONGEST = 60
 
 
 class OutcomeStore:
@@ -98,7 +82,7 @@ class OutcomeStore:
         def succeed(connection: Connection) -> tuple[bool, bool]:
             """Whether the outcome stands, and whether that is new: it may have been offered before."""
             if not self._successes.record_within(connection, success):
-                return _end_attempt(connection, claim, "succeeded", call_seconds, won=False), False
+                return end_attempt(connection, claim, "succeeded", call_seconds, won=False), False
             return True, True
 
         stands, has_moved = self._database.batched(succeed)
@@ -114,9 +98,9 @@ class OutcomeStore:
         """Records the final error, unless another won. False: it was dropped."""
         values = {**ended(State.FAILED), "error": error_text(error)}
         with self._database.transaction() as connection:
-            moved = _moved(connection, claim, IN_TIME, **values)
+            moved = move(connection, claim, IN_TIME, **values)
             self._lane_answered(connection, claim)
-            stands = _end_attempt(connection, claim, "failed", call_seconds, won=bool(moved))
+            stands = end_attempt(connection, claim, "failed", call_seconds, won=bool(moved))
         count_ends(self._counts, moved)
         return stands
 
@@ -133,12 +117,12 @@ class OutcomeStore:
         """Records a failed attempt: the job is queued again or final, as `come_back` decides. False: not ours."""
         values = come_back(spent=is_spent, after=after, waits_for=Wait.RETRY)
         with self._database.transaction() as connection:
-            moved = _moved(connection, claim, **values, error=error_text(error))
-            stands = _end_attempt(connection, claim, "error", call_seconds, won=bool(moved))
+            moved = move(connection, claim, **values, error=error_text(error))
+            stands = end_attempt(connection, claim, "error", call_seconds, won=bool(moved))
             if not blames_downstream:
                 self._lane_answered(connection, claim)
             elif moved or not stands:  # else this outcome was offered, and counted, before
-                _lane_failed(connection, claim)
+                lane_failed(connection, claim)
         count_ends(self._counts, moved)
         return stands
 
@@ -146,10 +130,10 @@ class OutcomeStore:
         """Queues the job again as if this attempt had never been. False: it was not ours any more."""
         values = come_back(spent=False, after=after, waits_for=None)
         with self._database.transaction() as connection:
-            moved = _moved(connection, claim, **values, attempt=jobs.c.attempt - 1)
-            stands = _end_attempt(connection, claim, outcome, call_seconds, won=bool(moved))
+            moved = move(connection, claim, **values, attempt=jobs.c.attempt - 1)
+            stands = end_attempt(connection, claim, outcome, call_seconds, won=bool(moved))
             if moved and call_seconds is None:
-                _give_turn_back(connection, claim)
+                give_turn_back(connection, claim)
         count_ends(self._counts, moved)
         return stands
 
@@ -160,10 +144,10 @@ class OutcomeStore:
         """
         values = come_back(spent=False, after=after, waits_for=None)
         with self._database.transaction() as connection:
-            moved = _moved(connection, claim, **values, attempt=jobs.c.attempt - 1, error=error_text(error))
-            stands = _end_attempt(connection, claim, "refused", call_seconds, won=bool(moved))
+            moved = move(connection, claim, **values, attempt=jobs.c.attempt - 1, error=error_text(error))
+            stands = end_attempt(connection, claim, "refused", call_seconds, won=bool(moved))
             if moved or not stands:  # else this outcome was offered, and counted, before
-                _lane_refused(connection, claim, after)
+                lane_refused(connection, claim, after)
         count_ends(self._counts, moved)
         return stands
 
@@ -181,9 +165,9 @@ class OutcomeStore:
             "place_fence": func.coalesce(jobs.c.place_fence, claim.fence),
         }
         with self._database.transaction() as connection:
-            moved = _moved(connection, claim, **values)
+            moved = move(connection, claim, **values)
             has_place = claim.poll_url is None and any(row.state == State.QUEUED for row in moved)
-            end = _keep_place if has_place else _end_attempt
+            end = keep_place if has_place else end_attempt
             stands = end(connection, claim, _POLLS, call_seconds, won=bool(moved))
             if moved and claim.poll_url is not None:
                 its_own = and_(attempts.c.job_id == claim.job_id, attempts.c.outcome == _POLLS)
@@ -196,86 +180,3 @@ class OutcomeStore:
     def _lane_answered(self, connection: Connection, claim: Claim) -> None:
         """Resets the downstream's numbers of refusals and failures in a row, if there are any."""
         self._database.execute(LANE_ANSWERED, {"lane": claim.downstream}, within=connection)
-
-
-def _give_turn_back(connection: Connection, claim: Claim) -> None:
-    """The turn of a partition whose call was not made."""
-    own = (attempts.c.job_id == claim.job_id, attempts.c.fence == claim.fence)
-    key = connection.execute(select(attempts.c.partition).where(*own)).scalar()
-    if key is not None:
-        give_turns_back(connection, claim.downstream, [(key, None)])
-
-
-def _moved(connection: Connection, claim: Claim, *guards: ColumnElement[bool], **values: Any) -> Sequence[Row[Any]]:
-    """Updates the job if this claim still holds it and the guards hold; returns its row, or none."""
-    return connection.execute(update(jobs).where(is_mine(claim), *guards).values(**values).returning(*ENDS)).all()
-
-
-def _end_attempt(connection: Connection, claim: Claim, outcome: str, call_seconds: float | None, *, won: bool) -> bool:
-    """Ends the attempt, which frees its place; whether this outcome stands.
-
-    An answer that was lost on its way back makes a worker offer its outcome again: then it stands already. What a
-    worker that stops has handed back stays so, whatever its threads say before they are gone.
-    """
-    own = and_(attempts.c.job_id == claim.job_id, attempts.c.fence == claim.fence)
-    if not won:
-        written = connection.execute(select(attempts.c.outcome).where(own)).scalar_one_or_none()
-        if written in {outcome, HANDED_BACK}:
-            return bool(written == outcome)
-    started = {} if call_seconds is None else {"call_started_at": database_now(-timedelta(seconds=call_seconds))}
-    connection.execute(
-        update(attempts).where(own).values(ended_at=database_now(), outcome=outcome if won else "late", **started)
-    )
-    if not won:
-        forget_attempts(connection, [claim.job_id])
-    return won
-
-
-def _keep_place(connection: Connection, claim: Claim, outcome: str, call_seconds: float | None, *, won: bool) -> bool:
-    """Keeps the place of an attempt whose call has ended: no worker has it any more, and the end of its job frees it.
-
-    Longer than until the deadline nothing holds it.
-    """
-    own = and_(attempts.c.job_id == claim.job_id, attempts.c.fence == claim.fence)
-    deadline = select(type_coerce(jobs.c.deadline, BigInteger)).where(jobs.c.id == claim.job_id).scalar_subquery()
-    started = {} if call_seconds is None else {"call_started_at": database_now(-timedelta(seconds=call_seconds))}
-    until = type_coerce(deadline + PLACE_MARGIN // MICROSECOND, Instant())
-    kept = {"worker": None, "worker_pid": None, "outcome": outcome, "place_until": until}
-    connection.execute(update(attempts).where(own).values(**kept, **started))
-    return won
-
-
-def _lane_refused(connection: Connection, claim: Claim, after: timedelta) -> None:
-    """Pauses the lane. Calls that were open at the first refusal are refused too: that is one pause, not many."""
-    rates = connection.execute(select(downstreams.c.rates).where(downstreams.c.name == claim.downstream)).scalar_one()
-    until = database_now(min(after, longest_rest(orjson.loads(rates))))
-    rests = downstreams.c.paused_until > database_now()
-    connection.execute(
-        update(downstreams)
-        .where(downstreams.c.name == claim.downstream)
-        .values(
-            refusals=case((rests, downstreams.c.refusals), else_=downstreams.c.refusals + 1),
-            paused_until=case(
-                (and_(rests, downstreams.c.paused_until > until), downstreams.c.paused_until), else_=until
-            ),
-        )
-    )
-
-
-def _lane_failed(connection: Connection, claim: Claim) -> None:
-    """Counts one more failure in a row; opens the breaker at `breaker_after`, longer after each failed probe."""
-    rests = downstreams.c.paused_until > database_now()
-    failures = case((rests, downstreams.c.failures), else_=downstreams.c.failures + 1)
-    probes = failures - downstreams.c.breaker_after + 1
-    seconds = case((probes * _BREAKER_STEP > _BREAKER_LONGEST, _BREAKER_LONGEST), else_=probes * _BREAKER_STEP)
-    opens = and_(downstreams.c.breaker_after > 0, probes >= 1, func.coalesce(~rests, true()))
-    connection.execute(
-        update(downstreams)
-        .where(downstreams.c.name == claim.downstream)
-        .values(
-            failures=failures,
-            paused_until=case(
-                (opens, type_coerce(NOW + seconds * 1_000_000, Instant())), else_=downstreams.c.paused_until
-            ),
-        )
-    )

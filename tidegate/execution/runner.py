@@ -29,23 +29,35 @@ from tidegate.metrics.families import ATTEMPT_SECONDS, ATTEMPTS, CALLS, LATE, QU
 from tidegate.notify.notifier import Notifier
 from tidegate.operations.attempt_outcome import outcome_of
 from tidegate.operations.operation import Attempt, Body, Operation, Progress
-from tidegate.operations.outcome import ErrorCode, Failed, HandedBack, Outcome, Polls, Refused, Succeeded, TryAgain
+from tidegate.operations.outcome import (
+    ErrorCode,
+    Failed,
+    HandedBack,
+    Outcome,
+    Polls,
+    Refused,
+    Split,
+    Succeeded,
+    TryAgain,
+)
 from tidegate.operations.registry import Registry
 from tidegate.operations.typed_input import says_json
 from tidegate.tracing import Span
 
 log = logging.getLogger(__name__)
 
-_UNKNOWN_AGAIN = timedelta(seconds=5)
+UNKNOWN_AGAIN = timedelta(seconds=5)
+"""So much later a job is tried again whose operation this worker does not know: another may."""
 # So much longer than it may an attempt ran before that is worth a warning.
 _OVERRUN_SECONDS = 0.5
-_WORDS: dict[type[Outcome], str] = {
+_WORDS: dict[type[Outcome | Split], str] = {
     Succeeded: "succeeded",
     Failed: "failed",
     TryAgain: "error",
     Refused: "refused",
     Polls: "polls",
     HandedBack: "handed_back",
+    Split: "error",
 }
 
 
@@ -131,7 +143,7 @@ class Runner:
         self._counts.observe(QUEUE_WAIT, claim.waited_seconds, claim.downstream)
         with _traced(claim) as (traced, span):
             outcome, began = self._attempt(traced)
-            span.note("tidegate.outcome", _WORDS[type(outcome)])
+            span.note("tidegate.outcome", word_of(outcome))
             if not isinstance(outcome, Succeeded | Polls | HandedBack):
                 span.fail(outcome.message)
         call_seconds = _seconds_since(began)
@@ -174,7 +186,7 @@ class Runner:
         except UnknownOperation as error:
             # During a rolling upgrade another worker may know it; if none ever does, the deadline ends the job.
             log.warning("job %s: %s", claim.job_id, error)
-            return HandedBack(reason="unknown here", after=_UNKNOWN_AGAIN), None
+            return HandedBack(reason="unknown here", after=UNKNOWN_AGAIN), None
         if claim.input is None:
             return HandedBack(reason="erased"), None
         claimed = clock.monotonic()
@@ -234,7 +246,7 @@ class Runner:
 
     def _count(self, claim: Claim, outcome: Outcome, call_seconds: float | None, *, won: bool) -> None:
         what = claim.operation, claim.downstream
-        self._counts.add(ATTEMPTS, *what, _WORDS[type(outcome)])
+        self._counts.add(ATTEMPTS, *what, word_of(outcome))
         if call_seconds is not None:
             self._counts.observe(ATTEMPT_SECONDS, call_seconds, *what)
         if not won and not isinstance(outcome, HandedBack):
@@ -265,6 +277,11 @@ def _warn_of_overrun(claim: Claim, operation: Operation, ends: float) -> None:
             "job %s: attempt %d of %s ran %.1f s longer than it may (attempt_timeout %g s); %s",
             *(claim.job_id, claim.attempt, claim.operation, over, seconds, how),
         )
+
+
+def word_of(outcome: Outcome | Split) -> str:
+    """How the metrics call it."""
+    return _WORDS[type(outcome)]
 
 
 def _seconds_since(began: float | None) -> float | None:

@@ -83,7 +83,7 @@ class SlotStore:
                 )
             connection.execute(
                 update(attempts)
-                .where(attempts.c.job_id == claim.job_id, attempts.c.fence == claim.fence)
+                .where(_is_of_call(claim))
                 .values(slot_at=from_microseconds(slots[0]), **(ends_later(slots[0]) if claim.is_paced else {}))
             )
         late = late_seconds(jitter=lane.jitter, clock_error=self._clock.error)
@@ -128,6 +128,15 @@ class SlotStore:
         if row is None or row.rests:
             return Turn.NEVER
         return Turn.LATER if row.waits else Turn.NOW
+
+
+def _is_of_call(claim: Claim) -> Any:
+    """Condition: the attempt, and those that are made in the same call."""
+    own = and_(attempts.c.job_id == claim.job_id, attempts.c.fence == claim.fence)
+    if not claim.is_batch:
+        return own
+    follows = and_(attempts.c.follows_job == claim.job_id, attempts.c.follows_fence == claim.fence)
+    return or_(own, and_(follows, attempts.c.batch_id.is_not(None)))
 
 
 def _own_slot(claim: Claim, column: Any = _SLOT) -> Any:

@@ -62,6 +62,10 @@ class Start:
             self._on_begin()
         return self.seconds_left
 
+    def pass_to(self, claim: Claim) -> None:
+        """Another job of a batch has its slot and its place now."""
+        self._claim = claim
+
     def sent(self) -> None:
         """Right after the first byte: where it was late all the same, the call counts from now on."""
         now, slot = clock.monotonic(), self._slot

@@ -119,6 +119,12 @@ class Successes:
         """Records on PostgreSQL, in one statement with other threads; False: not recorded, for any of many reasons."""
         return len(success.result.content) <= SMALL and self._shared.run(success)
 
+    def record_together(self, successes: Sequence[Success]) -> Sequence[bool]:
+        """Records on PostgreSQL in one statement; which were recorded. None is, where one result is a long one."""
+        if any(len(success.result.content) > SMALL for success in successes):
+            return [False] * len(successes)
+        return self._record_all(successes)
+
     def record_within(self, connection: Connection, success: Success) -> bool:
         """Records in this transaction; False: the job is no longer this claim's, or its deadline has passed."""
         values = {

@@ -41,7 +41,7 @@ class Wait(StrEnum):
 
 @dataclass(frozen=True, kw_only=True)
 class InBatch:
-    """A job's part in a batch, many jobs in one call: the batch's id, how many jobs it has, and this one's index, from 0.
+    """A job's part in a batch, which is many jobs in one call: its id, how many it has, and the index of this, from 0.
 
     The id is made of the jobs' ids: a call that is made again for the same jobs has the same one.
     """
@@ -185,7 +185,8 @@ class Claim:
     takes slots for. `refusals`: of its downstream, in a row, just now. `waited_seconds`: since it could have run.
     `follows`: the call (job id and fence) on whose place it rides, and that must end first.
     `may_be_followed`: its end is told to others. `poll_url`: the downstream has accepted the work, and is asked here
-    how far it is; `polls`: how often it was before. `input`: what the caller sent; None: the job was erased meanwhile.
+    how far it is; `polls`: how often it was before. `is_batch`: it is made with others in one call.
+    `input`: what the caller sent; None: the job was erased meanwhile.
     """
 
     job_id: str
@@ -204,6 +205,7 @@ class Claim:
     may_be_followed: bool = False
     poll_url: str | None = None
     polls: int = 0
+    is_batch: bool = False
     slot_due: float
     late_seconds: float = 0.0
     deadline_due: float

@@ -134,18 +134,21 @@ def _runs_it() -> ColumnElement[bool]:
     return and_(lives, or_(workers.c.operations.is_(None), is_known))
 
 
-def come_back(*, spent: bool | ColumnElement[bool], after: timedelta, waits_for: Wait | None) -> dict[str, Any]:
+def come_back(
+    *, spent: bool | ColumnElement[bool], after: timedelta, waits_for: Wait | None, since: int | None = None
+) -> dict[str, Any]:
     """Values of an UPDATE that ends an attempt without a result: its job is queued again, or final.
 
     The order, decided here alone: deadline passed: expired; cancel asked: cancelled; attempts spent: failed; else
-    queued again, not before `after`. One that is polled waits for its next poll, whatever came of this one.
+    queued again, not before `after`. One that is polled waits for its next poll, whatever came of this one. `since`:
+    the instant from which `after` counts, where several jobs are to come back together (microseconds); None: now.
     """
     is_spent = literal(spent) if isinstance(spent, bool) else spent
     # Read once, so that all parts of the move agree on which side of the deadline they are.
     now = select(database_now()).scalar_subquery()
     is_late = jobs.c.deadline <= now
     has_ended = or_(is_late, jobs.c.cancel_requested, is_spent)
-    run_at = type_coerce(now, BigInteger) + after // MICROSECOND
+    run_at = (type_coerce(now, BigInteger) if since is None else literal(since)) + after // MICROSECOND
     # Its place in its partition moves with it, unless that keeps the order of submit; NULL where there is none.
     moved = type_coerce(jobs.c.rank_at, BigInteger) + run_at - type_coerce(jobs.c.run_at, BigInteger)
     return {

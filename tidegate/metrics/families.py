@@ -50,6 +50,17 @@ ATTEMPT_SECONDS = Family(
     ("operation", "downstream"),
     _SECONDS,
 )
+BATCH_JOBS = Family(
+    "tidegate_batch_jobs",
+    "How many jobs went together in one call of an operation that takes several.",
+    ("operation", "downstream"),
+    (1.0, 2.0, 5.0, 10.0, 20.0, 50.0, 100.0, 200.0, 500.0, 1000.0),
+)
+HALVED = Family(
+    "tidegate_batches_halved_total",
+    "Calls for several jobs that failed by what they contained, and were tried again in halves.",
+    ("operation", "downstream"),
+)
 ATTEMPTS = Family(
     "tidegate_attempts_total",
     "Attempts that ended: succeeded, failed for good, error (another may follow), refused by the downstream, or "
@@ -93,6 +104,8 @@ FAMILIES = (
     QUEUE_WAIT,
     SLOT_WAIT,
     ATTEMPT_SECONDS,
+    BATCH_JOBS,
+    HALVED,
     ATTEMPTS,
     LATE,
     CALLS,

@@ -4,6 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from tidegate.errors import ConfigurationError, UnknownOperation
+from tidegate.operations.batch import Batch
 from tidegate.operations.limits import Limits
 from tidegate.operations.operation import Operation
 from tidegate.operations.queues import BUILT_IN, OwnQueue, Pool, pools_of
@@ -45,6 +46,11 @@ class Registry:
     def downstream_of(self) -> dict[str, str]:
         """The name of each operation's downstream."""
         return {name: operation.downstream for name, operation in self.operations.items()}
+
+    @property
+    def batched(self) -> dict[str, Batch]:
+        """The operations whose jobs go many in one call, and how many."""
+        return {name: operation.batch for name, operation in self.operations.items() if operation.batch}
 
     def sharing(self, operation: Operation) -> Sharing | None:
         """How the calls of an operation's downstream are shared by partitions; None: they are not."""

@@ -95,5 +95,6 @@ def _job(state: State) -> Job:
         traceparent=None,
         retry_of=None,
         has_webhook=False,
+        batch=None,
         seen_at=_CREATED_AT,
     )
