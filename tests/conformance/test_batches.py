@@ -102,11 +102,8 @@ class Together:
         self.gate = Gate(store.lanes, batched={"made": batch, "bare": batch})
 
     def submit(self, number: int, **job: Any) -> list[str]:
-        options = {"operation": "made", "max_attempts": self.operation.retry.attempts, **job}
-        return [
-            submit(self.store, **options, **({} if "body" in job else {"body": body_of(index)}))
-            for index in range(number)
-        ]
+        options: dict[str, Any] = {"operation": "made", "max_attempts": self.operation.retry.attempts, **job}
+        return [submit(self.store, **{"body": body_of(index), **options}) for index in range(number)]
 
     def release(self) -> list[list[Released]]:
         """What the gate lets go now, by message."""

@@ -23,7 +23,7 @@ from tests.support.jobs import (
 from tidegate.database.schema import samples
 from tidegate.database.time import database_now
 from tidegate.dispatch.gate import Gate
-from tidegate.dispatch.plan import BATCH, room_in
+from tidegate.dispatch.room import BATCH, room_in
 from tidegate.maintenance.sweep import sweep
 from tidegate.notify.messages import Wakeup
 from tidegate.operations.outcome import Succeeded

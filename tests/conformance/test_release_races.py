@@ -27,8 +27,9 @@ from tests.support.statements import asked
 from tidegate.database.connection import Database
 from tidegate.database.schema import attempts, jobs
 from tidegate.dispatch.gate import BUSY_LOOK_SECONDS, Gate
-from tidegate.dispatch.plan import BATCH, Plan, plan_release
+from tidegate.dispatch.plan import Plan, plan_release
 from tidegate.dispatch.release import Written
+from tidegate.dispatch.room import BATCH
 from tidegate.dispatch.store import LaneStore
 from tidegate.jobs.job import Released
 from tidegate.notify.messages import Wakeup

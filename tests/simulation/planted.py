@@ -29,7 +29,7 @@ class Bug:
     beside: "Bug | None" = None
 
 
-_CLAIMS = "tidegate/execution/claims.py"
+_CLAIMS = "tidegate/execution/claim_statements.py"
 _OUTCOMES = "tidegate/execution/outcome_store.py"
 _PLAN = "tidegate/dispatch/plan.py"
 _RELEASE = "tidegate/dispatch/release.py"
@@ -45,7 +45,7 @@ BUGS: tuple[Bug, ...] = (
     # What did not hold once.
     Bug(
         "a claim that was given up is renewed for ever",
-        _CLAIMS,
+        "tidegate/execution/claims.py",
         """            if take_back_release(self._database, connection, job_id, fence, outcome="unclaimed"):
                 return False
 """,
@@ -155,7 +155,7 @@ BUGS: tuple[Bug, ...] = (
     # A limit that is off.
     Bug(
         "one place too many",
-        _PLAN,
+        "tidegate/dispatch/room.py",
         "min(BATCH, lane.concurrency - state.held)",
         "min(BATCH, lane.concurrency - state.held + 1)",
     ),
@@ -193,8 +193,8 @@ BUGS: tuple[Bug, ...] = (
     Bug(
         "what was accepted keeps no place",
         _OUTCOMES,
-        "end = _keep_place if has_place else _end_attempt",
-        "end = _end_attempt",
+        "end = keep_place if has_place else end_attempt",
+        "end = end_attempt",
     ),
     Bug(
         "the end of a job leaves its kept place",

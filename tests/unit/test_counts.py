@@ -38,7 +38,7 @@ def test_an_observation_falls_into_one_bucket(seconds: float, bound: str) -> Non
 def test_names_are_as_prometheus_wants_them() -> None:
     for family in FAMILIES:
         assert family.name.startswith("tidegate_")
-        assert family.name.endswith("_seconds" if family.buckets else "_total"), family.name
+        assert family.name.endswith(("_seconds", "_jobs") if family.buckets else "_total"), family.name
         assert list(family.buckets) == sorted(set(family.buckets))
         assert not {"client", "job", "job_id", "client_id"} & set(family.labels)
     assert len({family.name for family in FAMILIES}) == len(FAMILIES)

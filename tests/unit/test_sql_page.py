@@ -9,8 +9,8 @@ from tidegate.database.readable_sql import readable
 
 ROOT = Path(__file__).parents[2]
 # A claim's text holds the time limits of the worker's operations; the page has those without any.
-MAKES = "tidegate.execution.claims._claim"
-EXAMPLES = {"tidegate.execution.claims._AT_ONCE", "tidegate.execution.claims._WAITING"}
+MAKES = "tidegate.execution.claim_statements.claim_statement"
+EXAMPLES = {"tidegate.execution.claim_statements._AT_ONCE", "tidegate.execution.claim_statements._WAITING"}
 
 
 def test_every_prepared_statement_is_found_under_its_own_name() -> None:

@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from datetime import timedelta
 
 from tidegate.dispatch.lane import DueLane, LaneState
-from tidegate.dispatch.plan import LEAD, Plan, Rivals
+from tidegate.dispatch.plan import LEAD, Plan
+from tidegate.dispatch.room import Rivals
 
 GATHER_SECONDS = 0.02
 """Lanes whose time comes within so long of each other are looked at together: slots are taken further ahead."""

@@ -11,8 +11,9 @@ from tidegate.dispatch.batches import MOST_READ, NO_BATCHES, Folded, fold
 from tidegate.dispatch.known_operations import KnownOperations
 from tidegate.dispatch.lane import LaneState, WaitingJob, is_kept_apart
 from tidegate.dispatch.partitions.shared_lanes import SharedLanes
-from tidegate.dispatch.plan import BATCH, Plan, Rivals, plan_release
+from tidegate.dispatch.plan import Plan, plan_release
 from tidegate.dispatch.release import Written
+from tidegate.dispatch.room import BATCH, Rivals
 from tidegate.dispatch.store import LaneStore
 from tidegate.jobs.job import Released
 from tidegate.notify.messages import Wakeup

@@ -1,6 +1,5 @@
 """Plans a release: which of the waiting jobs go now, at which slots, and which follow an open call. Pure."""
 
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field, replace
@@ -11,11 +10,10 @@ from tidegate import rate_limit
 from tidegate.clock import MICROSECOND, from_microseconds
 from tidegate.dispatch.lane import Lane, LaneState, WaitingJob, WaitingPoll, is_kept_apart
 from tidegate.dispatch.partitions.partition import Chosen
+from tidegate.dispatch.room import BATCH, NO_RIVALS, Rivals, Room, calls_left, room_in, worker_room
 from tidegate.jobs.job import Call, Released
-from tidegate.operations.queues import WEBHOOKS, Queue
+from tidegate.operations.queues import Queue
 
-BATCH = 200
-"""So many jobs are released together at most."""
 HORIZON = timedelta(milliseconds=120)
 """Slots are taken at most this far ahead: after a change of a limit, or a pause, few jobs have old slots."""
 LEAD = timedelta(milliseconds=90)
@@ -24,34 +22,6 @@ LEAD = timedelta(milliseconds=90)
 
 # Longer calls have no followers: the gap between two is small beside them, and a follower's thread waits for long.
 _QUICK_SECONDS = 0.5
-
-
-@dataclass(frozen=True, kw_only=True)
-class Room:
-    """How many more jobs of a lane may be released: by queue, onto free places; queues without any are left out.
-
-    `idle_threads`: threads of the queue `io` that would idle all the same, so that followers may have them.
-    """
-
-    by_queue: Mapping[str, int]
-    idle_threads: int = 0
-
-
-@dataclass(frozen=True, kw_only=True)
-class Rivals:
-    """What other lanes want of the workers that a lane's jobs go to.
-
-    `contended`: queues for which others have jobs that could go now. `kept`: by queue, the threads that are kept for
-    lanes that their rate holds, and whose slots come before a call that begins now ends; a lane that has no more out
-    than `share`, its equal part of the queue, needs to keep none.
-    """
-
-    contended: AbstractSet[str] = frozenset()
-    kept: Mapping[str, int] = field(default_factory=dict)
-    share: Mapping[str, int] = field(default_factory=dict)
-
-
-NO_RIVALS = Rivals()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -165,9 +135,9 @@ def polls_that_go(state: LaneState, rivals: Rivals = NO_RIVALS) -> Sequence[Wait
     lowered below the places that are kept, no more of them are called at once than it allows now.
     """
     due = {poll.job.id: poll for poll in state.due_polls}
-    left, concurrency = _calls_left(state), state.lane.concurrency
+    left, concurrency = calls_left(state), state.lane.concurrency
     most = min(BATCH if left is None else left, BATCH if concurrency is None else concurrency - state.calls)
-    rooms = {queue: min(room, most) for queue, room in _worker_room(state, rivals).items()}
+    rooms = {queue: min(room, most) for queue, room in worker_room(state, rivals).items()}
     return [due[job.id] for job in that_fit([poll.job for poll in due.values()], rooms)]
 
 
@@ -242,59 +212,6 @@ def that_fit(waiting: Sequence[WaitingJob], rooms: Mapping[str, int]) -> Sequenc
         if is_kept_apart(job):
             has_one_apart.add(job.queue)
     return fitting
-
-
-def room_in(state: LaneState, rivals: Rivals = NO_RIVALS, polls: Sequence[WaitingJob] = ()) -> Room:
-    """How many more jobs of this lane may be released, by queue, beside these polls that go now.
-
-    The downstream's concurrency and what it announced as left, whatever the queue; at most twice as many messages as
-    the live workers of a queue can run, so that the broker's queue stays short; and in a queue for which another lane
-    has due jobs too, no more than half of those. With an open breaker one at a time, as a probe.
-    """
-    lane = state.lane
-    free = BATCH if lane.concurrency is None else min(BATCH, lane.concurrency - state.held)
-    most = _calls_left(state)
-    if most is not None:
-        free = min(free, most - len(polls))
-    going = Counter(job.queue for job in polls) if polls else {}
-    places = {}
-    for queue, left in _worker_room(state, rivals).items():
-        room = min(free, left - going.get(queue, 0))
-        if room > 0:
-            places[queue] = room
-    size = state.occupancy.sizes.get(Queue.IO, 0)
-    idle = size - state.occupancy.out_in(Queue.IO) - rivals.kept.get(Queue.IO, 0)
-    if Queue.IO in rivals.contended:
-        idle = min(idle, size // 2 - state.out_in(Queue.IO))
-    if most is not None:
-        idle = min(idle, most)
-    return Room(by_queue=places, idle_threads=max(0, idle - going.get(Queue.IO, 0)))
-
-
-def _calls_left(state: LaneState) -> int | None:
-    """How many more calls may go out, whatever places there are: by its breaker, and what it announced; None: any."""
-    announced = state.lane.announced_room(state.now, held=state.calls)
-    if not state.lane.is_broken:
-        return announced
-    probe = 0 if state.calls else 1
-    return probe if announced is None else min(probe, announced)
-
-
-def _worker_room(state: LaneState, rivals: Rivals) -> dict[str, int]:
-    """How many more messages the live workers may get from this lane, by queue."""
-    rooms = {}
-    for queue, size in state.occupancy.sizes.items():
-        if queue == WEBHOOKS:
-            continue
-        out = state.occupancy.out_in(queue)
-        room = 2 * size - out
-        if queue in rivals.contended:
-            room = min(room, size - state.out_in(queue))
-        if kept := rivals.kept.get(queue, 0):
-            room = min(room, max(size - kept - out, rivals.share[queue] - state.out_in(queue)))
-        if room > 0:
-            rooms[queue] = room
-    return rooms
 
 
 def released_at(job: WaitingJob, slot: int, now: int) -> Released:

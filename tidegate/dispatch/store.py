@@ -18,9 +18,10 @@ from tidegate.dispatch.lane_reads import read_lanes, read_polls
 from tidegate.dispatch.limit_doubt import LATELY, Refusals
 from tidegate.dispatch.partitions.store import PartitionStore
 from tidegate.dispatch.places import has_place
-from tidegate.dispatch.plan import BATCH, Plan
+from tidegate.dispatch.plan import Plan
 from tidegate.dispatch.prefetch import unfollowed_calls
 from tidegate.dispatch.release import Written, write_releases
+from tidegate.dispatch.room import BATCH
 from tidegate.dispatch.samples import LIMIT
 from tidegate.dispatch.undo_release import take_back
 from tidegate.jobs.job import Call, Released

@@ -8,7 +8,8 @@ from tidegate.dispatch.lane import LaneState, WaitingJob
 from tidegate.dispatch.partitions.book import PartitionBook, Round
 from tidegate.dispatch.partitions.partition import Heads
 from tidegate.dispatch.partitions.store import PartitionStore
-from tidegate.dispatch.plan import NO_RIVALS, Plan, Rivals, Room, may_be_followed, plan_polls
+from tidegate.dispatch.plan import Plan, may_be_followed, plan_polls
+from tidegate.dispatch.room import NO_RIVALS, Rivals, Room
 from tidegate.jobs.job import Call
 from tidegate.operations.queues import Queue
 from tidegate.operations.sharing import Sharing, named_by
