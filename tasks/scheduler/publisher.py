@@ -1,4 +1,4 @@
-"""Publishes messages to the broker in batches, and tells which were surely not sent."""
+"""Publishes messages to the broker, many together, and tells which were surely not sent."""
 
 import logging
 from collections.abc import Callable, Sequence
@@ -74,7 +74,7 @@ class Publisher:
         def publish(producer: Any, job: Released) -> None:
             _put(producer, run_job, job, queue=job.queue, task_id=job.job_id, time_limit=self._time_limit(job))
 
-        return _in_one_batch(publish, released)
+        return _all_together(publish, released)
 
     def send_deliveries(self, released: Sequence[ReleasedDelivery]) -> bool:
         """As `send`, for deliveries; one whose message was lost is due again when its lease has run out."""
@@ -82,7 +82,7 @@ class Publisher:
         def publish(producer: Any, each: ReleasedDelivery) -> None:
             _put(producer, send_delivery, each, queue=WEBHOOKS, task_id=uuid())
 
-        return _in_one_batch(publish, released)
+        return _all_together(publish, released)
 
     def _time_limit(self, job: Released) -> float | None:
         """Seconds after which Celery kills the process of a computing attempt; threads can't be killed."""
@@ -130,7 +130,7 @@ def _put(
     )
 
 
-def _in_one_batch(publish: Callable[[Any, Sent], None], released: Sequence[Sent]) -> bool:
+def _all_together(publish: Callable[[Any, Sent], None], released: Sequence[Sent]) -> bool:
     """Publishes to Redis in one pipeline at the end, to other brokers one message after the other."""
     begun = 0
     try:

@@ -27,7 +27,7 @@ from tests.support.statements import asked
 from tidegate.database.connection import Database
 from tidegate.database.schema import attempts, jobs
 from tidegate.dispatch.gate import BUSY_LOOK_SECONDS, Gate
-from tidegate.dispatch.plan import BATCH, Plan, plan_release
+from tidegate.dispatch.plan import MOST_RELEASED, Plan, plan_release
 from tidegate.dispatch.release import Written
 from tidegate.dispatch.store import LaneStore
 from tidegate.jobs.job import Released
@@ -50,7 +50,7 @@ def other(database_url: str) -> Iterator[Store]:
     database.close()
 
 
-def release(store: Store, meanwhile: Callable[[], object] = lambda: None, *, limit: int = BATCH) -> list[str]:
+def release(store: Store, meanwhile: Callable[[], object] = lambda: None, *, limit: int = MOST_RELEASED) -> list[str]:
     """The ids that go, when something happens between what is read and what is written."""
     (state,) = store.lanes.read(LANE, limit=limit)
     plan = plan_release(state)

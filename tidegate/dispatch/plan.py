@@ -14,7 +14,7 @@ from tidegate.dispatch.partitions.partition import Chosen
 from tidegate.jobs.job import Call, Released
 from tidegate.operations.queues import WEBHOOKS, Queue
 
-BATCH = 200
+MOST_RELEASED = 200
 """So many jobs are released together at most."""
 HORIZON = timedelta(milliseconds=120)
 """Slots are taken at most this far ahead: after a change of a limit, or a pause, few jobs have old slots."""
@@ -152,7 +152,9 @@ def polls_that_go(state: LaneState, rivals: Rivals = NO_RIVALS) -> Sequence[Wait
     """
     due = {poll.job.id: poll for poll in state.due_polls}
     left, concurrency = _calls_left(state), state.lane.concurrency
-    most = min(BATCH if left is None else left, BATCH if concurrency is None else concurrency - state.calls)
+    most = min(
+        MOST_RELEASED if left is None else left, MOST_RELEASED if concurrency is None else concurrency - state.calls
+    )
     rooms = {queue: min(room, most) for queue, room in _worker_room(state, rivals).items()}
     return [due[job.id] for job in that_fit([poll.job for poll in due.values()], rooms)]
 
@@ -233,7 +235,7 @@ def room_in(state: LaneState, rivals: Rivals = NO_RIVALS, polls: Sequence[Waitin
     has due jobs too, no more than half of those. With an open breaker one at a time, as a probe.
     """
     lane = state.lane
-    free = BATCH if lane.concurrency is None else min(BATCH, lane.concurrency - state.held)
+    free = MOST_RELEASED if lane.concurrency is None else min(MOST_RELEASED, lane.concurrency - state.held)
     most = _calls_left(state)
     if most is not None:
         free = min(free, most - len(polls))
