@@ -23,7 +23,7 @@ from tidegate.database.schema import jobs
 from tidegate.database.statement import required
 from tidegate.database.time import database_now
 
-_BATCH = 1000
+_MOST_AT_ONCE = 1000
 _MOST_STATEMENTS = 4
 _LONGEST_SECONDS = 600
 _LOOK_SECONDS = 0.2
@@ -77,10 +77,10 @@ class _Drain:
         self._left += count
         self._cluster.pause(paused=True)
         numbered = iter(range(count))
-        while batch := [{"input": {"n": number}} for number in islice(numbered, _BATCH)]:
-            answer = self._cluster.stack.request("POST", f"/v1/operations/{NOTHING}/jobs/batch", batch)
+        while items := [{"input": {"n": number}} for number in islice(numbered, _MOST_AT_ONCE)]:
+            answer = self._cluster.stack.request("POST", f"/v1/operations/{NOTHING}/jobs/bulk", items)
             if answer.status != 202:
-                raise RuntimeError(f"the batch was answered {answer.status}: {answer.document}")
+                raise RuntimeError(f"the bulk submit was answered {answer.status}: {answer.document}")
 
     def ours(self) -> float:
         """Jobs a second, from the moment that the lane is opened to the end of the last one of the round."""

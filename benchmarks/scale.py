@@ -38,7 +38,7 @@ timeout = "24h"
 admission = false
 """
 _THREADS = 16
-_BATCH = 1000
+_MOST_AT_ONCE = 1000
 
 
 @dataclass
@@ -135,11 +135,11 @@ def _measure(stack: Stack, jobs: int, seconds: float) -> None:
 
 
 def _submit(stack: Stack, operation: str, jobs: int) -> None:
-    for _ in range(0, jobs, _BATCH):
-        document: list[dict[str, Any]] = [{"input": {}}] * min(_BATCH, jobs)
-        answer = stack.request("POST", f"/v1/operations/{operation}/jobs/batch", document)
+    for _ in range(0, jobs, _MOST_AT_ONCE):
+        document: list[dict[str, Any]] = [{"input": {}}] * min(_MOST_AT_ONCE, jobs)
+        answer = stack.request("POST", f"/v1/operations/{operation}/jobs/bulk", document)
         if answer.status >= 400:
-            raise RuntimeError(f"the batch was answered {answer.status}: {answer.document}")
+            raise RuntimeError(f"the bulk submit was answered {answer.status}: {answer.document}")
 
 
 def reversals(numbers: Sequence[int]) -> int:

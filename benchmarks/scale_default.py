@@ -43,7 +43,7 @@ admission = false
 )
 # So many calls go well, which is some ten seconds of them, and then none.
 _GO_WELL = 900
-_BATCH = 1000
+_MOST_AT_ONCE = 1000
 
 
 @dataclass(frozen=True)
@@ -102,9 +102,9 @@ class Watched:
 
     def submit(self, operation: str, jobs: int) -> None:
         """Submits so many jobs, in bulk."""
-        for submitted in range(0, jobs, _BATCH):
-            document: list[dict[str, Any]] = [{"input": {}}] * min(_BATCH, jobs - submitted)
-            path = f"/v1/operations/{operation}/jobs/batch"
+        for submitted in range(0, jobs, _MOST_AT_ONCE):
+            document: list[dict[str, Any]] = [{"input": {}}] * min(_MOST_AT_ONCE, jobs - submitted)
+            path = f"/v1/operations/{operation}/jobs/bulk"
             self.gateway.client.post(path, json=document, timeout=60).raise_for_status()
 
     def limit(self, downstream: str, *, paused: bool) -> None:

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from tasks.app import app
-from tasks.worker.process import batch_runner, runner, sender
+from tasks.worker.runners import batch_runner, runner, sender
 
 
 @app.task(name="tasks.run.run_job")

@@ -41,7 +41,6 @@ from webapp.http import error_handlers, log_lines, rate_limits
 from webapp.http.answers import SECURITY_HEADERS
 from webapp.http.bodies import bound_body
 from webapp.resources import (
-    batch,
     bulk,
     deliveries,
     docs,
@@ -49,6 +48,7 @@ from webapp.resources import (
     events,
     health,
     jobs,
+    mass_actions,
     metrics,
     operations,
     partitions,
@@ -74,6 +74,8 @@ EXPOSED_HEADERS = (
     "Tidegate-Job-State",
     "RateLimit",
     "RateLimit-Policy",
+    "Deprecation",
+    "Link",
 )
 
 
@@ -95,8 +97,8 @@ def create_app(settings: Settings, database: Database | None = None) -> Flask:
         operations,
         partitions,
         downstreams,
-        batch,
         bulk,
+        mass_actions,
         jobs,
         events,
         deliveries,

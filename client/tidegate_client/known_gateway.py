@@ -8,7 +8,7 @@ from typing import Any, TypedDict
 from urllib.parse import parse_qsl, quote, urlsplit
 from uuid import uuid4
 
-from tidegate_client.batch import MOST_JOBS, Taken, submit_all, submit_each
+from tidegate_client.bulk import MOST_JOBS, Taken, submit_all, submit_each
 from tidegate_client.documents import PARTITION, Partition
 from tidegate_client.errors import AnyJob, Refused, SomeRefused
 from tidegate_client.many import Action, Counts, act_on, selection_of
@@ -63,7 +63,7 @@ class KnownGateway:
     ) -> Steps[Taken]:
         each = list(inputs)
         written = [_written(params, f"input {index}") for index, params in enumerate(each)]
-        # The gateway reads the numbers of a batch as floats, and takes no bytes in one.
+        # The gateway reads the numbers of a bulk submit as floats, and takes no bytes in one.
         is_alone = not all(one.is_of_floats for one in written)
         if all_or_none and (is_alone or len(each) > MOST_JOBS):
             raise ValueError(f"all_or_none takes at most {MOST_JOBS} inputs, no bytes and no Decimal beyond a float")
@@ -74,7 +74,7 @@ class KnownGateway:
             for index, params in enumerate(written)
         }
         submit = submit_all if all_or_none else submit_each
-        return (yield from submit(self._gateway, path_of("operations", operation, "jobs", "batch"), lines))
+        return (yield from submit(self._gateway, path_of("operations", operation, "jobs", "bulk"), lines))
 
     def _one_by_one(self, operation: str, inputs: Sequence[Any], asked: Asked) -> Steps[Taken]:
         jobs: dict[int, Snapshot] = {}

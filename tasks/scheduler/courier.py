@@ -17,7 +17,7 @@ SLOW_LOOK_SECONDS = 1.0
 _QUIET_SECONDS = 10.0
 _AFTER_FAILURE_SECONDS = 1.0
 _UPKEEP_SECONDS = 60.0
-_BATCH = 500
+_MOST_AT_ONCE = 500
 # With thousands of receivers one look takes long: it pauses for 9 times as long, so it uses 10 % of the time.
 _REST_FACTOR = 9
 
@@ -39,10 +39,10 @@ class Courier:
         """Releases and publishes what is due; returns the seconds until the next look unless woken."""
         started = clock.monotonic()
         if started >= self._upkeep_due:
-            given_up = self._store.give_up(_BATCH)
+            given_up = self._store.give_up(_MOST_AT_ONCE)
             if given_up:
                 log.warning("%d webhook(s) given up: their receivers were silent for a day", given_up)
-            self._upkeep_due = started + (0.0 if given_up == _BATCH else _UPKEEP_SECONDS)
+            self._upkeep_due = started + (0.0 if given_up == _MOST_AT_ONCE else _UPKEEP_SECONDS)
         released = self._store.release()
         if released:
             self._quiet_from = started + _QUIET_SECONDS

@@ -29,7 +29,7 @@ from tidegate.dispatch.known_operations import KnownOperations
 from tidegate.dispatch.ownership import Ownership
 from tidegate.errors import ConfigurationError, DatabaseTooSlowError
 from tidegate.jobs.job import Released
-from tidegate.maintenance.sweep import LONGEST_WAIT, PRUNE_BATCH, SWEEP_SECONDS, ClockWatch, sweep
+from tidegate.maintenance.sweep import LONGEST_WAIT, MOST_ERASED, SWEEP_SECONDS, ClockWatch, sweep
 from tidegate.metrics.counters import CountWriter
 from tidegate.metrics.families import SWEPT, UNSENT
 from tidegate.notify.listener import Listener, listener_for
@@ -49,7 +49,7 @@ ROLL_SECONDS = 600.0
 TOO_SLOW_SECONDS = 60.0
 _PING_SECONDS = 0.1
 _FOR_ALL = b""
-# Longer than the sweep's largest batch takes. Samples and counts have limits of their own.
+# Longer than the sweep's largest step takes. Samples and counts have limits of their own.
 _PATIENCE = timedelta(seconds=20)
 
 
@@ -148,7 +148,7 @@ class Scheduler:
             prunes=prunes,
             outlook=outlook,
         )
-        if prunes and swept.pruned < PRUNE_BATCH:
+        if prunes and swept.pruned < MOST_ERASED:
             self._prune_due = clock.monotonic() + (PRUNE_SECONDS if swept.pruned else SLOW_PRUNE_SECONDS)
         if self._registry and clock.monotonic() >= self._forget_due:
             for name in self._store.limits.forget_undeclared(self._registry.downstreams):

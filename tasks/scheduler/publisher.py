@@ -1,4 +1,4 @@
-"""Publishes messages to the broker in batches, and tells which were surely not sent."""
+"""Publishes messages to the broker, many together, and tells which were surely not sent."""
 
 import logging
 from collections.abc import Callable, Sequence
@@ -87,7 +87,7 @@ class Publisher:
         for job in released:
             by_message.setdefault(job.batch.id if job.batch else job.job_id, []).append(job)
         try:
-            return _in_one_go(publish, [*by_message.values()])
+            return _all_together(publish, [*by_message.values()])
         except NotSent as error:
             raise NotSent(str(error), [job for message in error.unsent for job in message]) from error
 
@@ -98,7 +98,7 @@ class Publisher:
             send = _Message(task=send_delivery, arguments=(each.job_id, each.fence), task_id=uuid())
             _put(producer, send, queue=WEBHOOKS)
 
-        return _in_one_go(publish, released)
+        return _all_together(publish, released)
 
     def _time_limit(self, job: Released) -> float | None:
         """Seconds after which Celery kills the process of a computing attempt; threads can't be killed."""
@@ -146,7 +146,7 @@ def _put(producer: Any, sending: _Message, *, queue: str, time_limit: float | No
     )
 
 
-def _in_one_go(publish: Callable[[Any, Sent], None], released: Sequence[Sent]) -> bool:
+def _all_together(publish: Callable[[Any, Sent], None], released: Sequence[Sent]) -> bool:
     """Publishes to Redis in one pipeline at the end, to other brokers one message after the other."""
     begun = 0
     try:

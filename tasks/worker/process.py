@@ -5,7 +5,6 @@ import os
 import signal
 import sys
 import threading
-import uuid
 from collections.abc import Mapping
 from collections.abc import Set as AbstractSet
 from contextlib import suppress
@@ -18,116 +17,37 @@ from celery.worker import state
 from config import logs, tracing
 from config.database import check_sessions, open_database
 from config.gc_freeze import freeze_loaded_objects
-from config.registry import load_registry_with_secrets
 from config.sealing_keys import load_sealer
 from config.settings import settings
-from config.webhook_keyring import check_keyring, load_keyring
+from config.webhook_keyring import check_keyring
 from tasks.health_file import HealthFile, health_file_path, show_process
 from tasks.worker import process_tree
 from tasks.worker.command import POOLS
 from tasks.worker.priority import lower_priority
 from tasks.worker.retirement import allow_retirement
-from tasks.worker.singleton import once
+from tasks.worker.runners import (
+    PATIENCE,
+    WORKER_ID,
+    asked_concurrency,
+    count_writers,
+    notifier,
+    open_attempts,
+    registry,
+    runner,
+)
 from tidegate import clock
 from tidegate.database.connection import UNREACHABLE
 from tidegate.errors import ConfigurationError
-from tidegate.execution.batch_runner import BatchRunner
-from tidegate.execution.handoff import handoff_for
 from tidegate.execution.heartbeat import Heartbeat
-from tidegate.execution.open_attempts import OpenAttempts
-from tidegate.execution.runner import Runner
-from tidegate.execution.token_keeper import TokenKeeper
 from tidegate.metrics.counters import CountWriter
-from tidegate.notify.messages import DELIVERIES
-from tidegate.notify.notifier import Notifier, notifier_for
 from tidegate.operations.queues import BUILT_IN, WEBHOOKS, Pool
 from tidegate.operations.registry import Registry
 from tidegate.stores import Store
-from tidegate.webhooks.egress import Egress
-from tidegate.webhooks.secret_store import SecretStore
-from tidegate.webhooks.sender import Sender
 
 log = logging.getLogger(__name__)
 
-# Made before any fork: children claim in the name of their parent, which renews the leases of all of them.
-WORKER_ID = uuid.uuid4().hex
-_open_attempts = OpenAttempts()
 _heartbeats: list[Heartbeat] = []
 _handlers: list[Any] = []
-_writers: list[CountWriter] = []
-_asked_concurrency: list[int] = []  # of the command line
-_CONNECTIONS_BESIDE_ATTEMPTS = 2
-# A statement without an answer is given up after this, and made again on another connection.
-_PATIENCE = timedelta(seconds=10)
-
-
-@once
-def registry() -> Registry:
-    """The registry of operations, with secrets: loaded once, before any fork."""
-    return load_registry_with_secrets(settings())
-
-
-@once
-def notifier() -> Notifier:
-    """This process's notifier."""
-    return notifier_for(settings().bell)
-
-
-@once
-def runner() -> Runner:
-    """This process's runner. Made on first use, so that a forked child has connections of its own."""
-    return Runner(**_of_runners())
-
-
-@once
-def batch_runner() -> BatchRunner:
-    """This process's runner of batches."""
-    return BatchRunner(**_of_runners())
-
-
-@once
-def _of_runners() -> dict[str, Any]:
-    """What the two runners are made with, and share."""
-    current = settings()
-    store = _store(max(current.io_concurrency, *_asked_concurrency, 0))
-    store.counted.know_operations(registry().downstream_of)
-    return {
-        "store": store,
-        "registry": registry(),
-        "worker": WORKER_ID,
-        "lease": timedelta(seconds=current.lease_seconds),
-        "max_result": current.max_result,
-        "notifier": notifier(),
-        "handoff": handoff_for(current.bell),
-        "open_attempts": _open_attempts,
-        "tokens": TokenKeeper(store.tokens, load_sealer(current)),
-    }
-
-
-@once
-def sender() -> Sender:
-    """This process's sender of webhooks, which knows nothing of operations and their secrets."""
-    current = settings()
-    store = _store(current.webhook_concurrency)
-    return Sender(
-        store.sending,
-        SecretStore(store.database, once(lambda: load_keyring(current))),
-        Egress(current.webhook_networks),
-        timeout=current.webhook_timeout,
-        ca_file=current.ca_file,
-        notifier=notifier_for(current.bell, DELIVERIES),
-    )
-
-
-def _store(attempts: int) -> Store:
-    """The stores for so many attempts side by side; also starts writing this process's counts."""
-    tracing.start("worker")
-    pool_size = attempts + _CONNECTIONS_BESIDE_ATTEMPTS
-    store = Store(open_database(settings(), pool_size=pool_size, patience=_PATIENCE))
-    writer = CountWriter(store.counts, store.counted.add)
-    writer.start()
-    _writers.append(writer)
-    return store
 
 
 @signals.celeryd_init.connect
@@ -145,7 +65,7 @@ def _prepare(sender: str, options: Mapping[str, Any], **_: Any) -> None:
     except ConfigurationError as error:
         print(error, file=sys.stderr)  # noqa: T201 - the log is not set up yet
         sys.exit(2)
-    _asked_concurrency.append(options.get("concurrency") or 0)
+    asked_concurrency.append(options.get("concurrency") or 0)
     process_tree.install()
     lower_priority(current.worker_nice)  # inherited by the children, as is the next line
     freeze_loaded_objects()
@@ -186,7 +106,7 @@ def _begin(sender: Any, **_: Any) -> None:
         return
     lease = timedelta(seconds=settings().lease_seconds)
     # A heartbeat without an answer must leave time for another within the lease.
-    own = Store(open_database(settings(), pool_size=1, patience=min(_PATIENCE, lease / 2)))
+    own = Store(open_database(settings(), pool_size=1, patience=min(PATIENCE, lease / 2)))
     if known:
         own.counted.know_operations(known.downstream_of)
     heartbeat = Heartbeat(
@@ -199,7 +119,7 @@ def _begin(sender: Any, **_: Any) -> None:
         wake_all=_wake_all,
         # No thread of its own, which a fork could catch inside the database's client library.
         write_counts=CountWriter(own.counts, own.counted.add).turn,
-        open_attempts=_open_attempts,
+        open_attempts=open_attempts,
         operations=[*known.operations] if known else None,
     )
     _heartbeats.append(heartbeat)
@@ -290,8 +210,8 @@ def _end(**_: Any) -> None:
 
 
 def _stop_writers() -> None:
-    while _writers:
-        _writers.pop().stop()
+    while count_writers:
+        count_writers.pop().stop()
     tracing.stop()
 
 

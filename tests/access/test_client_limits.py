@@ -116,24 +116,24 @@ def test_without_a_key_nothing_is_counted(make: Callable[..., Web]) -> None:
         assert web.client.get("/v1/jobs").status_code == 401
 
 
-def test_a_batch_is_taken_as_far_as_the_limit_goes(make: Callable[..., Web]) -> None:
+def test_a_bulk_submit_is_taken_as_far_as_the_limit_goes(make: Callable[..., Web]) -> None:
     web = make(submit_limit="3/h")
     items = [{"input": number} for number in range(5)]
 
-    answers = web.client.post("/v1/operations/echo/jobs/batch", json=items).get_json()["jobs"]
+    answers = web.client.post("/v1/operations/echo/jobs/bulk", json=items).get_json()["jobs"]
 
     assert [answer["status"] for answer in answers] == [202, 202, 202, 429, 429]
     assert web.count() == 3
-    again = web.client.post("/v1/operations/echo/jobs/batch", json=items)
+    again = web.client.post("/v1/operations/echo/jobs/bulk", json=items)
     assert_is_problem(again, 429, "too-fast")
     assert "Retry-After" in again.headers
     assert web.count() == 3
 
 
-def test_a_batch_of_all_or_none_beyond_the_limit_is_a_429_and_nothing_is_taken(make: Callable[..., Web]) -> None:
+def test_a_bulk_submit_of_all_or_none_beyond_the_limit_is_a_429_and_nothing_is_taken(make: Callable[..., Web]) -> None:
     web = make(submit_limit="3/h")
     items = [{"input": number} for number in range(5)]
-    assert_is_problem(web.client.post("/v1/operations/echo/jobs/batch?all_or_none=true", json=items), 429, "too-fast")
+    assert_is_problem(web.client.post("/v1/operations/echo/jobs/bulk?all_or_none=true", json=items), 429, "too-fast")
     assert web.count() == 0
 
 

@@ -138,7 +138,7 @@ def test_what_has_ended_waits_no_more(shared: Shared, monkeypatch: pytest.Monkey
 @pytest.mark.parametrize("settings", [{"max_waiting_bytes": 100_000}])
 def test_jobs_of_a_bulk_submit_count_each(shared: Shared) -> None:
     items = [{"input": "x" * 30_000}] * 5
-    answer = shared.web.client.post("/v1/operations/echo/jobs/batch", json=items, headers=shared.one)
+    answer = shared.web.client.post("/v1/operations/echo/jobs/bulk", json=items, headers=shared.one)
     assert [job["status"] for job in answer.get_json()["jobs"]] == [202, 202, 202, 429, 429]
 
 

@@ -67,7 +67,7 @@ def test_a_stranger_can_sign_in_beside_stalled_forms(target: Target) -> None:
 def test_bodies_without_a_key_are_refused_before_they_are_read(target: Target) -> None:
     if not target.key:
         pytest.skip("keys are off")
-    for path in (target.submit_path, "/v1/jobs/cancel", target.submit_path + "/batch", "/v1/webhook-secrets"):
+    for path in (target.submit_path, "/v1/jobs/cancel", target.submit_path + "/bulk", "/v1/webhook-secrets"):
         head = target.head("POST", path, _JSON, "Content-Length: 10000", key="")
         with target.connect() as connection:
             connection.sendall(head + b"[")

@@ -306,8 +306,8 @@ def test_one_that_says_it_holds_and_does_not_is_not_asked_in_a_tight_loop(server
     assert len(server.received) <= 6
 
 
-def batch(*answers: str) -> Answer:
-    """A batch's answer: `job` or the kind of a 4xx or 5xx problem for each."""
+def bulk(*answers: str) -> Answer:
+    """A bulk submit's answer: `job` or the kind of a 4xx or 5xx problem for each."""
     problems = {"too-fast": 429, "invalid-input": 422}
     each = [
         {"status": 202, "location": "", "job": document(), "problem": None}
@@ -327,8 +327,8 @@ def lines(server: HttpServer, number: int) -> list[Any]:
     return [json.loads(line) for line in server.received[number].body.splitlines()]
 
 
-def test_of_a_batch_only_what_was_refused_for_now_is_sent_again(server: HttpServer, client: Client) -> None:
-    in_turn(server, batch("job", "too-fast", "job", "too-fast"), batch("job", "job"))
+def test_of_a_bulk_submit_only_what_was_refused_for_now_is_sent_again(server: HttpServer, client: Client) -> None:
+    in_turn(server, bulk("job", "too-fast", "job", "too-fast"), bulk("job", "job"))
     assert len(client.submit_many("quote", [10, 11, 12, 13])) == 4
     first, second = lines(server, 0), lines(server, 1)
     assert [line["input"] for line in first] == [10, 11, 12, 13]
@@ -336,8 +336,8 @@ def test_of_a_batch_only_what_was_refused_for_now_is_sent_again(server: HttpServ
     assert len({line["idempotency_key"] for line in first}) == 4
 
 
-def test_what_a_batch_refuses_for_good_is_told_beside_what_was_taken(server: HttpServer, client: Client) -> None:
-    in_turn(server, batch("job", "invalid-input", "too-fast"), batch("job"))
+def test_what_a_bulk_submit_refuses_for_good_is_told_beside_what_was_taken(server: HttpServer, client: Client) -> None:
+    in_turn(server, bulk("job", "invalid-input", "too-fast"), bulk("job"))
     with pytest.raises(SomeRefused, match="1 of 3 jobs were refused; the first of them, number 1: no") as some:
         client.submit_many("quote", [1, 2, 3])
     assert set(some.value.jobs) == {0, 2}
@@ -345,7 +345,7 @@ def test_what_a_batch_refuses_for_good_is_told_beside_what_was_taken(server: Htt
 
 
 def test_more_than_a_thousand_jobs_go_in_several_requests(server: HttpServer, client: Client) -> None:
-    in_turn(server, batch(*["job"] * 1000), batch(*["job"] * 500))
+    in_turn(server, bulk(*["job"] * 1000), bulk(*["job"] * 500))
     assert len(client.submit_many("quote", range(1500))) == 1500
     assert [line["input"] for line in lines(server, 1)] == list(range(1000, 1500))
 

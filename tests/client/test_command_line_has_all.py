@@ -36,16 +36,17 @@ COMMANDS = {
     "readResult": "result", "readScale": "scale", "retryJob": "retry", "retryJobs": "retry",
     "rotateWebhookSecret": "webhook-secrets new",
     "sendDeliveries": "deliveries send", "sendDelivery": "deliveries send", "submit": "submit",
-    "submitBatch": "submit",
+    "submitBulk": "submit",
 }  # fmt: skip
 ON_PURPOSE_NONE = {"isLive": "/health/live", "isReady": "/health/ready", "readMetrics": "/metrics"}
 README = (REPOSITORY / "client" / "README.md").read_text("utf-8")
 
 
 def described() -> set[str]:
-    """Every operation of the API; a submit has one for each kind of job."""
+    """Every operation of the API that is not deprecated; a submit has one for each kind of job."""
     paths = json.loads((REPOSITORY / "docs" / "openapi.json").read_text("utf-8"))["paths"].values()
-    ids = {each["operationId"] for path in paths for each in path.values() if isinstance(each, dict)}
+    operations = [each for path in paths for each in path.values() if isinstance(each, dict)]
+    ids = {each["operationId"] for each in operations if not each.get("deprecated")}
     return {each.partition(".")[0] for each in ids}
 
 

@@ -22,7 +22,7 @@ from tests.support.processes import REPOSITORY
 from tidegate_client import Client
 from tidegate_client.writing import as_json
 
-from .test_client_over_bad_lines import batch, in_turn, job, lines
+from .test_client_over_bad_lines import bulk, in_turn, job, lines
 
 
 class Color(Enum):
@@ -180,7 +180,7 @@ def test_what_can_not_be_sent_sends_nothing(server: HttpServer, client: Client) 
 
 
 def test_a_number_that_no_float_holds_goes_in_a_request_of_its_own(server: HttpServer, client: Client) -> None:
-    """For the gateway reads the numbers of a batch as floats."""
+    """For the gateway reads the numbers of a bulk submit as floats."""
     in_turn(server, job())
     exact = [{"price": Decimal("19.99")}, {"price": Decimal("0.1234567890123456789")}]
     assert len(client.submit_many("quote", exact, timeout=7)) == 2
@@ -191,7 +191,7 @@ def test_a_number_that_no_float_holds_goes_in_a_request_of_its_own(server: HttpS
 
 
 def test_what_a_float_holds_goes_with_many(server: HttpServer, client: Client) -> None:
-    in_turn(server, batch("job", "job"))
+    in_turn(server, bulk("job", "job"))
     client.submit_many("quote", [Line("A", Decimal("19.90")), MODEL], timeout=7)
     assert b'{"input": {"sku": "A", "price": 19.90, "tags": []}, "idempotency_key": ' in server.received[0].body
     assert [each["input"] for each in lines(server, 0)][1] == {"name": "ä", "on": "2026-12-01", "color": "red"}

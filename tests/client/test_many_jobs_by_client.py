@@ -35,7 +35,7 @@ def _nothing_is_queued(server: WebServer) -> None:
 
 def submit(server: WebServer, number: int) -> None:
     """So many jobs."""
-    answer = server.client.post("/v1/operations/echo/jobs/batch", json=[{"input": 1}] * number)
+    answer = server.client.post("/v1/operations/echo/jobs/bulk", json=[{"input": 1}] * number)
     assert answer.status_code == 202
 
 

@@ -23,7 +23,7 @@ from tests.support.jobs import (
 from tidegate.database.schema import samples
 from tidegate.database.time import database_now
 from tidegate.dispatch.gate import Gate
-from tidegate.dispatch.room import BATCH, room_in
+from tidegate.dispatch.room import MOST_RELEASED, room_in
 from tidegate.maintenance.sweep import sweep
 from tidegate.notify.messages import Wakeup
 from tidegate.operations.outcome import Succeeded
@@ -146,14 +146,14 @@ def test_the_places_of_a_dead_worker_take_nothing_from_its_queue(store: Store, o
     assert len(release(store)) == (4 if other else 6)
 
 
-def test_a_batch_is_bounded_and_the_rest_follows_at_once(store: Store) -> None:
+def test_a_release_is_bounded_and_the_rest_follows_at_once(store: Store) -> None:
     open_lane(store, size=1000)
-    for _ in range(BATCH + 1):
+    for _ in range(MOST_RELEASED + 1):
         submit(store)
 
     turn = Gate(store.lanes).run_once()
 
-    assert (len(turn.released), turn.look_again_seconds) == (BATCH, 0.0)
+    assert (len(turn.released), turn.look_again_seconds) == (MOST_RELEASED, 0.0)
     assert len(release(store)) == 1
 
 

@@ -29,7 +29,7 @@ from tidegate.database.schema import attempts, jobs
 from tidegate.dispatch.gate import BUSY_LOOK_SECONDS, Gate
 from tidegate.dispatch.plan import Plan, plan_release
 from tidegate.dispatch.release import Written
-from tidegate.dispatch.room import BATCH
+from tidegate.dispatch.room import MOST_RELEASED
 from tidegate.dispatch.store import LaneStore
 from tidegate.jobs.job import Released
 from tidegate.notify.messages import Wakeup
@@ -51,7 +51,7 @@ def other(database_url: str) -> Iterator[Store]:
     database.close()
 
 
-def release(store: Store, meanwhile: Callable[[], object] = lambda: None, *, limit: int = BATCH) -> list[str]:
+def release(store: Store, meanwhile: Callable[[], object] = lambda: None, *, limit: int = MOST_RELEASED) -> list[str]:
     """The ids that go, when something happens between what is read and what is written."""
     (state,) = store.lanes.read(LANE, limit=limit)
     plan = plan_release(state)

@@ -30,7 +30,7 @@ from tidegate.database.connection import Database
 from tidegate.database.schema import attempts, bodies, jobs, workers
 from tidegate.database.time import database_now
 from tidegate.maintenance import store as upkeep
-from tidegate.maintenance.sweep import BATCH, PRUNE_BATCH, ClockWatch, Swept, sweep
+from tidegate.maintenance.sweep import MOST_ERASED, MOST_MOVED, ClockWatch, Swept, sweep
 from tidegate.operations.operation import Body
 from tidegate.operations.outcome import Succeeded
 from tidegate.stores import Store
@@ -231,14 +231,14 @@ def test_workers_that_were_long_not_seen_are_forgotten(store: Store) -> None:
     assert count_of(store, workers) == 1
 
 
-def test_a_full_batch_asks_for_the_next_at_once() -> None:
-    assert nothing_but(expired=BATCH).is_full
-    assert nothing_but(pruned=PRUNE_BATCH).is_full
-    assert not nothing_but(expired=BATCH - 1).is_full
+def test_a_full_step_asks_for_the_next_at_once() -> None:
+    assert nothing_but(expired=MOST_MOVED).is_full
+    assert nothing_but(pruned=MOST_ERASED).is_full
+    assert not nothing_but(expired=MOST_MOVED - 1).is_full
     assert nothing_but(expired=2, freed=3).total == 5
 
 
-def test_a_batch_is_what_was_asked_for(store: Store) -> None:
+def test_a_step_moves_what_was_asked_for(store: Store) -> None:
     for _ in range(3):
         pass_deadline(store, submit(store))
 

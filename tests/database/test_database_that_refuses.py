@@ -199,7 +199,7 @@ def test_a_submit_is_a_503_and_nothing_is_recorded(web: Web, server: Server, sql
     for headers in ({}, {"Idempotency-Key": "k"}):
         document = assert_is_problem(web.submit(headers=headers), 503, "unavailable")
         assert "nothing was recorded" in document["detail"]
-    answer = web.client.post("/v1/operations/echo/jobs/batch", json=[{"input": 1}, {"input": 2}])
+    answer = web.client.post("/v1/operations/echo/jobs/bulk", json=[{"input": 1}, {"input": 2}])
     assert_is_problem(answer, 503, "unavailable")
     assert web.read(first).status_code == 202, "what can be read is read"
 

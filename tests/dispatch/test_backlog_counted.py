@@ -91,7 +91,7 @@ def fill(web: Web, lane: str, count: int, client: str = IMPLICIT_CLIENT) -> None
 def bulk(web: Web, items: int | list[dict[str, Any]], operation: str = "call") -> list[dict[str, Any]]:
     """What became of each job of a bulk submit."""
     sent = [{"input": number} for number in range(items)] if isinstance(items, int) else items
-    response = web.client.post(f"/v1/operations/{operation}/jobs/batch", json=sent)
+    response = web.client.post(f"/v1/operations/{operation}/jobs/bulk", json=sent)
     assert response.status_code == 202, response.get_data(as_text=True)
     answers: list[dict[str, Any]] = response.get_json()["jobs"]
     return answers
@@ -172,7 +172,7 @@ def test_each_job_of_a_bulk_is_judged_by_its_own_timeout(make: Make) -> None:
 
 def test_all_or_none_counts_the_jobs_of_its_own_request(make: Make) -> None:
     (web,) = make("rate = '1/s'", "timeout = '10s'")
-    url = "/v1/operations/call/jobs/batch?all_or_none=true"
+    url = "/v1/operations/call/jobs/bulk?all_or_none=true"
     refused = web.client.post(url, json=[{"input": number} for number in range(30)])
     assert_is_problem(refused, 503, "cannot-finish-in-time")
     assert web.count() == 0

@@ -55,7 +55,7 @@ def fill(web: Web, count: int) -> list[str]:
     ids: list[str] = []
     for begin in range(0, count, 1000):
         items = [{"input": number} for number in range(begin, min(count, begin + 1000))]
-        answers = web.client.post("/v1/operations/call/jobs/batch", json=items).get_json()["jobs"]
+        answers = web.client.post("/v1/operations/call/jobs/bulk", json=items).get_json()["jobs"]
         ids += [answer["job"]["id"] for answer in answers]
     web.store.limits.change("call", {"rates": None, "concurrency": None}, paused=None)
     return ids
@@ -210,7 +210,7 @@ def test_a_job_that_a_worker_handed_back_waits_for_no_instant_of_its_caller(make
 def test_jobs_of_one_bulk_submit_wait_for_no_instant(make: Make) -> None:
     web = make("rate = '10/s'")
     items = [{"input": number} for number in range(1000)]
-    answers = web.client.post("/v1/operations/call/jobs/batch", json=items).get_json()["jobs"]
+    answers = web.client.post("/v1/operations/call/jobs/bulk", json=items).get_json()["jobs"]
     assert {answer["job"]["waiting"]["reason"] for answer in answers} == {"pace"}
 
 
@@ -427,7 +427,7 @@ def test_a_lane_that_is_held_back_takes_what_it_could_do_if_it_went_now(
     look(web)
     if bulk:
         items = [{"input": number} for number in range(400)]
-        answers = web.client.post("/v1/operations/call/jobs/batch", json=items).get_json()["jobs"]
+        answers = web.client.post("/v1/operations/call/jobs/bulk", json=items).get_json()["jobs"]
         statuses = [answer["status"] for answer in answers]
     else:
         statuses = [web.submit("call").status_code for _ in range(400)]

@@ -318,13 +318,13 @@ def test_of_two_requests_under_one_key_that_come_together_one_wins_and_the_other
 
 
 @on_both
-def test_batches_that_use_the_same_keys_in_other_orders_do_not_block_each_other(web: Web, app: Flask) -> None:
+def test_bulk_submits_that_use_the_same_keys_in_other_orders_do_not_block_each_other(web: Web, app: Flask) -> None:
     items = [{"input": number, "idempotency_key": f"key-{number}"} for number in range(30)]
 
-    def batch(rows: list[dict[str, object]]) -> Callable[[], TestResponse]:
-        return lambda: app.test_client().post("/v1/operations/echo/jobs/batch", json=rows)
+    def bulk(rows: list[dict[str, object]]) -> Callable[[], TestResponse]:
+        return lambda: app.test_client().post("/v1/operations/echo/jobs/bulk", json=rows)
 
-    answers = at_once([batch(items if number % 2 else items[::-1]) for number in range(6)])
+    answers = at_once([bulk(items if number % 2 else items[::-1]) for number in range(6)])
 
     assert [answer.status_code for answer in answers] == [202] * 6
     ids = [{job["job"]["id"] for job in answer.get_json()["jobs"]} for answer in answers]

@@ -131,7 +131,7 @@ def test_a_job_input_may_be_large_and_its_faults_are_few(tmp_path: Path, sqlite_
 
 
 def test_an_item_of_a_bulk_submit_with_a_million_members_is_one_fault(web: Web) -> None:
-    path = "/v1/operations/echo/jobs/batch"
+    path = "/v1/operations/echo/jobs/bulk"
     content = b'[{"input":1},' + faulty(8_500_000) + b"]"
     document = assert_is_problem(send(web, "POST", path, content), 422, "invalid-input")
     (fault,) = document["errors"]
@@ -143,7 +143,7 @@ def test_an_item_of_a_bulk_submit_with_a_million_members_is_one_fault(web: Web) 
 def test_all_jobs_of_a_bulk_submit_tell_a_hundred_faults_and_each_its_first(tmp_path: Path, sqlite_url: str) -> None:
     web = Web(tmp_path, sqlite_url, operations=("tests.support.typed_operations",))
     items = [{"input": {"part": {f"k{each}": 1 for each in range(60)}}} for _ in range(200)]
-    answer = send(web, "POST", "/v1/operations/order/jobs/batch", json.dumps(items).encode())
+    answer = send(web, "POST", "/v1/operations/order/jobs/bulk", json.dumps(items).encode())
     told = [len(job["problem"]["errors"]) for job in answer.get_json()["jobs"]]
     assert told[0] > 60
     assert told[2:] == [1] * 198

@@ -114,7 +114,7 @@ def test_there_is_a_next_page_only_when_it_has_something(web: Web, jobs_there: i
 
 
 def test_a_page_has_50_jobs_unless_asked_and_200_at_the_most(web: Web) -> None:
-    web.client.post("/v1/operations/echo/jobs/batch", json=[{"input": number} for number in range(202)])
+    web.client.post("/v1/operations/echo/jobs/bulk", json=[{"input": number} for number in range(202)])
     assert len(listed(web)) == 50
     assert len(listed(web, "?limit=200")) == 200
 

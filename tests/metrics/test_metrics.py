@@ -123,8 +123,8 @@ def test_every_refusal_is_counted_by_its_reason_and_no_name_that_somebody_made_u
     web.client.delete("/v1/operations/echo/jobs")
     web.submit("made-up-by-somebody")
     lines = b'{"input": 1}\n{"input": 2, "idempotency_key": "one"}\n{"input": 3, "idempotency_key": "one"}'
-    batch = web.client.post("/v1/operations/echo/jobs/batch", data=lines, content_type="application/x-ndjson")
-    assert [each["status"] for each in batch.get_json()["jobs"]] == [202, 202, 422]
+    bulk = web.client.post("/v1/operations/echo/jobs/bulk", data=lines, content_type="application/x-ndjson")
+    assert [each["status"] for each in bulk.get_json()["jobs"]] == [202, 202, 422]
 
     found = scrape(web)
 

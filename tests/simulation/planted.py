@@ -156,8 +156,8 @@ BUGS: tuple[Bug, ...] = (
     Bug(
         "one place too many",
         "tidegate/dispatch/room.py",
-        "min(BATCH, lane.concurrency - state.held)",
-        "min(BATCH, lane.concurrency - state.held + 1)",
+        "min(MOST_RELEASED, lane.concurrency - state.held)",
+        "min(MOST_RELEASED, lane.concurrency - state.held + 1)",
     ),
     Bug(
         "what is announced as left is never reset",
@@ -202,17 +202,17 @@ BUGS: tuple[Bug, ...] = (
         "body=_FREE_PLACE",
         'body="SELECT 1;"',
     ),
-    Bug("a lost message stays lost", _SWEEP, "upkeep.take_back_unclaimed(BATCH) if due.places else 0", "0"),
+    Bug("a lost message stays lost", _SWEEP, "upkeep.take_back_unclaimed(MOST_MOVED) if due.places else 0", "0"),
     Bug(
         "dead workers keep their jobs",
         _SWEEP,
-        "rescued = upkeep.rescue(BATCH, until=until) if until and due.leases else 0",
+        "rescued = upkeep.rescue(MOST_MOVED, until=until) if until and due.leases else 0",
         "rescued = 0",
     ),
     Bug(
         "places of the dead are never free",
         _SWEEP,
-        "freed = upkeep.free_places(BATCH, until=until) if until and due.places else 0",
+        "freed = upkeep.free_places(MOST_MOVED, until=until) if until and due.places else 0",
         "freed = 0",
     ),
     Bug(

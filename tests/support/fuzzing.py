@@ -17,8 +17,9 @@ from tidegate.dispatch.gate import Gate
 from tidegate.operations.outcome import Succeeded
 
 _ENDS = ["expired", "succeeded", "failed", "running", "cancelled", "succeeded as bytes"]
-# What a schema can't tell of a request: that an instant lies ahead, that a batch's inputs are its operation's.
+# What a schema can't tell of a request: that an instant lies ahead, that a bulk submit's inputs are its operation's.
 _REFUSED_BY_DESIGN = {
+    "submitBulk": [400, 410, 415, 422],
     "submitBatch": [400, 410, 415, 422],
     "readJob": [410],
     "readResult": [410],

@@ -71,7 +71,7 @@ def _picture(gateway: Gateway) -> bytes:
 
 def _submit(gateway: Gateway, operation: str, count: int) -> None:
     inputs = [{"input": _QUOTE}] * count
-    assert gateway.client.post(f"/v1/operations/{operation}/jobs/batch", json=inputs).status_code < 300
+    assert gateway.client.post(f"/v1/operations/{operation}/jobs/bulk", json=inputs).status_code < 300
 
 
 def _small(picture: bytes) -> bytes:

@@ -38,7 +38,7 @@ PLANTED = {
     ],
     "rooms": [("tidegate.jobs.job", "tidegate.gateway"), ("tidegate.a_new_room", "tidegate.clock")],
     "web-rooms": [
-        ("webapp.openapi.schemas", "webapp.resources.batch"),
+        ("webapp.openapi.schemas", "webapp.resources.bulk"),
         ("webapp.resources.jobs", "webapp.page.views"),
         ("webapp.http.shapes", "webapp.openapi.route"),
     ],

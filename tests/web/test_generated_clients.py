@@ -23,11 +23,15 @@ METHODS = {"get", "post", "put", "patch", "delete"}
 
 INSTALL_SECONDS = 120
 NPM_PACKAGES = ("openapi-typescript@7", "typescript@5")
-# With tests.support.operations' raw_echo and the route submitBatch.
+# With tests.support.operations' raw_echo and the routes submitBulk and submitBatch.
 ALIKE = """
 [operations.raw-echo]
 downstream = "sample"
 url = "http://127.0.0.1:1/echo"
+
+[operations.bulk]
+downstream = "sample"
+url = "http://127.0.0.1:1/bulk"
 
 [operations.batch]
 downstream = "sample"
@@ -141,7 +145,9 @@ def test_openapi_typescript_types_every_endpoint(document: Path, tmp_path: Path)
 
 def test_an_operations_name_changes_no_other_routes_id(alike: Web) -> None:
     paths = alike.client.get("/openapi.json").get_json()["paths"]
+    assert paths["/v1/operations/{operation}/jobs/bulk"]["post"]["operationId"] == "submitBulk"
     assert paths["/v1/operations/{operation}/jobs/batch"]["post"]["operationId"] == "submitBatch"
+    assert paths["/v1/operations/bulk/jobs"]["post"]["operationId"] == "submit.bulk2"
     assert paths["/v1/operations/batch/jobs"]["post"]["operationId"] == "submit.batch2"
 
 

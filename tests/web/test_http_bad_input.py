@@ -197,7 +197,7 @@ def test_a_stream_without_a_length_is_a_411_and_no_job(web: Web, megabytes: int,
 @pytest.mark.parametrize(
     ("method", "path"),
     [
-        ("POST", "/v1/operations/echo/jobs/batch"),
+        ("POST", "/v1/operations/echo/jobs/bulk"),
         ("POST", "/v1/jobs/cancel"),
         ("PATCH", "/v1/downstreams/sample"),
         ("POST", "/v1/webhook-secrets"),

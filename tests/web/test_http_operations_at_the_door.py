@@ -85,7 +85,7 @@ def test_a_retry_has_them_too(web: Web) -> None:
 
 def test_all_jobs_of_one_request_have_them(web: Web) -> None:
     items = [{"input": json.loads(GOOD)}, {"input": json.loads(GOOD)}]
-    answer = web.client.post("/v1/operations/orders/jobs/batch", json=items, headers={"X-Customer": "a"})
+    answer = web.client.post("/v1/operations/orders/jobs/bulk", json=items, headers={"X-Customer": "a"})
     ids = [each["job"]["id"] for each in answer.get_json()["jobs"]]
     assert [headers_of(web, job_id) for job_id in ids] == [{"X-Customer": "a"}] * 2
 

@@ -71,7 +71,7 @@ def submit_under_a_key(lossy: Lossy) -> Write:
 
 def submit_many(lossy: Lossy) -> Write:
     items = [{"input": 1}, {"input": 2}]
-    return b"COMMIT", lambda: lossy.client.post(f"{_JOBS}/batch", json=items), lambda: lossy.other.count() == 2
+    return b"COMMIT", lambda: lossy.client.post(f"{_JOBS}/bulk", json=items), lambda: lossy.other.count() == 2
 
 
 def cancel(lossy: Lossy) -> Write:

@@ -184,9 +184,9 @@ def test_a_name_is_the_clients_own_unless_its_key_shares_names(keyed: Web) -> No
     two = key(keyed, "two", shared=True)
     for headers in (one, any_, two):
         assert keyed.submit("order", headers={**headers, "Job-Partition": "k"}).status_code == 202
-    batch = [{"input": 1, "partition": "k", "priority": 0}, {"input": 2}]
-    url = "/v1/operations/order/jobs/batch"
-    jobs = keyed.client.post(url, json=batch, headers=two).get_json()["jobs"]
+    items = [{"input": 1, "partition": "k", "priority": 0}, {"input": 2}]
+    url = "/v1/operations/order/jobs/bulk"
+    jobs = keyed.client.post(url, json=items, headers=two).get_json()["jobs"]
     assert [(each["job"]["partition"], each["job"]["priority"]) for each in jobs] == [("k", 0), (None, 3)]
 
     own, its = (
@@ -240,6 +240,6 @@ def test_jobs_tell_their_partition_and_are_found_by_it(web: Web) -> None:
     ("item", "pointer"),
     [({"partition": "a b"}, "/0/partition"), ({"partition": ""}, "/0/partition"), ({"priority": 8}, "/0/priority")],
 )
-def test_a_batch_whose_partition_can_not_be_is_refused(web: Web, item: dict[str, Any], pointer: str) -> None:
-    answer = web.client.post("/v1/operations/order/jobs/batch", json=[{"input": 1, **item}])
+def test_a_bulk_submit_whose_partition_can_not_be_is_refused(web: Web, item: dict[str, Any], pointer: str) -> None:
+    answer = web.client.post("/v1/operations/order/jobs/bulk", json=[{"input": 1, **item}])
     assert assert_is_problem(answer, 422, "invalid-input")["errors"][0]["pointer"] == pointer

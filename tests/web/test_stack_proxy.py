@@ -190,7 +190,7 @@ def test_a_large_body_that_is_no_jobs_input_is_refused_before_a_web_server_could
     assert_is_problem(ask(line, 16_385), 413)
     assert web.received == []
     assert status(ask(line, 16_384)) == 202
-    for path in ("/v1/operations/quote/jobs", "/v1/operations/quote/jobs/batch", "/v1/operations/quote/jobs?x=1"):
+    for path in ("/v1/operations/quote/jobs", "/v1/operations/quote/jobs/bulk", "/v1/operations/quote/jobs/batch"):
         assert status(ask(f"POST {path}", 1_000_000)) == 202, "a job's input may be larger"
 
 
@@ -219,10 +219,10 @@ def test_a_submit_that_was_sent_and_not_answered_is_told_from_one_that_never_lef
         web.answer = lambda connection: connection.shutdown(socket.SHUT_RDWR)
         keyed = client.post(SUBMIT_PATH, json={}, headers={"Idempotency-Key": "k1"})
         assert_is_lost(keyed, "outcome-unknown", "may have been recorded", "repeat it under the same Idempotency-Key")
-        for path in (SUBMIT_PATH, f"{SUBMIT_PATH}/batch", "/v1/jobs/retry?x=/cancel"):
+        for path in (SUBMIT_PATH, f"{SUBMIT_PATH}/bulk", f"{SUBMIT_PATH}/batch", "/v1/jobs/retry?x=/cancel"):
             bare = client.post(path, json={})
             assert_is_lost(bare, "outcome-unknown", "may have been recorded", "look before", "Idempotency-Key")
-        assert len(web.received) == 4, "a POST that was sent is never sent again"
+        assert len(web.received) == 5, "a POST that was sent is never sent again"
         harmless = [client.post("/v1/jobs/cancel", json={}), client.patch("/v1/downstreams/x", json={})]
         for answer in (*harmless, client.delete("/v1/jobs/x")):
             assert_is_lost(answer, "outcome-unknown", "may have been recorded", "does no harm")

@@ -105,9 +105,9 @@ def test_without_a_secret_no_webhook_is_taken(web: Web) -> None:
     assert web.count() == 0
 
 
-def test_a_batch_is_told_job_by_job(web: Web) -> None:
+def test_a_bulk_submit_is_told_job_by_job(web: Web) -> None:
     make_secret(web)
-    path = "/v1/operations/echo/jobs/batch"
+    path = "/v1/operations/echo/jobs/bulk"
     answer = web.client.post(path, json=[{"input": 1}, {"input": 2}], headers={"Webhook-Url": HOOK})
     ids = [each["job"]["id"] for each in answer.get_json()["jobs"]]
     assert [delivery_of(web.store, job_id).url for job_id in ids] == [HOOK, HOOK]

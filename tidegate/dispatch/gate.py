@@ -13,7 +13,7 @@ from tidegate.dispatch.lane import LaneState, WaitingJob, is_kept_apart
 from tidegate.dispatch.partitions.shared_lanes import SharedLanes
 from tidegate.dispatch.plan import Plan, plan_release
 from tidegate.dispatch.release import Written
-from tidegate.dispatch.room import BATCH, Rivals
+from tidegate.dispatch.room import MOST_RELEASED, Rivals
 from tidegate.dispatch.store import LaneStore
 from tidegate.jobs.job import Released
 from tidegate.notify.messages import Wakeup
@@ -165,7 +165,7 @@ class Gate:
             self._helps_until = now + _HELP_SECONDS
         self._agenda.looked(plan, written.version, now=now)
         # Room left: the first jobs are all of one queue, which is full by them, and those of others may stand behind.
-        if number < len(plan.released) or number >= BATCH or plan.has_room_left:
+        if number < len(plan.released) or number >= MOST_RELEASED or plan.has_room_left:
             self._agenda.look_again(name, at=now)
 
     def _plans(self, names: Sequence[str], now: float) -> list[Plan]:

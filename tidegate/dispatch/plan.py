@@ -10,7 +10,7 @@ from tidegate import rate_limit
 from tidegate.clock import MICROSECOND, from_microseconds
 from tidegate.dispatch.lane import Lane, LaneState, WaitingJob, WaitingPoll, is_kept_apart
 from tidegate.dispatch.partitions.partition import Chosen
-from tidegate.dispatch.room import BATCH, NO_RIVALS, Rivals, Room, calls_left, room_in, worker_room
+from tidegate.dispatch.room import MOST_RELEASED, NO_RIVALS, Rivals, Room, calls_left, room_in, worker_room
 from tidegate.jobs.job import Call, Released
 from tidegate.operations.queues import Queue
 
@@ -136,7 +136,9 @@ def polls_that_go(state: LaneState, rivals: Rivals = NO_RIVALS) -> Sequence[Wait
     """
     due = {poll.job.id: poll for poll in state.due_polls}
     left, concurrency = calls_left(state), state.lane.concurrency
-    most = min(BATCH if left is None else left, BATCH if concurrency is None else concurrency - state.calls)
+    most = min(
+        MOST_RELEASED if left is None else left, MOST_RELEASED if concurrency is None else concurrency - state.calls
+    )
     rooms = {queue: min(room, most) for queue, room in worker_room(state, rivals).items()}
     return [due[job.id] for job in that_fit([poll.job for poll in due.values()], rooms)]
 

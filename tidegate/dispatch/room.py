@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from tidegate.dispatch.lane import LaneState, WaitingJob
 from tidegate.operations.queues import WEBHOOKS, Queue
 
-BATCH = 200
+MOST_RELEASED = 200
 """So many jobs are released together at most."""
 
 
@@ -48,7 +48,7 @@ def room_in(state: LaneState, rivals: Rivals = NO_RIVALS, polls: Sequence[Waitin
     has due jobs too, no more than half of those. With an open breaker one at a time, as a probe.
     """
     lane = state.lane
-    free = BATCH if lane.concurrency is None else min(BATCH, lane.concurrency - state.held)
+    free = MOST_RELEASED if lane.concurrency is None else min(MOST_RELEASED, lane.concurrency - state.held)
     most = calls_left(state)
     if most is not None:
         free = min(free, most - len(polls))

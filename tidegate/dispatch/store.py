@@ -21,7 +21,7 @@ from tidegate.dispatch.places import has_place
 from tidegate.dispatch.plan import Plan
 from tidegate.dispatch.prefetch import unfollowed_calls
 from tidegate.dispatch.release import Written, write_releases
-from tidegate.dispatch.room import BATCH
+from tidegate.dispatch.room import MOST_RELEASED
 from tidegate.dispatch.samples import LIMIT
 from tidegate.dispatch.undo_release import take_back
 from tidegate.jobs.job import Call, Released
@@ -90,7 +90,11 @@ class LaneStore:
         return [due for due in self._database.fetch_all(_DUE) if due]
 
     def read(
-        self, *names: str, queues: Collection[str] | None = None, limit: int = BATCH, without: Collection[str] = ()
+        self,
+        *names: str,
+        queues: Collection[str] | None = None,
+        limit: int = MOST_RELEASED,
+        without: Collection[str] = (),
     ) -> Sequence[LaneState]:
         """Reads lanes and the first waiting jobs of each, without a lock; those that are not there are left out.
 
@@ -103,7 +107,7 @@ class LaneStore:
 
         Jobs of the operations `without` are passed over.
         """
-        polls = read_polls(self._database, name, limit=BATCH)
+        polls = read_polls(self._database, name, limit=MOST_RELEASED)
         return [poll for poll in polls if poll.job.operation not in without]
 
     def waiting_operations(self) -> dict[str, int]:

@@ -19,8 +19,9 @@ from tidegate.execution.claims import ClaimStore
 from tidegate.execution.handoff import Handoff
 from tidegate.execution.open_attempts import OpenAttempts
 from tidegate.execution.outcome_store import OutcomeStore
+from tidegate.execution.outcome_words import word_of
 from tidegate.execution.progress import ProgressReporter
-from tidegate.execution.runner import UNKNOWN_AGAIN, word_of
+from tidegate.execution.runner import UNKNOWN_AGAIN
 from tidegate.execution.slot_store import SlotStore
 from tidegate.execution.slot_wait import SlotWait, Start
 from tidegate.execution.token_keeper import AttemptTokens, TokenKeeper

@@ -147,7 +147,7 @@ class ClaimStore:
         if rows:
             self._clock.update(rows[0]["now"], asked_at=asked_at, answered_at=clock.monotonic())
         taken = {(row["id"], row["fence"]): row for row in rows}
-        # pop: of two messages of one release in the same batch, one gets the job.
+        # pop: of two messages of one release in the same statement, one gets the job.
         return [taken.pop((values["job"], values["fence"]), None) for values in wanted]
 
     def _in_a_transaction(self, values: _Values, timeouts: Mapping[str, int]) -> Row | None:

@@ -17,6 +17,7 @@ from tidegate.execution.handoff import Handoff
 from tidegate.execution.open_attempts import OpenAttempts
 from tidegate.execution.outcome_recorder import OutcomeRecorder
 from tidegate.execution.outcome_store import OutcomeStore
+from tidegate.execution.outcome_words import told, word_of
 from tidegate.execution.progress import ProgressReporter
 from tidegate.execution.slot_store import SlotStore
 from tidegate.execution.slot_wait import SlotWait, Start
@@ -36,12 +37,10 @@ from tidegate.operations.outcome import (
     Outcome,
     Polls,
     Refused,
-    Split,
     Succeeded,
     TryAgain,
 )
 from tidegate.operations.registry import Registry
-from tidegate.operations.typed_input import says_json
 from tidegate.tracing import Span
 
 log = logging.getLogger(__name__)
@@ -50,15 +49,6 @@ UNKNOWN_AGAIN = timedelta(seconds=5)
 """So much later a job is tried again whose operation this worker does not know: another may."""
 # So much longer than it may an attempt ran before that is worth a warning.
 _OVERRUN_SECONDS = 0.5
-_WORDS: dict[type[Outcome | Split], str] = {
-    Succeeded: "succeeded",
-    Failed: "failed",
-    TryAgain: "error",
-    Refused: "refused",
-    Polls: "polls",
-    HandedBack: "handed_back",
-    Split: "error",
-}
 
 
 class Stores(Protocol):
@@ -175,7 +165,7 @@ class Runner:
             claim.job_id,
             claim.attempt,
             claim.operation,
-            _told(outcome),
+            told(outcome),
             "" if won else "; too late, another result stands",
         )
 
@@ -279,25 +269,5 @@ def _warn_of_overrun(claim: Claim, operation: Operation, ends: float) -> None:
         )
 
 
-def word_of(outcome: Outcome | Split) -> str:
-    """How the metrics call it."""
-    return _WORDS[type(outcome)]
-
-
 def _seconds_since(began: float | None) -> float | None:
     return None if began is None else clock.monotonic() - began
-
-
-def _told(outcome: Outcome) -> str:
-    match outcome:
-        case Succeeded():
-            is_broken = says_json(outcome.content_type) and not outcome.is_json
-            return f"succeeded ({len(outcome.content)} bytes{', typed JSON and none' if is_broken else ''})"
-        case Failed() | TryAgain():
-            return f"failed: {outcome.message}"
-        case Refused():
-            return f"was refused: {outcome.message}"
-        case Polls():
-            return "was accepted by its downstream and is polled"
-        case HandedBack():
-            return f"handed back: {outcome.reason}"

@@ -34,7 +34,7 @@ def use(connection: Connection, wanted: Iterable[KeyUse], *, is_sqlite: bool) ->
     """
     insert: Any = sqlite_insert if is_sqlite else postgresql_insert
     statement = insert(idempotency_keys).on_conflict_do_nothing().returning(idempotency_keys.c.job_id)
-    # Sorted: two batches that insert the same keys in different orders would deadlock.
+    # Sorted: two bulk submits that insert the same keys in different orders would deadlock.
     left: Sequence[KeyUse] = sorted(wanted, key=lambda use: (use.client_id, use.key))
     others: dict[str, StoredKey] = {}
     while left:

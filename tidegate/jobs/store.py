@@ -88,8 +88,7 @@ class JobStore:
         if late := [job.id for job, _ in found.values() if _is_late(job)]:
             rows = select(jobs.c.id).where(jobs.c.id.in_(late), IS_OPEN, ~IN_TIME)
             # FOR UPDATE SKIP LOCKED: two transactions that end several jobs could deadlock.
-            batch = lock_rows(rows)
-            self._expire(jobs.c.id.in_(batch))
+            self._expire(jobs.c.id.in_(lock_rows(rows)))
             found |= self._find(late)
         return found
 
@@ -151,8 +150,8 @@ class JobStore:
 
     def _find(self, job_ids: Collection[str]) -> dict[str, JobWithResult]:
         ids = [*job_ids]
-        batches = [ids[begin : begin + MOST_READ] for begin in range(0, len(ids), MOST_READ)]
-        return {each[0].id: each for batch in batches for each in read_jobs_with_results(self._database, batch) if each}
+        parts = [ids[begin : begin + MOST_READ] for begin in range(0, len(ids), MOST_READ)]
+        return {each[0].id: each for part in parts for each in read_jobs_with_results(self._database, part) if each}
 
     def _expire(self, which: ColumnElement[bool]) -> None:
         late = update(jobs).where(which, IS_OPEN, ~IN_TIME).values(**expired())

@@ -67,7 +67,7 @@ _OUTLOOK = Prepared(
 
 
 class MaintenanceStore:
-    """Statements of the sweep. Every method works off one batch and returns how many rows it moved."""
+    """Statements of the sweep. Every method moves at most so many rows, and returns how many they were."""
 
     def __init__(self, database: Database, counts: Counts) -> None:
         self._database = database
@@ -81,19 +81,19 @@ class MaintenanceStore:
         """
         return required(self._database.fetch_one(_OUTLOOK))
 
-    def expire(self, batch: int) -> int:
+    def expire(self, most: int) -> int:
         """Expires jobs whose deadline has passed."""
-        late = select(jobs.c.id).where(_DEADLINE_IS_OVER).order_by(jobs.c.deadline).limit(batch)
+        late = select(jobs.c.id).where(_DEADLINE_IS_OVER).order_by(jobs.c.deadline).limit(most)
         return self._update_jobs(late, and_(IS_OPEN, not_(IN_TIME)), expired())
 
-    def rescue(self, batch: int, *, until: datetime) -> int:
+    def rescue(self, most: int, *, until: datetime) -> int:
         """Takes back running jobs whose lease ran out before `until`, however late the statement is done.
 
         Their places stay held: the calls may still be open.
         """
         is_over = jobs.c.lease_until <= until
         expired = select(jobs.c.id).where(is_over).order_by(jobs.c.lease_until)
-        return self._update_jobs(expired.limit(batch), and_(jobs.c.state == State.RUNNING, is_over), lost())
+        return self._update_jobs(expired.limit(most), and_(jobs.c.state == State.RUNNING, is_over), lost())
 
     def put_right(self, *, lease: timedelta, longest_wait: timedelta, is_known: bool) -> int:
         """Repairs instants that a clock which was set back left in the future; returns the number of rows.
@@ -106,7 +106,7 @@ class MaintenanceStore:
                 return 0
             return clock_step.put_right(connection, lease=lease, longest_wait=longest_wait)
 
-    def take_back_unclaimed(self, batch: int) -> int:
+    def take_back_unclaimed(self, most: int) -> int:
         """Takes back releases that nobody claimed in 5 s although a worker was free: their message was lost.
 
         With every worker busy the message just waits in the broker, and a second one would only be noise; the
@@ -117,7 +117,7 @@ class MaintenanceStore:
             select(attempts.c.job_id, attempts.c.fence, attempts.c.queue, stands)
             .join(jobs, jobs.c.id == attempts.c.job_id)
             .where(_PLACE_IS_OVER, attempts.c.claimed_at.is_(None))
-            .limit(batch)
+            .limit(most)
         )
         has_job = select(jobs.c.id).where(jobs.c.id == attempts.c.job_id).exists()
         erased = delete(attempts).where(_PLACE_IS_OVER, attempts.c.claimed_at.is_(None), ~has_job)
@@ -146,20 +146,20 @@ class MaintenanceStore:
             lost = [call for row in rows if (call := (row.job_id, row.fence)) not in waiting]
             return take_back(self._database, connection, lost, outcome="unclaimed")
 
-    def free_places(self, batch: int, *, until: datetime) -> int:
+    def free_places(self, most: int, *, until: datetime) -> int:
         """Ends attempts whose `place_until` lies before `until` and whose process never ended them: frees places."""
         is_over = and_(attempts.c.ended_at.is_(None), attempts.c.place_until <= until)
         over = select(attempts.c.job_id, attempts.c.fence).where(is_over, attempts.c.claimed_at.is_not(None))
         with self._database.transaction() as connection:
             wait_briefly(connection)
-            calls = [(row.job_id, row.fence) for row in connection.execute(lock_rows(over.limit(batch)))]
+            calls = [(row.job_id, row.fence) for row in connection.execute(lock_rows(over.limit(most)))]
             if calls:
                 ended_now = {"ended_at": database_now(), "outcome": "lost"}
                 connection.execute(update(attempts).where(is_among(calls)).values(ended_now))
                 forget_attempts(connection, [job_id for job_id, _ in calls])
         return len(calls)
 
-    def prune(self, batch: int, *, retention: timedelta) -> int:
+    def prune(self, most: int, *, retention: timedelta) -> int:
         """Deletes jobs that have been final for longer than `retention`, with all that belongs to them.
 
         In transactions of `PRUNE_BYTES` of bodies at the most, or of one job, for a quarter of a second. A job
@@ -169,7 +169,7 @@ class MaintenanceStore:
         ends_at = clock.monotonic() + _PRUNE_SECONDS
         erased, are_more = 0, True
         while are_more:
-            some, are_more = self._prune_some(batch - erased, retention)
+            some, are_more = self._prune_some(most - erased, retention)
             erased += some
             are_more = are_more and clock.monotonic() < ends_at
         self._idle_partitions.forget()
@@ -200,12 +200,12 @@ class MaintenanceStore:
         return len(ids), len(ids) < len(found)
 
     def _update_jobs(self, found: Select[tuple[str]], still: ColumnElement[bool], changes: dict[str, Any]) -> int:
-        batch = lock_rows(found)
+        locked = lock_rows(found)
         if not self._database.is_sqlite:
             # A CTE runs once; a plain subquery may run again for each row, and then its LIMIT means nothing.
             # SQLite does run it once.
-            batch = select(batch.cte("batch").c.id)
-        statement = update(jobs).where(jobs.c.id.in_(batch), still).values(**changes)
+            locked = select(locked.cte("locked").c.id)
+        statement = update(jobs).where(jobs.c.id.in_(locked), still).values(**changes)
         with self._database.transaction() as connection:
             wait_briefly(connection)
             moved = connection.execute(statement.returning(*ENDS)).all()

@@ -9,9 +9,10 @@ from tidegate.database.connection import UNREACHABLE
 from tidegate.maintenance.cluster_facts import Outlook
 from tidegate.maintenance.store import MaintenanceStore
 
-BATCH = 500
-# Erasing cascades to bodies and attempts; small batches let other writers in between.
-PRUNE_BATCH = 100
+# Rows that one step moves at the most.
+MOST_MOVED = 500
+# Erasing cascades to bodies and attempts; a small number lets other writers in between.
+MOST_ERASED = 100
 # Seconds from one sweep to the next.
 SWEEP_SECONDS = 1.0
 _NEARLY = 0.8
@@ -36,8 +37,8 @@ class Swept:
 
     @property
     def is_full(self) -> bool:
-        """Whether a step filled its batch: there is more to do at once."""
-        return max(self.expired, self.rescued, self.unclaimed, self.freed) >= BATCH or self.pruned >= PRUNE_BATCH
+        """Whether a step moved as many as it may: there is more to do at once."""
+        return max(self.expired, self.rescued, self.unclaimed, self.freed) >= MOST_MOVED or self.pruned >= MOST_ERASED
 
 
 def sweep(
@@ -49,7 +50,7 @@ def sweep(
     prunes: bool = True,
     outlook: Outlook | None = None,
 ) -> Swept:
-    """Runs one batch of each step that has something to do.
+    """Runs each step that has something to do, once; it moves at most `MOST_MOVED` or `MOST_ERASED` rows.
 
     Each is one guarded UPDATE: any number of sweeps may run side by side.
     `watch`: says what can be believed of leases and places; None: all. `longest_wait`: before a job is tried again.
@@ -64,10 +65,10 @@ def sweep(
                 "the database's clock was set back; %d instant(s) that it left in the future are put right", behind
             )
         watch.may_be_behind = watch.is_behind = False
-    expired = upkeep.expire(BATCH) if due.deadlines else 0
+    expired = upkeep.expire(MOST_MOVED) if due.deadlines else 0
     try:
-        rescued = upkeep.rescue(BATCH, until=until) if until and due.leases else 0
-        freed = upkeep.free_places(BATCH, until=until) if until and due.places else 0
+        rescued = upkeep.rescue(MOST_MOVED, until=until) if until and due.leases else 0
+        freed = upkeep.free_places(MOST_MOVED, until=until) if until and due.places else 0
     except UNREACHABLE:
         if watch:
             watch.distrust()
@@ -75,9 +76,9 @@ def sweep(
     return Swept(
         expired=expired,
         rescued=rescued,
-        unclaimed=upkeep.take_back_unclaimed(BATCH) if due.places else 0,
+        unclaimed=upkeep.take_back_unclaimed(MOST_MOVED) if due.places else 0,
         freed=freed,
-        pruned=upkeep.prune(PRUNE_BATCH, retention=retention) if prunes else 0,
+        pruned=upkeep.prune(MOST_ERASED, retention=retention) if prunes else 0,
     )
 
 

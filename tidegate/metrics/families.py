@@ -28,7 +28,7 @@ SUBMITS = Family(
 )
 REFUSALS = Family(
     "tidegate_refusals_total",
-    "Requests that were refused, by the end of their problem's type; of a batch, each job.",
+    "Requests that were refused, by the end of their problem's type; of a bulk submit, each job.",
     ("operation", "reason"),
 )
 FINISHED = Family("tidegate_jobs_finished_total", "Jobs that reached a final state.", ("operation", "state"))

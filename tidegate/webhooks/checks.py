@@ -14,7 +14,7 @@ _MOST_REMEMBERED = 10_000
 
 
 class WebhookChecks:
-    """The check of webhooks. Remembers for 2 s that a client has a secret: a batch asks the database once."""
+    """The check of webhooks. Remembers for 2 s that a client has a secret: a bulk submit asks the database once."""
 
     def __init__(self, egress: Egress, secrets: SecretStore) -> None:
         self._egress = egress

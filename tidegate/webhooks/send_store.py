@@ -179,7 +179,7 @@ class SendingStore:
             self._counts.add(DELIVERIES_FAILED)
         return won == 1
 
-    def give_up(self, batch: int) -> int:
+    def give_up(self, most: int) -> int:
         """Fails due deliveries that are over a day old, if their receiver is silent or they were tried too often.
 
         Returns how many.
@@ -190,7 +190,7 @@ class SendingStore:
             select(deliveries.c.job_id)
             .where(*_IS_DUE, deliveries.c.began_at <= day_ago)
             .where(deliveries.c.receiver.in_(silent) | (deliveries.c.tries >= _MOST_TRIES))
-            .limit(batch)
+            .limit(most)
         )
         with self._database.transaction() as connection:
             ids = list(connection.execute(found).scalars())

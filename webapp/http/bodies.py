@@ -9,7 +9,7 @@ from webapp.http.submit_headers import check_not_encoded
 
 SMALL_BODY = 16_384
 """The most that a body may have which is no job input."""
-JOB_INPUTS = frozenset({"jobs.submit", "batch.submit"})
+JOB_INPUTS = frozenset({"jobs.submit", "bulk.submit", "bulk.submit_batch"})
 """The routes, by endpoint, whose bodies are jobs' inputs: as large as the setting and the operation say."""
 
 

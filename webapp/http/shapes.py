@@ -64,8 +64,8 @@ class JobList(TypedDict):
 
 
 @exact
-class BatchAnswer(TypedDict):
-    """The answer about one job of a batch: `job` and `location`, or `problem`."""
+class BulkAnswer(TypedDict):
+    """The answer about one job of a bulk submit: `job` and `location`, or `problem`."""
 
     status: int
     location: Url | None
@@ -76,14 +76,14 @@ class BatchAnswer(TypedDict):
 
 
 @exact
-class BatchAnswers(TypedDict):
-    """One answer for each job of the batch, in its order."""
+class BulkAnswers(TypedDict):
+    """One answer for each job of a bulk submit, in its order."""
 
-    jobs: list[BatchAnswer]
+    jobs: list[BulkAnswer]
 
 
-class BulkCounts(TypedDict):
-    """Members that the answers to bulk cancel and bulk retry have in common."""
+class MassActionCounts(TypedDict):
+    """Members that the answers to a mass cancel and a mass retry have in common."""
 
     dry_run: bool
     matched: Count
@@ -92,8 +92,8 @@ class BulkCounts(TypedDict):
 
 
 @exact
-class CancelCounts(BulkCounts):
-    """Counts of a bulk cancel, by what became of the selected jobs.
+class CancelCounts(MassActionCounts):
+    """Counts of a mass cancel, by what became of the selected jobs.
 
     Of a dry run `matched` says how many there are, 100,000 at the most; `refusals` are counted by the end of their
     problem's type.
@@ -105,8 +105,8 @@ class CancelCounts(BulkCounts):
 
 
 @exact
-class RetryCounts(BulkCounts):
-    """Counts of a bulk retry, by what became of the selected jobs.
+class RetryCounts(MassActionCounts):
+    """Counts of a mass retry, by what became of the selected jobs.
 
     Of a dry run `matched` says how many there are, 100,000 at the most; `refusals` are counted by the end of their
     problem's type.

@@ -31,7 +31,7 @@ _KEY = "key"
 _TAGS = {
     "Operations": "What there is to do, and how to submit it.",
     "Jobs": "Read, call off, try again, erase.",
-    "Many jobs": "Batches, and an operator's tools for a bad day.",
+    "Many jobs": "Bulk submits, and an operator's tools for a bad day.",
     "Webhooks": "Being told a job's end: secrets, and what was sent.",
     "Downstreams": "What each limited system may get; for operators.",
     "Health": "For load balancers, supervisors and Prometheus.",
@@ -65,7 +65,7 @@ def openapi(app: Flask, context: Context, base_url: str) -> Node:
                 paths.setdefault(path, {})[method.lower()] = writer.route(method, own, **texts)
     parameters = PARAMETERS | {
         "operation_name": operation_name("name", operations),
-        "operation_of_batch": operation_name("operation", operations),
+        "operation_of_bulk": operation_name("operation", operations),
     }
     return {
         "openapi": "3.1.0",
@@ -133,6 +133,7 @@ class _Writer:
         return {
             "operationId": self._ids.new(route.id),
             "tags": [route.tag],
+            **({"deprecated": True} if route.is_deprecated else {}),
             **{name: text for name, text in texts.items() if text},
             **({"requestBody": route.body.node} if route.body else {}),
             "responses": dict(sorted(responses.items())),

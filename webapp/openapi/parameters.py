@@ -51,6 +51,16 @@ HEADERS: dict[str, Node] = {
         "required": True,
         "schema": {"type": "string", "examples": ["GET, HEAD, OPTIONS"]},
     },
+    "Deprecation": {
+        "description": "Since when the path is deprecated: a date as RFC 9745 writes it.",
+        "required": True,
+        "schema": {"type": "string", "examples": ["@1796083200"]},
+    },
+    "Link": {
+        "description": "The path to use instead (`successor-version`) and a page about it (`deprecation`).",
+        "required": True,
+        "schema": {"type": "string"},
+    },
     "RateLimit": {
         "description": "How many more requests are taken now, and in how many seconds there are more.",
         "schema": {"type": "string", "examples": ['"submits";r=99;t=0']},

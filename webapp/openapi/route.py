@@ -35,7 +35,7 @@ _OF_A_BODY = {
     errors.TooManyBodies,
     errors.UnsupportedBody,
 }
-_IN_PATH = {"job_id", "secret_id", "downstream", "downstream_of_partitions", "operation_name", "operation_of_batch"}
+_IN_PATH = {"job_id", "secret_id", "downstream", "downstream_of_partitions", "operation_name", "operation_of_bulk"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,6 +66,7 @@ class Route:
     uses_database: bool = True
     writes: bool = False
     of_each_operation: bool = False
+    is_deprecated: bool = False
 
     @property
     def answer_shape(self) -> type | None:

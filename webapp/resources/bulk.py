@@ -1,165 +1,249 @@
-"""Bulk cancel and bulk retry by a filter of jobs, for operators."""
+"""Bulk submits: many jobs in one request, as a JSON array or NDJSON; each taken or refused alone, or all or none."""
 
-from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, replace
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any
+from urllib.parse import quote
 
+import orjson
 from flask import Blueprint, Response, request
-from pydantic import ConfigDict, Field, TypeAdapter, model_validator
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
-from tidegate.bulk import Outcome, cancel_each, retry_each
-from tidegate.errors import InputFault, InvalidInput, TooSlow, UnsupportedBody
-from tidegate.gateway import Gateway
-from tidegate.jobs.filter import Filter
+from tidegate.access.keys import Caller
+from tidegate.errors import (
+    MOST_FAULTS,
+    InputFault,
+    InvalidInput,
+    InvalidQuery,
+    MalformedBody,
+    Refusal,
+    TooFast,
+    UnknownOperation,
+    UnsupportedBody,
+)
+from tidegate.intake.submission import Submission
+from tidegate.jobs.document import job_path
 from tidegate.jobs.job import Job
-from tidegate.operations.typed_input import parse
-from tidegate.states import FINAL_STATES, OPEN_STATES, State
+from tidegate.operations.operation import Body
+from tidegate.operations.sharing import PRIORITIES
+from tidegate.operations.typed_input import check, read
 from webapp.context import context
 from webapp.http import shapes
-from webapp.http.auth import operator
+from webapp.http.auth import caller
 from webapp.http.bodies import whole_body
-from webapp.http.documents import json_answer
+from webapp.http.documents import absolute, base_here, job_document, json_answer
+from webapp.http.error_handlers import count_refusal
 from webapp.http.numbers import WHOLE
-from webapp.http.queries import JobFilters, Name
-from webapp.http.refusals import REFUSALS
-from webapp.openapi.answers import Document
-from webapp.openapi.route import BAD_JSON, described, json_body
+from webapp.http.rate_limits import count
+from webapp.http.refusals import refusal_document, retry_after_seconds
+from webapp.http.submit_headers import KEY_PATTERN, PARTITION_PATTERN, passed_headers, traceparent_in, webhook_in
+from webapp.openapi.answers import Document, job_links
+from webapp.openapi.route import BAD_JSON, SUBMIT_REFUSALS, RequestBody, described
+from webapp.openapi.schemas import ref
 
-routes = Blueprint("bulk", __name__, url_prefix="/v1/jobs")
+routes = Blueprint("bulk", __name__, url_prefix="/v1")
 
 MOST_JOBS = 1000
-MOST_COUNTED = 100_000
-RETRIED = FINAL_STATES - {State.SUCCEEDED}
-FILTERS = (
-    *("state", "operation", "downstream", "partition", "error_code"),
-    *("client", "client_id", "created_after", "created_before"),
-)
-# The part of the JSON Schema that pydantic can't express: a filter is needed, or `all`.
-_SOMETHING: dict[str, Any] = {
-    "anyOf": [
-        *({"required": [name], "properties": {name: {"not": {"type": "null"}}}} for name in FILTERS),
-        {"required": ["all"], "properties": {"all": {"const": True}}},
-    ],
-    "not": {"required": ["client", "client_id"]},
+# The day on which `jobs/batch` was renamed, as a structured field's date. No `Sunset` beside it: the path ends with a
+# release, and on which day that is installed is the operator's affair.
+_DEPRECATED = f"@{int(datetime(2026, 12, 1, tzinfo=UTC).timestamp())}"
+NDJSON = "application/x-ndjson"
+# Members of one item that are validated: more than any valid item has.
+_MOST_MEMBERS = 20
+
+
+class Item(BaseModel):
+    """One job of a bulk submit: its input, and what headers say of a single one."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    input: Any
+    idempotency_key: Annotated[str, Field(pattern=KEY_PATTERN)] | None = None
+    timeout: Annotated[int, Field(ge=1, le=999_999_999), WHOLE] | None = None
+    partition: Annotated[str, Field(pattern=PARTITION_PATTERN)] | None = None
+    priority: Annotated[int, Field(ge=PRIORITIES.start, le=PRIORITIES[-1]), WHOLE] | None = None
+
+
+_ITEMS = TypeAdapter(Annotated[list[Item], Field(min_length=1, max_length=MOST_JOBS)])
+_BODY = {
+    "application/json": {
+        "schema": {"type": "array", "items": ref(Item.__name__), "minItems": 1, "maxItems": MOST_JOBS}
+    },
+    NDJSON: {"schema": {"type": "string", "description": "An `Item` a line."}},
 }
 
 
-class Selection(JobFilters):
-    """Which jobs: by filters that all hold, or `all`. Without a state: those that can be cancelled or retried.
+_ANSWERS = Document(
+    "What became of each.",
+    shapes.BulkAnswers,
+    status=202,
+    links=job_links("$response.body#/jobs/0/job/id"),
+)
+_SUBMIT = described(
+    id="submitBulk",
+    tag="Many jobs",
+    answers=_ANSWERS,
+    parameters=("operation_of_bulk", "all_or_none", "traceparent", "Webhook-Url"),
+    body=RequestBody(node={"required": True, "content": _BODY}, model=Item),
+    refusals=(UnknownOperation, InvalidQuery, *SUBMIT_REFUSALS, *BAD_JSON),
+    counted="submits",
+    writes=True,
+)
 
-    `limit` of them at the most, those before `cursor`; `client_id` is an older name of `client`. `dry_run` only counts.
-    """
 
-    model_config = ConfigDict(extra="forbid", strict=True, json_schema_extra=_SOMETHING)
+@routes.post("/operations/<operation>/jobs/bulk")
+@_SUBMIT
+def submit(operation: str) -> Response:
+    """Submits up to 1,000 jobs of one operation. `?all_or_none=true`: one refusal refuses all."""
+    sender = caller()
+    context().registry.operation(operation)
+    all_or_none = _all_or_none()
+    submissions = list(_submissions(operation, sender))
+    answers = _submit_all(submissions) if all_or_none else _submit_each(submissions)
+    document: shapes.BulkAnswers = {"jobs": [*_documents(answers)]}
+    return json_answer(document, 202)
 
-    client_id: Name | None = None
-    all: bool = False
-    dry_run: bool = False
-    limit: Annotated[int, Field(ge=1, le=MOST_JOBS), WHOLE] = MOST_JOBS
 
-    @model_validator(mode="after")
-    def _check(self) -> "Selection":
-        if {"client", "client_id"} <= self.model_fields_set:
-            raise ValueError("client and client_id are one thing; name it once")
-        return self
+@routes.post("/operations/<operation>/jobs/batch")
+@replace(_SUBMIT, id="submitBatch", answers=replace(_ANSWERS, headers=("Deprecation", "Link")), is_deprecated=True)
+def submit_batch(operation: str) -> Response:
+    """The older path of `jobs/bulk`, which takes and answers the same. The next release has it no more."""
+    return submit(operation)
 
-    def selected(self, states: Collection[State], *, is_retry: bool) -> Filter:
-        """Makes the jobs' Filter, of these states if it names none; raises InvalidInput when nothing is selected."""
-        if not self.all and all(getattr(self, name) is None for name in FILTERS):
-            raise InvalidInput([InputFault("", 'name a filter, or say "all": true')])
-        wanted = self.filter()
-        return replace(
-            wanted,
-            states=wanted.states or states,
-            client_id=self.client_id if self.client is None else self.client,
-            not_retried=is_retry,
-            limit=self.limit,
+
+@routes.after_request
+def _announce_deprecation(response: Response) -> Response:
+    """Tells who uses the older path, whatever the answer, which path to use instead (RFC 9745, RFC 5829)."""
+    if request.endpoint == "bulk.submit_batch":
+        newer = absolute(quote(request.path.removesuffix("batch")) + "bulk")
+        response.headers["Deprecation"] = _DEPRECATED
+        response.headers["Link"] = f'<{newer}>; rel="successor-version", <{absolute("/docs")}>; rel="deprecation"'
+    return response
+
+
+def _documents(answers: Sequence[Job | Refusal]) -> Iterator[shapes.BulkAnswer]:
+    """The answer about each job. A faulty one shows at least its first fault, all together about a hundred."""
+    told = 0
+    for document in map(_answer, answers):
+        faults = document["problem"].get("errors", []) if document["problem"] else []
+        del faults[max(1, MOST_FAULTS - told) :]
+        told += len(faults)
+        yield document
+
+
+def _answer(answer: Job | Refusal) -> shapes.BulkAnswer:
+    if isinstance(answer, Refusal):
+        count_refusal(answer)
+        problem = refusal_document(answer, request.path)
+        later = retry_after_seconds(answer)
+        return {"status": problem["status"], "location": None, "job": None, "problem": problem, "retry_after": later}
+    own = context().jobs
+    waiting = own.waiting(answer)
+    return {
+        "status": 202,
+        "location": absolute(job_path(answer)),
+        "job": job_document(answer, waiting=waiting),
+        "problem": None,
+        "retry_after": None if answer.state.is_final else own.retry_after_seconds(answer, waiting),
+    }
+
+
+def _submit_all(submissions: Sequence[Submission]) -> Sequence[Job | Refusal]:
+    for _ in submissions:
+        count(context().submit_limit, "submits")
+    return context().jobs.submit_all(submissions)
+
+
+def _submit_each(submissions: Sequence[Submission]) -> Sequence[Job | Refusal]:
+    """Submits those within the client's rate limit; the rest is refused one by one, or all if none is within."""
+    too_fast: list[Refusal] = []
+    within: list[Submission] = []
+    for submission in submissions:
+        try:
+            count(context().submit_limit, "submits")
+        except TooFast as refusal:
+            if not within:
+                raise
+            too_fast = [refusal] * (len(submissions) - len(within))
+            break
+        within.append(submission)
+    return [*context().jobs.submit_each(within), *too_fast]
+
+
+def _submissions(operation: str, sender: Caller) -> Iterator[Submission]:
+    trace, told_to = traceparent_in(request.headers), webhook_in(request.headers, base_here())
+    if told_to:  # one header for all: a bad one is the request's fault, not that of each job
+        context().jobs.webhook_checks.check_url(told_to)
+    passed = passed_headers(request.headers, context().registry.passed_headers(operation))
+    for number, item in enumerate(_items(_as_array(whole_body()))):
+        yield Submission(
+            operation=operation,
+            body=Body(content=_as_json(item.input, number), headers=passed),
+            client_id=sender.client_id,
+            timeout=None if item.timeout is None else timedelta(seconds=item.timeout),
+            idempotency_key=item.idempotency_key,
+            traceparent=trace,
+            webhook=told_to,
+            partition=item.partition,
+            priority=item.priority,
+            names_shared=sender.names_shared,
         )
 
 
-_SELECTION = TypeAdapter(Selection)
+def _items(content: bytes) -> list[Item]:
+    """Parses and validates the array; raises MalformedBody and InvalidInput.
+
+    Its size is checked before pydantic validates it, which would make a fault of each of a million items or members.
+    """
+    given = read(content)
+    if isinstance(given, list):
+        if len(given) > MOST_JOBS:
+            raise InvalidInput([InputFault("", f"at most {MOST_JOBS} jobs are taken, not {len(given)}")])
+        for number, item in enumerate(given):
+            if isinstance(item, dict) and len(item) > _MOST_MEMBERS:
+                allowed = ", ".join(Item.model_fields)
+                raise InvalidInput([InputFault(f"/{number}", f"a job has {allowed}, nothing else")])
+    items: list[Item] = check(_ITEMS, given)
+    return items
 
 
-@routes.post("/cancel")
-@described(
-    id="cancelJobs",
-    tag="Many jobs",
-    answers=Document("What became of them.", shapes.CancelCounts),
-    body=json_body(Selection),
-    refusals=(*BAD_JSON, TooSlow),
-    needs="operator",
-    writes=True,
-)
-def cancel() -> Response:
-    """Cancels the selected jobs that are queued, asks those that run to stop. `next` is the `cursor` for the rest."""
-    done = _each(cancel_each, of=OPEN_STATES, is_retry=False)
-    counts: shapes.CancelCounts = {
-        **done.counts,
-        "cancelled": done.outcome.done,
-        "asked_to_stop": done.outcome.asked,
-        "already_final": done.counts["refusals"].get("job-already-final", 0),
-    }
-    return json_answer(counts)
+def _all_or_none() -> bool:
+    flag = request.args.get("all_or_none", "false")
+    if flag not in {"true", "false"}:
+        raise InvalidQuery("all_or_none: true or false")
+    return flag == "true"
 
 
-@routes.post("/retry")
-@described(
-    id="retryJobs",
-    tag="Many jobs",
-    answers=Document("What became of them.", shapes.RetryCounts),
-    body=json_body(Selection),
-    refusals=(*BAD_JSON, TooSlow),
-    needs="operator",
-    writes=True,
-)
-def retry() -> Response:
-    """Retries the selected jobs that ended without a result, each once. `next` is the `cursor` for the rest."""
-    done = _each(retry_each, of=RETRIED, is_retry=True)
-    counts: shapes.RetryCounts = {
-        **done.counts,
-        "retried": done.outcome.done,
-        "refused": done.outcome.refusals.total(),
-    }
-    return json_answer(counts)
+def _as_array(content: bytes) -> bytes:
+    """The body as a JSON array: JSON as it came, NDJSON with its lines joined."""
+    match request.mimetype:
+        case "application/json":
+            return content
+        case "application/x-ndjson" | "application/jsonl":
+            lines = [line for line in content.splitlines() if line.strip()]
+            for number, line in enumerate(lines, 1):
+                _check_line(number, line)
+            return b"[" + b",".join(lines) + b"]"
+        case other:
+            raise UnsupportedBody(f"a bulk submit is application/json or {NDJSON}, not {other or 'an unnamed type'}")
 
 
-@dataclass(frozen=True)
-class _Done:
-    """The counts of a bulk request, and the part of the answer that cancel and retry have in common."""
-
-    outcome: Outcome
-    counts: shapes.BulkCounts
-
-
-def _each(act: Callable[[Gateway, Sequence[Job]], Outcome], *, of: Collection[State], is_retry: bool) -> _Done:
-    """Reads the selection and applies `act` to its jobs; a dry run only counts them."""
-    selection = _selected()
-    wanted = selection.selected(of, is_retry=is_retry)
-    outcome, following = Outcome(), None
-    if selection.dry_run:
-        matched = context().jobs.count(wanted, most=MOST_COUNTED)
-    else:
-        found = context().jobs.list_all(wanted)
-        outcome, matched = act(context().jobs, found), len(found)
-        following = found[-1].id if matched == wanted.limit else None
-    refusals = by_reason(outcome)
-    counts: shapes.BulkCounts = {
-        "dry_run": selection.dry_run,
-        "matched": matched,
-        "refusals": refusals,
-        "next": following,
-    }
-    return _Done(outcome, counts)
+def _check_line(number: int, line: bytes) -> None:
+    """Raises MalformedBody unless the line is one JSON value: joined lines could pass for other values."""
+    try:
+        orjson.loads(line)
+    except orjson.JSONDecodeError as error:
+        raise MalformedBody(f"line {number} is not a JSON value of its own: {error}") from None
 
 
-def by_reason(outcome: Outcome) -> Mapping[str, int]:
-    """The numbers of refusals, by the last part of their problem's type."""
-    return {REFUSALS[kind][1]: number for kind, number in sorted(outcome.refusals.items(), key=lambda each: -each[1])}
+def _as_json(value: Any, number: int) -> bytes:
+    """Encodes an item's input as a body.
 
-
-def _selected() -> Selection:
-    operator()
-    if request.mimetype != "application/json":
-        raise UnsupportedBody("send the selection as application/json")
-    selection: Selection = parse(_SELECTION, whole_body())
-    return selection
+    Not by orjson: it does not know integers of more than 64 bits, and makes 1e400 null.
+    """
+    try:
+        return json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode()
+    except ValueError:
+        raise InvalidInput([InputFault(f"/{number}/input", "a number in it is too large")]) from None

@@ -1,4 +1,4 @@
-"""Bulk cancel and retry of many jobs by an operator: one after the other; refusals are counted by type."""
+"""Mass actions: cancel and retry of many jobs by an operator, one after the other; refusals are counted by type."""
 
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -14,7 +14,7 @@ from tidegate.states import State
 
 @dataclass(frozen=True, kw_only=True)
 class Outcome:
-    """Counts of a bulk request. `done`: jobs cancelled, or submitted again; `asked`: running ones asked to stop."""
+    """Counts of a mass action. `done`: jobs cancelled, or submitted again; `asked`: running ones asked to stop."""
 
     done: int = 0
     asked: int = 0

@@ -15,11 +15,11 @@ from tidegate.operations.operation import Body
 
 on_both = pytest.mark.both_databases("many rows are one statement, one transaction")
 
-URL = "/v1/operations/echo/jobs/batch"
+URL = "/v1/operations/echo/jobs/bulk"
 ALL_OR_NONE = f"{URL}?all_or_none=true"
 
 
-def batch(web: Web, items: Any, url: str = URL) -> TestResponse:
+def bulk(web: Web, items: Any, url: str = URL) -> TestResponse:
     """POSTs the items as JSON."""
     return web.client.post(url, data=json.dumps(items), content_type="application/json")
 
@@ -47,7 +47,7 @@ def keys_of(web: Web) -> int:
 
 
 def test_each_job_of_an_array_is_recorded_and_answered_in_order(web: Web) -> None:
-    response = batch(web, [{"input": {"number": number}} for number in range(5)])
+    response = bulk(web, [{"input": {"number": number}} for number in range(5)])
 
     found = answers(response)
     assert len({answer["job"]["id"] for answer in found}) == 5 == web.count()
@@ -86,7 +86,7 @@ def test_a_line_that_is_no_json_value_of_its_own_is_a_400(web: Web, content: byt
 @on_both
 def test_a_thousand_jobs_are_taken_at_once_and_again_under_their_keys(web: Web) -> None:
     items = [{"input": number, "idempotency_key": f"key-{number}"} for number in range(1000)]
-    first, again = (batch(web, items) for _ in range(2))
+    first, again = (bulk(web, items) for _ in range(2))
     assert statuses(first) == statuses(again) == [202] * 1000
     ids = [[answer["job"]["id"] for answer in answers(response)] for response in (first, again)]
     assert ids[0] == ids[1]
@@ -95,22 +95,22 @@ def test_a_thousand_jobs_are_taken_at_once_and_again_under_their_keys(web: Web) 
 
 
 def test_a_thousand_and_one_are_refused(web: Web) -> None:
-    document = assert_is_problem(batch(web, [{"input": 1}] * 1001), 422, "invalid-input")
+    document = assert_is_problem(bulk(web, [{"input": 1}] * 1001), 422, "invalid-input")
     assert document["errors"][0]["pointer"] == ""
     assert web.count() == 0
 
 
 def test_each_job_has_its_own_key_and_timeout(web: Web) -> None:
     items = [{"input": 1, "timeout": 7}, {"input": 2, "idempotency_key": "b", "timeout": 600}, {"input": 3}]
-    found = answers(batch(web, items))
+    found = answers(bulk(web, items))
     rows = [web.row(answer["job"]["id"]) for answer in found]
     assert [(row.deadline - row.created_at).total_seconds() for row in rows] == [7, 600, 600]
     assert keys_of(web) == 1
 
 
-def test_a_job_of_a_batch_and_a_single_one_are_the_same_under_one_key(web: Web) -> None:
+def test_a_job_of_a_bulk_submit_and_a_single_one_are_the_same_under_one_key(web: Web) -> None:
     single = web.submit("echo", b'{"a":1}', headers={"Idempotency-Key": "k", "Job-Timeout": "9"}).get_json()["id"]
-    (answer,) = answers(batch(web, [{"input": {"a": 1}, "idempotency_key": "k", "timeout": 9}]))
+    (answer,) = answers(bulk(web, [{"input": {"a": 1}, "idempotency_key": "k", "timeout": 9}]))
     assert answer["job"]["id"] == single
 
 
@@ -126,7 +126,7 @@ MIXED: list[dict[str, Any]] = [
 def test_what_is_refused_is_answered_in_its_place_and_the_others_are_taken(web: Web) -> None:
     web.submit("sleepy_io", b'{"seconds":9}', headers={"Idempotency-Key": "used"})
 
-    found = answers(batch(web, MIXED, URL.replace("echo", "sleepy_io")))
+    found = answers(bulk(web, MIXED, URL.replace("echo", "sleepy_io")))
 
     assert [answer["status"] for answer in found] == [202, 422, 400, 422, 202]
     assert [answer["problem"] and answer["problem"]["type"].rsplit(":", 1)[1] for answer in found] == [
@@ -145,20 +145,20 @@ def test_what_is_refused_is_answered_in_its_place_and_the_others_are_taken(web: 
 def test_all_or_none_records_nothing_when_one_is_refused(web: Web, left_out: tuple[int, ...]) -> None:
     web.submit("sleepy_io", b'{"seconds":9}', headers={"Idempotency-Key": "used"})
     items = [item for number, item in enumerate(MIXED) if number not in left_out]
-    response = batch(web, items, ALL_OR_NONE.replace("echo", "sleepy_io"))
+    response = bulk(web, items, ALL_OR_NONE.replace("echo", "sleepy_io"))
     assert response.status_code in (400, 422)
     assert response.content_type == "application/problem+json"
     assert (web.count(), keys_of(web)) == (1, 1)
 
 
 def test_all_or_none_takes_all_when_nothing_is_refused(web: Web) -> None:
-    assert statuses(batch(web, [{"input": number} for number in range(3)], ALL_OR_NONE)) == [202] * 3
+    assert statuses(bulk(web, [{"input": number} for number in range(3)], ALL_OR_NONE)) == [202] * 3
     assert web.count() == 3
 
 
 @on_both
-def test_the_same_request_twice_in_a_batch_is_one_job(web: Web) -> None:
-    found = answers(batch(web, [{"input": 1, "idempotency_key": "k"}] * 3))
+def test_the_same_request_twice_in_a_bulk_submit_is_one_job(web: Web) -> None:
+    found = answers(bulk(web, [{"input": 1, "idempotency_key": "k"}] * 3))
     assert [answer["status"] for answer in found] == [202] * 3
     assert len({answer["job"]["id"] for answer in found}) == 1
     assert (web.count(), keys_of(web)) == (1, 1)
@@ -167,21 +167,21 @@ def test_the_same_request_twice_in_a_batch_is_one_job(web: Web) -> None:
 TWO_OF_A_KEY = [{"input": 0}, {"input": 1, "idempotency_key": "k"}, {"input": 2, "idempotency_key": "k"}]
 
 
-def test_of_two_requests_under_one_key_in_a_batch_the_first_is_taken(web: Web) -> None:
-    assert statuses(batch(web, TWO_OF_A_KEY)) == [202, 202, 422]
+def test_of_two_requests_under_one_key_in_a_bulk_submit_the_first_is_taken(web: Web) -> None:
+    assert statuses(bulk(web, TWO_OF_A_KEY)) == [202, 202, 422]
     assert (web.count(), keys_of(web)) == (2, 1)
 
 
 @on_both
 def test_all_or_none_records_nothing_when_a_key_stands_for_two_requests(web: Web) -> None:
-    assert_is_problem(batch(web, TWO_OF_A_KEY, ALL_OR_NONE), 422, "idempotency-conflict")
+    assert_is_problem(bulk(web, TWO_OF_A_KEY, ALL_OR_NONE), 422, "idempotency-conflict")
     assert (web.count(), keys_of(web)) == (0, 0)
 
 
-def test_a_job_of_the_batch_counts_against_the_backlog_of_the_next(web: Web) -> None:
+def test_a_job_of_a_bulk_submit_counts_against_the_backlog_of_the_next(web: Web) -> None:
     web.store.limits.declare([Limits(name="sample", rates=("20/s",))])
     quote = URL.replace("echo", "quote")
-    found = answers(batch(web, [{"input": number, "timeout": 2} for number in range(100)], quote))
+    found = answers(bulk(web, [{"input": number, "timeout": 2} for number in range(100)], quote))
     taken = [answer["status"] for answer in found].count(202)
     assert {answer["status"] for answer in found} == {202, 503}
     assert 38 <= taken <= 42, "20 a second for 2 seconds"
@@ -212,7 +212,7 @@ def test_a_job_of_the_batch_counts_against_the_backlog_of_the_next(web: Web) -> 
     ],
 )
 def test_another_shape_is_a_422_that_points_at_the_fault(web: Web, items: Any, pointer: str) -> None:
-    document = assert_is_problem(batch(web, items), 422, "invalid-input")
+    document = assert_is_problem(bulk(web, items), 422, "invalid-input")
     assert [fault["pointer"] for fault in document["errors"]] == [pointer]
     assert web.count() == 0
 
@@ -229,7 +229,7 @@ def test_another_shape_is_a_422_that_points_at_the_fault(web: Web, items: Any, p
         (b"", "application/x-ndjson", 422),
     ],
 )
-def test_what_is_no_batch_at_all_is_refused(web: Web, content: bytes, content_type: str, status: int) -> None:
+def test_what_is_no_bulk_submit_at_all_is_refused(web: Web, content: bytes, content_type: str, status: int) -> None:
     assert web.client.post(URL, data=content, content_type=content_type).status_code == status
     assert web.count() == 0
 
@@ -244,14 +244,14 @@ def test_a_number_that_is_too_large_for_a_machine_word_is_passed_on_and_one_beyo
 
 
 def test_an_unknown_operation_and_a_wrong_flag_are_refused(web: Web) -> None:
-    assert_is_problem(batch(web, [{"input": 1}], URL.replace("echo", "nothing")), 404, "unknown-operation")
-    assert_is_problem(batch(web, [{"input": 1}], f"{URL}?all_or_none=yes"), 400, "invalid-query")
+    assert_is_problem(bulk(web, [{"input": 1}], URL.replace("echo", "nothing")), 404, "unknown-operation")
+    assert_is_problem(bulk(web, [{"input": 1}], f"{URL}?all_or_none=yes"), 400, "invalid-query")
     assert web.client.get(URL).status_code == 405
     assert web.count() == 0
 
 
 def test_jobs_of_an_http_operation_get_their_input_as_json(web: Web) -> None:
-    response = batch(web, [{"input": {"place": "\u00fc"}}], URL.replace("echo", "quote"))
+    response = bulk(web, [{"input": {"place": "\u00fc"}}], URL.replace("echo", "quote"))
     assert inputs(web, response) == [Body(content='{"place":"\u00fc"}'.encode(), content_type="application/json")]
     row = web.row(answers(response)[0]["job"]["id"])
     assert (row.operation, row.downstream) == ("quote", "sample")
@@ -262,3 +262,25 @@ def test_a_trace_goes_with_every_job(web: Web) -> None:
     web.client.post(URL, json=[{"input": 1}, {"input": 2}], headers={"traceparent": trace})
     with web.database.transaction() as connection:
         assert set(connection.execute(select(jobs.c.traceparent)).scalars()) == {trace}
+
+
+def test_the_older_path_takes_and_answers_the_same_and_names_the_newer_one(web: Web) -> None:
+    items = [{"input": number, "idempotency_key": f"k{number}"} for number in range(3)]
+    older = URL.removesuffix("bulk") + "batch"
+    first, again = bulk(web, items, older), bulk(web, items)
+    assert [each["job"]["id"] for each in answers(first)] == [each["job"]["id"] for each in answers(again)]
+    assert web.count() == 3
+    assert first.headers["Deprecation"] == "@1796083200"
+    assert f'<http://localhost{URL}>; rel="successor-version"' in first.headers["Link"]
+    assert {"Deprecation", "Link"}.isdisjoint(dict(again.headers))
+
+
+@pytest.mark.parametrize(
+    ("name", "body", "status"), [("nothing", b"[]", 404), ("echo", b"{", 400), ("a%0d%0aX: y", b"[]", 404)]
+)
+def test_a_refusal_on_the_older_path_names_the_newer_one(web: Web, name: str, body: bytes, status: int) -> None:
+    answer = web.client.post(f"/v1/operations/{name}/jobs/batch", data=body, content_type="application/json")
+    assert answer.status_code == status
+    assert answer.headers["Deprecation"].startswith("@")
+    name = name.replace(" ", "%20").replace("0d", "0D").replace("0a", "0A").replace(":", "%3A")
+    assert f"/v1/operations/{name}/jobs/bulk>" in answer.headers["Link"]

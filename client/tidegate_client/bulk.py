@@ -63,7 +63,7 @@ def submit_each(gateway: Gateway, path: str, lines: Lines) -> Steps[Taken]:
         if len(jobs) > taken_before:
             give_up_at, tries = clock.monotonic() + gateway.patience, 1
         tries += 1
-        # A problem inside a batch has no Retry-After of its own; the shortest that the gateway says is a second.
+        # A problem inside a bulk answer has no Retry-After of its own; the shortest that the gateway says is a second.
         pause = max(1.0, delay_before(tries))
         left = {index: left[index] for index in passing}
         if left and clock.monotonic() + pause > give_up_at:
