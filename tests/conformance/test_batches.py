@@ -25,7 +25,9 @@ from tests.support.jobs import (
     time_at,
 )
 from tidegate.database.schema import IMPLICIT_CLIENT, attempts
+from tidegate.dispatch.batches import BatchedJobs
 from tidegate.dispatch.gate import Gate, GateRun
+from tidegate.dispatch.plan import plan_release
 from tidegate.execution.batch_runner import BatchRunner
 from tidegate.execution.handoff import SilentHandoff
 from tidegate.jobs.job import InBatch, Released
@@ -417,6 +419,23 @@ def test_a_job_that_another_death_would_fail_goes_alone(store: Store) -> None:
     change_job(store, ids[1], losses=2)
     messages = [[job.job_id for job in message] for message in together.release()]
     assert sorted(messages) == sorted([[ids[0], ids[2]], [ids[1]]])
+
+
+def test_who_would_go_along_with_a_job_that_was_moved_meanwhile_waits_again(store: Store) -> None:
+    open_lane(store, rates=("10/s",))
+    together = Together(store)
+    ids = together.submit(3)
+    (state,) = store.lanes.read(LANE)
+    batches = BatchedJobs({"made": BATCH}, store.lanes.input_sizes)
+    folded = batches.fold(state, state.waiting, may_have_more=False, may_linger=False)
+    plan = folded.unfold(plan_release(folded.state(state, batches.declared)), state)
+    assert len(plan.released) == 3
+    store.callers.cancel(ids[0], IMPLICIT_CLIENT)
+    (written,) = store.lanes.write(plan)
+    assert written.released == []
+    assert open_places(store) == 0
+    together.run_all()
+    assert together.calls.jobs == [ids[1:]]
 
 
 def test_each_attempt_is_in_the_history(store: Store) -> None:

@@ -1,6 +1,6 @@
 """Puts waiting jobs together into batches, many jobs in one call: who goes along with whom. Pure."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from uuid import UUID
 
@@ -69,6 +69,31 @@ class Folded:
 
     def _along(self, job_id: str) -> Sequence[WaitingJob]:
         return self.companions.get(job_id, ())
+
+
+class BatchedJobs:
+    """Puts waiting jobs together, as their operations are `declared`; `sizes` reads how large their inputs are."""
+
+    def __init__(self, declared: Mapping[str, Batch], sizes: Callable[[Collection[str]], Mapping[str, int]]) -> None:
+        self.declared = declared
+        self._sizes = sizes
+
+    def most(self, waiting: Iterable[WaitingJob]) -> int:
+        """How many of these jobs one call may do at the most."""
+        return max((self.declared[job.operation].max for job in waiting if job.operation in self.declared), default=1)
+
+    def fold(self, state: LaneState, waiting: Sequence[WaitingJob], *, may_have_more: bool, may_linger: bool) -> Folded:
+        """Puts jobs of a lane together, all of which may go in the same call."""
+        several = [job.id for job in waiting if job.operation in self.declared]
+        return fold(
+            waiting,
+            self.declared,
+            sizes=self._sizes(several) if len(several) > 1 else {},
+            now=state.now,
+            call_ends_at=state.now + round(1e6 * (state.lane.call_seconds or 0.0)),
+            may_have_more=may_have_more,
+            may_linger=may_linger,
+        )
 
 
 def fold(

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 from tidegate import clock
 from tidegate.dispatch.agenda import Agenda
-from tidegate.dispatch.batches import MOST_READ, NO_BATCHES, Folded, fold
+from tidegate.dispatch.batches import MOST_READ, NO_BATCHES, BatchedJobs
 from tidegate.dispatch.known_operations import KnownOperations
 from tidegate.dispatch.lane import LaneState, WaitingJob, is_kept_apart
 from tidegate.dispatch.partitions.shared_lanes import SharedLanes
@@ -63,7 +63,7 @@ class Gate:
         batched: Mapping[str, Batch] = NO_BATCHES,
     ) -> None:
         self._lanes = lanes
-        self._batched = batched
+        self._batches = BatchedJobs(batched, lanes.input_sizes)
         self._known = known
         self._unknown: dict[str, str] = {}  # operations that no worker runs, with the queue of their jobs
         self._told: set[str] = set()  # of these, which were logged
@@ -71,7 +71,7 @@ class Gate:
         self._is_mine = is_mine
         self._untold_seconds = UNTOLD_SLOW_SECONDS
         self._agenda = Agenda(lambda name: clock.monotonic() < self._helps_until or is_mine(name))
-        self._shared = SharedLanes(lanes.partitions, self._unknown, self._learn, lanes.unfollowed_calls)
+        self._shared = SharedLanes(lanes.partitions, self._unknown, self._learn, lanes.unfollowed_calls, self._batches)
         self._expected: dict[str, int] = {}  # by lane, how many jobs to read, where that is more than a few
         self._survey_due = self._helps_until = 0.0
 
@@ -198,28 +198,16 @@ class Gate:
 
     def _plan_of(self, state: LaneState, rivals: Rivals) -> tuple[Plan, int]:
         """The plan by the jobs that were read; and how many are to be read for one that lets more go, 0: none."""
-        batches = [self._batched[job.operation] for job in state.waiting if job.operation in self._batched]
-        if not batches:
+        most = self._batches.most(state.waiting)
+        if most == 1:
             plan = plan_release(state, rivals)
             return plan, max(plan.unread.values(), default=0)
-        folded = self._fold(state)
-        plan = plan_release(folded.state(state, self._batched), rivals)
-        calls = max([*plan.unread.values(), len(plan.released) if folded.is_cut(plan) else 0])
-        return folded.unfold(plan, state), min(MOST_READ, calls * max(batch.max for batch in batches))
-
-    def _fold(self, state: LaneState) -> Folded:
-        """Puts the waiting jobs together that go in one call."""
-        several = [job.id for job in state.waiting if job.operation in self._batched]
-        call_seconds = state.lane.call_seconds or 0.0
-        return fold(
-            state.waiting,
-            self._batched,
-            sizes=self._lanes.input_sizes(several) if len(several) > 1 else {},
-            now=state.now,
-            call_ends_at=state.now + round(1e6 * call_seconds),
-            may_have_more=state.may_have_more,
-            may_linger=not state.lane.allowance.rates,
+        folded = self._batches.fold(
+            state, state.waiting, may_have_more=state.may_have_more, may_linger=not state.lane.allowance.rates
         )
+        plan = plan_release(folded.state(state, self._batches.declared), rivals)
+        calls = max([*plan.unread.values(), len(plan.released) if folded.is_cut(plan) else 0])
+        return folded.unfold(plan, state), min(MOST_READ, calls * most)
 
     def _read(self, names: Sequence[str], *, queues: Collection[str] | None = None, limit: int) -> Sequence[LaneState]:
         """Reads lanes and their waiting jobs, of all `queues` if they are None.

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from collections.abc import Set as AbstractSet
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import Any, TypeAlias
 
@@ -30,6 +30,7 @@ from tidegate.database.statement import Prepared
 from tidegate.dispatch.limiter_row import KEEP_PACE, VERSION, VERSION_ON_SQLITE, keep_pace, kept_pace
 from tidegate.dispatch.partitions.writes import write_turns
 from tidegate.dispatch.plan import Plan
+from tidegate.dispatch.undo_release import take_back
 from tidegate.jobs.job import Released
 from tidegate.jobs.transitions import IS_POLLED, IS_WAITING, lock_rows
 from tidegate.states import State
@@ -64,17 +65,29 @@ def write_releases(database: Database, plans: Sequence[Plan]) -> Sequence[Writte
     released of a lane whose row is locked or has changed. A job that another transaction moved meanwhile stays.
     """
     write = _one_by_one if database.is_sqlite else _all_at_once
-    if len(plans) == 1 and plans[0].shared is None and not database.is_sqlite:
+    if len(plans) == 1 and plans[0].shared is None and not plans[0].has_batches and not database.is_sqlite:
         return [write(database, plans[0], None)]
     with database.transaction() as within:
         written = []
         for plan in plans:
             each = write(database, plan, within)
+            if plan.has_batches:
+                each = _without_headless(database, within, plan, each)
             if plan.shared and each.released:
                 chosen = plan.shared.with_only({job.job_id for job in each.released})
                 write_turns(database, within, plan.state.lane.name, chosen)
             written.append(each)
         return written
+
+
+def _without_headless(database: Database, within: Connection, plan: Plan, written: Written) -> Written:
+    """Takes jobs back that would go along with one that another transaction moved meanwhile: they had no call."""
+    gone = {job.job_id for job in written.released}
+    headless = [job for job in written.released if plan.rides_along(job) and plan.follows[job.job_id][0] not in gone]
+    if not headless:
+        return written
+    take_back(database, within, [(job.job_id, job.fence) for job in headless], outcome="not sent")
+    return replace(written, released=[job for job in written.released if job not in headless])
 
 
 def _rows(plan: Plan) -> tuple[Sequence[_Values], _Values]:

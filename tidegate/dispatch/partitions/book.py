@@ -14,7 +14,7 @@ from tidegate.clock import MICROSECOND
 from tidegate.dispatch.lane import WaitingJob, is_kept_apart
 from tidegate.dispatch.partitions.fair_share import FairShare, Share, Turns
 from tidegate.dispatch.partitions.partition import Chosen, Heads, Partition, SharedClient, own_allowance
-from tidegate.dispatch.plan import HORIZON, LEAD, Plan, followers_of, released_at
+from tidegate.dispatch.plan import HORIZON, LEAD, Plan, can_follow, followers_of, released_at
 from tidegate.dispatch.room import Room
 from tidegate.jobs.job import Call, Released
 from tidegate.operations.queues import Queue
@@ -202,7 +202,7 @@ class Round:
 
     def _follower_of(self, key: str) -> WaitingJob | None:
         jobs = self._waiting.get(key, [])
-        job = next((job for job in jobs if job.queue == Queue.IO and not is_kept_apart(job)), None)
+        job = next((job for job in jobs if can_follow(job, self._state.batched)), None)
         if job is not None:
             jobs.remove(job)
         return job

@@ -4,6 +4,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 
 from tidegate import clock
+from tidegate.dispatch.batches import MOST_READ, BatchedJobs, Folded
 from tidegate.dispatch.lane import LaneState, WaitingJob
 from tidegate.dispatch.partitions.book import PartitionBook, Round
 from tidegate.dispatch.partitions.partition import Heads
@@ -30,7 +31,8 @@ class SharedLanes:
     """The books of all shared lanes that this scheduler releases, and the plans by them.
 
     `unknown`: the operations that no worker runs; `learn` adds those among some jobs to them, and tells whether any is
-    new. `open_calls`: reads so many calls of a lane that have no follower yet.
+    new. `open_calls`: reads so many calls of a lane that have no follower yet. `batches`: puts jobs of a partition
+    together that go in one call.
     """
 
     def __init__(
@@ -39,11 +41,13 @@ class SharedLanes:
         unknown: Collection[str],
         learn: Callable[[Sequence[WaitingJob]], bool],
         open_calls: Callable[[str, int], Sequence[Call]],
+        batches: BatchedJobs,
     ) -> None:
         self._store = store
         self._open_calls = open_calls
         self._unknown = unknown
         self._learn = learn
+        self._batches = batches
         self._books: dict[str, PartitionBook] = {}
         self._expected: dict[str, int] = {}  # by lane, how many jobs went the last time
         self._news: dict[str, set[str]] = {}
@@ -61,7 +65,7 @@ class SharedLanes:
 
     def plan(self, state: LaneState, sharing: Sharing, rivals: Rivals = NO_RIVALS) -> Plan:
         """Plans a release. Nothing is changed by it: `went` takes in what was written."""
-        lane = state.lane
+        lane, state = state.lane, replace(state, batched=self._batches.declared.keys())
         if lane.rests(state.now):
             return Plan(state=state, pace=lane.pace)
         polls, room = plan_polls(state, rivals)
@@ -73,13 +77,14 @@ class SharedLanes:
         if state.held and room.idle_threads and may_be_followed(lane):
             open_calls = self._open_calls(lane.name, room.idle_threads)
         read: dict[str, Heads] = {}
+        along: dict[str, Sequence[WaitingJob]] = {}
         assume = self._expected.get(lane.name, 0) + _FEW
         while (found := Round(book, polls, room, opened, read, open_calls=open_calls, assume=assume)).unread:
             assume *= 2
             queues = {*room.by_queue, *([Queue.IO] if open_calls else [])}
-            read |= self._heads(book, state, found.unread, queues)
+            read |= self._together(self._heads(book, state, found.unread, queues), book, state, queues, along)
         self._tidy(book, state, read, room)
-        return found.plan()
+        return Folded(companions=along).unfold(found.plan(), state)
 
     def went(self, plan: Plan, gone: Collection[str]) -> None:
         """Takes in that a plan was written, and which of its jobs went."""
@@ -140,6 +145,32 @@ class SharedLanes:
             if not self._learn([job for each in read.values() for job in each.jobs]):
                 return {**heads, **read}
         return heads
+
+    def _together(
+        self,
+        read: Mapping[str, Heads],
+        book: PartitionBook,
+        state: LaneState,
+        queues: Collection[str],
+        along: dict[str, Sequence[WaitingJob]],
+    ) -> Mapping[str, Heads]:
+        """The first jobs of partitions, each for those that go in one call with it, which are added to `along`."""
+        most = self._batches.most(job for heads in read.values() for job in heads.jobs)
+        if most == 1:
+            return read
+        cut = {
+            key: min(MOST_READ, len(heads.jobs) * most)
+            for key, heads in read.items()
+            if not heads.is_all and self._batches.most(heads.jobs) > 1
+        }
+        together: dict[str, Heads] = {}
+        for key, heads in {**read, **(self._heads(book, state, cut, queues) if cut else {})}.items():
+            is_paced = bool(state.lane.allowance.rates or book.partitions[key].limits.rates)
+            folded = self._batches.fold(state, heads.jobs, may_have_more=not heads.is_all, may_linger=not is_paced)
+            along |= folded.companions
+            due = [at for at in (heads.next_run_at, folded.next_due) if at is not None]
+            together[key] = replace(heads, jobs=folded.heads, next_run_at=min(due, default=None))
+        return together
 
     def _if_known(self, heads: Heads) -> Heads:
         """The very first job of a partition, which holds those behind it while no worker runs its operation."""
