@@ -15,12 +15,13 @@ from tests.support.http_server import HttpServer, in_turn, respond, serving
 from tests.support.oauth_server import CLIENT_ID, CLIENT_SECRET, serving_oauth
 from tests.support.processes import free_port
 from tests.support.scarcity import no_more_files
+from tidegate import clock
 from tidegate.errors import AttemptStopped, InvalidInput, MalformedBody, UnsupportedBody
 from tidegate.operations.attempt_outcome import outcome_of, outcomes_of
 from tidegate.operations.batch_formats import BatchFormat, HttpBatch
 from tidegate.operations.http_operation import HttpOperation
 from tidegate.operations.json_schema import JsonSchema
-from tidegate.operations.oauth import OAuth
+from tidegate.operations.oauth import AccessToken, Fetch, OAuth, Tokens
 from tidegate.operations.operation import Attempt, Body, Member
 from tidegate.operations.outcome import (
     BatchOutcome,
@@ -32,6 +33,7 @@ from tidegate.operations.outcome import (
     Succeeded,
     TryAgain,
 )
+from tidegate.operations.token_request import RENEWED
 
 BATCH_ID = "0189d2f8-5c00-7000-8000-0000000000ff"
 STOPPED = HandedBack(reason="stopped")
@@ -59,6 +61,7 @@ def call(
     begin: Callable[[], float] | None = None,
     max_result: int = 1000,
     seconds: float = 10,
+    tokens: Tokens | None = None,
 ) -> BatchOutcome:
     ends = time.monotonic() + seconds
     attempt = Attempt(
@@ -69,6 +72,7 @@ def call(
         take_slot=lambda: None,
         begin=begin,
         headers={"traceparent": "00-1-2-01"},
+        tokens=tokens,
     )
     return outcomes_of(made, members, attempt, max_result=max_result, when_stopped=lambda: STOPPED)
 
@@ -267,6 +271,40 @@ def test_a_token_that_the_downstream_repeats_stands_in_no_jobs_error(server: Htt
     failed = [outcome.alone] if isinstance(outcome, Split) else several(outcome)
     assert all(isinstance(each, Failed) and "not for Bearer ***" in str(each.detail) for each in failed)
     assert token not in repr(outcome)
+
+
+def test_credentials_that_are_refused_are_asked_for_once_for_all(server: HttpServer) -> None:
+    """No half of the inputs would do better."""
+    with serving_oauth() as oauth:
+        credentials = OAuth(token_url=f"{oauth.url}/token", client_id=CLIENT_ID, client_secret="another")
+        outcome = call(operation(server.url, oauth=credentials))
+
+    assert [type(each) for each in several(outcome)] == [Failed, Failed]
+    assert oauth.refused == 1
+    assert server.received == []
+
+
+def test_a_header_that_cannot_be_sent_fails_all_of_them_at_once(server: HttpServer) -> None:
+    outcome = call(operation(server.url, headers={"X-Key": "a\nb"}))
+
+    assert [type(each) for each in several(outcome)] == [Failed, Failed]
+    assert server.received == []
+
+
+def test_a_token_that_is_refused_is_renewed_and_the_call_made_again(server: HttpServer) -> None:
+    class Kept:
+        """A token of the cluster's that has become old."""
+
+        def token(self, oauth: OAuth, fetch: Fetch) -> AccessToken:  # noqa: ARG002 - the protocol's
+            return AccessToken(text="t", fetched=clock.monotonic() - 3000, seconds=3600)
+
+        def renew(self, oauth: OAuth, refused: AccessToken) -> bool:  # noqa: ARG002 - the protocol's
+            return True
+
+    server.answer = respond(401)
+    made = operation(server.url, oauth=OAuth(token_url="http://h/", client_id="a", client_secret="b"))
+
+    assert call(made, tokens=Kept()) == HandedBack(reason=RENEWED, was_called=True)
 
 
 def test_inputs_are_checked_at_the_door_one_by_one(server: HttpServer, tmp_path: Path) -> None:

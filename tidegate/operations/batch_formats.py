@@ -105,7 +105,7 @@ class HttpBatch(Batch):
             return _not_understood(answer, content, in_words(reason))
 
 
-def with_quotas(outcome: BatchOutcome | Failed, quotas: tuple[Quota, ...]) -> BatchOutcome | Failed:
+def with_quotas(outcome: BatchOutcome, quotas: tuple[Quota, ...]) -> BatchOutcome:
     """The same, which tells what the answer announced as left: of several outcomes each tells it."""
     match outcome:
         case Split():

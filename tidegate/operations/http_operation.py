@@ -26,6 +26,7 @@ from tidegate.operations.outcome import (
     HandedBack,
     Outcome,
     Polls,
+    Split,
     Succeeded,
     TryAgain,
 )
@@ -133,12 +134,16 @@ class HttpOperation:
                 span.fail(type(outcome).__name__)
         return outcome
 
-    def run_batch(self, members: Callable[[], Sequence[Member]], attempt: Attempt) -> BatchOutcome | Failed:
+    def run_batch(self, members: Callable[[], Sequence[Member]], attempt: Attempt) -> BatchOutcome:
         """Calls the downstream once, for several jobs."""
+        called: list[Member] = []
         with self._traced(attempt, self.method) as span:
-            outcome = self._call(attempt, partial(self._answered_batch, members, attempt, span))
+            outcome = self._call(attempt, partial(self._answered_batch, members, called, attempt, span))
             if not isinstance(outcome, Sequence):
                 span.fail(type(outcome).__name__)
+        if isinstance(outcome, Failed):
+            # Credentials that are refused, a header that can't be sent: no half of the inputs would do better.
+            return tuple(outcome for _ in called or members())
         return outcome
 
     @contextmanager
@@ -191,11 +196,16 @@ class HttpOperation:
         return outcome if isinstance(outcome, HandedBack) else replace(outcome, quotas=answer.told.quotas)
 
     def _answered_batch(
-        self, members: Callable[[], Sequence[Member]], attempt: Attempt, span: Span, more: Mapping[str, str]
-    ) -> BatchOutcome | Failed:
-        """As `_answered`, for several jobs: who they are is asked right before the request is made."""
-        assert self.batch is not None  # noqa: S101 - none other is called so
-        batch, called = self.batch, list[Member]()
+        self,
+        members: Callable[[], Sequence[Member]],
+        called: list[Member],
+        attempt: Attempt,
+        span: Span,
+        more: Mapping[str, str],
+    ) -> BatchOutcome:
+        """As `_answered`, for several jobs: who they are is asked right before the request is made, and noted."""
+        batch = self.batch
+        assert batch is not None  # noqa: S101 - none other is called so
 
         def sent() -> tuple[Body, int]:
             called.extend(members())
@@ -206,11 +216,11 @@ class HttpOperation:
         try:
             answer = send(request, sent, attempt, span)
         except Refusal as refusal:
-            return _not_made(refusal)
+            return Split(alone=_not_made(refusal))
         if isinstance(answer, Failed):
-            return answer
+            return Split(alone=answer)
         outcome = batch.outcomes(answer, called, self.rules, max_result=self.max_result)
-        return with_quotas(outcome, answer.told.quotas)
+        return with_quotas(Split(alone=outcome) if isinstance(outcome, Failed) else outcome, answer.told.quotas)
 
     def _request_of(self, body: Body, attempt: Attempt) -> tuple[str, HttpUrl, Body | None] | Failed:
         """Method, URL and body of the call, or of a poll; Failed: there can be none."""

@@ -58,7 +58,8 @@ def call_with_token(
             return TryAgain(code=ErrorCode.DOWNSTREAM_ERROR, message=str(error), retry_after=error.retry_after)
         return Failed(code=ErrorCode.OPERATION_ERROR, message=str(error))
     outcome = call({"authorization": f"Bearer {token.text}"})
-    is_refused = isinstance(outcome, Failed | TryAgain) and outcome.detail.get("downstream_status") == 401
+    judged = outcome.alone if isinstance(outcome, Split) else outcome
+    is_refused = isinstance(judged, Failed | TryAgain) and judged.detail.get("downstream_status") == 401
     if is_refused and not token.is_young and attempt.tokens.renew(oauth, token):
         return HandedBack(reason=RENEWED, was_called=True)
     hidden: Made = _hiding(token.text, outcome)
