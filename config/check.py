@@ -21,6 +21,7 @@ from config.webhook_keyring import check_keyring
 from tidegate.errors import ConfigurationError
 from tidegate.operations.declaration import place_of
 from tidegate.operations.http_operation import HttpOperation
+from tidegate.operations.python_operation import PythonOperation
 from tidegate.operations.queues import Queue
 
 
@@ -65,10 +66,7 @@ def check(operations_file: Path | None = None, *, with_secrets: bool = True, is_
     lines = [
         f"{file.name}: no fault in {number} operation(s) and {len(file.limits)} downstream(s)",
         *(_described(each, current) for each in file.operations),
-        *(
-            f"  {each.name}: {place_of(each.function)}, queue {each.queue}, downstream {each.downstream}"
-            for each in functions
-        ),
+        *(f"  {each.name}: {_place(each)}, queue {each.queue}, downstream {each.downstream}" for each in functions),
         *([f"Workers need in their environment: {', '.join(file.needs)}"] if file.needs else []),
     ]
     print("\n".join(lines))  # noqa: T201 - this is its output
@@ -81,8 +79,14 @@ def _described(operation: HttpOperation, current: Settings) -> str:
     token = f"; its token is kept {kept}" if operation.oauth else ""
     queue = "" if operation.queue == Queue.IO.value else f", queue {operation.queue}"
     polled = ", polled" if operation.poll else ""
-    call = f"{operation.method} {operation.url}{polled}{queue}"
+    batch = f", up to {operation.batch.max} jobs a call ({operation.batch.format})" if operation.batch else ""
+    call = f"{operation.method} {operation.url}{polled}{batch}{queue}"
     return f"  {operation.name}: {call}, downstream {operation.downstream}{token}"
+
+
+def _place(operation: PythonOperation) -> str:
+    batch = f", up to {operation.batch.max} jobs a call" if operation.batch else ""
+    return f"{place_of(operation.function)}{batch}"
 
 
 def main() -> int:

@@ -3,15 +3,16 @@
 import tomllib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import timedelta
 from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
 from pydantic import ValidationError
 
+from config.batch_checks import lane_faults, request_faults
 from config.environment import place_of, value_of
-from config.operations_tables import DownstreamTable, OperationTable, QueueTable, pointer_in
+from config.http_operations import http_operation
+from config.operations_tables import DownstreamTable, OperationTable, QueueTable
 from config.partition_tables import SharedBy, key_without_effect
 from config.references import Template, expander, parse_template
 from config.request_checks import (
@@ -30,15 +31,13 @@ from config.table_types import Table
 from config.toml_lines import TomlLines, as_fault
 from tidegate.errors import ConfigurationError
 from tidegate.operations.declaration import NAME, NAME_RULE, shown
-from tidegate.operations.http_operation import HttpOperation
+from tidegate.operations.http_operation import Expand, HttpOperation
 from tidegate.operations.json_schema import JsonSchema
 from tidegate.operations.limits import Limits
-from tidegate.operations.oauth import OAuth
 from tidegate.operations.queues import OwnQueue, own_queue_fault
 from tidegate.operations.url_template import parse_url_template
 from tidegate.timeformat import format_duration
 
-_ATTEMPT_TIMEOUT = timedelta(seconds=10)
 _SETTING = "TIDEGATE_OPERATIONS_FILE"
 _EACH = {"downstreams": "downstream", "operations": "operation", "queues": "queue"}
 
@@ -47,7 +46,8 @@ _EACH = {"downstreams": "downstream", "operations": "operation", "queues": "queu
 class OperationsFile:
     """The content of the operations file, and all its faults, each a line.
 
-    `needs`: what has to be in the environment of those who call downstreams. `downstreams`: the declared names.
+    `needs`: what has to be in the environment of those who call downstreams. `downstreams`: the declared names;
+    `strict`: those of which some partitions keep the order of submit.
     """
 
     name: str
@@ -56,6 +56,7 @@ class OperationsFile:
     limits: tuple[Limits, ...] = ()
     queues: tuple[OwnQueue, ...] = ()
     downstreams: frozenset[str] = frozenset()
+    strict: frozenset[str] = frozenset()
     needs: tuple[str, ...] = ()
     faults: tuple[str, ...] = ()
 
@@ -92,7 +93,6 @@ def read_operations_file(
     return _Reader(path, lines, max_result, ca_file, environment, shared_by=shared_by).read()
 
 
-Expand = Callable[[str], str]
 AnyTable = TypeVar("AnyTable", bound=Table)
 
 
@@ -134,6 +134,10 @@ class _Reader:
             self._check(name, table, declared)
             if words := queue_words(table.queue, queues):
                 self._tell(("operations", name, "queue"), words)
+            if table.batch and (lane := downstreams.get(table.downstream or name)):
+                batch = table.batch.declared()
+                for place, reason in lane_faults(batch, is_strict=lane.is_strict, is_paced=bool(lane.rate)):
+                    self._tell(("operations", name, *place), reason)
         for name, shared in downstreams.items():
             if found := key_without_effect(shared):
                 self._tell(("downstreams", name, found[0]), found[1])
@@ -141,12 +145,22 @@ class _Reader:
             name=self._name,
             lines=self._lines,
             operations=tuple(
-                self._operation(name, table, downstreams.get(table.downstream or name, DownstreamTable()))
+                http_operation(
+                    name,
+                    table,
+                    downstreams.get(table.downstream or name, DownstreamTable()),
+                    folder=self._folder,
+                    schema=self._schemas.get(name),
+                    ca_file=self._ca_file,
+                    max_result=self._max_result,
+                    expand=self._expand,
+                )
                 for name, table in operations.items()
             ),
             limits=tuple(table.declared(name, shared_by=self._shared_by) for name, table in downstreams.items()),
             queues=tuple(table.declared(name) for name, table in queues.items()),
             downstreams=frozenset(declared),
+            strict=frozenset(name for name, table in downstreams.items() if table.is_strict),
             needs=tuple(sorted(self._needs)),
             faults=tuple(told for _, told in sorted(self._faults, key=lambda fault: fault[0])),
         )
@@ -202,6 +216,8 @@ class _Reader:
 
     def _check_request(self, at: tuple[str, str], table: OperationTable) -> None:
         """Checks what the request is made of."""
+        for key, words in request_faults(table):
+            self._tell((*at, key), words)
         if table.poll and (reason := poll_fault(table.method, table.retry.on)):
             self._tell((*at, "poll"), reason)
         try:
@@ -263,36 +279,6 @@ class _Reader:
             certificate, key = self._beside(table.client_certificate), self._beside(table.client_key)
             for name, reason in tls_faults(self._beside(table.ca_file), certificate, key):
                 self._tell((*at, name), reason)
-
-    def _operation(self, name: str, table: OperationTable, downstream: DownstreamTable) -> HttpOperation:
-
-        return HttpOperation(
-            name=name,
-            url=table.url,
-            method=table.method,
-            headers=table.headers,
-            body=pointer_in(table.body) if isinstance(table.body, str) else table.body,
-            pass_headers=tuple(table.pass_headers),
-            schema=self._schemas.get(name),
-            fail_when=pointer_in(table.fail_when) if table.fail_when else None,
-            poll=table.poll,
-            description=table.description,
-            downstream=table.downstream or name,
-            queue=table.queue,
-            timeout=table.timeout,
-            attempt_timeout=table.attempt_timeout or min(_ATTEMPT_TIMEOUT, table.timeout),
-            retry=table.retry.policy(),
-            full_on=downstream.full_on,
-            max_body=table.max_body,
-            max_result=self._max_result,
-            ca_files=tuple(path for path in (self._ca_file, self._beside(table.ca_file)) if path),
-            client_certificate=self._beside(table.client_certificate),
-            client_key=self._beside(table.client_key),
-            proxy=table.proxy,
-            oauth=OAuth(**table.oauth.model_dump()) if table.oauth else None,
-            admission=table.admission,
-            expand=self._expand,
-        )
 
 
 def _name_fault(name: str) -> str | None:

@@ -10,6 +10,7 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field, InstanceOf, Strict
 
+from config.batch_tables import BatchTable
 from config.partition_tables import SharedBy, SharedTable, sharing_of
 from config.table_types import Table, Whole, check_rates
 from tidegate.clock import MICROSECOND
@@ -221,6 +222,9 @@ class OperationTable(Table):
         False,
         description="For a partner that answers 202 with a `Location` and does the work later: it is asked there, by "
         "`GET`, until it answers something else. More below.",
+    )
+    batch: BatchTable | None = Field(
+        None, description="One call takes several jobs, which for their callers stay one each: the table below."
     )
     description: str = Field("", description="A sentence for callers; `GET /v1/operations` and `/docs` show it.")
     timeout: Duration = Field(

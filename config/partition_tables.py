@@ -72,6 +72,11 @@ class SharedTable(Table):
         timedelta(seconds=30), description="How far a job stands behind one of the next higher `Job-Priority`."
     )
 
+    @property
+    def is_strict(self) -> bool:
+        """Whether any partition keeps the order of submit."""
+        return any(each.order == "strict" for each in (self.each, *self.partitions.values()))
+
 
 def key_without_effect(table: SharedTable) -> tuple[str, str] | None:
     """A key with limits of partitions where all wait in one line, and why it would do nothing; None: there is none.

@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
+from config.batch_checks import lane_faults
 from config.environment import environment
 from config.modules import load_operations
 from config.operations_file import OperationsFile, read_operations_file
@@ -81,6 +82,10 @@ def _between_them(file: OperationsFile, functions: Sequence[PythonOperation], se
             how = f"write [downstreams.{lane}] into {settings.operations_file}"
             close = meant(lane, file.downstreams)
             yield f"{place}: operation {name}: its downstream {lane!r} is declared nowhere{close}; {how}"
+        if function.batch:
+            is_paced = any(each.name == lane and each.rates for each in file.limits)
+            for key, words in lane_faults(function.batch, is_strict=lane in file.strict, is_paced=is_paced):
+                yield f"{place}: operation {name}: {'.'.join(key)}: {words}"
         if function.queue not in pools and file.lines is not None:
             how = f"write [queues.{function.queue}] into {settings.operations_file}"
             close = meant(function.queue, pools)

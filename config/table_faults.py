@@ -6,6 +6,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from config.batch_tables import BatchTable
 from config.operations_tables import OAuthTable, RetryTable
 from config.partition_tables import EachTable, PartitionTable
 from config.table_types import Table, plain_words
@@ -21,6 +22,7 @@ def words_of(fault: Any, model: type[Table]) -> str:
         inner: Mapping[object, type[Table]] = {
             "retry": RetryTable,
             "oauth": OAuthTable,
+            "batch": BatchTable,
             "each": EachTable,
             "partitions": PartitionTable,
         }

@@ -18,7 +18,7 @@ from tidegate import clock
 from tidegate.errors import Refusal, UnknownOperation
 from tidegate.operations.attempt_outcome import outcome_of
 from tidegate.operations.http_operation import HttpOperation
-from tidegate.operations.operation import Attempt, Body, Operation, Progress, check_size
+from tidegate.operations.operation import Attempt, Body, Member, Operation, Progress, check_size
 from tidegate.operations.outcome import Failed, HandedBack, Outcome, Polls, Refused, Succeeded, TryAgain
 from tidegate.operations.polling import ACCEPTED, wait_before_poll
 from tidegate.operations.request_parts import in_words
@@ -134,6 +134,9 @@ class _Trial:
         hidden = {"proxy-authorization", *(["authorization"] if made.oauth else [])}
         yield "request"
         url, sent = made.parts.made_of(self._body, str)
+        if made.batch:
+            one = Member(job_id=self._job_id, number=1, body=self._body)
+            sent = made.batch.request([one], made.name, clock.now())
         yield f"  {made.method} {url}"
         for raw, value in request.headers:
             name = raw.decode("ascii").lower()

@@ -9,11 +9,23 @@ from typing import Any
 from pydantic_core import to_json
 
 from tidegate.errors import AttemptStopped
-from tidegate.operations.attempt_outcome import TIMED_OUT, outcome_of
-from tidegate.operations.operation import MEGABYTE, Attempt, Body, Operation, Progress, check_size
-from tidegate.operations.outcome import Failed, HandedBack, Outcome, Refused, Succeeded, TryAgain
+from tidegate.operations.attempt_outcome import TIMED_OUT, outcome_of, outcomes_of
+from tidegate.operations.operation import MEGABYTE, Attempt, Body, Member, Operation, Progress, check_size
+from tidegate.operations.outcome import BatchOutcome, Failed, HandedBack, Outcome, Refused, Split, Succeeded, TryAgain
 
-__all__ = ["Failed", "FakeAttempt", "HandedBack", "Ran", "Refused", "Succeeded", "TryAgain", "run"]
+__all__ = [
+    "Failed",
+    "FakeAttempt",
+    "HandedBack",
+    "Ran",
+    "RanBatch",
+    "Refused",
+    "Split",
+    "Succeeded",
+    "TryAgain",
+    "run",
+    "run_batch",
+]
 
 _RAW = "application/octet-stream"
 
@@ -54,7 +66,7 @@ class FakeAttempt(Attempt):
         """Cancels the job: the next report or slot stops the attempt."""
         self.is_cancelled = True
 
-    def when_stopped(self) -> Outcome:
+    def when_stopped(self) -> HandedBack | TryAgain:
         """What a worker makes of an attempt that was stopped: a failed one if its time is over, else none."""
         return TIMED_OUT if self._left <= 0 else HandedBack(reason="stopped")
 
@@ -103,15 +115,62 @@ def run(
     cancel. `seconds`: its time, if that is not the operation's `attempt_timeout`. Whatever the function raises is an
     outcome.
     """
+    attempt = _attempt(operation, attempt, seconds)
+    body = _checked(operation, params)
+    outcome = outcome_of(operation, body, attempt, max_result=max_result, when_stopped=attempt.when_stopped)
+    return Ran(outcome=outcome, result=_result(outcome), progress=tuple(attempt.reports), slots=attempt.slots)
+
+
+@dataclass(frozen=True, kw_only=True)
+class RanBatch:
+    """What the one call of a batch came to.
+
+    `outcome`: one for each input, in their order; or one for the whole: Split (a worker tries the halves at once, and a
+    job that is alone has its `alone`), TryAgain, Refused or HandedBack (all of them again, together). `results`: those
+    of the inputs, as callers get them; None where there is none.
+    """
+
+    outcome: BatchOutcome
+    results: Sequence[Any]
+    progress: Sequence[Progress]
+    slots: int
+
+
+def run_batch(
+    operation: Operation,
+    inputs: Sequence[Any],
+    *,
+    attempt: int | FakeAttempt = 1,
+    seconds: float | timedelta | None = None,
+    max_result: int = 5 * MEGABYTE,
+) -> RanBatch:
+    """Makes the one call of a batch as a worker does, in this thread. All else is as in `run`, for each input."""
+    attempt = _attempt(operation, attempt, seconds)
+    bodies = [_checked(operation, each) for each in inputs]
+    if operation.batch is None:
+        raise TypeError(f"{operation.name} takes one job a call: declare a batch, or use run()")
+    if not 1 <= len(bodies) <= operation.batch.max:
+        raise ValueError(f"{operation.name} takes 1 to {operation.batch.max} jobs a call, not {len(bodies)}")
+    number = attempt.number
+    members = [Member(job_id=f"job-{place}", number=number, body=body) for place, body in enumerate(bodies, start=1)]
+    outcome = outcomes_of(operation, lambda: members, attempt, max_result=max_result, when_stopped=attempt.when_stopped)
+    results = [_result(each) for each in outcome] if isinstance(outcome, Sequence) else [None] * len(members)
+    return RanBatch(outcome=outcome, results=tuple(results), progress=tuple(attempt.reports), slots=attempt.slots)
+
+
+def _attempt(operation: Operation, attempt: int | FakeAttempt, seconds: float | timedelta | None) -> FakeAttempt:
     if isinstance(attempt, int):
-        attempt = FakeAttempt(attempt, seconds=operation.attempt_timeout if seconds is None else seconds)
-    elif seconds is not None:
+        return FakeAttempt(attempt, seconds=operation.attempt_timeout if seconds is None else seconds)
+    if seconds is not None:
         raise TypeError("the time of an attempt that is given is its own: FakeAttempt(seconds=…)")
+    return attempt
+
+
+def _checked(operation: Operation, params: Any) -> Body:
     body = _body(operation, params)
     check_size(operation, body)
     operation.check(body)
-    outcome = outcome_of(operation, body, attempt, max_result=max_result, when_stopped=attempt.when_stopped)
-    return Ran(outcome=outcome, result=_result(outcome), progress=tuple(attempt.reports), slots=attempt.slots)
+    return body
 
 
 def _body(operation: Operation, params: Any) -> Body:

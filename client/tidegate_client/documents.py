@@ -27,6 +27,14 @@ class Limits(TypedDict):
     concurrency: int | None
 
 
+class OperationBatch(TypedDict):
+    """How one call takes several jobs: `max` of them, whose inputs have `max_bytes` together."""
+
+    max: int
+    linger: float
+    max_bytes: int
+
+
 class Operation(TypedDict):
     """A kind of job. `input_schema` None: any bytes. `expected_wait` of a job submitted now; None: can't be told."""
 
@@ -37,6 +45,7 @@ class Operation(TypedDict):
     timeout: float
     attempt_timeout: float
     retry: RetryPolicy
+    batch: OperationBatch | None
     downstream: Limits
     backlog: int
     released_per_second: float | None

@@ -150,6 +150,19 @@ def test_a_module_that_ends_the_process_that_imports_it_stops_the_start(folder: 
     assert not (folder / "data").exists()
 
 
+def test_check_says_how_many_jobs_a_call_takes(folder: Path) -> None:
+    batch = "batch = { max = 10, format = 'array' }"
+    (folder / "operations.toml").write_text(f"{GOOD}[operations.embed]\nurl = 'http://127.0.0.1/'\n{batch}\n")
+    module = MODULE.format(options="batch=5", kind="def", name="lengths").replace("int", "list[int]")
+    (folder / "acme_lengths.py").write_text(module)
+
+    done = run("check", folder, TIDEGATE_OPERATIONS="acme_lengths")
+
+    assert done.returncode == 0, done.stderr
+    assert "  embed: POST http://127.0.0.1/, up to 10 jobs a call (array), downstream embed\n" in done.stdout
+    assert "acme_lengths.py:4, up to 5 jobs a call, queue cpu, downstream lengths\n" in done.stdout
+
+
 @pytest.mark.parametrize(("key", "kept"), [("", "in each worker process"), (KEY, "by the whole cluster")])
 def test_check_says_whose_an_access_token_is(folder: Path, key: str, kept: str) -> None:
     oauth = '{ token_url = "http://127.0.0.1/token", client_id = "a", client_secret = "${API_SECRET}" }'

@@ -176,6 +176,21 @@ def test_a_python_operation_runs_here(file: Path, tmp_path: Path) -> None:
     assert "progress: " in shown
 
 
+def test_an_operation_that_takes_several_jobs_is_called_for_one(
+    tmp_path: Path, server: HttpServer, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "operations.toml"
+    path.write_text(f'[operations.embed]\nurl = "{server.url}"\nbatch = {{ max = 10, format = "array" }}\n')
+    server.answer = respond(200, b'[{"v": 1.0}]')
+
+    assert try_operation("embed", b"{}", operations_file=path) == 0
+
+    shown = capsys.readouterr().out
+    assert "\n  [{}]\n" in shown, "as it went out"
+    assert '\n  {"v": 1.0}\n' in shown
+    assert server.received[0].body == b"[{}]"
+
+
 def test_a_token_is_fetched_for_the_call_and_not_shown(file: Path) -> None:
     with serving_oauth() as oauth_server:
         values = f'token_url = "{oauth_server.url}/token", client_id = "{CLIENT_ID}", client_secret = "${{API_SECRET}}"'

@@ -14,6 +14,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, SecretStr
 from pydantic.fields import FieldInfo
 
+from config.batch_tables import BatchTable
 from config.operations_tables import DownstreamTable, OAuthTable, OperationTable, QueueTable, RetryTable
 from config.partition_tables import EachTable, PartitionTable
 from config.setting_text import as_text
@@ -66,6 +67,7 @@ PAGES: Mapping[str, Mapping[str, Callable[[], str]]] = {
         "each": lambda: keys_table(EachTable),
         "partition": lambda: keys_table(PartitionTable),
         "operation": lambda: keys_table(OperationTable),
+        "batch": lambda: keys_table(BatchTable),
         "oauth": lambda: keys_table(OAuthTable),
         "retry": lambda: keys_table(RetryTable),
     },

@@ -225,7 +225,7 @@ def test_each_bad_value_is_told_with_file_and_line(file: Path, line: str, key: s
         ('rate = { rate = "5/7d", window = "calendar", zone = "UTC" }', "goes into one"),
         ('rate = ["5/s", { rate = "5/d", window = "calendar", zone = "Berlin" }]', "no time zone"),
         ('jitter = "0s"', "longer than nothing"),
-        ('jitter = "11s"', "less than or equal to"),
+        ('jitter = "11s"', "it is longer than 10s, the most"),
         ("limit = 5", "no such key; there are partition, each, partitions"),
         ("rates = 5", "no such key (did you mean 'rate'?)"),
     ],

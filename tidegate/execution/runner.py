@@ -221,7 +221,7 @@ class Runner:
             poll_url=claim.poll_url,
         )
 
-        def when_stopped() -> Outcome:
+        def when_stopped() -> HandedBack | TryAgain:
             return reporter.timed_out or HandedBack(reason="no slot" if start.is_missed else "stopped")
 
         outcome = outcome_of(operation, body, attempt, max_result=self._max_result, when_stopped=when_stopped)

@@ -1,7 +1,6 @@
 """Runs an operation's code for one attempt or one batch: whatever that returns or raises becomes an outcome."""
 
 import logging
-import traceback
 from collections.abc import Callable, Sequence
 
 from tidegate.errors import AttemptStopped
@@ -17,6 +16,7 @@ from tidegate.operations.outcome import (
     Succeeded,
     TryAgain,
 )
+from tidegate.operations.raised import unexpected
 
 log = logging.getLogger(__name__)
 
@@ -24,16 +24,33 @@ TIMED_OUT = TryAgain(code=ErrorCode.OPERATION_ERROR, message="the attempt took l
 
 
 def outcome_of(
-    operation: Operation, body: Body, attempt: Attempt, *, max_result: int, when_stopped: Callable[[], Outcome]
+    operation: Operation,
+    body: Body,
+    attempt: Attempt,
+    *,
+    max_result: int,
+    when_stopped: Callable[[], HandedBack | TryAgain],
 ) -> Outcome:
-    """Runs the operation. `when_stopped` says what it means that the attempt was stopped; `max_result` is in bytes."""
+    """Runs the operation. `when_stopped` says what it means that the attempt was stopped; `max_result` is in bytes.
+
+    One that takes several jobs in a call is called for this one alone.
+    """
+    if operation.batch is not None:
+        one = Member(job_id=attempt.job_id, number=attempt.number, body=body)
+        of_it = outcomes_of(operation, lambda: [one], attempt, max_result=max_result, when_stopped=when_stopped)
+        match of_it:
+            case Split():
+                return of_it.alone
+            case TryAgain() | Refused() | HandedBack():
+                return of_it
+        return of_it[0]
     try:
         outcome = operation.run(body, attempt)
     except AttemptStopped:
         return when_stopped()
     except (Exception, SystemExit) as error:  # whatever an operation raises is a failed attempt
         log.exception("job %s: %s raised", attempt.job_id, operation.name)
-        return TryAgain(code=ErrorCode.OPERATION_ERROR, message=_described(error))
+        return unexpected(error)
     return _within(outcome, max_result)
 
 
@@ -62,7 +79,7 @@ def outcomes_of(
         return when_stopped()
     except (Exception, SystemExit) as error:
         log.exception("batch %s: %s raised", attempt.job_id, operation.name)
-        return Split(alone=TryAgain(code=ErrorCode.OPERATION_ERROR, message=_described(error)))
+        return Split(alone=unexpected(error))
     match outcome:
         case Failed():
             return Split(alone=outcome)
@@ -79,9 +96,3 @@ def _within(outcome: Outcome, max_result: int) -> Outcome:
         size = f"{len(outcome.content)} bytes, and {max_result} is the most"
         return Failed(code=ErrorCode.OPERATION_ERROR, message=f"the result is too large: {size}")
     return outcome
-
-
-def _described(error: BaseException) -> str:
-    # format_exception_only also copes with an exception whose str() raises.
-    text = "".join(traceback.format_exception_only(error)).strip()
-    return text[:1000].encode("utf-8", "replace").decode()

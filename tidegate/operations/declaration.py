@@ -18,6 +18,7 @@ from typing import Any
 from pydantic import TypeAdapter
 
 from tidegate.errors import ConfigurationError
+from tidegate.operations.batch_declaration import items_of
 from tidegate.operations.operation import Attempt, Body
 from tidegate.operations.queues import BUILT_IN, Pool, Queue, queue_fault
 from tidegate.operations.retry import RetryPolicy
@@ -25,6 +26,7 @@ from tidegate.timeformat import LONGEST, read_duration
 
 NAME = re.compile(r"[a-zA-Z_][a-zA-Z0-9_-]{0,62}")
 NAME_RULE = "a name is made of letters, digits, _ and -, at most 63, and does not begin with a digit or -"
+_SHAPE = "(params: Params, attempt: Attempt) -> Result"
 PACED = ("attempts", "calls")
 _CONTENT_TYPE = re.compile(r"[a-z0-9!#$&^_.+-]+/[a-z0-9!#$&^_.+-]+")
 _BY_POSITION = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
@@ -89,12 +91,18 @@ def shown(path: str | Path) -> str:
         return str(path)
 
 
-def signature_of(function: Callable[..., Any], name: str, faults: list[str]) -> Signature | None:
-    """Reads a function's parameters and annotations; None, and faults, when it can't be an operation."""
+def signature_of(
+    function: Callable[..., Any], name: str, faults: list[str], *, is_batch: bool = False
+) -> Signature | None:
+    """Reads a function's parameters and annotations; None, and faults, when it can't be an operation.
+
+    `is_batch`: it takes a list of inputs and returns one of results; `params` and `result` are those of one job.
+    """
     if reason := _is_no_plain_function(function):
         faults.append(reason)
         return None
-    how = f"write it as def {name}(params: Params, attempt: Attempt) -> Result"
+    shape = "(params: list[Params], attempt: Attempt) -> list[Result]" if is_batch else _SHAPE
+    how = f"write it as def {name}{shape}"
     arguments = list(inspect.signature(function).parameters.values())
     if len(arguments) not in (1, 2) or any(argument.kind not in _BY_POSITION for argument in arguments):
         faults.append(f"{how}: one input and, if it is wanted, the attempt")
@@ -111,10 +119,13 @@ def signature_of(function: Callable[..., Any], name: str, faults: list[str]) -> 
         faults.append(f"{how}: the first argument is the input")
     if second and not _takes_attempt(hints.get(second[0])):
         faults.append(f"{how}: the second argument, {second[0]}, is given the attempt and is annotated as Attempt")
+    given, returned = hints.get(first), hints.get("return", Any)
+    if is_batch and first in hints:
+        given, returned = items_of(given, returned, first, faults)
     if faults:
         return None
-    takes_raw, returned = hints[first] is Body, hints.get("return", Any)
-    params = None if takes_raw else _adapter(hints[first], f"the type of {first}", faults, needs_schema=True)
+    takes_raw = given is Body
+    params = None if takes_raw else _adapter(given, f"the type of {first}", faults, needs_schema=True)
     result = _adapter(Any if returned is Body else returned, "the type of its result", faults)
     if result is None or (params is None and not takes_raw):
         return None
@@ -194,12 +205,16 @@ def max_body_of(value: object, faults: list[str]) -> int:
     return value
 
 
-def check_choices(admission: object, paced: object, signature: Signature | None, faults: list[str]) -> None:
+def check_choices(
+    admission: object, paced: object, signature: Signature | None, faults: list[str], *, is_batch: bool = False
+) -> None:
     """Checks `admission` (a boolean) and `paced` ("attempts" or "calls")."""
     if not isinstance(admission, bool):
         faults.append(f"admission: True or False, not {admission!r}")
     if paced not in PACED:
         faults.append(f"paced: {_listed(PACED)}, not {paced!r}{_meant(paced, PACED)}")
+    elif paced == "calls" and is_batch:
+        faults.append('paced: with a batch the whole call takes one slot, so "calls" does not go with it')
     elif paced == "calls" and signature is not None and not signature.wants_attempt:
         faults.append('paced: with "calls" each call asks attempt.slot(), so the function takes the attempt, too')
 

@@ -1,26 +1,22 @@
 """The HTTP operation: calls a downstream over HTTP, one request for each attempt, bytes in and bytes out."""
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from functools import lru_cache, partial
 from pathlib import Path
-from typing import Any, TypeAlias
-
-import httpcore2
+from typing import Any, TypeAlias, TypeVar
 
 from tidegate import clock, tracing
 from tidegate.errors import Refusal
-from tidegate.operations.batch import Batch
-from tidegate.operations.connections import Way, connections_by, has_open
-from tidegate.operations.content_coding import UnreadableAnswerError, unpack
-from tidegate.operations.deadline_network import ends_at
-from tidegate.operations.http_answer import Headers, detail_of
+from tidegate.operations.batch_formats import HttpBatch, with_quotas
+from tidegate.operations.connections import Way, connections_by
+from tidegate.operations.http_answer import AnswerRules
+from tidegate.operations.http_call import Observe, Request, send
 from tidegate.operations.http_url import HttpUrl, parse_url
-from tidegate.operations.json_pointer import pointer_of
 from tidegate.operations.json_schema import JsonSchema
-from tidegate.operations.json_text import has_something_at
 from tidegate.operations.oauth import OAuth
 from tidegate.operations.operation import JSON, MEGABYTE, Attempt, Body, Member, check_content_type
 from tidegate.operations.outcome import (
@@ -30,15 +26,13 @@ from tidegate.operations.outcome import (
     HandedBack,
     Outcome,
     Polls,
-    Refused,
+    Split,
     Succeeded,
     TryAgain,
 )
 from tidegate.operations.own_shortage import ShortageBackoff, own_shortage
 from tidegate.operations.polling import ACCEPTED, is_same_origin, next_poll
-from tidegate.operations.python_operation import succeeded
 from tidegate.operations.queues import Queue
-from tidegate.operations.quota_fields import QuotaFields, read_quota_fields
 from tidegate.operations.request_parts import WHOLE, RequestParts, in_words, parts_of
 from tidegate.operations.retry import RetryPolicy
 from tidegate.operations.token_request import call_with_token
@@ -47,11 +41,10 @@ from tidegate.tracing import Span
 
 log = logging.getLogger(__name__)
 
-CAPACITY_STATUSES = frozenset({429, 503})
 BODILESS = frozenset({"GET", "HEAD", "DELETE"})
 """Methods whose requests have no body: what one would mean is not defined (RFC 9110, 9.3)."""
-Observe: TypeAlias = Callable[[str, dict[str, Any]], None]
-_Answer: TypeAlias = Succeeded | Failed | TryAgain | Refused | Polls
+Expand: TypeAlias = Callable[[str], str]
+_Made = TypeVar("_Made")
 _read_url = lru_cache(maxsize=256)(parse_url)
 
 
@@ -62,11 +55,11 @@ class HttpOperation:
     `body`: whether the input is sent, or the names of a JSON pointer to what is sent of it; None: as its method is
     used. `pass_headers`: those of the submit that go along. `schema`: what the input has to be. `fail_when`: the names
     of a JSON pointer; an answer that has something there is a failure. `poll`: a 202 means that the downstream works on
-    it, and tells at its `Location` how far it is. `full_on`: statuses by which the downstream says
-    that it is full, if the answer says for how long. `ca_files`: certificates of authorities that are trusted beside
-    the system's. `client_certificate`, `client_key`: files by which the call says who makes it. `proxy`: a template of
-    the URL of the proxy through which it goes. `oauth`: credentials of the tokens that it carries. `observe`: is told
-    each step of the call, by httpcore's `trace`.
+    it, and tells at its `Location` how far it is. `batch`: one call is for several jobs. `full_on`: statuses by which
+    the downstream says that it is full, if the answer says for how long. `ca_files`: certificates of authorities that
+    are trusted beside the system's. `client_certificate`, `client_key`: files by which the call says who makes it.
+    `proxy`: a template of the URL of the proxy through which it goes. `oauth`: credentials of the tokens that it
+    carries. `observe`: is told each step of the call, by httpcore's `trace`.
     """
 
     name: str
@@ -93,8 +86,8 @@ class HttpOperation:
     proxy: str | None = None
     oauth: OAuth | None = None
     admission: bool = True
-    batch: Batch | None = None
-    expand: Callable[[str], str] = str
+    batch: HttpBatch | None = None
+    expand: Expand = str
     observe: Observe | None = None
 
     @property
@@ -104,8 +97,9 @@ class HttpOperation:
 
     @property
     def content_types(self) -> tuple[str, ...]:
-        """JSON where something of the input is read here; else any: the downstream decides."""
-        return (JSON,) if self.schema or self.parts.reads_json else ()
+        """JSON where something of the input is read here, or is made part of JSON; else any: the downstream decides."""
+        reads_json = self.schema or self.parts.reads_json or (self.batch and self.batch.takes_json)
+        return (JSON,) if reads_json else ()
 
     @property
     def parts(self) -> RequestParts:
@@ -119,33 +113,52 @@ class HttpOperation:
 
     def input_schema(self) -> Mapping[str, Any] | None:
         """The declared JSON Schema, else that of what is taken out of the input; None: the downstream decides."""
-        return self.schema.document if self.schema else self.parts.schema()
+        if self.schema:
+            return self.schema.document
+        return {} if self.batch and self.batch.takes_json else self.parts.schema()
 
     def check(self, body: Body) -> None:
         """Raises UnsupportedBody, MalformedBody or InvalidInput for what no request can be made of."""
         check_content_type(self, body)
         if self.schema:
             self.schema.check(body.content)
+        if self.batch:
+            self.batch.check(body)
         self.parts.check(body)
 
     def run(self, body: Body, attempt: Attempt) -> Outcome:
         """Calls the downstream once, or polls it; the answer must be complete within the attempt's time."""
-        trace = attempt.headers.get("traceparent")
-        with tracing.span("downstream call", parent=trace, kind="client", downstream=self.downstream) as span:
-            outcome = self._call(body, attempt, span)
+        with self._traced(attempt, "GET" if attempt.poll_url else self.method) as span:
+            outcome = self._call(attempt, partial(self._answered, body, attempt, span))
             if not isinstance(outcome, Succeeded | Polls):
                 span.fail(type(outcome).__name__)
         return outcome
 
-    def run_batch(self, members: Callable[[], Sequence[Member]], attempt: Attempt) -> BatchOutcome | Failed:
-        raise NotImplementedError
+    def run_batch(self, members: Callable[[], Sequence[Member]], attempt: Attempt) -> BatchOutcome:
+        """Calls the downstream once, for several jobs."""
+        called: list[Member] = []
+        with self._traced(attempt, self.method) as span:
+            outcome = self._call(attempt, partial(self._answered_batch, members, called, attempt, span))
+            if not isinstance(outcome, Sequence):
+                span.fail(type(outcome).__name__)
+        if isinstance(outcome, Failed):
+            # Credentials that are refused, a header that can't be sent: no half of the inputs would do better.
+            return tuple(outcome for _ in called or members())
+        return outcome
 
-    def _call(self, body: Body, attempt: Attempt, span: Span) -> Outcome:
-        span.note("http.request.method", "GET" if attempt.poll_url else self.method)
+    @contextmanager
+    def _traced(self, attempt: Attempt, method: str) -> Iterator[Span]:
+        trace = attempt.headers.get("traceparent")
+        with tracing.span("downstream call", parent=trace, kind="client", downstream=self.downstream) as span:
+            span.note("http.request.method", method)
+            yield span
+
+    def _call(
+        self, attempt: Attempt, answered: Callable[[Mapping[str, str]], _Made]
+    ) -> _Made | Failed | TryAgain | HandedBack:
         try:
-            call = partial(self._answered, body, attempt, span)
             oauth = self.oauth and self.oauth.expanded(self.expand)
-            outcome = call_with_token(oauth, attempt, lambda: connections_by(self._way), call)
+            outcome = call_with_token(oauth, attempt, lambda: connections_by(self._way), answered)
         except (*FAILURES, MemoryError, RuntimeError) as error:
             if what := own_shortage(error):
                 # Nobody else's fault: it costs the job no attempt and the downstream no failure.
@@ -159,55 +172,55 @@ class HttpOperation:
                 return HandedBack(reason="own shortage", after=pause)
             if not isinstance(error, FAILURES):
                 raise
-            outcome = unanswered(error)
-        else:
-            _own_shortages.end(self.downstream)
+            return unanswered(error)
+        _own_shortages.end(self.downstream)
         return outcome
 
     def _answered(self, body: Body, attempt: Attempt, span: Span, more: Mapping[str, str]) -> Outcome:
         """Makes the request and judges its answer; raises one of FAILURES when there is none."""
-        headers = {**attempt.headers, **({"traceparent": span.traceparent} if span.traceparent else {}), **more}
         made = self._request_of(body, attempt)
         if isinstance(made, Failed):
             return made
-        method, parsed, sent = made
+        method, url, sent = made
         is_poll = attempt.poll_url is not None
-        # In parts, as it was checked: httpcore's own parser, given the text, would drop some.
-        url = httpcore2.URL(scheme=parsed.scheme, host=parsed.host, port=parsed.port, target=parsed.target)
-        connections = connections_by(self._way)
-        if has_open(connections, url):
-            attempt.begin()  # while it waits in the pool, it is seen when the downstream closes it
-        with (
-            ends_at(clock.monotonic() + attempt.time_left.total_seconds(), call=attempt),
-            connections.stream(
-                method,
-                url,
-                headers=[
-                    (b"host", parsed.host_field.encode()),
-                    *self._headers_of(sent, "" if is_poll else attempt.job_id, {**body.headers, **headers}),
-                ],
-                content=None if sent is None else sent.content,
-                extensions={"trace": self.observe} if self.observe else None,
-            ) as response,
-        ):
-            span.note("http.response.status_code", response.status)
-            content = bytearray()
-            for chunk in response.iter_stream():
-                content += chunk
-                if len(content) > self.max_result:
-                    return Failed(
-                        code=ErrorCode.DOWNSTREAM_ERROR,
-                        message=f"the downstream's answer is larger than {self.max_result} bytes",
-                        detail={"downstream_status": response.status},
-                    )
-        told = read_quota_fields(response.headers, clock.now())
-        fields = Headers(response.headers)
-        outcome = self._read(response.status, fields, bytes(content), told, method)
-        means_no = self.fail_when is not None and response.status == ACCEPTED and isinstance(outcome, Failed)
+        headers = {**body.headers, **attempt.headers, **more}
+        request = self._request(method, url, headers, key="" if is_poll else attempt.job_id)
+        answer = send(request, lambda: (sent, self.max_result), attempt, span)
+        if isinstance(answer, Failed):
+            return answer
+        outcome: Outcome = self.rules.read(answer, method, largest=self.max_result)
+        means_no = self.fail_when is not None and answer.status == ACCEPTED and isinstance(outcome, Failed)
         if (self.poll or is_poll) and not means_no:
-            location, after = fields.get("location"), told.retry_after
-            outcome = next_poll(response.status, location, parsed, is_poll=is_poll, retry_after=after) or outcome
-        return replace(outcome, quotas=told.quotas)
+            location, after = answer.headers.get("location"), answer.told.retry_after
+            outcome = next_poll(answer.status, location, url, is_poll=is_poll, retry_after=after) or outcome
+        return outcome if isinstance(outcome, HandedBack) else replace(outcome, quotas=answer.told.quotas)
+
+    def _answered_batch(
+        self,
+        members: Callable[[], Sequence[Member]],
+        called: list[Member],
+        attempt: Attempt,
+        span: Span,
+        more: Mapping[str, str],
+    ) -> BatchOutcome:
+        """As `_answered`, for several jobs: who they are is asked right before the request is made, and noted."""
+        batch = self.batch
+        assert batch is not None  # noqa: S101 - none other is called so
+
+        def sent() -> tuple[Body, int]:
+            called.extend(members())
+            return batch.request(called, self.name, clock.now()), batch.largest_answer(len(called), self.max_result)
+
+        url = _read_url(self.parts.url.fill({}, self.expand))
+        request = self._request(self.method, url, {**attempt.headers, **more}, key=attempt.job_id)
+        try:
+            answer = send(request, sent, attempt, span)
+        except Refusal as refusal:
+            return Split(alone=_not_made(refusal))
+        if isinstance(answer, Failed):
+            return Split(alone=answer)
+        outcome = batch.outcomes(answer, called, self.rules, max_result=self.max_result)
+        return with_quotas(Split(alone=outcome) if isinstance(outcome, Failed) else outcome, answer.told.quotas)
 
     def _request_of(self, body: Body, attempt: Attempt) -> tuple[str, HttpUrl, Body | None] | Failed:
         """Method, URL and body of the call, or of a poll; Failed: there can be none."""
@@ -215,8 +228,7 @@ class HttpOperation:
             text, sent = self.parts.made_of(body, self.expand)
             url = _read_url(text)
         except Refusal as refusal:  # the file was changed since the submit
-            message = f"no request can be made of this input: {in_words(refusal)}"
-            return Failed(code=ErrorCode.OPERATION_ERROR, message=message[:ERROR_MESSAGE_LENGTH])
+            return _not_made(refusal)
         if attempt.poll_url is None:
             return self.method, url, sent
         poll = parse_url(attempt.poll_url)
@@ -224,6 +236,15 @@ class HttpOperation:
             message = "the work was accepted at another scheme, host or port than the operation's url has now"
             return Failed(code=ErrorCode.OPERATION_ERROR, message=message)
         return "GET", poll, None
+
+    def _request(self, method: str, url: HttpUrl, given: Mapping[str, str], *, key: str) -> Request:
+        own = {name: self.expand(value) for name, value in self.headers.items()}
+        return Request(method=method, url=url, own=own, given=given, key=key, way=self._way, observe=self.observe)
+
+    @property
+    def rules(self) -> AnswerRules:
+        """What its declaration makes of an answer."""
+        return AnswerRules(retried=self.retry.on, full_on=self.full_on, fail_when=self.fail_when)
 
     @property
     def _way(self) -> Way:
@@ -234,57 +255,10 @@ class HttpOperation:
             proxy=self.expand(self.proxy) if self.proxy else None,
         )
 
-    def _headers_of(self, sent: Body | None, job_id: str, given: Mapping[str, str]) -> list[tuple[bytes, bytes]]:
-        """The request's headers: the file's override our defaults; the job's id and trace override the file's.
 
-        Without a `job_id` there is no key: a poll changes nothing.
-        """
-        headers = {
-            "content-type": "" if sent is None else sent.content_type,
-            "accept": "*/*",
-            "accept-encoding": "identity",
-            "user-agent": "tidegate",
-            **{name.lower(): self.expand(value) for name, value in self.headers.items()},
-            **{name.lower(): value for name, value in given.items()},
-            "idempotency-key": job_id,
-        }
-        return [(name.encode("ascii"), value.encode("latin-1")) for name, value in headers.items() if value]
-
-    def _read(self, status: int, headers: Headers, content: bytes, told: QuotaFields, method: str) -> _Answer:
-        is_good = 200 <= status < 300
-        try:
-            content = unpack(content, headers.get("content-encoding") or "", largest=self.max_result)
-        except UnreadableAnswerError as error:
-            if is_good:
-                kind = TryAgain if error.another_may_do else Failed
-                detail = {"downstream_status": status}
-                message = f"the downstream's answer {error}"
-                return kind(code=ErrorCode.DOWNSTREAM_ERROR, message=message, detail=detail)
-        # An answer that never has a body has no type of one either, whatever it says.
-        has_none = not content and (method == "HEAD" or status in {204, 205})
-        content_type = (not has_none and headers.get("content-type")) or "application/octet-stream"
-        if not is_good:
-            return self._judge(status, headers, content, told)
-        result = succeeded(content, content_type[:200])
-        if self.fail_when is not None and result.is_json and has_something_at(self.fail_when, content):
-            return Failed(
-                code=ErrorCode.DOWNSTREAM_ERROR,
-                message=f"the downstream answered {status} with something at {pointer_of(self.fail_when)}",
-                detail=detail_of(status, content_type, content),
-            )
-        return result
-
-    def _judge(self, status: int, headers: Headers, content: bytes, told: QuotaFields) -> _Answer:
-        content_type = headers.get("content-type") or "application/octet-stream"
-        message = f"the downstream answered {status}"
-        if status in CAPACITY_STATUSES or (status in self.full_on and told.rest is not None):
-            return Refused(message=message, retry_after=told.rest)
-        detail = detail_of(status, content_type, content)
-        if status in self.retry.on:
-            return TryAgain(
-                code=ErrorCode.DOWNSTREAM_ERROR, message=message, detail=detail, retry_after=told.retry_after
-            )
-        return Failed(code=ErrorCode.DOWNSTREAM_ERROR, message=message, detail=detail)
+def _not_made(refusal: Refusal) -> Failed:
+    message = f"no request can be made of this input: {in_words(refusal)}"
+    return Failed(code=ErrorCode.OPERATION_ERROR, message=message[:ERROR_MESSAGE_LENGTH])
 
 
 _own_shortages = ShortageBackoff()

@@ -60,12 +60,32 @@ class JsonText:
         """The members of an object; raises InvalidInput where it is none."""
         return self._members("")
 
+    def items(self) -> Sequence["JsonText"]:
+        """The items of a list; raises InvalidInput where it is none."""
+        text, items = self.text, []
+        position = _after_space(text, 0)
+        if text[position] != "[":
+            raise InvalidInput([InputFault("", "it has to be a list, […]")])
+        position = _after_space(text, position + 1)
+        while text[position] != "]":
+            end = _end_of_value(text, position)
+            items.append(JsonText(text[position:end]))
+            position = _after_space(text, end)
+            if text[position] == ",":
+                position = _after_space(text, position + 1)
+        return items
+
     @property
     def scalar(self) -> str | None:
         """A string's characters, or a number's, true's or false's text; None: it is null, a list or an object."""
         if self.text.startswith('"'):
             return str(json.loads(self.text))
         return None if self.text[0] in "{[n" else self.text
+
+    @property
+    def string(self) -> str | None:
+        """A string's characters; None: it is none."""
+        return self.scalar if self.text.startswith('"') else None
 
     def _members(self, here: str) -> dict[str, "JsonText"]:
         """The text is sure to be JSON: what is asked here is only where each part of it ends."""

@@ -1,19 +1,18 @@
 """Python operations: the `@operation` decorator makes one of a function with typed parameters."""
 
 import inspect
-import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import partial
 from typing import Any, Literal, cast
 
-from pydantic import TypeAdapter, ValidationError
-from pydantic_core import PydanticSerializationError
+from pydantic import TypeAdapter
 
 from tidegate import clock
 from tidegate.errors import PermanentError, Retry
 from tidegate.operations.batch import Batch
+from tidegate.operations.batch_declaration import batch_of
 from tidegate.operations.coroutines import run_coroutine
 from tidegate.operations.declaration import (
     check_choices,
@@ -27,19 +26,22 @@ from tidegate.operations.declaration import (
     signature_of,
     timeouts_of,
 )
-from tidegate.operations.operation import CONTENT_TYPE_LENGTH, JSON, MEGABYTE, Attempt, Body, Member, check_content_type
-from tidegate.operations.outcome import BatchOutcome, ErrorCode, Failed, Outcome, Succeeded
+from tidegate.operations.operation import JSON, MEGABYTE, Attempt, Body, Member, check_content_type
+from tidegate.operations.outcome import BatchOutcome, Failed, Outcome
+from tidegate.operations.python_batch import outcomes_of_list
 from tidegate.operations.queues import Queue
 from tidegate.operations.raised import meaning_of
+from tidegate.operations.result import outcome_of_returned
 from tidegate.operations.retry import RetryPolicy
-from tidegate.operations.typed_input import is_json, parse, says_json
+from tidegate.operations.typed_input import parse
 
 
 @dataclass(frozen=True, kw_only=True)
 class PythonOperation:
     """An operation that calls a function of (params or raw body[, attempt]). `params` None: a raw body.
 
-    It can be called like that function, too.
+    With a `batch` it is a function of a list, and `params` and `result` are of one item. It can be called like that
+    function, too.
     """
 
     name: str
@@ -90,29 +92,27 @@ class PythonOperation:
         attempt.begin()
         given: Any = parse(self.params, body.content) if self.params else body
         try:
-            call = partial(self._call, given)
-            returned = run_coroutine(call, attempt) if self.is_async else call(attempt)
+            returned = self._returned(given, attempt)
         except (PermanentError, Retry) as error:
             return meaning_of(error, attempt.job_id)
-        if isinstance(returned, Body):
-            if not _can_be_sent(returned):
-                reason = f"{self.name} returned a Body that can't be sent: it takes bytes and one line as their type"
-                return Failed(code=ErrorCode.OPERATION_ERROR, message=reason)
-            return succeeded(returned.content, returned.content_type)
-        try:
-            value = self.result.validate_python(list(returned) if isinstance(returned, Iterator) else returned)
-            content = self.result.dump_json(value)
-            lost = _number_lost(self.result.dump_python(value), content)
-        except (ValidationError, PydanticSerializationError) as error:
-            reason = f"{self.name} returned {type(returned).__name__}, which its declared result can't hold: {error}"
-            return Failed(code=ErrorCode.OPERATION_ERROR, message=reason[:1000])
-        if lost is not None:
-            reason = f"{self.name} returned {lost}, a number that JSON does not know; return None where there is none"
-            return Failed(code=ErrorCode.OPERATION_ERROR, message=reason)
-        return succeeded(content, JSON)
+        return outcome_of_returned(returned, self.result, self.name)
 
     def run_batch(self, members: Callable[[], Sequence[Member]], attempt: Attempt) -> BatchOutcome | Failed:
-        raise NotImplementedError
+        """Calls the function once, with the list of all inputs."""
+        assert self.params is not None  # noqa: S101 - the declaration is checked: no raw body goes with a batch
+        attempt.begin()
+        return outcomes_of_list(
+            lambda given: self._returned(given, attempt),
+            members(),
+            params=self.params,
+            result=self.result,
+            name=self.name,
+            batch_id=attempt.job_id,
+        )
+
+    def _returned(self, given: Any, attempt: Attempt) -> Any:
+        call = partial(self._call, given)
+        return run_coroutine(call, attempt) if self.is_async else call(attempt)
 
     def _call(self, given: Any, attempt: Attempt) -> Any:
         return self.function(given, attempt) if self.wants_attempt else self.function(given)
@@ -126,11 +126,6 @@ class PythonOperation:
             seconds_left=lambda: ends - clock.monotonic(),
             take_slot=lambda: None,
         )
-
-
-def succeeded(content: bytes, content_type: str) -> Succeeded:
-    """Makes the outcome of a result, marked as JSON when its content type says so and it parses."""
-    return Succeeded(content=content, content_type=content_type, is_json=says_json(content_type) and is_json(content))
 
 
 def operation(
@@ -147,6 +142,7 @@ def operation(
     max_body: int | None = None,
     admission: bool = True,
     paced: Literal["attempts", "calls"] = "attempts",
+    batch: int | Batch | None = None,
 ) -> Callable[[Callable[..., Any]], PythonOperation]:
     """Decorator that makes an operation of a function; a file in tasks/operations/ is found by itself.
 
@@ -156,24 +152,31 @@ def operation(
     network, "cpu" for what computes, or one of your own, declared as `[queues.NAME]` in the operations file. Timeouts
     are "2m", a number of seconds or a timedelta.
     `paced="calls"`: the function makes many calls and asks `attempt.slot()` before each; else an attempt is one call.
+    `batch=10`, or a Batch: one call is for up to ten jobs. The function takes a list[Params], and returns a list with a
+    result for each, in their order.
     Raises ConfigurationError, with file and line, for whatever can't be one.
     """
 
     def make(function: Callable[..., Any]) -> PythonOperation:
         faults: list[str] = []
         own_name = getattr(function, "__name__", "") if name is None else name
-        signature = signature_of(function, own_name, faults)
+        signature = signature_of(function, own_name, faults, is_batch=batch is not None)
         if signature is not None or name is not None:
             check_name("name", own_name, faults)
         if downstream is not None:
             check_name("downstream", downstream, faults)
+        batched = batch_of(batch, faults)
         whole, each = timeouts_of(timeout, attempt_timeout, faults)
         if retry is not None:
             check_retry(retry, faults)
-        check_choices(admission, paced, signature, faults)
+        check_choices(admission, paced, signature, faults, is_batch=batch is not None)
         takes_raw = signature is None or signature.params is None
         types = (() if takes_raw else (JSON,)) if content_types is None else content_types_of(content_types, faults)
         most = (20 * MEGABYTE if takes_raw else MEGABYTE) if max_body is None else max_body_of(max_body, faults)
+        if batched and max_body is None:
+            most = min(most, batched.max_bytes)
+        elif batched and most > batched.max_bytes:
+            faults.append(f"max_body: such an input would fit into no call: max_bytes of batch is {batched.max_bytes}")
         kind = queue_of(queue, faults)
         if reason := coroutine_fault(function, queue):
             faults.append(reason)
@@ -196,6 +199,7 @@ def operation(
             retry=retry or RetryPolicy(),
             admission=admission,
             paced_by_calls=paced == "calls",
+            batch=batched,
             max_body=most,
         )
 
@@ -203,39 +207,3 @@ def operation(
         how = ["write @operation(), with parentheses"]  # type: ignore[unreachable] # for those who check no types
         return cast("Any", refuse(function, getattr(function, "__name__", ""), how))
     return make
-
-
-def _number_lost(value: Any, content: bytes) -> str | None:
-    """NaN or an infinity that pydantic wrote as null, or as what is no JSON; None if there is none.
-
-    `value` is what was written, in Python's own types. A serializer that writes them otherwise is right to do so.
-    """
-    if b"null" not in content and is_json(content):
-        return None
-    numbers: list[float] = []
-    todo, nones, nulls = [value], 0, content.count(b"null")
-    while todo:
-        match todo.pop():
-            case None:
-                nones += 1
-            case float() as number if not math.isfinite(number):
-                numbers.append(number)
-            case Mapping() as mapping:
-                todo += mapping.values()
-            case list() | tuple() | set() | frozenset() as several:
-                todo += several
-            case str() as text:
-                nones += text.count("null")
-    return str(numbers[0]) if numbers and (nulls > nones or not is_json(content)) else None
-
-
-def _can_be_sent(body: Body) -> bool:
-    # What the table's columns and an HTTP header can hold, whatever the annotations say.
-    content_type: object = body.content_type
-    return (
-        isinstance(body.content, bytes)
-        and isinstance(content_type, str)
-        and len(content_type) <= CONTENT_TYPE_LENGTH
-        and content_type.isascii()
-        and content_type.isprintable()
-    )

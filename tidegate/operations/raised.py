@@ -1,10 +1,11 @@
-"""What an exception that an operation's function raises on purpose means for its attempt: an outcome."""
+"""What an exception that an operation's function raises means for its attempt: an outcome."""
 
 import logging
+import traceback
 from datetime import timedelta
 
 from tidegate import errors
-from tidegate.operations.outcome import ErrorCode, Failed, Outcome, Refused, TryAgain
+from tidegate.operations.outcome import ErrorCode, Failed, Refused, TryAgain
 from tidegate.operations.quota_fields import LONGEST
 
 log = logging.getLogger(__name__)
@@ -12,7 +13,7 @@ log = logging.getLogger(__name__)
 _MESSAGE_LENGTH = 1000
 
 
-def meaning_of(error: errors.PermanentError | errors.Retry, job_id: str) -> Outcome:
+def meaning_of(error: errors.PermanentError | errors.Retry, job_id: str) -> Failed | TryAgain | Refused:
     """The outcome of an attempt whose function has raised this. A wait that can't be is logged."""
     message = str(error)[:_MESSAGE_LENGTH] or type(error).__name__
     match error:
@@ -23,6 +24,14 @@ def meaning_of(error: errors.PermanentError | errors.Retry, job_id: str) -> Outc
             return TryAgain(code=ErrorCode.OPERATION_ERROR, message=message, retry_after=after)
         case _:
             return Failed(code=ErrorCode.OPERATION_ERROR, message=message)
+
+
+def unexpected(error: BaseException) -> TryAgain:
+    """The outcome of an attempt whose function has raised what says nothing of what is to be done."""
+    # format_exception_only also copes with an exception whose str() raises.
+    text = "".join(traceback.format_exception_only(error)).strip()
+    message = text[:_MESSAGE_LENGTH].encode("utf-8", "replace").decode()
+    return TryAgain(code=ErrorCode.OPERATION_ERROR, message=message)
 
 
 def _wait(error: errors.Retry, job_id: str) -> timedelta | None:

@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar
 from urllib.parse import quote_plus, urlencode
 
 import httpcore2
@@ -18,7 +18,7 @@ from tidegate.operations.deadline_network import ends_at
 from tidegate.operations.http_url import HttpUrl, parse_url
 from tidegate.operations.oauth import LONGEST_SECONDS, AccessToken, NoTokenError, OAuth
 from tidegate.operations.operation import Attempt
-from tidegate.operations.outcome import ErrorCode, Failed, HandedBack, Outcome, TryAgain
+from tidegate.operations.outcome import ErrorCode, Failed, HandedBack, Split, TryAgain
 from tidegate.operations.own_shortage import own_shortage
 from tidegate.operations.quota_fields import read_quota_fields
 
@@ -35,14 +35,15 @@ _LEAST_PART = 8
 # What may stand in a header behind "Bearer ", wider than RFC 6750 has it.
 _SENDABLE = re.compile(r"[\x21-\x7e]{1,16384}")
 _JSON_TYPE = "application/json"
+Made = TypeVar("Made")
 
 
 def call_with_token(
     oauth: OAuth | None,
     attempt: Attempt,
     connections: Callable[[], httpcore2.ConnectionPool],
-    call: Callable[[Mapping[str, str]], Outcome],
-) -> Outcome:
+    call: Callable[[Mapping[str, str]], Made],
+) -> Made | Failed | TryAgain | HandedBack:
     """Calls a downstream with a token in its headers; what it says of the token is not repeated in the outcome.
 
     `oauth` None: without one. Refused with 401, a token that is not young is renewed, once for an attempt, which then
@@ -57,14 +58,26 @@ def call_with_token(
             return TryAgain(code=ErrorCode.DOWNSTREAM_ERROR, message=str(error), retry_after=error.retry_after)
         return Failed(code=ErrorCode.OPERATION_ERROR, message=str(error))
     outcome = call({"authorization": f"Bearer {token.text}"})
-    if not isinstance(outcome, Failed | TryAgain):
-        return outcome
-    is_refused = outcome.detail.get("downstream_status") == 401
+    judged = outcome.alone if isinstance(outcome, Split) else outcome
+    is_refused = isinstance(judged, Failed | TryAgain) and judged.detail.get("downstream_status") == 401
     if is_refused and not token.is_young and attempt.tokens.renew(oauth, token):
         return HandedBack(reason=RENEWED, was_called=True)
-    said = str(outcome.detail.get("downstream_body", ""))
-    hidden = {"downstream_body": _without(said, token.text)} if said else {}
-    return replace(outcome, detail={**outcome.detail, **hidden})
+    hidden: Made = _hiding(token.text, outcome)
+    return hidden
+
+
+def _hiding(token: str, outcome: Any) -> Any:
+    """The same outcome, or outcomes of a batch, in whose details the token is not to be seen."""
+    match outcome:
+        case Failed() | TryAgain():
+            said = str(outcome.detail.get("downstream_body", ""))
+            hidden = {"downstream_body": _without(said, token)} if said else {}
+            return replace(outcome, detail={**outcome.detail, **hidden})
+        case Split():
+            return replace(outcome, alone=_hiding(token, outcome.alone))
+        case tuple():
+            return tuple(_hiding(token, each) for each in outcome)
+    return outcome
 
 
 def fetch_token(oauth: OAuth, connections: httpcore2.ConnectionPool, seconds: float) -> AccessToken:

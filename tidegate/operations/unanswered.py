@@ -2,7 +2,7 @@
 
 import httpcore2
 
-from tidegate.operations.outcome import ErrorCode, Failed, Outcome, TryAgain
+from tidegate.operations.outcome import ErrorCode, Failed, TryAgain
 
 ERROR_MESSAGE_LENGTH = 500
 _TOO_LATE = (httpcore2.TimeoutException,)
@@ -12,7 +12,7 @@ FAILURES = (*_TOO_LATE, *_NOT_VALID, *_NO_ANSWER)
 """What a request raises that is a failed attempt."""
 
 
-def unanswered(error: Exception) -> Outcome:
+def unanswered(error: Exception) -> Failed | TryAgain:
     """The outcome of a call that raised one of FAILURES."""
     if isinstance(error, _TOO_LATE):
         return TryAgain(code=ErrorCode.DOWNSTREAM_ERROR, message="the downstream did not answer in time")

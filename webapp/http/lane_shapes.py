@@ -34,6 +34,18 @@ class OperationLimits(TypedDict):
 
 
 @exact
+class OperationBatch(TypedDict):
+    """How one call takes several jobs. Durations are seconds."""
+
+    max: Annotated[int, Field(ge=2)]
+    """The most jobs in one call."""
+    linger: Seconds
+    """How long a job waits for company where no rate paces the calls."""
+    max_bytes: Annotated[int, Field(ge=1)]
+    """The most bytes of all inputs in one call together."""
+
+
+@exact
 class OperationLinks(TypedDict):
     """Absolute URLs of an operation."""
 
@@ -52,6 +64,8 @@ class Operation(TypedDict):
     timeout: Seconds
     attempt_timeout: Seconds
     retry: RetryPolicy
+    batch: OperationBatch | None
+    """null: each call is for one job."""
     downstream: OperationLimits
     backlog: Count
     """Jobs that wait for the downstream."""

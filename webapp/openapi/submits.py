@@ -10,11 +10,12 @@ from webapp.openapi.schemas import BYTES, InputSchemas, Node
 
 def submit_route(route: Route, operation: Operation, inputs: InputSchemas) -> Route:
     """The description of this operation's submit, made of that of every submit."""
+    is_read = operation.input_schema() is not None or operation.batch is not None
     return replace(
         route,
         id=f"{route.id}.{operation.name}",
         body=_body(operation, inputs.ref(operation)),
-        refusals=route.refusals if operation.input_schema() is None else route.refusals + BAD_JSON,
+        refusals=route.refusals + BAD_JSON if is_read else route.refusals,
     )
 
 

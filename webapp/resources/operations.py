@@ -50,6 +50,7 @@ def read(name: str) -> Response:
 def _document(operation: Operation) -> lane_shapes.Operation:
     lane = context().lanes.view(operation.downstream)
     limits = lane.downstream.limits if lane else context().registry.downstreams[operation.downstream]
+    batch = operation.batch
     return {
         "name": operation.name,
         "description": operation.description,
@@ -63,6 +64,9 @@ def _document(operation: Operation) -> lane_shapes.Operation:
             "max_delay": operation.retry.max_delay.total_seconds(),
             "on": sorted(operation.retry.on),
         },
+        "batch": None
+        if batch is None
+        else {"max": batch.max, "linger": batch.linger.total_seconds(), "max_bytes": batch.max_bytes},
         "downstream": {
             "name": limits.name,
             "rate": list(limits.rates),
