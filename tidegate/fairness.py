@@ -1,62 +1,154 @@
-"""Fair sharing of webhook senders: which deliveries may go now, so that no receiver takes all of the senders' places.
+"""Fair sharing: whose turn it is of those that could go, and who gives way where nothing is left. Pure.
 
-Places are threads that wait for somebody else's server. A receiver that has not answered yet, or lately not or slowly,
-gets one at a time, and all such together at most half; one that answers promptly gets up to a quarter. So whoever
-names a thousand dead hosts slows only those that nobody knows yet.
+**Of what flows** (calls of a downstream, webhooks) each has a turn on a virtual clock; the lowest goes first, and then
+stands 1 / weight further (the passes of stride scheduling, Waldspurger 1995). The clock is the turn of the last that
+was chosen, and nobody's turn lies before it: who was idle, or held by a limit of its own, has gained nothing by that
+(start-time fair queueing, Goyal, Vin and Cheng 1996). So between two that could have gone all the time, calls divided
+by weight differ by no more than 1 / weight of the one plus 1 / weight of the other.
+
+**Of what is held** (places, open requests) nobody is refused while another has two more.
 """
 
-from collections import Counter
-from collections.abc import Sequence
-from dataclasses import dataclass
+import heapq
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from fractions import Fraction
+from functools import lru_cache
+
+TURN = 2**64
+"""What a call of weight 1 moves a turn by: so large that rounding 1 / weight to a whole number adds up to nothing."""
+
+
+@lru_cache(maxsize=1024)
+def _stride(weight: float) -> int:
+    return max(1, round(TURN / Fraction(weight)))
 
 
 @dataclass(frozen=True, kw_only=True)
-class Receiver:
-    """A server that webhooks are sent to. `name`: client and host.
+class Share:
+    """One who takes turns. `turn`: when it is the next to go; `returned`: calls it was chosen for that were not made.
 
-    `due_at`: since when something is due for it, in microseconds; None: nothing is. `is_good`: it answered promptly the
-    last time.
+    A call that was not made is given back: it goes before others by as much as that call has cost it.
     """
 
-    name: str
-    due_at: int | None
-    in_flight: int
-    is_good: bool
+    weight: float = 1.0
+    turn: int = 0
+    returned: int = 0
 
     @property
-    def client(self) -> str:
-        """The client whose receiver it is."""
-        return self.name.partition(" ")[0]
+    def stride(self) -> int:
+        """What one call moves its turn by."""
+        return _stride(self.weight)
+
+    def due(self, clock: int) -> int:
+        """Its place in the order of those that could go now."""
+        turn = max(self.turn, clock)
+        return turn - self.returned * self.stride if self.returned else turn
+
+    def chosen(self, at: int) -> "Share":
+        """Its share after a call for which it was chosen at this turn."""
+        if self.returned:
+            return replace(self, turn=at, returned=self.returned - 1)
+        return replace(self, turn=at + self.stride)
+
+    def given_back(self) -> "Share":
+        """Its share after a call, for which it was chosen, was surely not made."""
+        return replace(self, returned=self.returned + 1)
+
+    def weighing(self, weight: float, clock: int) -> "Share":
+        """Its share with another weight, by which what it has ahead of the others is rescaled."""
+        if weight == self.weight:
+            return self
+        ahead = max(0, self.turn - clock)
+        return replace(self, weight=weight, turn=clock + round(ahead * Fraction(self.weight) / Fraction(weight)))
 
 
-def choose(receivers: Sequence[Receiver], *, places: int) -> dict[str, int]:
-    """Decides how many deliveries each receiver may be sent now; fewer may be due.
+_NEWCOMER = Share()
 
-    `receivers`: all with something due or in flight.
-    Places go round: to the client with the fewest in flight, of its receivers to the one with the fewest, then to the
-    one that waits longest.
+
+@dataclass(kw_only=True)
+class Turns:
+    """The turns of some, by name, on one clock. Who could go now has entered; who is chosen has left again."""
+
+    clock: int = 0
+    shares: dict[str, Share] = field(default_factory=dict)
+    _able: list[tuple[int, str]] = field(default_factory=list)
+
+    def enter(self, name: str) -> None:
+        """From now on it could go. Its turn lies not before the clock, whatever it has missed until now."""
+        heapq.heappush(self._able, (self.shares[name].due(self.clock), name))
+
+    def next(self) -> str | None:
+        """Whose turn it is of those that could go; None: nobody's."""
+        return self._able[0][1] if self._able else None
+
+    def leave(self) -> None:
+        """Whose turn it is can't go after all."""
+        heapq.heappop(self._able)
+
+    def choose(self) -> None:
+        """It goes."""
+        due, name = heapq.heappop(self._able)
+        self._goes(name, due)
+
+    def due(self, name: str) -> int:
+        """Its place in the order of those that could go now, whether it has entered or not; a newcomer's is now."""
+        return self.shares.get(name, _NEWCOMER).due(self.clock)
+
+    def go(self, name: str) -> None:
+        """It goes, without having entered: where more than the turn decides who is next."""
+        self._goes(name, self.due(name))
+
+    def _goes(self, name: str, due: int) -> None:
+        share = self.shares.get(name, _NEWCOMER)
+        self.clock = max(self.clock, due)
+        self.shares[name] = share.chosen(due + share.returned * share.stride)
+
+
+@dataclass(kw_only=True)
+class FairShare:
+    """Turns on two levels: of the clients of a downstream, and of each client's partitions among themselves."""
+
+    clients: Turns = field(default_factory=Turns)
+    partitions: dict[str, Turns] = field(default_factory=dict)
+
+    def enter(self, client: str, name: str) -> None:
+        """From now on a partition could go."""
+        turns = self.partitions[client]
+        if turns.next() is None:
+            self.clients.enter(client)
+        turns.enter(name)
+
+    def next(self) -> tuple[str, str] | None:
+        """Whose turn it is, as its client and its own name; None: nobody's."""
+        client = self.clients.next()
+        name = self.partitions[client].next() if client is not None else None
+        return (client, name) if client is not None and name is not None else None
+
+    def leave(self) -> None:
+        """The partition whose turn it is can't go after all."""
+        client = self.clients.next()
+        if client is not None:
+            turns = self.partitions[client]
+            turns.leave()
+            if turns.next() is None:
+                self.clients.leave()
+
+    def choose(self) -> None:
+        """The partition whose turn it is goes; it enters again when it could go once more."""
+        client = self.clients.next()
+        if client is not None:
+            turns = self.partitions[client]
+            turns.choose()
+            self.clients.choose()
+            if turns.next() is not None:
+                self.clients.enter(client)
+
+
+def gives_way(held: Mapping[str, int], newcomer: str) -> str | None:
+    """Who gives one up for another that comes when none is left: who holds most, if that is at least two more.
+
+    `held`: how many each holds. None: nobody, for then the other one would be worse off than the newcomer is now.
     """
-    most_of_one, most_of_unknown = max(1, places // 4), max(1, places // 2)
-    taken = {each.name: each.in_flight for each in receivers}
-    by_client: Counter[str] = Counter()
-    for each in receivers:
-        by_client[each.client] += each.in_flight
-    free = places - sum(taken.values())
-    free_unknown = most_of_unknown - sum(each.in_flight for each in receivers if not each.is_good)
-    waiting = [each for each in receivers if each.due_at is not None]
-    chosen: Counter[str] = Counter()
-    while free > 0:
-        able = [
-            each
-            for each in waiting
-            if (taken[each.name] < most_of_one if each.is_good else taken[each.name] < 1 and free_unknown > 0)
-        ]
-        if not able:
-            break
-        best = min(able, key=lambda each: (by_client[each.client], taken[each.name], each.due_at, each.name))
-        chosen[best.name] += 1
-        taken[best.name] += 1
-        by_client[best.client] += 1
-        free -= 1
-        free_unknown -= not best.is_good
-    return dict(chosen)
+    most = max(held, key=lambda name: (held[name], name), default=newcomer)
+    return most if held.get(most, 0) >= held.get(newcomer, 0) + 2 else None

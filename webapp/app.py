@@ -130,11 +130,12 @@ def _gateway(settings: Settings, turns: ConcurrencyLimit, bodies: BodyReader, da
     store.counted.know_operations(registry.downstream_of)
     lanes, notifier, share = LaneCache(store, registry.downstreams), notifier_for(settings.bell), shares(settings)
     secrets = SecretStore(database, cache(lambda: load_keyring(settings)))
+    disk = Disk(settings.data) if database.is_sqlite else None
     admission = Admission(
         lanes=lanes,
         partitions=PartitionCache(store, registry.downstreams),
         max_backlog=settings.max_backlog,
-        disk=Disk(settings.data) if database.is_sqlite else None,
+        disk=disk,
     )
     return Context(
         settings=settings,
@@ -152,7 +153,7 @@ def _gateway(settings: Settings, turns: ConcurrencyLimit, bodies: BodyReader, da
             notifier,
             store.deliveries,
             WebhookChecks(Egress(settings.webhook_networks), secrets),
-            _waiting_bytes(database, lanes, share.waiting_bytes),
+            _waiting_bytes(database, lanes, share.waiting_bytes, disk),
         ),
         secrets=secrets,
         turns=turns,
@@ -164,7 +165,7 @@ def _gateway(settings: Settings, turns: ConcurrencyLimit, bodies: BodyReader, da
     )
 
 
-def _waiting_bytes(database: Database, lanes: LaneCache, most: int | None) -> WaitingBytes | None:
+def _waiting_bytes(database: Database, lanes: LaneCache, most: int | None, disk: Disk | None) -> WaitingBytes | None:
     if most is None:
         return None
     inputs = InputByteStore(database)
@@ -172,7 +173,7 @@ def _waiting_bytes(database: Database, lanes: LaneCache, most: int | None) -> Wa
     def count() -> Mapping[str, int]:
         return inputs.by_client(lanes.backlog())
 
-    return WaitingBytes(count, most)
+    return WaitingBytes(count, most, disk.left) if disk else WaitingBytes(count, most)
 
 
 def _authenticator(settings: Settings, database: Database) -> Authenticator:

@@ -1,10 +1,11 @@
 """What one client may have of the gateway, so that another finds some left: held requests, bytes that wait, rates."""
 
+import shutil
 import threading
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 from werkzeug.test import TestResponse
@@ -21,14 +22,23 @@ from tidegate.intake.input_bytes import InputByteStore
 from tidegate.intake.waiting_bytes import WaitingBytes
 
 
+class Usage(NamedTuple):
+    """As `shutil.disk_usage` answers."""
+
+    total: int
+    used: int
+    free: int
+
+
 class Shared:
-    """A gateway with two clients."""
+    """A gateway with three clients."""
 
     def __init__(self, folder: Path, url: str, **settings: Any) -> None:
         self.web = Web(folder, url, auth="keys", **settings)
         keys = KeyStore(self.web.database)
-        self.one, self.other = (
-            {"Authorization": f"Bearer {keys.create(name, name='', role=Role.CLIENT)[1]}"} for name in ("one", "other")
+        self.one, self.other, self.third = (
+            {"Authorization": f"Bearer {keys.create(name, name='', role=Role.CLIENT)[1]}"}
+            for name in ("one", "other", "third")
         )
 
     def submit(self, headers: dict[str, str], content: bytes = b"1") -> TestResponse:
@@ -99,6 +109,60 @@ def test_pages_that_are_open_count_too(shared: Shared) -> None:
     first.close()
 
 
+@pytest.mark.parametrize("settings", [{"held_requests": 6, "hold_seconds": 1}])
+def test_two_clients_that_hold_all_there_is_keep_out_nobody_who_holds_less(shared: Shared) -> None:
+    """They had half each, and a third one was refused until one of their jobs ended."""
+    with ExitStack() as open_ones:
+
+        def opened(headers: dict[str, str]) -> TestResponse:
+            stream = shared.stream(headers)
+            open_ones.callback(stream.close)
+            return stream
+
+        first = [opened(shared.one) for _ in range(3)]
+        second = [opened(shared.other) for _ in range(3)]
+        assert [stream.status_code for stream in first + second] == [200] * 6
+        assert opened(shared.third).status_code == 200
+        assert opened(shared.third).status_code == 200
+        # Two each: whoever asks for more now is refused, and those that were let go come not back.
+        for headers in (shared.one, shared.other, shared.third):
+            assert_is_problem(opened(headers), 503, "no-room")
+        for streams in (first, second):
+            assert list(streams[0].iter_encoded())[1:] == [], "the oldest ends after its first event"
+        watcher = shared.web.app.extensions["tidegate"].watcher
+        assert watcher.count == 6
+        second[2].close()
+        assert opened(shared.third).status_code == 200
+    assert watcher.count == 0
+
+
+@pytest.mark.parametrize("settings", [{"held_requests": 3, "held_per_client": 3, "hold_seconds": 1}])
+def test_a_long_poll_that_gives_way_is_answered_as_it_is(shared: Shared) -> None:
+    own = shared.submit(shared.one).get_json()["id"]
+    answers: list[TestResponse] = []
+
+    def wait() -> None:
+        client = shared.web.app.test_client()
+        answers.append(client.get(f"/v1/jobs/{own}", headers={**shared.one, "Prefer": "wait=20"}))
+
+    waiting = [threading.Thread(target=wait) for _ in range(3)]
+    for each in waiting:
+        each.start()
+    watcher = shared.web.app.extensions["tidegate"].watcher
+    wait_until(lambda: watcher.count == 3, description="all places are taken")
+    stream = shared.stream(shared.other)
+    assert stream.status_code == 200
+    wait_until(lambda: len(answers) == 1, description="one was let go")
+    assert answers[0].status_code == 202
+    assert answers[0].get_json()["state"] == "queued"
+    shared.web.client.post(f"/v1/jobs/{own}/cancel", headers=shared.one)
+    for each in waiting:
+        each.join()
+    stream.close()
+    assert [answer.status_code for answer in answers] == [202, 410, 410]
+    assert watcher.count == 0
+
+
 def test_without_keys_the_one_client_has_all(tmp_path: Path, sqlite_url: str) -> None:
     web = Web(tmp_path, sqlite_url, held_requests=2)
     job_id = web.accepted()
@@ -151,6 +215,33 @@ def test_what_other_processes_took_is_known_from_the_next_count(shared: Shared) 
     with pytest.raises(ShareUsed):
         elsewhere.admit(client_id, 20_000)
     elsewhere.admit(client_id, 10_000)
+
+
+def test_the_fuller_the_disk_the_less_of_it_one_client_may_have(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each had its 2 GB, until the disk was full and everybody was refused, those with nothing on it too."""
+    monkeypatch.setattr(waiting_bytes, "_COUNT_FROM", float("inf"))
+    left = 1_000
+    waiting = WaitingBytes(dict, most=600, left=lambda: left)
+    waiting.admit("one", 600)
+    with pytest.raises(ShareUsed, match="600 bytes"):
+        waiting.admit("one", 1)
+    left = 400
+    waiting.admit("other", 200)
+    left = 200
+    with pytest.raises(ShareUsed, match="200 bytes"):
+        waiting.admit("other", 1)
+    waiting.admit("third", 100)
+
+
+@pytest.mark.parametrize("settings", [{"max_waiting_bytes": 100_000}])
+def test_who_has_nothing_waiting_finds_room_where_another_is_refused(
+    shared: Shared, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: Usage(1_000_000, 850_000, 150_000))
+    assert shared.submit(shared.one, b"x" * 40_000).status_code == 202
+    document = assert_is_problem(shared.submit(shared.one, b"x" * 20_000), 429, "share-used")
+    assert "50000 bytes" in document["detail"]
+    assert shared.submit(shared.other, b"x" * 20_000).status_code == 202
 
 
 def test_counting_costs_a_submit_nothing(monkeypatch: pytest.MonkeyPatch) -> None:

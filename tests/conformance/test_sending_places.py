@@ -188,6 +188,33 @@ def test_two_schedulers_share_the_places(store: Store, database_url: str) -> Non
     assert sum(released) + len(store.sending.release()) == 4
 
 
+def told_in_order(store: Store, number: int) -> list[str]:
+    """To whom so many go, one after the other, through a single place; each was answered at once."""
+    open_senders(store, places=1)
+    names = []
+    for _ in range(number):
+        (released,) = store.sending.release()
+        claimed = store.sending.claim(released.job_id, released.fence, lease=timedelta(seconds=25))
+        assert claimed
+        assert store.sending.record(claimed, Sent(seconds=0.1, status=200), again_after=None, rest=None)
+        names.append(claimed.receiver)
+    return names
+
+
+def test_a_newcomer_does_not_wait_until_all_that_is_due_for_another_is_sent(store: Store) -> None:
+    """The oldest went first wherever two had equally many in flight, so a backlog kept everybody else waiting."""
+    for number in range(12):
+        old = ended_job(store, f"http://127.0.0.{number % 2 + 1}:8080/")
+        change_delivery(store, old, run_at=database_now(-LONG_AGO))
+    assert len(told_in_order(store, 2)) == 2
+    for _ in range(3):
+        change_delivery(store, ended_job(store, "http://127.0.0.9:8080/"), receiver="other 127.0.0.9")
+    order = told_in_order(store, 6)
+    assert [name.startswith("other") for name in order].count(True) == 3, "clients take turns"
+    own = [name.rpartition(".")[2] for name in order if not name.startswith("other")]
+    assert sorted(own[:2]) == ["1", "2"], "and so do the receivers of one client"
+
+
 def test_a_job_whose_end_nobody_tells_is_erased_when_it_would_have_been_given_up(
     store: Store, receiver: HttpServer, secret: str
 ) -> None:

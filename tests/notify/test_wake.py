@@ -190,3 +190,22 @@ def test_who_waits_for_nothing_but_an_end_is_not_asked_about_at_a_beginning(stor
     assert set(watcher._concerned(begun)) == {job_id}
     assert other
     watcher.close()
+
+
+def test_no_more_give_way_at_once_than_there_are_threads_for(store: Store) -> None:
+    """A thread that was told so ends a moment later, and until then it is there beside the one that came."""
+    watcher = Watcher(store.callers, "", most=40)
+    many = [watcher.hold("many") for _ in range(40)]
+    few = [watcher.hold("few") for _ in range(20)]
+    assert few.count(None) == 4
+    assert [watch.is_over for watch in many if watch] == [True] * 16 + [False] * 24, "the oldest first"
+    assert watcher.count == 40
+    for watch in many[:4]:
+        assert watch
+        watch.close()
+    assert watcher.hold("few"), "one that has ended makes room for the next"
+    for watch in (*many, *few):
+        if watch:
+            watch.close()
+    assert watcher.count == 1
+    watcher.close()

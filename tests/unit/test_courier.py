@@ -6,14 +6,19 @@ from typing import Any
 
 import pytest
 
-from tidegate.fairness import Receiver, choose
 from tidegate.webhooks.delivery import GIVE_UP_AFTER, DeliveryClaim, Sent
+from tidegate.webhooks.receivers import Receiver, SenderTurns
 from tidegate.webhooks.sender import next_try, rest_after
 
 
 def receiver(name: str, *, due_at: int | None = 0, in_flight: int = 0, good: bool = True) -> Receiver:
     """One of a client `c`, unless the name says another."""
     return Receiver(name=name if " " in name else f"c {name}", due_at=due_at, in_flight=in_flight, is_good=good)
+
+
+def choose(receivers: list[Receiver], *, places: int) -> dict[str, int]:
+    """As one who remembers no turns yet."""
+    return SenderTurns().choose(receivers, places=places)
 
 
 def test_a_good_receiver_gets_a_quarter_of_the_places() -> None:
@@ -39,6 +44,76 @@ def test_places_go_round_among_clients_and_then_receivers() -> None:
     assert chosen["two a"] == 2
     assert sum(chosen.values()) == 8
     assert all(count == 1 for name, count in chosen.items() if name.startswith("one"))
+
+
+class Senders:
+    """So many places, whose deliveries all end in the order in which they began; each receiver has a long backlog.
+
+    `schedulers` look in turn; each remembers the turns of its own releases.
+    """
+
+    def __init__(self, places: int, schedulers: int = 1) -> None:
+        self.schedulers = [SenderTurns() for _ in range(schedulers)]
+        self.places = places
+        self.in_flight: list[str] = []
+        self.sent: list[str] = []
+
+    def send(self, due: dict[str, int], number: int) -> list[str]:
+        """Sends so many of what is due, by receiver since when; to whom, in order."""
+        for step in range(number):
+            turns = self.schedulers[step % len(self.schedulers)]
+            if len(self.in_flight) == self.places:
+                self.in_flight.pop(0)
+            flying = {name: self.in_flight.count(name) for name in {*due, *self.in_flight}}
+            known = [receiver(name, due_at=due.get(name), in_flight=count) for name, count in flying.items()]
+            for name, count in turns.choose(known, places=self.places).items():
+                turns.released({name: count})
+                self.in_flight += [name] * count
+                self.sent += [name] * count
+            turns.forget(flying)
+        return self.sent
+
+
+@pytest.mark.parametrize("places", [1, 2, 3])
+def test_of_more_clients_than_places_each_gets_its_turn_however_old_the_others_backlogs(places: int) -> None:
+    """The oldest went first of those with equally many in flight: the others waited until its backlog was sent."""
+    sent = Senders(places).send({f"client{number} a": number for number in range(7)}, 70)
+    counts = [sent.count(f"client{number} a") for number in range(7)]
+    assert max(counts) - min(counts) <= 2, counts
+
+
+def test_two_schedulers_that_remember_their_own_turns_are_fair_together() -> None:
+    sent = Senders(1, schedulers=2).send({f"client{number} a": number for number in range(5)}, 100)
+    counts = [sent.count(f"client{number} a") for number in range(5)]
+    assert max(counts) - min(counts) <= 2, "a turn for each of them"
+
+
+def test_of_a_clients_receivers_each_gets_its_turn_and_has_no_more_by_its_number() -> None:
+    senders = Senders(2)
+    many = {f"one x{number:02}": number for number in range(20)}
+    senders.send(many, 30)
+    del senders.sent[:]
+    sent = senders.send({**many, "two a": 99}, 60)
+    assert sent[:4].count("two a") >= 1, "a newcomer is among the next"
+    assert 28 <= sent.count("two a") <= 32, "half of all, beside twenty of another client"
+    counts = [sent.count(name) for name in many]
+    assert max(counts) - min(counts) <= 1, counts
+
+
+def test_who_comes_for_one_delivery_at_a_time_owes_its_last_turn() -> None:
+    senders = Senders(1)
+    for step in range(40):
+        senders.send({"one a": 0, **({"two b": step} if step % 2 == 0 or step > 20 else {})}, 1)
+    assert 18 <= senders.sent.count("two b") <= 21
+    assert senders.sent[21:].count("two b") <= 11
+
+
+def test_what_is_remembered_of_receivers_that_are_gone_is_bounded() -> None:
+    turns = SenderTurns()
+    for number in range(30_000):
+        turns.released({f"one x{number}": 1})
+    turns.forget(set())
+    assert sum(len(each.shares) for each in turns._receivers.values()) <= 10_001
 
 
 @pytest.mark.parametrize("places", [0, 1, 2, 3])

@@ -36,18 +36,21 @@ class Disk:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._looked_at = float("-inf")
-        self._is_full = False
+        self._left: int | None = None
 
-    def is_full(self) -> bool:
-        """Whether 90 % of the disk is used: the database needs the rest to bring accepted jobs to their end."""
+    def left(self) -> int | None:
+        """Bytes until 90 % of the disk is used: the database needs the rest to bring accepted jobs to their end.
+
+        None: there is no such folder yet; the database will say what is wrong.
+        """
         if clock.monotonic() - self._looked_at > _DISK_LOOK_SECONDS:
             try:
                 usage = shutil.disk_usage(self._folder)
             except OSError:
-                return False  # no such folder yet: the database will say what is wrong
-            self._is_full = usage.used / usage.total >= _DISK_FULL
+                return None
+            self._left = max(0, int(usage.total * _DISK_FULL) - usage.used)
             self._looked_at = clock.monotonic()
-        return self._is_full
+        return self._left
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -126,7 +129,7 @@ class RequestAdmission:
         `later`: when the job may start at the earliest; None: at once. `place`: where its downstream is shared, its
         partition. Exact but for what other processes are about to record this moment.
         """
-        if self._rules.disk and self._rules.disk.is_full():
+        if self._rules.disk and self._rules.disk.left() == 0:
             raise Unavailable("the data disk is 90 % full", _DISK_RETRY)
         if place:
             when = {"now": later.now, "run_at": later.run_at} if later else {}

@@ -1,5 +1,8 @@
 """A limit on the bytes of one client's open inputs, so that no client fills the disk. Counted mostly in memory.
 
+The disk that is left is shared: nobody has more waiting than there is left for others. So the fuller it gets, the less
+one client may have, and those who have most are refused first (dynamic thresholds, Choudhury and Hahne 1998).
+
 No submit asks the database for it. A process adds up what it took; when that may be too much for somebody, a thread
 counts what really waits, at most a hundredth of the time. What other processes took is known from that count on.
 """
@@ -26,11 +29,18 @@ _COUNT_FROM = 0.25
 
 
 class WaitingBytes:
-    """Keeps each client's bytes below `most`. `count` reads from the database how many bytes are open, by client."""
+    """Keeps each client's bytes below `most`, and below what is left of the disk.
 
-    def __init__(self, count: Callable[[], Mapping[str, int]], most: int) -> None:
+    `count` reads from the database how many bytes are open, by client; `left` tells how many more the disk takes, None
+    where nobody knows.
+    """
+
+    def __init__(
+        self, count: Callable[[], Mapping[str, int]], most: int, left: Callable[[], int | None] = lambda: None
+    ) -> None:
         self._count = count
         self._most = most
+        self._left = left
         self._counted: Mapping[str, int] = {}
         # Taken since then, in three ages: what was taken a moment ago may not have been committed when it was counted.
         self._ages: list[Counter[str]] = [Counter(), Counter(), Counter()]
@@ -41,16 +51,18 @@ class WaitingBytes:
 
     def admit(self, client_id: str, size: int) -> None:
         """Adds an input's bytes; raises ShareUsed when the client would have too many."""
+        left = self._left()
+        most = self._most if left is None else min(self._most, left)
         with self._lock:
             self._age()
             waiting = self._counted.get(client_id, 0) + sum(each[client_id] for each in self._ages) + size
-            is_within = waiting <= self._most
+            is_within = waiting <= most
             if is_within:
                 self._ages[0][client_id] += size
-        if waiting > self._most * _COUNT_FROM:
+        if waiting > most * _COUNT_FROM:
             self._ask()
         if not is_within:
-            raise ShareUsed(f"{self._most} bytes of your jobs' inputs wait, more are not taken", _RETRY)
+            raise ShareUsed(f"of your jobs' inputs {most} bytes may wait now, more are not taken", _RETRY)
 
     def count(self) -> None:
         """Reads the open bytes anew. Raises one of UNREACHABLE."""

@@ -10,8 +10,8 @@ from tidegate.jobs.job import Job, JobWithResult
 class Subscription:
     """A subscription to one job's changes, held by one thread, which must close it: their number is limited.
 
-    One without a job is told nothing and ends when the process stops. `client_id`: who holds it. `only_end`: it waits
-    for the job's end alone; other changes need not be told to it, though they may be.
+    One without a job is told nothing. It is over when the process stops, or another client needs its place.
+    `client_id`: who holds it. `only_end`: it waits for the job's end alone; other changes need not be told to it.
     """
 
     def __init__(
@@ -31,8 +31,7 @@ class Subscription:
     def next(self, seconds: float) -> JobWithResult | None:
         """Waits for a change and returns the job and its result as they are now; versions in between may be skipped.
 
-        None when nothing changed in so many seconds, and at once when the process stops. Raises UnknownJob
-        when it was erased.
+        None when nothing changed in so many seconds, and at once when it is over. Raises UnknownJob when it was erased.
         """
         if not self._told.wait(max(0.0, seconds)):
             return None
@@ -46,7 +45,7 @@ class Subscription:
 
     @property
     def is_over(self) -> bool:
-        """Whether the process stops, so that no further change will come."""
+        """Whether the process stops, or another client needed its place: no further change will come."""
         return self._is_over
 
     def close(self) -> None:
@@ -66,7 +65,7 @@ class Subscription:
             self._told.set()
 
     def end(self) -> None:
-        """Called by the Watcher: wakes the waiting thread for good, as the process stops."""
+        """Called by the Watcher: wakes the waiting thread for good."""
         with self._lock:
             self._is_over = True
             self._told.set()

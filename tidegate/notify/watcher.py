@@ -6,13 +6,13 @@ times a second without pub/sub. Deadlines need neither: each watched job is read
 
 import logging
 import threading
-from collections import Counter
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 
 from tidegate import clock
 from tidegate.database.connection import UNREACHABLE
 from tidegate.errors import ShareUsed
+from tidegate.fairness import gives_way
 from tidegate.jobs.job import Job
 from tidegate.jobs.store import JobStore
 from tidegate.notify.listener import listener_for
@@ -31,6 +31,8 @@ _AFTER_FAILURE_SECONDS = 1.0
 _FIRST_LOOK_SECONDS = 0.03
 # A job that is past its deadline and could not be expired is read again after this.
 _AGAIN_SECONDS = 0.05
+# Requests that gave their place to another and whose threads have not ended yet: so many more are held at the most.
+_MOST_LEAVING = 16
 
 
 @dataclass
@@ -48,7 +50,10 @@ class _Watched:
 
 
 class Watcher:
-    """Keeps at most `most` subscriptions, `most_each` of one client. Its threads start with the first."""
+    """Keeps at most `most` subscriptions, `most_each` of one client. Its threads start with the first.
+
+    When there are as many, the oldest of the client with most of them ends for one that has at least two less.
+    """
 
     def __init__(self, store: JobStore, bell_url: str, *, most: int, most_each: int | None = None) -> None:
         self._store = store
@@ -57,7 +62,8 @@ class Watcher:
         self._most = most
         self._most_each = most if most_each is None else most_each
         self._count = 0
-        self._held: Counter[str] = Counter()  # by client
+        self._held: dict[str, dict[Subscription, None]] = {}  # by client, in the order in which they came
+        self._leaving: set[Subscription] = set()
         self._watched: dict[str, _Watched] = {}
         self._watch_nothing: set[Subscription] = set()
         self._asked: set[str] = set()
@@ -83,7 +89,7 @@ class Watcher:
             if self._is_stopping:
                 watch.end()
                 return watch
-            if not self._has_room(client_id):
+            if not self._take_place(watch):
                 return None
             watched = self._watched.setdefault(job.id, _Watched(version=job.version, look_due=_due(job)))
             watched.watches.add(watch)
@@ -99,7 +105,7 @@ class Watcher:
             if self._is_stopping:
                 watch.end()
                 return watch
-            if not self._has_room(client_id):
+            if not self._take_place(watch):
                 return None
             self._watch_nothing.add(watch)
         return watch
@@ -107,17 +113,8 @@ class Watcher:
     def forget(self, watch: Subscription) -> None:
         """Removes a subscription; a second time it does nothing."""
         with self._changed:
-            if watch in self._watch_nothing:
-                self._watch_nothing.remove(watch)
-                self._leave(watch)
-                return
-            watched = self._watched.get(watch.job_id)
-            if watched is None or watch not in watched.watches:
-                return
-            watched.watches.remove(watch)
+            self._leaving.discard(watch)
             self._leave(watch)
-            if not watched.watches:
-                del self._watched[watch.job_id]
 
     def stop(self) -> None:
         """Ends every subscription, now and from now on: the process stops, and held requests must not delay it."""
@@ -129,6 +126,7 @@ class Watcher:
             self._watch_nothing.clear()
             self._count = 0
             self._held.clear()
+            self._leaving.clear()
             self._changed.notify_all()
         for watch in watches:
             watch.end()
@@ -140,20 +138,41 @@ class Watcher:
             if thread is not None:
                 thread.join()
 
-    def _has_room(self, client_id: str) -> bool:
+    def _take_place(self, watch: Subscription) -> bool:
+        """Whether there is a place for it, if need be that of a client which has more."""
+        given_up = None
         if self._count >= self._most:
-            return False
-        if self._held[client_id] >= self._most_each:
+            given_up = self._given_up_for(watch.client_id)
+            if given_up is None:
+                return False
+        if len(self._held.get(watch.client_id, ())) >= self._most_each:
             raise ShareUsed(f"{self._most_each} of your requests are held open, more are not")
+        if given_up:
+            self._leave(given_up)
+            self._leaving.add(given_up)
+            given_up.end()
         self._count += 1
-        self._held[client_id] += 1
+        self._held.setdefault(watch.client_id, {})[watch] = None
         return True
 
+    def _given_up_for(self, client_id: str) -> Subscription | None:
+        giver = gives_way({client: len(held) for client, held in self._held.items()}, client_id)
+        return None if giver is None or len(self._leaving) >= _MOST_LEAVING else next(iter(self._held[giver]))
+
     def _leave(self, watch: Subscription) -> None:
+        own = self._held.get(watch.client_id)
+        if own is None or watch not in own:
+            return
+        del own[watch]
         self._count -= 1
-        self._held[watch.client_id] -= 1
-        if not self._held[watch.client_id]:
+        if not own:
             del self._held[watch.client_id]
+        self._watch_nothing.discard(watch)
+        watched = self._watched.get(watch.job_id)
+        if watched and watch in watched.watches:
+            watched.watches.remove(watch)
+            if not watched.watches:
+                del self._watched[watch.job_id]
 
     def _start_threads(self) -> None:
         if self._looker is None:

@@ -15,7 +15,6 @@ from tidegate.database.connection import Database
 from tidegate.database.schema import bodies, deliveries, delivery_attempts, jobs, receivers, workers
 from tidegate.database.statement import Prepared, required
 from tidegate.database.time import database_now
-from tidegate.fairness import Receiver, choose
 from tidegate.jobs.job import Job, StoredBody
 from tidegate.jobs.transitions import JOB_COLUMNS, NOW, job_from
 from tidegate.metrics.counters import Counts
@@ -28,6 +27,7 @@ from tidegate.webhooks.delivery import (
     ReleasedDelivery,
     Sent,
 )
+from tidegate.webhooks.receivers import Receiver, SenderTurns
 
 CLAIM_WITHIN = timedelta(seconds=10)
 ERROR_LENGTH = 300
@@ -59,6 +59,7 @@ class SendingStore:
     def __init__(self, database: Database, counts: Counts) -> None:
         self._database = database
         self._counts = counts
+        self._turns = SenderTurns()
 
     def release(self) -> list[ReleasedDelivery]:
         """Releases the deliveries that may be sent now; one that is not claimed within 10 s is due again."""
@@ -69,10 +70,12 @@ class SendingStore:
             if not self._database.is_sqlite and not _lock(connection):
                 return []
             due = self._database.fetch_all(_DUE, within=connection)
-            shares = choose(_receivers(connection, due), places=_places(connection))
-            return [
-                released for receiver, most in shares.items() for released in self._release(connection, receiver, most)
-            ]
+            known = _receivers(connection, due)
+            chosen = self._turns.choose(known, places=_places(connection))
+            released = {receiver: self._release(connection, receiver, most) for receiver, most in chosen.items()}
+        self._turns.released({receiver: len(each) for receiver, each in released.items()})
+        self._turns.forget({each.name for each in known})
+        return [delivery for each in released.values() for delivery in each]
 
     def _release(self, connection: Connection, receiver: str, most: int) -> list[ReleasedDelivery]:
         first = select(deliveries.c.job_id).where(deliveries.c.receiver == receiver, *_IS_DUE)

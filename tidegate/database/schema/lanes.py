@@ -51,7 +51,7 @@ partitions = Table(
     Column("downstream", ForeignKey("downstreams.name", ondelete="CASCADE"), primary_key=True),
     Column("client", String(40), primary_key=True),  # empty: shared by all clients
     Column("name", String(64), primary_key=True),
-    Column("turn", String(40), nullable=False, server_default="0"),  # fair_share.Share: more than 64 bits
+    Column("turn", String(40), nullable=False, server_default="0"),  # fairness.Share: more than 64 bits
     Column("returned", Integer, nullable=False, server_default="0"),
     Column("weight", Float, nullable=False, server_default="1"),
     Column("changes", Text, nullable=False, server_default="{}"),  # JSON object: the operator's limits and weight
@@ -64,7 +64,7 @@ shared_clients = Table(
     metadata,
     Column("downstream", ForeignKey("downstreams.name", ondelete="CASCADE"), primary_key=True),
     Column("client", String(40), primary_key=True),
-    Column("turn", String(40), nullable=False, server_default="0"),  # fair_share.Share: more than 64 bits
+    Column("turn", String(40), nullable=False, server_default="0"),  # fairness.Share: more than 64 bits
     Column("returned", Integer, nullable=False, server_default="0"),
     Column("weight", Float, nullable=False, server_default="1"),
     Column("clock", String(40), nullable=False, server_default="0"),  # of its partitions' turns

@@ -13,7 +13,6 @@ from tidegate import rate_limit
 from tidegate.database.connection import Database
 from tidegate.database.schema import clients, downstreams, jobs, partitions, shared_clients
 from tidegate.dispatch.limits import UNLIMITED
-from tidegate.dispatch.partitions.fair_share import Share
 from tidegate.dispatch.partitions.partition import own_allowance
 from tidegate.dispatch.partitions.store import PartitionStore
 from tidegate.dispatch.partitions.view import (
@@ -27,6 +26,7 @@ from tidegate.dispatch.partitions.view import (
     shares,
 )
 from tidegate.errors import InvalidQuery, NotShared, UnknownDownstream
+from tidegate.fairness import Share
 from tidegate.jobs.listing import LIMIT
 from tidegate.jobs.transitions import IS_WAITING, NOW
 from tidegate.operations.sharing import PartitionLimits, Sharing, key_of, named_by

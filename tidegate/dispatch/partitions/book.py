@@ -12,10 +12,10 @@ from dataclasses import dataclass, field, replace
 from tidegate import rate_limit
 from tidegate.clock import MICROSECOND
 from tidegate.dispatch.lane import WaitingJob, is_kept_apart
-from tidegate.dispatch.partitions.fair_share import FairShare, Share, Turns
 from tidegate.dispatch.partitions.partition import Chosen, Heads, Partition, SharedClient, own_allowance
 from tidegate.dispatch.plan import HORIZON, LEAD, Plan, can_follow, followers_of, released_at
 from tidegate.dispatch.room import Room
+from tidegate.fairness import FairShare, Share, Turns
 from tidegate.jobs.job import Call, Released
 from tidegate.operations.queues import Queue
 from tidegate.operations.sharing import key_of

@@ -6,7 +6,7 @@ from functools import lru_cache
 
 from tidegate import rate_limit
 from tidegate.dispatch.lane import WaitingJob, allowance_of
-from tidegate.dispatch.partitions.fair_share import Share
+from tidegate.fairness import Share
 from tidegate.operations.sharing import PartitionLimits, key_of, named_by
 
 

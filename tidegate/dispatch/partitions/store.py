@@ -27,9 +27,9 @@ from tidegate.database.statement import Prepared
 from tidegate.database.time import Instant, statement_now
 from tidegate.dispatch.lane import WaitingJob
 from tidegate.dispatch.lane_reads import WAITING_COLUMNS
-from tidegate.dispatch.partitions.fair_share import Share
 from tidegate.dispatch.partitions.partition import Heads, Partition, SharedClient
 from tidegate.dispatch.places import is_held, may_kill_no_other
+from tidegate.fairness import Share
 from tidegate.jobs.transitions import IN_TIME, IS_POLLED, IS_WAITING
 from tidegate.operations.sharing import USUAL_PRIORITY, PartitionLimits, Sharing, named_by
 

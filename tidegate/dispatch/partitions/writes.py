@@ -14,8 +14,8 @@ from tidegate.database.json_rows import as_parameter, given_rows
 from tidegate.database.schema import downstreams, partitions, shared_clients
 from tidegate.database.statement import Prepared
 from tidegate.dispatch.lane import Lane
-from tidegate.dispatch.partitions.fair_share import Share
 from tidegate.dispatch.partitions.partition import Chosen, own_allowance
+from tidegate.fairness import Share
 from tidegate.operations.sharing import named_by
 
 

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tidegate.dispatch.partitions.fair_share import FairShare, Share, Turns
+from tidegate.fairness import FairShare, Share, Turns, gives_way
 
 _WEIGHTS = st.sampled_from([0.1, 0.5, 1.0, 2.0, 3.0, 7.0, 100.0])
 _ROUNDS = st.lists(st.sets(st.integers(0, 5), min_size=1), min_size=1, max_size=120)
@@ -115,3 +115,31 @@ def test_a_clients_weight_is_shared_among_its_partitions_however_many(loud: int)
         chosen[went[0]] += 1
 
     assert chosen == {"loud": 50, "quiet": 50}
+
+
+@given(arrivals=st.lists(st.tuples(st.sampled_from("abcd"), st.booleans()), max_size=80), room=st.integers(1, 9))
+def test_nobody_is_refused_while_another_holds_two_more(arrivals: list[tuple[str, bool]], room: int) -> None:
+    """Whoever comes and goes; and what is let go is never more than the one place that is needed."""
+    held: Counter[str] = Counter()
+    for name, leaves in arrivals:
+        if leaves:
+            held[name] -= bool(held[name])
+        elif held.total() < room:
+            held[name] += 1
+        elif giver := gives_way(held, name):
+            before = max(held.values())
+            held[giver] -= 1
+            held[name] += 1
+            assert held[name] <= before == held[giver] + 1
+        else:
+            assert max(held.values()) <= held[name] + 1
+        assert held.total() <= room
+
+
+def test_who_comes_again_at_once_takes_nothing_back() -> None:
+    held = Counter(many=9, few=1)
+    order = [gives_way(held, name) for name in ("few", "many")]
+    assert order == ["many", None]
+    held = Counter(many=6, few=5)
+    assert gives_way(held, "few") is None, "else the two would change places for ever"
+    assert gives_way({}, "first") is None
