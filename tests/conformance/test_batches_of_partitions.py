@@ -90,8 +90,8 @@ def test_a_batch_of_which_nobody_is_left_gives_its_turn_back(store: Store) -> No
         store.callers.cancel(job_id, IMPLICIT_CLIENT)
     assert not together.run(message)
     others = waiting(store, sharing, a=10, b=10)
-    for _ in range(2):
-        for each in together.release():
+    for _ in "ab":
+        for each in wait_until(together.release, description="a batch goes"):
             together.run(each)
     of_turns = select(attempts.c.outcome).where(attempts.c.turn.is_not(None)).order_by(attempts.c.turn)
     assert [row.outcome for row in store.database.fetch_all(of_turns)] == ["dropped", "succeeded", "succeeded"]
