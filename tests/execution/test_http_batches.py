@@ -156,6 +156,18 @@ def test_who_is_called_off_is_left_out_and_with_nobody_left_nothing_goes_out(ser
     assert request.body == b'[{"n": 2.0}]'
 
 
+def test_the_key_is_that_of_the_members_who_are_left(server: HttpServer) -> None:
+    made = operation(server.url)
+    attempt = Attempt(job_id=BATCH_ID, number=1, report=lambda _: None, seconds_left=lambda: 10, take_slot=lambda: None)
+
+    def fewer() -> Sequence[Member]:
+        attempt.job_id = "of-those-who-are-left"
+        return two()
+
+    outcomes_of(made, fewer, attempt, max_result=1000, when_stopped=lambda: STOPPED)
+    assert server.received[0].headers["idempotency-key"] == "of-those-who-are-left"
+
+
 def test_a_downstream_that_is_full_or_away_sends_all_of_them_again_together(server: HttpServer) -> None:
     server.answer = in_turn(respond(429, retry_after="7"), respond(500, b"oh"), respond(400, b"no"))
     made = operation(server.url)

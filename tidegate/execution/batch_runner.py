@@ -146,9 +146,10 @@ class BatchRunner:
 
         def record(what: BatchOutcome, *, whatever_it_says: bool = False) -> tuple[Sequence[str], Sequence[bool]]:
             endings, news = endings_of(call.claims, what, retry)
+            was_called = not isinstance(what, HandedBack) or what.was_called
             won = retry_until_answered(
                 call.batch_id,
-                lambda: self._store.batches.record(endings, news, call_seconds=call.seconds),
+                lambda: self._store.batches.record(endings, news, call_seconds=call.seconds if was_called else None),
                 whatever_it_says=whatever_it_says,
             )
             return [ending.outcome for ending in endings], won

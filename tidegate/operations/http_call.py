@@ -23,15 +23,15 @@ Observe: TypeAlias = Callable[[str, dict[str, Any]], None]
 class Request:
     """A request but for its body. `own`: the headers of the operations file; they override our defaults.
 
-    `given`: those of the job, which override these. `key`: its Idempotency-Key; empty: a poll has none, for it changes
-    nothing. `observe`: is told each step of the call, by httpcore's `trace`.
+    `given`: those of the job, which override these. `key`: its Idempotency-Key, asked for when the body is known;
+    empty: a poll has none, for it changes nothing. `observe`: is told each step of the call, by httpcore's `trace`.
     """
 
     method: str
     url: HttpUrl
     own: Mapping[str, str]
     given: Mapping[str, str]
-    key: str
+    key: Callable[[], str]
     way: Way
     observe: Observe | None = None
 
@@ -43,7 +43,7 @@ class Request:
             "accept-encoding": "identity",
             "user-agent": "tidegate",
             **{name.lower(): value for fields in (self.own, self.given, more) for name, value in fields.items()},
-            "idempotency-key": self.key,
+            "idempotency-key": self.key(),
         }
         fields = [(name.encode("ascii"), value.encode("latin-1")) for name, value in headers.items() if value]
         return [(b"host", self.url.host_field.encode()), *fields]

@@ -184,7 +184,7 @@ class HttpOperation:
         method, url, sent = made
         is_poll = attempt.poll_url is not None
         headers = {**body.headers, **attempt.headers, **more}
-        request = self._request(method, url, headers, key="" if is_poll else attempt.job_id)
+        request = self._request(method, url, headers, key=lambda: "" if is_poll else attempt.job_id)
         answer = send(request, lambda: (sent, self.max_result), attempt, span)
         if isinstance(answer, Failed):
             return answer
@@ -212,7 +212,7 @@ class HttpOperation:
             return batch.request(called, self.name, clock.now()), batch.largest_answer(len(called), self.max_result)
 
         url = _read_url(self.parts.url.fill({}, self.expand))
-        request = self._request(self.method, url, {**attempt.headers, **more}, key=attempt.job_id)
+        request = self._request(self.method, url, {**attempt.headers, **more}, key=lambda: attempt.job_id)
         try:
             answer = send(request, sent, attempt, span)
         except Refusal as refusal:
@@ -237,7 +237,7 @@ class HttpOperation:
             return Failed(code=ErrorCode.OPERATION_ERROR, message=message)
         return "GET", poll, None
 
-    def _request(self, method: str, url: HttpUrl, given: Mapping[str, str], *, key: str) -> Request:
+    def _request(self, method: str, url: HttpUrl, given: Mapping[str, str], *, key: Callable[[], str]) -> Request:
         own = {name: self.expand(value) for name, value in self.headers.items()}
         return Request(method=method, url=url, own=own, given=given, key=key, way=self._way, observe=self.observe)
 
