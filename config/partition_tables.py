@@ -71,6 +71,11 @@ class SharedTable(Table):
     priority_step: Annotated[Duration, Field(le=timedelta(hours=1))] = Field(
         timedelta(seconds=30), description="How far a job stands behind one of the next higher `Job-Priority`."
     )
+    throttle: Literal["downstream", "partition"] = Field(
+        "downstream",
+        description="Who rests when the downstream says that it is full, or that a quota is used up: all of its jobs, "
+        "or, where it counts the calls of each by itself, those of the `partition` whose call that was.",
+    )
 
     @property
     def is_strict(self) -> bool:
@@ -79,12 +84,17 @@ class SharedTable(Table):
 
 
 def key_without_effect(table: SharedTable) -> tuple[str, str] | None:
-    """A key with limits of partitions where all wait in one line, and why it would do nothing; None: there is none.
+    """A key of partitions where all wait in one line, and why it would do nothing; None: there is none.
 
     A file that leaves it open is one for servers with keys, and good where they are off, too.
     """
     if table.partition != "none":
         return None
+    if table.throttle == "partition":
+        return (
+            "throttle",
+            'all wait in one line here, so none would rest by itself; write partition = "client" or "header"',
+        )
     key = "each" if table.each != EachTable() else "partitions" if table.partitions else None
     words = 'all wait in one line here, so it would limit nobody; write partition = "client" or "header"'
     return (key, words) if key else None
@@ -101,4 +111,5 @@ def sharing_of(table: SharedTable, *, default: SharedBy) -> Sharing | None:
         named={name: partition_limits(each) for name, each in table.partitions.items()},
         max_partitions=table.max_partitions,
         priority_step=table.priority_step,
+        throttle=table.throttle,
     )

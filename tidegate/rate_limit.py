@@ -177,6 +177,17 @@ def next_slot(allowance: Allowance, pace: Pace, *, now: int) -> int:
     return slot
 
 
+def common_slot(limiters: Sequence[tuple[Allowance, Pace]], *, now: int) -> int:
+    """The first instant, not before `now`, at which each of several limiters has room for one call.
+
+    With a rate by the calendar an instant may be too late again that is later than one at which there was room.
+    """
+    slot = now
+    while (later := max((next_slot(*each, now=slot) for each in limiters), default=slot)) > slot:
+        slot = later
+    return slot
+
+
 def quota_wait(allowance: Allowance, pace: Pace, *, now: int, behind: int) -> int:
     """Microseconds until the windows have room for a call with `behind` others before it: an estimate.
 

@@ -134,7 +134,8 @@ class Partition(TypedDict):
     """A partition of a downstream: its weight, its limits beneath the downstream's, what waits in it.
 
     `client` None: all clients share it; `name` None: its client's unnamed one, whose `weight` is the client's. `share`:
-    of the downstream's calls, by the weights; None: it does not wait, or is paused.
+    of the downstream's calls, by the weights; None: it does not wait, is paused or rests. `resting_until`: an instant
+    until which the downstream wants no calls of it, and because of what.
     """
 
     client: str | None
@@ -145,6 +146,8 @@ class Partition(TypedDict):
     concurrency: int | None
     order: Literal["fair", "strict"]
     paused: bool
+    resting_until: str | None
+    resting_because: Literal["refusals", "quota"] | None
     declared: DeclaredPartition
     changed: list[str]
     waiting: int

@@ -5,14 +5,18 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
+from datetime import timedelta
 from uuid import uuid4
 
 import pytest
+from sqlalchemy import insert
 
 from tests.support import clients, sqlite
 from tests.support.processes import REPOSITORY
 from tests.support.web_server import WebServer
 from tidegate.database.connection import Database
+from tidegate.database.schema import IMPLICIT_CLIENT, partitions
+from tidegate.database.time import database_now
 from tidegate.operations.limits import Limits
 from tidegate.operations.sharing import PartitionLimits, Sharing
 from tidegate.stores import Store
@@ -38,6 +42,8 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[WebServer]:
     database = Database(url)
     sharing = Sharing(by="header", each=PartitionLimits(rates=("5/s",)))
     Store(database).limits.declare([Limits(name="crm", sharing=sharing)])  # as a scheduler's start does
+    refused = {"downstream": "crm", "client": IMPLICIT_CLIENT, "name": "refused"}
+    database.execute(insert(partitions).values(**refused, rests_until=database_now(timedelta(minutes=9))))
     database.close()
     running = WebServer(folder, url, OPERATIONS_FILE=str(folder / "operations.toml"))
     running.start()
@@ -110,6 +116,9 @@ def test_the_command_line_pauses_resumes_and_says_what_is_wrong(server: WebServe
     assert tidegate(server, "submit", "orders", "-d", "{}", "--priority", "8").returncode == 2
     assert json.loads(tidegate(server, "partitions", "pause", "crm", name, "--json").stdout)["paused"]
     assert "paused" in tidegate(server, "partitions", "list", "crm", "--limit", "500").stdout
+    shown = tidegate(server, "partitions", "list", "crm", "--limit", "500").stdout.splitlines()
+    (line,) = [line for line in shown if line.startswith("refused")]
+    assert " rests " in line
     assert not json.loads(tidegate(server, "partitions", "resume", "crm", name, "--json").stdout)["paused"]
     back = tidegate(server, "partitions", "set", "crm", name, "--weight", "declared", "--rate", "declared", "--json")
     assert json.loads(back.stdout)["changed"] == []

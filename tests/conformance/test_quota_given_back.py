@@ -5,7 +5,7 @@ from datetime import timedelta
 
 import pytest
 
-from tests.support.jobs import change_attempts, claim, lane_row, open_lane, release, submit
+from tests.support.jobs import change_attempts, claim, downstreams_of, lane_row, open_lane, release, submit
 from tidegate.database.schema import IMPLICIT_CLIENT
 from tidegate.database.time import database_now
 from tidegate.jobs.job import Released
@@ -73,15 +73,58 @@ def test_a_quota_that_is_the_only_rate_gets_back_what_nobody_claimed(store: Stor
     assert len(release(store)) == 3
 
 
-def test_what_was_claimed_is_not_given_back(store: Store) -> None:
+def test_what_was_claimed_and_perhaps_called_is_not_given_back(store: Store) -> None:
     open_lane(store, rates=RATES)
     for each in let_go(store):
         claimed = claim(store, each)
         assert claimed is not None
         store.lanes.take_back([each])
-        store.workers.hand_back(claimed, after=timedelta(0), outcome="stopped")
+        store.workers.hand_back(claimed, after=timedelta(0), outcome="stopped", call_seconds=0.1)
 
     assert release(store) == []
+
+
+def test_what_was_claimed_and_surely_not_called_is_given_back_once(store: Store) -> None:
+    open_lane(store, rates=RATES)
+    for each in let_go(store)[:2]:
+        claimed = claim(store, each)
+        assert claimed is not None
+        for _ in range(2):  # the answer of the first was lost
+            store.workers.hand_back(claimed, after=timedelta(0), outcome="no slot")
+
+    assert len(release(store)) == 2
+    assert let_go(store) == []
+
+
+def test_a_claim_whose_answer_was_lost_gives_its_call_back(store: Store) -> None:
+    open_lane(store, rates=RATES)
+    for each in let_go(store)[:3]:
+        assert claim(store, each, worker="mine") is not None
+        for _ in range(2):
+            store.claims.disclaim(each.job_id, each.fence, worker="mine")
+
+    assert len(release(store)) == 3
+    assert let_go(store) == []
+
+
+def test_a_missed_slot_is_given_back_with_its_job_and_once(store: Store) -> None:
+    """Both calls have the same instant: what was returned twice would be the other's."""
+    open_lane(store, rates=("2/h",), burst=2)
+    first, _ = let_go(store, 2)
+    claimed = claim(store, first)
+    assert claimed is not None
+
+    for _ in range(2):
+        assert store.slots.reserve(claimed, within=timedelta(seconds=1)).due is None
+    assert calls_logged(store) == 2
+    store.workers.hand_back(claimed, after=timedelta(0), outcome="no slot")
+
+    assert calls_logged(store) == 1
+
+
+def calls_logged(store: Store) -> int:
+    (lane,) = downstreams_of(store)
+    return sum(run.calls for run in lane.pace.log)
 
 
 @pytest.mark.parametrize("rates", [RATES[:1], ()])

@@ -1,18 +1,22 @@
 """What jobs of a shared downstream are told, and which are not taken: by their own partition and its share."""
 
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
+from sqlalchemy import insert
 
 from tests.support.web import LEASE, Web, assert_is_problem
-from tidegate.database.schema import IMPLICIT_CLIENT
+from tidegate.database.schema import IMPLICIT_CLIENT, partitions
+from tidegate.database.time import database_now
 from tidegate.intake.submission import Submission
 from tidegate.jobs.job import Job
 from tidegate.operations.operation import Body
 
 Make = Callable[..., Web]
+REST = timedelta(seconds=40)
 
 
 @pytest.fixture
@@ -120,6 +124,30 @@ def test_a_partitions_own_limits_are_its_reasons(make: Make) -> None:
     bulk(web, "strict", 2)
     waiting = told(web, "strict")
     assert (waiting["position"], waiting["reason"]) == (2, "partition_order")
+
+
+def test_jobs_of_a_partition_that_rests_are_told_so_and_no_others(make: Make) -> None:
+    web = make("rate = '10/s'\nthrottle = 'partition'")
+    row = {"downstream": "call", "client": IMPLICIT_CLIENT, "name": "a", "rests_until": database_now(REST)}
+    web.store.database.execute(insert(partitions).values(row))
+    resting = bulk(web, "a", 1)[0]
+    sampled(web)
+
+    waiting = told(web, "a")
+
+    seconds = datetime.fromisoformat(waiting["estimated_start"]) - datetime.now(UTC)
+    assert (waiting["position"], waiting["reason"], waiting["in_time"]) == (1, "paused", True)
+    assert 0.9 * REST < seconds < 1.1 * REST
+    answer = web.client.get(f"/v1/jobs/{resting.id}")
+    assert 35 < int(answer.headers["Retry-After"]) <= 44
+    late = web.submit("call", headers={"Job-Partition": "a", "Job-Timeout": "20"})
+    assert_is_problem(late, 503, "cannot-finish-in-time")
+    assert web.submit("call", headers={"Job-Partition": "b", "Job-Timeout": "20"}).status_code == 202
+    other = told(web, "b")
+    assert other["reason"] != "paused"
+    (listed, _) = web.client.get("/v1/downstreams/call/partitions?sort=name").get_json()["partitions"]
+    assert (listed["name"], listed["resting_because"], listed["share"]) == ("a", "refusals", None)
+    assert listed["resting_until"]
 
 
 def test_a_priority_in_a_strict_partition_is_a_422(make: Make) -> None:

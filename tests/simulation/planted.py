@@ -143,7 +143,7 @@ BUGS: tuple[Bug, ...] = (
         "tidegate/dispatch/lane.py",
         "return self.paused or self.paused_until > now",
         "return self.paused_until > now",
-        beside=Bug("", _CLAIMS, "IN_TIME, ~_RESTS", "IN_TIME"),
+        beside=Bug("", "tidegate/execution/claim_statements.py", "IN_TIME, ~_RESTS", "IN_TIME"),
     ),
     Bug("what was accepted is sent again", _RUNNER, "            poll_url=claim.poll_url,\n", ""),
     Bug(

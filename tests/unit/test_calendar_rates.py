@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from tidegate.clock import to_microseconds
 from tidegate.rate import Rate, read_rate
-from tidegate.rate_limit import AHEAD, LATE, Allowance, Pace, next_slot, quota_wait, take_slots
+from tidegate.rate_limit import AHEAD, LATE, Allowance, Pace, common_slot, next_slot, quota_wait, take_slots
 
 SECOND = 1_000_000
 HOUR = 3600 * SECOND
@@ -123,6 +123,22 @@ def test_no_window_of_the_calendar_has_more_calls_than_the_rate(
             first, last = rate.calendar_window(slot)
             within = bisect.bisect_right(calls, last + LATE) - bisect.bisect_left(calls, first - LATE)
             assert within <= rate.calls
+
+
+@given(begin=st.integers(0, 90_000), burst=st.sampled_from([1, 50]), calls=st.integers(1, 40))
+def test_a_slot_of_two_limiters_is_one_at_which_both_have_room(begin: int, burst: int, calls: int) -> None:
+    """Around midnight there may be room at an instant of the old day and, a little later, none."""
+    daily = Allowance(rates=(by_calendar("20/d", "Europe/Berlin"), Rate.parse("200/s")), burst=50)
+    common = Allowance(rates=(Rate.parse("30/s"),), burst=burst)
+    now, paces = at("2026-06-02", "Europe/Berlin") - 60_000 + begin, [Pace(), Pace()]
+    _, paces[0] = take_slots(daily, paces[0], now=at("2026-06-01T12:00", "Europe/Berlin"), wanted=13, horizon=SECOND)
+    for _ in range(calls):
+        both = list(zip((daily, common), paces, strict=True))
+        slot = common_slot(both, now=now)
+        assert [next_slot(*each, now=slot) for each in both] == [slot, slot]
+        taken = [take_slots(*each, now=slot, wanted=1, horizon=0) for each in both]
+        assert [slots for slots, _ in taken] == [[slot], [slot]]
+        paces, now = [pace for _, pace in taken], slot
 
 
 def test_a_used_up_day_waits_for_midnight_and_then_all_of_it_may_go() -> None:

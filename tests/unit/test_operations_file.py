@@ -12,6 +12,7 @@ from tidegate.errors import ConfigurationError
 from tidegate.operations.http_operation import HttpOperation
 from tidegate.operations.limits import Limits
 from tidegate.operations.oauth import OAuth
+from tidegate.operations.sharing import Sharing
 
 OAUTH = 'token_url = "http://h/token", client_id = "a"'
 MINIMAL = '[operations.quote]\nurl = "http://127.0.0.1/quote"\n'
@@ -552,3 +553,26 @@ def test_limits_of_partitions_that_there_are_not_are_a_fault(file: Path, shared:
 
     file.write_text(f"[downstreams.slow]\n{shared.partition(chr(10))[2]}\n")
     assert not read_operations_file(file, max_result=1).faults, "left out, it is as the settings say"
+
+
+def test_who_rests_alone_needs_partitions_and_a_word_that_there_is(file: Path) -> None:
+    file.write_text('[downstreams.slow]\npartition = "header"\nthrottle = "partition"\n')
+    (limits,) = read_operations_file(file, max_result=1).limits
+    assert limits.sharing
+    assert limits.sharing.throttle == "partition"
+    assert Sharing.from_json(limits.sharing.as_json()) == limits.sharing
+    for shared, words in (
+        ('partition = "none"\nthrottle = "partition"', "downstreams.slow.throttle: all wait in one line here"),
+        ('throttle = "lane"', "downstreams.slow.throttle: "),
+    ):
+        file.write_text(f"[downstreams.slow]\n{shared}\n")
+        (fault,) = read_operations_file(file, max_result=1).faults
+        assert words in fault
+    file.write_text('[downstreams.slow]\nthrottle = "partition"\n')
+    assert not read_operations_file(file, max_result=1).faults, "left open, it is as the settings say"
+
+
+def test_a_sharing_without_a_throttle_of_its_own_is_stored_as_before() -> None:
+    """An earlier version that runs beside this one knows no such word."""
+    assert "throttle" not in Sharing().as_json()
+    assert Sharing.from_json(Sharing().as_json()) == Sharing()

@@ -14,6 +14,7 @@ from tidegate.database.connection import Database
 from tidegate.database.schema import jobs
 from tidegate.database.time import database_now
 from tidegate.jobs.job import Wait
+from tidegate.jobs.transitions import stored_wait, wait_of
 from tidegate.states import FINAL_STATES, MOVES, OPEN_STATES, State
 
 
@@ -52,8 +53,8 @@ def test_the_tables_states_are_those_of_the_code() -> None:
 
 
 def test_every_name_fits_its_column() -> None:
-    of_partitions = {Wait.PARTITION_PACE, Wait.PARTITION_CONCURRENCY, Wait.PARTITION_ORDER}
-    stored = set(Wait) - {Wait.UNKNOWN_OPERATION, *of_partitions}
+    stored = {stored_wait(wait) for wait in set(Wait) - {Wait.UNKNOWN_OPERATION}}
+    assert {wait_of(name) for name in stored} == set(Wait) - {Wait.UNKNOWN_OPERATION}
     for column, names in ((jobs.c.state, set(State)), (jobs.c.waits_for, stored)):
         assert isinstance(column.type, String)
         assert max(map(len, names)) <= present(column.type.length)

@@ -87,6 +87,8 @@ def test_a_partition_is_told_whole_and_changed(web: Web) -> None:
         **declared,
         "order": "fair",
         "paused": False,
+        "resting_until": None,
+        "resting_because": None,
         "declared": declared,
         "changed": [],
         "waiting": 1,

@@ -2,11 +2,12 @@
 
 from typing import Any
 
-from sqlalchemy import Integer, and_, bindparam, select, text
+from sqlalchemy import Integer, and_, bindparam, or_, select, text
 
 from tidegate.database.schema import WAITS_FOR_POLL, attempts, downstreams, jobs
 from tidegate.database.time import statement_now
 from tidegate.dispatch.places import may_kill_no_other
+from tidegate.jobs.own_partition import partition_rests
 from tidegate.jobs.transitions import IN_TIME, IS_POLLED, IS_WAITING
 
 
@@ -34,7 +35,8 @@ def waiting_first(*columns: Any) -> Any:
 def polls(*columns: Any) -> Any:
     """SELECT of these columns of the first jobs of a `lane` that wait to be polled, at `most` so many, due or not.
 
-    Not one whose last poll was lost and may still be open: on one place no two calls are open together.
+    Not one whose last poll was lost and may still be open: on one place no two calls are open together. Nor one whose
+    partition rests.
     """
     before = attempts.alias("before")
     is_poll = and_(before.c.job_id == jobs.c.id, before.c.follows_job == before.c.job_id)
@@ -42,6 +44,7 @@ def polls(*columns: Any) -> Any:
     return (
         select(*columns)
         .where(jobs.c.downstream == bindparam("lane"), text(WAITS_FOR_POLL), ~is_open, IN_TIME, may_kill_no_other())
+        .where(or_(jobs.c.partition.is_(None), ~partition_rests()))
         .order_by(jobs.c.run_at, jobs.c.id)
         .limit(bindparam("most", type_=Integer))
     )

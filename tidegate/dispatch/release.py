@@ -75,7 +75,7 @@ def write_releases(database: Database, plans: Sequence[Plan]) -> Sequence[Writte
                 each = _without_headless(database, within, plan, each)
             if plan.shared and each.released:
                 chosen = plan.shared.with_only({job.job_id for job in each.released})
-                write_turns(database, within, plan.state.lane.name, chosen)
+                write_turns(database, within, plan.state.lane, chosen)
             written.append(each)
         return written
 

@@ -1,6 +1,7 @@
 """Undoes releases that no worker has claimed: jobs are queued again, places freed, calls given back to quotas.
 
-That no such call was made is sure: in the same transaction the claim becomes impossible.
+That no such call was made is sure: in the same transaction the claim becomes impossible. What a worker has claimed and
+surely not called is given back in the same way.
 """
 
 from collections.abc import Mapping, Sequence
@@ -57,10 +58,17 @@ def take_back(database: Database, within: Connection, releases: Sequence[Call], 
     return len(ended)
 
 
-def _give_back(database: Database, within: Connection, ended: Sequence[Mapping[str, Any]]) -> None:
-    """Returns the calls to the quotas of each downstream, and the turns of partitions.
+def give_call_back(database: Database, within: Connection, job_id: str, fence: int) -> None:
+    """Gives back the call of an attempt that a worker had claimed, and that ended without one. To be said once."""
+    values = {"the_job": job_id, "the_fence": fence}
+    _give_back(database, within, database.fetch_all(_NOT_CALLED, values, within=within))
 
-    The downstreams' rows are locked after the jobs', by name.
+
+def _give_back(database: Database, within: Connection, ended: Sequence[Mapping[str, Any]]) -> None:
+    """Returns the calls of attempts that ended without one: the turns of partitions, and the slots.
+
+    `ended`: the columns of `_RETURNED`. The windows of a downstream's rates, and of a partition's own, have those slots
+    back; the schedules that space the calls go on. The downstreams' rows are locked after the jobs', by name.
     """
     shared: dict[str, list[tuple[str, int | None]]] = {}
     calls: dict[str, list[int]] = {}
@@ -129,5 +137,8 @@ _END = Prepared(
     .values(_ENDED)
     .returning(*_RETURNED),
     dict,
+)
+_NOT_CALLED: Prepared[Mapping[str, Any]] = Prepared(
+    select(*_RETURNED).where(attempts.c.job_id == _JOB, attempts.c.fence == _FENCE), dict
 )
 _TAKE_BACK = Prepared(_take_back(), dict)

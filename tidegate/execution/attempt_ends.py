@@ -20,10 +20,11 @@ from sqlalchemy import (
 )
 
 from tidegate.clock import MICROSECOND
+from tidegate.database.connection import Database
 from tidegate.database.schema import attempts, downstreams, jobs
 from tidegate.database.time import Instant, database_now
 from tidegate.dispatch.announced import longest_rest
-from tidegate.dispatch.partitions.writes import give_turns_back
+from tidegate.dispatch.partitions.throttle import rest_partition
 from tidegate.execution.attempt_times import PLACE_MARGIN
 from tidegate.jobs.job import Claim
 from tidegate.jobs.transitions import (
@@ -37,14 +38,6 @@ from tidegate.jobs.transitions import (
 # The pause of an open circuit breaker, in seconds: so much longer after each failed probe.
 _BREAKER_STEP = 5
 _BREAKER_LONGEST = 60
-
-
-def give_turn_back(connection: Connection, claim: Claim) -> None:
-    """The turn of a partition whose call was not made."""
-    own = (attempts.c.job_id == claim.job_id, attempts.c.fence == claim.fence)
-    key = connection.execute(select(attempts.c.partition).where(*own)).scalar()
-    if key is not None:
-        give_turns_back(connection, claim.downstream, [(key, None)])
 
 
 def move(connection: Connection, claim: Claim, *guards: ColumnElement[bool], **values: Any) -> Sequence[Row[Any]]:
@@ -86,8 +79,13 @@ def keep_place(connection: Connection, claim: Claim, outcome: str, call_seconds:
     return won
 
 
-def lane_refused(connection: Connection, claim: Claim, after: timedelta) -> None:
-    """Pauses the lane. Calls that were open at the first refusal are refused too: that is one pause, not many."""
+def lane_refused(database: Database, connection: Connection, claim: Claim, after: timedelta) -> None:
+    """Pauses the lane, or its partition alone where the downstream refuses by partition.
+
+    Calls that were open at the first refusal are refused too: that is one pause, not many.
+    """
+    if rest_partition(database, connection, claim, after):
+        return
     rates = connection.execute(select(downstreams.c.rates).where(downstreams.c.name == claim.downstream)).scalar_one()
     until = database_now(min(after, longest_rest(orjson.loads(rates))))
     rests = downstreams.c.paused_until > database_now()

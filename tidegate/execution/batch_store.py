@@ -12,8 +12,10 @@ from tidegate.database.connection import Database
 from tidegate.database.schema import attempts, jobs
 from tidegate.database.statement import required
 from tidegate.database.time import CLOCK, database_now
+from tidegate.dispatch.partitions.throttle import partition_answered
+from tidegate.dispatch.undo_release import give_call_back
 from tidegate.execution.attempt import Success
-from tidegate.execution.attempt_ends import end_attempt, give_turn_back, lane_failed, lane_refused, move
+from tidegate.execution.attempt_ends import end_attempt, lane_failed, lane_refused, move
 from tidegate.execution.batch_endings import Ending, LaneNews
 from tidegate.execution.batch_lead import pass_lead
 from tidegate.execution.successes import LANE_ANSWERED, Successes
@@ -90,6 +92,9 @@ class BatchStore:
         if len(successes) == len(endings) and not self._database.is_sqlite:
             won = self._successes.record_together([*successes.values()])
             at_once = {job_id for job_id, stands in zip(successes, won, strict=True) if stands}
+            if endings[0].claim.were_of_partition:
+                with self._database.transaction() as connection:
+                    partition_answered(connection, endings[0].claim)
         rest = [each for each in endings if each.claim.job_id not in at_once]
         stands, moved, succeeded = (
             self._database.batched(lambda within: self._record(within, rest, news, successes, call_seconds))
@@ -127,12 +132,13 @@ class BatchStore:
                 is_new |= bool(rows) or not won  # else this outcome was offered, and counted, before
                 moved += rows
                 if rows and call_seconds is None:
-                    give_turn_back(within, claim)
+                    give_call_back(self._database, within, claim.job_id, claim.fence)
             stands[claim.job_id] = won
         if news.answered:
             self._database.execute(LANE_ANSWERED, {"lane": endings[0].claim.downstream}, within=within)
+            partition_answered(within, endings[0].claim)
         if is_new and news.refused is not None:
-            lane_refused(within, endings[0].claim, news.refused)
+            lane_refused(self._database, within, endings[0].claim, news.refused)
         elif is_new and news.failed:
             lane_failed(within, endings[0].claim)
         return stands, moved, succeeded

@@ -16,6 +16,7 @@ from sqlalchemy import (
     exists,
     func,
     literal,
+    or_,
     select,
     type_coerce,
     update,
@@ -28,6 +29,7 @@ from tidegate.database.statement import Prepared
 from tidegate.database.time import Instant, database_now
 from tidegate.dispatch.limiter_row import RESTS
 from tidegate.execution.attempt_times import place_held
+from tidegate.jobs.own_partition import OWN, partition_rests
 from tidegate.jobs.transitions import (
     IN_TIME,
     NOW,
@@ -47,10 +49,11 @@ CLAIM = {
 }
 """What a claim is asked for with; the lease in microseconds."""
 _LANE = select(downstreams).where(downstreams.c.name == jobs.c.downstream)
-_RESTS = exists(_LANE.where(RESTS))
+_RESTS = or_(exists(_LANE.where(RESTS)), and_(jobs.c.partition.is_not(None), partition_rests()))
 _ASKED = (
     *(jobs.c[name] for name in ("id", "fence", "operation", "downstream", "queue", "attempt", "max_attempts")),
-    *(jobs.c[name] for name in ("losses", "paced_by_calls", "traceparent", "poll_url")),
+    *(jobs.c[name] for name in ("losses", "paced_by_calls", "traceparent", "poll_url", "partition")),
+    OWN.label("own"),
     type_coerce(jobs.c.run_at, BigInteger).label("run_at"),
     type_coerce(jobs.c.slot_at, BigInteger).label("slot_at"),
     type_coerce(jobs.c.deadline, BigInteger).label("deadline"),

@@ -22,11 +22,12 @@ from tidegate.database.json_rows import MOST_ROWS, as_parameter
 from tidegate.database.schema import attempts, jobs
 from tidegate.database.statement import Prepared
 from tidegate.database.time import database_now
-from tidegate.dispatch.undo_release import take_back_release
+from tidegate.dispatch.undo_release import give_call_back, take_back_release
 from tidegate.execution.attempt import late_seconds
 from tidegate.execution.batch_lead import pass_lead
 from tidegate.execution.claim_statements import INPUT_ALONE, TAKE_JOB_ALONE, TAKE_PLACE, Row, Timeouts, claim_statement
 from tidegate.jobs.job import Call, Claim, input_of
+from tidegate.jobs.own_partition import read_own
 from tidegate.jobs.transitions import (
     HANDED_BACK,
     come_back,
@@ -171,6 +172,7 @@ class ClaimStore:
 
     def _claim_of(self, row: Mapping[str, Any]) -> Claim:
         is_poll = row["poll_url"] is not None  # then it follows its own place, which nobody else's call takes
+        refusals, has_own_pace = read_own(row["own"])
         return Claim(
             job_id=row["id"],
             fence=row["fence"],
@@ -179,9 +181,11 @@ class ClaimStore:
             attempt=row["attempt"],
             max_attempts=row["max_attempts"],
             losses=row["losses"],
-            is_paced=bool(row["is_paced"]) and not row["paced_by_calls"],
+            is_paced=bool(row["is_paced"] or (has_own_pace and not is_poll)) and not row["paced_by_calls"],
             paced_by_calls=bool(row["paced_by_calls"]),
-            refusals=row["refusals"] or 0,
+            partition=row["partition"],
+            refusals=max(row["refusals"] or 0, refusals),
+            were_of_partition=refusals > 0,
             traceparent=row["traceparent"],
             follows=(row["follows_job"], row["follows_fence"]) if row["follows_job"] and not is_poll else None,
             may_be_followed=bool(row["has_places"]) and row["queue"] == Queue.IO,
@@ -217,5 +221,7 @@ class ClaimStore:
                 return False
             connection.execute(update(jobs).where(runs, select(attempts.c.job_id).where(own).exists()).values(**values))
             ended = connection.execute(update(attempts).where(own).values(ended_at=database_now(), outcome=HANDED_BACK))
+            if ended.rowcount:
+                give_call_back(self._database, connection, job_id, fence)
             forget_attempts(connection, [job_id])
         return ended.rowcount == 1

@@ -18,9 +18,11 @@ from tidegate import clock
 from tidegate.database.connection import Database
 from tidegate.database.schema import attempts, jobs
 from tidegate.database.time import database_now
+from tidegate.dispatch.partitions.throttle import partition_answered
+from tidegate.dispatch.undo_release import give_call_back
 from tidegate.execution.announcements import Announcements
 from tidegate.execution.attempt import Success
-from tidegate.execution.attempt_ends import end_attempt, give_turn_back, keep_place, lane_failed, lane_refused, move
+from tidegate.execution.attempt_ends import end_attempt, keep_place, lane_failed, lane_refused, move
 from tidegate.execution.successes import LANE_ANSWERED, Successes
 from tidegate.jobs.job import Claim, Wait
 from tidegate.jobs.transitions import (
@@ -77,12 +79,16 @@ class OutcomeStore:
         success = Success(claim=claim, result=result, call_began=call_began)
         if not self._database.is_sqlite and self._successes.record_at_once(success):
             self._counts.add(FINISHED, claim.operation, State.SUCCEEDED)
+            if claim.were_of_partition:
+                with self._database.transaction() as connection:
+                    partition_answered(connection, claim)
             return True
 
         def succeed(connection: Connection) -> tuple[bool, bool]:
             """Whether the outcome stands, and whether that is new: it may have been offered before."""
             if not self._successes.record_within(connection, success):
                 return end_attempt(connection, claim, "succeeded", call_seconds, won=False), False
+            partition_answered(connection, claim)
             return True, True
 
         stands, has_moved = self._database.batched(succeed)
@@ -127,27 +133,31 @@ class OutcomeStore:
         return stands
 
     def hand_back(self, claim: Claim, *, after: timedelta, outcome: str, call_seconds: float | None = None) -> bool:
-        """Queues the job again as if this attempt had never been. False: it was not ours any more."""
+        """Queues the job again as if this attempt had never been. False: it was not ours any more.
+
+        `call_seconds` None: its call was surely not made, and is given back.
+        """
         values = come_back(spent=False, after=after, waits_for=None)
         with self._database.transaction() as connection:
             moved = move(connection, claim, **values, attempt=jobs.c.attempt - 1)
             stands = end_attempt(connection, claim, outcome, call_seconds, won=bool(moved))
             if moved and call_seconds is None:
-                give_turn_back(connection, claim)
+                give_call_back(self._database, connection, claim.job_id, claim.fence)
         count_ends(self._counts, moved)
         return stands
 
     def refused(self, claim: Claim, error: Mapping[str, Any], *, after: timedelta, call_seconds: float | None) -> bool:
         """Records that the downstream had no capacity: its lane pauses for the whole cluster, the job is queued again.
 
-        As long as that asked, within `longest_rest`. The attempt is not counted.
+        As long as that asked, within `longest_rest`. The attempt is not counted. Where the downstream refuses by
+        partition, that one pauses and no other.
         """
         values = come_back(spent=False, after=after, waits_for=None)
         with self._database.transaction() as connection:
             moved = move(connection, claim, **values, attempt=jobs.c.attempt - 1, error=error_text(error))
             stands = end_attempt(connection, claim, "refused", call_seconds, won=bool(moved))
             if moved or not stands:  # else this outcome was offered, and counted, before
-                lane_refused(connection, claim, after)
+                lane_refused(self._database, connection, claim, after)
         count_ends(self._counts, moved)
         return stands
 
@@ -180,3 +190,4 @@ class OutcomeStore:
     def _lane_answered(self, connection: Connection, claim: Claim) -> None:
         """Resets the downstream's numbers of refusals and failures in a row, if there are any."""
         self._database.execute(LANE_ANSWERED, {"lane": claim.downstream}, within=connection)
+        partition_answered(connection, claim)

@@ -225,7 +225,9 @@ class Runner:
             return reporter.timed_out or HandedBack(reason="no slot" if start.is_missed else "stopped")
 
         outcome = outcome_of(operation, body, attempt, max_result=self._max_result, when_stopped=when_stopped)
-        if not isinstance(outcome, HandedBack) and outcome is not reporter.timed_out:
+        if isinstance(outcome, HandedBack):  # whatever it says: nothing is given back of a call that may have gone out
+            return replace(outcome, was_called=outcome.was_called or start.has_begun)
+        if outcome is not reporter.timed_out:
             _warn_of_overrun(claim, operation, start.ends)
         return outcome
 

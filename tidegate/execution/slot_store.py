@@ -12,11 +12,14 @@ from tidegate.database.connection import Database
 from tidegate.database.schema import attempts, downstreams, jobs
 from tidegate.dispatch import limiter_row
 from tidegate.dispatch.announced import with_one_less
+from tidegate.dispatch.lane import Lane
+from tidegate.dispatch.partitions.throttle import keep_partition_budgets, read_throttled
 from tidegate.dispatch.partitions.writes import keep_own_pace, own_pace
 from tidegate.dispatch.places import follows_kept_place, follows_open_call
 from tidegate.execution.attempt import Offer, Turn, late_seconds
 from tidegate.execution.attempt_times import ends_later
 from tidegate.jobs.job import Claim
+from tidegate.jobs.own_partition import RESTED_UNTIL, partition_rests
 from tidegate.jobs.transitions import IN_TIME, NOW, is_mine
 
 _PAUSED_LOOK_SECONDS = 0.5
@@ -38,56 +41,48 @@ class SlotStore:
         """
         with self._database.transaction() as connection:
             lane = limiter_row.locked(self._database, connection, claim.downstream)
-            slot = connection.execute(_own_slot(claim).where(_counts(claim))).scalar()
-            if lane is None or slot is None:
+            own_attempt = connection.execute(_own_attempt(claim).where(_counts(claim))).one_or_none()
+            if lane is None or own_attempt is None:
                 return Offer(counts=False)
-            now = self._now(connection)
-            if lane.rests(now):
-                return Offer(wait_seconds=max((lane.paused_until - now) / 1e6, _PAUSED_LOOK_SECONDS))
+            slot, partition, rested_until = own_attempt
+            now, rested_until = self._now(connection), max(lane.paused_until, rested_until or 0)
+            if lane.paused or rested_until > now:
+                return Offer(wait_seconds=max((rested_until - now) / 1e6, _PAUSED_LOOK_SECONDS))
             # The release stands for one call only where the attempt is one.
-            if claim.paced_by_calls and lane.announced_room(now, held=0) == 0:
+            throttled = read_throttled(self._database, claim, within=connection) if claim.paced_by_calls else None
+            if claim.paced_by_calls and 0 in {lane.announced_room(now, held=0), throttled and throttled.room(now)}:
                 return Offer(wait_seconds=_PAUSED_LOOK_SECONDS)
-            before = lane.pace
-            if claim.is_paced and claim.follows is None:  # it missed this slot, so no call was made at it
-                before = rate_limit.given_back(before, [slot])
-            at, partition = now, connection.execute(_own_slot(claim, attempts.c.partition)).scalar()
+            # It missed this slot, so no call was made at it. If it gets no other, it gives it back with the job.
+            missed = [slot] if claim.is_paced and claim.follows is None else []
             own = own_pace(connection, lane, partition)
-            if own:
-                allowance, own_before = own
-                if claim.is_paced and claim.follows is None:
-                    own_before = rate_limit.given_back(own_before, [slot])
-                own_before = rate_limit.settle(allowance, own_before, now=now)
-                at = rate_limit.next_slot(allowance, own_before, now=now)
-                if at > now + within // MICROSECOND:
-                    return Offer(wait_seconds=(at - now) / 1e6)
-            slots, pace = rate_limit.take_slots(
-                lane.allowance, before, now=at, wanted=1, horizon=within // MICROSECOND - (at - now)
-            )
+            limiters = [
+                (allowance, rate_limit.settle(allowance, rate_limit.given_back(pace, missed), now=now))
+                for allowance, pace in ((lane.allowance, lane.pace), *([own] if own else []))
+            ]
+            at = rate_limit.common_slot(limiters, now=now)
+            if at > now + within // MICROSECOND:
+                self._settle(connection, lane, now)
+                return Offer(wait_seconds=(at - now) / 1e6)
+            pace, *own_after = (rate_limit.take_slots(*each, now=at, wanted=1, horizon=0)[1] for each in limiters)
             kept = limiter_row.kept_pace(claim.downstream, pace)
-            if not slots:
-                # Of a clock that was set back, each look would put it off; a missed slot is given back only here.
-                if pace.free_at < lane.pace.free_at or before is not lane.pace:
-                    self._database.execute(limiter_row.KEEP_PACE, kept, within=connection)
-                return Offer(wait_seconds=(rate_limit.next_slot(lane.allowance, pace, now=now) - now) / 1e6)
             self._database.execute(limiter_row.KEEP_PACE, kept, within=connection)
             if own and partition:
-                _, own_after = rate_limit.take_slots(
-                    allowance, own_before, now=slots[0], wanted=1, horizon=rate_limit.AHEAD
-                )
-                keep_own_pace(connection, claim.downstream, partition, own_after)
+                keep_own_pace(connection, claim.downstream, partition, (own[0], own_after[0]))
             if claim.paced_by_calls and lane.budgets:
                 self._database.execute(
                     limiter_row.KEEP_BUDGETS,
                     limiter_row.kept_budgets(claim.downstream, with_one_less(lane.budgets)),
                     within=connection,
                 )
+            if throttled and throttled.budgets:
+                keep_partition_budgets(connection, claim, throttled, with_one_less(throttled.budgets))
             connection.execute(
                 update(attempts)
                 .where(_is_of_call(claim))
-                .values(slot_at=from_microseconds(slots[0]), **(ends_later(slots[0]) if claim.is_paced else {}))
+                .values(slot_at=from_microseconds(at), **(ends_later(at) if claim.is_paced else {}))
             )
         late = late_seconds(jitter=lane.jitter, clock_error=self._clock.error)
-        return Offer(due=self._clock.due(slots[0]), late_seconds=late)
+        return Offer(due=self._clock.due(at), late_seconds=late)
 
     def postpone(self, claim: Claim, began: float) -> None:
         """Counts a call from the instant at which it began (monotonic), which was late for its slot.
@@ -96,15 +91,21 @@ class SlotStore:
         """
         with self._database.transaction() as connection:
             lane = limiter_row.locked(self._database, connection, claim.downstream)
-            slot = connection.execute(_own_slot(claim)).scalar()
-            if lane and slot is not None:
+            own_attempt = connection.execute(_own_attempt(claim)).one_or_none()
+            if lane and own_attempt:
+                slot, partition, _ = own_attempt
                 pace = rate_limit.postponed(lane.pace, slot, to=self._clock.shown(began))
                 kept = limiter_row.kept_pace(claim.downstream, pace)
                 self._database.execute(limiter_row.KEEP_PACE, kept, within=connection)
-                partition = connection.execute(_own_slot(claim, attempts.c.partition)).scalar()
                 if partition and (own := own_pace(connection, lane, partition)):
                     later = rate_limit.postponed(own[1], slot, to=self._clock.shown(began))
-                    keep_own_pace(connection, claim.downstream, partition, later)
+                    keep_own_pace(connection, claim.downstream, partition, (own[0], later))
+
+    def _settle(self, connection: Connection, lane: Lane, now: int) -> None:
+        """Of a clock that was set back, each look would put the slot off."""
+        pace = rate_limit.settle(lane.allowance, lane.pace, now=now)
+        if pace.free_at < lane.pace.free_at:
+            self._database.execute(limiter_row.KEEP_PACE, limiter_row.kept_pace(lane.name, pace), within=connection)
 
     def _now(self, connection: Connection) -> int:
         asked_at = clock.monotonic()
@@ -116,7 +117,7 @@ class SlotStore:
         """Reads whether an attempt that waits for another's call to end may call now: for when no message came."""
         statement = (
             select(
-                or_(limiter_row.RESTS, follows_kept_place()).label("rests"),
+                or_(limiter_row.RESTS, partition_rests(), follows_kept_place()).label("rests"),
                 follows_open_call().label("waits"),
             )
             .select_from(jobs)
@@ -139,9 +140,10 @@ def _is_of_call(claim: Claim) -> Any:
     return or_(own, and_(follows, attempts.c.batch_id.is_not(None)))
 
 
-def _own_slot(claim: Claim, column: Any = _SLOT) -> Any:
-    own = and_(attempts.c.job_id == claim.job_id, attempts.c.fence == claim.fence)
-    return select(column).select_from(jobs).join(attempts, own)
+def _own_attempt(claim: Claim) -> Any:
+    """SELECT of the attempt's slot, of the partition whose turn it took, and until when its job's partition rests."""
+    own = and_(jobs.c.id == claim.job_id, attempts.c.job_id == claim.job_id, attempts.c.fence == claim.fence)
+    return select(_SLOT, attempts.c.partition, RESTED_UNTIL).select_from(jobs).join(attempts, own)
 
 
 def _counts(claim: Claim) -> Any:

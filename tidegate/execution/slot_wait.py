@@ -74,6 +74,11 @@ class Start:
             self._slot_wait.postpone(self._claim, now)
 
     @property
+    def has_begun(self) -> bool:
+        """Whether the call began, or would have: what became of it only the operation knows."""
+        return self._slot is not None and not self.is_missed
+
+    @property
     def seconds_left(self) -> float:
         """Seconds until the call must be over."""
         return self.ends - clock.monotonic()

@@ -181,8 +181,9 @@ class Claim:
     """One worker's claim on a job: what the attempt needs to know. Every write of the worker carries `fence`.
 
     `slot_due` and `deadline_due` are instants of this process's monotonic clock; a call may begin `late_seconds` after
-    its slot. `is_paced`: its lane has a rate and an attempt is one call; `paced_by_calls`: an attempt is as many as it
-    takes slots for. `refusals`: of its downstream, in a row, just now. `waited_seconds`: since it could have run.
+    its slot. `is_paced`: its lane or its partition has a rate, and an attempt is one call; `paced_by_calls`: an attempt
+    is as many as it takes slots for. `refusals`: of its downstream, in a row, just now; of its partition's calls alone
+    where they `were_of_partition`. `waited_seconds`: since it could have run.
     `follows`: the call (job id and fence) on whose place it rides, and that must end first.
     `may_be_followed`: its end is told to others. `poll_url`: the downstream has accepted the work, and is asked here
     how far it is; `polls`: how often it was before. `is_batch`: it is made with others in one call.
@@ -201,6 +202,8 @@ class Claim:
     refusals: int
     traceparent: str | None
     waited_seconds: float
+    partition: str | None = None
+    were_of_partition: bool = False
     follows: tuple[str, int] | None = None
     may_be_followed: bool = False
     poll_url: str | None = None

@@ -23,11 +23,11 @@ from tidegate.jobs.transitions import (
     JOB_COLUMNS,
     count_ends,
     ended,
-    expired,
     forget_attempts,
     job_from,
     lock_rows,
 )
+from tidegate.jobs.waited_for import expired
 from tidegate.metrics.counters import Counts
 from tidegate.states import FINAL_STATES, State
 

@@ -15,8 +15,6 @@ from sqlalchemy import (
     and_,
     case,
     delete,
-    exists,
-    func,
     literal,
     or_,
     select,
@@ -26,9 +24,9 @@ from sqlalchemy import (
 from sqlalchemy.sql.elements import KeyedColumnElement
 
 from tidegate.clock import MICROSECOND
-from tidegate.database.schema import attempts, downstreams, jobs, samples, workers
+from tidegate.database.schema import attempts, jobs
 from tidegate.database.time import Instant, database_now
-from tidegate.jobs.job import TOGETHER, Call, Claim, InBatch, Job, Wait
+from tidegate.jobs.job import Call, Claim, InBatch, Job, Wait
 from tidegate.metrics.counters import Counts
 from tidegate.metrics.families import FINISHED
 from tidegate.states import OPEN_STATES, State
@@ -69,7 +67,7 @@ def job_of(columns: Mapping[Any, Any]) -> Job:
     """Makes a Job of JOB_COLUMNS by name."""
     values = dict(columns)
     values["state"] = State(values["state"])
-    values["waits_for"] = Wait(values["waits_for"]) if values["waits_for"] else None
+    values["waits_for"] = wait_of(values["waits_for"]) if values["waits_for"] else None
     values["error"] = orjson.loads(values["error"]) if values["error"] else None
     values["batch"] = InBatch.parse(values["batch"]) if values["batch"] else None
     if values["state"] is State.SUCCEEDED and values["total"] is not None:
@@ -95,43 +93,23 @@ def ended(state: State) -> dict[str, Any]:
     }
 
 
-def expired() -> dict[str, Any]:
-    """Values of an UPDATE that expires a job, with what a queued one waited for when its deadline came."""
-    return {**ended(State.EXPIRED), "waits_for": _waited_for()}
+# Names that are too long for their column, which is not to be changed under who reads it.
+_SHORT = {
+    Wait.PARTITION_PACE: "own_pace",
+    Wait.PARTITION_CONCURRENCY: "own_places",
+    Wait.PARTITION_ORDER: "own_order",
+}
+_LONG = {short: wait for wait, short in _SHORT.items()}
 
 
-def _waited_for() -> ColumnElement[Any]:
-    """What a job waits for at this moment, told as `waiting.reason` is; NULL: it runs.
-
-    Found by its downstream, its workers and the last sample, which are all others by the time that somebody asks.
-    """
-    its_lane = downstreams.c.name == jobs.c.downstream
-    is_broken = downstreams.c.breaker_after.between(1, downstreams.c.failures)
-    is_full = samples.c.held >= downstreams.c.concurrency
-    later_by = type_coerce(jobs.c.run_at, BigInteger) - type_coerce(jobs.c.created_at, BigInteger)
-    is_for_later = and_(jobs.c.started_at.is_(None), later_by > TOGETHER // MICROSECOND)
-    reasons: Sequence[tuple[ColumnElement[bool], Wait]] = (
-        (jobs.c.slot_at.is_not(None), Wait.DISPATCH),
-        (and_(jobs.c.run_at > jobs.c.deadline, jobs.c.waits_for == Wait.RETRY), Wait.RETRY),
-        (and_(jobs.c.run_at > database_now(), jobs.c.waits_for == Wait.POLL), Wait.POLL),
-        (and_(jobs.c.run_at > jobs.c.deadline, is_for_later), Wait.NOT_BEFORE),
-        (exists().where(its_lane, downstreams.c.paused), Wait.PAUSED),
-        (exists().where(its_lane, is_broken), Wait.BREAKER),
-        (exists().where(its_lane, downstreams.c.paused_until > database_now()), Wait.PAUSED),
-        (~exists().where(_runs_it()), Wait.NO_WORKER),
-        (jobs.c.waits_for == Wait.POLL, Wait.POLL),
-        (exists().where(its_lane, samples.c.downstream == downstreams.c.name, is_full), Wait.CONCURRENCY),
-    )
-    whys = [(holds, literal(why.value)) for holds, why in reasons]
-    return case((jobs.c.state == State.RUNNING, None), *whys, else_=literal(Wait.PACE.value))
+def stored_wait(wait: Wait) -> str:
+    """As it stands in `jobs.waits_for`."""
+    return _SHORT.get(wait, wait.value)
 
 
-def _runs_it() -> ColumnElement[bool]:
-    """Condition: the worker lives, and runs the job's operation, as far as it says which ones it runs."""
-    quoted = literal('"') + jobs.c.operation + literal('"')
-    is_known = func.replace(workers.c.operations, quoted, "") != workers.c.operations
-    lives = and_(workers.c.queue == jobs.c.queue, workers.c.seen_until > database_now())
-    return and_(lives, or_(workers.c.operations.is_(None), is_known))
+def wait_of(stored: str) -> Wait:
+    """Restores what `stored_wait` made."""
+    return _LONG.get(stored) or Wait(stored)
 
 
 def come_back(

@@ -148,7 +148,7 @@ class ScaleStore:
             if waiting or busy:
                 load = _load(downstream, waiting, busy, unclaimed=unclaimed, seconds=seconds)
                 if shared := sharing.get(downstream.name):
-                    load = replace(load, partitions=self._partition_loads(downstream.name, shared))
+                    load = replace(load, partitions=self._partition_loads(downstream.name, shared, seen.now))
                 loads.append(load)
         return loads
 
@@ -163,14 +163,14 @@ class ScaleStore:
         found = {name: Sharing.from_json(text) for name, text in rows if name in due}
         return {name: sharing for name, sharing in found.items() if sharing.has_limits}
 
-    def _partition_loads(self, lane: str, sharing: Sharing) -> list[PartitionLoad]:
+    def _partition_loads(self, lane: str, sharing: Sharing, now: int) -> list[PartitionLoad]:
         keys = self._partitions.some_active(lane, _MOST_PARTITIONS + 1)
         if len(keys) > _MOST_PARTITIONS:
             return []
         opened = self._partitions.opened(lane)
         waiting = self._partitions.read(lane, sharing, keys)
         others = [PartitionLoad(open=number, may_go=False) for key, number in opened.items() if key not in waiting]
-        return [*(_partition_load(each, opened.get(key, 0)) for key, each in waiting.items()), *others]
+        return [*(_partition_load(each, opened.get(key, 0), now) for key, each in waiting.items()), *others]
 
     def _webhooks(self, in_flight: int, places_each: int | None) -> Need:
         rows = self._database.fetch_all(_DUE_WEBHOOKS, limit=LIMIT)
@@ -207,14 +207,14 @@ class ScaleStore:
         self._database.execute(statement.on_conflict_do_update(index_elements=[wanted_workers.c.queue], set_=values))
 
 
-def _partition_load(partition: Partition, opened: int) -> PartitionLoad:
-    allowance = own_allowance(partition.limits)
+def _partition_load(partition: Partition, opened: int, now: int) -> PartitionLoad:
+    allowance = own_allowance(partition.limits, 0)
     rate = allowance.pacing
     return PartitionLoad(
         open=opened,
         most_open=partition.limits.most_open,
         per_second=1e6 * rate.calls / allowance.window(rate) if rate else None,
-        may_go=not partition.paused,
+        may_go=not partition.paused and not partition.rests_until(now),
     )
 
 

@@ -24,13 +24,13 @@ from tidegate.jobs.transitions import (
     IS_OPEN,
     IS_WAITING,
     count_ends,
-    expired,
     forget_attempts,
     is_among,
     is_released,
     lock_rows,
     wait_briefly,
 )
+from tidegate.jobs.waited_for import expired
 from tidegate.maintenance import clock_step
 from tidegate.maintenance.cluster_facts import Outlook
 from tidegate.metrics.counters import Counts

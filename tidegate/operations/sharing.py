@@ -44,7 +44,7 @@ class Sharing:
 
     `by`: a partition for each client, or for each name that a client gives. `each`: the limits of a partition; `named`:
     of those that the operations file names. `max_partitions`: of one client, with jobs that wait. A job of a priority
-    stands `priority_step` behind one of the priority before.
+    stands `priority_step` behind one of the priority before. `throttle`: who rests when the downstream refuses a call.
     """
 
     by: Literal["client", "header"] = "client"
@@ -52,6 +52,7 @@ class Sharing:
     named: Mapping[str, PartitionLimits] = field(default_factory=dict)
     max_partitions: int = 1000
     priority_step: timedelta = timedelta(seconds=30)
+    throttle: Literal["downstream", "partition"] = "downstream"
 
     def limits_of(self, name: str) -> PartitionLimits:
         """The declared limits of a partition."""
@@ -59,15 +60,17 @@ class Sharing:
 
     @property
     def has_limits(self) -> bool:
-        """Whether any partition has limits of its own."""
+        """Whether any partition has limits of its own, or may rest by itself."""
         declared = (self.each, *self.named.values())
-        return any(each.rates or each.concurrency or each.is_strict for each in declared)
+        may_rest = self.throttle == "partition"
+        return may_rest or any(each.rates or each.concurrency or each.is_strict for each in declared)
 
     def as_json(self) -> str:
         """The value as text, for the downstream's row."""
-        return orjson.dumps(
-            {**asdict(self), "priority_step": self.priority_step.total_seconds()}, option=orjson.OPT_SORT_KEYS
-        ).decode()
+        stored = {**asdict(self), "priority_step": self.priority_step.total_seconds()}
+        if self.throttle == "downstream":  # an earlier version does not know the word
+            del stored["throttle"]
+        return orjson.dumps(stored, option=orjson.OPT_SORT_KEYS).decode()
 
     @classmethod
     def from_json(cls, text: str) -> "Sharing":

@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 from typing_extensions import TypedDict
 
-from webapp.http.shapes import Count, Url, exact
+from webapp.http.shapes import Count, Instant, Url, exact
 
 Weight = Annotated[float, Field(gt=0)]
 AtLeastOne = Annotated[int, Field(ge=1)]
@@ -44,6 +44,10 @@ class Partition(TypedDict):
     concurrency: AtLeastOne | None
     order: Literal["fair", "strict"]
     paused: bool
+    resting_until: Instant | None
+    """Gets nothing until then, because of answers to its own calls, where the downstream refuses by partition."""
+    resting_because: Literal["refusals", "quota"] | None
+    """The downstream said that it is full, or announced that a quota is used up."""
     declared: DeclaredPartition
     changed: list[str]
     """Which of weight and limits were changed since."""
@@ -53,7 +57,7 @@ class Partition(TypedDict):
     """Calls that are open."""
     share: Annotated[float, Field(ge=0, le=1)] | None
     """The part of the downstream's calls that is its own by the weights, beside all that wait now; null: it does not
-    wait, or is paused."""
+    wait, is paused or rests."""
     links: PartitionLinks
 
 

@@ -12,6 +12,7 @@ from tidegate.dispatch.partitions.view import CURSOR_PATTERN, PartitionView, Sor
 from tidegate.errors import InvalidQuery, NotShared, TooSlow, UnknownDownstream, UnsupportedBody
 from tidegate.operations.sharing import PartitionLimits
 from tidegate.operations.typed_input import parse
+from tidegate.timeformat import instant
 from webapp.context import context
 from webapp.http import partition_shapes
 from webapp.http.auth import operator
@@ -137,6 +138,8 @@ def _document(lane: str, seen: PartitionView) -> partition_shapes.Partition:
         **_limits(seen.limits),
         "order": "strict" if seen.limits.is_strict else "fair",
         "paused": seen.paused,
+        "resting_until": instant(seen.rests_until),
+        "resting_because": seen.rests_because,
         "declared": _limits(seen.declared),
         "changed": sorted(key for key, column in _COLUMNS.items() if column in seen.changes),
         "waiting": seen.waiting,

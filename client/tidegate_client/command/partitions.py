@@ -11,7 +11,9 @@ from rich.text import Text
 from tidegate_client.command.inputs import Command
 from tidegate_client.command.lanes import DECLARED, number_of, rate_of
 from tidegate_client.command.session import Session, reaches_gateway
+from tidegate_client.command.shown import until
 from tidegate_client.documents import Partition
+from tidegate_client.snapshot import instant
 
 
 class _ListsByDefault(click.Group):
@@ -117,6 +119,13 @@ def _limits(each: Partition) -> str:
     return ", ".join(part for part in (*parts, "in order" if each["order"] == "strict" else "") if part)
 
 
+def _state_of(each: Partition) -> Text:
+    rests_until = instant(each.get("resting_until"))  # an older gateway does not tell
+    if each["paused"]:
+        return Text("paused", style="yellow")
+    return Text(f"rests {until(rests_until)}", style="yellow") if rests_until else Text("open", style="green")
+
+
 def _show(session: Session, found: Iterable[Partition]) -> None:
     if session.is_json:
         for each in found:
@@ -127,7 +136,7 @@ def _show(session: Session, found: Iterable[Partition]) -> None:
         is_number = heading in {"weight", "waiting", "in flight", "share"}
         table.add_column(heading, justify="right" if is_number else "left")
     for each in found:
-        state = Text("paused", style="yellow") if each["paused"] else Text("open", style="green")
+        state = _state_of(each)
         changed = " (changed)" if each["changed"] else ""
         numbers = (
             str(each["waiting"]),

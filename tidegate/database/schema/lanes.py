@@ -57,6 +57,14 @@ partitions = Table(
     Column("changes", Text, nullable=False, server_default="{}"),  # JSON object: the operator's limits and weight
     Column("paused", Boolean, nullable=False, server_default=false()),
     Column("pace", Text, nullable=False, server_default="{}"),  # JSON of rate_limit.Pace: of its own rates
+    # Of its own limits, as in force at its last release or change, for statements that can't work them out.
+    Column("next_slot_at", Instant),  # when its own rates have room again; null: it has none
+    Column("most_open", Integer),  # how many of its calls may be open at once; null: any number
+    # Where the downstream refuses by partition (`throttle`): as in `downstreams`, of its calls alone.
+    Column("rests_until", Instant),
+    Column("refusals", Integer, nullable=False, server_default="0"),
+    Column("announced", Text),
+    Column("released", BigInteger, nullable=False, server_default="0"),  # jobs ever
 )
 
 shared_clients = Table(

@@ -2,7 +2,8 @@
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
-from typing import Any
+from datetime import datetime
+from typing import Any, Literal
 
 import orjson
 from sqlalchemy import Connection, func, select, update
@@ -10,10 +11,13 @@ from sqlalchemy.dialects.postgresql import insert as postgresql_insert
 from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 
 from tidegate import rate_limit
+from tidegate.clock import from_microseconds, to_microseconds
 from tidegate.database.connection import Database
 from tidegate.database.schema import clients, downstreams, jobs, partitions, shared_clients
+from tidegate.database.time import database_now
+from tidegate.dispatch.announced import from_json, rests_until
 from tidegate.dispatch.limits import UNLIMITED
-from tidegate.dispatch.partitions.partition import own_allowance
+from tidegate.dispatch.partitions.partition import own_allowance, own_next_slot
 from tidegate.dispatch.partitions.store import PartitionStore
 from tidegate.dispatch.partitions.view import (
     Name,
@@ -54,8 +58,21 @@ class _Lane:
     def is_paused(self, pair: Name) -> bool:
         return pair in self.rows and self.rows[pair].paused
 
+    def rest_of(self, pair: Name) -> tuple[datetime | None, Literal["refusals", "quota"] | None]:
+        """Until when it rests, and why."""
+        row = self.rows.get(pair)
+        if row is None:
+            return None, None
+        now, by_refusals = to_microseconds(row.now), to_microseconds(row.rests_until) if row.rests_until else 0
+        budgets = from_json(orjson.loads(row.announced or "{}"))
+        resets_at = rests_until(budgets, released=row.released, now=now) or 0
+        until = max(by_refusals, resets_at)
+        if until <= now:
+            return None, None
+        return from_microseconds(until), "quota" if until == resets_at else "refusals"
+
     def shares(self) -> dict[Name, float]:
-        able = [pair for pair in self.waiting if not self.is_paused(pair)]
+        able = [pair for pair in self.waiting if not self.is_paused(pair) and self.rest_of(pair)[0] is None]
         return shares({pair: self.limits(pair).weight for pair in able}, self.weights, able)
 
     def view(self, pair: Name, waiting: int, share: float | None) -> PartitionView:
@@ -65,7 +82,10 @@ class _Lane:
         if not name:
             declared, limits = replace(declared, weight=1.0), replace(limits, weight=weight)
             changes = {**changes, **({} if weight == 1.0 else {"weight": weight})}
+        until, because = self.rest_of(pair)
         return PartitionView(
+            rests_until=until,
+            rests_because=because,
             client=client,
             name=name,
             limits=limits,
@@ -137,7 +157,7 @@ class PartitionAdmin:
             raise ValueError(f"not to be changed: {sorted(unknown)}")
         with self._database.transaction() as within:
             row = within.execute(
-                select(downstreams.c.sharing, downstreams.c.shared_clock)
+                select(downstreams.c.sharing, downstreams.c.shared_clock, downstreams.c.jitter)
                 .where(downstreams.c.name == lane)
                 .with_for_update()
             ).one_or_none()
@@ -153,7 +173,8 @@ class PartitionAdmin:
             if name and sharing.by == "client":
                 raise InvalidQuery(f"name: the calls of {lane!r} are shared by clients, not by names")
             if left or paused is not None:
-                self._write(within, lane, (client, name), left, declared=sharing.limits_of(name), paused=paused)
+                declared, jitter = sharing.limits_of(name), row.jitter if row else 0
+                self._write(within, lane, (client, name), left, declared=declared, paused=paused, jitter=jitter)
             # Whoever has a copy of the partitions' rows reads them anew.
             within.execute(update(downstreams).where(downstreams.c.name == lane).values(turns=downstreams.c.turns + 1))
 
@@ -175,6 +196,7 @@ class PartitionAdmin:
         *,
         declared: PartitionLimits,
         paused: bool | None,
+        jitter: int,
     ) -> None:
         client, name = pair
         insert = sqlite_insert if self._database.is_sqlite else postgresql_insert
@@ -187,11 +209,19 @@ class PartitionAdmin:
         now = within.execute(select(NOW)).scalar_one()
         limits = declared.changed(kept)
         pace = rate_limit.Pace.from_json(orjson.loads(row.pace))
-        pace = rate_limit.settle(own_allowance(limits), pace, now=now)
-        values = {"changes": orjson.dumps(kept).decode(), "pace": orjson.dumps(pace.as_json()).decode()}
-        within.execute(
-            update(partitions).where(*which).values(**values, **({} if paused is None else {"paused": paused}))
-        )
+        pace = rate_limit.settle(own_allowance(limits, jitter), pace, now=now)
+        next_slot_at = own_next_slot(limits, pace, jitter)
+        values: dict[str, Any] = {
+            "changes": orjson.dumps(kept).decode(),
+            "pace": orjson.dumps(pace.as_json()).decode(),
+            "next_slot_at": None if next_slot_at is None else from_microseconds(next_slot_at),
+            "most_open": limits.most_open,
+        }
+        if paused is not None:
+            # As of a downstream: to resume also ends what its answers made it wait for.
+            ended = {} if paused else {"rests_until": None, "refusals": 0, "announced": None}
+            values |= {"paused": paused, **ended}
+        within.execute(update(partitions).where(*which).values(**values))
 
     def _sharing(self, lane: str) -> Sharing:
         return _sharing_of(
@@ -199,7 +229,8 @@ class PartitionAdmin:
         )
 
     def _lane(self, lane: str, sharing: Sharing, waiting: Collection[Name]) -> _Lane:
-        columns = (partitions.c.client, partitions.c.name, partitions.c.changes, partitions.c.paused)
+        names = ("client", "name", "changes", "paused", "rests_until", "announced", "released")
+        columns = (*(partitions.c[name] for name in names), database_now().label("now"))
         rows = self._database.fetch_all(select(*columns).where(partitions.c.downstream == lane), limit=LIMIT)
         weights = self._database.fetch_all(
             select(shared_clients.c.client, shared_clients.c.weight).where(shared_clients.c.downstream == lane),

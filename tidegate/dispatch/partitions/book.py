@@ -88,6 +88,7 @@ class Round:
         self._apart: set[str] = set()
         self._paces: dict[str, rate_limit.Pace] = {}
         self._later: list[tuple[int, str]] = []
+        self._rests: list[int] = []
         self._fair = book.fair_share()
         self._by_job: dict[str, str] = {}
         self.chosen: Counter[str] = Counter()
@@ -108,6 +109,8 @@ class Round:
         """The release as a plan, behind that of the polls."""
         now = self._state.now
         next_due = [] if self._polls.next_due is None else [self._polls.next_due]
+        if self._rests:
+            next_due.append(max(_SOONEST, (min(self._rests) - now) / 1e6))
         if self._later and self.chosen.total() < self._most:
             next_due.append(max(_SOONEST, (self._later[0][0] - now - LEAD // MICROSECOND) / 1e6))
         plan = replace(
@@ -123,7 +126,10 @@ class Round:
     def _changes(self) -> Chosen:
         partitions = {
             key: replace(
-                each, share=self._fair.partitions[each.client].shares[each.name], pace=self._paces.get(key, each.pace)
+                each,
+                share=self._fair.partitions[each.client].shares[each.name],
+                pace=self._paces.get(key, each.pace),
+                released=each.released + self.chosen[key],
             )
             for key, each in ((key, self._book.partitions[key]) for key in self.chosen)
         }
@@ -158,6 +164,10 @@ class Round:
         if went is None:
             return bool(self._later)
         key = key_of(*went)
+        if self._own_slot(key, slot) > slot:  # by the calendar: at an earlier instant it had room
+            self._fair.leave()
+            heapq.heappush(self._later, (self._own_slot(key, slot), key))
+            return True
         job = self._job_of(key)
         if job is None and key in self._read and self._read[key].is_all:
             self._fair.leave()
@@ -232,20 +242,34 @@ class Round:
         limits = self._book.partitions[key].limits
         if limits.rates:
             before = self._paces.get(key, self._book.partitions[key].pace)
-            _, self._paces[key] = rate_limit.take_slots(own_allowance(limits), before, now=slot, wanted=1, horizon=0)
+            allowance = own_allowance(limits, self._state.lane.jitter)
+            _, self._paces[key] = rate_limit.take_slots(allowance, before, now=slot, wanted=1, horizon=0)
+
+    def _own_slot(self, key: str, at: int) -> int:
+        """When a partition's own rates have room, not before `at`."""
+        each, lane = self._book.partitions[key], self._state.lane
+        if not each.limits.rates:
+            return at
+        return rate_limit.next_slot(own_allowance(each.limits, lane.jitter), self._paces.get(key, each.pace), now=at)
 
     def _enter(self, key: str, at: int) -> None:
         """A partition may go from its own next slot on, unless it is paused, or has as many calls open as it may."""
         each = self._book.partitions[key]
         if each.paused or (each.limits.most_open is not None and self._opened[key] >= each.limits.most_open):
             return
+        now, chosen = self._state.now, self.chosen[key]
+        if (rests_until := each.rests_until(now, chosen=chosen)) is not None:  # as a lane, to the end and not before
+            self._rests.append(rests_until)
+            return
+        if each.announced_room(now, held=self._opened[key], chosen=chosen) == 0:  # until the answer of one that is out
+            return
         own = max(at, self._book.held.get(key, 0))
         if each.limits.rates:
-            allowance, pace = own_allowance(each.limits), self._paces.get(key, each.pace)
-            settled = rate_limit.settle(allowance, pace, now=self._state.now)
+            allowance, pace = own_allowance(each.limits, self._state.lane.jitter), self._paces.get(key, each.pace)
+            settled = rate_limit.settle(allowance, pace, now=now)
             if settled is not pace and key not in self._paces:  # kept, else each look would put the slot off again
                 self._book.partitions[key] = replace(each, pace=settled)
-            own = rate_limit.next_slot(allowance, settled, now=own)
+            own = self._own_slot(key, own)
         if own <= at:
             self._fair.enter(each.client, each.name)
         else:

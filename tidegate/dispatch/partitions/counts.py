@@ -1,16 +1,30 @@
 """Counts the jobs of one partition, in its order, for forecasts and admission."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import orjson
-from sqlalchemy import BigInteger, Integer, Select, Text, and_, bindparam, case, cast, func, select, type_coerce
+from sqlalchemy import (
+    BigInteger,
+    ColumnElement,
+    Integer,
+    Select,
+    Text,
+    and_,
+    bindparam,
+    case,
+    cast,
+    func,
+    select,
+    type_coerce,
+)
 
 from tidegate import rate_limit
 from tidegate.clock import from_microseconds
 from tidegate.database.connection import Database
 from tidegate.database.schema import attempts, jobs, partition_samples, partitions
 from tidegate.database.statement import Prepared, required
+from tidegate.dispatch.announced import from_json, rests_until
 from tidegate.dispatch.partitions.crowd import Crowd
 from tidegate.dispatch.partitions.forecast import PartitionCount
 from tidegate.dispatch.partitions.sampler import AMONG_CLIENTS
@@ -39,6 +53,13 @@ class PartitionCountStore:
         """In how many partitions of a client jobs wait, up to `most`: an index step each."""
         asked = {"lane": lane, "first": key_of(client, ""), "most": most}
         return required(self._database.fetch_one(_NUMBER, asked))
+
+
+_OF_REST: Sequence[tuple[ColumnElement[Any], Any]] = (
+    (partitions.c.rests_until, BigInteger()),
+    (partitions.c.announced, Text()),
+    (partitions.c.released, BigInteger()),
+)
 
 
 def _count(array: Any, pair: Any) -> Select[Any]:
@@ -78,6 +99,10 @@ def _count(array: Any, pair: Any) -> Select[Any]:
         select(partitions.c.changes).where(row).scalar_subquery().label("changes"),
         select(partitions.c.paused).where(row).scalar_subquery().label("paused"),
         select(partitions.c.pace).where(row).scalar_subquery().label("pace"),
+        *(
+            select(type_coerce(column, kind)).where(row).scalar_subquery().label(column.name)
+            for column, kind in _OF_REST
+        ),
         crowd(AMONG_CLIENTS).label("among"),
         crowd(bindparam("client", type_=Text())).label("within"),
     )
@@ -87,6 +112,9 @@ def _read(row: Mapping[str, Any]) -> PartitionCount:
     marks = sorted(orjson.loads(row["marks"] or "[]"))
     if marks and marks[-1][1] < row["number"] - 1 and row["last"] > marks[-1][0]:
         marks.append((row["last"], row["number"] - 1))
+    budgets, released = from_json(orjson.loads(row["announced"] or "{}")), row["released"] or 0
+    used_up = rests_until(budgets, released=released, now=row["now"]) or 0
+    until = max(row["rests_until"] or 0, used_up)
     return PartitionCount(
         now=from_microseconds(row["now"]),
         number=row["number"],
@@ -94,6 +122,7 @@ def _read(row: Mapping[str, Any]) -> PartitionCount:
         opened=row["opened"],
         changes=orjson.loads(row["changes"] or "{}"),
         paused=bool(row["paused"]),
+        rests_until=from_microseconds(until) if until > row["now"] else None,
         pace=rate_limit.Pace.from_json(orjson.loads(row["pace"] or "{}")),
         among=Crowd.from_json(row["among"]) if row["among"] else None,
         within=Crowd.from_json(row["within"]) if row["within"] else None,

@@ -24,8 +24,9 @@ from tidegate.operations.sharing import PartitionLimits, Sharing
 class PartitionCount:
     """One look at a partition. `number`: jobs that wait in it; `marks`: (rank_at, jobs before it), rising.
 
-    `opened`: its calls that are open. `changes`: the operator's; `among`: the clients of the lane, `within`: the
-    partitions of its client, as sampled; None: it is alone there, as far as is known.
+    `opened`: its calls that are open. `changes`: the operator's; `rests_until`: by the downstream's answers, None: it
+    does not. `among`: the clients of the lane, `within`: the partitions of its client, as sampled; None: it is alone
+    there, as far as is known.
     """
 
     now: datetime
@@ -34,6 +35,7 @@ class PartitionCount:
     opened: int = 0
     changes: Mapping[str, Any] = field(default_factory=dict)
     paused: bool = False
+    rests_until: datetime | None = None
     pace: rate_limit.Pace = field(default_factory=rate_limit.Pace)
     among: Crowd | None = None
     within: Crowd | None = None
@@ -83,7 +85,8 @@ class PartitionLane(LaneView):
 
     def finds_free_place(self, queue: str, position: int) -> bool:
         """As that of the whole lane; and no limit of its own holds it."""
-        if self._waits_for_own_place(position) or self._own_slot_at > self.downstream.seen_at:
+        now = self.downstream.seen_at
+        if self._waits_for_own_place(position) or self._own_slot_at > now or self._rests_at(now):
             return False
         return self._whole.finds_free_place(queue, self.calls_before(position))
 
@@ -107,13 +110,14 @@ class PartitionLane(LaneView):
 
     def start_by_own_limits(self, run_at: datetime, now: datetime, position: int) -> datetime:
         """When it could go by what its partition may have beneath the downstream's limits."""
-        start = max(run_at, now)
+        start = max(run_at, now, self.count.rests_until or now)
         if self.own_limits.rates:
             limits = Limits(name=self.downstream.name, rates=self.own_limits.rates, burst=self.own_limits.burst)
             own = replace(
                 Downstream.as_declared(limits, self.downstream.seen_at),
                 pace=self.count.pace,
                 next_slot_at=self._own_slot_at,
+                paused_until=self.count.rests_until,
             )
             start = LaneView(downstream=own).start_of(run_at, now, behind=position) or start
         if (most := self.own_limits.most_open) and self._waits_for_own_place(position):
@@ -122,7 +126,7 @@ class PartitionLane(LaneView):
 
     def reason_of(self, run_at: datetime, now: datetime, position: int, usual: Wait) -> Wait:
         """Why a job waits that the whole lane holds back no more than others. `usual`: the lane's own reason."""
-        if self.count.paused:
+        if self.count.paused or self._rests_at(now):
             return Wait.PAUSED
         if self.own_limits.is_strict and self._waits_for_own_place(position):
             return Wait.PARTITION_ORDER
@@ -145,11 +149,14 @@ class PartitionLane(LaneView):
         most = self.own_limits.most_open
         return most is not None and self.count.opened + position >= most
 
+    def _rests_at(self, now: datetime) -> bool:
+        return self.count.rests_until is not None and self.count.rests_until > now
+
     @cached_property
     def _own_slot_at(self) -> datetime:
         if not self.own_limits.rates:
             return self.downstream.seen_at
-        allowance = own_allowance(self.own_limits)
+        allowance = own_allowance(self.own_limits, self.downstream.limits.jitter)
         return from_microseconds(
             rate_limit.next_slot(allowance, self.count.pace, now=to_microseconds(self.downstream.seen_at))
         )

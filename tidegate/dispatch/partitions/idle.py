@@ -1,16 +1,18 @@
 """Deletes the rows of partitions and clients that say nothing any more: without them all is as with them."""
 
 from collections.abc import Callable, Sequence
+from datetime import timedelta
 from typing import Any
 
 import orjson
 from sqlalchemy import and_, delete, exists, select, tuple_
 
 from tidegate import clock, rate_limit
-from tidegate.clock import to_microseconds
+from tidegate.clock import MICROSECOND, to_microseconds
 from tidegate.database.connection import Database
 from tidegate.database.schema import attempts, downstreams, jobs, partitions, shared_clients
 from tidegate.database.time import database_now
+from tidegate.dispatch.announced import from_json
 from tidegate.dispatch.partitions.partition import own_allowance
 from tidegate.dispatch.places import is_held
 from tidegate.jobs.transitions import IS_WAITING
@@ -18,13 +20,16 @@ from tidegate.operations.sharing import Sharing
 
 _ROWS = 500
 _SECONDS = 0.25
+# What a downstream announced to be reset by then is known for so long afterwards: the first call then goes alone.
+_REMEMBERED = timedelta(hours=1) // MICROSECOND
 
 
 class IdlePartitions:
     """Goes round all clients of all shared downstreams, a quarter of a second at a time.
 
     A row goes that has no turn to make up for or to get back, no change of an operator's, no call within a window of
-    its own rates, no open call and no job that waits. Each delete says so again, so a release that comes between wins.
+    its own rates, no rest or quota by the downstream's answers, no open call and no job that waits. Each delete says so
+    again, so a release that comes between wins.
     """
 
     def __init__(self, database: Database) -> None:
@@ -103,10 +108,13 @@ def _clients(after: tuple[str, str]) -> Any:
 def _is_idle(row: Any, clock: int, sharing: Sharing) -> bool:
     if row.returned or row.paused or row.changes != "{}" or int(row.turn) > clock:
         return False
-    pace, limits = rate_limit.Pace.from_json(orjson.loads(row.pace)), sharing.limits_of(row.name)
     now = to_microseconds(row.now)
+    resets = [each.until for each in from_json(orjson.loads(row.announced or "{}")).values()]
+    if max([(row.rests_until and to_microseconds(row.rests_until)) or 0, *(at + _REMEMBERED for at in resets)]) > now:
+        return False
+    pace, limits = rate_limit.Pace.from_json(orjson.loads(row.pace)), sharing.limits_of(row.name)
     if not limits.rates:
         return not pace.log
-    allowance = own_allowance(limits)
+    allowance = own_allowance(limits, 0)
     longest = max(allowance.window(rate) for rate in allowance.rates)
     return pace.free_at <= now and pace.last + longest <= now

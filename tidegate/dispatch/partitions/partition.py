@@ -5,20 +5,30 @@ from dataclasses import dataclass, field, replace
 from functools import lru_cache
 
 from tidegate import rate_limit
+from tidegate.dispatch.announced import Budgets, rests_until, room
 from tidegate.dispatch.lane import WaitingJob, allowance_of
 from tidegate.fairness import Share
 from tidegate.operations.sharing import PartitionLimits, key_of, named_by
 
 
 @lru_cache(maxsize=1024)
-def own_allowance(limits: PartitionLimits) -> rate_limit.Allowance:
-    """The rate limiter's form of a partition's own rates."""
-    return allowance_of(limits.rates, limits.burst, 0)
+def own_allowance(limits: PartitionLimits, jitter: int) -> rate_limit.Allowance:
+    """The rate limiter's form of a partition's own rates; `jitter`: that of its downstream, in microseconds."""
+    return allowance_of(limits.rates, limits.burst, jitter)
+
+
+def own_next_slot(limits: PartitionLimits, pace: rate_limit.Pace, jitter: int) -> int | None:
+    """When a partition's own rates have room behind its last call (microseconds); None: it has no rate of its own."""
+    return rate_limit.next_slot(own_allowance(limits, jitter), pace, now=pace.last) if limits.rates else None
 
 
 @dataclass(frozen=True, kw_only=True)
 class Partition:
-    """A partition with jobs that wait: its share, its limits in force, and the state of its own rates' limiter."""
+    """A partition with jobs that wait: its share, its limits in force, and the state of its own rates' limiter.
+
+    Where its downstream refuses by partition: `rested_until`, by its refusals, and `budgets`, what it announced as left
+    of this partition's calls; these count by `released`, its jobs ever. Instants in microseconds.
+    """
 
     client: str
     name: str
@@ -26,11 +36,27 @@ class Partition:
     limits: PartitionLimits
     paused: bool = False
     pace: rate_limit.Pace = field(default_factory=rate_limit.Pace)
+    rested_until: int = 0
+    budgets: Budgets = field(default_factory=dict)
+    released: int = 0
 
     @property
     def key(self) -> str:
         """As jobs name it."""
         return key_of(self.client, self.name)
+
+    def rests_until(self, now: int, *, chosen: int = 0) -> int | None:
+        """Until when it gets nothing because of the downstream's answers, beside so many calls that were just chosen.
+
+        None: it may go on.
+        """
+        used_up = rests_until(self.budgets, released=self.released + chosen, now=now) or 0
+        until = max(self.rested_until, used_up)
+        return until if until > now else None
+
+    def announced_room(self, now: int, *, held: int, chosen: int = 0) -> int | None:
+        """How many more of its jobs may go by what was announced; None: any number."""
+        return room(self.budgets, released=self.released + chosen, held=held, now=now)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,6 +100,7 @@ class Chosen:
         for job_id in self.by_job.keys() - {*gone}:
             key = self.by_job[job_id]
             client, _ = named_by(key)
-            partitions[key] = replace(partitions[key], share=partitions[key].share.given_back())
+            each = partitions[key]
+            partitions[key] = replace(each, share=each.share.given_back(), released=each.released - 1)
             clients[client] = replace(clients[client], share=clients[client].share.given_back())
         return replace(self, partitions=partitions, clients=clients)

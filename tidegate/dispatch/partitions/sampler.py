@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 import orjson
-from sqlalchemy import Connection, bindparam, delete, func, or_, select
+from sqlalchemy import BigInteger, Connection, bindparam, delete, func, or_, select, type_coerce
 from sqlalchemy.dialects.postgresql import insert as postgresql_insert
 from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 
@@ -15,7 +15,7 @@ from tidegate.database.connection import Database
 from tidegate.database.schema import jobs, partition_samples, partitions
 from tidegate.dispatch.partitions.crowd import Crowd
 from tidegate.dispatch.partitions.partition import own_allowance
-from tidegate.jobs.transitions import IS_WAITING
+from tidegate.jobs.transitions import IS_WAITING, NOW
 from tidegate.operations.sharing import PRIORITIES, PartitionLimits, Sharing, named_by
 
 AMONG_CLIENTS = "*"
@@ -28,8 +28,10 @@ _WAITING = (
     .where(jobs.c.downstream == bindparam("lane"), IS_WAITING, jobs.c.partition.is_not(None))
     .group_by(jobs.c.partition)
 )
-_CHANGED = select(partitions.c.client, partitions.c.name, partitions.c.changes, partitions.c.paused).where(
-    partitions.c.downstream == bindparam("lane"), or_(partitions.c.paused, partitions.c.changes != "{}")
+_RESTS = func.coalesce(type_coerce(partitions.c.rests_until, BigInteger), 0) > NOW
+_IS_HELD = or_(partitions.c.paused, _RESTS)
+_CHANGED = select(partitions.c.client, partitions.c.name, partitions.c.changes, _IS_HELD.label("is_held")).where(
+    partitions.c.downstream == bindparam("lane"), or_(_IS_HELD, partitions.c.changes != "{}")
 )
 
 
@@ -77,7 +79,7 @@ class PartitionSampler:
             limits, change = sharing.limits_of(name), changed.get((client, name))
             if change:
                 limits = limits.changed(orjson.loads(change.changes))
-            if first <= until and not (change and change.paused):
+            if first <= until and not (change and change.is_held):
                 able[client].append((limits.weight, min(count, _most(limits, drains_in))))
         of_clients = {client: Crowd.of(each) for client, each in able.items()}
         among = Crowd.of((1.0, crowd.calls[-1]) for crowd in of_clients.values() if crowd.calls)
@@ -107,5 +109,5 @@ def _most(limits: PartitionLimits, drains_in: float) -> float:
     """How many calls a partition's own rates allow within so many seconds."""
     if not limits.rates:
         return float("inf")
-    allowance = own_allowance(limits)
+    allowance = own_allowance(limits, 0)
     return min(rate.calls * (1 + drains_in * 1e6 / allowance.window(rate)) for rate in allowance.rates)

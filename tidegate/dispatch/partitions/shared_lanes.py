@@ -125,7 +125,7 @@ class SharedLanes:
         return book
 
     def _opened(self, book: PartitionBook, lane: str) -> Mapping[str, int]:
-        if any(each.limits.most_open is not None for each in book.partitions.values()):
+        if any(each.limits.most_open is not None or each.budgets for each in book.partitions.values()):
             return self._store.opened(lane)
         return {}
 

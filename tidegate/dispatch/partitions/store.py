@@ -20,11 +20,12 @@ from sqlalchemy import (
 )
 
 from tidegate import rate_limit
-from tidegate.clock import MICROSECOND
+from tidegate.clock import MICROSECOND, to_microseconds
 from tidegate.database.connection import Database
 from tidegate.database.schema import attempts, jobs, partitions, shared_clients
 from tidegate.database.statement import Prepared
 from tidegate.database.time import Instant, statement_now
+from tidegate.dispatch.announced import from_json
 from tidegate.dispatch.lane import WaitingJob
 from tidegate.dispatch.lane_reads import WAITING_COLUMNS
 from tidegate.dispatch.partitions.partition import Heads, Partition, SharedClient
@@ -112,7 +113,17 @@ def _partition(declared: PartitionLimits, client: str, name: str, row: Any) -> P
     limits = declared.changed(orjson.loads(row.changes))
     share = Share(weight=row.weight, turn=int(row.turn), returned=row.returned)
     pace = rate_limit.Pace.from_json(orjson.loads(row.pace))
-    return Partition(client=client, name=name, share=share, limits=limits, paused=row.paused, pace=pace)
+    return Partition(
+        client=client,
+        name=name,
+        share=share,
+        limits=limits,
+        paused=row.paused,
+        pace=pace,
+        rested_until=to_microseconds(row.rests_until) if row.rests_until else 0,
+        budgets=from_json(orjson.loads(row.announced or "{}")),
+        released=row.released,
+    )
 
 
 def _active() -> Any:

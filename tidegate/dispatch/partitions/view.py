@@ -4,6 +4,7 @@ import re
 from collections import defaultdict
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any, Literal
 
 from tidegate.errors import InvalidQuery
@@ -20,7 +21,8 @@ class PartitionView:
     """A partition of a downstream: its limits in force and as declared, what an operator changed, what waits, is open.
 
     Of an unnamed one `weight` is its client's, beside the other clients. `share`: the part of the downstream's calls
-    that it gets by the weights while everybody who waits may go; None: it does not wait, or is paused.
+    that it gets by the weights while everybody who waits may go; None: it does not wait, is paused or rests.
+    `rests_until`: because of the downstream's answers to its own calls, and because of which; None: it does not.
     """
 
     client: str
@@ -32,6 +34,8 @@ class PartitionView:
     waiting: int
     open: int
     share: float | None
+    rests_until: datetime | None = None
+    rests_because: Literal["refusals", "quota"] | None = None
 
     @property
     def weight(self) -> float:

@@ -1,30 +1,32 @@
 """Writes the turns of partitions and of clients: after a release, and when a call was surely not made."""
 
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import Any, TypeAlias
 
 import orjson
-from sqlalchemy import BigInteger, Connection, FromClause, String, Table, bindparam, select, update
+from sqlalchemy import BigInteger, Column, Connection, FromClause, String, Table, bindparam, select, update
 from sqlalchemy.dialects.postgresql import insert as postgresql_insert
 from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 
 from tidegate import rate_limit
+from tidegate.clock import from_microseconds
 from tidegate.database.connection import Database
 from tidegate.database.json_rows import as_parameter, given_rows
 from tidegate.database.schema import downstreams, partitions, shared_clients
 from tidegate.database.statement import Prepared
+from tidegate.database.time import Instant
 from tidegate.dispatch.lane import Lane
-from tidegate.dispatch.partitions.partition import Chosen, own_allowance
+from tidegate.dispatch.partitions.partition import Chosen, own_allowance, own_next_slot
 from tidegate.fairness import Share
 from tidegate.operations.sharing import named_by
 
 
-def write_turns(database: Database, within: Connection, lane: str, chosen: Chosen) -> None:
+def write_turns(database: Database, within: Connection, lane: Lane, chosen: Chosen) -> None:
     """Stores the turns and paces of those that were chosen, in the transaction of the release."""
     if not chosen.partitions:  # polls alone take no turns
         return
-    kept = {"lane": lane, "its_clock": str(chosen.clock), "its_turns": chosen.turns}
-    rows = [*_partition_rows(chosen), *_client_rows(chosen)]
+    kept = {"lane": lane.name, "its_clock": str(chosen.clock), "its_turns": chosen.turns}
+    rows = [*_partition_rows(chosen, lane.jitter), *_client_rows(chosen)]
     if not database.is_sqlite:
         database.execute(_KEEP_TURNS, {**kept, **as_parameter(rows)}, within=within)
         return
@@ -35,15 +37,24 @@ def write_turns(database: Database, within: Connection, lane: str, chosen: Chose
     database.execute(_KEEP_CLOCK, kept, within=within)
 
 
-def _partition_rows(chosen: Chosen) -> Iterator[dict[str, Any]]:
+def _partition_rows(chosen: Chosen, jitter: int) -> Iterator[dict[str, Any]]:
     for each in chosen.partitions.values():
-        pace = orjson.dumps(each.pace.as_json()).decode()
-        yield {"client": each.client, "name": each.name, **_share_row(each.share), "pace": pace, "clock": None}
+        yield {
+            "client": each.client,
+            "name": each.name,
+            **_share_row(each.share),
+            "pace": orjson.dumps(each.pace.as_json()).decode(),
+            "next_slot_at": own_next_slot(each.limits, each.pace, jitter),
+            "most_open": each.limits.most_open,
+            "released": each.released,
+            "clock": None,
+        }
 
 
 def _client_rows(chosen: Chosen) -> Iterator[dict[str, Any]]:
     for client, each in chosen.clients.items():
-        yield {"client": client, "name": None, **_share_row(each.share), "pace": None, "clock": str(each.clock)}
+        of_partitions = dict.fromkeys(("pace", "next_slot_at", "most_open", "released"))
+        yield {"client": client, "name": None, **_share_row(each.share), **of_partitions, "clock": str(each.clock)}
 
 
 def _share_row(share: Share) -> dict[str, Any]:
@@ -78,31 +89,42 @@ def give_turns_back(within: Connection, lane: str, calls: Sequence[tuple[str, in
             within.execute(update(partitions).where(*of_partition).values(pace=text))
 
 
-def own_pace(within: Connection, lane: Lane, key: str | None) -> tuple[rate_limit.Allowance, rate_limit.Pace] | None:
+OwnPace: TypeAlias = tuple[rate_limit.Allowance, rate_limit.Pace]
+"""A partition's own rates, and what it has used of them."""
+
+
+def own_pace(within: Connection, lane: Lane, key: str | None) -> OwnPace | None:
     """A partition's own rates and what it has used of them; None: it has none. The lane's row must be locked."""
     if key is None or lane.sharing is None:
         return None
     _, name = named_by(key)
-    row = within.execute(select(partitions.c.changes, partitions.c.pace).where(*_which(lane.name, key))).first()
+    row = within.execute(select(partitions.c.changes, partitions.c.pace).where(*which(lane.name, key))).first()
     limits = lane.sharing.limits_of(name).changed(orjson.loads(row.changes) if row else {})
     if row is None or not limits.rates:
         return None
-    return own_allowance(limits), rate_limit.Pace.from_json(orjson.loads(row.pace))
+    return own_allowance(limits, lane.jitter), rate_limit.Pace.from_json(orjson.loads(row.pace))
 
 
-def keep_own_pace(within: Connection, lane: str, key: str, pace: rate_limit.Pace) -> None:
-    """Stores what a partition has used of its own rates. Copies of it are read anew. The lane's row must be locked."""
-    text = orjson.dumps(pace.as_json()).decode()
-    within.execute(update(partitions).where(*_which(lane, key)).values(pace=text))
+def keep_own_pace(within: Connection, lane: str, key: str, own: OwnPace) -> None:
+    """Stores what a partition has used of its own rates. The lane's row must be locked."""
+    allowance, pace = own
+    next_slot_at = from_microseconds(rate_limit.next_slot(allowance, pace, now=pace.last))
+    change_partition(within, lane, key, pace=orjson.dumps(pace.as_json()).decode(), next_slot_at=next_slot_at)
+
+
+def change_partition(within: Connection, lane: str, key: str, **values: Any) -> None:
+    """Changes a partition's row. Copies of it are read anew. The lane's row must be locked."""
+    within.execute(update(partitions).where(*which(lane, key)).values(**values))
     within.execute(update(downstreams).where(downstreams.c.name == lane).values(turns=downstreams.c.turns + 1))
 
 
-def _which(lane: str, key: str) -> Sequence[Any]:
+def which(lane: str, key: str) -> Sequence[Any]:
+    """Conditions: it is the row of this partition."""
     client, name = named_by(key)
     return partitions.c.downstream == lane, partitions.c.client == client, partitions.c.name == name
 
 
-_OF_PARTITION = ("client", "name", "turn", "returned", "weight", "pace")
+_OF_PARTITION = ("client", "name", "turn", "returned", "weight", "pace", "next_slot_at", "most_open", "released")
 _OF_CLIENT = ("client", "turn", "returned", "weight", "clock")
 
 
@@ -111,7 +133,7 @@ def _upsert(insert: Any, table: Table, names: Sequence[str], key: Sequence[str],
     lane = bindparam("lane", type_=partitions.c.downstream.type)
     statement = insert(table)
     if given is None:
-        values = {name: bindparam(f"its_{name}", type_=table.c[name].type) for name in names}
+        values = {name: bindparam(f"its_{name}", type_=_given_type(table.c[name])) for name in names}
         statement = statement.values(downstream=lane, **values)
     else:
         of_partitions = given.c.name.is_not(None) if table is partitions else given.c.name.is_(None)
@@ -123,9 +145,14 @@ def _upsert(insert: Any, table: Table, names: Sequence[str], key: Sequence[str],
     )
 
 
+def _given_type(column: Column[Any]) -> Any:
+    """Instants are given in microseconds."""
+    return BigInteger() if isinstance(column.type, Instant) else column.type
+
+
 def _keep_turns() -> Any:
     """On PostgreSQL: all that a release changes of turns, in one statement."""
-    columns: dict[str, Any] = {name: partitions.c[name].type for name in _OF_PARTITION}
+    columns: dict[str, Any] = {name: _given_type(partitions.c[name]) for name in _OF_PARTITION}
     given = given_rows({**columns, "clock": shared_clients.c.clock.type})
     upserts = (
         _upsert(postgresql_insert, partitions, _OF_PARTITION, ("client", "name"), given).cte("of_partitions"),
