@@ -1,6 +1,5 @@
 """Fair share: between any two that could have gone, calls by weight never differ by more than one turn of each."""
 
-import heapq
 from collections import Counter
 from collections.abc import Iterable
 from fractions import Fraction
@@ -9,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tidegate.dispatch.partitions.fair_share import FairShare, Share, Turns
+from tidegate.dispatch.partitions.fair_share import TURN, FairShare, Share, Turns
 
 _WEIGHTS = st.sampled_from([0.1, 0.5, 1.0, 2.0, 3.0, 7.0, 100.0])
 _ROUNDS = st.lists(st.sets(st.integers(0, 5), min_size=1), min_size=1, max_size=120)
@@ -17,9 +16,10 @@ _ROUNDS = st.lists(st.sets(st.integers(0, 5), min_size=1), min_size=1, max_size=
 
 def choose(turns: Turns, able: Iterable[str]) -> str:
     """One call, of these that could go at this moment alone; who could before, and not now, has left."""
-    turns._able = [entry for entry in turns._able if entry[1] in {*able}]
-    heapq.heapify(turns._able)
-    for name in {*able} - {entry[1] for entry in turns._able}:
+    entered = {*turns._able}
+    for name in entered - {*able}:
+        turns.leave(name)
+    for name in {*able} - entered:
         turns.enter(name)
     chosen = turns.next()
     assert chosen is not None
@@ -115,3 +115,14 @@ def test_a_clients_weight_is_shared_among_its_partitions_however_many(loud: int)
         chosen[went[0]] += 1
 
     assert chosen == {"loud": 50, "quiet": 50}
+
+
+def test_who_waited_while_the_clock_went_on_elsewhere_gets_no_credit_for_that() -> None:
+    """Another scheduler chose meanwhile: as if it came only now."""
+    turns = turns_of([1, 1])
+    turns.enter("0")
+    turns.move_clock(10 * TURN)
+
+    turns.choose()
+
+    assert turns.shares["0"].turn == 11 * TURN

@@ -259,4 +259,4 @@ def _beside(plans: Sequence[Plan], state: LaneState) -> LaneState:
         apart |= plan.apart
     waiting = [job for job in state.waiting if job.queue not in apart or not is_kept_apart(job)]
     polls = [poll for poll in state.polls if poll.job.queue not in apart or not is_kept_apart(poll.job)]
-    return replace(state, occupancy=occupancy, waiting=waiting, polls=polls)
+    return replace(state, occupancy=occupancy, waiting=waiting, polls=polls, apart=apart)

@@ -74,7 +74,7 @@ def is_lost() -> Any:
     return and_(attempts.c.claimed_at.is_not(None), attempts.c.worker.not_in(alive))
 
 
-def may_kill_no_other() -> Any:
+def may_kill_no_other(job: FromClause = jobs) -> Any:
     """Condition: the job may be released without putting another job in danger of a shared process death.
 
     A job that one more death would fail is kept apart from others like it, for one of them kills its process. With
@@ -86,13 +86,13 @@ def may_kill_no_other() -> Any:
         .join(other, and_(other.c.id == attempts.c.job_id, other.c.fence == attempts.c.fence))
         .where(
             attempts.c.ended_at.is_(None),
-            attempts.c.queue == jobs.c.queue,
+            attempts.c.queue == job.c.queue,
             other.c.losses >= LAST_LIFE,
             other.c.slot_at.is_not(None),
         )
         .exists()
     )
-    return or_(jobs.c.losses < LAST_LIFE, jobs.c.queue == Queue.CPU, ~is_out)
+    return or_(job.c.losses < LAST_LIFE, job.c.queue == Queue.CPU, ~is_out)
 
 
 def counts() -> Any:

@@ -115,6 +115,8 @@ class Plan:
     @property
     def apart(self) -> AbstractSet[str]:
         """The queues of which it releases a job that is kept apart."""
+        if self.shared is not None:
+            return self.shared.apart
         alike = [job for job in self.state.jobs if is_kept_apart(job)]
         gone = {job.job_id for job in self.released} if alike else set[str]()
         return {job.queue for job in alike if str(UUID(job.id)) in gone}

@@ -26,6 +26,7 @@ from tidegate.dispatch.partitions.view import (
     read_cursor,
     shares,
 )
+from tidegate.dispatch.partitions.writes import count_change
 from tidegate.errors import InvalidQuery, NotShared, UnknownDownstream
 from tidegate.jobs.listing import LIMIT
 from tidegate.jobs.transitions import IS_WAITING, NOW
@@ -142,29 +143,29 @@ class PartitionAdmin:
                 .with_for_update()
             ).one_or_none()
             sharing = _sharing_of(lane, row)
-            clock = int(row.shared_clock) if row else 0
+            clock, changed = int(row.shared_clock) if row else 0, count_change(within, lane)
             is_known = select(clients.c.id).where(clients.c.id == client)
             if client and within.execute(is_known).one_or_none() is None:
                 raise InvalidQuery(f"client: there is no client of the id {client!r}")
             left = dict(changes)
             if not name and "weight" in left:
                 weight = left.pop("weight")
-                self._weigh(within, lane, client, 1.0 if weight is None else weight, clock)
+                self._weigh(within, lane, client, 1.0 if weight is None else weight, clock=clock, changed=changed)
             if name and sharing.by == "client":
                 raise InvalidQuery(f"name: the calls of {lane!r} are shared by clients, not by names")
             if left or paused is not None:
-                self._write(within, lane, (client, name), left, declared=sharing.limits_of(name), paused=paused)
-            # Whoever has a copy of the partitions' rows reads them anew.
-            within.execute(update(downstreams).where(downstreams.c.name == lane).values(turns=downstreams.c.turns + 1))
+                values: dict[str, Any] = {"changed": changed, **({} if paused is None else {"paused": paused})}
+                self._write(within, lane, (client, name), left, declared=sharing.limits_of(name), values=values)
 
-    def _weigh(self, within: Connection, lane: str, client: str, weight: float, clock: int) -> None:
+    def _weigh(self, within: Connection, lane: str, client: str, weight: float, *, clock: int, changed: int) -> None:
         """Sets the weight of a client; by it what it has ahead of other clients is rescaled."""
         insert = sqlite_insert if self._database.is_sqlite else postgresql_insert
         within.execute(insert(shared_clients).values(downstream=lane, client=client).on_conflict_do_nothing())
         which = (shared_clients.c.downstream == lane, shared_clients.c.client == client)
         row = within.execute(select(shared_clients).where(*which).with_for_update()).one()
         share = Share(weight=row.weight, turn=int(row.turn), returned=row.returned).weighing(weight, clock)
-        within.execute(update(shared_clients).where(*which).values(weight=share.weight, turn=str(share.turn)))
+        values = {"weight": share.weight, "turn": str(share.turn), "changed": changed}
+        within.execute(update(shared_clients).where(*which).values(values))
 
     def _write(
         self,
@@ -174,7 +175,7 @@ class PartitionAdmin:
         changes: Mapping[str, Any],
         *,
         declared: PartitionLimits,
-        paused: bool | None,
+        values: Mapping[str, Any],
     ) -> None:
         client, name = pair
         insert = sqlite_insert if self._database.is_sqlite else postgresql_insert
@@ -188,10 +189,8 @@ class PartitionAdmin:
         limits = declared.changed(kept)
         pace = rate_limit.Pace.from_json(orjson.loads(row.pace))
         pace = rate_limit.settle(own_allowance(limits), pace, now=now)
-        values = {"changes": orjson.dumps(kept).decode(), "pace": orjson.dumps(pace.as_json()).decode()}
-        within.execute(
-            update(partitions).where(*which).values(**values, **({} if paused is None else {"paused": paused}))
-        )
+        kept_now = {"changes": orjson.dumps(kept).decode(), "pace": orjson.dumps(pace.as_json()).decode()}
+        within.execute(update(partitions).where(*which).values({**values, **kept_now}))
 
     def _sharing(self, lane: str) -> Sharing:
         return _sharing_of(

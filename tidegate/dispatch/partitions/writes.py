@@ -63,12 +63,9 @@ def give_turns_back(within: Connection, lane: str, calls: Sequence[tuple[str, in
         of_partition = (partitions.c.downstream == lane, partitions.c.client == client, partitions.c.name == name)
         turns = len(taken)
         # The lane's row is locked before the others, as by a release.
-        for table, which, values in (
-            (downstreams, (downstreams.c.name == lane,), {"turns": downstreams.c.turns + turns}),
-            (shared_clients, of_client, {"returned": shared_clients.c.returned + turns}),
-            (partitions, of_partition, {"returned": partitions.c.returned + turns}),
-        ):
-            within.execute(update(table).where(*which).values(values))
+        changed = count_change(within, lane, turns)
+        for table, which in ((shared_clients, of_client), (partitions, of_partition)):
+            within.execute(update(table).where(*which).values(returned=table.c.returned + turns, changed=changed))
         pace = rate_limit.Pace.from_json(
             orjson.loads(within.execute(select(partitions.c.pace).where(*of_partition)).scalar() or "{}")
         )
@@ -92,9 +89,18 @@ def own_pace(within: Connection, lane: Lane, key: str | None) -> tuple[rate_limi
 
 def keep_own_pace(within: Connection, lane: str, key: str, pace: rate_limit.Pace) -> None:
     """Stores what a partition has used of its own rates. Copies of it are read anew. The lane's row must be locked."""
-    text = orjson.dumps(pace.as_json()).decode()
-    within.execute(update(partitions).where(*_which(lane, key)).values(pace=text))
-    within.execute(update(downstreams).where(downstreams.c.name == lane).values(turns=downstreams.c.turns + 1))
+    text, changed = orjson.dumps(pace.as_json()).decode(), count_change(within, lane)
+    within.execute(update(partitions).where(*_which(lane, key)).values(pace=text, changed=changed))
+
+
+def count_change(within: Connection, lane: str, number: int = 1) -> int:
+    """Counts changes of partitions or clients in the lane's row, and so locks that; returns the number after them.
+
+    Each row that is changed is to bear it: who has a copy of them reads the rows with a number above the copy's.
+    """
+    within.execute(update(downstreams).where(downstreams.c.name == lane).values(turns=downstreams.c.turns + number))
+    turns: int = within.execute(select(downstreams.c.turns).where(downstreams.c.name == lane)).scalar_one()
+    return turns
 
 
 def _which(lane: str, key: str) -> Sequence[Any]:
@@ -103,6 +109,7 @@ def _which(lane: str, key: str) -> Sequence[Any]:
 
 
 _OF_PARTITION = ("client", "name", "turn", "returned", "weight", "pace")
+_TURNS = bindparam("its_turns", type_=BigInteger())
 _OF_CLIENT = ("client", "turn", "returned", "weight", "clock")
 
 
@@ -112,12 +119,12 @@ def _upsert(insert: Any, table: Table, names: Sequence[str], key: Sequence[str],
     statement = insert(table)
     if given is None:
         values = {name: bindparam(f"its_{name}", type_=table.c[name].type) for name in names}
-        statement = statement.values(downstream=lane, **values)
+        statement = statement.values(downstream=lane, changed=_TURNS, **values)
     else:
         of_partitions = given.c.name.is_not(None) if table is partitions else given.c.name.is_(None)
-        rows = select(lane, *(given.c[name] for name in names)).where(of_partitions)
-        statement = statement.from_select(["downstream", *names], rows)
-    changed = {name: statement.excluded[name] for name in names if name not in key}
+        rows = select(lane, _TURNS, *(given.c[name] for name in names)).where(of_partitions)
+        statement = statement.from_select(["downstream", "changed", *names], rows)
+    changed = {name: statement.excluded[name] for name in (*names, "changed") if name not in key}
     return statement.on_conflict_do_update(
         index_elements=[table.c[name] for name in ("downstream", *key)], set_=changed
     )
@@ -137,7 +144,7 @@ def _keep_turns() -> Any:
 def _keep_clock() -> Any:
     values = {
         "shared_clock": bindparam("its_clock", type_=String()),
-        "turns": bindparam("its_turns", type_=BigInteger()),
+        "turns": _TURNS,
     }
     return update(downstreams).where(downstreams.c.name == bindparam("lane")).values(values)
 
