@@ -157,7 +157,7 @@ def lane_of(rates: tuple[str, ...]) -> Lane:
     )
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(
     limits=st.lists(_LIMITS, min_size=len(KEYS), max_size=len(KEYS)),
     rates=st.sampled_from([(), ("5/s",), ("100/s",)]),

@@ -1,7 +1,6 @@
 """SQL conditions and counts of places: how much of each downstream's concurrency and each queue's workers is taken."""
 
-from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
 from sqlalchemy import FromClause, and_, case, func, literal, or_, select, tuple_, union_all
@@ -134,19 +133,23 @@ class Count(NamedTuple):
     polls: int
 
 
-def occupancy(counts: Sequence[Count]) -> Occupancy:
-    """The value of what `counts` returned."""
-    held: Counter[str] = Counter()
-    kept: Counter[str] = Counter()
-    polled: Counter[str] = Counter()
-    out: defaultdict[str, dict[str, int]] = defaultdict(dict)
-    sizes = {each.queue: each.own for each in counts if each.kind == "size"}
+def occupancy(counts: Iterable[Sequence[Any]]) -> Occupancy:
+    """The value of what `counts` returned, each row as the fields of a Count."""
+    now = 0
+    held: dict[str, int] = {}
+    kept: dict[str, int] = {}
+    polled: dict[str, int] = {}
+    out: dict[str, dict[str, int]] = {}
+    sizes: dict[str, int] = {}
     for kind, downstream, queue, own, number, number_kept, number_polled in counts:
         if kind == "held":
-            held[downstream] += own
-            out[queue][downstream] = number
+            held[downstream] = held.get(downstream, 0) + own
+            out.setdefault(queue, {})[downstream] = number
             if number_kept or number_polled:
-                kept[downstream] += number_kept
-                polled[downstream] += number_polled
-    now = next(each.own for each in counts if each.kind == "now")
+                kept[downstream] = kept.get(downstream, 0) + number_kept
+                polled[downstream] = polled.get(downstream, 0) + number_polled
+        elif kind == "size":
+            sizes[queue] = own
+        else:
+            now = own
     return Occupancy(now=now, held=held, out=out, sizes=sizes, kept=kept, polled=polled)
