@@ -5,7 +5,7 @@ import sqlalchemy as sa
 from migrations.tables_in_use import add_column, create_index
 
 revision = "0023"
-down_revision = "0025"
+down_revision = "0022"
 branch_labels = None
 depends_on = None
 

@@ -26,7 +26,7 @@ from tidegate.dispatch.partitions.view import (
     read_cursor,
     shares,
 )
-from tidegate.dispatch.partitions.writes import count_change
+from tidegate.dispatch.partitions.writes import calls_behind, count_change
 from tidegate.errors import InvalidQuery, NotShared, UnknownDownstream
 from tidegate.jobs.listing import LIMIT
 from tidegate.jobs.transitions import IS_WAITING, NOW
@@ -187,8 +187,12 @@ class PartitionAdmin:
         kept |= {limit: _stored(value) for limit, value in changes.items() if value is not None}
         now = within.execute(select(NOW)).scalar_one()
         limits = declared.changed(kept)
-        pace = rate_limit.Pace.from_json(orjson.loads(row.pace))
-        pace = rate_limit.settle(own_allowance(limits), pace, now=now)
+        allowance, pace = own_allowance(limits), rate_limit.Pace.from_json(orjson.loads(row.pace))
+        if limits.rates and not declared.changed(orjson.loads(row.changes)).rates:
+            longest = max(allowance.window(rate) for rate in allowance.rates)
+            slots = calls_behind(within, lane, pair, max(pace.last, now - longest))
+            pace = rate_limit.counted(allowance, pace, slots, now=now)
+        pace = rate_limit.settle(allowance, pace, now=now)
         kept_now = {"changes": orjson.dumps(kept).decode(), "pace": orjson.dumps(pace.as_json()).decode()}
         within.execute(update(partitions).where(*which).values({**values, **kept_now}))
 

@@ -4,19 +4,32 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 import orjson
-from sqlalchemy import BigInteger, Connection, FromClause, String, Table, bindparam, select, update
+from sqlalchemy import (
+    BigInteger,
+    Connection,
+    FromClause,
+    String,
+    Table,
+    and_,
+    bindparam,
+    func,
+    or_,
+    select,
+    type_coerce,
+    update,
+)
 from sqlalchemy.dialects.postgresql import insert as postgresql_insert
 from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 
 from tidegate import rate_limit
 from tidegate.database.connection import Database
 from tidegate.database.json_rows import as_parameter, given_rows
-from tidegate.database.schema import downstreams, partitions, shared_clients
+from tidegate.database.schema import attempts, downstreams, partitions, shared_clients
 from tidegate.database.statement import Prepared
 from tidegate.dispatch.lane import Lane
 from tidegate.dispatch.partitions.fair_share import Share
 from tidegate.dispatch.partitions.partition import Chosen, own_allowance
-from tidegate.operations.sharing import named_by
+from tidegate.operations.sharing import key_of, named_by
 
 
 def write_turns(database: Database, within: Connection, lane: str, chosen: Chosen) -> None:
@@ -101,6 +114,20 @@ def count_change(within: Connection, lane: str, number: int = 1) -> int:
     within.execute(update(downstreams).where(downstreams.c.name == lane).values(turns=downstreams.c.turns + number))
     turns: int = within.execute(select(downstreams.c.turns).where(downstreams.c.name == lane)).scalar_one()
     return turns
+
+
+def calls_behind(within: Connection, lane: str, pair: tuple[str, str], instant: int) -> Sequence[int]:
+    """When a partition's calls began, or are to begin, whose slots lie behind an instant.
+
+    Of a partition that had no rates until now, so that nobody counted. The cost grows with the attempts that are kept,
+    for there is no index: this is for an operator's change. An attempt that took a slot for each of several calls is
+    known by the last.
+    """
+    slot = type_coerce(attempts.c.slot_at, BigInteger)
+    began = func.coalesce(type_coerce(attempts.c.call_started_at, BigInteger), slot)
+    is_its = and_(attempts.c.downstream == lane, attempts.c.partition == key_of(*pair))
+    was_made = or_(attempts.c.claimed_at.is_not(None), attempts.c.ended_at.is_(None))
+    return [max(times) for times in within.execute(select(slot, began).where(is_its, was_made, slot > instant))]
 
 
 def _which(lane: str, key: str) -> Sequence[Any]:
