@@ -9,11 +9,12 @@ by weight differ by no more than 1 / weight of the one plus 1 / weight of the ot
 **Of what is held** (places, open requests) nobody is refused while another has two more.
 """
 
-import heapq
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from functools import lru_cache
+
+from tidegate.priority_queue import PriorityQueue
 
 TURN = 2**64
 """What a call of weight 1 moves a turn by: so large that rounding 1 / weight to a whole number adds up to nothing."""
@@ -68,27 +69,36 @@ _NEWCOMER = Share()
 
 @dataclass(kw_only=True)
 class Turns:
-    """The turns of some, by name, on one clock. Who could go now has entered; who is chosen has left again."""
+    """The turns of some, by name, on one clock. Who could go now has entered; who is chosen has left again.
+
+    Who has entered keeps its place in the order however often others are chosen: these all stood before it, so the
+    clock, which is where they stood, has not passed it.
+    """
 
     clock: int = 0
     shares: dict[str, Share] = field(default_factory=dict)
-    _able: list[tuple[int, str]] = field(default_factory=list)
+    _able: PriorityQueue = field(default_factory=PriorityQueue)
 
     def enter(self, name: str) -> None:
         """From now on it could go. Its turn lies not before the clock, whatever it has missed until now."""
-        heapq.heappush(self._able, (self.shares[name].due(self.clock), name))
+        self._able.put(name, self.shares[name].due(self.clock))
+
+    def leave(self, name: str) -> None:
+        """It can't go after all."""
+        self._able.discard(name)
 
     def next(self) -> str | None:
         """Whose turn it is of those that could go; None: nobody's."""
-        return self._able[0][1] if self._able else None
-
-    def leave(self) -> None:
-        """Whose turn it is can't go after all."""
-        heapq.heappop(self._able)
+        first = self._able.first()
+        return first[1] if first else None
 
     def choose(self) -> None:
-        """It goes."""
-        due, name = heapq.heappop(self._able)
+        """It goes whose turn it is."""
+        first = self._able.first()
+        if first is None:
+            return
+        due, name = first
+        self._able.discard(name)
         self._goes(name, due)
 
     def due(self, name: str) -> int:
@@ -103,6 +113,18 @@ class Turns:
         share = self.shares.get(name, _NEWCOMER)
         self.clock = max(self.clock, due)
         self.shares[name] = share.chosen(due + share.returned * share.stride)
+
+    def move_clock(self, clock: int) -> None:
+        """The clock went on by choices that were made elsewhere: who could go stands where it would if it came now."""
+        if clock != self.clock:
+            self.clock = clock
+            for name in self._able:
+                self.enter(name)
+
+    def forget(self, name: str) -> None:
+        """It takes no turns any more."""
+        self._able.discard(name)
+        self.shares.pop(name, None)
 
 
 @dataclass(kw_only=True)
@@ -119,20 +141,18 @@ class FairShare:
             self.clients.enter(client)
         turns.enter(name)
 
+    def leave(self, client: str, name: str) -> None:
+        """A partition can't go after all."""
+        turns = self.partitions[client]
+        turns.leave(name)
+        if turns.next() is None:
+            self.clients.leave(client)
+
     def next(self) -> tuple[str, str] | None:
         """Whose turn it is, as its client and its own name; None: nobody's."""
         client = self.clients.next()
         name = self.partitions[client].next() if client is not None else None
         return (client, name) if client is not None and name is not None else None
-
-    def leave(self) -> None:
-        """The partition whose turn it is can't go after all."""
-        client = self.clients.next()
-        if client is not None:
-            turns = self.partitions[client]
-            turns.leave()
-            if turns.next() is None:
-                self.clients.leave()
 
     def choose(self) -> None:
         """The partition whose turn it is goes; it enters again when it could go once more."""
@@ -143,6 +163,28 @@ class FairShare:
             self.clients.choose()
             if turns.next() is not None:
                 self.clients.enter(client)
+
+    def set_client(self, client: str, share: Share) -> None:
+        """Gives a client another share. Its place in the order is by that."""
+        self.clients.shares[client] = share
+        self.clients.leave(client)
+        if self.partitions[client].next() is not None:
+            self.clients.enter(client)
+
+    def set_partition(self, client: str, name: str, share: Share) -> None:
+        """Gives a partition another share; it enters when it could go."""
+        if name in self.partitions[client].shares:
+            self.leave(client, name)
+        self.partitions[client].shares[name] = share
+
+    def forget(self, client: str, name: str) -> None:
+        """A partition takes no turns any more."""
+        self.leave(client, name)
+        turns = self.partitions[client]
+        turns.forget(name)
+        if not turns.shares:
+            del self.partitions[client]
+            self.clients.forget(client)
 
 
 def gives_way(held: Mapping[str, int], newcomer: str) -> str | None:

@@ -138,6 +138,13 @@ def take_slots(allowance: Allowance, pace: Pace, *, now: int, wanted: int, horiz
     return slots, _coarser(allowance, pace, now=now) if slots else pace
 
 
+def counted(allowance: Allowance, pace: Pace, slots: Iterable[int], *, now: int) -> Pace:
+    """The state after calls that went out behind all that it knows, while no rate was there to count them."""
+    for slot in sorted(slots):
+        pace = _coarser(allowance, replace(pace, log=call_log.with_call(pace.log, slot)), now=now)
+    return pace
+
+
 def given_back(pace: Pace, slots: Iterable[int]) -> Pace:
     """The state after calls that surely were not made are returned: the windows have them back.
 

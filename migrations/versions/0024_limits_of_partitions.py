@@ -5,7 +5,7 @@ import sqlalchemy as sa
 from migrations.tables_in_use import add_column
 
 revision = "0024"
-down_revision = "0022"
+down_revision = "0023"
 branch_labels = None
 depends_on = None
 

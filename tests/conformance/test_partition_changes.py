@@ -233,3 +233,34 @@ def test_jobs_are_found_by_their_partition(store: Store) -> None:
 
     assert found(client_id=IMPLICIT_CLIENT) == {*wanted}
     assert found() == {*wanted, theirs}
+
+
+@pytest.mark.parametrize("burst", [1, 100])
+def test_a_rate_that_is_set_later_counts_what_went_out_before(store: Store, burst: int) -> None:
+    """Of three calls within its window two are more than it allows now; those that were not made do not count."""
+    sharing = shared(store, concurrency=5)
+    submit(store, sharing, "a", 9)
+    gate = Gate(store.lanes)
+    released = gate.run_once().released
+    assert len(released) == 5
+    store.lanes.take_back(released[3:])
+    finish(store, released[:3])
+
+    change(store, "a", rates=["4/h"], burst=burst)
+
+    assert len(gate.run_once().released) == (1 if burst > 1 else 0)
+    assert gate.run_once().released == []
+
+
+def test_a_rate_that_comes_back_counts_what_went_out_without_it(store: Store) -> None:
+    sharing = shared(store, each=PartitionLimits(rates=("2/h",), burst=2), concurrency=2)
+    submit(store, sharing, "a", 9)
+    gate = Gate(store.lanes)
+    run(store, gate, 1)
+
+    change(store, "a", rates=[])
+    run(store, gate, 1)
+    change(store, "a", rates=["5/h"], burst=100)
+
+    assert len(gate.run_once().released) == 1
+    assert gate.run_once().released == []

@@ -11,10 +11,11 @@ from tests.conformance.test_clock_set import SetClock, set_clock
 from tests.conformance.test_partitions import finish, order, shared, submit
 from tests.conformance.test_unknown_operations import gate as gate_that_knows
 from tests.conformance.test_unknown_operations import worker
-from tests.support.jobs import LANE, WORKER, claim, time_at
+from tests.support.jobs import LANE, WORKER, change_job, claim, open_lane, release, time_at
+from tests.support.jobs import submit as plain
 from tidegate.database.schema import IMPLICIT_CLIENT, attempts, jobs
 from tidegate.dispatch.gate import Gate
-from tidegate.jobs.job import Released
+from tidegate.jobs.job import MAX_LOSSES, Released
 from tidegate.notify.messages import Wakeup
 from tidegate.operations.sharing import PartitionLimits
 from tidegate.stores import Store
@@ -112,3 +113,32 @@ def test_a_call_that_missed_its_slot_counts_for_the_partitions_own_rate_when_it_
         released += gate.run_once().released
     (second,) = released
     assert second.slot_at - again.slot_at >= timedelta(seconds=1)
+
+
+@pytest.mark.parametrize("is_strict", [False, True])
+def test_jobs_on_their_last_life_go_one_by_one_whatever_their_partitions(store: Store, is_strict: bool) -> None:
+    sharing = shared(store, each=PartitionLimits(is_strict=is_strict))
+    for name in "ab":
+        (job,) = submit(store, sharing, name)
+        change_job(store, job, losses=MAX_LOSSES - 1)
+
+    first = Gate(store.lanes).run_once().released
+    assert len(first) == 1
+    assert Gate(store.lanes).run_once().released == [], "also when the first is out"
+    finish(store, first)
+
+    assert len(Gate(store.lanes).run_once().released) == 1
+
+
+@pytest.mark.parametrize("is_strict", [False, True])
+def test_one_on_its_last_life_goes_beside_none_of_another_lane(store: Store, is_strict: bool) -> None:
+    """Both lanes are looked at together, before either job is seen to be out, in an order drawn each time."""
+    sharing = shared(store, each=PartitionLimits(is_strict=is_strict))
+    open_lane(store, "other")
+    jobs_of_both = [*submit(store, sharing, "a"), plain(store, lane="other")]
+    for job in jobs_of_both:
+        change_job(store, job, losses=MAX_LOSSES - 1)
+
+    for _ in range(8):
+        (released,) = release(store)
+        store.lanes.take_back([released])

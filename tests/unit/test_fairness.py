@@ -1,6 +1,5 @@
 """Fair share: between any two that could have gone, calls by weight never differ by more than one turn of each."""
 
-import heapq
 from collections import Counter
 from collections.abc import Iterable
 from fractions import Fraction
@@ -9,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tidegate.fairness import FairShare, Share, Turns, gives_way
+from tidegate.fairness import TURN, FairShare, Share, Turns, gives_way
 
 _WEIGHTS = st.sampled_from([0.1, 0.5, 1.0, 2.0, 3.0, 7.0, 100.0])
 _ROUNDS = st.lists(st.sets(st.integers(0, 5), min_size=1), min_size=1, max_size=120)
@@ -17,9 +16,10 @@ _ROUNDS = st.lists(st.sets(st.integers(0, 5), min_size=1), min_size=1, max_size=
 
 def choose(turns: Turns, able: Iterable[str]) -> str:
     """One call, of these that could go at this moment alone; who could before, and not now, has left."""
-    turns._able = [entry for entry in turns._able if entry[1] in {*able}]
-    heapq.heapify(turns._able)
-    for name in {*able} - {entry[1] for entry in turns._able}:
+    entered = {*turns._able}
+    for name in entered - {*able}:
+        turns.leave(name)
+    for name in {*able} - entered:
         turns.enter(name)
     chosen = turns.next()
     assert chosen is not None
@@ -143,3 +143,14 @@ def test_who_comes_again_at_once_takes_nothing_back() -> None:
     held = Counter(many=6, few=5)
     assert gives_way(held, "few") is None, "else the two would change places for ever"
     assert gives_way({}, "first") is None
+
+
+def test_who_waited_while_the_clock_went_on_elsewhere_gets_no_credit_for_that() -> None:
+    """Another scheduler chose meanwhile: as if it came only now."""
+    turns = turns_of([1, 1])
+    turns.enter("0")
+    turns.move_clock(10 * TURN)
+
+    turns.choose()
+
+    assert turns.shares["0"].turn == 11 * TURN

@@ -11,7 +11,7 @@ from datetime import timedelta
 
 from tidegate.dispatch.lane import DueLane, LaneState
 from tidegate.dispatch.plan import LEAD, Plan
-from tidegate.dispatch.room import Rivals
+from tidegate.dispatch.room import NO_RIVALS, Rivals
 
 GATHER_SECONDS = 0.02
 """Lanes whose time comes within so long of each other are looked at together: slots are taken further ahead."""
@@ -122,6 +122,9 @@ class Agenda:
 
     def rivals(self, states: Collection[LaneState], *, now: float) -> dict[str, Rivals]:
         """What other lanes want of the workers beside each of these, which were just read; by name."""
+        names = {state.lane.name for state in states}
+        if len(names) == 1 and self._entries.keys() <= names:
+            return dict.fromkeys(names, NO_RIVALS)
         wanting: defaultdict[str, set[str]] = defaultdict(set)
         for state in states:
             for job in (*state.waiting, *(poll.job for poll in state.due_polls)):

@@ -158,9 +158,10 @@ class Gate:
 
     def _went(self, plan: Plan, written: Written, now: float) -> None:
         name, number = plan.state.lane.name, len(written.released)
-        self._shared.went(plan, {job.job_id for job in written.released})
         if plan.shared is None:  # the first jobs of a shared lane are read by partition
             self._expected[name] = number + _FEW
+        else:
+            self._shared.went(plan, {job.job_id for job in written.released})
         if not self._is_mine(name):
             self._helps_until = now + _HELP_SECONDS
         self._agenda.looked(plan, written.version, now=now)
@@ -248,4 +249,4 @@ def _beside(plans: Sequence[Plan], state: LaneState) -> LaneState:
         apart |= plan.apart
     waiting = [job for job in state.waiting if job.queue not in apart or not is_kept_apart(job)]
     polls = [poll for poll in state.polls if poll.job.queue not in apart or not is_kept_apart(poll.job)]
-    return replace(state, occupancy=occupancy, waiting=waiting, polls=polls)
+    return replace(state, occupancy=occupancy, waiting=waiting, polls=polls, apart=apart)

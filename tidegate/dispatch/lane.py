@@ -225,7 +225,8 @@ class LaneState:
 
     `version`: changes with every write of the row. `limit`: so many waiting jobs were asked for; fewer are all,
     where they are `of_all_queues`. `polls`: the first jobs that wait to be polled, due or not. `batched`: the
-    operations whose jobs go many in one call.
+    operations whose jobs go many in one call. `apart`: the queues of which another lane releases a job that is kept
+    apart.
     """
 
     lane: Lane
@@ -236,6 +237,7 @@ class LaneState:
     of_all_queues: bool = True
     polls: Sequence[WaitingPoll] = ()
     batched: AbstractSet[str] = frozenset()
+    apart: AbstractSet[str] = frozenset()
 
     @property
     def now(self) -> int:

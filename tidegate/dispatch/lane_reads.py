@@ -31,7 +31,7 @@ from tidegate.database.time import Instant
 from tidegate.dispatch.due_jobs import polls, waiting_first
 from tidegate.dispatch.lane import LaneState, Occupancy, WaitingJob, WaitingPoll
 from tidegate.dispatch.limiter_row import ROW, VERSION, VERSION_ON_SQLITE, lane_from
-from tidegate.dispatch.places import Count, counts, occupancy
+from tidegate.dispatch.places import counts, occupancy
 
 _NAMES, _QUEUES, _WITHOUT = "lanes", "queues", "without"
 
@@ -84,7 +84,7 @@ def _state(columns: Mapping[str, Any]) -> LaneState:
 
 @lru_cache(maxsize=2)  # all rows of an answer have the same text
 def _occupancy(places: str) -> Occupancy:
-    return occupancy([Count(*each) for each in orjson.loads(places)])
+    return occupancy(orjson.loads(places))
 
 
 def _plain(column: Column[Any]) -> Any:

@@ -1,7 +1,6 @@
 """SQL conditions and counts of places: how much of each downstream's concurrency and each queue's workers is taken."""
 
-from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
 from sqlalchemy import FromClause, and_, case, func, literal, or_, select, tuple_, union_all
@@ -74,7 +73,7 @@ def is_lost() -> Any:
     return and_(attempts.c.claimed_at.is_not(None), attempts.c.worker.not_in(alive))
 
 
-def may_kill_no_other() -> Any:
+def may_kill_no_other(job: FromClause = jobs) -> Any:
     """Condition: the job may be released without putting another job in danger of a shared process death.
 
     A job that one more death would fail is kept apart from others like it, for one of them kills its process. With
@@ -86,13 +85,13 @@ def may_kill_no_other() -> Any:
         .join(other, and_(other.c.id == attempts.c.job_id, other.c.fence == attempts.c.fence))
         .where(
             attempts.c.ended_at.is_(None),
-            attempts.c.queue == jobs.c.queue,
+            attempts.c.queue == job.c.queue,
             other.c.losses >= LAST_LIFE,
             other.c.slot_at.is_not(None),
         )
         .exists()
     )
-    return or_(jobs.c.losses < LAST_LIFE, jobs.c.queue == Queue.CPU, ~is_out)
+    return or_(job.c.losses < LAST_LIFE, job.c.queue == Queue.CPU, ~is_out)
 
 
 def counts() -> Any:
@@ -134,19 +133,23 @@ class Count(NamedTuple):
     polls: int
 
 
-def occupancy(counts: Sequence[Count]) -> Occupancy:
-    """The value of what `counts` returned."""
-    held: Counter[str] = Counter()
-    kept: Counter[str] = Counter()
-    polled: Counter[str] = Counter()
-    out: defaultdict[str, dict[str, int]] = defaultdict(dict)
-    sizes = {each.queue: each.own for each in counts if each.kind == "size"}
+def occupancy(counts: Iterable[Sequence[Any]]) -> Occupancy:
+    """The value of what `counts` returned, each row as the fields of a Count."""
+    now = 0
+    held: dict[str, int] = {}
+    kept: dict[str, int] = {}
+    polled: dict[str, int] = {}
+    out: dict[str, dict[str, int]] = {}
+    sizes: dict[str, int] = {}
     for kind, downstream, queue, own, number, number_kept, number_polled in counts:
         if kind == "held":
-            held[downstream] += own
-            out[queue][downstream] = number
+            held[downstream] = held.get(downstream, 0) + own
+            out.setdefault(queue, {})[downstream] = number
             if number_kept or number_polled:
-                kept[downstream] += number_kept
-                polled[downstream] += number_polled
-    now = next(each.own for each in counts if each.kind == "now")
+                kept[downstream] = kept.get(downstream, 0) + number_kept
+                polled[downstream] = polled.get(downstream, 0) + number_polled
+        elif kind == "size":
+            sizes[queue] = own
+        else:
+            now = own
     return Occupancy(now=now, held=held, out=out, sizes=sizes, kept=kept, polled=polled)

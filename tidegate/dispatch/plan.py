@@ -20,6 +20,7 @@ LEAD = timedelta(milliseconds=90)
 """The gate looks again this long before the first slot that is not taken yet, for a message needs time to its worker:
 10 ms, but a slot missed on a busy machine is lost, while a worker that waits for its slot costs only a thread."""
 
+_HORIZON = HORIZON // MICROSECOND
 # Longer calls have no followers: the gap between two is small beside them, and a follower's thread waits for long.
 _QUICK_SECONDS = 0.5
 
@@ -85,6 +86,8 @@ class Plan:
     @property
     def apart(self) -> AbstractSet[str]:
         """The queues of which it releases a job that is kept apart."""
+        if self.shared is not None:
+            return self.shared.apart
         alike = [job for job in self.state.jobs if is_kept_apart(job)]
         gone = {job.job_id for job in self.released} if alike else set[str]()
         return {job.queue for job in alike if str(UUID(job.id)) in gone}
@@ -109,7 +112,8 @@ def plan_release(state: LaneState, rivals: Rivals = NO_RIVALS) -> Plan:
         return Plan(state=state, pace=state.lane.pace)
     polls = polls_that_go(state, rivals) if state.polls else ()
     room = room_in(state, rivals, polls=[poll.job for poll in polls])
-    plan = _with_slots(state, [*(poll.job for poll in polls), *that_fit(state.waiting, room.by_queue)])
+    fitting = that_fit(state.waiting, room.by_queue)
+    plan = _with_slots(state, [*(poll.job for poll in polls), *fitting] if polls else fitting)
     if state.polls:
         plan = _on_kept_places(plan, polls)
     anew = len(plan.released) - len(plan.follows)
@@ -117,6 +121,8 @@ def plan_release(state: LaneState, rivals: Rivals = NO_RIVALS) -> Plan:
     may_have_more = state.may_have_more and plan.held_back is None
     unread = _unread(state, room, followers) if may_have_more else {}
     has_room_left = may_have_more and anew < max(room.by_queue.values(), default=0)
+    if not (followers or unread or has_room_left):
+        return plan
     return replace(plan, followers=followers, unread=unread, has_room_left=has_room_left)
 
 
@@ -155,16 +161,14 @@ def _on_kept_places(plan: Plan, polls: Sequence[WaitingPoll]) -> Plan:
 def _with_slots(state: LaneState, fitting: Sequence[WaitingJob]) -> Plan:
     """Takes a slot within the horizon for each job; those that are paced by their calls need none."""
     lane = state.lane
-    paced = [job for job in fitting if not job.paced_by_calls]
-    slots, pace = rate_limit.take_slots(
-        lane.allowance, lane.pace, now=state.now, wanted=len(paced), horizon=HORIZON // MICROSECOND
-    )
-    slot_of = {job.id: slot for job, slot in zip(paced, slots, strict=False)}
-    slot_of |= {job.id: state.now for job in fitting if job.paced_by_calls}
+    now, paced = state.now, sum(not job.paced_by_calls for job in fitting)
+    slots, pace = rate_limit.take_slots(lane.allowance, lane.pace, now=now, wanted=paced, horizon=_HORIZON)
     held_back = None
-    if len(slots) < len(paced):
-        held_back = (rate_limit.next_slot(lane.allowance, pace, now=state.now) - state.now) / 1e6
-    released = [released_at(job, slot_of[job.id], state.now) for job in fitting if job.id in slot_of]
+    if len(slots) < paced:
+        held_back = (rate_limit.next_slot(lane.allowance, pace, now=now) - now) / 1e6
+    left = iter(slots)
+    taken = ((job, now if job.paced_by_calls else next(left, None)) for job in fitting)
+    released = [released_at(job, slot, now) for job, slot in taken if slot is not None]
     return Plan(state=state, released=released, pace=pace, held_back=held_back)
 
 

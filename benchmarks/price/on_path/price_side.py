@@ -25,7 +25,9 @@ from config.settings import Settings
 create_app = first_of("webapp.app:create_app", "webapp:create_app")
 try:
     Gate = first_of("tidegate.dispatch.gate:Gate", "tidegate.gate:Gate")
-    Limits = first_of("tidegate.operations.operation:Limits", "tidegate.operations:Limits")
+    Limits = first_of(
+        "tidegate.operations.limits:Limits", "tidegate.operations.operation:Limits", "tidegate.operations:Limits"
+    )
     Succeeded = first_of("tidegate.operations.outcome:Succeeded", "tidegate.outcomes:Succeeded")
 except ImportError as error:
     print(f"left out, release and run: {error}", file=sys.stderr)

@@ -7,6 +7,7 @@ from sqlalchemy import (
     Column,
     Float,
     ForeignKey,
+    Index,
     Integer,
     String,
     Table,
@@ -65,6 +66,8 @@ partitions = Table(
     Column("refusals", Integer, nullable=False, server_default="0"),
     Column("announced", Text),
     Column("released", BigInteger, nullable=False, server_default="0"),  # jobs ever
+    Column("changed", BigInteger, nullable=False, server_default="0"),  # the lane's `turns` as of its last change
+    Index("ix_partitions_changed", "downstream", "changed"),
 )
 
 shared_clients = Table(
@@ -76,6 +79,8 @@ shared_clients = Table(
     Column("returned", Integer, nullable=False, server_default="0"),
     Column("weight", Float, nullable=False, server_default="1"),
     Column("clock", String(40), nullable=False, server_default="0"),  # of its partitions' turns
+    Column("changed", BigInteger, nullable=False, server_default="0"),  # as in `partitions`
+    Index("ix_shared_clients_changed", "downstream", "changed"),
 )
 
 samples = Table(

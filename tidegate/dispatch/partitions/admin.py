@@ -29,6 +29,7 @@ from tidegate.dispatch.partitions.view import (
     read_cursor,
     shares,
 )
+from tidegate.dispatch.partitions.writes import calls_behind, count_change
 from tidegate.errors import InvalidQuery, NotShared, UnknownDownstream
 from tidegate.fairness import Share
 from tidegate.jobs.listing import LIMIT
@@ -162,30 +163,34 @@ class PartitionAdmin:
                 .with_for_update()
             ).one_or_none()
             sharing = _sharing_of(lane, row)
-            clock = int(row.shared_clock) if row else 0
+            clock, changed = int(row.shared_clock) if row else 0, count_change(within, lane)
             is_known = select(clients.c.id).where(clients.c.id == client)
             if client and within.execute(is_known).one_or_none() is None:
                 raise InvalidQuery(f"client: there is no client of the id {client!r}")
             left = dict(changes)
             if not name and "weight" in left:
                 weight = left.pop("weight")
-                self._weigh(within, lane, client, 1.0 if weight is None else weight, clock)
+                self._weigh(within, lane, client, 1.0 if weight is None else weight, clock=clock, changed=changed)
             if name and sharing.by == "client":
                 raise InvalidQuery(f"name: the calls of {lane!r} are shared by clients, not by names")
             if left or paused is not None:
                 declared, jitter = sharing.limits_of(name), row.jitter if row else 0
-                self._write(within, lane, (client, name), left, declared=declared, paused=paused, jitter=jitter)
-            # Whoever has a copy of the partitions' rows reads them anew.
-            within.execute(update(downstreams).where(downstreams.c.name == lane).values(turns=downstreams.c.turns + 1))
+                values: dict[str, Any] = {"changed": changed}
+                if paused is not None:
+                    # As of a downstream: to resume also ends what its answers made it wait for.
+                    ended = {} if paused else {"rests_until": None, "refusals": 0, "announced": None}
+                    values |= {"paused": paused, **ended}
+                self._write(within, lane, (client, name), left, declared=declared, values=values, jitter=jitter)
 
-    def _weigh(self, within: Connection, lane: str, client: str, weight: float, clock: int) -> None:
+    def _weigh(self, within: Connection, lane: str, client: str, weight: float, *, clock: int, changed: int) -> None:
         """Sets the weight of a client; by it what it has ahead of other clients is rescaled."""
         insert = sqlite_insert if self._database.is_sqlite else postgresql_insert
         within.execute(insert(shared_clients).values(downstream=lane, client=client).on_conflict_do_nothing())
         which = (shared_clients.c.downstream == lane, shared_clients.c.client == client)
         row = within.execute(select(shared_clients).where(*which).with_for_update()).one()
         share = Share(weight=row.weight, turn=int(row.turn), returned=row.returned).weighing(weight, clock)
-        within.execute(update(shared_clients).where(*which).values(weight=share.weight, turn=str(share.turn)))
+        values = {"weight": share.weight, "turn": str(share.turn), "changed": changed}
+        within.execute(update(shared_clients).where(*which).values(values))
 
     def _write(
         self,
@@ -195,7 +200,7 @@ class PartitionAdmin:
         changes: Mapping[str, Any],
         *,
         declared: PartitionLimits,
-        paused: bool | None,
+        values: Mapping[str, Any],
         jitter: int,
     ) -> None:
         client, name = pair
@@ -208,20 +213,20 @@ class PartitionAdmin:
         kept |= {limit: _stored(value) for limit, value in changes.items() if value is not None}
         now = within.execute(select(NOW)).scalar_one()
         limits = declared.changed(kept)
-        pace = rate_limit.Pace.from_json(orjson.loads(row.pace))
-        pace = rate_limit.settle(own_allowance(limits, jitter), pace, now=now)
+        allowance, pace = own_allowance(limits, jitter), rate_limit.Pace.from_json(orjson.loads(row.pace))
+        if limits.rates and not declared.changed(orjson.loads(row.changes)).rates:
+            longest = max(allowance.window(rate) for rate in allowance.rates)
+            slots = calls_behind(within, lane, pair, max(pace.last, now - longest))
+            pace = rate_limit.counted(allowance, pace, slots, now=now)
+        pace = rate_limit.settle(allowance, pace, now=now)
         next_slot_at = own_next_slot(limits, pace, jitter)
-        values: dict[str, Any] = {
+        kept_now = {
             "changes": orjson.dumps(kept).decode(),
             "pace": orjson.dumps(pace.as_json()).decode(),
             "next_slot_at": None if next_slot_at is None else from_microseconds(next_slot_at),
             "most_open": limits.most_open,
         }
-        if paused is not None:
-            # As of a downstream: to resume also ends what its answers made it wait for.
-            ended = {} if paused else {"rests_until": None, "refusals": 0, "announced": None}
-            values |= {"paused": paused, **ended}
-        within.execute(update(partitions).where(*which).values(**values))
+        within.execute(update(partitions).where(*which).values({**values, **kept_now}))
 
     def _sharing(self, lane: str) -> Sharing:
         return _sharing_of(

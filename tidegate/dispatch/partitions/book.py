@@ -1,276 +1,189 @@
-"""The partitions of one downstream as the gate knows them: their turns, limits and paces. Pure.
+"""The partitions of one downstream as the gate knows them: their turns, limits and paces, and who may go. Pure.
 
 It is a copy of rows. The number `turns` of the downstream's row rises with each change of one of them: with that number
-the copy is exact, and otherwise it is read anew.
+the copy is exact, and otherwise what has a higher one is read.
+
+Who could go stands in the order of turns from one look to the next, and who is held by its own rate in the order of its
+own slots. So a look costs what can go now, however many others wait.
 """
 
-import heapq
-from collections import Counter, defaultdict
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import replace
 
 from tidegate import rate_limit
-from tidegate.clock import MICROSECOND
-from tidegate.dispatch.lane import WaitingJob, is_kept_apart
-from tidegate.dispatch.partitions.partition import Chosen, Heads, Partition, SharedClient, own_allowance
-from tidegate.dispatch.plan import HORIZON, LEAD, Plan, can_follow, followers_of, released_at
-from tidegate.dispatch.room import Room
-from tidegate.fairness import FairShare, Share, Turns
-from tidegate.jobs.job import Call, Released
-from tidegate.operations.queues import Queue
-from tidegate.operations.sharing import key_of
-
-# A partition that its own rate holds is looked at before its slot as a lane is, and not all the time.
-_SOONEST = 0.02
+from tidegate.dispatch.partitions.partition import Chosen, Partition, SharedClient, own_allowance
+from tidegate.fairness import FairShare, Turns
+from tidegate.operations.sharing import Sharing, named_by
+from tidegate.priority_queue import PriorityQueue
 
 
-@dataclass(kw_only=True)
 class PartitionBook:
     """The partitions of one lane that have jobs waiting. `clock`: of the clients' turns; `turns`: as of that number.
 
-    `held`: by key, when the first job of a partition may run, where none may now (microseconds).
+    `held`: by key, when the first job of a partition may run, where none may now (microseconds). `fair`: those that
+    could go have entered. `later`: those that their own rates hold, or that wait for their first job, by when they may.
+    `resting`: those that the downstream's answers hold, by when they may go on. `jitter`: of the lane.
     """
 
-    turns: int
-    clock: int
-    clients: dict[str, SharedClient]
-    partitions: dict[str, Partition]
-    held: dict[str, int] = field(default_factory=dict)
+    def __init__(self, *, turns: int, clock: int, sharing: Sharing, jitter: int = 0) -> None:
+        self.turns = turns
+        self.clock = clock
+        self.sharing = sharing
+        self.jitter = jitter
+        self.clients: dict[str, SharedClient] = {}
+        self.partitions: dict[str, Partition] = {}
+        self.held: dict[str, int] = {}
+        self.fair = FairShare(clients=Turns(clock=clock))
+        self.later = PriorityQueue()
+        self.resting = PriorityQueue()
+        self._with_concurrency: set[str] = set()
+        self._announcing: set[str] = set()  # of which the downstream tells how many calls are left
+        self._full: set[str] = set()
+        self._unplaced: set[str] = set()  # stand nowhere until the next look
+        self._seen_at = 0
+
+    @property
+    def has_concurrency(self) -> bool:
+        """Whether any of the partitions may have only so many calls open."""
+        return bool(self._with_concurrency or self._announcing)
 
     def add(self, new: Mapping[str, Partition]) -> None:
         """Takes in partitions as they were read. One whose weight was changed meanwhile owes accordingly."""
         for key, each in new.items():
-            clock = self.clients[each.client].clock
-            self.partitions[key] = replace(each, share=each.share.weighing(each.limits.weight, clock))
+            client = self.clients[each.client]
+            share = each.share.weighing(each.limits.weight, client.clock)
+            self.partitions[key] = replace(each, share=share)
+            if each.client not in self.fair.partitions:
+                self.fair.clients.shares[each.client] = client.share
+                self.fair.partitions[each.client] = Turns(clock=client.clock)
+            self.fair.set_partition(each.client, each.name, share)
+            (self._with_concurrency.discard if each.limits.most_open is None else self._with_concurrency.add)(key)
+            (self._announcing.add if each.budgets else self._announcing.discard)(key)
+            self._unplaced.add(key)
 
-    def fair_share(self) -> FairShare:
-        """The turns as they stand. Nobody has entered yet."""
-        within: defaultdict[str, dict[str, Share]] = defaultdict(dict)
-        for each in self.partitions.values():
-            within[each.client][each.name] = each.share
-        return FairShare(
-            clients=Turns(clock=self.clock, shares={client: self.clients[client].share for client in within}),
-            partitions={
-                client: Turns(clock=self.clients[client].clock, shares=shares) for client, shares in within.items()
-            },
-        )
+    def remove(self, key: str) -> None:
+        """No job waits in it."""
+        each = self.partitions.pop(key)
+        self.fair.forget(each.client, each.name)
+        self.later.discard(key)
+        self.resting.discard(key)
+        self.held.pop(key, None)
+        for some in (self._with_concurrency, self._announcing, self._full, self._unplaced):
+            some.discard(key)
 
+    def hold(self, key: str, until: int) -> None:
+        """None of its jobs may run until then."""
+        self.held[key] = until
+        self._unplaced.add(key)
 
-class Round:
-    """One release of a shared lane: for each slot of the lane it chooses a partition, whose first job goes.
+    def hold_no_more(self, keys: Iterable[str]) -> None:
+        """These may have got jobs that may run."""
+        for key in keys:
+            if self.held.pop(key, None) is not None:
+                self._unplaced.add(key)
 
-    `polls`: what goes before. `opened`: calls that are open, by partition. `read`: the first jobs of partitions. Where
-    more would be needed, they are taken for granted: then it is no plan, but tells by `unread` how many jobs of which
-    partitions to read. `open_calls`: those that followers may follow. No more than `assume` jobs
-    are taken for granted.
-    """
+    def begin(self, now: int, opened: Mapping[str, int]) -> None:
+        """Begins a look: places those of which anything has changed since the last. `opened`: their open calls."""
+        full = {key for key, number in opened.items() if self._is_full(key, number)}
+        anew = self._unplaced | (full ^ self._full) | self._announcing
+        while (first := self.resting.first()) and first[0] <= now:
+            self.resting.discard(first[1])
+            anew.add(first[1])
+        if now < self._seen_at:  # the clock was set back: any pace may lie far ahead
+            anew = {*self.partitions}
+        self._full, self._unplaced, self._seen_at = full, set(), now
+        for key in anew:
+            self.place(key, now, opened.get(key, 0))
+        self.enter_until(now)
 
-    def __init__(
-        self,
-        book: PartitionBook,
-        polls: Plan,
-        room: Room,
-        opened: Mapping[str, int],
-        read: Mapping[str, Heads],
-        *,
-        open_calls: Sequence[Call],
-        assume: int,
-    ) -> None:
-        self._book = book
-        self._polls = polls
-        self._state = state = polls.state
-        self._end = state.now + HORIZON // MICROSECOND
-        self._left = dict(room.by_queue)
-        self._most = max(room.by_queue.values(), default=0)
-        self._opened = Counter(opened)
-        self._read = read
-        self._waiting = {key: list(heads.jobs) for key, heads in read.items()}
-        self._apart: set[str] = set()
-        self._paces: dict[str, rate_limit.Pace] = {}
-        self._later: list[tuple[int, str]] = []
-        self._rests: list[int] = []
-        self._fair = book.fair_share()
-        self._by_job: dict[str, str] = {}
-        self.chosen: Counter[str] = Counter()
-        self.unread: dict[str, int] = {}
-        self._assumed = 0
-        self.released: list[Released] = []
-        self.pace = polls.pace
-        self.held_back: int | None = None
-        for key in book.partitions:
-            self._enter(key, state.now)
-        while self.chosen.total() < self._most and self._assumed < assume and self._go():
-            pass
-        self._followers: list[Released] = []
-        self._open_calls = open_calls
-        self._choose_followers(room)
+    def enter_until(self, instant: int) -> list[str]:
+        """Enters those whose own slots have come by then; returns them."""
+        entered = []
+        while (first := self.later.first()) and first[0] <= instant:
+            key = first[1]
+            self.later.discard(key)
+            self.fair.enter(*named_by(key))
+            entered.append(key)
+        return entered
 
-    def plan(self) -> Plan:
-        """The release as a plan, behind that of the polls."""
-        now = self._state.now
-        next_due = [] if self._polls.next_due is None else [self._polls.next_due]
-        if self._rests:
-            next_due.append(max(_SOONEST, (min(self._rests) - now) / 1e6))
-        if self._later and self.chosen.total() < self._most:
-            next_due.append(max(_SOONEST, (self._later[0][0] - now - LEAD // MICROSECOND) / 1e6))
-        plan = replace(
-            self._polls,
-            released=[*self._polls.released, *self.released],
-            pace=self.pace,
-            held_back=None if self.held_back is None else (self.held_back - now) / 1e6,
-            next_due=min(next_due, default=None),
-            shared=self._changes(),
-        )
-        return plan.followed_by(self._followers, self._open_calls) if self._followers else plan
+    def place(self, key: str, at: int, opened: int, pace: rate_limit.Pace | None = None, chosen: int = 0) -> None:
+        """A partition may go from its own next slot on, unless it is paused, or has as many calls open as it may.
 
-    def _changes(self) -> Chosen:
-        partitions = {
-            key: replace(
-                each,
-                share=self._fair.partitions[each.client].shares[each.name],
-                pace=self._paces.get(key, each.pace),
-                released=each.released + self.chosen[key],
-            )
-            for key, each in ((key, self._book.partitions[key]) for key in self.chosen)
-        }
-        clients = {
-            client: SharedClient(share=self._fair.clients.shares[client], clock=self._fair.partitions[client].clock)
-            for client in {each.client for each in partitions.values()}
-        }
-        return Chosen(
-            partitions=partitions,
-            clients=clients,
-            clock=self._fair.clients.clock,
-            turns=self._book.turns + len(self._by_job),
-            by_job=self._by_job,
-            leaves_none=not self._book.partitions,
-        )
-
-    def _go(self) -> bool:
-        """Lets the first job go of the partition whose turn it is at the lane's next slot; False: no more may go."""
-        now, lane = self._state.now, self._state.lane
-        at = now if self._fair.next() is not None or not self._later else self._later[0][0]
-        if at > self._end:  # a partition's own limit holds it, and no other could go: the lane itself is not held
-            return False
-        slots, pace = rate_limit.take_slots(lane.allowance, self.pace, now=at, wanted=1, horizon=max(0, self._end - at))
-        if not slots or slots[0] > self._end:
-            self.held_back = rate_limit.next_slot(lane.allowance, self.pace, now=at)
-            return False
-        slot = slots[0]
-        while self._later and self._later[0][0] <= slot:
-            each = self._book.partitions[heapq.heappop(self._later)[1]]
-            self._fair.enter(each.client, each.name)
-        went = self._fair.next()
-        if went is None:
-            return bool(self._later)
-        key = key_of(*went)
-        if self._own_slot(key, slot) > slot:  # by the calendar: at an earlier instant it had room
-            self._fair.leave()
-            heapq.heappush(self._later, (self._own_slot(key, slot), key))
-            return True
-        job = self._job_of(key)
-        if job is None and key in self._read and self._read[key].is_all:
-            self._fair.leave()
-            return True
-        self._fair.choose()
-        self.chosen[key] += 1
-        self._opened[key] += 1
-        if job is None or not job.paced_by_calls:
-            self.pace = pace
-            self._take_own_slot(key, slot)
-        if job is None:
-            self.unread[key] = self.chosen[key]
-            self._assumed += 1
-        else:
-            self._release(key, job, now if job.paced_by_calls else slot)
-        self._enter(key, slot)
-        return True
-
-    def _choose_followers(self, room: Room) -> None:
-        """Chooses whose jobs follow open calls, in turn as well. Partitions with a rate of their own have none."""
-        anew = sum(job.queue == Queue.IO for job in self.released)
-        targets = len(self._open_calls) + anew
-        most = min(targets, followers_of(self._state, room.idle_threads, released=len(self.released)))
-        while len(self._followers) < most and (went := self._fair.next()) is not None:
-            key = key_of(*went)
-            each = self._book.partitions[key]
-            job = None if each.limits.rates else self._follower_of(key)
-            if job is None:
-                if not each.limits.rates and self._needs(key):
-                    self.unread[key] = self.chosen[key] + 1
-                self._fair.leave()
-                continue
-            self._fair.choose()
-            self.chosen[key] += 1
-            self._opened[key] += 1
-            self._followers.append(self._released(key, job, self._state.now))
-            self._enter(key, self._state.now)
-
-    def _needs(self, key: str) -> bool:
-        """Whether more jobs of a partition may wait than were read."""
-        return key not in self._read or (not self._read[key].is_all and not self._waiting[key])
-
-    def _follower_of(self, key: str) -> WaitingJob | None:
-        jobs = self._waiting.get(key, [])
-        job = next((job for job in jobs if can_follow(job, self._state.batched)), None)
-        if job is not None:
-            jobs.remove(job)
-        return job
-
-    def _release(self, key: str, job: WaitingJob, slot: int) -> None:
-        self._left[job.queue] -= 1
-        if is_kept_apart(job):
-            self._apart.add(job.queue)
-        self.released.append(self._released(key, job, slot))
-
-    def _released(self, key: str, job: WaitingJob, slot: int) -> Released:
-        turn = self._book.turns + len(self._by_job) + 1
-        released = replace(released_at(job, slot, self._state.now), partition=key, turn=turn)
-        self._by_job[released.job_id] = key
-        return released
-
-    def _job_of(self, key: str) -> WaitingJob | None:
-        """Takes the first job of a partition for whose queue there is a place; None: there is none among those read."""
-        jobs = self._waiting.get(key, [])
-        for job in jobs:
-            if self._left.get(job.queue, 0) > 0 and not (is_kept_apart(job) and job.queue in self._apart):
-                jobs.remove(job)
-                return job
-        return None
-
-    def _take_own_slot(self, key: str, slot: int) -> None:
-        limits = self._book.partitions[key].limits
-        if limits.rates:
-            before = self._paces.get(key, self._book.partitions[key].pace)
-            allowance = own_allowance(limits, self._state.lane.jitter)
-            _, self._paces[key] = rate_limit.take_slots(allowance, before, now=slot, wanted=1, horizon=0)
-
-    def _own_slot(self, key: str, at: int) -> int:
-        """When a partition's own rates have room, not before `at`."""
-        each, lane = self._book.partitions[key], self._state.lane
-        if not each.limits.rates:
-            return at
-        return rate_limit.next_slot(own_allowance(each.limits, lane.jitter), self._paces.get(key, each.pace), now=at)
-
-    def _enter(self, key: str, at: int) -> None:
-        """A partition may go from its own next slot on, unless it is paused, or has as many calls open as it may."""
-        each = self._book.partitions[key]
-        if each.paused or (each.limits.most_open is not None and self._opened[key] >= each.limits.most_open):
+        `pace`: of its own rates after what a look has chosen; None: as the row has it. `chosen`: calls that a look has
+        chosen.
+        """
+        each, now = self.partitions[key], self._seen_at
+        self._displace(each, key)
+        if each.paused or self._is_full(key, opened):
             return
-        now, chosen = self._state.now, self.chosen[key]
         if (rests_until := each.rests_until(now, chosen=chosen)) is not None:  # as a lane, to the end and not before
-            self._rests.append(rests_until)
+            self.resting.put(key, rests_until)
             return
-        if each.announced_room(now, held=self._opened[key], chosen=chosen) == 0:  # until the answer of one that is out
+        if each.announced_room(now, held=opened, chosen=chosen) == 0:  # until the answer of one that is out
             return
-        own = max(at, self._book.held.get(key, 0))
+        own = max(at, self.held.get(key, 0))
         if each.limits.rates:
-            allowance, pace = own_allowance(each.limits, self._state.lane.jitter), self._paces.get(key, each.pace)
-            settled = rate_limit.settle(allowance, pace, now=now)
-            if settled is not pace and key not in self._paces:  # kept, else each look would put the slot off again
-                self._book.partitions[key] = replace(each, pace=settled)
-            own = self._own_slot(key, own)
+            own = rate_limit.next_slot(self._allowance(each), pace or self._settled(each, at), now=own)
         if own <= at:
-            self._fair.enter(each.client, each.name)
+            self.fair.enter(each.client, each.name)
         else:
-            heapq.heappush(self._later, (own, key))
+            self.later.put(key, own)
+
+    def take_back(self, touched: Collection[str]) -> None:
+        """Ends the choices of a look, which touched these: all is again as the rows are, and these are placed anew."""
+        clients = {named_by(key)[0] for key in touched}
+        self.fair.clients.clock = self.clock
+        for client in clients:
+            self.fair.partitions[client].clock = self.clients[client].clock
+        for key in touched:
+            each = self.partitions[key]
+            self._displace(each, key)
+            self.fair.set_partition(each.client, each.name, each.share)
+        for client in clients:
+            self.fair.set_client(client, self.clients[client].share)
+        self._unplaced |= {*touched}
+
+    def went(self, chosen: Chosen) -> None:
+        """Takes in what a release has changed: of those that it chose, which stand nowhere since."""
+        self.partitions.update(chosen.partitions)
+        self.clients.update(chosen.clients)
+        self.clock, self.turns = chosen.clock, chosen.turns
+        self.take_back(chosen.partitions)
+
+    def changed(
+        self, new: Mapping[str, Partition], clients: Mapping[str, SharedClient], *, clock: int, turns: int
+    ) -> None:
+        """Takes in rows that others have written since the copy was made, and the lane's clock and number."""
+        for client in clients.keys() & self.clients.keys():
+            self.clients[client] = clients[client]
+            if client in self.fair.partitions:
+                self.fair.partitions[client].move_clock(clients[client].clock)
+        self.clock, self.turns = clock, turns
+        self.fair.clients.move_clock(clock)
+        for client in clients.keys() & self.fair.partitions.keys():
+            self.fair.set_client(client, self.clients[client].share)
+        self.add({key: each for key, each in new.items() if key in self.partitions})
+
+    def _is_full(self, key: str, opened: int) -> bool:
+        each = self.partitions.get(key)
+        return each is not None and each.limits.most_open is not None and opened >= each.limits.most_open
+
+    def own_slot(self, key: str, at: int, pace: rate_limit.Pace | None) -> int:
+        """When a partition's own rates have room, not before `at`; `pace` as for `place`."""
+        each = self.partitions[key]
+        return rate_limit.next_slot(self._allowance(each), pace or each.pace, now=at) if each.limits.rates else at
+
+    def _allowance(self, each: Partition) -> rate_limit.Allowance:
+        return own_allowance(each.limits, self.jitter)
+
+    def _displace(self, each: Partition, key: str) -> None:
+        self.later.discard(key)
+        self.resting.discard(key)
+        self.fair.leave(each.client, each.name)
+
+    def _settled(self, each: Partition, now: int) -> rate_limit.Pace:
+        """Keeps the pace as it is after a clock that was set back, else each look would put its slot off again."""
+        settled = rate_limit.settle(self._allowance(each), each.pace, now=now)
+        if settled is not each.pace:
+            self.partitions[each.key] = replace(each, pace=settled)
+        return settled

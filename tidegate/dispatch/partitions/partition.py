@@ -84,7 +84,7 @@ class Chosen:
     """What a release changes of partitions and clients: each whose turn it was, as it is afterwards.
 
     `clock`: of the clients' turns. `turns`: the number of changes after it. `by_job`: the partition of each job.
-    `leaves_none`: no other job waits in any partition.
+    `leaves_none`: no other job waits in any partition. `apart`: the queues of which a job goes that is kept apart.
     """
 
     partitions: Mapping[str, Partition]
@@ -93,6 +93,7 @@ class Chosen:
     turns: int
     by_job: Mapping[str, str]
     leaves_none: bool = False
+    apart: frozenset[str] = frozenset()
 
     def with_only(self, gone: Collection[str]) -> "Chosen":
         """The same when only these jobs went: the others' turns are given back."""

@@ -5,9 +5,10 @@ from dataclasses import replace
 
 from tidegate import clock
 from tidegate.dispatch.batches import MOST_READ, BatchedJobs, Folded
-from tidegate.dispatch.lane import LaneState, WaitingJob
-from tidegate.dispatch.partitions.book import PartitionBook, Round
+from tidegate.dispatch.lane import Lane, LaneState, WaitingJob
+from tidegate.dispatch.partitions.book import PartitionBook
 from tidegate.dispatch.partitions.partition import Heads
+from tidegate.dispatch.partitions.round import Round
 from tidegate.dispatch.partitions.store import PartitionStore
 from tidegate.dispatch.plan import Plan, may_be_followed, plan_polls
 from tidegate.dispatch.room import NO_RIVALS, Rivals, Room
@@ -91,43 +92,52 @@ class SharedLanes:
         book = self._books.get(plan.state.lane.name)
         if book and plan.shared:
             self._expected[plan.state.lane.name] = len(gone)
-            chosen = plan.shared.with_only(gone)
-            book.partitions.update(chosen.partitions)
-            book.clients.update(chosen.clients)
-            book.clock, book.turns = chosen.clock, chosen.turns
+            book.went(plan.shared.with_only(gone))
 
     def _book(self, state: LaneState, sharing: Sharing) -> PartitionBook:
         """The lane's book, exact as of the lane's row."""
-        lane, now = state.lane, clock.monotonic()
-        book = self._books.get(lane.name)
-        keys = self._news.pop(lane.name, set())
-        if now >= self._survey_due.get(lane.name, 0.0):
-            if now >= self._adoption_due.get(lane.name, 0.0):
-                self._store.adopt(lane.name, sharing)
-                self._adoption_due[lane.name] = now + _ADOPTION_SECONDS
-            keys |= {*self._store.active(lane.name)}
-            self._surveyed[lane.name] = (now, clock.monotonic() - now)
-            self._survey_due[lane.name] = now + _SURVEY_SECONDS
+        lane = state.lane
+        book, keys = self._books.get(lane.name), self._news.pop(lane.name, set())
+        if clock.monotonic() >= self._survey_due.get(lane.name, 0.0):
+            keys |= self._survey(lane.name, sharing)
             if book:
-                book.held.clear()
-        if book is None or book.turns != lane.turns:
+                book.hold_no_more([*book.held])
+        if book and (book.sharing, book.jitter) == (sharing, lane.jitter) and self._catches_up(book, lane):
+            book.hold_no_more(keys)
+        else:  # a copy that can't be brought up to date is made anew
             keys |= book.partitions.keys() if book else set()
-            book = self._books[lane.name] = PartitionBook(
-                turns=lane.turns, clock=lane.shared_clock, clients={}, partitions={}
-            )
+            book = PartitionBook(turns=lane.turns, clock=lane.shared_clock, sharing=sharing, jitter=lane.jitter)
+            self._books[lane.name] = book
         new = keys - book.partitions.keys()
-        for key in keys:
-            book.held.pop(key, None)
         if new:
             clients = {named_by(key)[0] for key in new} - book.clients.keys()
             book.clients |= self._store.read_clients(lane.name, clients)
             book.add(self._store.read(lane.name, sharing, new))
         return book
 
+    def _survey(self, lane: str, sharing: Sharing) -> set[str]:
+        """Asks in which partitions jobs wait, and takes in jobs that have none."""
+        now = clock.monotonic()
+        if now >= self._adoption_due.get(lane, 0.0):
+            self._store.adopt(lane, sharing)
+            self._adoption_due[lane] = now + _ADOPTION_SECONDS
+        active = {*self._store.active(lane)}
+        self._surveyed[lane] = (now, clock.monotonic() - now)
+        self._survey_due[lane] = now + _SURVEY_SECONDS
+        return active
+
+    def _catches_up(self, book: PartitionBook, lane: Lane) -> bool:
+        """Reads what has changed since the book's number; False: that is not all that has."""
+        if book.turns == lane.turns:
+            return True
+        changes = self._store.changes(lane.name, book.sharing, since=book.turns)
+        if changes.turns < lane.turns:
+            return False
+        book.changed(changes.partitions, changes.clients, clock=lane.shared_clock, turns=lane.turns)
+        return True
+
     def _opened(self, book: PartitionBook, lane: str) -> Mapping[str, int]:
-        if any(each.limits.most_open is not None or each.budgets for each in book.partitions.values()):
-            return self._store.opened(lane)
-        return {}
+        return self._store.opened(lane) if book.has_concurrency else {}
 
     def _heads(
         self, book: PartitionBook, state: LaneState, wanted: Mapping[str, int], queues: Collection[str]
@@ -183,8 +193,8 @@ class SharedLanes:
             if heads.jobs:
                 continue
             if heads.next_run_at is not None:
-                book.held[key] = heads.next_run_at
+                book.hold(key, heads.next_run_at)
             elif is_complete or not heads.is_all:
-                del book.partitions[key]
+                book.remove(key)
             else:
-                book.held[key] = state.now + _SOON
+                book.hold(key, state.now + _SOON)

@@ -1,6 +1,8 @@
 """Statements on partitions: which have jobs waiting, their rows, first jobs and open calls, and the turns they take."""
 
 from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass
+from types import SimpleNamespace
 from typing import Any
 
 import orjson
@@ -8,6 +10,7 @@ from sqlalchemy import (
     JSON,
     BigInteger,
     Integer,
+    Table,
     Text,
     and_,
     bindparam,
@@ -18,6 +21,7 @@ from sqlalchemy import (
     type_coerce,
     update,
 )
+from sqlalchemy.types import NullType
 
 from tidegate import rate_limit
 from tidegate.clock import MICROSECOND, to_microseconds
@@ -37,6 +41,15 @@ from tidegate.operations.sharing import USUAL_PRIORITY, PartitionLimits, Sharing
 _ROWS = 500
 # Jobs that may not run yet are looked for among so many of a partition.
 _LOOKED_THROUGH = 100
+
+
+@dataclass(frozen=True, kw_only=True)
+class PartitionChanges:
+    """Rows that were written since some number of the lane's; `turns`: the highest among theirs."""
+
+    partitions: Mapping[str, Partition]
+    clients: Mapping[str, SharedClient]
+    turns: int
 
 
 class PartitionStore:
@@ -84,9 +97,20 @@ class PartitionStore:
             for row in self._database.fetch_all(
                 select(shared_clients).where(shared_clients.c.downstream == lane, which)
             ):
-                share = Share(weight=row.weight, turn=int(row.turn), returned=row.returned)
-                found[row.client] = SharedClient(share=share, clock=int(row.clock))
+                found[row.client] = _client(row)
         return found
+
+    def changes(self, lane: str, sharing: Sharing, *, since: int) -> "PartitionChanges":
+        """Reads the partitions and clients whose rows were written since this number of the lane's."""
+        asked = {"lane": lane, "since": since}
+        rows = self._database.fetch_all(_CHANGED, asked)
+        found = [_partition(sharing.limits_of(row.name), row.client, row.name, row) for row in rows]
+        of_clients = self._database.fetch_all(_CHANGED_CLIENTS, asked)
+        return PartitionChanges(
+            partitions={each.key: each for each in found},
+            clients={row.client: _client(row) for row in of_clients},
+            turns=max((row.changed for row in (*rows, *of_clients)), default=since),
+        )
 
     def opened(self, lane: str) -> dict[str, int]:
         """How many calls are open, by partition."""
@@ -126,6 +150,17 @@ def _partition(declared: PartitionLimits, client: str, name: str, row: Any) -> P
     )
 
 
+def _client(row: Any) -> SharedClient:
+    share = Share(weight=row.weight, turn=int(row.turn), returned=row.returned)
+    return SharedClient(share=share, clock=int(row.clock))
+
+
+def _changed(table: Table) -> Any:
+    # A float as the driver gives it; SQLAlchemy would take it for a decimal that is to be converted.
+    columns = [type_coerce(each, NullType()).label(each.name) if each is table.c.weight else each for each in table.c]
+    return select(*columns).where(table.c.downstream == bindparam("lane"), table.c.changed > bindparam("since"))
+
+
 def _active() -> Any:
     lane = jobs.c.downstream == bindparam("lane")
     first = select(func.min(jobs.c.partition)).where(lane, IS_WAITING, jobs.c.partition.is_not(None))
@@ -148,7 +183,8 @@ def _heads(all_of: Any, array_of: Any, given: Callable[[str], Any], *, is_strict
     most = bindparam("most", type_=Integer)
     if is_strict:
         first = in_order.limit(most).correlate(keys).subquery()
-        each = select(first).where(first.c.run_at <= type_coerce(statement_now(), BigInteger)).subquery()
+        may_run = first.c.run_at <= type_coerce(statement_now(), BigInteger)
+        each = select(first).where(may_run, may_kill_no_other(first)).subquery()
     else:
         is_known = jobs.c.operation.not_in(select(without.c.value))
         is_asked = jobs.c.queue.in_(select(queues.c.value))
@@ -181,6 +217,8 @@ def _on_sqlite(name: str) -> Any:
 
 _ACTIVE = Prepared(_active(), lambda row: row["key"])
 _SOME_ACTIVE = Prepared(_active().limit(bindparam("most", type_=Integer())), lambda row: row["key"])
+_CHANGED = Prepared(_changed(partitions), lambda row: SimpleNamespace(**row))
+_CHANGED_CLIENTS = Prepared(_changed(shared_clients), lambda row: SimpleNamespace(**row))
 _OPENED = Prepared(
     select(attempts.c.partition, func.count().label("number"))
     .where(attempts.c.downstream == bindparam("lane"), is_held(), attempts.c.partition.is_not(None))

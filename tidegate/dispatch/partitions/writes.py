@@ -4,7 +4,21 @@ from collections.abc import Iterator, Sequence
 from typing import Any, TypeAlias
 
 import orjson
-from sqlalchemy import BigInteger, Column, Connection, FromClause, String, Table, bindparam, select, update
+from sqlalchemy import (
+    BigInteger,
+    Column,
+    Connection,
+    FromClause,
+    String,
+    Table,
+    and_,
+    bindparam,
+    func,
+    or_,
+    select,
+    type_coerce,
+    update,
+)
 from sqlalchemy.dialects.postgresql import insert as postgresql_insert
 from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 
@@ -12,13 +26,13 @@ from tidegate import rate_limit
 from tidegate.clock import from_microseconds
 from tidegate.database.connection import Database
 from tidegate.database.json_rows import as_parameter, given_rows
-from tidegate.database.schema import downstreams, partitions, shared_clients
+from tidegate.database.schema import attempts, downstreams, partitions, shared_clients
 from tidegate.database.statement import Prepared
 from tidegate.database.time import Instant
 from tidegate.dispatch.lane import Lane
 from tidegate.dispatch.partitions.partition import Chosen, own_allowance, own_next_slot
 from tidegate.fairness import Share
-from tidegate.operations.sharing import named_by
+from tidegate.operations.sharing import key_of, named_by
 
 
 def write_turns(database: Database, within: Connection, lane: Lane, chosen: Chosen) -> None:
@@ -74,12 +88,9 @@ def give_turns_back(within: Connection, lane: str, calls: Sequence[tuple[str, in
         of_partition = (partitions.c.downstream == lane, partitions.c.client == client, partitions.c.name == name)
         turns = len(taken)
         # The lane's row is locked before the others, as by a release.
-        for table, which, values in (
-            (downstreams, (downstreams.c.name == lane,), {"turns": downstreams.c.turns + turns}),
-            (shared_clients, of_client, {"returned": shared_clients.c.returned + turns}),
-            (partitions, of_partition, {"returned": partitions.c.returned + turns}),
-        ):
-            within.execute(update(table).where(*which).values(values))
+        changed = count_change(within, lane, turns)
+        for table, which in ((shared_clients, of_client), (partitions, of_partition)):
+            within.execute(update(table).where(*which).values(returned=table.c.returned + turns, changed=changed))
         pace = rate_limit.Pace.from_json(
             orjson.loads(within.execute(select(partitions.c.pace).where(*of_partition)).scalar() or "{}")
         )
@@ -114,8 +125,32 @@ def keep_own_pace(within: Connection, lane: str, key: str, own: OwnPace) -> None
 
 def change_partition(within: Connection, lane: str, key: str, **values: Any) -> None:
     """Changes a partition's row. Copies of it are read anew. The lane's row must be locked."""
-    within.execute(update(partitions).where(*which(lane, key)).values(**values))
-    within.execute(update(downstreams).where(downstreams.c.name == lane).values(turns=downstreams.c.turns + 1))
+    changed = count_change(within, lane)
+    within.execute(update(partitions).where(*which(lane, key)).values(changed=changed, **values))
+
+
+def count_change(within: Connection, lane: str, number: int = 1) -> int:
+    """Counts changes of partitions or clients in the lane's row, and so locks that; returns the number after them.
+
+    Each row that is changed is to bear it: who has a copy of them reads the rows with a number above the copy's.
+    """
+    within.execute(update(downstreams).where(downstreams.c.name == lane).values(turns=downstreams.c.turns + number))
+    turns: int = within.execute(select(downstreams.c.turns).where(downstreams.c.name == lane)).scalar_one()
+    return turns
+
+
+def calls_behind(within: Connection, lane: str, pair: tuple[str, str], instant: int) -> Sequence[int]:
+    """When a partition's calls began, or are to begin, whose slots lie behind an instant.
+
+    Of a partition that had no rates until now, so that nobody counted. The cost grows with the attempts that are kept,
+    for there is no index: this is for an operator's change. An attempt that took a slot for each of several calls is
+    known by the last.
+    """
+    slot = type_coerce(attempts.c.slot_at, BigInteger)
+    began = func.coalesce(type_coerce(attempts.c.call_started_at, BigInteger), slot)
+    is_its = and_(attempts.c.downstream == lane, attempts.c.partition == key_of(*pair))
+    was_made = or_(attempts.c.claimed_at.is_not(None), attempts.c.ended_at.is_(None))
+    return [max(times) for times in within.execute(select(slot, began).where(is_its, was_made, slot > instant))]
 
 
 def which(lane: str, key: str) -> Sequence[Any]:
@@ -125,6 +160,7 @@ def which(lane: str, key: str) -> Sequence[Any]:
 
 
 _OF_PARTITION = ("client", "name", "turn", "returned", "weight", "pace", "next_slot_at", "most_open", "released")
+_TURNS = bindparam("its_turns", type_=BigInteger())
 _OF_CLIENT = ("client", "turn", "returned", "weight", "clock")
 
 
@@ -134,12 +170,12 @@ def _upsert(insert: Any, table: Table, names: Sequence[str], key: Sequence[str],
     statement = insert(table)
     if given is None:
         values = {name: bindparam(f"its_{name}", type_=_given_type(table.c[name])) for name in names}
-        statement = statement.values(downstream=lane, **values)
+        statement = statement.values(downstream=lane, changed=_TURNS, **values)
     else:
         of_partitions = given.c.name.is_not(None) if table is partitions else given.c.name.is_(None)
-        rows = select(lane, *(given.c[name] for name in names)).where(of_partitions)
-        statement = statement.from_select(["downstream", *names], rows)
-    changed = {name: statement.excluded[name] for name in names if name not in key}
+        rows = select(lane, _TURNS, *(given.c[name] for name in names)).where(of_partitions)
+        statement = statement.from_select(["downstream", "changed", *names], rows)
+    changed = {name: statement.excluded[name] for name in (*names, "changed") if name not in key}
     return statement.on_conflict_do_update(
         index_elements=[table.c[name] for name in ("downstream", *key)], set_=changed
     )
@@ -164,7 +200,7 @@ def _keep_turns() -> Any:
 def _keep_clock() -> Any:
     values = {
         "shared_clock": bindparam("its_clock", type_=String()),
-        "turns": bindparam("its_turns", type_=BigInteger()),
+        "turns": _TURNS,
     }
     return update(downstreams).where(downstreams.c.name == bindparam("lane")).values(values)
 
