@@ -4,7 +4,7 @@ import threading
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import NamedTuple, Protocol
+from typing import Protocol
 
 from tidegate import clock
 from tidegate.clock import EPOCH
@@ -12,6 +12,7 @@ from tidegate.database.connection import UNREACHABLE
 from tidegate.dispatch.forecast import LaneView
 from tidegate.dispatch.partitions.counts import PartitionCountStore
 from tidegate.dispatch.partitions.forecast import PartitionCount, PartitionLane, partition_lane, rank_of
+from tidegate.dispatch.partitions.view import Where
 from tidegate.dispatch.uncounted import Submitted
 from tidegate.jobs.job import Job
 from tidegate.operations.limits import Limits
@@ -30,13 +31,6 @@ class Stores(Protocol):
     """The store that the cache reads (`tidegate.stores.Store` has it)."""
 
     partition_counts: PartitionCountStore
-
-
-class Where(NamedTuple):
-    """A partition: its downstream and its key."""
-
-    lane: str
-    key: str
 
 
 class PartitionCache:

@@ -4,7 +4,7 @@ import re
 from collections import defaultdict
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from tidegate.errors import InvalidQuery
 from tidegate.operations.sharing import PartitionLimits, key_of, named_by
@@ -13,6 +13,13 @@ Sort = Literal["waiting", "name"]
 """Where the most jobs wait first, or by name."""
 Name = tuple[str, str]
 """A client, empty where all share the partition, and the partition's name, empty for the client's unnamed one."""
+
+
+class Where(NamedTuple):
+    """A partition: its downstream and its key."""
+
+    lane: str
+    key: str
 
 
 @dataclass(frozen=True, kw_only=True)
