@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from sqlalchemy import update
 
+from tests.support.jobs import submit_to_partitions
 from tests.support.scrape import Scrape
 from tests.support.statements import asked
 from tests.support.web import Web
@@ -46,9 +47,8 @@ def web(tmp_path: Path, database_url: str) -> Iterator[Web]:
 
 
 def submit(web: Web, name: str | None, count: int = 1, operation: str = "order") -> None:
-    headers = {"Job-Partition": name} if name else {}
-    for _ in range(count):
-        assert web.submit(operation, headers=headers).status_code == 202
+    lane = "crm" if operation == "order" else "fax"
+    submit_to_partitions(web.store, [name or ""], lane=lane, operation=operation, each=count)
 
 
 def scrape(web: Web, *, later: bool = False) -> Scrape:

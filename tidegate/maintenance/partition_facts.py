@@ -27,7 +27,8 @@ def partition_facts(store: Stores, lanes: Collection[str]) -> PartitionFacts | N
     if not lanes:
         return None
     overview = store.partition_overview
-    sampled, elsewhere = overview.busiest()
+    found, elsewhere = overview.busiest()
+    sampled = {lane: busiest for lane, busiest in found.items() if lane in lanes}  # not of one that is shared no more
     known = {Where(lane, each.key): each for lane, busiest in sampled.items() for each in busiest.named}
     labels = {partition_label(*where): each.waiting for where, each in known.items()}
 

@@ -18,12 +18,14 @@ from tidegate.dispatch.partitions.busiest import Busiest
 from tidegate.dispatch.partitions.sampler import THE_BUSIEST
 from tidegate.dispatch.partitions.view import Where
 from tidegate.dispatch.places import has_place
+from tidegate.jobs.listing import LIMIT
 from tidegate.jobs.transitions import IS_WAITING, NOW
 from tidegate.states import State
 
 MOST_LANES = 100
 """Of so many shared downstreams, those with the largest backlogs, the busiest partitions are told."""
 MOST_ENDED = 5_000
+_ALL = 1_000_000_000
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,9 +56,15 @@ class PartitionOverviewStore:
         return dict(self._database.fetch_all(_PLACES))
 
     def lines(self, partitions: Collection[Where], *, counted: bool) -> dict[Where, Line]:
-        """The lines of these partitions: an index step each and, if `counted`, an entry for each of their jobs."""
+        """The lines of these partitions: an index step each and, if `counted`, an entry for each of their jobs.
+
+        Raises DatabaseTooSlowError.
+        """
         given = orjson.dumps([orjson.dumps([*each]).decode() for each in sorted(partitions)]).decode()
-        return dict(self._database.fetch_all(_LINES, {"partitions": given, "counted": counted})) if partitions else {}
+        statement = _LINES_ON_SQLITE if self._database.is_sqlite else _LINES
+        asked = statement.params(partitions=given, counted=counted)
+        rows = self._database.fetch_in_order(asked, limit=LIMIT) if partitions else ()
+        return dict(_read_line(row._asdict()) for row in rows)
 
     def ended(self, since: datetime) -> dict[str, dict[str, int]]:
         """How many calls ended with their jobs since an instant of a moment ago, by downstream and partition.
@@ -97,8 +105,11 @@ def _busiest() -> Any:
 def _lines(given: Any, part: Callable[[Any, int], Any]) -> Any:
     lane, key = part(given.c.value, 0), part(given.c.value, 1)
     waits = (jobs.c.downstream == lane, jobs.c.partition == key, IS_WAITING)
-    first = select(coerced(jobs.c.run_at, BigInteger)).where(*waits).order_by(jobs.c.rank_at, jobs.c.id).limit(1)
-    number = select(func.count()).select_from(jobs).where(*waits).correlate(given).scalar_subquery()
+    in_order = select(coerced(jobs.c.run_at, BigInteger)).where(*waits).order_by(jobs.c.rank_at, jobs.c.id)
+    first = in_order.limit(1)
+    # In order as well, though it counts all: by old statistics PostgreSQL would read every job of the lane.
+    every = in_order.limit(_ALL).correlate(given).subquery()
+    number = select(func.count()).select_from(every).scalar_subquery()
     return select(
         given.c.value.label("partition"),
         case((bindparam("counted", type_=Boolean), number), else_=None).label("number"),
@@ -133,15 +144,12 @@ _PLACES = Prepared(
     .group_by(attempts.c.downstream, attempts.c.partition),
     lambda row: (Where(row["downstream"], row["partition"]), row["number"]),
 )
-_LINES = Prepared(
-    _lines(
-        func.json_array_elements_text(_GIVEN).table_valued("value", name="given").render_derived(),
-        lambda value, at: cast(value, JSON).op("->>", return_type=Text())(literal_column(str(at))),
-    ),
-    _read_line,
-    on_sqlite=_lines(
-        func.json_each(bindparam("partitions", type_=Text())).table_valued("value", name="given"),
-        lambda value, at: func.json_extract(value, literal_column(f"'$[{at}]'"), type_=Text()),
-    ),
+_LINES = _lines(
+    func.json_array_elements_text(_GIVEN).table_valued("value", name="given").render_derived(),
+    lambda value, at: cast(value, JSON).op("->>", return_type=Text())(literal_column(str(at))),
+)
+_LINES_ON_SQLITE = _lines(
+    func.json_each(bindparam("partitions", type_=Text())).table_valued("value", name="given"),
+    lambda value, at: func.json_extract(value, literal_column(f"'$[{at}]'"), type_=Text()),
 )
 _ENDED = Prepared(_ended(), lambda row: (row["downstream"], row["partition"], row["number"]))

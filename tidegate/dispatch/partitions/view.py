@@ -3,9 +3,10 @@
 import re
 from collections import defaultdict
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple
 
+from tidegate import rate_limit
 from tidegate.errors import InvalidQuery
 from tidegate.operations.sharing import PartitionLimits, key_of, named_by
 
@@ -27,7 +28,8 @@ class PartitionView:
     """A partition of a downstream: its limits in force and as declared, what an operator changed, what waits, is open.
 
     Of an unnamed one `weight` is its client's, beside the other clients. `share`: the part of the downstream's calls
-    that it gets by the weights while everybody who waits may go; None: it does not wait, or is paused.
+    that it gets by the weights while everybody who waits may go; None: it does not wait, or is paused. `pace`: what
+    counts for its own rates, of partitions that were asked for by name.
     """
 
     client: str
@@ -39,6 +41,7 @@ class PartitionView:
     waiting: int
     open: int
     share: float | None
+    pace: rate_limit.Pace = field(default_factory=rate_limit.Pace)
 
     @property
     def weight(self) -> float:
