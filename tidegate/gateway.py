@@ -189,12 +189,15 @@ class Gateway:
         """The jobs that fit the filter, newest first, up to its limit, from as many pages as that takes."""
         return self.store.list_all(wanted)
 
-    def waiting(self, job: Job) -> Waiting | None:
-        """Why the job waits and how long it will; None for a job that is not queued."""
+    def waiting(self, job: Job, *, counted_within: float | None = None) -> Waiting | None:
+        """Why the job waits and how long it will; None for a job that is not queued.
+
+        `counted_within`: a count of its partition may be so many seconds old; None: about one.
+        """
         if job.state is not State.QUEUED:
             return None
         is_known = self.lanes.known_in(job.queue).has(job.operation, self.registry.operations)
-        if shared := self.admission.partitions.lane_of(job, self.lanes.view(job.downstream)):
+        if shared := self.admission.partitions.lane_of(job, self.lanes.view(job.downstream), within=counted_within):
             return waiting_in_partition(job, *shared, is_known=is_known)
         lane = self.lanes.counted_for(job)
         return waiting_of(job, lane, *self.lanes.submitted_before(job.downstream, job.run_at), is_known=is_known)

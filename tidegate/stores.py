@@ -12,6 +12,7 @@ from tidegate.dispatch.lane_rows import LaneRowStore
 from tidegate.dispatch.limits import LimitStore
 from tidegate.dispatch.partitions.admin import PartitionAdmin
 from tidegate.dispatch.partitions.counts import PartitionCountStore
+from tidegate.dispatch.partitions.overview import PartitionOverviewStore
 from tidegate.dispatch.samples import SampleStore
 from tidegate.dispatch.store import LaneStore
 from tidegate.execution.batch_store import BatchStore
@@ -53,6 +54,7 @@ class Store:
         self.partitions = PartitionAdmin(database)
         self.samples = SampleStore(database)
         self.partition_counts = PartitionCountStore(database)
+        self.partition_overview = PartitionOverviewStore(database)
         self.lane_rows = LaneRowStore(database)
         self.lanes = LaneStore(database)
         self.slots = SlotStore(database, database_clock)
@@ -84,6 +86,7 @@ __all__ = [
     "OverviewStore",
     "PartitionAdmin",
     "PartitionCountStore",
+    "PartitionOverviewStore",
     "SampleStore",
     "ScaleStore",
     "SendingStore",

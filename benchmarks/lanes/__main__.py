@@ -1,4 +1,4 @@
-"""How much dearer a lane is when there are many others, many schedulers, or a transaction that stays open for long.
+"""How much dearer a lane is with many others, many partitions, many schedulers, or a transaction that stays open.
 
 `python -m benchmarks.lanes --help`. Ratios of the same thing with few and with many, in one run.
 """
@@ -12,6 +12,7 @@ from pathlib import Path
 from benchmarks.lanes.figures import Line, table
 from benchmarks.lanes.held import held, paced
 from benchmarks.lanes.schedulers import schedulers
+from benchmarks.lanes.seen import seen
 from benchmarks.lanes.snapshot import snapshot
 from benchmarks.lanes.web import web
 from benchmarks.speed.command import OUT, POSTGRESQL, SQLITE, TITLES
@@ -21,7 +22,7 @@ from tests.support import run
 
 @dataclass(frozen=True, kw_only=True)
 class Scale:
-    """How many lanes, schedulers, jobs."""
+    """How many lanes, schedulers, jobs, partitions."""
 
     lanes: int
     web_lanes: int
@@ -30,16 +31,20 @@ class Scale:
     seconds: float
     submits: int
     jobs: int
+    partitions: int
 
 
-FULL = Scale(lanes=100, web_lanes=5_000, schedulers=10, rounds=9, seconds=10, submits=30, jobs=40_000)
-QUICK = Scale(lanes=20, web_lanes=500, schedulers=4, rounds=3, seconds=2, submits=5, jobs=2_000)
+FULL = Scale(
+    lanes=100, web_lanes=5_000, schedulers=10, rounds=9, seconds=10, submits=30, jobs=40_000, partitions=10_000
+)
+QUICK = Scale(lanes=20, web_lanes=500, schedulers=4, rounds=3, seconds=2, submits=5, jobs=2_000, partitions=1_000)
 _BOTH = (POSTGRESQL, SQLITE)
 
 PARTS: Mapping[str, tuple[Callable[[str, str, Scale], list[Line]], tuple[str, ...]]] = {
     "held": (lambda kind, title, scale: held(kind, title, lanes=scale.lanes, rounds=scale.rounds), _BOTH),
     "paced": (lambda kind, title, scale: paced(kind, title, lanes=(5, scale.lanes), seconds=scale.seconds), _BOTH),
     "web": (lambda kind, title, scale: web(kind, title, lanes=scale.web_lanes, rounds=scale.rounds), _BOTH),
+    "seen": (lambda kind, title, scale: seen(kind, title, partitions=scale.partitions, rounds=scale.rounds), _BOTH),
     "schedulers": (
         lambda kind, title, scale: schedulers(kind, title, count=scale.schedulers, submits=scale.submits),
         (POSTGRESQL,),

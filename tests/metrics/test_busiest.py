@@ -11,7 +11,7 @@ from tests.support.web import Web
 from tidegate.database.schema import downstreams
 from tidegate.database.time import database_now
 from tidegate.metrics import store as count_store
-from tidegate.metrics.busiest import MOST, REST, Busiest, chosen
+from tidegate.metrics.busiest import MOST, MOST_PARTITIONS, REST, Busiest, chosen
 from tidegate.metrics.families import ATTEMPT_SECONDS, ATTEMPTS, CALLS, FINISHED, SUBMITS
 from tidegate.operations.declaration import NAME
 from tidegate.stores import Store
@@ -150,3 +150,13 @@ def test_a_place_changes_hands_only_so_often() -> None:
 
     assert len(named) == MOST
     assert changes == 0
+
+
+def test_of_those_that_wait_the_much_busier_takes_a_place_and_no_other() -> None:
+    """What waits goes up and down: of twenty, and by ten more than twice as many."""
+    waiting = {f"p{number:02}": 30 for number in range(MOST_PARTITIONS)}
+    named = chosen((), waiting, most=MOST_PARTITIONS, more=10)
+    for number, is_taken in ((70, False), (71, True)):
+        found = chosen(named, {**waiting, "other": number}, most=MOST_PARTITIONS, more=10)
+        assert len(found) == MOST_PARTITIONS
+        assert ("other" in found) is is_taken

@@ -1,5 +1,6 @@
 """Jobs on their way, made by the store itself: submitted, released, claimed. And their rows, to look at and to age."""
 
+from collections.abc import Iterable
 from dataclasses import replace
 from datetime import datetime, timedelta
 from operator import attrgetter
@@ -13,10 +14,11 @@ from tidegate.database.statement import required
 from tidegate.database.time import database_now
 from tidegate.dispatch.gate import Gate
 from tidegate.dispatch.lane import Downstream
-from tidegate.intake.submission import NewJob
+from tidegate.intake.submission import NewJob, Submission, place_in
 from tidegate.jobs.job import Claim, Released
 from tidegate.operations.limits import Limits
 from tidegate.operations.operation import Body
+from tidegate.operations.sharing import Sharing
 from tidegate.stores import Store
 from tidegate.webhooks.delivery import Webhook
 
@@ -208,3 +210,33 @@ def lose_lease(store: Store, job_id: str) -> None:
 def time_at(store: Store) -> datetime:
     """The database's clock."""
     return required(store.database.fetch_one(select(database_now())))[0]
+
+
+def submit_to_partitions(
+    store: Store, names: Iterable[str], *, lane: str, operation: str, each: int = 1, client: str = IMPLICIT_CLIENT
+) -> None:
+    """Records so many jobs of each of these partitions of a lane that is shared by names, a thousand at once."""
+    body = Body(content=b"{}")
+    sharing = Sharing(by="header")
+    places = [place_in(sharing, _of(operation, body, client, name)) for name in names for _ in range(each)]
+    for first in range(0, len(places), 1000):
+        store.submissions.insert(
+            [
+                NewJob(
+                    id=str(uuid_utils.uuid7()),
+                    client_id=client,
+                    operation=operation,
+                    downstream=lane,
+                    queue="io",
+                    timeout=timedelta(hours=1),
+                    max_attempts=1,
+                    body=body,
+                    place=place,
+                )
+                for place in places[first : first + 1000]
+            ]
+        )
+
+
+def _of(operation: str, body: Body, client: str, name: str) -> Submission:
+    return Submission(operation=operation, body=body, client_id=client, partition=name or None)

@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from webapp.page.plot import HEIGHT, WIDTH, Reading, plot_of, used_per_second
+from webapp.page.plot import HEIGHT, WIDTH, Reading, busiest_of, plot_of, used_per_second
 from webapp.page.texts import duration, number
 
 START = datetime(2026, 11, 25, 12, tzinfo=UTC)
@@ -92,3 +92,32 @@ def test_durations_are_said_in_two_units_at_most(seconds: float, said: str) -> N
 )
 def test_numbers_are_as_short_as_they_can_be(value: float, said: str) -> None:
     assert number(value) == said
+
+
+def stacked(*ended: dict[str, int], released: int = 10) -> list[Reading]:
+    """Readings of a lane whose calls ended so, a second apart."""
+    return [
+        Reading(at=START + timedelta(seconds=at), released=released * at, allowed=None, ended=each)
+        for at, each in enumerate(ended)
+    ]
+
+
+def test_the_busiest_partitions_of_the_last_minute_are_told_by_key_with_their_part() -> None:
+    history = stacked({"b": 4, "a": 5}, {"b": 6, "d": 4}, {"c": 1})
+    assert busiest_of(history) == [("a", 0.25), ("b", 0.5), ("d", 0.2)]
+    assert busiest_of(stacked({"a": 9})) == [], "one alone is not told apart"
+    assert busiest_of(stacked({}, {})) == []
+
+
+def test_the_plot_is_stacked_each_area_reaches_up_to_its_own_part() -> None:
+    history = stacked({}, {"a": 1, "b": 1, "z": 2}, {"a": 1, "b": 1, "z": 2}, {})
+    used = used_per_second(history)
+    plot = plot_of(history, used, ["a", "b"])
+    assert plot
+    heights = [
+        [HEIGHT - float(y) for y in re.findall(r"[ML][\d.]+ ([\d.]+)", path)] for path in (*plot.stack, plot.edge)
+    ]
+    for a, b, edge in zip(*heights, strict=True):
+        assert (a, b) == (pytest.approx(edge / 4, abs=0.1), pytest.approx(edge / 2, abs=0.1))
+    assert plot_of(history, used) == plot_of(history, used, [])
+    assert plot_of(stacked({}, {}, {}), [1.0, 1.0], ["a"]), "nothing has ended yet"

@@ -6,8 +6,9 @@ from datetime import datetime, timedelta
 
 from tidegate.dispatch.forecast import earliest_finish
 from tidegate.dispatch.lane_cache import LaneCache
-from tidegate.dispatch.partitions.cache import PartitionCache, Where
+from tidegate.dispatch.partitions.cache import PartitionCache
 from tidegate.dispatch.partitions.forecast import PartitionCount, partition_lane
+from tidegate.dispatch.partitions.view import Where
 from tidegate.dispatch.uncounted import Submitted
 from tidegate.errors import BacklogFull, CannotFinishInTime, Refusal, TooManyPartitions
 from tidegate.intake.submission import PartitionPlace

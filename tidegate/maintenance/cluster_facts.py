@@ -1,5 +1,6 @@
 """Values about the whole cluster: statistics for /metrics, and which kinds of work wait for a scheduler."""
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -40,6 +41,39 @@ class Rest:
     paused: int
     resting: int
     broken: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class BusyPartition:
+    """A partition in the metrics, or all that have no series of their own as one. `client`: the client's name.
+
+    `waiting`: its jobs that wait; `open`: places that it has taken; `oldest_seconds`: for how long its first job could
+    have gone; 0: none could.
+    """
+
+    lane: str
+    client: str
+    name: str
+    waiting: int
+    open: int
+    oldest_seconds: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class SharedLane:
+    """A downstream's partitions in which jobs wait, and how many wait in the one that has the most."""
+
+    partitions: int
+    most_waiting: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class PartitionFacts:
+    """The busiest partitions, all others as one, and the downstreams with the largest backlogs."""
+
+    busiest: Sequence[BusyPartition]
+    rest: BusyPartition
+    lanes: Mapping[str, SharedLane]
 
 
 @dataclass(frozen=True, kw_only=True)

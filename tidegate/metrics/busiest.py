@@ -1,4 +1,4 @@
-"""Which downstreams have series of their own in the metrics, and how all others are counted as one."""
+"""Which downstreams, and partitions, have series of their own in the metrics, and how all others are counted as one."""
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
@@ -10,6 +10,8 @@ REST = "(rest)"
 """The label of all other downstreams together, and of their operations; nothing can have this name."""
 MOST = 100
 """So many downstreams have series of their own."""
+MOST_PARTITIONS = 20
+"""So many partitions, of all downstreams together, have series of their own."""
 # One takes another's place if it let so many times and so many more jobs go, ever: what can be only so often.
 _TIMES = 2
 _MORE = 100
@@ -67,22 +69,24 @@ class Busiest:
         return series, tuple(REST if place in places else label for place, label in enumerate(labels))
 
 
-def chosen(named: Collection[str], released: Mapping[str, int]) -> frozenset[str]:
-    """Chooses the downstreams that have series of their own; `released`: the jobs that each one let go, ever.
+def chosen(
+    named: Collection[str], numbers: Mapping[str, int], *, most: int = MOST, more: int = _MORE
+) -> frozenset[str]:
+    """Chooses those that have series of their own: of downstreams by the jobs that each let go, ever.
 
-    Those `named` by now stay, unless they are gone or a much busier one needs the place: a series that comes and goes
-    is of no use.
+    Those `named` by now stay, unless they are gone or a much busier one needs the place: one with twice as many, and so
+    many `more`. A series that comes and goes is of no use.
     """
 
     def by_number(name: str) -> tuple[int, str]:
-        return -released[name], name
+        return -numbers[name], name
 
-    kept = sorted((name for name in named if name in released), key=by_number)[:MOST]
-    others = sorted((name for name in released if name not in kept), key=by_number)
-    room = MOST - len(kept)
+    kept = sorted((name for name in named if name in numbers), key=by_number)[:most]
+    others = sorted((name for name in numbers if name not in kept), key=by_number)
+    room = most - len(kept)
     kept = sorted(kept + others[:room], key=by_number)
     for busier in others[room:]:
-        if released[busier] <= _TIMES * released[kept[-1]] + _MORE:
+        if numbers[busier] <= _TIMES * numbers[kept[-1]] + more:
             break
         kept = sorted([*kept[:-1], busier], key=by_number)
     return frozenset(kept)

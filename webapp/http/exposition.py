@@ -10,7 +10,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Histo
 from tidegate.dispatch.forecast import LaneView
 from tidegate.dispatch.scale import Wanted
 from tidegate.errors import CannotFinishInTime
-from tidegate.maintenance.cluster_facts import MOST_DELIVERIES, Facts, Rest
+from tidegate.maintenance.cluster_facts import MOST_DELIVERIES, Facts, PartitionFacts, Rest
 from tidegate.maintenance.sweep import Swept
 from tidegate.metrics.busiest import REST
 from tidegate.metrics.counters import Key, bound_text
@@ -142,6 +142,33 @@ def of_lanes(
         "Failed calls since the last that succeeded.",
         {name: row.failures for name, row in rows.items()},
     )
+
+
+def of_partitions(facts: PartitionFacts | None) -> Iterator[Metric]:
+    """Gauges of the busiest partitions, of all others as one, and of each downstream's largest; None: nobody shares."""
+    labels = ("downstream", "client", "partition")
+    waiting = _gauge("tidegate_partition_waiting_jobs", "Jobs of a partition that wait for their release.", *labels)
+    places = _gauge("tidegate_partition_in_flight", "Places that a partition has taken of its downstream's.", *labels)
+    oldest = _gauge(
+        "tidegate_partition_oldest_due_job_age_seconds",
+        "For how long the first job of a partition could have gone already; 0: none waits.",
+        *labels,
+    )
+    for each in (*facts.busiest, facts.rest) if facts else ():
+        values = (each.lane, each.client, each.name)
+        waiting.add_metric(values, each.waiting)
+        places.add_metric(values, each.open)
+        oldest.add_metric(values, each.oldest_seconds)
+    number = _gauge("tidegate_waiting_partitions", "Partitions of a downstream in which jobs wait.", "downstream")
+    largest = _gauge(
+        "tidegate_largest_partition_waiting_jobs",
+        "Jobs that wait in the one partition of a downstream that has the most.",
+        "downstream",
+    )
+    for name, lane in facts.lanes.items() if facts else ():
+        number.add_metric([name], lane.partitions)
+        largest.add_metric([name], lane.most_waiting)
+    yield from (waiting, places, oldest, number, largest)
 
 
 def _of_others(values: Mapping[str, Number], named: Collection[str]) -> list[Number]:

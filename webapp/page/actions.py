@@ -1,6 +1,8 @@
 """POST routes of the live page: sign in and out, cancel, retry, pause, change a rate; each redirects afterwards."""
 
+import math
 import re
+from collections.abc import Mapping
 from contextlib import suppress
 from urllib.parse import quote
 from uuid import UUID
@@ -9,13 +11,16 @@ import orjson
 from flask import redirect, request
 from werkzeug.wrappers import Response as AnyResponse
 
-from tidegate.errors import JobAlreadyFinal
+from tidegate.errors import InvalidQuery, JobAlreadyFinal
 from webapp.context import context
+from webapp.http.queries import PARTITION_CLIENT, PARTITION_NAME
 from webapp.http.rate_limits import count
 from webapp.page.answers import page, root, see
 from webapp.page.blueprint import overview_parts, routes
 from webapp.page.forms import read_form
+from webapp.page.partition_table import PartitionSearch
 from webapp.page.session import begin, check_origin, end, operating, visitor
+from webapp.resources import partitions
 from webapp.resources.downstreams import Change, apply, read_change
 from webapp.serving.request_body import STRANGER
 
@@ -94,6 +99,32 @@ def rate(name: str) -> AnyResponse:
     wanted = text if text == "unlimited" else [each.strip() for each in text.split(",")]
     is_taken_back = "declared" in form
     return _change(name, read_change(orjson.dumps({"rate": None if is_taken_back else wanted})))
+
+
+@routes.post("/downstreams/<name>/partitions")
+def partition(name: str) -> AnyResponse:
+    """Pauses or resumes a partition, or sets its weight; leads back to the same page of the table."""
+    form = read_form(operating().client_id)
+    search = PartitionSearch.of(request.args)
+    wanted = partitions.read_change(orjson.dumps(_partition_change(form)))
+    client, which = form.get("client", ""), form.get("name", "")
+    if not (re.fullmatch(PARTITION_CLIENT, client) and re.fullmatch(PARTITION_NAME, which)):
+        raise InvalidQuery("name, client: send the form of the table")
+    partitions.apply(name, client, which, wanted)
+    return see(f"downstreams/{quote(name, safe='')}/partitions{search.query()}")
+
+
+def _partition_change(form: Mapping[str, str]) -> dict[str, object]:
+    if "paused" in form:
+        return {"paused": form["paused"] == "true"}
+    if "declared" in form:
+        return {"weight": None}
+    text = form.get("weight", "").strip()
+    try:
+        weight = float(text)
+    except ValueError:
+        return {"weight": text}
+    return {"weight": weight if math.isfinite(weight) else text}
 
 
 @routes.get("/downstreams/<name>/<any(pause, resume, rate):act>")

@@ -12,7 +12,11 @@ from webapp.page.parts import OverviewParts
 
 routes = Blueprint("page", __name__)
 answers.register(routes)
-for _filter in (texts.duration, texts.number, texts.size, texts.utc_time, texts.state_of, preview.visible, instant):
+_FILTERS = (
+    *(texts.duration, texts.number, texts.plain_number, texts.percent, texts.size, texts.utc_time, texts.state_of),
+    *(preview.visible, instant),
+)
+for _filter in _FILTERS:
     routes.add_app_template_filter(_filter)
 
 _EXTENSION = "tidegate.page"
@@ -22,7 +26,9 @@ _EXTENSION = "tidegate.page"
 def _set_up(setup: Any) -> None:
     known = setup.app.extensions["tidegate"]
     board = Board(known.store, known.lanes, known.jobs, known.registry)
-    setup.app.extensions[_EXTENSION] = OverviewParts(board, setup.app.jinja_env)
+    setup.app.extensions[_EXTENSION] = OverviewParts(
+        board, setup.app.jinja_env, has_keys=known.authenticator is not None
+    )
     setup.app.jinja_env.globals.update(TICKS=texts.TICKS, WAITS=texts.WAITS, WAITED=texts.WAITED, STATES=texts.STATES)
     setup.app.jinja_env.globals.update(ERROR_CODES=[code.value for code in ErrorCode])
 

@@ -2,21 +2,24 @@
 
 import threading
 from collections import Counter, defaultdict, deque
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from tidegate import clock
 from tidegate.dispatch.lane_cache import LaneCache
 from tidegate.dispatch.limit_doubt import Refusals
+from tidegate.dispatch.partitions.busiest import Busiest
 from tidegate.dispatch.scale import Wanted
 from tidegate.gateway import Gateway
 from tidegate.jobs.filter import Filter
 from tidegate.jobs.job import Job, Waiting
 from tidegate.maintenance.overview import JobCount
 from tidegate.operations.registry import Registry
+from tidegate.operations.sharing import named_by
 from tidegate.stores import Store
 from webapp.page.lane_cards import STALE_AFTER, LaneCard, card_of
+from webapp.page.partition_names import ClientNames, PartitionName
 from webapp.page.plot import SPAN, Reading
 from webapp.page.state_counts import MOST_COUNTED, StateCounts, of_client, of_everybody
 
@@ -25,6 +28,10 @@ RECENT = 50
 _MOST_RUNNING = 1000
 _FORGET_SECONDS = 60.0
 _OVERDUE_SECONDS = 5.0
+# Each partition of a list's jobs is counted by itself: of more than so many not each second.
+_FEW, _MANY_SECONDS = 10, 10.0
+# Calls that ended in so long a time are counted; when nobody looked for longer, none.
+_LATELY = timedelta(seconds=10)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,7 +46,7 @@ class Row:
 class Look:
     """The overview's data at one instant, of one client's jobs or of all.
 
-    `running`: all that run; `recent`: the newest.
+    `running`: all that run; `recent`: the newest; `named`: of the partitions on the lanes' cards, by key.
     """
 
     taken_at: datetime
@@ -50,6 +57,7 @@ class Look:
     recent: Sequence[Row]
     has_more: bool
     counts: StateCounts
+    named: Mapping[str, PartitionName]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,6 +69,8 @@ class _Lanes:
     overdue: frozenset[str]
     counted: JobCount
     scale: dict[str, Wanted]
+    busiest: dict[str, Busiest]
+    ended: dict[str, dict[str, int]]
 
 
 class Board:
@@ -79,6 +89,9 @@ class Board:
         self._history: dict[str, deque[Reading]] = defaultdict(deque)
         self._shared: _Lanes | None = None
         self._shared_at = self._overdue_at = float("-inf")
+        self._sharing = frozenset(name for name, limits in registry.downstreams.items() if limits.sharing)
+        self._names = ClientNames(store.partition_overview)
+        self._ended_until: datetime | None = None
 
     def latest(self, client_id: str | None) -> Look:
         """The overview's data of this client, of all for None, a second old at the most. Raises one of UNREACHABLE."""
@@ -100,16 +113,22 @@ class Board:
             self._shared = None
 
     def rows(self, jobs: Sequence[Job]) -> list[Row]:
-        """These jobs as rows of a list."""
-        return [Row(job=job, waiting=self._jobs.waiting(job)) for job in jobs]
+        """These jobs as rows of a list. Where they are of many partitions, counts of these may be older."""
+        within = _MANY_SECONDS if len({job.partition for job in jobs if not job.state.is_final}) > _FEW else None
+        return [Row(job=job, waiting=self._jobs.waiting(job, counted_within=within)) for job in jobs]
 
     def _taken(self, client_id: str | None) -> Look:
         views = self._lanes.views()
-        shared = self._shared_look()
+        shared = self._shared_look(max((view.downstream.seen_at for view in views.values()), default=None))
         for name, view in views.items():
             self._read(
                 name,
-                Reading(at=view.downstream.seen_at, released=view.downstream.released, allowed=view.allowed_per_second),
+                Reading(
+                    at=view.downstream.seen_at,
+                    released=view.downstream.released,
+                    allowed=view.allowed_per_second,
+                    ended=shared.ended.get(name, {}),
+                ),
             )
         running = self._store.overview.running(client_id, most=_MOST_RUNNING)
         by_lane = Counter(job.downstream for job in running)
@@ -128,6 +147,8 @@ class Board:
                 refusals=shared.refused.get(name),
                 history=tuple(self._history[name]),
                 is_overdue=name in shared.overdue,
+                is_shared=name in self._sharing,
+                busiest=shared.busiest.get(name),
             )
             for name, view in views.items()
         ]
@@ -140,7 +161,14 @@ class Board:
             recent=self.rows(recent.jobs),
             has_more=recent.before_id is not None,
             counts=self._counts(client_id, cards, running, shared),
+            named=self._named(cards),
         )
+
+    def _named(self, cards: Sequence[LaneCard]) -> dict[str, PartitionName]:
+        keys = {each.key for card in cards if card.flow and card.flow.crowd for each in card.flow.crowd.busiest}
+        pairs = {key: named_by(key) for key in keys}
+        names = self._names.of(pairs.values())
+        return {key: names[pair] for key, pair in pairs.items()}
 
     def _counts(
         self, client_id: str | None, cards: Sequence[LaneCard], running: Sequence[Job], shared: _Lanes
@@ -154,7 +182,7 @@ class Board:
         queued = max(0, queued)
         return of_everybody(queued=queued, running=len(running), most_running=_MOST_RUNNING, counted=shared.counted)
 
-    def _shared_look(self) -> _Lanes:
+    def _shared_look(self, seen_at: datetime | None) -> _Lanes:
         now = clock.monotonic()
         if self._shared is None or now - self._shared_at >= 0.9 * LOOK_SECONDS:
             overdue = self._shared.overdue if self._shared else None
@@ -167,9 +195,18 @@ class Board:
                 overdue=overdue,
                 counted=self._store.overview.count(most=MOST_COUNTED),
                 scale=self._store.scale.wanted(),
+                busiest=self._store.partition_overview.busiest()[0] if self._sharing else {},
+                ended=self._ended(seen_at),
             )
             self._shared_at = now
         return self._shared
+
+    def _ended(self, seen_at: datetime | None) -> dict[str, dict[str, int]]:
+        """The calls of shared lanes that ended since the last time, by partition; none at first."""
+        since, self._ended_until = self._ended_until, seen_at
+        if not self._sharing or since is None or seen_at is None or seen_at - since > _LATELY:
+            return {}
+        return self._store.partition_overview.ended(since)
 
     def _read(self, name: str, reading: Reading) -> None:
         history = self._history[name]

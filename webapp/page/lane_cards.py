@@ -8,7 +8,8 @@ from enum import StrEnum
 from tidegate.dispatch.forecast import LaneView
 from tidegate.dispatch.limit_doubt import Refusals, doubt_about
 from tidegate.dispatch.limits import LIMITS
-from webapp.page.plot import Plot, Reading, plot_of, used_per_second
+from tidegate.dispatch.partitions.busiest import Busiest
+from webapp.page.plot import SHOWN, Plot, Reading, busiest_of, plot_of, used_per_second
 
 
 class Mood(StrEnum):
@@ -35,10 +36,31 @@ MOODS = {
 
 
 @dataclass(frozen=True, kw_only=True)
+class BusyPartition:
+    """A partition on a lane's card. `part`: of the calls that ended in the last minute; `waiting` None: not told."""
+
+    key: str
+    part: float | None
+    waiting: int | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Crowd:
+    """The partitions of a lane that is shared: `number` of those in which jobs wait, and the busiest.
+
+    `others`: the part of the calls that was of no partition that is shown; None: not told.
+    """
+
+    number: int
+    busiest: tuple[BusyPartition, ...]
+    others: float | None
+
+
+@dataclass(frozen=True, kw_only=True)
 class Flow:
     """Data of a lane that only operators see, over all clients. `used` None: not measured yet.
 
-    `doubt`: why a limit looks wrong.
+    `doubt`: why a limit looks wrong. `crowd`: None where jobs wait in one line.
     """
 
     in_flight: int
@@ -47,6 +69,7 @@ class Flow:
     changed: tuple[str, ...]
     declared: tuple[str, ...]
     doubt: str | None
+    crowd: Crowd | None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -90,21 +113,28 @@ def card_of(
     refusals: Refusals | None,
     history: Sequence[Reading],
     is_overdue: bool,
+    is_shared: bool = False,
+    busiest: Busiest | None = None,
 ) -> LaneCard:
-    """Makes the card of a lane. `submitted`: since its sample; `client_id` None: for an operator."""
+    """Makes the card of a lane. `submitted`: since its sample; `client_id` None: for an operator.
+
+    `busiest`: of its partitions, where it `is_shared`, as sampled; None: none waits.
+    """
     downstream = view.downstream
     waiting = _backlog(view, submitted) if client_id is None else view.backlog_of(client_id)
     empty_at = view.start_of(downstream.seen_at, downstream.seen_at, behind=submitted)
     mood = _mood(view, queues, waiting=waiting, in_flight=in_flight)
     used = used_per_second(history)
     doubt = doubt_about(downstream, refusals)
+    shown = busiest_of(history) if is_shared else []
     flow = Flow(
         in_flight=in_flight,
         used=used[-1] if used else None,
-        plot=plot_of(history, used),
+        plot=plot_of(history, used, [key for key, _ in shown]),
         changed=tuple(name for name in LIMITS if name in downstream.changes),
         declared=downstream.declared.rates,
         doubt=doubt.message if doubt else None,
+        crowd=_crowd(shown, busiest) if is_shared else None,
     )
     stale_for = downstream.seen_at - (view.sampled_at or datetime.min.replace(tzinfo=downstream.seen_at.tzinfo))
     return LaneCard(
@@ -124,6 +154,19 @@ def card_of(
         stale_for=stale_for if is_overdue and stale_for > STALE_AFTER else None,
         flow=flow if client_id is None else None,
     )
+
+
+def _crowd(shown: Sequence[tuple[str, float]], busiest: Busiest | None) -> Crowd:
+    waiting = {each.key: each.waiting for each in busiest.named} if busiest else {}
+    is_all = busiest is None or busiest.number <= len(waiting)
+    if not shown:
+        found = [BusyPartition(key=key, part=None, waiting=number) for key, number in [*waiting.items()][:SHOWN]]
+    else:
+        found = [
+            BusyPartition(key=key, part=part, waiting=waiting.get(key, 0 if is_all else None)) for key, part in shown
+        ]
+    others = 1.0 - sum(part for _, part in shown) if shown else None
+    return Crowd(number=busiest.number if busiest else 0, busiest=tuple(found), others=others)
 
 
 STALE_AFTER = timedelta(seconds=30)

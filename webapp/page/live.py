@@ -4,6 +4,7 @@ Events: `parts`, a JSON object of HTML by name; `beat`, a heartbeat; `trouble`, 
 for nothing more happens, or the session or the job is gone.
 """
 
+import logging
 import random
 from collections.abc import Iterator
 from contextlib import nullcontext
@@ -15,20 +16,25 @@ from flask import Response, current_app, request
 from tidegate import clock
 from tidegate.access.keys import Caller
 from tidegate.database.connection import UNREACHABLE
-from tidegate.errors import NoRoom, UnknownJob
+from tidegate.errors import DatabaseTooSlowError, NoRoom, NotShared, UnknownDownstream, UnknownJob
 from tidegate.notify.subscription import Subscription
 from webapp.context import context
 from webapp.http.answers import EVENT_STREAM
 from webapp.page.board import LOOK_SECONDS
 from webapp.page.job_view import JobView
+from webapp.page.partition_table import PartitionTable
 from webapp.page.parts import OverviewParts, Parts
 from webapp.page.session import COOKIE
+
+log = logging.getLogger(__name__)
 
 # A browser's delay before it connects again, in milliseconds: random, so that many do not come at once.
 _RETRY = (1000, 3000)
 _BEAT_SECONDS = 10.0
 # For so long a final job's stream goes on while its webhook is not delivered.
 _UNTIL_TOLD_SECONDS = 600.0
+# A page of partitions is read so often, or rests so many times as long as that took.
+_PARTITION_SECONDS, _REST = 2.0, 20
 _TROUBLE = "The database does not answer. This is what was last seen."
 
 
@@ -64,6 +70,14 @@ def job_stream(known: Caller, view: JobView) -> Response:
     is_final = view.job.state.is_final
     watch = _room(watcher.hold(known.client_id) if is_final else watcher.watch(view.job, known.client_id))
     return _answer(_Events(watch, _JobScene(watch, view, is_operator=known.scope is None)))
+
+
+def partition_stream(known: Caller, table: PartitionTable) -> Response:
+    """The event stream of a page of partitions; raises NoRoom."""
+    if request.method == "HEAD":
+        return Response(content_type=EVENT_STREAM)
+    watch = _room(context().watcher.hold(known.client_id))
+    return _answer(_Events(watch, _PartitionsScene(watch, table)))
 
 
 def _room(watch: Subscription | None) -> Subscription:
@@ -126,6 +140,37 @@ class _JobScene:
             self._view = self._view.moved_on(self._gateway, news[0] if news else None)
         if not self._view.job.state.is_final:
             self._ends_at = clock.monotonic() + _UNTIL_TOLD_SECONDS
+
+
+class _PartitionsScene:
+    """The scene of a page of partitions: these alone are read each time, at most a twentieth of the time."""
+
+    def __init__(self, watch: Subscription, table: PartitionTable) -> None:
+        self._watch = watch
+        self._table = table
+        self._gateway = context()
+        self._environment = current_app.jinja_env
+        self._told: Parts = {}
+        self._took = 0.0
+
+    def parts(self) -> Parts:
+        began = clock.monotonic()
+        try:
+            with self._gateway.turns.taken():
+                self._table = self._table.moved_on(self._gateway)
+                self._told = self._table.parts(self._gateway, self._environment)
+        except (UnknownDownstream, NotShared) as error:
+            raise UnknownJob(str(error)) from None
+        except DatabaseTooSlowError as error:
+            log.warning("partitions of %s are shown as they were: %s", self._table.lane, error)
+        self._took = clock.monotonic() - began
+        return self._told
+
+    def is_over(self) -> bool:
+        return False
+
+    def wait(self) -> None:
+        self._watch.next(max(_PARTITION_SECONDS, _REST * self._took))
 
 
 class _Events:

@@ -18,8 +18,9 @@ _MOST_KEPT = 100
 class OverviewParts:
     """Renders each look of the board once for all its viewers."""
 
-    def __init__(self, board: Board, environment: Environment) -> None:
+    def __init__(self, board: Board, environment: Environment, *, has_keys: bool) -> None:
         self.board = board
+        self._has_keys = has_keys
         self._environment = environment
         self._lock = threading.Lock()
         self._written: dict[str | None, tuple[Look, Parts]] = {}
@@ -38,7 +39,8 @@ class OverviewParts:
 
     def _write(self, look: Look, *, is_operator: bool) -> Parts:
         shown = look.running[:SHOWN_RUNNING]
-        values = {"look": look, "shown": shown, "is_operator": is_operator, "root": "./"}
+        values = {"look": look, "shown": shown, "is_operator": is_operator, "has_keys": self._has_keys}
+        values["root"] = "./"
         return written(self._environment, "overview", _OVERVIEW, values)
 
 

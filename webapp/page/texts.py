@@ -97,6 +97,16 @@ def number(value: float) -> str:
     return f"{value:.1f}" if value >= 1 else f"{value:.2g}"
 
 
+def percent(value: float) -> str:
+    """Formats a part of a hundred: "80", "12.5", "0.01", "< 0.01"."""
+    return "< 0.01" if 0 < value < 0.01 else f"{value:.3g}"
+
+
+def plain_number(value: float) -> str:
+    """A number as a form has it, whole: "0.25", "1000"."""
+    return f"{value:.15g}"
+
+
 def utc_time(moment: datetime) -> str:
     """Formats an instant as UTC, with its date unless that is today; the page's script puts in the viewer's own."""
     is_today = moment.date() == clock.now().date()

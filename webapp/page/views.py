@@ -15,9 +15,10 @@ from webapp.page.answers import page, secured, see
 from webapp.page.blueprint import overview_parts, routes
 from webapp.page.board import RECENT
 from webapp.page.job_view import JobView
-from webapp.page.live import job_stream, overview_stream
+from webapp.page.live import job_stream, overview_stream, partition_stream
+from webapp.page.partition_table import PartitionSearch, PartitionTable
 from webapp.page.search import FULL_ID, Search
-from webapp.page.session import visitor
+from webapp.page.session import operating, visitor
 
 _ENDINGS = {"application/json": ".json", "text/csv": ".csv", "text/plain": ".txt"}
 
@@ -48,6 +49,24 @@ def overview() -> AnyResponse:
 def live() -> Response:
     """The event stream of the overview."""
     return secured(overview_stream(visitor(), overview_parts()))
+
+
+@routes.get("/downstreams/<name>/partitions")
+def partitions(name: str) -> Response:
+    """Shows a downstream's partitions, page by page: what waits in each and why, what it may, and its weight."""
+    operating()
+    search = PartitionSearch.of(request.args)
+    table = PartitionTable.read(context(), name, search)
+    return page(
+        "partitions", table=table, search=search, parts=table.parts(context(), current_app.jinja_env), name=name
+    )
+
+
+@routes.get("/downstreams/<name>/partitions/live")
+def partitions_live(name: str) -> Response:
+    """The event stream of a page of partitions."""
+    known, search = operating(), PartitionSearch.of(request.args)
+    return secured(partition_stream(known, PartitionTable.read(context(), name, search)))
 
 
 @routes.get("/jobs/<uuid:job_id>")

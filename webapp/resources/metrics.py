@@ -4,6 +4,7 @@ What was counted anywhere lies in the database; what is a fact of its rows is re
 """
 
 import logging
+from collections.abc import Collection
 
 from flask import Blueprint, Response
 from prometheus_client.core import Metric
@@ -11,9 +12,21 @@ from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4, generate_late
 from prometheus_client.registry import Collector
 
 from tidegate.database.connection import UNREACHABLE
+from tidegate.errors import DatabaseTooSlowError
+from tidegate.maintenance.cluster_facts import PartitionFacts
+from tidegate.maintenance.partition_facts import partition_facts
+from tidegate.stores import Store
 from webapp.context import Context, context
 from webapp.http.auth import monitor
-from webapp.http.exposition import counted, database_up, nothing_yet, of_lanes, of_scale, of_the_cluster
+from webapp.http.exposition import (
+    counted,
+    database_up,
+    nothing_yet,
+    of_lanes,
+    of_partitions,
+    of_scale,
+    of_the_cluster,
+)
 from webapp.openapi import answers
 from webapp.openapi.route import described
 from webapp.resources.scale import of_each_queue
@@ -54,6 +67,7 @@ def _everything(own: Context) -> list[Metric]:
     names = busiest.names
     views = own.lanes.views(fresh=True) if names is None else own.lanes.views_now(names)
     rest = None if names is None else store.facts.rest(views)
+    shared = [name for name, limits in own.registry.downstreams.items() if limits.sharing]
     facts, held = store.facts.read(), store.lanes.held()
     counts = {**busiest.folded(nothing_yet(own.registry)), **busiest.own(store.counted.all())}
     return [
@@ -61,5 +75,14 @@ def _everything(own: Context) -> list[Metric]:
         *of_the_cluster(facts, list(views.values()), own.registry, rest=rest),
         *of_scale(of_each_queue(own)),
         *of_lanes(views, facts, held, rest=rest),
+        *of_partitions(_partitions(store, shared)),
         *counted(counts),
     ]
+
+
+def _partitions(store: Store, lanes: Collection[str]) -> PartitionFacts | None:
+    try:
+        return partition_facts(store, lanes)
+    except DatabaseTooSlowError as error:
+        log.warning("metrics: partitions are left out: %s", error)
+        return None

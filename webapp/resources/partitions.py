@@ -112,15 +112,25 @@ def change(downstream: str) -> Response:
     caller, query = operator(), read_query(_Changed)
     if request.mimetype not in MERGE_PATCH:
         raise UnsupportedBody(f"send a JSON merge patch as {' or '.join(sorted(MERGE_PATCH))}")
-    wanted: PartitionChange = parse(_CHANGE, whole_body())
+    wanted = read_change(whole_body())
     lane, (client, name) = _known(downstream), query.partition(caller)
+    apply(lane, client, name, wanted)
+    with after_a_write():
+        return json_answer(_document(lane, context().store.partitions.read_partition(lane, client, name)))
+
+
+def read_change(content: bytes) -> PartitionChange:
+    """Validates a merge patch; raises MalformedBody and InvalidInput."""
+    change: PartitionChange = parse(_CHANGE, content)
+    return change
+
+
+def apply(lane: str, client: str, name: str, wanted: PartitionChange) -> None:
+    """Applies an operator's change. Raises UnknownDownstream, NotShared, InvalidQuery."""
     changes = {_COLUMNS[key]: getattr(wanted, key) for key in wanted.model_fields_set if key in _COLUMNS}
     paused = bool(wanted.paused) if "paused" in wanted.model_fields_set else None
-    own = context()
-    own.store.partitions.change(lane, client, name, changes, paused=paused)
-    own.notifier.wake_scheduler()
-    with after_a_write():
-        return json_answer(_document(lane, own.store.partitions.read_partition(lane, client, name)))
+    context().store.partitions.change(_known(lane), client, name, changes, paused=paused)
+    context().notifier.wake_scheduler()
 
 
 def _known(name: str) -> str:

@@ -101,7 +101,9 @@ partition_samples = Table(
     "partition_samples",
     metadata,
     Column("downstream", ForeignKey("downstreams.name", ondelete="CASCADE"), primary_key=True),
-    Column("client", String(40), primary_key=True),  # its partitions; "*": the clients among themselves
+    # Of its partitions; "*": of the clients among themselves; "+": the busiest partitions of all.
+    Column("client", String(40), primary_key=True),
     Column("taken_at", Instant, nullable=False),
-    Column("crowd", Text, nullable=False),  # JSON of crowd.Crowd: who shares, and how much would go before one of them
+    # JSON of crowd.Crowd: who shares, and how much would go before one of them; of the busiest of busiest.Busiest.
+    Column("crowd", Text, nullable=False),
 )

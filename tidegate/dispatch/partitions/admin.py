@@ -1,12 +1,12 @@
 """Statements by which operators look at partitions and change them: weight, limits, pause."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any, Literal
 
 import orjson
-from sqlalchemy import Connection, func, select, update
+from sqlalchemy import Connection, func, select, tuple_, update
 from sqlalchemy.dialects.postgresql import insert as postgresql_insert
 from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 
@@ -72,6 +72,10 @@ class _Lane:
             return None, None
         return from_microseconds(until), "quota" if until == resets_at else "refusals"
 
+    def pace(self, pair: Name) -> rate_limit.Pace:
+        stored = getattr(self.rows.get(pair), "pace", None)
+        return rate_limit.Pace.from_json(orjson.loads(stored)) if stored else rate_limit.Pace()
+
     def shares(self) -> dict[Name, float]:
         able = [pair for pair in self.waiting if not self.is_paused(pair) and self.rest_of(pair)[0] is None]
         return shares({pair: self.limits(pair).weight for pair in able}, self.weights, able)
@@ -96,6 +100,7 @@ class _Lane:
             waiting=waiting,
             open=self.opened.get(pair, 0),
             share=share,
+            pace=self.pace(pair),
         )
 
 
@@ -117,19 +122,21 @@ class PartitionAdmin:
         limit: int = 50,
         cursor: str | None = None,
         client: str | None = None,
+        fits: Callable[[Name], bool] | None = None,
     ) -> PartitionPage:
         """A page of the partitions in which jobs wait, whose calls are open, or which have a row: turns, or changes.
 
-        `client`: of this one alone; None: of all. Its cost grows with the number of partitions, and sorted by `waiting`
-        with the backlog: an index entry for each job. Raises DatabaseTooSlowError, and InvalidQuery for the cursor.
+        `client`: of this one alone; None: of all. `fits`: those alone for which it says so. Its cost grows with the
+        number of partitions, and sorted by `waiting` with the backlog: an index entry for each job.
+        Raises DatabaseTooSlowError, and InvalidQuery for the cursor.
         """
         behind = read_cursor(sort, cursor) if cursor else ()
         sharing = self._sharing(lane)
         counts = self._counts(lane) if sort == "waiting" else {}
         waiting = counts.keys() if sort == "waiting" else {*map(named_by, self._partitions.active(lane))}
         found = self._lane(lane, sharing, waiting)
-        known = {*waiting, *found.opened, *found.rows}
-        placed = ((order_of(sort, pair, counts.get(pair, 0)), pair) for pair in known if client in {None, pair[0]})
+        known = (pair for pair in {*waiting, *found.opened, *found.rows} if client in {None, pair[0]})
+        placed = ((order_of(sort, pair, counts.get(pair, 0)), pair) for pair in known if fits is None or fits(pair))
         page = sorted(each for each in placed if each[0] > behind)[: limit + 1]
         pairs = [pair for _, pair in page[:limit]]
         if sort != "waiting":
@@ -145,6 +152,17 @@ class PartitionAdmin:
         sharing, pair = self._sharing(lane), (client, name)
         found = self._lane(lane, sharing, {*map(named_by, self._partitions.active(lane))})
         return found.view(pair, self._counts(lane, [pair]).get(pair, 0), found.shares().get(pair))
+
+    def read_partitions(self, lane: str, waiting: Mapping[Name, int]) -> list[PartitionView]:
+        """Some partitions, in this order; without their `share`, which would take a look at all.
+
+        `waiting`: how many jobs wait in each. Raises DatabaseTooSlowError.
+        """
+        pairs = list(waiting)
+        if not pairs:
+            return []
+        found = self._lane(lane, self._sharing(lane), (), pairs)
+        return [found.view(pair, waiting[pair], None) for pair in pairs]
 
     def change(self, lane: str, client: str, name: str, changes: Mapping[str, Any], *, paused: bool | None) -> None:
         """Changes weight and limits as an operator wishes (None takes an earlier change back), pauses or resumes.
@@ -233,13 +251,21 @@ class PartitionAdmin:
             lane, self._database.fetch_one(select(downstreams.c.sharing).where(downstreams.c.name == lane))
         )
 
-    def _lane(self, lane: str, sharing: Sharing, waiting: Collection[Name]) -> _Lane:
+    def _lane(
+        self, lane: str, sharing: Sharing, waiting: Collection[Name], pairs: Collection[Name] | None = None
+    ) -> _Lane:
+        """All partitions of a lane, or these alone, with what counts for their rates."""
         names = ("client", "name", "changes", "paused", "rests_until", "announced", "released")
-        columns = (*(partitions.c[name] for name in names), database_now().label("now"))
-        rows = self._database.fetch_all(select(*columns).where(partitions.c.downstream == lane), limit=LIMIT)
+        columns: list[Any] = [*(partitions.c[name] for name in names), database_now().label("now")]
+        here = [partitions.c.downstream == lane]
+        of_clients = [shared_clients.c.downstream == lane]
+        if pairs is not None:
+            columns.append(partitions.c.pace)
+            here.append(tuple_(partitions.c.client, partitions.c.name).in_(pairs))
+            of_clients.append(shared_clients.c.client.in_({client for client, _ in pairs}))
+        rows = self._database.fetch_all(select(*columns).where(*here), limit=LIMIT)
         weights = self._database.fetch_all(
-            select(shared_clients.c.client, shared_clients.c.weight).where(shared_clients.c.downstream == lane),
-            limit=LIMIT,
+            select(shared_clients.c.client, shared_clients.c.weight).where(*of_clients), limit=LIMIT
         )
         return _Lane(
             sharing=sharing,

@@ -4,7 +4,7 @@ import threading
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import NamedTuple, Protocol
+from typing import Protocol
 
 from tidegate import clock
 from tidegate.clock import EPOCH
@@ -12,6 +12,7 @@ from tidegate.database.connection import UNREACHABLE
 from tidegate.dispatch.forecast import LaneView
 from tidegate.dispatch.partitions.counts import PartitionCountStore
 from tidegate.dispatch.partitions.forecast import PartitionCount, PartitionLane, partition_lane, rank_of
+from tidegate.dispatch.partitions.view import Where
 from tidegate.dispatch.uncounted import Submitted
 from tidegate.jobs.job import Job
 from tidegate.operations.limits import Limits
@@ -32,13 +33,6 @@ class Stores(Protocol):
     partition_counts: PartitionCountStore
 
 
-class Where(NamedTuple):
-    """A partition: its downstream and its key."""
-
-    lane: str
-    key: str
-
-
 class PartitionCache:
     """Counts of the partitions that were asked for lately, and what this process submitted to each since.
 
@@ -57,14 +51,15 @@ class PartitionCache:
         limits = self._declared.get(lane)
         return limits.sharing if limits else None
 
-    def counted(self, where: Where, *, anew: bool = False) -> PartitionCount:
-        """The partition as of a moment ago; `anew`: as of after this call began.
+    def counted(self, where: Where, *, anew: bool = False, within: float | None = None) -> PartitionCount:
+        """The partition as of a moment ago; `anew`: as of after this call began; `within`: so many seconds are enough.
 
         While the database can't be reached, as it was known last.
         """
         known, asked_at = self._of(where), clock.monotonic()
         with known.counting:
-            if known.counted_at < asked_at if anew else clock.monotonic() >= known.due_at:
+            is_due = clock.monotonic() >= known.due_at and asked_at - known.counted_at >= (within or 0.0)
+            if known.counted_at < asked_at if anew else is_due:
                 self._count(where, known)
         return known.count
 
@@ -83,13 +78,18 @@ class PartitionCache:
         sharing = self.sharing(where.lane) or Sharing()
         return sharing.limits_of(named_by(where.key)[1]).changed(count.changes)
 
-    def lane_of(self, job: Job, lane: LaneView | None) -> tuple[PartitionLane, int] | None:
-        """The lane as this job has it, and how many jobs before it no count has seen; None: it has no partition."""
+    def lane_of(
+        self, job: Job, lane: LaneView | None, *, within: float | None = None
+    ) -> tuple[PartitionLane, int] | None:
+        """The lane as this job has it, and how many jobs before it no count has seen; None: it has no partition.
+
+        `within`: as in `counted`.
+        """
         sharing = self.sharing(job.downstream)
         if lane is None or sharing is None or job.partition is None:
             return None
         where = Where(job.downstream, job.partition)
-        count = self.counted(where)
+        count = self.counted(where, within=within)
         limits = self.limits_of(where, count)
         rank_at = rank_of(job, sharing, limits)
         with self.deciding:

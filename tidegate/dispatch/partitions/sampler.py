@@ -1,4 +1,4 @@
-"""Samples the partitions of shared lanes: how many calls of others go before one of a partition's own."""
+"""Samples the partitions of shared lanes: the busiest, and how many calls of others go before one of a partition's."""
 
 from collections import defaultdict
 from collections.abc import Mapping
@@ -11,8 +11,10 @@ from sqlalchemy.dialects.postgresql import insert as postgresql_insert
 from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 
 from tidegate import clock
+from tidegate.clock import to_microseconds
 from tidegate.database.connection import Database
 from tidegate.database.schema import jobs, partition_samples, partitions
+from tidegate.dispatch.partitions.busiest import Busiest, Busy
 from tidegate.dispatch.partitions.crowd import Crowd
 from tidegate.dispatch.partitions.partition import own_allowance
 from tidegate.jobs.transitions import IS_WAITING, NOW
@@ -20,6 +22,8 @@ from tidegate.operations.sharing import PRIORITIES, PartitionLimits, Sharing, na
 
 AMONG_CLIENTS = "*"
 """In place of a client's name: the row of all clients of a downstream among themselves."""
+THE_BUSIEST = "+"
+"""Likewise: the row of a downstream's busiest partitions, a `Busiest`."""
 _LIMIT = timedelta(minutes=1)
 # After a lane was sampled it rests for so many times as long as that took.
 _REST = 20
@@ -39,13 +43,13 @@ class PartitionSampler:
     """Statements of the sampler on the partitions of shared lanes.
 
     Of each lane it writes a row, and one for each client whose names are partitions, where anything changed: a hundred
-    bytes each, however many jobs and partitions there are.
+    bytes each, however many jobs and partitions there are. And a row of the busiest partitions, of 2 KB at the most.
     """
 
     def __init__(self, database: Database) -> None:
         self._database = database
         self._rests_until: dict[str, float] = {}
-        self._written: dict[str, dict[str, Crowd]] = {}
+        self._written: dict[str, dict[str, Crowd | Busiest]] = {}
 
     def sample(self, lane: str, sharing: Sharing, now: datetime, *, backlog: int, drains_in: float) -> None:
         """Samples a shared lane that has a backlog, or had one, unless it rests.
@@ -64,7 +68,7 @@ class PartitionSampler:
         took = clock.monotonic() - began
         self._rests_until[lane] = clock.monotonic() + _REST * took
 
-    def _crowds(self, lane: str, sharing: Sharing, now: datetime, drains_in: float) -> dict[str, Crowd]:
+    def _crowds(self, lane: str, sharing: Sharing, now: datetime, drains_in: float) -> dict[str, Crowd | Busiest]:
         rows = self._database.fetch_all(_WAITING.params(lane=lane), limit=_LIMIT)
         if not rows:
             return {}
@@ -83,9 +87,11 @@ class PartitionSampler:
                 able[client].append((limits.weight, min(count, _most(limits, drains_in))))
         of_clients = {client: Crowd.of(each) for client, each in able.items()}
         among = Crowd.of((1.0, crowd.calls[-1]) for crowd in of_clients.values() if crowd.calls)
-        return {AMONG_CLIENTS: among, **(of_clients if sharing.by == "header" else {})}
+        busiest = Busiest.of(Busy(key, count, to_microseconds(first)) for key, count, first in rows)
+        found: dict[str, Crowd | Busiest] = {AMONG_CLIENTS: among, THE_BUSIEST: busiest}
+        return found | (of_clients if sharing.by == "header" else {})
 
-    def _keep(self, within: Connection, lane: str, found: Mapping[str, Crowd], now: datetime) -> None:
+    def _keep(self, within: Connection, lane: str, found: Mapping[str, Crowd | Busiest], now: datetime) -> None:
         insert = sqlite_insert if self._database.is_sqlite else postgresql_insert
         here = partition_samples.c.downstream == lane
         before = self._written.get(lane)

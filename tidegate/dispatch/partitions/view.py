@@ -3,10 +3,11 @@
 import re
 from collections import defaultdict
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
+from tidegate import rate_limit
 from tidegate.errors import InvalidQuery
 from tidegate.operations.sharing import PartitionLimits, key_of, named_by
 
@@ -16,13 +17,21 @@ Name = tuple[str, str]
 """A client, empty where all share the partition, and the partition's name, empty for the client's unnamed one."""
 
 
+class Where(NamedTuple):
+    """A partition: its downstream and its key."""
+
+    lane: str
+    key: str
+
+
 @dataclass(frozen=True, kw_only=True)
 class PartitionView:
     """A partition of a downstream: its limits in force and as declared, what an operator changed, what waits, is open.
 
     Of an unnamed one `weight` is its client's, beside the other clients. `share`: the part of the downstream's calls
-    that it gets by the weights while everybody who waits may go; None: it does not wait, is paused or rests.
-    `rests_until`: because of the downstream's answers to its own calls, and because of which; None: it does not.
+    that it gets by the weights while everybody who waits may go; None: it does not wait, is paused or rests. `pace`:
+    what counts for its own rates, of partitions that were asked for by name. `rests_until`: because of the downstream's
+    answers to its own calls, and because of which; None: it does not.
     """
 
     client: str
@@ -36,6 +45,7 @@ class PartitionView:
     share: float | None
     rests_until: datetime | None = None
     rests_because: Literal["refusals", "quota"] | None = None
+    pace: rate_limit.Pace = field(default_factory=rate_limit.Pace)
 
     @property
     def weight(self) -> float:
