@@ -22,6 +22,7 @@ from tidegate.database.json_rows import MOST_ROWS, as_parameter
 from tidegate.database.schema import attempts, jobs
 from tidegate.database.statement import Prepared
 from tidegate.database.time import database_now
+from tidegate.dispatch.partitions.writes import give_turns_back
 from tidegate.dispatch.undo_release import take_back_release
 from tidegate.execution.attempt import late_seconds
 from tidegate.execution.batch_lead import pass_lead
@@ -216,6 +217,10 @@ class ClaimStore:
             if take_back_release(self._database, connection, job_id, fence, outcome="unclaimed"):
                 return False
             connection.execute(update(jobs).where(runs, select(attempts.c.job_id).where(own).exists()).values(**values))
-            ended = connection.execute(update(attempts).where(own).values(ended_at=database_now(), outcome=HANDED_BACK))
+            handed_back = update(attempts).where(own).values(ended_at=database_now(), outcome=HANDED_BACK)
+            ended = connection.execute(handed_back.returning(attempts.c.downstream, attempts.c.partition)).all()
+            for row in ended:
+                if row.partition is not None:
+                    give_turns_back(connection, row.downstream, [(row.partition, None)])
             forget_attempts(connection, [job_id])
-        return ended.rowcount == 1
+        return bool(ended)

@@ -53,7 +53,13 @@ class OutcomeRecorder:
                 return self._store.poll_later(claim, outcome.url, after=after, call_seconds=call_seconds)
             case HandedBack():
                 seconds = call_seconds if outcome.was_called else None
-                return self._store.hand_back(claim, after=outcome.after, outcome=outcome.reason, call_seconds=seconds)
+                return self._store.hand_back(
+                    claim,
+                    after=outcome.after,
+                    outcome=outcome.reason,
+                    call_seconds=seconds,
+                    may_be_made=call_seconds is not None,
+                )
 
     def _try_again(self, claim: Claim, outcome: TryAgain, call_seconds: float | None) -> bool:
         operation = self._registry.operation(claim.operation)

@@ -126,13 +126,24 @@ class OutcomeStore:
         count_ends(self._counts, moved)
         return stands
 
-    def hand_back(self, claim: Claim, *, after: timedelta, outcome: str, call_seconds: float | None = None) -> bool:
-        """Queues the job again as if this attempt had never been. False: it was not ours any more."""
+    def hand_back(
+        self,
+        claim: Claim,
+        *,
+        after: timedelta,
+        outcome: str,
+        call_seconds: float | None = None,
+        may_be_made: bool = False,
+    ) -> bool:
+        """Queues the job again as if this attempt had never been. False: it was not ours any more.
+
+        `may_be_made`: its call may have gone out, so that it does not give its turn back.
+        """
         values = come_back(spent=False, after=after, waits_for=None)
         with self._database.transaction() as connection:
             moved = move(connection, claim, **values, attempt=jobs.c.attempt - 1)
             stands = end_attempt(connection, claim, outcome, call_seconds, won=bool(moved))
-            if moved and call_seconds is None:
+            if moved and call_seconds is None and not may_be_made:
                 give_turn_back(connection, claim)
         count_ends(self._counts, moved)
         return stands
