@@ -13,8 +13,10 @@ from tests.conformance.test_unknown_operations import gate as gate_that_knows
 from tests.conformance.test_unknown_operations import worker
 from tests.support.jobs import LANE, WORKER, change_job, claim, open_lane, release, time_at
 from tests.support.jobs import submit as plain
+from tests.support.waiting import wait_until
 from tidegate.database.schema import IMPLICIT_CLIENT, attempts, jobs
 from tidegate.dispatch.gate import Gate
+from tidegate.dispatch.partitions.store import PartitionStore
 from tidegate.jobs.job import MAX_LOSSES, Released
 from tidegate.notify.messages import Wakeup
 from tidegate.operations.sharing import PartitionLimits
@@ -51,6 +53,37 @@ def test_calls_that_were_not_made_are_returned_to_the_partitions_own_rate(store:
     store.lanes.take_back(released)
 
     assert len(gate.run_once().released) == 2
+
+
+class _SlowAtFirst(PartitionStore):
+    """Its first survey takes half a second, as while a database stands still."""
+
+    is_slow = True
+
+    def active(self, lane: str) -> list[str]:
+        if self.is_slow:
+            threading.Event().wait(0.5)
+        self.is_slow = False
+        return super().active(lane)
+
+
+def test_after_a_survey_that_took_long_the_next_one_is_not_put_off_for_as_long(store: Store) -> None:
+    """A job of a partition that nobody knows yet, whose message was lost, is seen by the next survey alone."""
+    sharing = shared(store)
+    submit(store, sharing, "a")
+    store.lanes.partitions = _SlowAtFirst(store.database)
+    gate = Gate(store.lanes)
+    finish(store, gate.run_once().released)
+    submit(store, sharing, "a")
+    (unheard_of,) = submit(store, sharing, "b")
+
+    went: list[str] = []
+
+    def goes() -> bool:
+        went.extend(job.job_id for job in gate.run_once().released)
+        return unheard_of in went
+
+    wait_until(goes, timeout_seconds=6, description="the other partition's job to go")
 
 
 @pytest.mark.long

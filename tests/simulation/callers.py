@@ -39,10 +39,12 @@ class Callers:
         has_key: bool = False,
         has_webhook: bool = False,
         retry_of: Asked | None = None,
+        **whose: Any,
     ) -> None:
         """Submits one job, or several together; then reads each again and again until it is final.
 
-        What the caller is told is noted. If the web process dies, it is told nothing.
+        What the caller is told is noted. If the web process dies, it is told nothing. `whose`: client, partition and
+        priority, where it says any.
         """
         not_before = self._world.now + later if later else 0.0
         requests = [
@@ -65,7 +67,7 @@ class Callers:
                 Submission(
                     operation=operation,
                     body=Body(content=each.label.encode(), content_type="text/plain"),
-                    client_id=IMPLICIT_CLIENT,
+                    **{"client_id": IMPLICIT_CLIENT, **whose},
                     timeout=timedelta(seconds=timeout),
                     not_before=wanted,
                     idempotency_key=f"key of {each.label}" if has_key else None,
@@ -157,3 +159,18 @@ class Callers:
             self._world.tell(f"{lane} is changed: {changes} paused={paused}", "operator")
 
         self._world.spawn(f"operator/{lane}", change)
+
+    def change_partition(
+        self, lane: str, client: str, name: str, changes: dict[str, Any], *, paused: bool | None
+    ) -> None:
+        """An operator changes a partition's share or limits, or pauses or resumes it."""
+
+        def change() -> None:
+            try:
+                store = Store(self.cluster.database(self._world.nobody))
+                store.partitions.change(lane, client, name, changes, paused=paused)
+            except UNREACHABLE:
+                return
+            self._world.tell(f"{lane} {client}/{name} is changed: {changes} paused={paused}", "operator")
+
+        self._world.spawn(f"operator/{lane} {client}/{name}", change)

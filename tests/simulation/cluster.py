@@ -25,12 +25,12 @@ from tests.simulation.network import (
     SimulatedNotifier,
     SimulatedPublisher,
 )
-from tests.simulation.plan import SCHEDULERS, SENDERS, WEBS, WORKERS
+from tests.simulation.plan import CLIENTS, SCHEDULERS, SENDERS, WEBS, WORKERS
 from tests.simulation.stores import Faults, SimulatedDatabase
 from tests.simulation.threads import Event
 from tests.simulation.world import Process, World
 from tidegate.database.connection import UNREACHABLE, Database
-from tidegate.database.schema import IMPLICIT_CLIENT
+from tidegate.database.schema import IMPLICIT_CLIENT, clients
 from tidegate.dispatch.lane_cache import LaneCache
 from tidegate.dispatch.partitions.cache import PartitionCache
 from tidegate.execution.heartbeat import Heartbeat
@@ -41,6 +41,7 @@ from tidegate.intake.admission import Admission
 from tidegate.notify.messages import CHANNEL, DELIVERIES
 from tidegate.operations.limits import Limits
 from tidegate.operations.registry import Registry
+from tidegate.operations.sharing import PartitionLimits, Sharing
 from tidegate.stores import Store
 from tidegate.webhooks.checks import WebhookChecks
 from tidegate.webhooks.egress import Egress
@@ -61,6 +62,36 @@ LIMITS = (
     Limits(name="calls", rates=("10/s",), concurrency=4),
     Limits(name="free"),
     Limits(name="polled", rates=("8/s",), burst=2, concurrency=2, breaker_after=0),
+    Limits(
+        name="shared",
+        rates=("8/s",),
+        burst=2,
+        concurrency=4,
+        breaker_after=0,
+        sharing=Sharing(
+            by="header",
+            named={
+                "heavy": PartitionLimits(weight=3.0),
+                "light": PartitionLimits(weight=0.25),
+                "rated": PartitionLimits(rates=("2/s",)),
+                "single": PartitionLimits(concurrency=1),
+                "ordered": PartitionLimits(is_strict=True),
+            },
+        ),
+    ),
+    Limits(
+        name="tenants",
+        concurrency=3,
+        breaker_after=0,
+        sharing=Sharing(
+            by="header",
+            named={
+                "heavy": PartitionLimits(weight=4.0),
+                "light": PartitionLimits(weight=0.5),
+                "ordered": PartitionLimits(is_strict=True),
+            },
+        ),
+    ),
 )
 
 
@@ -99,6 +130,10 @@ class Cluster:
     def start(self) -> None:
         """Starts every process, as after a deployment."""
         onlooker = Store(self.database(self.world.nobody))
+        with onlooker.database.transaction() as connection:
+            for name in CLIENTS:
+                connection.execute(clients.insert().values(id=name, name=name, created_at=self.world.wall()))
+        self.invariants.share({limits.name: limits.sharing for limits in LIMITS if limits.sharing})
         onlooker.limits.declare(LIMITS)
         SecretStore(onlooker.database, lambda: _KEYS).rotate(IMPLICIT_CLIENT, overlap=timedelta(days=1))
         for role in (*WEBS, *SCHEDULERS, *WORKERS, *SENDERS):

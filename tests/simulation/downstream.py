@@ -6,6 +6,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from tests.simulation.invariants import Call
+from tests.simulation.plan import SHARED
 from tests.simulation.stores import rows
 from tidegate.operations.batch import Batch
 from tidegate.operations.operation import Attempt, Body, Member
@@ -122,7 +123,9 @@ class SimulatedOperation:
             self._call(attempt, 2 + 6.5 * draw(f"slow {key}"), reports=draw(f"reports {key}") < 0.6)
             return _DONE
         if chance < 0.82:
-            self._call(attempt, ATTEMPT_TIMEOUT.total_seconds() + 3, reports=True)
+            # A lost call of a strict partition is over when its place is.
+            longer = 1.5 if self.name in SHARED else 3
+            self._call(attempt, ATTEMPT_TIMEOUT.total_seconds() + longer, reports=True)
             return _DONE
         self._call(attempt, seconds)
         if chance < 0.90:

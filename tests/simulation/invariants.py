@@ -12,8 +12,12 @@ from uuid import UUID
 
 import orjson
 
+from tests.simulation import fairness, own_limits
+from tests.simulation.fairness import Fairness
+from tests.simulation.own_limits import OwnLimits
 from tests.simulation.stores import Change, rows
 from tests.simulation.world import Broken, Process, World
+from tidegate.operations.sharing import Sharing
 from tidegate.rate import Rate
 from tidegate.states import FINAL_STATES, MOVES, State
 
@@ -39,6 +43,8 @@ RULES = {
     "paused": "A lane that an operator paused gets no call, but for what was released just before.",
     "not before": "No attempt begins before the instant that its caller asked for.",
     "no surprise": "Nothing is logged as an error that is not the operation's own.",
+    **fairness.RULES,
+    **own_limits.RULES,
 }
 
 _SOON_SECONDS = 0.002
@@ -98,6 +104,14 @@ class Invariants:
     _released_at: dict[tuple[str, int], float] = field(default_factory=dict)
     _missing_since: dict[tuple[str, int], float] = field(default_factory=dict)
 
+    def __post_init__(self) -> None:
+        self._fairness = Fairness(self.world, self.broken)
+        self._own_limits = OwnLimits(self.broken)
+
+    def share(self, sharings: Mapping[str, Sharing]) -> None:
+        """Tells which downstreams are shared, and how."""
+        self._fairness.share(sharings)
+
     def broken(self, rule: str, what: str) -> Broken:
         """The error to raise for a rule that does not hold."""
         self.world.tell(f"BROKEN {rule}: {what}")
@@ -106,7 +120,9 @@ class Invariants:
     def committed(self, changes: Sequence[Change]) -> None:
         """Rows were written."""
         for change in changes:
-            getattr(self, f"_{change.table}")(change.before, change.after)
+            if take_in := getattr(self, f"_{change.table}", None):
+                take_in(change.before, change.after)
+        self._fairness.committed(changes, is_disturbed=self.world.now < self.disturbed_until)
         ended = {
             (change.after["job_id"], change.after["fence"])
             for change in changes
@@ -246,6 +262,11 @@ class Invariants:
             raise self.broken("concurrency", f"{len(held)} calls open at {call.downstream}, of {max(allowed)}")
         if call.is_paced and now > self.disturbed_until:
             self._check_windows(call, known)
+        self._fairness.call_begins(call.job, call.fence, call.downstream)
+        if lane := self._fairness.lanes.get(call.downstream):
+            released_at = self._released_at.get((call.job, call.fence), 0.0)
+            wall = self.world.wall().timestamp()
+            self._own_limits.call_begins(call, lane, released_at, now=wall, disturbed=self.disturbed_until)
 
     def _check_windows(self, call: Call, known: Sequence[tuple[float, Mapping[str, Any]]]) -> None:
         starts = [

@@ -11,6 +11,15 @@ SENDERS = ("webhooks-1",)
 LONG_SECONDS = 28.0
 """After so long nothing new happens and nothing goes wrong any more."""
 OPERATIONS = ("steady", "narrow", "calls", "free", "polled")
+SHARED = {
+    "shared": ("", "heavy", "light", "rated", "single", "ordered"),
+    "tenants": ("", "heavy", "light", "ordered"),
+}
+"""Operations whose downstreams have partitions, with the names of these."""
+CLIENTS = ("client-1", "client-2", "client-3")
+ORDERED = "ordered"
+"""The name of partitions that keep the order of submit."""
+_HAS_SHARED = 0.4
 
 
 @dataclass(frozen=True)
@@ -43,7 +52,57 @@ def plan_of(seed: int, jobs: int | None = None) -> Sequence[Step]:
     for fault in faults:
         for _ in range(chance.choice((1, 1, 2, 4))):
             steps.append(fault(chance))
+    if jobs is None:
+        steps += _shared(random.Random(f"shared {seed}"))  # noqa: S311 - so what was planned before stays the same
     return sorted(steps, key=lambda step: step.at)
+
+
+def _shared(chance: random.Random) -> list[Step]:
+    """In two of five plans: clients fill a shared lane at about the same time, and operators change their shares."""
+    if chance.random() > _HAS_SHARED:
+        return []
+    lane = chance.choice([*SHARED])
+    at = _when(chance) / 2
+    pairs = [(client, name) for client in CLIENTS[: chance.choice((1, 2, 3))] for name in SHARED[lane]]
+    steps: list[Step] = []
+    for number, (client, name) in enumerate(chance.sample(pairs, k=min(len(pairs), chance.randrange(2, 6)))):
+        begins = at + chance.choice((0.0, 0.0, 0.0, 0.01, 4.0))
+        labels = tuple(f"{lane}-{number}-{each}" for each in range(chance.choice((3, 10, 20))))
+        steps += _fills(chance, round(begins, 3), lane, (client, name), labels)
+        for _ in range(chance.choice((0, 0, 1))):
+            steps.append(_share_changes(chance, begins, lane, client, name))
+    return steps
+
+
+def _fills(chance: random.Random, at: float, lane: str, whose: tuple[str, str], labels: tuple[str, ...]) -> list[Step]:
+    """Many jobs of a partition, some of which are cancelled, have little time, or may not run at once."""
+    client, name = whose
+    web, timeout, few = chance.choice(WEBS), chance.choice((60.0, 60.0, 9.0)), chance.randrange(1, 4)
+    parts = [(labels[few:], 0.0, timeout), (labels[:few], chance.choice((0.0, 2.0)), 60.0)]
+    steps = []
+    for some, later, its_timeout in parts if chance.random() < 0.5 else parts[::-1]:
+        priority = None if name == ORDERED else chance.choice((None, None, 0, 6))
+        if some:
+            steps.append(Step(at, "share", lane, (web, client, name, priority, its_timeout, later, *some)))
+        at = round(at + chance.choice((0.001, 1.0)), 3)
+    if chance.random() < 0.4:
+        cancelled = tuple(chance.sample(labels, k=len(labels) // 3))
+        steps.append(Step(round(at + chance.uniform(0.05, 4), 3), "cancel all", lane, cancelled))
+    if chance.random() < 0.3:  # comes back when it was away for a while
+        again = tuple(f"{label}-later" for label in labels[:6])
+        later_at = round(at + chance.uniform(3, 9), 3)
+        steps.append(Step(later_at, "share", lane, (web, client, name, None, 60.0, 0.0, *again)))
+    return steps
+
+
+def _share_changes(chance: random.Random, begins: float, lane: str, client: str, name: str) -> Step:
+    """An operator changes a partition while its jobs wait."""
+    at = round(begins + chance.uniform(0.5, 6), 3)
+    choices: list[tuple[str, object]] = [("weight", 0.2), ("weight", 5.0), ("concurrency", 1), ("paused", 1.5)]
+    if lane == "shared":
+        choices.append(("rates", ("3/s",)))
+    what, value = chance.choice(choices)
+    return Step(at, "partition", lane, (client, "" if name == "" else name, what, value))
 
 
 def _when(chance: random.Random) -> float:

@@ -7,26 +7,16 @@ import sys
 import tempfile
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
+from tests.simulation.bug import Bug
 from tests.simulation.found import FOLDER
+from tests.simulation.planted_in_partitions import PARTITION_BUGS
 
 ROOT = Path(__file__).parents[2]
 LONGEST_SECONDS = 600.0
 _ALL_CALLS = "return self._store.calls_of(self._worker, [os.getpid()])"
 _COPIED = ("tidegate", "tasks", "config", "migrations", "tests", "pyproject.toml")
-
-
-@dataclass(frozen=True)
-class Bug:
-    """A line that is wrong, or two where one makes good what the other lets through."""
-
-    name: str
-    file: str
-    right: str
-    wrong: str
-    beside: "Bug | None" = None
 
 
 _CLAIMS = "tidegate/execution/claim_statements.py"
@@ -239,6 +229,7 @@ BUGS: tuple[Bug, ...] = (
         "taken = set(connection.execute(statement, [asdict(use) for use in left]).scalars())",
         "connection.execute(statement, [asdict(use) for use in left])\n        taken = {use.job_id for use in left}",
     ),
+    *PARTITION_BUGS,
 )
 
 

@@ -90,6 +90,19 @@ def _happens(callers: Callers, step: Step) -> None:
             callers.submit([step.who], web, operation, timeout, **told)
         case "bulk":
             callers.submit(detail[1:], detail[0], step.who)
+        case "share":
+            web, client, name, priority, timeout, later, *labels = detail
+            whose: Any = {"client_id": client, "partition": name or None, "priority": priority}
+            callers.submit(labels, web, step.who, timeout, later=later, **whose)
+        case "partition":
+            client, name, what, value = detail
+            if what == "paused":
+                callers.change_partition(step.who, client, name, {}, paused=True)
+                callers.cluster.world.sleep(value)
+                callers.change_partition(step.who, client, name, {}, paused=False)
+            else:
+                value = tuple(value) if what == "rates" else value
+                callers.change_partition(step.who, client, name, {what: value}, paused=None)
         case "cancel all":
             for label in detail:
                 callers.act("cancel", label)

@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 
 from tests.simulation import found
+from tests.simulation.bug import Bug
 from tests.simulation.plan import plan_of
-from tests.simulation.planted import BUGS, ROOT, Bug, copy_with, simulated
+from tests.simulation.planted import BUGS, ROOT, copy_with, simulated
 
 pytestmark = pytest.mark.timeout(400)  # what fails is shrunk first
 

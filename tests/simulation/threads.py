@@ -13,6 +13,7 @@ from tests.simulation.world import Signal, Task, World
 THREADED = (
     "tidegate.database.batching",
     "tidegate.dispatch.lane_cache",
+    "tidegate.dispatch.partitions.cache",
     "tidegate.execution.heartbeat",
     "tasks.scheduler.work_signal",
 )

@@ -146,10 +146,9 @@ class BatchRunner:
 
         def record(what: BatchOutcome, *, whatever_it_says: bool = False) -> tuple[Sequence[str], Sequence[bool]]:
             endings, news = endings_of(call.claims, what, retry)
-            was_called = not isinstance(what, HandedBack) or what.was_called
             won = retry_until_answered(
                 call.batch_id,
-                lambda: self._store.batches.record(endings, news, call_seconds=call.seconds if was_called else None),
+                lambda: self._store.batches.record(endings, news, call_seconds=call.seconds),
                 whatever_it_says=whatever_it_says,
             )
             return [ending.outcome for ending in endings], won
@@ -286,7 +285,7 @@ class _Call:
     @property
     def seconds(self) -> float | None:
         """Since the call began; None: it did not."""
-        if self.start is None or self.start.is_missed:
+        if self.start is None or not self.start.has_begun:
             return None
         return clock.monotonic() - self.start.began
 

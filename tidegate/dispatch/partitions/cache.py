@@ -148,7 +148,7 @@ class PartitionCache:
             with self.deciding:
                 if len(self._known) >= _KEPT:
                     self._forget()
-                known = self._known.setdefault(where, _Known())
+                known = self._known.setdefault(where, _Known(counting=threading.Lock()))
         known.asked_at = clock.monotonic()
         return known
 
@@ -179,9 +179,9 @@ class PartitionCache:
 
 @dataclass
 class _Known:
+    counting: threading.Lock
     count: PartitionCount = field(default_factory=lambda: PartitionCount(now=EPOCH, number=0))
     submitted: Submitted = field(default_factory=Submitted)
-    counting: threading.Lock = field(default_factory=threading.Lock)
     counted_at: float = float("-inf")
     took: float = 0.0
     due_at: float = float("-inf")

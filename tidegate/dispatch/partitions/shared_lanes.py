@@ -19,8 +19,9 @@ from tidegate.operations.sharing import Sharing, named_by
 _SURVEY_SECONDS = 1.0
 # Jobs without a partition come from before the lane was shared, or from a web process of an earlier version.
 _ADOPTION_SECONDS = 10.0
-# After a survey it rests for so many times as long as that took.
+# After a survey it rests for so many times as long as that took; no longer, for the database may have stood still.
 _REST = 20
+_LONGEST_REST_SECONDS = 2.0
 # A partition whose jobs are of a queue that is full is asked for them again after so long (microseconds).
 _SOON = 50_000
 _FEW = 8
@@ -62,7 +63,9 @@ class SharedLanes:
 
     def survey_soon(self) -> None:
         """Any partition may have got a job: all are asked for with the next release, unless they just were."""
-        self._survey_due = {lane: at + _REST * took for lane, (at, took) in self._surveyed.items()}
+        self._survey_due = {
+            lane: at + min(_REST * took, took + _LONGEST_REST_SECONDS) for lane, (at, took) in self._surveyed.items()
+        }
 
     def plan(self, state: LaneState, sharing: Sharing, rivals: Rivals = NO_RIVALS) -> Plan:
         """Plans a release. Nothing is changed by it: `went` takes in what was written."""
