@@ -158,8 +158,8 @@ BUGS: tuple[Bug, ...] = (
     Bug(
         "a slot is kept for nobody",
         "tidegate/rate_limit.py",
-        "call_log.with_call(pace.log, slot)",
-        "pace.log[1:]",
+        "+ allowance.spacing, call_log.with_call(pace.log, slot)",
+        "+ allowance.spacing, pace.log[1:]",
     ),
     Bug(
         "a missed slot is used all the same",

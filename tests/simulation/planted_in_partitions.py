@@ -4,6 +4,7 @@ from tests.simulation.bug import Bug
 
 _BOOK = "tidegate/dispatch/partitions/book.py"
 _FAIR = "tidegate/fairness.py"
+_ROUND = "tidegate/dispatch/partitions/round.py"
 _STORE = "tidegate/dispatch/partitions/store.py"
 _WRITES = "tidegate/dispatch/partitions/writes.py"
 
@@ -17,15 +18,15 @@ PARTITION_BUGS: tuple[Bug, ...] = (
     ),
     Bug(
         "the clock of the clients stands still",
-        _BOOK,
-        "clock=self._fair.clients.clock,",
-        "clock=self._book.clock,",
+        _ROUND,
+        "return partitions, clients, self._fair.clients.clock",
+        "return partitions, clients, self._book.clock",
     ),
     Bug(
         "a turn is not given back",
         _WRITES,
-        '(partitions, of_partition, {"returned": partitions.c.returned + turns})',
-        '(partitions, of_partition, {"returned": partitions.c.returned})',
+        "        turns = len(taken)\n",
+        "        turns = 0\n",
     ),
     Bug(
         "a turn is given back twice",
@@ -50,16 +51,21 @@ PARTITION_BUGS: tuple[Bug, ...] = (
     Bug(
         "one call of a partition too many",
         _BOOK,
-        "self._opened[key] >= each.limits.most_open",
-        "self._opened[key] > each.limits.most_open",
+        "opened >= each.limits.most_open",
+        "opened > each.limits.most_open",
     ),
     Bug(
         "a retry takes no slot of its partition",
-        _BOOK,
+        _ROUND,
         "            self._take_own_slot(key, slot)\n",
         "            if job is None or not job.fence:\n                self._take_own_slot(key, slot)\n",
     ),
-    Bug("a paused partition goes on", _BOOK, "if each.paused or (each", "if (each"),
+    Bug(
+        "a paused partition goes on",
+        _BOOK,
+        "if each.paused or self._is_full(key, opened):",
+        "if self._is_full(key, opened):",
+    ),
     Bug(
         "a strict partition has two calls",
         "tidegate/operations/sharing.py",
