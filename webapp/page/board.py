@@ -14,6 +14,7 @@ from tidegate.gateway import Gateway
 from tidegate.jobs.filter import Filter
 from tidegate.jobs.job import Job, Waiting
 from tidegate.maintenance.overview import JobCount
+from tidegate.metrics.families import HALVED
 from tidegate.operations.registry import Registry
 from tidegate.stores import Store
 from webapp.page.lane_cards import STALE_AFTER, LaneCard, card_of
@@ -60,6 +61,7 @@ class _Lanes:
     refused: dict[str, Refusals]
     overdue: frozenset[str]
     counted: JobCount
+    halved: dict[str, int]
     scale: dict[str, Wanted]
 
 
@@ -107,16 +109,25 @@ class Board:
         views = self._lanes.views()
         shared = self._shared_look()
         for name, view in views.items():
+            row = view.downstream
             self._read(
                 name,
-                Reading(at=view.downstream.seen_at, released=view.downstream.released, allowed=view.allowed_per_second),
+                Reading(
+                    at=row.seen_at,
+                    released=row.released,
+                    allowed=view.allowed_per_second,
+                    companions=row.companions,
+                    halved=shared.halved.get(name, 0),
+                ),
             )
         running = self._store.overview.running(client_id, most=_MOST_RUNNING)
         by_lane = Counter(job.downstream for job in running)
         recent = self._jobs.list(Filter(client_id=client_id, limit=RECENT))
-        queues = defaultdict(set)
+        queues, most_in_call = defaultdict(set), Counter[str]()
         for operation in self._registry.operations.values():
             queues[operation.downstream].add(operation.queue)
+            if operation.batch:
+                most_in_call[operation.downstream] = max(most_in_call[operation.downstream], operation.batch.max)
         cards = [
             card_of(
                 view,
@@ -128,6 +139,7 @@ class Board:
                 refusals=shared.refused.get(name),
                 history=tuple(self._history[name]),
                 is_overdue=name in shared.overdue,
+                most_in_call=most_in_call[name],
             )
             for name, view in views.items()
         ]
@@ -167,9 +179,13 @@ class Board:
                 overdue=overdue,
                 counted=self._store.overview.count(most=MOST_COUNTED),
                 scale=self._store.scale.wanted(),
+                halved=self._halved() if self._registry.batched else {},
             )
             self._shared_at = now
         return self._shared
+
+    def _halved(self) -> dict[str, int]:
+        return {name: round(number) for name, number in self._store.counted.by_downstream(HALVED).items()}
 
     def _read(self, name: str, reading: Reading) -> None:
         history = self._history[name]

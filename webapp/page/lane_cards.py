@@ -5,10 +5,10 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
 
-from tidegate.dispatch.forecast import LaneView
+from tidegate.dispatch.lane_view import LaneView
 from tidegate.dispatch.limit_doubt import Refusals, doubt_about
 from tidegate.dispatch.limits import LIMITS
-from webapp.page.plot import Plot, Reading, plot_of, used_per_second
+from webapp.page.plot import SPAN, Plot, Reading, plot_of, used_per_second
 
 
 class Mood(StrEnum):
@@ -35,10 +35,23 @@ MOODS = {
 
 
 @dataclass(frozen=True, kw_only=True)
+class Fill:
+    """How full a lane's calls were in the last minute, where they have several jobs.
+
+    `most`: jobs that a call may have. `jobs`: that one had on average; None: there was none. `halved`: how many calls
+    were tried again in halves.
+    """
+
+    most: int
+    jobs: float | None
+    halved: int
+
+
+@dataclass(frozen=True, kw_only=True)
 class Flow:
     """Data of a lane that only operators see, over all clients. `used` None: not measured yet.
 
-    `doubt`: why a limit looks wrong.
+    `doubt`: why a limit looks wrong. `fill` None: none of its operations takes several jobs in a call.
     """
 
     in_flight: int
@@ -47,6 +60,7 @@ class Flow:
     changed: tuple[str, ...]
     declared: tuple[str, ...]
     doubt: str | None
+    fill: Fill | None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -90,8 +104,12 @@ def card_of(
     refusals: Refusals | None,
     history: Sequence[Reading],
     is_overdue: bool,
+    most_in_call: int = 1,
 ) -> LaneCard:
-    """Makes the card of a lane. `submitted`: since its sample; `client_id` None: for an operator."""
+    """Makes the card of a lane. `submitted`: since its sample; `client_id` None: for an operator.
+
+    `most_in_call`: how many jobs one call may have.
+    """
     downstream = view.downstream
     waiting = _backlog(view, submitted) if client_id is None else view.backlog_of(client_id)
     empty_at = view.start_of(downstream.seen_at, downstream.seen_at, behind=submitted)
@@ -105,6 +123,7 @@ def card_of(
         changed=tuple(name for name in LIMITS if name in downstream.changes),
         declared=downstream.declared.rates,
         doubt=doubt.message if doubt else None,
+        fill=_fill(history, most_in_call) if most_in_call > 1 else None,
     )
     stale_for = downstream.seen_at - (view.sampled_at or datetime.min.replace(tzinfo=downstream.seen_at.tzinfo))
     return LaneCard(
@@ -130,11 +149,19 @@ STALE_AFTER = timedelta(seconds=30)
 """A scheduler samples each second, and with a million jobs each ten."""
 
 
+def _fill(history: Sequence[Reading], most: int) -> Fill:
+    since = history[-1].at - SPAN
+    first, last = next(reading for reading in history if reading.at >= since), history[-1]
+    calls = last.released - first.released
+    jobs = 1 + (last.companions - first.companions) / calls if calls > 0 else None
+    return Fill(most=most, jobs=jobs, halved=max(0, last.halved - first.halved))
+
+
 def _backlog(view: LaneView, submitted: int) -> int:
     sample = view.sample
     if sample is None or not sample.backlog:
         return view.position_of(view.downstream.seen_at, submitted)
-    return max(0, sample.backlog + submitted - (view.downstream.released - sample.released))
+    return max(0, sample.backlog + submitted - (view.downstream.released_jobs - sample.released_jobs))
 
 
 def _mood(view: LaneView, queues: Sequence[str], *, waiting: int, in_flight: int) -> Mood:

@@ -13,11 +13,16 @@ _HEADROOM = 1.2
 
 @dataclass(frozen=True, kw_only=True)
 class Reading:
-    """A measurement of a lane: jobs released ever, and the rate that was allowed then; None: no limit."""
+    """A measurement of a lane: calls released ever, and the rate that was allowed then; None: no limit.
+
+    `companions`: jobs that went along in these calls; `halved`: calls that were tried again in halves.
+    """
 
     at: datetime
     released: int
     allowed: float | None
+    companions: int = 0
+    halved: int = 0
 
 
 @dataclass(frozen=True, kw_only=True)
