@@ -290,12 +290,9 @@ class Gateway:
 
 
 def _raise_first(answers: Sequence[Answer | Refusal]) -> list[Answer]:
-    taken: list[Answer] = []
-    for answer in answers:
-        if isinstance(answer, Refusal):
-            raise answer
-        taken.append(answer)
-    return taken
+    for refusal in (answer for answer in answers if isinstance(answer, Refusal)):
+        raise refusal
+    return [answer for answer in answers if not isinstance(answer, Refusal)]
 
 
 def _unknown(job_id: str) -> UnknownJob:

@@ -4,6 +4,7 @@ Each move of a job is ONE guarded UPDATE whose row count tells who won: the data
 Python never reads a state and then writes one.
 """
 
+from collections.abc import Mapping
 from datetime import timedelta
 
 from tidegate.database.clock_sync import DatabaseClock
@@ -37,10 +38,17 @@ from tidegate.webhooks.store import DeliveryStore
 class Store:
     """One object for each group of statements on a database.
 
-    `counts`: what this process did to it, for the metrics; `counted` reads what all processes did.
+    `counts`: what this process did to it, for the metrics; `counted` reads what all processes did. `fills`: how many
+    jobs a call to each downstream has, as its operations declare (`Registry.fills`), for who samples.
     """
 
-    def __init__(self, database: Database, *, retention: timedelta = timedelta(days=7)) -> None:
+    def __init__(
+        self,
+        database: Database,
+        *,
+        retention: timedelta = timedelta(days=7),
+        fills: Mapping[str, int] | None = None,
+    ) -> None:
         self.database = database
         self.counts = Counts()
         self.callers = JobStore(database, self.counts, retention=retention)
@@ -52,7 +60,7 @@ class Store:
         self.heartbeats = HeartbeatStore(database, self.counts, database_clock)
         self.limits = LimitStore(database)
         self.partitions = PartitionAdmin(database)
-        self.samples = SampleStore(database)
+        self.samples = SampleStore(database, fills)
         self.partition_counts = PartitionCountStore(database)
         self.partition_overview = PartitionOverviewStore(database)
         self.lane_rows = LaneRowStore(database)
@@ -64,7 +72,7 @@ class Store:
         self.sending = SendingStore(database, self.counts)
         self.counted = CountStore(database)
         self.facts = FactStore(database)
-        self.scale = ScaleStore(database, self.lane_rows)
+        self.scale = ScaleStore(database, self.lane_rows, fills)
         self.overview = OverviewStore(database)
         self.timeline = HistoryStore(database)
 

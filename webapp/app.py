@@ -128,7 +128,11 @@ def _gateway(settings: Settings, turns: ConcurrencyLimit, bodies: BodyReader, da
     registry = load_registry(settings)
     store = Store(database, retention=settings.retention)
     store.counted.know_operations(registry.downstream_of)
-    lanes, notifier, share = LaneCache(store, registry.downstreams), notifier_for(settings.bell), shares(settings)
+    lanes, notifier, share = (
+        LaneCache(store, registry.downstreams, registry.fills),
+        notifier_for(settings.bell),
+        shares(settings),
+    )
     secrets = SecretStore(database, cache(lambda: load_keyring(settings)))
     disk = Disk(settings.data) if database.is_sqlite else None
     admission = Admission(

@@ -48,13 +48,14 @@ from tidegate_client.events import JobEvent
 from tidegate_client.job import Job
 from tidegate_client.known_job import RawResult
 from tidegate_client.many import Counts, Filters
-from tidegate_client.snapshot import JobError, Snapshot, State, Waiting
+from tidegate_client.snapshot import Batch, JobError, Snapshot, State, Waiting
 from tidegate_client.webhook import WebhookEvent, verify_webhook
 
 __all__ = [
     "AnnouncedQuota",
     "AsyncClient",
     "AsyncJob",
+    "Batch",
     "CalendarRate",
     "Changes",
     "Client",

@@ -79,7 +79,10 @@ class DownstreamWarning(TypedDict):
 
 
 class Downstream(TypedDict):
-    """A downstream: its limits, its state, its queue. `changed`: the limits that differ from `declared`, by name."""
+    """A downstream: its limits, its state, its queue. `changed`: the limits that differ from `declared`, by name.
+
+    `released`: jobs, ever; `jobs_per_call`: while enough of them wait, 1 where none go together.
+    """
 
     name: str
     rate: list[str]
@@ -99,6 +102,7 @@ class Downstream(TypedDict):
     in_flight: int
     released_per_second: float
     released: int
+    jobs_per_call: float
     warnings: list[DownstreamWarning]
     links: Mapping[str, str]
 

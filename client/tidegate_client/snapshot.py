@@ -38,6 +38,15 @@ class Waiting:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Batch:
+    """A job's part in a call that its downstream got for several jobs: which call, how many, which one of them."""
+
+    id: str
+    size: int
+    index: int
+
+
+@dataclass(frozen=True, kw_only=True)
 class JobError:
     """Why a job ended without a result; the last three only when its downstream said why."""
 
@@ -54,6 +63,7 @@ class Snapshot:
 
     `client`: the id of the client whose job it is; None: an older gateway does not tell. `partition`, `priority`: where
     its downstream has partitions, the name of its own, None: the client's unnamed one; and its place there, 0 is first.
+    `batch`: of its last call, None: it was made alone, or waits.
     """
 
     id: str
@@ -73,6 +83,7 @@ class Snapshot:
     retry_of: str | None
     partition: str | None
     priority: int | None
+    batch: Batch | None
     waiting: Waiting | None
     error: JobError | None
     document: Mapping[str, Any] = field(repr=False)
@@ -99,6 +110,7 @@ class Snapshot:
             retry_of=document.get("retry_of"),
             partition=document.get("partition"),
             priority=document.get("priority"),
+            batch=_batch(document.get("batch")),
             waiting=_waiting(document["waiting"]),
             error=_error(document["error"]),
             document=document,
@@ -108,6 +120,10 @@ class Snapshot:
 def instant(text: str | None) -> datetime | None:
     """An RFC 3339 instant; None stays None."""
     return datetime.fromisoformat(text) if text else None
+
+
+def _batch(document: Mapping[str, Any] | None) -> Batch | None:
+    return Batch(id=document["id"], size=document["size"], index=document["index"]) if document else None
 
 
 def _waiting(document: Mapping[str, Any] | None) -> Waiting | None:

@@ -229,7 +229,7 @@ def main() -> int:
     stopped = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stopped.set())
-    store = Store(open_database(current, pool_size=3, patience=_PATIENCE))
+    store = Store(open_database(current, pool_size=3, patience=_PATIENCE), fills=registry.fills)
     store.counted.know_operations(registry.downstream_of)
     work_signal = WorkSignal()
     scheduler = Scheduler(

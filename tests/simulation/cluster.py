@@ -192,7 +192,7 @@ class Cluster:
 
     def _web(self, process: Process) -> None:
         store = Store(self.database(process), retention=RETENTION)
-        lanes = LaneCache(store, self.registry.downstreams)
+        lanes = LaneCache(store, self.registry.downstreams, self.registry.fills)
         self.gateways[process] = Gateway(
             store.callers,
             store.submissions,

@@ -1,13 +1,15 @@
 """What a lane's sample says about a position, also a sample that caught the lane in between."""
 
+from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
 
 from tidegate.clock import EPOCH
-from tidegate.dispatch.forecast import LaneView, earliest_finish
+from tidegate.dispatch.forecast import earliest_finish
 from tidegate.dispatch.lane import Downstream
+from tidegate.dispatch.lane_view import LaneView
 from tidegate.dispatch.sample import Sample
 from tidegate.operations.limits import Limits
 
@@ -115,3 +117,49 @@ def test_places_that_were_full_at_a_faster_rate_do_not_hold_a_slower_one_back() 
     assert not changed.is_full
     assert changed.per_second == changed.allowed_per_second
     assert lane(was_full, limits=Limits(name="lane", rates=("20/s",), concurrency=4)).is_full
+
+
+def filled(fill: float = 0.0, *, declared: int = 1, **more: Any) -> LaneView:
+    """A lane of 10/s whose calls have several jobs."""
+    return replace(lane(empty(**more, fill=fill)), declared_fill=declared)
+
+
+def test_what_waits_goes_by_the_fill() -> None:
+    """A hundred jobs in batches of ten are ten calls, not a hundred."""
+    ten_calls = lane(empty(), released=0).start_of(NOW, NOW, behind=10)
+    assert filled(10.0).start_of(NOW, NOW, behind=100) == ten_calls
+    assert filled(declared=10).start_of(NOW, NOW, behind=100) == ten_calls, "what was not measured is as declared"
+    assert filled(10.0).start_of(NOW, NOW, behind=109) == ten_calls, "it goes along with nine of them"
+    assert filled(10.0, declared=50).start_of(NOW, NOW, behind=100) == ten_calls, "what was measured counts"
+    assert filled(10.0).position_of(NOW, behind=100) == 100, "a position is told in jobs"
+
+
+def test_a_fill_that_was_measured_long_ago_is_as_declared() -> None:
+    assert filled(3.0, declared=10, is_old=True).fill == 10
+    assert filled(3.0, declared=10).fill == 3
+    assert filled(0.5).start_of(NOW, NOW, behind=10) == filled(1.0).start_of(NOW, NOW, behind=20), "halves"
+
+
+def test_what_went_since_counts_in_jobs() -> None:
+    """A call is one release, and takes all of its jobs away from what waits."""
+    view = filled(10.0, released=50, companions=450)
+    went_since = replace(view.downstream, released=52, companions=468)
+    assert replace(view, downstream=went_since).position_of(NOW, behind=100) == 80
+
+
+def test_the_first_call_takes_as_many_as_fit() -> None:
+    """Who goes along in a call that finds a place finds it as well."""
+    places = replace(lane(empty(**SLOW), limits=NO_RATE, workers=100), declared_fill=10)
+    assert [finish(places, behind) == NOW for behind in (0, 9, 10, 49, 50)] == [True, True, True, True, False]
+    paced = replace(lane(empty(), workers=100), declared_fill=10)
+    assert [paced.finds_free_place("io", position) for position in (0, 9, 10)] == [True, True, False]
+
+
+def test_a_quota_is_of_calls() -> None:
+    quota = Limits(name="lane", rates=("1000/s", "5/h"))
+    single = lane(empty(), limits=quota).start_of(NOW, NOW, behind=4)
+    view = replace(lane(empty(), limits=quota), declared_fill=10)
+    assert view.start_of(NOW, NOW, behind=49) == single
+    next_hour = view.start_of(NOW, NOW, behind=50)
+    assert next_hour is not None
+    assert next_hour > NOW + timedelta(minutes=59)

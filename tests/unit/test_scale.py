@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
 
 import pytest
@@ -262,3 +262,12 @@ def test_while_nobody_knows_how_long_calls_take_no_limit_is_exceeded() -> None:
 def test_one_partition_without_a_limit_may_have_all() -> None:
     mixed = [PartitionLoad(open=0, most_open=2), PartitionLoad(open=0)]
     assert places_of_lane(load(due={"io": 500}, partitions=mixed)).places == 500
+
+
+def test_a_lane_of_batches_needs_places_for_its_calls() -> None:
+    """A hundred jobs in batches of ten are ten calls, each of which takes one place."""
+    lane = LaneLoad(name="lane", due={"io": 100}, busy={}, call_seconds=2.0)
+    assert places_of_lane(lane).places == 100
+    assert places_of_lane(replace(lane, fill=10.0)).places == 10
+    assert places_of_lane(replace(lane, fill=10.0, due={"io": 3})).places == 1
+    assert places_of_lane(replace(lane, fill=10.0, due={"io": 101})).places == 11

@@ -77,6 +77,7 @@ def test_a_downstream_is_told_whole(web: Web) -> None:
         "in_flight": 0,
         "released_per_second": 0.0,
         "released": 0,
+        "jobs_per_call": 1.0,
         "warnings": [],
         "links": {"self": "http://localhost/v1/downstreams/sample"},
     }

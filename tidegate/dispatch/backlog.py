@@ -29,15 +29,16 @@ _FIRST_ID = str(UUID(int=0))
 
 @dataclass(frozen=True, kw_only=True)
 class Stretch:
-    """A count of a contiguous part of a lane's queue at one moment, `now`. `released`: jobs released of the lane, ever.
+    """A count of a contiguous part of a lane's queue at one moment, `now`.
 
-    `settled`: of its `number`, those that could run before the instant that was asked for. `marks`: (run_at, jobs of
-    the stretch before it); up to MOST_MARKS each job has one. `by_client`: those created after the other such instant.
-    `last`: run_at and id of its last job.
+    `released`, `companions`: of the lane, ever, as in its row. `settled`: of its `number`, those that could run before
+    the instant that was asked for. `marks`: (run_at, jobs of the stretch before it); up to MOST_MARKS each job has one.
+    `by_client`: those created after the other such instant. `last`: run_at and id of its last job.
     """
 
     now: datetime
     released: int
+    companions: int
     number: int
     settled: int
     marks: tuple[tuple[datetime, int], ...]
@@ -90,8 +91,11 @@ def _stretch(array: Any, pair: Any, record: Any) -> Select[Any]:
     )
     return select(
         NOW.label("now"),
-        func.coalesce(
-            select(downstreams.c.released).where(downstreams.c.name == bindparam("lane")).scalar_subquery(), 0
+        cast(
+            select(pair(downstreams.c.released, downstreams.c.companions))
+            .where(downstreams.c.name == bindparam("lane"))
+            .scalar_subquery(),
+            Text,
         ).label("released"),
         number.label("number"),
         select(func.count())
@@ -111,9 +115,11 @@ def _instant(name: str) -> Any:
 
 def _read(row: Mapping[str, Any]) -> Stretch:
     marks = sorted(orjson.loads(row["marks"] or "[]"))
+    released, companions = orjson.loads(row["released"] or "[0, 0]")
     return Stretch(
         now=from_microseconds(row["now"]),
-        released=row["released"],
+        released=released,
+        companions=companions,
         number=row["number"],
         settled=row["settled"],
         marks=tuple((from_microseconds(run_at), before) for run_at, before in marks),

@@ -24,7 +24,8 @@ LAST_LIFE = MAX_LOSSES - 1
 class Downstream:
     """A snapshot of a downstream's row. `limits` are in force: `declared`, overlaid by `changes`.
 
-    `released`: jobs released ever. `next_slot_at`: when the next call may start. `seen_at`: the database's clock.
+    `released`: calls ever; `companions`: jobs that went along in them, less those that came back in halves.
+    `next_slot_at`: when the next call may start. `seen_at`: the database's clock.
     """
 
     name: str
@@ -40,6 +41,7 @@ class Downstream:
     seen_at: datetime
     pace: rate_limit.Pace = field(default_factory=rate_limit.Pace)
     budgets: Budgets = field(default_factory=dict)
+    companions: int = 0
 
     @classmethod
     def as_declared(cls, limits: Limits, seen_at: datetime) -> Self:
@@ -57,6 +59,11 @@ class Downstream:
             next_slot_at=seen_at,
             seen_at=seen_at,
         )
+
+    @property
+    def released_jobs(self) -> int:
+        """How many jobs were released ever, and did not come back in halves."""
+        return self.released + self.companions
 
     @property
     def is_broken(self) -> bool:
@@ -99,7 +106,7 @@ class Downstream:
 class Lane:
     """The columns of a downstream's row that releases and calls go by: limits, state of the rate limiter, pauses.
 
-    Instants in microseconds. `call_seconds`: how long a place is taken by one call, by Little's law. `released`: jobs
+    Instants in microseconds. `call_seconds`: how long a place is taken by one call, by Little's law. `released`: calls
     ever, by which `budgets` count. `sharing`: how its calls are shared by partitions; `shared_clock`, `turns`: as a
     PartitionBook has them.
     """

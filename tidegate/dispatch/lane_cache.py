@@ -3,7 +3,7 @@
 import threading
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Protocol
 
@@ -13,11 +13,11 @@ from tidegate.database.batching import BatchedStatement
 from tidegate.database.connection import UNREACHABLE
 from tidegate.database.json_rows import MOST_ROWS
 from tidegate.dispatch.backlog import SETTLED
-from tidegate.dispatch.forecast import LaneView
 from tidegate.dispatch.known_operations import NOBODY, Known, Workers
 from tidegate.dispatch.lane import Downstream
 from tidegate.dispatch.lane_copies import Copy, LaneCopies
 from tidegate.dispatch.lane_rows import LaneRowStore
+from tidegate.dispatch.lane_view import LaneView
 from tidegate.dispatch.sample import Mark, Sample
 from tidegate.dispatch.samples import SampleStore
 from tidegate.dispatch.uncounted import Submitted
@@ -48,12 +48,15 @@ class LaneCache:
 
     Of many lanes it reads those that were asked for lately, together, and of them what changed. Of a lane that gets
     submits it also counts the queue, at most once a second and when admission needs it, and adds what this process
-    submits between two counts. `declared`: limits of lanes that no scheduler has declared yet.
+    submits between two counts. `declared`: limits of lanes that no scheduler has declared yet. `fills`: jobs in a call
+    of each lane, as its operations declare them; one where a lane is left out.
     """
 
-    def __init__(self, store: Stores, declared: Mapping[str, Limits] | None = None) -> None:
+    def __init__(
+        self, store: Stores, declared: Mapping[str, Limits] | None = None, fills: Mapping[str, int] | None = None
+    ) -> None:
         self._store = store
-        self._declared = declared or {}
+        self._declared, self._fills = declared or {}, fills or {}
         self._lock = threading.Lock()
         self._copies = LaneCopies(store.lane_rows, store.heartbeats)
         self._wanted: set[str] = set()
@@ -209,6 +212,7 @@ class LaneCache:
                         sampled_at=sample.taken_at if sample else None,
                         worker_sizes={queue: each.places for queue, each in look.known.items()},
                         held_in_all=look.held,
+                        declared_fill=self._fills.get(name, 1),
                     )
             return copy.view
 
@@ -218,7 +222,8 @@ class LaneCache:
         if limits is None:
             return None
         seen_at = lane.known.taken_at if lane.known else EPOCH
-        return LaneView(downstream=Downstream.as_declared(limits, seen_at), sample=lane.known)
+        downstream, fill = Downstream.as_declared(limits, seen_at), self._fills.get(name, 1)
+        return LaneView(downstream=downstream, sample=lane.known, declared_fill=fill)
 
     def _count_each(self, wanted: Sequence[tuple[str, bool]]) -> Sequence[None]:
         for name in dict.fromkeys(name for name, _ in wanted):
@@ -239,8 +244,7 @@ class LaneCache:
             lane.submitted.forget_until(newest)
             lane.forget_seen(EPOCH)
             if copy and copy.view:
-                downstream = replace(copy.view.downstream, released=count.released, seen_at=count.taken_at)
-                copy.view = replace(copy.view, downstream=downstream, sample=lane.known)
+                copy.view = copy.view.as_counted(count, lane.known)
 
 
 @dataclass
@@ -267,7 +271,7 @@ class _Lane:
                 self.known = sample
                 self.submitted.forget_created_until(sample.taken_at)
             else:
-                self.known = _with_figures_of(sample, self.known)
+                self.known = self.known.with_figures_of(sample)
 
     def forget_seen(self, created_at: datetime) -> None:
         """Forgets submitted jobs that the count saw while we did not know yet that they were recorded.
@@ -289,11 +293,6 @@ class _Lane:
         """Takes in our own count."""
         if since is None or since is self.sample:
             self.origin_at = (since or count).taken_at
-        self.known = _with_figures_of(self.sample, count) if self.sample else count
+        self.known = count.with_figures_of(self.sample) if self.sample else count
         self.counted_at, self.took = began, took
         self.due_at = began + min(max(_COUNT_SECONDS, _REST * took), _LONGEST_REST_SECONDS)
-
-
-def _with_figures_of(sample: Sample, count: Sample) -> Sample:
-    figures = ("held", "per_second", "held_mean", "is_old")
-    return replace(count, **{name: getattr(sample, name) for name in figures})

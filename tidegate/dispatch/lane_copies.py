@@ -7,9 +7,9 @@ from datetime import datetime
 from operator import attrgetter
 
 from tidegate import clock
-from tidegate.dispatch.forecast import LaneView
 from tidegate.dispatch.known_operations import Known, Workers
 from tidegate.dispatch.lane_rows import LaneRow, LaneRows, LaneRowStore
+from tidegate.dispatch.lane_view import LaneView
 
 _LATELY_SECONDS = 10.0
 # Everything is read anew after so long: behind its name there may be another server, whose state is another.

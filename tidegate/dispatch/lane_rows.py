@@ -41,9 +41,11 @@ from tidegate.dispatch.samples import sample_at, sample_of
 
 _OF_DOWNSTREAM = (
     *("name", "rates", "burst", "concurrency", "breaker_after", "jitter", "declared", "changes", "pace", "released"),
-    *("paused", "paused_until", "refusals", "failures", "announced"),
+    *("paused", "paused_until", "refusals", "failures", "announced", "companions"),
 )
-_OF_SAMPLE = ("taken_at", "backlog", "by_client", "marks", "held", "released", "per_second", "held_mean")
+_OF_SAMPLE = (
+    *("taken_at", "backlog", "by_client", "marks", "held", "released", "companions", "per_second", "held_mean", "fill"),
+)
 _TAKEN_AT = len(_OF_DOWNSTREAM)
 _MOST_BY_NAME, _MOST_BY_NAME_ON_SQLITE = 500, 100_000
 _BACKLOG, _VERSION_AT = _TAKEN_AT + 1, _TAKEN_AT + len(_OF_SAMPLE)

@@ -80,7 +80,7 @@ _RELEASED = bindparam("its_released", type_=BigInteger)
 
 
 def keep_pace(released: ColumnElement[int] = _RELEASED) -> Update:
-    """The UPDATE that stores the rate limiter's state and adds to the number of released jobs.
+    """The UPDATE that stores the rate limiter's state and adds to the number of released calls.
 
     `kept_pace` makes its parameters.
     """
@@ -91,12 +91,20 @@ def keep_pace(released: ColumnElement[int] = _RELEASED) -> Update:
     )
 
 
+def keep_pace_of_batches(released: ColumnElement[int], jobs: ColumnElement[int]) -> Update:
+    """As `keep_pace`, of calls for several jobs: the others of each are counted as well."""
+    return keep_pace(released).values(companions=downstreams.c.companions + jobs - released)
+
+
 def kept_pace(name: str, pace: rate_limit.Pace, *, released: int = 0) -> dict[str, Any]:
     """The parameters of `keep_pace`."""
     return {"lane": name, "its_pace": orjson.dumps(pace.as_json()).decode(), "its_released": released}
 
 
 KEEP_PACE = Prepared(keep_pace(), bool)
+_JOBS = bindparam("its_jobs", type_=BigInteger)
+KEEP_PACE_OF_BATCHES = Prepared(keep_pace_of_batches(_RELEASED, _JOBS), bool)
+"""Its parameters are those of `kept_pace`, and `its_jobs`: how many jobs were released."""
 
 
 def kept_budgets(name: str, budgets: Budgets) -> dict[str, Any]:

@@ -169,4 +169,5 @@ def downstream_of(row: Any, seen_at: datetime) -> Downstream:
         seen_at=seen_at,
         pace=pace,
         budgets=from_json(orjson.loads(row.announced or "{}")),
+        companions=row.companions,
     )

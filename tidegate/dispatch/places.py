@@ -73,6 +73,11 @@ def is_lost() -> Any:
     return and_(attempts.c.claimed_at.is_not(None), attempts.c.worker.not_in(alive))
 
 
+def rides_along() -> Any:
+    """Condition: the attempt is made in another's call, which has the message and the place."""
+    return and_(attempts.c.batch_id.is_not(None), attempts.c.follows_job.is_not(None))
+
+
 def may_kill_no_other(job: FromClause = jobs) -> Any:
     """Condition: the job may be released without putting another job in danger of a shared process death.
 
@@ -96,8 +101,7 @@ def may_kill_no_other(job: FromClause = jobs) -> Any:
 
 def counts() -> Any:
     """SELECT of all places taken, the sizes of the live workers, and the clock, in one statement."""
-    rides_along = and_(attempts.c.batch_id.is_not(None), attempts.c.follows_job.is_not(None))
-    out = func.sum(case((rides_along, 0), (~is_lost(), 1), else_=0))
+    out = func.sum(case((rides_along(), 0), (~is_lost(), 1), else_=0))
     own = func.sum(case((is_among_followers(), 0), else_=1))
     kept = func.sum(case((is_kept(), 1), else_=0))
     polls = func.sum(case((attempts.c.follows_job == attempts.c.job_id, 1), else_=0))

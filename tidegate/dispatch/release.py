@@ -27,7 +27,15 @@ from tidegate.database.connection import Database
 from tidegate.database.json_rows import as_parameter, given_rows, is_one_of
 from tidegate.database.schema import attempts, downstreams, jobs
 from tidegate.database.statement import Prepared
-from tidegate.dispatch.limiter_row import KEEP_PACE, VERSION, VERSION_ON_SQLITE, keep_pace, kept_pace
+from tidegate.dispatch.limiter_row import (
+    KEEP_PACE,
+    KEEP_PACE_OF_BATCHES,
+    VERSION,
+    VERSION_ON_SQLITE,
+    keep_pace,
+    keep_pace_of_batches,
+    kept_pace,
+)
 from tidegate.dispatch.partitions.writes import write_turns
 from tidegate.dispatch.plan import Plan
 from tidegate.dispatch.undo_release import take_back
@@ -141,7 +149,11 @@ def _one_by_one(database: Database, plan: Plan, within: Connection | None) -> Wr
             gone.add(row["job_id"])
             calls += row.get("is_call", True)
     if gone:
-        database.execute(KEEP_PACE, kept_pace(name, plan.pace, released=calls), within=within)
+        kept = kept_pace(name, plan.pace, released=calls)
+        if plan.has_batches:
+            database.execute(KEEP_PACE_OF_BATCHES, {**kept, "its_jobs": len(gone)}, within=within)
+        else:
+            database.execute(KEEP_PACE, kept, within=within)
     return _went(plan, gone)
 
 
@@ -177,8 +189,12 @@ def _move_all(*, in_batches: bool = False) -> Any:
         .cte("moved")
     )
     count = select(func.count()).select_from(moved).scalar_subquery()
-    calls = select(func.count()).select_from(moved).where(moved.c.is_call).scalar_subquery() if in_batches else count
-    kept = keep_pace(calls).where(count > 0).cte("kept")
+    if in_batches:
+        calls = select(func.count()).select_from(moved).where(moved.c.is_call).scalar_subquery()
+        keep = keep_pace_of_batches(calls, count)
+    else:
+        keep = keep_pace(count)
+    kept = keep.where(count > 0).cte("kept")
     names = (*_OWN, "batch_id") if in_batches else _OWN
     places = select(*_places(new, names)).join(moved, moved.c.id == new.c.job_id)
     # The lane's row was written by the same transaction: its version is that of the new rows.

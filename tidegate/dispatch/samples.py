@@ -29,6 +29,8 @@ MARKS = 50
 # Weight of the newest sample in the exponential average: half of it is from the last five or so.
 _NEWEST = 0.15
 _SHORTEST = timedelta(seconds=0.8)
+# A call is as full as it can be where so many times as many jobs wait as went in one.
+_ENOUGH = 2
 # In a lane that was left empty, places that were taken may be free after so long; and what was measured is old.
 _HELD_FOR = timedelta(seconds=2)
 _MEASURED_FOR = timedelta(minutes=1)
@@ -39,6 +41,7 @@ _MOST_BY_NAME = 1_000
 _LANES = select(
     downstreams.c.name,
     downstreams.c.released,
+    downstreams.c.companions,
     downstreams.c.sharing,
     or_(RESTS, and_(downstreams.c.breaker_after > 0, downstreams.c.failures >= downstreams.c.breaker_after)).label(
         "rests"
@@ -57,10 +60,14 @@ LIMIT = timedelta(minutes=1)
 
 
 class SampleStore:
-    """Statements of the sampler, and of the forecasts that read its samples."""
+    """Statements of the sampler, and of the forecasts that read its samples.
 
-    def __init__(self, database: Database) -> None:
+    `fills`: how many jobs a call to each downstream has, as its operations declare; one where it is left out.
+    """
+
+    def __init__(self, database: Database, fills: Mapping[str, int] | None = None) -> None:
         self._database = database
+        self._fills = fills or {}
         self._had_backlog: Collection[str] | None = None
         self._all_at = float("-inf")
         self._due: dict[str, tuple[datetime, Mapping[str, int]]] = {}
@@ -92,7 +99,8 @@ class SampleStore:
                 taken_at, _ = self._due.get(lane.name, (None, None))
                 self._has_all &= not backlog or taken_at == last.taken_at
                 continue
-            marks, released, due = self._marks(lane.name, backlog, lane.now)
+            marks, went, due = self._marks(lane.name, backlog, lane.now)
+            released, companions = went or (lane.released, lane.companions)
             self._due[lane.name] = lane.now, due
             sample = Sample(
                 downstream=lane.name,
@@ -101,14 +109,16 @@ class SampleStore:
                 by_client=by_client.get(lane.name, {}),
                 marks=marks,
                 held=held.get(lane.name, 0),
-                released=lane.released if released is None else released,
+                released=released,
+                companions=companions,
             )
-            per_second, held_mean = _smoothed(last, sample, lane.released, rests=lane.rests)
-            self._keep(replace(sample, per_second=per_second, held_mean=held_mean))
+            per_second, held_mean, fill = _smoothed(last, sample, lane.released, rests=lane.rests)
+            self._keep(replace(sample, per_second=per_second, held_mean=held_mean, fill=fill))
             if lane.sharing:
-                drains_in = backlog / per_second if per_second else _DRAINS_IN
+                fill = fill or self._fills.get(lane.name, 1)
+                drains_in = backlog / fill / per_second if per_second else _DRAINS_IN
                 sharing = Sharing.from_json(lane.sharing)
-                self._partitions.sample(lane.name, sharing, lane.now, backlog=backlog, drains_in=drains_in)
+                self._partitions.sample(lane.name, sharing, lane.now, backlog=backlog, drains_in=drains_in, fill=fill)
         self._had_backlog = set(backlogs)
         return sum(backlogs.values())
 
@@ -134,8 +144,8 @@ class SampleStore:
             settled_until=until,
             created_after=start.taken_at if start else EPOCH,
         )
-        released = parts[0].released
-        gone = released - start.released if start else 0
+        first = parts[0]
+        gone = first.released + first.companions - start.released_jobs if start else 0
         marks = [(at, max(0, rank - gone)) for at, rank in start.marks if at < since] if start else []
         marks = marks[:: 1 + len(marks) // MOST_MARKS]
         by_client = Counter(start.by_client if start else {})
@@ -151,7 +161,8 @@ class SampleStore:
             backlog=number,
             by_client=dict(by_client),
             marks=tuple(sorted([*marks, (until, settled)])) if number else (),
-            released=released,
+            released=first.released,
+            companions=first.companions,
             settled=(until, settled),
         )
 
@@ -173,11 +184,14 @@ class SampleStore:
         names = {*backlogs, *self._had_backlog}
         return names if len(names) <= _MOST_BY_NAME else None
 
-    def _marks(self, name: str, backlog: int, now: datetime) -> tuple[tuple[Mark, ...], int | None, Mapping[str, int]]:
+    def _marks(
+        self, name: str, backlog: int, now: datetime
+    ) -> tuple[tuple[Mark, ...], tuple[int, int] | None, Mapping[str, int]]:
         """Marks of a lane's queue: every so-manyth job's run_at with its rank, about MARKS of them, and the last one.
 
-        Between them the instant before which all is settled, with the number of jobs before it. How many jobs had been
-        released by then, if known; and about how many are due in each queue, by those of the marks.
+        Between them the instant before which all is settled, with the number of jobs before it. How many calls had been
+        released by then, and how many jobs along with them, if known; and about how many are due in each queue, by
+        those of the marks.
         """
         if not backlog:
             return (), None, {}
@@ -188,11 +202,14 @@ class SampleStore:
         lane = select(jobs.c.run_at, jobs.c.id, rank, last).where(jobs.c.downstream == name, IS_WAITING).subquery()
         every = max(1, backlog // MARKS)
         is_first_after = and_(lane.c.run_at >= settled_until, or_(lane.c.last.is_(None), lane.c.last < settled_until))
-        released = select(downstreams.c.released).where(downstreams.c.name == name).scalar_subquery()
+        released, companions = (
+            select(column).where(downstreams.c.name == name).scalar_subquery()
+            for column in (downstreams.c.released, downstreams.c.companions)
+        )
         # Of the marks alone: the index of due jobs has no queue.
         queue = select(jobs.c.queue).where(jobs.c.id == lane.c.id).scalar_subquery()
         rows = self._database.fetch_all(
-            select(lane.c.run_at, lane.c.rank - 1, released, queue)
+            select(lane.c.run_at, lane.c.rank - 1, queue, released, companions)
             .where(or_((lane.c.rank - 1) % every == 0, lane.c.rank == backlog, is_first_after))
             .order_by(lane.c.rank),
             limit=LIMIT,
@@ -201,10 +218,10 @@ class SampleStore:
         settled = next((before for run_at, before in marks if run_at >= settled_until), None)
         if settled is None:
             settled = max(backlog, marks[-1][1] + 1) if marks else 0
-        due = [(before, queue) for run_at, before, _, queue in rows if run_at <= now]
+        due = [(before, queue) for run_at, before, queue, *_ in rows if run_at <= now]
         return (
             tuple(sorted([*marks, (settled_until, settled)])),
-            rows[0][2] if rows else None,
+            (rows[0][3], rows[0][4]) if rows else None,
             shared_out(max(settled, due[-1][0] + 1) if due else 0, [queue for _, queue in due]),
         )
 
@@ -216,9 +233,7 @@ class SampleStore:
             "by_client": orjson.dumps(sample.by_client).decode(),
             "marks": orjson.dumps([(to_microseconds(at), before) for at, before in sample.marks]).decode(),
             "held": sample.held,
-            "released": sample.released,
-            "per_second": sample.per_second,
-            "held_mean": sample.held_mean,
+            **{name: getattr(sample, name) for name in ("released", "companions", "per_second", "held_mean", "fill")},
         }
         statement = insert(samples).values(downstream=sample.downstream, **values)
         self._database.execute(statement.on_conflict_do_update(index_elements=[samples.c.downstream], set_=values))
@@ -240,8 +255,10 @@ def sample_of(row: Any) -> Sample:
         marks=marks,
         held=row.held,
         released=row.released,
+        companions=row.companions,
         per_second=row.per_second,
         held_mean=row.held_mean,
+        fill=row.fill,
         settled=(until, 0) if not row.backlog else next((mark for mark in marks if mark[0] == until), None),
     )
 
@@ -253,21 +270,28 @@ def sample_at(sample: Sample, now: datetime) -> Sample:
     return sample if (held, is_old) == (sample.held, sample.is_old) else replace(sample, held=held, is_old=is_old)
 
 
-def _smoothed(before: Sample | None, sample: Sample, released: int, *, rests: bool) -> tuple[float, float]:
-    """Releases a second and places taken, as exponential averages over the time in which jobs could go.
+def _smoothed(before: Sample | None, sample: Sample, released: int, *, rests: bool) -> tuple[float, float, float]:
+    """Calls released a second, places taken, jobs in a call: exponential averages of the time in which jobs could go.
 
     What holds jobs back on purpose says nothing about the pace of those that go: a pause, a retry's delay, a later
     start, an open breaker; nor does a lane in which nothing moves at all, for want of workers or of a broker.
     """
     if before is None or before.is_old:
-        return 0.0, 0.0
+        return 0.0, 0.0, 0.0
     seconds = (sample.taken_at - before.taken_at) / timedelta(seconds=1)
     moves = released > before.released or sample.held > 0 or before.held > 0
     if rests or not (sample.has_due and before.backlog and moves) or not 0 < seconds <= 60:
-        return before.per_second, before.held_mean
-    speed = (released - before.released) / seconds
+        return before.per_second, before.held_mean, before.fill
+    speed, fill = (released - before.released) / seconds, _fill(before, sample)
     if before.per_second == 0:
-        return speed, float(sample.held)
-    return before.per_second + _NEWEST * (speed - before.per_second), before.held_mean + _NEWEST * (
-        sample.held - before.held_mean
-    )
+        return speed, float(sample.held), fill
+    per_second = before.per_second + _NEWEST * (speed - before.per_second)
+    return per_second, before.held_mean + _NEWEST * (sample.held - before.held_mean), fill
+
+
+def _fill(before: Sample, sample: Sample) -> float:
+    """Jobs in a call, smoothed over the time in which more waited than went in one: else it is as full as jobs came."""
+    calls, number = sample.released - before.released, sample.released_jobs - before.released_jobs
+    if calls <= 0 or min(before.backlog, sample.backlog) * calls < _ENOUGH * number:
+        return before.fill
+    return before.fill + _NEWEST * (number / calls - before.fill) if before.fill else number / calls

@@ -50,9 +50,8 @@ class LaneLoad:
 
     `due`: jobs that could go by their own run_at; `busy`: attempts with a worker; `unclaimed`: released, and no worker
     has taken them yet. `per_second`, `concurrency` None: no limit. `call_seconds`: how long an attempt keeps its
-    worker's place; None: not known yet. `partitions`: those that it is shared by where these have limits of their own.
-    `rests`: why nothing goes out now; None: it may.
-    `probes`: why only single calls do.
+    worker's place; None: not known yet. `fill`: jobs in a call. `partitions`: those that it is shared by where
+    these have limits of their own. `rests`: why nothing goes out now; None: it may. `probes`: why only single calls do.
     """
 
     name: str
@@ -62,6 +61,7 @@ class LaneLoad:
     per_second: float | None = None
     concurrency: int | None = None
     call_seconds: float | None = None
+    fill: float = 1.0
     partitions: Sequence[PartitionLoad] = ()
     rests: str | None = None
     probes: str | None = None
@@ -149,7 +149,8 @@ def places_of_lane(lane: LaneLoad) -> Need:
         bounds.append(Need(busy + 1, "how long its calls take is not known yet"))
     else:
         seconds = f"calls of {lane.call_seconds:.2g} s"
-        backlog = busy + min(due, math.ceil(due * lane.call_seconds))
+        calls = math.ceil(due / lane.fill)
+        backlog = busy + min(calls, math.ceil(calls * lane.call_seconds))
         bounds.append(Need(backlog, f"{due} jobs wait, {seconds}"))
         if lane.per_second is not None:
             by_rate = math.ceil(round(lane.per_second * lane.call_seconds, 3))

@@ -240,7 +240,7 @@ class BatchRunner:
             lead = retry_until_answered(call.batch_id, lambda: self._store.batches.leave_out(leaving, staying))
             call.keep(staying, lead, batch_id=changed)
             start.pass_to(call.lead)
-            for claim in leaving:
+            for claim in (*leaving, *staying):
                 self._notifier.notify_jobs_changed(claim.job_id)
 
     def _count(self, call: "_Call", outcome: BatchOutcome, won: Sequence[bool]) -> None:

@@ -4,19 +4,19 @@ from collections.abc import Collection, Sequence
 from datetime import timedelta
 from typing import Any
 
-from sqlalchemy import Connection, Row, and_, case, select, tuple_, update
+from sqlalchemy import BigInteger, Connection, Row, and_, bindparam, case, select, tuple_, update
 
 from tidegate import clock
 from tidegate.clock import to_microseconds
 from tidegate.database.connection import Database
-from tidegate.database.schema import attempts, jobs
-from tidegate.database.statement import required
+from tidegate.database.schema import attempts, downstreams, jobs
+from tidegate.database.statement import Prepared, required
 from tidegate.database.time import CLOCK, database_now
 from tidegate.dispatch.partitions.throttle import partition_answered
 from tidegate.dispatch.undo_release import give_call_back
 from tidegate.execution.attempt import Success
 from tidegate.execution.attempt_ends import end_attempt, lane_failed, lane_refused, move
-from tidegate.execution.batch_endings import Ending, LaneNews
+from tidegate.execution.batch_endings import HALVED, Ending, LaneNews
 from tidegate.execution.batch_lead import pass_lead
 from tidegate.execution.successes import LANE_ANSWERED, Successes
 from tidegate.jobs.job import Call, Claim, InBatch
@@ -71,7 +71,7 @@ class BatchStore:
                 end_attempt(connection, claim, LEFT_OUT, None, won=bool(row))
                 moved += row
             for claim, part in zip(staying, InBatch.among([each.job_id for each in staying]), strict=True):
-                move(connection, claim, batch=part.text)
+                move(connection, claim, batch=part.text, version=jobs.c.version + 1)
                 own = is_among([(claim.job_id, claim.fence)])
                 connection.execute(update(attempts).where(own).values(batch_id=part.id))
         count_ends(self._counts, moved)
@@ -118,7 +118,7 @@ class BatchStore:
         now = to_microseconds(required(self._database.fetch_one(CLOCK, within=within)))
         stands: dict[str, bool] = {}
         moved: list[Row[Any]] = []
-        succeeded, is_new = 0, False
+        succeeded, is_new, halved = 0, False, 0
         for ending in endings:
             claim = ending.claim
             if success := successes.get(claim.job_id):
@@ -131,9 +131,12 @@ class BatchStore:
                 won = end_attempt(within, claim, ending.outcome, call_seconds, won=bool(rows))
                 is_new |= bool(rows) or not won  # else this outcome was offered, and counted, before
                 moved += rows
+                halved += bool(rows) and ending.outcome == HALVED
                 if rows and call_seconds is None:
                     give_call_back(self._database, within, claim.job_id, claim.fence)
             stands[claim.job_id] = won
+        if halved:
+            self._database.execute(_CAME_BACK, {"lane": endings[0].claim.downstream, "number": halved}, within=within)
         if news.answered:
             self._database.execute(LANE_ANSWERED, {"lane": endings[0].claim.downstream}, within=within)
             partition_answered(within, endings[0].claim)
@@ -142,6 +145,15 @@ class BatchStore:
         elif is_new and news.failed:
             lane_failed(within, endings[0].claim)
         return stands, moved, succeeded
+
+
+# They go again, before all that waits: what was counted as gone when they were released is not.
+_CAME_BACK = Prepared(
+    update(downstreams)
+    .where(downstreams.c.name == bindparam("lane"))
+    .values(companions=downstreams.c.companions - bindparam("number", type_=BigInteger)),
+    bool,
+)
 
 
 def _values(ending: Ending, now: int) -> dict[str, Any]:

@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import Self, TypeAlias
 
 from tidegate import clock
-from tidegate.dispatch.forecast import LaneView, earliest_finish
+from tidegate.dispatch.forecast import earliest_finish
 from tidegate.dispatch.lane_cache import LaneCache
+from tidegate.dispatch.lane_view import LaneView
 from tidegate.dispatch.partitions.cache import PartitionCache
 from tidegate.dispatch.uncounted import Submitted
 from tidegate.errors import BacklogFull, CannotFinishInTime, Refusal, Unavailable

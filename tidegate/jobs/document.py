@@ -7,7 +7,7 @@ import orjson
 
 from tidegate.access.tickets import Signer
 from tidegate.jobs import shapes
-from tidegate.jobs.job import Job, StoredBody, Waiting
+from tidegate.jobs.job import InBatch, Job, StoredBody, Waiting
 from tidegate.operations.outcome import ErrorCode
 from tidegate.operations.sharing import named_by
 from tidegate.operations.typed_input import says_json
@@ -69,9 +69,19 @@ def document_of(job: Job, links: Links, result: StoredBody | None = None, waitin
     if job.partition is not None:
         _, name = named_by(job.partition)
         document |= {"partition": name or None, "priority": job.priority}
+    if (part := batch_of(job)) is not None:
+        document["batch"] = {"id": part.id, "size": part.size, "index": part.index}
     if result and (problem := _problem_of(result)):
         document["result_problem"] = problem
     return document
+
+
+def batch_of(job: Job) -> InBatch | None:
+    """The last batch that the job was called in; None: none, or it waits.
+
+    A queued job's may change with a release, which is no change that an ETag tells of.
+    """
+    return None if job.state is State.QUEUED or job.started_at is None else job.batch
 
 
 def _problem_of(result: StoredBody) -> str | None:

@@ -9,7 +9,8 @@ from datetime import datetime
 class Release:
     """One release of the job: a row of `attempts`.
 
-    `claimed_at` None: no worker took it. `outcome` None: it goes on.
+    `claimed_at` None: no worker took it. `outcome` None: it goes on. `batch_id`: of the call that it was made in with
+    others.
     """
 
     fence: int
@@ -20,6 +21,7 @@ class Release:
     call_started_at: datetime | None
     ended_at: datetime | None
     outcome: str | None
+    batch_id: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

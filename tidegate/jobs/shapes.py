@@ -71,6 +71,18 @@ class JobLinks(TypedDict):
 
 
 @exact
+class Batch(TypedDict):
+    """A job's part in a batch: one call of the downstream for several jobs."""
+
+    id: Annotated[str, Field(json_schema_extra={"format": "uuid"})]
+    """Of the call: what its downstream got as Idempotency-Key, and the id of the Celery task."""
+    size: Annotated[int, Field(ge=1)]
+    """How many jobs it has."""
+    index: Count
+    """Which of them this is, from 0."""
+
+
+@exact
 class Job(TypedDict):
     """A job: what it is, how far it is, how it ended."""
 
@@ -94,6 +106,8 @@ class Job(TypedDict):
     """Where its downstream has partitions: the name of that in which it waits; null: its client's unnamed one."""
     priority: NotRequired[Annotated[int, Field(ge=PRIORITIES.start, le=PRIORITIES[-1])]]
     """With `partition`: 0 goes first."""
+    batch: NotRequired[Batch]
+    """The call that it was made in with others, the last one; while it runs and from its end on."""
     waiting: Waiting | None
     """None unless it waits."""
     result: Any

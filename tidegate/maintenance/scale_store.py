@@ -16,12 +16,11 @@ from tidegate.clock import to_microseconds
 from tidegate.database.connection import Database
 from tidegate.database.schema import attempts, counts, deliveries, downstreams, receivers, wanted_workers, workers
 from tidegate.database.time import database_now
-from tidegate.dispatch.forecast import LaneView
-from tidegate.dispatch.lane import Downstream
 from tidegate.dispatch.lane_rows import LaneRowStore
+from tidegate.dispatch.lane_view import LaneView
 from tidegate.dispatch.partitions.partition import Partition, own_allowance
 from tidegate.dispatch.partitions.store import PartitionStore
-from tidegate.dispatch.places import is_among_followers, is_held, is_lost
+from tidegate.dispatch.places import is_among_followers, is_held, is_lost, rides_along
 from tidegate.dispatch.samples import LIMIT, Due
 from tidegate.dispatch.scale import (
     Asked,
@@ -81,9 +80,9 @@ class _Presence:
 class ScaleStore:
     """Statements of the wanted number of workers."""
 
-    def __init__(self, database: Database, lane_rows: LaneRowStore) -> None:
+    def __init__(self, database: Database, lane_rows: LaneRowStore, fills: Mapping[str, int] | None = None) -> None:
         self._database = database
-        self._lane_rows = lane_rows
+        self._lane_rows, self._fills = lane_rows, fills or {}
         self._partitions = PartitionStore(database)
         self._call_seconds: dict[str, CallSeconds] = {}
         self._was_busy = False
@@ -138,15 +137,17 @@ class ScaleStore:
         names = {*due, *(row.lane for row in seen.lanes)}
         read = self._lane_rows.read(dict.fromkeys(names), since=None)
         sharing = self._sharing(due)
-        for downstream in (row.downstream(read.now) for row in read.rows):
-            its = [row for row in seen.lanes if row.lane == downstream.name]
+        for row in read.rows:
+            downstream, fill = row.downstream(read.now), self._fills.get(row.name, 1)
+            its = [each for each in seen.lanes if each.lane == downstream.name]
             waiting = due.get(downstream.name, {})
-            unclaimed = sum(row.other for row in its)
-            busy = {row.queue: row.number for row in its if row.number}
+            unclaimed = sum(each.other for each in its)
+            busy = {each.queue: each.number for each in its if each.number}
             measured = self._call_seconds.setdefault(downstream.name, CallSeconds())
             seconds = measured.add(seen.now, claimed=downstream.released - unclaimed, busy=sum(busy.values()))
             if waiting or busy:
-                load = _load(downstream, waiting, busy, unclaimed=unclaimed, seconds=seconds)
+                view = LaneView(downstream=downstream, sample=row.sample(read.now), declared_fill=fill)
+                load = _load(view, waiting, busy, unclaimed=unclaimed, seconds=seconds)
                 if shared := sharing.get(downstream.name):
                     load = replace(load, partitions=self._partition_loads(downstream.name, shared, seen.now))
                 loads.append(load)
@@ -219,16 +220,18 @@ def _partition_load(partition: Partition, opened: int, now: int) -> PartitionLoa
 
 
 def _load(
-    downstream: Downstream, due: Mapping[str, int], busy: Mapping[str, int], *, unclaimed: int, seconds: float | None
+    view: LaneView, due: Mapping[str, int], busy: Mapping[str, int], *, unclaimed: int, seconds: float | None
 ) -> LaneLoad:
+    downstream = view.downstream
     return LaneLoad(
         name=downstream.name,
         due=due,
         busy=busy,
         unclaimed=unclaimed,
-        per_second=LaneView(downstream=downstream).allowed_per_second,
+        per_second=view.allowed_per_second,
         concurrency=downstream.limits.concurrency,
         call_seconds=seconds,
+        fill=view.fill,
         rests=rest_of(
             paused=downstream.paused,
             rests=downstream.rests_until is not None,
@@ -247,7 +250,7 @@ def _seen() -> Any:
     nobody = literal("")
     has_worker = attempts.c.claimed_at.is_not(None)
     runs = func.coalesce(func.sum(case((and_(has_worker, ~is_lost(), ~is_among_followers()), 1), else_=0)), 0)
-    unclaimed = func.coalesce(func.sum(case((has_worker, 0), else_=1)), 0)
+    unclaimed = func.coalesce(func.sum(case((or_(has_worker, rides_along()), 0), else_=1)), 0)
     in_flight = deliveries.c.lease_until > database_now()
     return union_all(
         select(literal("workers").label("kind"), workers.c.queue, nobody, func.count(), func.sum(workers.c.size))

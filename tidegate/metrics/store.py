@@ -13,6 +13,7 @@ from tidegate.database.connection import Database
 from tidegate.database.schema import counts, downstreams
 from tidegate.metrics.busiest import MOST, MOST_PARTITIONS, Busiest, chosen
 from tidegate.metrics.counters import Key
+from tidegate.metrics.families import Family
 
 _MOST_AT_ONCE = 1000
 # A series of its own for each of the busiest downstreams: whoever counts and whoever is scraped goes by these rows.
@@ -70,6 +71,14 @@ class CountStore:
         """Reads every series."""
         rows = self._database.fetch_all(select(counts).where(counts.c.series.not_in([_NAMED, _NAMED_PARTITIONS])))
         return {(row.series, tuple(orjson.loads(row.labels))): row.value for row in rows}
+
+    def by_downstream(self, family: Family) -> dict[str, float]:
+        """Reads a counter whose last label is the downstream."""
+        found: dict[str, float] = {}
+        for row in self._database.fetch_all(select(counts).where(counts.c.series == family.name)):
+            name = orjson.loads(row.labels)[-1]
+            found[name] = found.get(name, 0.0) + row.value
+        return found
 
     def _choose(self) -> frozenset[str] | None:
         """Chooses the busiest downstreams, where there are many, and writes which; None: all of few."""

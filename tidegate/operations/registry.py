@@ -52,6 +52,15 @@ class Registry:
         """The operations whose jobs go many in one call, and how many."""
         return {name: operation.batch for name, operation in self.operations.items() if operation.batch}
 
+    @property
+    def fills(self) -> dict[str, int]:
+        """How many jobs a call to each downstream has while enough wait: the fewest that an operation declares."""
+        found: dict[str, int] = {}
+        for operation in self.operations.values():
+            most = operation.batch.max if operation.batch else 1
+            found[operation.downstream] = min(most, found.get(operation.downstream, most))
+        return found
+
     def sharing(self, operation: Operation) -> Sharing | None:
         """How the calls of an operation's downstream are shared by partitions; None: they are not."""
         return self.downstreams[operation.downstream].sharing

@@ -7,7 +7,7 @@ from typing import TypeVar
 
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 
-from tidegate.dispatch.forecast import LaneView
+from tidegate.dispatch.lane_view import LaneView
 from tidegate.dispatch.scale import Wanted
 from tidegate.errors import CannotFinishInTime
 from tidegate.maintenance.cluster_facts import MOST_DELIVERIES, Facts, PartitionFacts, Rest
@@ -94,7 +94,7 @@ def of_lanes(
 
     rows = {name: view.downstream for name, view in views.items()}
     released = CounterMetricFamily(
-        "tidegate_releases", "Jobs that were let go to a worker, those taken back among them.", labels=["downstream"]
+        "tidegate_releases", "Calls that were let go to a worker, those taken back among them.", labels=["downstream"]
     )
     rates = _gauge("tidegate_downstream_rate_limit", "Calls a second that a rate of it allows.", "downstream", "rate")
     paused = _gauge("tidegate_downstream_paused", "Whether nothing goes out, and at whose wish.", "downstream", "by")

@@ -70,6 +70,7 @@ class Operation(TypedDict):
     backlog: Count
     """Jobs that wait for the downstream."""
     released_per_second: float | None
+    """Jobs; null: none wait, or it can't be told."""
     expected_wait: Seconds | None
     """How long a job that is submitted now would wait for its start; null: that can't be told."""
     links: OperationLinks
@@ -147,8 +148,11 @@ class Downstream(TypedDict):
     backlog: Count
     in_flight: Count
     released_per_second: float
+    """Jobs, while some wait."""
     released: Count
-    """Jobs, ever."""
+    """Jobs, ever, but for those that came back in halves."""
+    jobs_per_call: Annotated[float, Field(gt=0)]
+    """How many jobs one call takes from those that wait, as measured or declared; 1: its operations take one."""
     warnings: list[DownstreamWarning]
     """Empty: nothing looks wrong."""
     links: DownstreamLinks

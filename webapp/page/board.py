@@ -15,6 +15,7 @@ from tidegate.gateway import Gateway
 from tidegate.jobs.filter import Filter
 from tidegate.jobs.job import Job, Waiting
 from tidegate.maintenance.overview import JobCount
+from tidegate.metrics.families import HALVED
 from tidegate.operations.registry import Registry
 from tidegate.operations.sharing import named_by
 from tidegate.stores import Store
@@ -68,6 +69,7 @@ class _Lanes:
     refused: dict[str, Refusals]
     overdue: frozenset[str]
     counted: JobCount
+    halved: dict[str, int]
     scale: dict[str, Wanted]
     busiest: dict[str, Busiest]
     ended: dict[str, dict[str, int]]
@@ -121,21 +123,26 @@ class Board:
         views = self._lanes.views()
         shared = self._shared_look(max((view.downstream.seen_at for view in views.values()), default=None))
         for name, view in views.items():
+            row = view.downstream
             self._read(
                 name,
                 Reading(
-                    at=view.downstream.seen_at,
-                    released=view.downstream.released,
-                    allowed=view.allowed_per_second,
                     ended=shared.ended.get(name, {}),
+                    at=row.seen_at,
+                    released=row.released,
+                    allowed=view.allowed_per_second,
+                    companions=row.companions,
+                    halved=shared.halved.get(name, 0),
                 ),
             )
         running = self._store.overview.running(client_id, most=_MOST_RUNNING)
         by_lane = Counter(job.downstream for job in running)
         recent = self._jobs.list(Filter(client_id=client_id, limit=RECENT))
-        queues = defaultdict(set)
+        queues, most_in_call = defaultdict(set), Counter[str]()
         for operation in self._registry.operations.values():
             queues[operation.downstream].add(operation.queue)
+            if operation.batch:
+                most_in_call[operation.downstream] = max(most_in_call[operation.downstream], operation.batch.max)
         cards = [
             card_of(
                 view,
@@ -149,6 +156,7 @@ class Board:
                 is_overdue=name in shared.overdue,
                 is_shared=name in self._sharing,
                 busiest=shared.busiest.get(name),
+                most_in_call=most_in_call[name],
             )
             for name, view in views.items()
         ]
@@ -197,6 +205,7 @@ class Board:
                 scale=self._store.scale.wanted(),
                 busiest=self._store.partition_overview.busiest()[0] if self._sharing else {},
                 ended=self._ended(seen_at),
+                halved=self._halved() if self._registry.batched else {},
             )
             self._shared_at = now
         return self._shared
@@ -207,6 +216,9 @@ class Board:
         if not self._sharing or since is None or seen_at is None or seen_at - since > _LATELY:
             return {}
         return self._store.partition_overview.ended(since)
+
+    def _halved(self) -> dict[str, int]:
+        return {name: round(number) for name, number in self._store.counted.by_downstream(HALVED).items()}
 
     def _read(self, name: str, reading: Reading) -> None:
         history = self._history[name]

@@ -5,6 +5,7 @@ from typing import Self
 
 from jinja2 import Environment
 
+from tidegate.jobs.document import batch_of
 from tidegate.jobs.history import Timeline
 from tidegate.jobs.job import Job, Waiting
 from tidegate.states import State
@@ -58,6 +59,7 @@ class JobView:
         values = {
             "job": self.job,
             "waiting": self.waiting,
+            "batch": batch_of(self.job),
             "client": self.timeline.client if is_operator else None,
             "faults": faults_of(self.job, self.timeline.releases),
             "entries": entries_of(self.job, self.timeline, self.waiting, self.delivery),

@@ -5,11 +5,11 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
 
-from tidegate.dispatch.forecast import LaneView
+from tidegate.dispatch.lane_view import LaneView
 from tidegate.dispatch.limit_doubt import Refusals, doubt_about
 from tidegate.dispatch.limits import LIMITS
 from tidegate.dispatch.partitions.busiest import Busiest
-from webapp.page.plot import SHOWN, Plot, Reading, busiest_of, plot_of, used_per_second
+from webapp.page.plot import SHOWN, SPAN, Plot, Reading, busiest_of, plot_of, used_per_second
 
 
 class Mood(StrEnum):
@@ -57,10 +57,24 @@ class Crowd:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Fill:
+    """How full a lane's calls were in the last minute, where they have several jobs.
+
+    `most`: jobs that a call may have. `jobs`: that one had on average; None: there was none. `halved`: how many calls
+    were tried again in halves.
+    """
+
+    most: int
+    jobs: float | None
+    halved: int
+
+
+@dataclass(frozen=True, kw_only=True)
 class Flow:
     """Data of a lane that only operators see, over all clients. `used` None: not measured yet.
 
-    `doubt`: why a limit looks wrong. `crowd`: None where jobs wait in one line.
+    `doubt`: why a limit looks wrong. `crowd`: None where jobs wait in one line. `fill` None: none of its operations
+    takes several jobs in a call.
     """
 
     in_flight: int
@@ -70,6 +84,7 @@ class Flow:
     declared: tuple[str, ...]
     doubt: str | None
     crowd: Crowd | None
+    fill: Fill | None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -115,10 +130,12 @@ def card_of(
     is_overdue: bool,
     is_shared: bool = False,
     busiest: Busiest | None = None,
+    most_in_call: int = 1,
 ) -> LaneCard:
     """Makes the card of a lane. `submitted`: since its sample; `client_id` None: for an operator.
 
-    `busiest`: of its partitions, where it `is_shared`, as sampled; None: none waits.
+    `busiest`: of its partitions, where it `is_shared`, as sampled; None: none waits. `most_in_call`: how many jobs one
+    call may have.
     """
     downstream = view.downstream
     waiting = _backlog(view, submitted) if client_id is None else view.backlog_of(client_id)
@@ -135,6 +152,7 @@ def card_of(
         declared=downstream.declared.rates,
         doubt=doubt.message if doubt else None,
         crowd=_crowd(shown, busiest) if is_shared else None,
+        fill=_fill(history, most_in_call) if most_in_call > 1 else None,
     )
     stale_for = downstream.seen_at - (view.sampled_at or datetime.min.replace(tzinfo=downstream.seen_at.tzinfo))
     return LaneCard(
@@ -173,11 +191,19 @@ STALE_AFTER = timedelta(seconds=30)
 """A scheduler samples each second, and with a million jobs each ten."""
 
 
+def _fill(history: Sequence[Reading], most: int) -> Fill:
+    since = history[-1].at - SPAN
+    first, last = next(reading for reading in history if reading.at >= since), history[-1]
+    calls = last.released - first.released
+    jobs = 1 + (last.companions - first.companions) / calls if calls > 0 else None
+    return Fill(most=most, jobs=jobs, halved=max(0, last.halved - first.halved))
+
+
 def _backlog(view: LaneView, submitted: int) -> int:
     sample = view.sample
     if sample is None or not sample.backlog:
         return view.position_of(view.downstream.seen_at, submitted)
-    return max(0, sample.backlog + submitted - (view.downstream.released - sample.released))
+    return max(0, sample.backlog + submitted - (view.downstream.released_jobs - sample.released_jobs))
 
 
 def _mood(view: LaneView, queues: Sequence[str], *, waiting: int, in_flight: int) -> Mood:

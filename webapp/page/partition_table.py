@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from tidegate import clock, rate_limit
 from tidegate.clock import to_microseconds
-from tidegate.dispatch.forecast import LaneView
+from tidegate.dispatch.lane_view import LaneView
 from tidegate.dispatch.partitions.overview import Line
 from tidegate.dispatch.partitions.partition import own_allowance
 from tidegate.dispatch.partitions.view import CURSOR_PATTERN, Name, PartitionView, Sort, Where

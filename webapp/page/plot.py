@@ -20,15 +20,18 @@ SHOWN = 3
 
 @dataclass(frozen=True, kw_only=True)
 class Reading:
-    """A measurement of a lane: jobs released ever, and the rate that was allowed then; None: no limit.
+    """A measurement of a lane: calls released ever, and the rate that was allowed then; None: no limit.
 
-    `ended`: how many calls of each partition ended since the one before.
+    `ended`: how many calls of each partition ended since the one before. `companions`: jobs that went along in these
+    calls; `halved`: calls that were tried again in halves.
     """
 
     at: datetime
     released: int
     allowed: float | None
     ended: Mapping[str, int] = field(default_factory=dict)
+    companions: int = 0
+    halved: int = 0
 
 
 @dataclass(frozen=True, kw_only=True)

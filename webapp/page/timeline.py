@@ -47,6 +47,8 @@ _OUTCOMES: dict[str | None, tuple[str, Tone]] = {
     "lost": ("lost with the process that ran it", Tone.WARN),
     "late": ("came too late, and its result was dropped", Tone.WARN),
     "stopped": ("stopped: it no longer counted", Tone.WARN),
+    "halved": ("failed by what its batch contained, which goes again in halves", Tone.WARN),
+    "left out": ("was left out of its batch before the call", Tone.PLAIN),
     "polls": ("was answered that its downstream works on it", Tone.PLAIN),
     "no slot": ("handed back: its slot was too far off", Tone.PLAIN),
     "token renewed": ("handed back: its access token was refused, and is fetched anew", Tone.WARN),
@@ -122,6 +124,8 @@ def _call(release: Release) -> str:
         parts.append(f"call of {duration(release.ended_at - release.call_started_at)}")
     if release.claimed_at:
         parts.append(f"taken {duration(release.claimed_at - release.released_at)} after its release")
+    if release.batch_id:
+        parts.append(f"in batch {release.batch_id[:8]}")
     return ", ".join(parts)
 
 

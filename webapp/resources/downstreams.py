@@ -6,8 +6,8 @@ from flask import Blueprint, Response, request
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
 from tidegate.database.connection import after_a_write
-from tidegate.dispatch.forecast import LaneView
 from tidegate.dispatch.lane import Downstream
+from tidegate.dispatch.lane_view import LaneView
 from tidegate.dispatch.limit_doubt import Refusals, doubt_about, jitter_doubt
 from tidegate.errors import UnknownDownstream, UnsupportedBody
 from tidegate.operations.typed_input import parse
@@ -162,8 +162,9 @@ def _document(lane: LaneView, in_flight: int, refusals: Refusals | None, clock_e
         "changed": sorted(key for key, column in _COLUMNS.items() if column in downstream.changes),
         "backlog": sample.backlog if sample else 0,
         "in_flight": in_flight,
-        "released_per_second": round(sample.per_second, 3) if sample and sample.backlog else 0.0,
-        "released": downstream.released,
+        "released_per_second": round(sample.per_second * lane.fill, 3) if sample and sample.backlog else 0.0,
+        "released": downstream.released_jobs,
+        "jobs_per_call": round(lane.fill, 3),
         "warnings": _warnings(downstream, refusals, clock_error),
         "links": {"self": absolute(f"/v1/downstreams/{downstream.name}")},
     }

@@ -2,7 +2,7 @@
 
 from flask import Blueprint, Response
 
-from tidegate.dispatch.forecast import LaneView
+from tidegate.dispatch.lane_view import LaneView
 from tidegate.errors import UnknownOperation
 from tidegate.operations.operation import Operation
 from webapp.context import context
@@ -74,7 +74,7 @@ def _document(operation: Operation) -> lane_shapes.Operation:
             "concurrency": limits.concurrency,
         },
         "backlog": lane.sample.backlog if lane and lane.sample else 0,
-        "released_per_second": lane.per_second if lane and lane.sample and lane.sample.backlog else None,
+        "released_per_second": lane.jobs_per_second if lane and lane.sample and lane.sample.backlog else None,
         "expected_wait": _expected_wait(lane, operation.queue),
         "links": {"submit": absolute(f"/v1/operations/{operation.name}/jobs")},
     }

@@ -31,7 +31,8 @@ downstreams = Table(
     Column("declared", Text, nullable=False),  # JSON object: the file's values of these four
     Column("changes", Text, nullable=False, server_default="{}"),  # JSON object: the operator's
     Column("pace", Text, nullable=False),  # JSON of rate_limit.Pace: what the past calls leave free
-    Column("released", BigInteger, nullable=False, server_default="0"),  # jobs ever
+    Column("released", BigInteger, nullable=False, server_default="0"),  # calls ever
+    Column("companions", BigInteger, nullable=False, server_default="0"),  # jobs ever beyond one a call
     Column("paused", Boolean, nullable=False, server_default=false()),  # by an operator
     Column("paused_until", Instant),  # because the downstream asked for it
     Column(
@@ -92,9 +93,11 @@ samples = Table(
     Column("by_client", Text, nullable=False),  # JSON object: backlog by client
     Column("marks", Text, nullable=False),  # JSON list of (run_at, jobs before it), rising: positions without counting
     Column("held", Integer, nullable=False),  # places taken
-    Column("released", BigInteger, nullable=False),  # jobs.released of the lane then
-    Column("per_second", Float, nullable=False),  # releases, smoothed, while there was a backlog
+    Column("released", BigInteger, nullable=False),  # downstreams.released then
+    Column("companions", BigInteger, nullable=False, server_default="0"),  # likewise
+    Column("per_second", Float, nullable=False),  # calls released, smoothed, while there was a backlog
     Column("held_mean", Float, nullable=False),  # places, smoothed likewise
+    Column("fill", Float, nullable=False, server_default="0"),  # jobs in a call, smoothed likewise; 0: not known
 )
 
 partition_samples = Table(

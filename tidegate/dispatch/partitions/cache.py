@@ -9,7 +9,7 @@ from typing import Protocol
 from tidegate import clock
 from tidegate.clock import EPOCH
 from tidegate.database.connection import UNREACHABLE
-from tidegate.dispatch.forecast import LaneView
+from tidegate.dispatch.lane_view import LaneView
 from tidegate.dispatch.partitions.counts import PartitionCountStore
 from tidegate.dispatch.partitions.forecast import PartitionCount, PartitionLane, partition_lane, rank_of
 from tidegate.dispatch.partitions.view import Where

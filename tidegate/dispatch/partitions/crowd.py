@@ -28,8 +28,8 @@ class Crowd:
 
     @classmethod
     def of(cls, waiting: Iterable[tuple[float, float]]) -> Self:
-        """Condenses (weight, jobs that wait) of each."""
-        ends = sorted((jobs / weight, weight, jobs) for weight, jobs in waiting if jobs > 0)
+        """Condenses (weight, calls that its waiting jobs make) of each."""
+        ends = sorted((calls / weight, weight, calls) for weight, calls in waiting if calls > 0)
         if not ends:
             return cls(number=0, heaviest=1.0, calls=())
         weights = [0.0, *itertools.accumulate(weight for _, weight, _ in ends)]

@@ -10,8 +10,9 @@ from typing import Any
 
 from tidegate import rate_limit
 from tidegate.clock import from_microseconds, to_microseconds
-from tidegate.dispatch.forecast import LaneView, waiting_of
+from tidegate.dispatch.forecast import waiting_of
 from tidegate.dispatch.lane import Downstream
+from tidegate.dispatch.lane_view import LaneView
 from tidegate.dispatch.partitions.crowd import Crowd
 from tidegate.dispatch.partitions.partition import own_allowance
 from tidegate.dispatch.sample import Mark
@@ -78,10 +79,11 @@ class PartitionLane(LaneView):
         Each client makes one in a round, each partition of a client as many as its weight, as long as there are jobs;
         where others are in their round is not known: half of it.
         """
-        of_client = self._with_others(self.count.within, position + 0.5, self.own_limits.weight, self.count.number > 0)
+        own = self.calls_for(position)
+        of_client = self._with_others(self.count.within, own + 0.5, self.own_limits.weight, self.count.number > 0)
         is_sampled = self.count.number > 0 or self.count.within is not None
         of_all = self._with_others(self.count.among, of_client, 1.0, is_sampled)
-        return max(position, math.floor(of_all))
+        return max(own, math.floor(of_all))
 
     def finds_free_place(self, queue: str, position: int) -> bool:
         """As that of the whole lane; and no limit of its own holds it."""
@@ -119,9 +121,10 @@ class PartitionLane(LaneView):
                 next_slot_at=self._own_slot_at,
                 paused_until=self.count.rests_until,
             )
-            start = LaneView(downstream=own).start_of(run_at, now, behind=position) or start
+            start = LaneView(downstream=own).start_of(run_at, now, behind=self.calls_for(position)) or start
         if (most := self.own_limits.most_open) and self._waits_for_own_place(position):
-            start = max(start, now + self.run_time * ((self.count.opened + position - most + 1) / most))
+            before = self.count.opened + self.calls_for(position) - most
+            start = max(start, now + self.run_time * ((before + 1) / most))
         return start
 
     def reason_of(self, run_at: datetime, now: datetime, position: int, usual: Wait) -> Wait:
@@ -130,13 +133,13 @@ class PartitionLane(LaneView):
             return Wait.PAUSED
         if self.own_limits.is_strict and self._waits_for_own_place(position):
             return Wait.PARTITION_ORDER
-        before = self.calls_before(position)
+        own, before = self.calls_for(position), self.calls_before(position)
         by_share = self._whole.start_of(run_at, now, behind=before)
-        if self._waits_for_own_place(position) and (not position or self.run_time > TOGETHER):
+        if self._waits_for_own_place(position) and (not own or self.run_time > TOGETHER):
             return Wait.PARTITION_CONCURRENCY
         if self.own_limits.rates and self.start_by_own_limits(run_at, now, position) > max(by_share or now, now):
             return Wait.PARTITION_PACE
-        return Wait.SHARE if before - position > position else usual
+        return Wait.SHARE if before - own > own else usual
 
     @staticmethod
     def _with_others(crowd: Crowd | None, own: float, weight: float, is_sampled: bool) -> float:
@@ -147,7 +150,7 @@ class PartitionLane(LaneView):
 
     def _waits_for_own_place(self, position: int) -> bool:
         most = self.own_limits.most_open
-        return most is not None and self.count.opened + position >= most
+        return most is not None and self.count.opened + self.calls_for(position) >= most
 
     def _rests_at(self, now: datetime) -> bool:
         return self.count.rests_until is not None and self.count.rests_until > now
@@ -163,8 +166,9 @@ class PartitionLane(LaneView):
 
     @cached_property
     def _whole(self) -> LaneView:
-        """The lane without its line: what goes before a job is given, and not looked up in the lane's order."""
-        sample = self.sample and replace(self.sample, marks=(), released=self.downstream.released)
+        """The lane without its line: what goes before a job is given in calls, not looked up in the lane's order."""
+        released, companions = self.downstream.released, self.downstream.companions
+        sample = self.sample and replace(self.sample, marks=(), released=released, companions=companions, fill=1.0)
         return LaneView(
             downstream=self.downstream,
             sample=sample,
@@ -182,6 +186,7 @@ def partition_lane(lane: LaneView, count: PartitionCount, limits: PartitionLimit
         sampled_at=lane.sampled_at,
         worker_sizes=lane.worker_sizes,
         held_in_all=lane.held_in_all,
+        declared_fill=lane.declared_fill,
         count=count,
         own_limits=limits,
         rank_at=rank_at,

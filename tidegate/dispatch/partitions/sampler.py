@@ -1,5 +1,6 @@
 """Samples the partitions of shared lanes: the busiest, and how many calls of others go before one of a partition's."""
 
+import math
 from collections import defaultdict
 from collections.abc import Mapping
 from datetime import datetime, timedelta
@@ -51,16 +52,18 @@ class PartitionSampler:
         self._rests_until: dict[str, float] = {}
         self._written: dict[str, dict[str, Crowd | Busiest]] = {}
 
-    def sample(self, lane: str, sharing: Sharing, now: datetime, *, backlog: int, drains_in: float) -> None:
+    def sample(
+        self, lane: str, sharing: Sharing, now: datetime, *, backlog: int, drains_in: float, fill: float = 1.0
+    ) -> None:
         """Samples a shared lane that has a backlog, or had one, unless it rests.
 
         `drains_in`: about how many seconds its jobs take together: what its own rate lets a partition do meanwhile is
-        all that it can put before others.
+        all that it can put before others. `fill`: jobs in a call.
         """
         began = clock.monotonic()
         if backlog and began < self._rests_until.get(lane, 0.0):
             return
-        found = self._crowds(lane, sharing, now, drains_in) if backlog else {}
+        found = self._crowds(lane, sharing, now, drains_in, fill) if backlog else {}
         if found != self._written.get(lane):
             with self._database.transaction() as connection:
                 self._keep(connection, lane, found, now)
@@ -68,7 +71,9 @@ class PartitionSampler:
         took = clock.monotonic() - began
         self._rests_until[lane] = clock.monotonic() + _REST * took
 
-    def _crowds(self, lane: str, sharing: Sharing, now: datetime, drains_in: float) -> dict[str, Crowd | Busiest]:
+    def _crowds(
+        self, lane: str, sharing: Sharing, now: datetime, drains_in: float, fill: float
+    ) -> dict[str, Crowd | Busiest]:
         rows = self._database.fetch_all(_WAITING.params(lane=lane), limit=_LIMIT)
         if not rows:
             return {}
@@ -84,7 +89,7 @@ class PartitionSampler:
             if change:
                 limits = limits.changed(orjson.loads(change.changes))
             if first <= until and not (change and change.is_held):
-                able[client].append((limits.weight, min(count, _most(limits, drains_in))))
+                able[client].append((limits.weight, min(math.ceil(count / fill), _most(limits, drains_in))))
         of_clients = {client: Crowd.of(each) for client, each in able.items()}
         among = Crowd.of((1.0, crowd.calls[-1]) for crowd in of_clients.values() if crowd.calls)
         busiest = Busiest.of(Busy(key, count, to_microseconds(first)) for key, count, first in rows)
