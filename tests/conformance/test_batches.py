@@ -78,12 +78,15 @@ class Together:
         self.store = store
         self.calls = Calls()
         self.before_check: Callable[[], object] = lambda: None
+        self.before_begin: list[BatchOutcome] = []
 
         @operation(name="made", downstream=LANE, retry=RetryPolicy(attempts=attempts, delay=timedelta(0)))
         def made(params: JsonValue) -> JsonValue:
             return params
 
         def run_batch(members: Callable[[], Sequence[Member]], attempt: Attempt) -> BatchOutcome | Failed:
+            if self.before_begin:
+                return self.before_begin.pop()
             attempt.begin()
             self.before_check()
             called = members()

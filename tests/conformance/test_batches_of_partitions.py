@@ -6,15 +6,14 @@ from typing import Any
 
 from sqlalchemy import select, update
 
-from tests.conformance.test_batches import Answer, Together, echo
+from tests.conformance.test_batches import Together
 from tests.conformance.test_partitions import assert_fair, order, shared, submit
 from tests.support.jobs import row_of
 from tests.support.waiting import wait_until
 from tidegate.database.schema import IMPLICIT_CLIENT, attempts, jobs
 from tidegate.jobs.job import Released
 from tidegate.operations.batch import Batch
-from tidegate.operations.operation import Member
-from tidegate.operations.outcome import BatchOutcome, Failed, HandedBack
+from tidegate.operations.outcome import HandedBack
 from tidegate.operations.sharing import PartitionLimits, Sharing, named_by
 from tidegate.stores import Store
 
@@ -103,17 +102,17 @@ def test_a_batch_of_which_nobody_is_left_gives_its_turn_back(store: Store) -> No
 def test_a_batch_that_was_not_called_gives_its_turn_back(store: Store) -> None:
     sharing = shared(store, concurrency=1)
     waiting(store, sharing, a=10, b=10)
-    answers: list[Answer] = [lambda _: HandedBack(reason="no slot"), echo, echo]
-
-    def answer(members: Sequence[Member]) -> BatchOutcome | Failed:
-        return answers.pop(0)(members)
-
-    together = Together(store, answer)
-    for _ in answers.copy():
+    together = Together(store)
+    together.before_begin = [HandedBack(reason="own shortage")]
+    for _ in "no call, and two":
+        if len(together.calls.jobs) == 2:
+            break
         for each in wait_until(together.release, description="a batch goes"):
             together.run(each)
-    first, again, other = together.calls.jobs
-    assert (again, len(other)) == (first, 10)
+    of_turns = select(attempts.c.partition, attempts.c.outcome).where(attempts.c.turn.is_not(None))
+    first, again, other = store.database.fetch_all(of_turns.order_by(attempts.c.turn))
+    assert [row.outcome for row in (first, again, other)] == ["own shortage", "succeeded", "succeeded"]
+    assert first.partition == again.partition != other.partition
 
 
 def test_the_turn_stays_with_who_leads_the_batch(store: Store) -> None:

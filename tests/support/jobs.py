@@ -12,8 +12,8 @@ from sqlalchemy import Row, delete, func, insert, select, update
 from tidegate.database.schema import IMPLICIT_CLIENT, attempts, bodies, downstreams, jobs, samples
 from tidegate.database.statement import required
 from tidegate.database.time import database_now
+from tidegate.dispatch.downstream import Downstream
 from tidegate.dispatch.gate import Gate
-from tidegate.dispatch.lane import Downstream
 from tidegate.intake.submission import NewJob, Submission, place_in
 from tidegate.jobs.job import Claim, Released
 from tidegate.operations.limits import Limits

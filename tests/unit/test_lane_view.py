@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from tidegate.clock import EPOCH
+from tidegate.dispatch.downstream import Downstream
 from tidegate.dispatch.forecast import earliest_finish
-from tidegate.dispatch.lane import Downstream
 from tidegate.dispatch.lane_view import LaneView
 from tidegate.dispatch.sample import Sample
 from tidegate.operations.limits import Limits

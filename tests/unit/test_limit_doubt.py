@@ -6,7 +6,8 @@ import pytest
 
 from tidegate import rate_limit
 from tidegate.clock import EPOCH, from_microseconds
-from tidegate.dispatch.lane import Downstream, allowance_of
+from tidegate.dispatch.downstream import Downstream
+from tidegate.dispatch.lane import allowance_of
 from tidegate.dispatch.limit_doubt import Refusals, doubt_about
 from tidegate.operations.limits import Limits
 

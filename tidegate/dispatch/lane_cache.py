@@ -13,8 +13,8 @@ from tidegate.database.batching import BatchedStatement
 from tidegate.database.connection import UNREACHABLE
 from tidegate.database.json_rows import MOST_ROWS
 from tidegate.dispatch.backlog import SETTLED
+from tidegate.dispatch.downstream import Downstream
 from tidegate.dispatch.known_operations import NOBODY, Known, Workers
-from tidegate.dispatch.lane import Downstream
 from tidegate.dispatch.lane_copies import Copy, LaneCopies
 from tidegate.dispatch.lane_rows import LaneRowStore
 from tidegate.dispatch.lane_view import LaneView

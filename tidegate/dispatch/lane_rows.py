@@ -33,7 +33,8 @@ from tidegate.database.connection import Database
 from tidegate.database.schema import attempts, downstreams, samples
 from tidegate.database.statement import Prepared, required
 from tidegate.database.time import database_now
-from tidegate.dispatch.lane import Downstream, allowance_of
+from tidegate.dispatch.downstream import Downstream
+from tidegate.dispatch.lane import allowance_of
 from tidegate.dispatch.limits import downstream_of
 from tidegate.dispatch.places import has_place
 from tidegate.dispatch.sample import Sample

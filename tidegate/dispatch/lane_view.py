@@ -13,7 +13,8 @@ from functools import cached_property
 
 from tidegate import rate_limit
 from tidegate.clock import MICROSECOND, to_microseconds
-from tidegate.dispatch.lane import Downstream, allowance_of
+from tidegate.dispatch.downstream import Downstream
+from tidegate.dispatch.lane import allowance_of
 from tidegate.dispatch.sample import Mark, Sample
 
 # A lane whose places are this full on average is held back by them and not by its rate.

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 
 from tidegate.clock import MICROSECOND, to_microseconds
-from tidegate.dispatch.lane import Downstream
+from tidegate.dispatch.downstream import Downstream
 from tidegate.rate_limit import LATE
 
 LATELY = timedelta(minutes=1)

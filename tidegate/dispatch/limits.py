@@ -14,7 +14,8 @@ from tidegate.clock import MICROSECOND, from_microseconds, to_microseconds
 from tidegate.database.connection import Database
 from tidegate.database.schema import attempts, downstreams, jobs
 from tidegate.dispatch.announced import from_json
-from tidegate.dispatch.lane import Downstream, allowance_of
+from tidegate.dispatch.downstream import Downstream
+from tidegate.dispatch.lane import allowance_of
 from tidegate.jobs.transitions import IS_WAITING, NOW
 from tidegate.operations.limits import Limits
 from tidegate.rate import Rate

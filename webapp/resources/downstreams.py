@@ -6,7 +6,7 @@ from flask import Blueprint, Response, request
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
 from tidegate.database.connection import after_a_write
-from tidegate.dispatch.lane import Downstream
+from tidegate.dispatch.downstream import Downstream
 from tidegate.dispatch.lane_view import LaneView
 from tidegate.dispatch.limit_doubt import Refusals, doubt_about, jitter_doubt
 from tidegate.errors import UnknownDownstream, UnsupportedBody

@@ -10,8 +10,8 @@ from typing import Any
 
 from tidegate import rate_limit
 from tidegate.clock import from_microseconds, to_microseconds
+from tidegate.dispatch.downstream import Downstream
 from tidegate.dispatch.forecast import waiting_of
-from tidegate.dispatch.lane import Downstream
 from tidegate.dispatch.lane_view import LaneView
 from tidegate.dispatch.partitions.crowd import Crowd
 from tidegate.dispatch.partitions.partition import own_allowance
