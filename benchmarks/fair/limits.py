@@ -13,9 +13,11 @@ from benchmarks.fair.verdict import Verdicts
 from benchmarks.pacing.arrivals import Arrival, most_within, read_log
 from benchmarks.pacing.promise import Given, Slots, broken
 from benchmarks.pacing.scenarios import Run
+from benchmarks.pacing.stack import Shape
 
 _LANE, _RATE, _OWN_RATE, _OWN_OPEN = "crowd", 200, 2, 1
 _CALL_MS = "20-100"
+_WORKERS = 4  # twelve calls are open on average, and one worker is killed
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,7 +49,7 @@ def measure(verdicts: Verdicts, scale: Scale) -> None:
         f'each = {{ rate = "{_OWN_RATE}/s", concurrency = {_OWN_OPEN} }}\n{operation(_LANE, call_ms=_CALL_MS)}'
     )
     names = zipf(scale)
-    with running(verdicts.database, operations) as (stack, callers):
+    with running(verdicts.database, operations, shape=Shape(workers=_WORKERS)) as (stack, callers):
         stack.limit(_LANE, paused=True)
         callers.submit(_LANE, names)
         run = Run(stack)
