@@ -56,7 +56,7 @@ class Callers:
         for first in range(0, len(partitions), _IN_BULK):
             some = partitions[first : first + _IN_BULK]
             document: list[dict[str, Any]] = [{"input": {}, "partition": name} for name in some]
-            answer = self._stack.request("POST", f"/v1/operations/{operation}/jobs/batch", document, headers)
+            answer = self._stack.request("POST", f"/v1/operations/{operation}/jobs/bulk", document, headers)
             refused = [each for each in answer.document.get("jobs", [answer.document]) if each["status"] != 202]
             if refused:
                 raise RuntimeError(f"{len(refused)} of {len(some)} were refused: {refused[0]}")
