@@ -12,7 +12,7 @@ from benchmarks.fair.bound import Slack, check
 from benchmarks.fair.strict import at_once, out_of_order
 from benchmarks.fair.turns import Choice, could_go_until, in_order, moved
 from benchmarks.pacing.arrivals import Arrival
-from tidegate.dispatch.partitions.fair_share import Share, Turns
+from tidegate.fairness import Share, Turns
 
 _WEIGHTS = st.sampled_from([0.5, 1.0, 2.0, 3.0])
 
