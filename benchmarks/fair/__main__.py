@@ -27,7 +27,7 @@ PARTS: Mapping[str, Callable[[Verdicts, bool], None]] = {
     "held": lambda verdicts, is_quick: held.measure_held(verdicts, held.QUICK if is_quick else held.FULL),
     "first": lambda verdicts, is_quick: held.measure_first(verdicts, held.QUICK if is_quick else held.FULL),
     "strict": lambda verdicts, is_quick: strict.measure(verdicts, strict.QUICK if is_quick else strict.FULL),
-    "lanes": lambda verdicts, is_quick: paced.measure(verdicts, paced.QUICK if is_quick else paced.FULL),
+    "paced": lambda verdicts, is_quick: paced.measure(verdicts, paced.QUICK if is_quick else paced.FULL),
 }
 
 
