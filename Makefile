@@ -23,7 +23,7 @@ endif
 endif
 endif
 endif
-.PHONY: help run test test-long test-quick test-stack lint format secrets metrics-key roll sql flower demo bench bench-pacing bench-backlog bench-waiting bench-price bench-lanes chaos simulate requirements wheels sbom clean
+.PHONY: help run test test-long test-quick test-stack lint format secrets metrics-key roll sql flower demo bench bench-pacing bench-backlog bench-waiting bench-price bench-lanes bench-fair chaos simulate requirements wheels sbom clean
 
 help: ## Shows this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' Makefile
@@ -93,6 +93,9 @@ bench-price: $(VENV)/.dev ## Measures what a job costs beside another revision; 
 
 bench-lanes: $(VENV)/.dev ## Measures what many lanes, many schedulers and long transactions cost; ARGS="--part held"
 	@$(BIN)/python -m benchmarks.lanes $(ARGS)
+
+bench-fair: $(VENV)/.dev ## Shows whether partitions get what they are promised while processes are killed; ARGS="--part bound"
+	@$(BIN)/python -m benchmarks.fair $(ARGS)
 
 chaos: $(VENV)/.dev ## Kills everything at random and counts what is lost; ARGS="--seed 1 --jobs 10000 --faults 100"
 	@$(BIN)/python -m benchmarks.chaos $(ARGS)

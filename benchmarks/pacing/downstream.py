@@ -14,6 +14,8 @@ systems than Linux), it is when it was read.
 `--limit paced=50/s`, which may be repeated, makes a partner of it: a sliding window log of what it took, and 429 for
 the call that is too many in any window. `--announce` lets its answers tell what is left (RateLimit and
 RateLimit-Policy, draft-ietf-httpapi-ratelimit-headers).
+
+`--unwell strict=0.1`, which may be repeated, answers 500 to that share of a lane's calls, drawn at random.
 """
 
 import argparse
@@ -26,7 +28,7 @@ import socket
 import struct
 import time
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -35,7 +37,7 @@ from tidegate.rate import Rate
 _REQUEST = re.compile(rb"POST /([a-z0-9_-]+)/(\d+)(?:-(\d+))? HTTP/1\.1\r\n")
 _LENGTH = re.compile(rb"\r\ncontent-length: *(\d+)", re.IGNORECASE)
 _KEY = re.compile(rb"\r\nidempotency-key: *([^\r\n]+)", re.IGNORECASE)
-_REASONS = {200: "OK", 429: "Too Many Requests"}
+_REASONS = {200: "OK", 429: "Too Many Requests", 500: "Internal Server Error"}
 _SO_TIMESTAMPNS = 35  # of Linux; the module `socket` does not name it
 _TIMESPEC = struct.Struct("@qq")
 _ANCILLARY_BYTES = 128
@@ -78,8 +80,11 @@ class Partner:
 class Service:
     """The state that all connections share."""
 
-    def __init__(self, log: TextIO, limits: Sequence[tuple[str, Rate]], *, announces: bool) -> None:
+    def __init__(
+        self, log: TextIO, limits: Sequence[tuple[str, Rate]], unwell: Mapping[str, float], *, announces: bool
+    ) -> None:
         self._log = log
+        self._unwell = unwell
         self._open: Counter[str] = Counter()
         rates = defaultdict(list)
         for lane, rate in limits:
@@ -90,6 +95,8 @@ class Service:
         """The log's line of a call, but for its end."""
         partner = self._partners.get(lane)
         status = 200 if partner is None or partner.takes(at) else 429
+        if status == 200 and random.random() < self._unwell.get(lane, 0.0):  # noqa: S311 - nothing secret
+            status = 500
         self._open[lane] += 1
         return {
             "at": at,
@@ -156,7 +163,7 @@ class Connection:
         least = int(request[2])
         call = self._service.arrive(request[1].decode(), key[1].decode() if key else "", self._at, time.time())
         seconds = random.uniform(least, int(request[3] or least)) / 1000  # noqa: S311 - nothing secret
-        if call["status"] != 200:
+        if call["status"] == 429:
             seconds = 0.0
         asyncio.get_running_loop().call_later(seconds, self._answer, call)
 
@@ -200,16 +207,23 @@ def _limit(text: str) -> tuple[str, Rate]:
     return lane, Rate.parse(rate)
 
 
+def _share(text: str) -> tuple[str, float]:
+    lane, _, share = text.partition("=")
+    return lane, float(share)
+
+
 def main() -> None:
     """Reads where to listen, where to write and how strict to be."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.pacing.downstream", description=__doc__)
     parser.add_argument("--port", type=int, required=True)
     parser.add_argument("--log", type=Path, required=True)
     parser.add_argument("--limit", type=_limit, action="append", default=[], metavar="LANE=RATE")
+    parser.add_argument("--unwell", type=_share, action="append", default=[], metavar="LANE=SHARE")
     parser.add_argument("--announce", action="store_true", help="say in each answer what is left")
     arguments = parser.parse_args()
     with arguments.log.open("a", buffering=1, encoding="utf-8") as log:
-        asyncio.run(serve(arguments.port, Service(log, arguments.limit, announces=arguments.announce)))
+        service = Service(log, arguments.limit, dict(arguments.unwell), announces=arguments.announce)
+        asyncio.run(serve(arguments.port, service))
 
 
 if __name__ == "__main__":

@@ -68,7 +68,9 @@ class Stack:
     """Valkey, web, scheduler, three io workers of eight threads (or another `shape`), downstream. All lies in `folder`.
 
     `operations` is the operations file; `{port}` in it becomes the downstream's, whose `strictness` are further options
-    of its command line. An operation of our own beside it warms a new stack up, so that no measurement begins with the
+    of its command line. `headers` go with each request.
+
+    An operation of our own beside it warms a new stack up, so that no measurement begins with the
     making of connections.
     """
 
@@ -113,6 +115,7 @@ class Stack:
             process(f"io-{number}", worker_arguments("tasks.app", f"io-{number}", "io", size=shape.threads))
             for number in range(1, shape.workers + 1)
         ]
+        self.headers: dict[str, str] = {}
         self._warm_up_jobs = 3 * shape.workers * shape.threads
         self._local = threading.local()
 
@@ -140,14 +143,16 @@ class Stack:
     def _own(self) -> tuple[ChildProcess, ...]:
         return (self.web, self.scheduler, *self.spare_schedulers, *self.workers)
 
-    def request(self, method: str, path: str, document: Any = None) -> Answer:
+    def request(self, method: str, path: str, document: Any = None, headers: Mapping[str, str] | None = None) -> Answer:
         """One request to the web server, over this thread's own connection."""
         connection = self._connection()
         content = None if document is None else json.dumps(document)
-        connection.request(method, path, content, {"Content-Type": "application/json"})
+        connection.request(
+            method, path, content, {"Content-Type": "application/json", **self.headers, **(headers or {})}
+        )
         answer = connection.getresponse()
-        headers = {name.lower(): value for name, value in answer.getheaders()}
-        return Answer(at=time.time(), status=answer.status, headers=headers, document=json.loads(answer.read()))
+        told = {name.lower(): value for name, value in answer.getheaders()}
+        return Answer(at=time.time(), status=answer.status, headers=told, document=json.loads(answer.read()))
 
     def _connection(self) -> http.client.HTTPConnection:
         """This thread's; a new one after a rest, in which the server may have closed it."""
@@ -157,9 +162,9 @@ class Stack:
         connection: http.client.HTTPConnection = self._local.connection
         return connection
 
-    def submit(self, operation: str) -> Answer:
+    def submit(self, operation: str, headers: Mapping[str, str] | None = None) -> Answer:
         """Submits one job; 202 or an exception."""
-        answer = self.request("POST", f"/v1/operations/{operation}/jobs", {})
+        answer = self.request("POST", f"/v1/operations/{operation}/jobs", {}, headers)
         if answer.status != 202:
             raise RuntimeError(f"{operation} was answered {answer.status}: {answer.document}")
         return answer

@@ -5,8 +5,8 @@ from typing import Any
 
 from sqlalchemy import select, update
 
-from tests.conformance.test_partitions import finish, shared, submit
-from tests.support.jobs import claim
+from tests.conformance.test_partitions import add_client, finish, shared, submit
+from tests.support.jobs import LANE, claim
 from tidegate.database.schema import partitions, shared_clients
 from tidegate.dispatch.gate import Gate
 from tidegate.dispatch.partitions.idle import IdlePartitions
@@ -55,6 +55,18 @@ def test_overrides_turns_to_get_back_and_windows_stay(store: Store) -> None:
         assert IdlePartitions(store.database).forget() == 0
     store.database.execute(update(partitions).values(paused=False, changes="{}", returned=0))
     assert IdlePartitions(store.database).forget() == 2
+
+
+def test_a_clients_own_weight_stays_while_it_has_no_jobs(store: Store) -> None:
+    """An operator's change outlives the rows that say nothing; taken back it says nothing either."""
+    shared(store)
+    for name, weight in (("heavy", 3.0), ("usual", 1.0)):
+        store.partitions.change(LANE, add_client(store, name), "", {"weight": weight}, paused=None)
+
+    IdlePartitions(store.database).forget()
+
+    rows = store.database.fetch_all(select(shared_clients.c.client, shared_clients.c.weight))
+    assert {row.client: row.weight for row in rows} == {"heavy": 3.0}
 
 
 def test_one_with_jobs_or_open_calls_stays(store: Store) -> None:

@@ -13,6 +13,7 @@ from tests.conformance.test_unknown_operations import gate as gate_that_knows
 from tests.conformance.test_unknown_operations import worker
 from tests.support.jobs import LANE, WORKER, change_job, claim, open_lane, release, time_at
 from tests.support.jobs import submit as plain
+from tests.support.statements import asked
 from tests.support.waiting import wait_until
 from tidegate.database.schema import IMPLICIT_CLIENT, attempts, jobs
 from tidegate.dispatch.gate import Gate
@@ -175,3 +176,20 @@ def test_one_on_its_last_life_goes_beside_none_of_another_lane(store: Store, is_
     for _ in range(8):
         (released,) = release(store)
         store.lanes.take_back([released])
+
+
+def test_partitions_that_ran_out_are_found_in_few_statements(store: Store) -> None:
+    """Two hundred have a job each, and six places are free: the last look has places left, and nobody has a job."""
+    sharing = shared(store, concurrency=6, call_seconds=5.0)
+    for number in range(200):
+        submit(store, sharing, f"p{number}")
+    gate = Gate(store.lanes)
+    asked_of_looks, gone = [], 0
+    while gone < 200:
+        with asked(store.database) as cost:
+            released = gate.run_once().released
+        asked_of_looks.append(len(cost.statements))
+        finish(store, released)
+        gone += len(released)
+
+    assert max(asked_of_looks[1:]) <= 2 * min(asked_of_looks[1:]) + 5

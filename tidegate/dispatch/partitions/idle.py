@@ -71,7 +71,10 @@ class IdlePartitions:
                 return gone
         if client.returned == 0 and int(client.turn) <= int(client.shared_clock):
             is_it = and_(shared_clients.c.downstream == client.downstream, shared_clients.c.client == client.client)
-            as_seen = and_(shared_clients.c.turn == client.turn, shared_clients.c.returned == 0)
+            # A weight that an operator gave it stays.
+            as_seen = and_(
+                shared_clients.c.turn == client.turn, shared_clients.c.returned == 0, shared_clients.c.weight == 1.0
+            )
             self._database.execute(delete(shared_clients).where(is_it, as_seen, ~exists().where(here)))
         return gone
 

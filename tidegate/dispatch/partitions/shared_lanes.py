@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
+from itertools import islice
 
 from tidegate import clock
 from tidegate.dispatch.batches import MOST_READ, BatchedJobs, Folded
@@ -82,11 +83,14 @@ class SharedLanes:
             open_calls = self._open_calls(lane.name, room.idle_threads)
         read: dict[str, Heads] = {}
         along: dict[str, Sequence[WaitingJob]] = {}
-        assume = self._expected.get(lane.name, 0) + _FEW
+        assume, more = self._expected.get(lane.name, 0) + _FEW, 0
         while (found := Round(book, polls, room, opened, read, open_calls=open_calls, assume=assume)).unread:
             assume *= 2
             queues = {*room.by_queue, *([Queue.IO] if open_calls else [])}
-            read |= self._together(self._heads(book, state, found.unread, queues), book, state, queues, along)
+            # Where those whose turn it is have no job, many may have none: each time twice as many others are read.
+            others = dict.fromkeys(islice((key for key in book.partitions if key not in read), more), 1)
+            read |= self._together(self._heads(book, state, others | found.unread, queues), book, state, queues, along)
+            more = max(_FEW, 2 * more)
         self._tidy(book, state, read, room)
         return Folded(companions=along).unfold(found.plan(), state)
 

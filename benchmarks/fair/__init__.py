@@ -1,0 +1,1 @@
+"""Whether partitions get what they are promised: fair shares, own limits, strict order, while processes die."""
