@@ -145,15 +145,20 @@ def counted(allowance: Allowance, pace: Pace, slots: Iterable[int], *, now: int)
     return pace
 
 
-def given_back(pace: Pace, slots: Iterable[int]) -> Pace:
+def given_back(pace: Pace, slots: Iterable[int], *, spacing: int = 0) -> Pace:
     """The state after calls that surely were not made are returned: the windows have them back.
 
-    The schedule that spaces the calls gives nothing back, for its instants are over.
+    The schedule that spaces the calls gives back the last of them, by its `spacing`, for nothing is promised behind
+    that yet, and all where no call is left; else its instants are over. Without that the only call of an hour, once it
+    missed its slot, would wait for another hour.
     """
-    log = pace.log
-    for slot in slots:
+    log, free_at = pace.log, pace.free_at
+    for slot in sorted(slots, reverse=True):
+        is_last = bool(log) and log[-1].last == slot
         log = call_log.without_call(log, slot)
-    return replace(pace, log=log)
+        if is_last:
+            free_at = free_at - spacing if log else 0
+    return replace(pace, log=log, free_at=free_at)
 
 
 def postponed(pace: Pace, slot: int, *, to: int) -> Pace:

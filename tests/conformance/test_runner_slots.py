@@ -15,6 +15,7 @@ from tests.support.http_server import HttpServer, respond, serving
 from tests.support.jobs import (
     LANE,
     attempts_of,
+    call_now,
     change_job,
     claim,
     downstreams_of,
@@ -177,11 +178,24 @@ def test_a_new_slot_that_is_too_far_is_not_waited_for(store: Store) -> None:
     job_id = submit(store, operation="made")
     released = release_one(store)
     change_job(store, job_id, slot_at=database_now(-timedelta(seconds=5)))
+    call_now(store)
 
     assert runner_of(store, made).run(job_id, released.fence)
 
     row = row_of(store, job_id)
     assert (row.state, row.attempt, outcomes_of(store, job_id)) == ("queued", 0, ["no slot"])
+
+
+def test_a_slot_that_was_missed_costs_a_slow_rate_no_period(store: Store) -> None:
+    open_lane(store, rates=("1/h",))
+    made = operation(name="made", downstream=LANE)(_one)
+    job_id = submit(store, operation="made")
+    released = release_one(store)
+    change_job(store, job_id, slot_at=database_now(-timedelta(seconds=5)))
+
+    assert runner_of(store, made).run(job_id, released.fence)
+
+    assert outcomes_of(store, job_id) == ["succeeded"]
 
 
 def test_without_a_pace_an_attempt_has_its_whole_time_however_long_its_message_waited(store: Store) -> None:
@@ -338,8 +352,10 @@ def test_a_first_byte_that_is_late_all_the_same_counts_from_then_on(
 def test_a_call_that_gets_no_new_slot_in_time_is_not_made(store: Store, server: HttpServer) -> None:
     open_lane(store, rates=("1/m",))
     job_id = submit(store, operation="made")
+    released = release_one(store)
+    call_now(store)
 
-    assert runner_of(store, slow_to_connect(server, [])).run(job_id, release_one(store).fence)
+    assert runner_of(store, slow_to_connect(server, [])).run(job_id, released.fence)
 
     row = row_of(store, job_id)
     assert (row.state, row.attempt, outcomes_of(store, job_id)) == ("queued", 0, ["no slot"])

@@ -6,9 +6,12 @@ from datetime import datetime, timedelta
 from operator import attrgetter
 from typing import Any
 
+import orjson
 import uuid_utils
 from sqlalchemy import Row, delete, func, insert, select, update
 
+from tidegate import call_log, rate_limit
+from tidegate.clock import MICROSECOND, to_microseconds
 from tidegate.database.schema import IMPLICIT_CLIENT, attempts, bodies, downstreams, jobs, samples
 from tidegate.database.statement import required
 from tidegate.database.time import database_now
@@ -195,6 +198,16 @@ def change_attempts(store: Store, job_id: str, **values: Any) -> None:
 def change_lane(store: Store, name: str = LANE, **values: Any) -> None:
     """Writes columns of the downstream."""
     store.database.execute(update(downstreams).where(downstreams.c.name == name).values(**values))
+
+
+def call_now(store: Store, name: str = LANE, *, calls: int = 1, spacing: timedelta = timedelta(hours=1)) -> None:
+    """Calls that begin now, whatever the downstream's rates allow, and the next one is due so much later."""
+    now = to_microseconds(time_at(store))
+    pace = rate_limit.Pace.from_json(orjson.loads(lane_row(store, name).pace))
+    later = replace(
+        pace, free_at=now + spacing // MICROSECOND, log=call_log.with_calls(pace.log, max(now, pace.last), calls)
+    )
+    change_lane(store, name, pace=orjson.dumps(later.as_json()).decode())
 
 
 def pass_deadline(store: Store, job_id: str) -> None:

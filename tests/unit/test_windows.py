@@ -112,7 +112,7 @@ def test_no_window_has_more_calls_than_the_rates_say(
         log.add(slots, allowance)
         for _ in range(min(unmade, len(log.calls))):
             slot, _, _ = log.calls.pop(chance.randrange(max(0, len(log.calls) - 200), len(log.calls)))
-            pace = given_back(pace, [slot])
+            pace = given_back(pace, [slot], spacing=allowance.spacing)
         pace = Pace.from_json(orjson.loads(orjson.dumps(pace.as_json())))
     log.check(lateness, chance)
 
@@ -214,6 +214,20 @@ def test_what_an_earlier_version_counted_still_counts(ahead: int) -> None:
     later = START + 2 * minute
     more, _ = take_slots(allowance, pace, now=later, wanted=30, horizon=WORKER)
     assert len(slots) + len(more) == 6, "14 of 20 a day were used"
+
+
+@pytest.mark.parametrize("burst", [1, 3])
+@pytest.mark.parametrize("others", [0, 1])
+def test_a_call_that_was_not_made_costs_a_slow_rate_no_period(burst: int, others: int) -> None:
+    allowance = Allowance(rates=(Rate(1, 3600 * SECOND),), burst=burst)
+    pace = Pace()
+    for _ in range(others):
+        _, pace = take_slots(allowance, pace, now=START - 2 * 3600 * SECOND, wanted=1, horizon=WORKER)
+    (missed,), pace = take_slots(allowance, pace, now=START, wanted=1, horizon=WORKER)
+
+    pace = given_back(pace, [missed], spacing=allowance.spacing)
+
+    assert next_slot(allowance, pace, now=START + SECOND) == START + SECOND
 
 
 def test_what_is_given_back_is_free_again_and_no_more() -> None:

@@ -87,7 +87,8 @@ def _give_back(database: Database, within: Connection, ended: Sequence[Mapping[s
     paced = select(downstreams.c.name).where(downstreams.c.name.in_([*calls]), downstreams.c.rates != "[]")
     for name in sorted(within.execute(paced).scalars()):
         if lane := limiter_row.locked(database, within, name):
-            kept = limiter_row.kept_pace(name, rate_limit.given_back(lane.pace, calls[name]))
+            pace = rate_limit.given_back(lane.pace, calls[name], spacing=lane.allowance.spacing)
+            kept = limiter_row.kept_pace(name, pace)
             database.execute(limiter_row.KEEP_PACE, kept, within=within)
 
 

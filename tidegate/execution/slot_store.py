@@ -1,5 +1,6 @@
 """Statements about when a claimed job may call: takes a new slot, or asks whether a follower's turn has come."""
 
+from collections.abc import Sequence
 from datetime import timedelta
 from typing import Any
 
@@ -56,7 +57,12 @@ class SlotStore:
             missed = [slot] if claim.is_paced and claim.follows is None else []
             own = own_pace(connection, lane, partition)
             limiters = [
-                (allowance, rate_limit.settle(allowance, rate_limit.given_back(pace, missed), now=now))
+                (
+                    allowance,
+                    rate_limit.settle(
+                        allowance, rate_limit.given_back(pace, missed, spacing=allowance.spacing), now=now
+                    ),
+                )
                 for allowance, pace in ((lane.allowance, lane.pace), *([own] if own else []))
             ]
             at = rate_limit.common_slot(limiters, now=now)
@@ -129,6 +135,13 @@ class SlotStore:
         if row is None or row.rests:
             return Turn.NEVER
         return Turn.LATER if row.waits else Turn.NOW
+
+
+def _without(
+    missed: Sequence[int], allowance: rate_limit.Allowance, pace: rate_limit.Pace, now: int
+) -> rate_limit.Pace:
+    """A limiter's state as if these slots had not been given."""
+    return rate_limit.settle(allowance, rate_limit.given_back(pace, missed, spacing=allowance.spacing), now=now)
 
 
 def _is_of_call(claim: Claim) -> Any:
