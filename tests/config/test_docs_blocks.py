@@ -52,7 +52,7 @@ def test_toml_blocks_are_good_operations_files(name: str, tmp_path: Path) -> Non
     found = read_operations_file(tmp_path / "operations.toml", max_result=1)
 
     assert found.faults == ()
-    assert found.operations or found.queues
+    assert found.operations or found.queues or found.downstreams
 
 
 def own_operation(folder: Path, name: str, options: str) -> None:

@@ -415,10 +415,12 @@ def test_of_two_messages_of_one_batch_one_calls(store: Store) -> None:
     assert together.calls.jobs == [ids]
 
 
-def test_a_job_that_another_death_would_fail_goes_alone(store: Store) -> None:
-    open_lane(store)
+@pytest.mark.parametrize("queue", ["io", "cpu"])
+def test_a_job_that_another_death_would_fail_goes_alone(store: Store, queue: str) -> None:
+    """In the queue cpu, too: a process there is one job's alone, but not where that job is in a batch."""
+    open_lane(store, queue=queue)
     together = Together(store)
-    ids = together.submit(3)
+    ids = together.submit(3, queue=queue)
     change_job(store, ids[1], losses=2)
     messages = [[job.job_id for job in message] for message in together.release()]
     assert sorted(messages) == sorted([[ids[0], ids[2]], [ids[1]]])

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field, replace
 from uuid import UUID
 
 from tidegate.clock import MICROSECOND
-from tidegate.dispatch.lane import LaneState, WaitingJob, is_kept_apart
+from tidegate.dispatch.lane import LAST_LIFE, LaneState, WaitingJob
 from tidegate.dispatch.plan import Plan, released_at
 from tidegate.jobs.job import InBatch
 from tidegate.operations.batch import Batch
@@ -110,13 +110,14 @@ def fold(
 
     `declared`: the operations that take many jobs in a call. `sizes`: of the jobs' inputs, in bytes. What went together
     and goes again is not joined by others. A job whose deadline lies before `call_ends_at` goes along with nobody, nor
-    does one that another process death would fail. `may_linger`: a job may wait for company, as its operation says.
+    does one that another process death would fail, in whichever queue, for a call has one process. `may_linger`: a job
+    may wait for company, as its operation says.
     """
     groups: list[_Group] = []
     open_groups: dict[tuple[str, ...], _Group] = {}
     for job in waiting:
         batch, size = declared.get(job.operation), sizes.get(job.id, 0)
-        if batch is None or is_kept_apart(job):
+        if batch is None or job.losses >= LAST_LIFE:
             groups.append(_Group(jobs=[job]))
             continue
         along_with = (job.operation, job.queue, job.batch_id or "")
