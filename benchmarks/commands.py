@@ -10,6 +10,7 @@ from tests.support.waiting import wait_until
 HOST = "127.0.0.1"
 THREADS = 8
 STOP_SECONDS = 5
+DOWNSTREAM = "benchmarks.pacing.downstream"
 
 
 def python_process(folder: Path, name: str, arguments: Sequence[str], environment: Mapping[str, str]) -> ChildProcess:
@@ -34,9 +35,9 @@ def worker_arguments(app: str, name: str, queue: str, *, pool: str = "threads", 
     )
 
 
-def downstream_arguments(port: int, log: Path, *strictness: str) -> Sequence[str]:
+def downstream_arguments(port: int, log: Path, *strictness: str, module: str = DOWNSTREAM) -> Sequence[str]:
     """A downstream that writes down when each call came; it takes everything, without further options."""
-    return ("benchmarks.pacing.downstream", "--port", str(port), "--log", str(log), *strictness)
+    return (module, "--port", str(port), "--log", str(log), *strictness)
 
 
 def await_worker(workers: Sequence[ChildProcess], *, all_of_them: bool = True) -> None:

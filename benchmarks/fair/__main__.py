@@ -15,9 +15,9 @@ from dataclasses import asdict
 from pathlib import Path
 
 from benchmarks.fair import held, limits, newcomer, paced, shared, strict
-from benchmarks.fair.verdict import Verdict, Verdicts, table
 from benchmarks.speed.command import OUT, POSTGRESQL, SQLITE, TITLES
 from benchmarks.speed.machine import described
+from benchmarks.verdict import Verdict, Verdicts, table
 from tests.support import run
 
 PARTS: Mapping[str, Callable[[Verdicts, bool], None]] = {

@@ -8,10 +8,10 @@ from functools import partial
 from statistics import median
 
 from benchmarks.fair.gateway import Callers, operation, running
-from benchmarks.fair.verdict import Verdicts
 from benchmarks.lanes.figures import in_turns
 from benchmarks.pacing.arrivals import read_log
 from benchmarks.pacing.stack import Stack
+from benchmarks.verdict import Verdicts
 from tests.support.waiting import wait_until
 
 _MOST_OF_HELD, _MOST_OF_FIRST = 1.05, 1.10

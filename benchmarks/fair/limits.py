@@ -9,11 +9,11 @@ from random import Random
 from benchmarks.fair.gateway import kill_scheduler, kill_worker, operation, running
 from benchmarks.fair.history import by_partition, read_choices, read_jobs
 from benchmarks.fair.turns import Choice
-from benchmarks.fair.verdict import Verdicts
 from benchmarks.pacing.arrivals import Arrival, most_within, read_log
 from benchmarks.pacing.promise import Given, Slots, broken
 from benchmarks.pacing.scenarios import Run
 from benchmarks.pacing.stack import Shape
+from benchmarks.verdict import Verdicts
 
 _LANE, _RATE, _OWN_RATE, _OWN_OPEN = "crowd", 200, 2, 1
 _CALL_MS = "20-100"

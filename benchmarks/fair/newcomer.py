@@ -8,9 +8,9 @@ from random import Random
 from benchmarks.fair.gateway import operation, running
 from benchmarks.fair.history import read_calls, read_choices
 from benchmarks.fair.turns import Choice, in_order
-from benchmarks.fair.verdict import Verdicts
 from benchmarks.pacing.arrivals import median, quantile
 from benchmarks.pacing.promise import LATE_SECONDS
+from benchmarks.verdict import Verdicts
 
 _LANE, _LOUD, _RATE = "crowded", "loud", 50
 _SLOT_SECONDS = (1 + LATE_SECONDS) / _RATE

@@ -5,8 +5,8 @@ from collections import Counter
 from dataclasses import dataclass
 
 from benchmarks.fair.gateway import operation, running
-from benchmarks.fair.verdict import Verdicts
 from benchmarks.pacing.arrivals import most_within, read_log
+from benchmarks.verdict import Verdicts
 
 _RATE = 10
 _SETTLED_SECONDS = 2

@@ -9,10 +9,10 @@ from random import Random
 
 from benchmarks.fair.gateway import kill_scheduler, kill_worker, operation, running
 from benchmarks.fair.history import by_partition, read_jobs
-from benchmarks.fair.verdict import Verdicts
 from benchmarks.pacing.arrivals import Arrival, doubles, read_log
 from benchmarks.pacing.figures import await_end
 from benchmarks.pacing.scenarios import Run
+from benchmarks.verdict import Verdicts
 from tidegate.operations.sharing import named_by
 
 _LANE, _RATE, _UNWELL = "strict", 50, 0.1

@@ -29,6 +29,7 @@ import struct
 import time
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
+from http import HTTPStatus
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -37,7 +38,6 @@ from tidegate.rate import Rate
 _REQUEST = re.compile(rb"POST /([a-z0-9_-]+)/(\d+)(?:-(\d+))? HTTP/1\.1\r\n")
 _LENGTH = re.compile(rb"\r\ncontent-length: *(\d+)", re.IGNORECASE)
 _KEY = re.compile(rb"\r\nidempotency-key: *([^\r\n]+)", re.IGNORECASE)
-_REASONS = {200: "OK", 429: "Too Many Requests", 500: "Internal Server Error"}
 _SO_TIMESTAMPNS = 35  # of Linux; the module `socket` does not name it
 _TIMESPEC = struct.Struct("@qq")
 _ANCILLARY_BYTES = 128
@@ -78,7 +78,9 @@ class Partner:
 
 
 class Service:
-    """The state that all connections share."""
+    """The state that all connections share. `least_seconds`: no answer comes sooner."""
+
+    least_seconds = 0.0
 
     def __init__(
         self, log: TextIO, limits: Sequence[tuple[str, Rate]], unwell: Mapping[str, float], *, announces: bool
@@ -91,7 +93,7 @@ class Service:
             rates[lane].append(rate)
         self._partners = {lane: Partner(each, announces=announces) for lane, each in rates.items()}
 
-    def arrive(self, lane: str, job: str, at: float, read_at: float) -> dict[str, Any]:
+    def arrive(self, lane: str, job: str, at: float, read_at: float, _body: bytes) -> dict[str, Any]:
         """The log's line of a call, but for its end."""
         partner = self._partners.get(lane)
         status = 200 if partner is None or partner.takes(at) else 429
@@ -116,8 +118,14 @@ class Service:
         headers = partner.headers(until) if partner else ""
         if call["status"] == 429:
             headers += "Retry-After: 1\r\n"
-        status = f"{call['status']} {_REASONS[call['status']]}"
-        return f"HTTP/1.1 {status}\r\nContent-Type: application/json\r\n{headers}Content-Length: 2\r\n\r\n{{}}".encode()
+        status = f"{call['status']} {HTTPStatus(call['status']).phrase}"
+        head = f"HTTP/1.1 {status}\r\nContent-Type: application/json\r\n{headers}"
+        content = self.content(call)
+        return f"{head}Content-Length: {len(content)}\r\n\r\n".encode() + content
+
+    def content(self, _call: dict[str, Any]) -> bytes:
+        """The body of a call's answer."""
+        return b"{}"
 
 
 class Connection:
@@ -151,20 +159,21 @@ class Connection:
         length = _LENGTH.search(head)
         if end and len(body) >= (int(length[1]) if length else 0):
             self._received = b""
-            self._take(head + end)
+            self._take(head + end, body)
         elif not more:
             self._close()
 
-    def _take(self, head: bytes) -> None:
+    def _take(self, head: bytes, body: bytes) -> None:
         request, key = _REQUEST.match(head), _KEY.search(head)
         if request is None:
             self._close()
             return
         least = int(request[2])
-        call = self._service.arrive(request[1].decode(), key[1].decode() if key else "", self._at, time.time())
+        call = self._service.arrive(request[1].decode(), key[1].decode() if key else "", self._at, time.time(), body)
         seconds = random.uniform(least, int(request[3] or least)) / 1000  # noqa: S311 - nothing secret
         if call["status"] == 429:
             seconds = 0.0
+        seconds = max(seconds, self._service.least_seconds)
         asyncio.get_running_loop().call_later(seconds, self._answer, call)
 
     def _answer(self, call: dict[str, Any]) -> None:

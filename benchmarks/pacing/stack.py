@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.commands import (
+    DOWNSTREAM,
     HOST,
     THREADS,
     await_scheduler,
@@ -44,6 +45,7 @@ class Shape:
     """How many there are of everything; what is not said is what the pacing was measured with.
 
     `workers` of `threads` each; `webs` server processes with `web_threads` each. `settings`: further ones, for all.
+    `downstream`: the module that is run as it.
     """
 
     workers: int = WORKERS
@@ -52,6 +54,7 @@ class Shape:
     web_threads: int = 8
     schedulers: int = 1
     settings: Mapping[str, str] = field(default_factory=dict)
+    downstream: str = DOWNSTREAM
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -103,7 +106,9 @@ class Stack:
         def process(name: str, arguments: Sequence[str]) -> ChildProcess:
             return python_process(folder, name, arguments, self.environment)
 
-        self.downstream = process("downstream", downstream_arguments(self.downstream_port, self.log, *strictness))
+        self.downstream = process(
+            "downstream", downstream_arguments(self.downstream_port, self.log, *strictness, module=shape.downstream)
+        )
         self.scheduler, *self.spare_schedulers = (
             process("scheduler" if number == 1 else f"scheduler-{number}", ("tasks.scheduler",))
             for number in range(1, shape.schedulers + 1)

@@ -201,6 +201,42 @@ def test_a_worker_counts_a_batch_as_one_message(store: Store) -> None:
     assert together.release() == []
 
 
+def test_hundreds_of_jobs_are_released_together_each_with_its_call(store: Store) -> None:
+    """On PostgreSQL by several statements of one transaction."""
+    open_lane(store, size=100)
+    together = Together(store)
+    ids = together.submit(255)
+    messages = together.release()
+    assert [job.job_id for message in messages for job in message] == ids
+    assert [len(message) for message in messages] == [10] * 25 + [5]
+    assert (open_places(store), lane_row(store).released) == (26, 26)
+    together.submit(1)
+    assert [len(message) for message in together.release()] == [1], "the lane is known as it is now"
+    for message in messages:
+        together.run(message)
+    assert states_of(store, ids) == [State.SUCCEEDED] * 255
+
+
+def test_of_hundreds_those_stay_that_have_moved_meanwhile(store: Store) -> None:
+    """A head of one that has moved takes its companions along, in whatever statement they are."""
+    open_lane(store, size=100)
+    together = Together(store)
+    ids = together.submit(250)
+    lanes, write = store.lanes, store.lanes.write
+
+    def write_late(*plans: Any) -> Any:
+        for index in (0, *range(100, 200)):
+            change_job(store, ids[index], fence=7)
+        return write(*plans)
+
+    lanes.write = write_late  # type: ignore[method-assign] # as another transaction between read and write
+    released = [job.job_id for job in together.gate.run_once().released]
+    lanes.write = write  # type: ignore[method-assign]
+    assert released == ids[10:100] + ids[200:]
+    assert lane_row(store).released == 14
+    assert open_places(store) == 14
+
+
 def test_no_job_waits_for_company_in_a_lane_with_a_rate(store: Store) -> None:
     open_lane(store, rates=("10/s",))
     together = Together(store, batch=Batch(max=10, linger=timedelta(minutes=1)))

@@ -287,6 +287,13 @@ def test_no_more_are_tried_than_a_call_takes() -> None:
         run_batch(one, [1])
 
 
+def test_a_result_may_be_nothing() -> None:
+    def nothing(numbers: list[int]) -> list[None]:
+        return [None for _ in numbers]
+
+    assert run_batch(operation(batch=10)(nothing), [1, 2]).results == (None, None)
+
+
 def listed(numbers: list[int]) -> list[int]:
     return numbers
 

@@ -4,16 +4,20 @@
 """
 
 import base64
-from collections.abc import Iterable, Mapping
-from typing import Any
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any, TypeVar
 
 import orjson
 from sqlalchemy import ARRAY, JSON, ColumnElement, Text, any_, bindparam, cast, column, func, literal, select
 from sqlalchemy.sql.selectable import TableValuedAlias
 from sqlalchemy.types import TypeEngine
 
+T = TypeVar("T")
+
 MOST_ROWS = 32
 """As many as threads share one statement for."""
+_AT_ONCE = 100
+"""As many as are given to one statement that joins with them, where there may be a thousand."""
 SMALL = 65_536
 """The most bytes that are worth a place in a batched statement: nobody waits while another's megabytes are sent."""
 PARAMETER = "given_rows"
@@ -34,6 +38,16 @@ def is_one_of(key: ColumnElement[Any], wanted: ColumnElement[Any]) -> ColumnElem
     plan was made when it was, and then each claim reads a backlog. With the keys in its hand it looks them up.
     """
     return key == any_(func.array(select(wanted).scalar_subquery(), type_=ARRAY(key.type)))
+
+
+def in_parts(rows: Sequence[T]) -> Iterator[Sequence[T]]:
+    """So many of these at a time as one statement should be given.
+
+    PostgreSQL takes the parameter's rows for few, and compares each of them with each row that it finds for them: the
+    time of a thousand at once would be that of their square.
+    """
+    for first in range(0, len(rows), _AT_ONCE):
+        yield rows[first : first + _AT_ONCE]
 
 
 def as_text(content: bytes) -> str:

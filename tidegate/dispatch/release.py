@@ -24,7 +24,7 @@ from sqlalchemy import (
 
 from tidegate.clock import from_microseconds, to_microseconds
 from tidegate.database.connection import Database
-from tidegate.database.json_rows import as_parameter, given_rows, is_one_of
+from tidegate.database.json_rows import as_parameter, given_rows, in_parts, is_one_of
 from tidegate.database.schema import attempts, downstreams, jobs
 from tidegate.database.statement import Prepared
 from tidegate.dispatch.limiter_row import (
@@ -73,19 +73,25 @@ def write_releases(database: Database, plans: Sequence[Plan]) -> Sequence[Writte
     released of a lane whose row is locked or has changed. A job that another transaction moved meanwhile stays.
     """
     write = _one_by_one if database.is_sqlite else _all_at_once
-    if len(plans) == 1 and plans[0].shared is None and not plans[0].has_batches and not database.is_sqlite:
+    if len(plans) == 1 and _is_one_statement(plans[0]) and not database.is_sqlite:
         return [write(database, plans[0], None)]
     with database.transaction() as within:
         written = []
         for plan in plans:
             each = write(database, plan, within)
-            if plan.has_batches:
+            if any(map(plan.rides_along, plan.released)):
                 each = _without_headless(database, within, plan, each)
             if plan.shared and each.released:
                 chosen = plan.shared.with_only({job.job_id for job in each.released})
                 write_turns(database, within, plan.state.lane, chosen)
             written.append(each)
         return written
+
+
+def _is_one_statement(plan: Plan) -> bool:
+    """Whether it is written at once, on PostgreSQL, and nothing is to be looked at afterwards."""
+    several = plan.has_batches and len(plan.released) > 1
+    return plan.shared is None and not several
 
 
 def _without_headless(database: Database, within: Connection, plan: Plan, written: Written) -> Written:
@@ -158,13 +164,21 @@ def _one_by_one(database: Database, plan: Plan, within: Connection | None) -> Wr
 
 
 def _all_at_once(database: Database, plan: Plan, within: Connection | None) -> Written:
-    """On PostgreSQL: one statement for a lane, however many jobs there are."""
+    """On PostgreSQL: one statement for a lane; of jobs in batches, which may be a thousand, several in turn."""
     rows, common = _rows(plan)
     kept = kept_pace(plan.state.lane.name, plan.pace)
-    values = {**as_parameter({**row, "slot_at": to_microseconds(row["slot_at"])} for row in rows), **common, **kept}
-    move = _MOVE_ALL_IN_BATCHES if plan.has_batches else _MOVE_ALL
-    gone = database.fetch_all(move, {**values, "its_version": plan.state.version}, within=within)
-    return _went(plan, {job_id for job_id, _ in gone}, gone[0][1] if gone else None)
+    move, parts = (_MOVE_ALL_IN_BATCHES, [*in_parts(rows)]) if plan.has_batches else (_MOVE_ALL, [rows])
+    ids: set[str] = set()
+    version: str | None = plan.state.version
+    for some in parts:
+        given = as_parameter({**row, "slot_at": to_microseconds(row["slot_at"])} for row in some)
+        gone = database.fetch_all(move, {**given, **common, **kept, "its_version": version}, within=within)
+        if gone:  # the lane's row is this transaction's from now on
+            version = gone[0][1]
+            ids |= {job_id for job_id, _ in gone}
+        elif not ids:
+            break  # the lane's row is another's; or these were all moved, which the next look will see
+    return _went(plan, ids, version if ids else None)
 
 
 def _move_all(*, in_batches: bool = False) -> Any:

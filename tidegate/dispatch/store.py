@@ -9,6 +9,7 @@ from sqlalchemy import JSON, BigInteger, ColumnElement, Text, bindparam, cast, f
 from tidegate import rate_limit
 from tidegate.clock import to_microseconds
 from tidegate.database.connection import Database
+from tidegate.database.json_rows import is_one_of
 from tidegate.database.schema import WAS_REFUSED, attempts, bodies, downstreams, jobs
 from tidegate.database.statement import Prepared, required
 from tidegate.database.time import CLOCK, statement_now
@@ -57,20 +58,23 @@ def _due_lane(row: Mapping[str, Any]) -> DueLane | None:
 _DUE = Prepared(_due(limiter_row.VERSION), _due_lane, on_sqlite=_due(limiter_row.VERSION_ON_SQLITE))
 
 
-def _input_sizes(ids: Any, key: Any) -> Any:
+def _input_sizes(which: ColumnElement[bool], key: Any) -> Any:
     """The ids come as the job reads have them: PostgreSQL's with dashes, SQLite's without."""
     size = func.length(bodies.c.content)
-    return select(key.label("id"), size.label("size")).where(bodies.c.job_id.in_(ids), bodies.c.kind == "input")
+    return select(key.label("id"), size.label("size")).where(which, bodies.c.kind == "input")
 
 
 _IDS = bindparam("ids", type_=Text())
 _INPUT_SIZES = Prepared(
+    # Looked up one by one: by IN PostgreSQL would compare all of them with each of all bodies, while those are few.
     _input_sizes(
-        select(cast(func.json_array_elements_text(cast(_IDS, JSON)), bodies.c.job_id.type)), cast(bodies.c.job_id, Text)
+        is_one_of(bodies.c.job_id, cast(func.json_array_elements_text(cast(_IDS, JSON)), bodies.c.job_id.type)),
+        cast(bodies.c.job_id, Text),
     ),
     lambda row: (row["id"], row["size"]),
     on_sqlite=_input_sizes(
-        select(func.json_each(_IDS).table_valued("value").c.value), type_coerce(bodies.c.job_id, Text)
+        bodies.c.job_id.in_(select(func.json_each(_IDS).table_valued("value").c.value)),
+        type_coerce(bodies.c.job_id, Text),
     ),
 )
 

@@ -4,11 +4,28 @@ from collections.abc import Collection, Sequence
 from datetime import timedelta
 from typing import Any
 
-from sqlalchemy import BigInteger, Connection, Row, and_, bindparam, case, select, tuple_, update
+import orjson
+from sqlalchemy import (
+    JSON,
+    BigInteger,
+    ColumnElement,
+    Connection,
+    Row,
+    Text,
+    and_,
+    bindparam,
+    case,
+    cast,
+    func,
+    select,
+    tuple_,
+    update,
+)
 
 from tidegate import clock
 from tidegate.clock import to_microseconds
 from tidegate.database.connection import Database
+from tidegate.database.json_rows import is_one_of
 from tidegate.database.schema import attempts, downstreams, jobs
 from tidegate.database.statement import Prepared, required
 from tidegate.database.time import CLOCK, database_now
@@ -30,6 +47,21 @@ LEFT_OUT = "left out"
 """The outcome of an attempt whose job was cancelled, or had expired, before its batch was called."""
 
 
+def _still_counting(which: ColumnElement[bool]) -> Any:
+    return select(jobs.c.id, jobs.c.fence).where(
+        which, jobs.c.state == State.RUNNING, IN_TIME, ~jobs.c.cancel_requested
+    )
+
+
+_IDS = bindparam("ids", type_=Text())
+# Prepared, for every call asks it: a list of ids that is as long as the batch is another statement for each length.
+_STILL_COUNTING = Prepared(
+    _still_counting(is_one_of(jobs.c.id, cast(func.json_array_elements_text(cast(_IDS, JSON)), jobs.c.id.type))),
+    lambda row: (str(row["id"]), int(row["fence"])),
+    on_sqlite=_still_counting(jobs.c.id.in_(select(func.json_each(_IDS).table_valued("value").c.value))),
+)
+
+
 class BatchStore:
     """Statements of the batch runner on claimed jobs."""
 
@@ -40,8 +72,9 @@ class BatchStore:
 
     def still_counting(self, claims: Sequence[Claim]) -> set[str]:
         """Which of these jobs still run under their claims, are in time, and are not to be cancelled."""
-        statement = select(jobs.c.id).where(_are_mine(claims), IN_TIME, ~jobs.c.cancel_requested)
-        return {row.id for row in self._database.fetch_all(statement)}
+        given = {"ids": orjson.dumps([claim.job_id.replace("-", "") for claim in claims]).decode()}
+        counting = set(self._database.fetch_all(_STILL_COUNTING, given))
+        return {claim.job_id for claim in claims if (claim.job_id, claim.fence) in counting}
 
     def progress(self, claims: Sequence[Claim], progress: Progress, *, lease: timedelta) -> set[str]:
         """Writes the progress of a call to all of its jobs that still count, and renews their leases. Who are they?"""

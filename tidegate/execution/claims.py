@@ -18,7 +18,7 @@ from tidegate.clock import MICROSECOND
 from tidegate.database.batching import BatchedStatement
 from tidegate.database.clock_sync import DatabaseClock
 from tidegate.database.connection import Database
-from tidegate.database.json_rows import MOST_ROWS, as_parameter
+from tidegate.database.json_rows import MOST_ROWS, as_parameter, in_parts
 from tidegate.database.schema import attempts, jobs
 from tidegate.database.statement import Prepared
 from tidegate.database.time import database_now
@@ -94,7 +94,8 @@ class ClaimStore:
         if self._database.is_sqlite:
             rows = self._database.batched(lambda within: [self._take(within, each, timeouts) for each in wanted])
         else:
-            rows = self._take_all(claim_statement(tuple(timeouts.items()), waits=False), wanted)
+            statement = claim_statement(tuple(timeouts.items()), waits=False)
+            rows = [row for some in in_parts(wanted) for row in self._take_all(statement, some)]
         claims = {call: self._claim_of(row) for call, row in zip(releases, rows, strict=True) if row}
         if missing := [values for values, row in zip(wanted, rows, strict=True) if row is None]:
             with self._database.transaction() as connection:

@@ -26,6 +26,7 @@ from tidegate.database.json_rows import (
     as_parameter,
     as_text,
     given_rows,
+    in_parts,
     is_one_of,
 )
 from tidegate.database.schema import attempts, bodies, downstreams, jobs
@@ -120,10 +121,10 @@ class Successes:
         return len(success.result.content) <= SMALL and self._shared.run(success)
 
     def record_together(self, successes: Sequence[Success]) -> Sequence[bool]:
-        """Records on PostgreSQL in one statement; which were recorded. None is, where one result is a long one."""
+        """Records on PostgreSQL in as few statements as is cheap; which were recorded. None is, where one is long."""
         if any(len(success.result.content) > SMALL for success in successes):
             return [False] * len(successes)
-        return self._record_all(successes)
+        return [won for some in in_parts(successes) for won in self._record_all(some)]
 
     def record_within(self, connection: Connection, success: Success) -> bool:
         """Records in this transaction; False: the job is no longer this claim's, or its deadline has passed."""

@@ -43,7 +43,9 @@ def items_of(given: Any, returned: Any, name: str, faults: list[str]) -> tuple[A
 def _item(hint: Any) -> Any:
     """What a list has in it; None: the annotation is no list of something."""
     arguments = typing.get_args(hint)
-    return arguments[0] if typing.get_origin(hint) is list and arguments else None
+    if typing.get_origin(hint) is not list or not arguments:
+        return None
+    return types.NoneType if arguments[0] is None else arguments[0]
 
 
 def _without_exceptions(hint: Any) -> Any:
