@@ -274,7 +274,7 @@ def test_a_replay_is_answered_when_the_operation_would_not_take_it_any_more(
 ) -> None:
     job_id = web.submit("sleepy_io", b'{"seconds": 1}', headers={**KEY, "Job-Timeout": "9"}).get_json()["id"]
     # A full disk, and that can't be had without one.
-    monkeypatch.setattr(admission.Disk, "is_full", lambda _: True)
+    monkeypatch.setattr(admission.Disk, "left", lambda _: 0)
     registry = web.app.extensions["tidegate"].registry
     made: PythonOperation = registry.operations["sleepy_io"]
     changed = replace(made, timeout=timedelta(seconds=1), max_body=1, content_types=("text/plain",))

@@ -17,7 +17,7 @@ from tests.support.waiting import wait_until
 from tests.support.web import Web
 from tidegate.access.key_store import KeyStore
 from tidegate.access.keys import Role
-from tidegate.database.schema import IMPLICIT_CLIENT, jobs
+from tidegate.database.schema import IMPLICIT_CLIENT, jobs, partitions
 from tidegate.database.time import database_now
 from tidegate.dispatch.gate import Gate
 from tidegate.operations.outcome import Succeeded
@@ -133,6 +133,12 @@ def test_each_reason_is_told(web: Web) -> None:
     send(web, "/downstreams/crm/resume")
     send(web, URL, client=IMPLICIT_CLIENT, name="a", paused="true")
     assert "Waits: paused" in row_of(web, "a"), "also where nothing waits"
+    submit(web, "refused")
+    its_row = (partitions.c.downstream == "crm", partitions.c.name == "refused")
+    Gate(web.store.lanes).run_once()
+    web.database.execute(update(partitions).where(*its_row).values(rests_until=database_now(timedelta(hours=1))))
+    submit(web, "refused")
+    assert "its downstream refused its calls" in row_of(web, "refused")
     for name in ("b", "c", "d"):
         submit(web, name)
     assert "others have their turns" in row_of(web, "b")

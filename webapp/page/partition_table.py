@@ -144,8 +144,8 @@ def _row(
     view: PartitionView, lane: LaneView, name: PartitionName, line: Line | None, share: float | None
 ) -> PartitionRow:
     now = to_microseconds(lane.downstream.seen_at)
-    share = share if view.waiting and not view.paused else None
-    allowance = own_allowance(view.limits)
+    share = share if view.waiting and not view.paused and view.rests_until is None else None
+    allowance = own_allowance(view.limits, lane.downstream.limits.jitter)
     used = [(str(rate), view.pace.calls_since(_begin(rate, allowance, now))) for rate in allowance.rates]
     is_held = bool(used) and rate_limit.next_slot(allowance, view.pace, now=now) > now
     why = _why(view, lane, line, share, is_held=is_held) if view.waiting else ""
@@ -167,6 +167,7 @@ def _why(view: PartitionView, lane: LaneView, line: Line | None, share: float | 
         (downstream.paused, "its downstream is paused"),
         (downstream.is_broken, "its downstream's breaker is open"),
         (downstream.rests_until is not None, "its downstream rests"),
+        (view.rests_until is not None, "its downstream refused its calls"),
         (line is not None and (line.due_for or 0) < 0, "may not run yet"),
         (is_full and view.limits.is_strict, "one at a time, in order"),
         (is_full, "its own places are taken"),

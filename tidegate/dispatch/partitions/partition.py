@@ -11,9 +11,13 @@ from tidegate.fairness import Share
 from tidegate.operations.sharing import PartitionLimits, key_of, named_by
 
 
-@lru_cache(maxsize=1024)
 def own_allowance(limits: PartitionLimits, jitter: int) -> rate_limit.Allowance:
     """The rate limiter's form of a partition's own rates; `jitter`: that of its downstream, in microseconds."""
+    return _own_allowance(limits, jitter)  # a cached function's arguments are checked by nobody
+
+
+@lru_cache(maxsize=1024)
+def _own_allowance(limits: PartitionLimits, jitter: int) -> rate_limit.Allowance:
     return allowance_of(limits.rates, limits.burst, jitter)
 
 
