@@ -37,11 +37,14 @@ class BatchedOperation(SimulatedOperation):
         attempt.begin()
         since, broke = world.now, self.cluster.faults.broke[process.name]
         called = members()
+        is_checked = self.cluster.faults.broke[process.name] == broke and process.frozen_until <= since
+        attempt.begin()  # as before the first byte: to look who takes part may have taken until its slot was over
+        attempt.sent()
         jobs = [member.job_id.replace("-", "") for member in called]
         call = Call("", 0, self.name, process, world.now, world.now, True)
         call.members = tuple((job, _fence(job, process.name)) for job in jobs)
         call.key = attempt.job_id
-        call.is_checked = self.cluster.faults.broke[process.name] == broke and process.frozen_until <= since
+        call.is_checked = is_checked
         call.checked_since = since
         labels = [member.body.content.decode() for member in called]
         call.is_bad = any(label.endswith(BAD) for label in labels)

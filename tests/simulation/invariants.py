@@ -361,18 +361,21 @@ class Invariants:
         if stuck := rows().ask("SELECT id FROM jobs WHERE state = 'queued' AND slot_at < ?", now):
             raise self.broken("keeps moving", f"nobody claims {stuck[0]['id']}")
         waiting = rows().ask(
-            "SELECT min(id) AS id, downstream FROM jobs JOIN downstreams ON name = downstream"
+            "SELECT min(id) AS id, downstream, partition FROM jobs JOIN downstreams ON name = downstream"
             " WHERE state = 'queued' AND slot_at IS NULL AND run_at < ? AND NOT paused"
             " AND coalesce(paused_until, 0) < ? AND rates NOT LIKE '%/m%'"
             # Nothing could go where each place is kept by a job whose next poll was not due by then.
             " AND (concurrency IS NULL OR concurrency > (SELECT count(*) FROM jobs AS kept WHERE kept.downstream = name"
-            " AND kept.place_fence IS NOT NULL AND kept.finished_at IS NULL AND kept.run_at >= ?)) GROUP BY downstream",
+            " AND kept.place_fence IS NOT NULL AND kept.finished_at IS NULL AND kept.run_at >= ?))"
+            " GROUP BY downstream, partition",
             now,
             now,
             now,
         )
         for row in waiting:
-            lane = row["downstream"]
+            lane, shared = row["downstream"], self._fairness.lanes.get(row["downstream"])
+            if shared and row["partition"] in shared.paused:  # who would have let it go on was not answered
+                continue
             if not any(call.downstream == lane and call.end > self.world.now - _STUCK_SECONDS for call in self.calls):
                 raise self.broken("keeps moving", f"{row['id']} waits, and nothing goes to {lane}")
 
