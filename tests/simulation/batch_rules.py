@@ -79,7 +79,7 @@ class BatchRules:
         is_sure = len(found) == len(call.members) and all(row["runs"] and row["ended_at"] is None for row in found)
         if len(heads) > 1 or (is_sure and not heads):
             raise self._broken("one place", f"{len(heads)} places of {call.members}")
-        if is_sure and heads[0]["partition"] is not None and (heads[0]["its"] is None or heads[0]["turn"] is None):
+        if is_sure and heads[0]["partition"] is not None and heads[0]["its"] is None:
             raise self._broken("one place", f"no turn of {call.members}")
 
     def job_moved(self, before: Mapping[str, Any], after: Mapping[str, Any]) -> None:
