@@ -490,3 +490,16 @@ def test_each_attempt_is_in_the_history(store: Store) -> None:
     leading = select(func.count()).select_from(attempts).where(attempts.c.follows_job.is_(None))
     ((number,),) = store.database.fetch_all(leading)
     assert number == 1
+
+
+def test_a_batch_whose_first_job_was_erased_before_its_claim_has_one_place(store: Store) -> None:
+    open_lane(store, concurrency=4)
+    together = Together(store)
+    ids = together.submit(5)
+    (message,) = together.release()
+    store.callers.cancel(ids[0], IMPLICIT_CLIENT)
+    store.callers.delete(ids[0], IMPLICIT_CLIENT)
+    seen: list[int] = []
+    together.before_check = lambda: seen.append(open_places(store))
+    together.run(message)
+    assert (seen, together.calls.jobs) == ([1], [ids[1:]])

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from datetime import timedelta
 from typing import Any
 
+import pytest
 from sqlalchemy import select, update
 
 from tests.conformance.test_batches import Together
@@ -11,6 +12,7 @@ from tests.conformance.test_partitions import assert_fair, order, shared, submit
 from tests.support.jobs import row_of
 from tests.support.waiting import wait_until
 from tidegate.database.schema import IMPLICIT_CLIENT, attempts, jobs
+from tidegate.dispatch.lane import LAST_LIFE
 from tidegate.jobs.job import Released
 from tidegate.operations.batch import Batch
 from tidegate.operations.outcome import HandedBack
@@ -127,3 +129,12 @@ def test_the_turn_stays_with_who_leads_the_batch(store: Store) -> None:
     assert [sum(dict(each).values()) for each in seen] == [1]
     assert order(store) == ["a"]
     assert together.calls.jobs == [ids[1:]]
+
+
+@pytest.mark.parametrize("name", ["made", "single"])
+def test_jobs_of_a_partition_that_are_kept_apart_are_passed_over(store: Store, name: str) -> None:
+    """As many as a dead worker had in its batches: one goes, and the gate does not look for others without end."""
+    sharing = shared(store, concurrency=4)
+    waiting(store, sharing, a=40)
+    store.database.execute(update(jobs).values(operation=name, losses=LAST_LIFE))
+    assert [len(message) for message in Together(store).release()] == [1]

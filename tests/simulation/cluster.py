@@ -12,6 +12,8 @@ from tasks.scheduler.courier import Courier
 from tasks.scheduler.process import Scheduler
 from tasks.scheduler.sampler import Sampler
 from tasks.scheduler.work_signal import WorkSignal
+from tests.simulation.batch_plan import MOST
+from tests.simulation.batched import BatchedOperation
 from tests.simulation.downstream import SimulatedOperation
 from tests.simulation.invariants import Invariants
 from tests.simulation.network import (
@@ -33,6 +35,7 @@ from tidegate.database.connection import UNREACHABLE, Database
 from tidegate.database.schema import IMPLICIT_CLIENT, clients
 from tidegate.dispatch.lane_cache import LaneCache
 from tidegate.dispatch.partitions.cache import PartitionCache
+from tidegate.execution.batch_runner import BatchRunner
 from tidegate.execution.heartbeat import Heartbeat
 from tidegate.execution.open_attempts import OpenAttempts
 from tidegate.execution.runner import Runner
@@ -94,6 +97,27 @@ LIMITS = (
     ),
 )
 
+BATCHED_LIMITS = (
+    Limits(name="models", rates=("5/s",), burst=2, concurrency=2, breaker_after=4),
+    Limits(name="bulk", concurrency=2, breaker_after=0),
+    Limits(
+        name="pooled",
+        rates=("8/s",),
+        burst=2,
+        concurrency=3,
+        breaker_after=0,
+        sharing=Sharing(
+            by="header",
+            named={
+                "heavy": PartitionLimits(weight=3.0),
+                "single": PartitionLimits(concurrency=1),
+                "rated": PartitionLimits(rates=("2/s",)),
+            },
+        ),
+    ),
+)
+"""Of downstreams that take many jobs in a call. Plans that do not use them are without them, and stay as they were."""
+
 
 class _Pulse:
     """Where a process would touch its health file."""
@@ -111,6 +135,7 @@ class Cluster:
     faults: Faults = field(default_factory=Faults)
     line: Line = field(default_factory=Line)
     roles: dict[str, Process] = field(default_factory=dict)
+    has_batches: bool = False
     is_healthy: bool = False
     """From then on every downstream answers well."""
 
@@ -118,9 +143,13 @@ class Cluster:
         self.broker = Broker(self.world, self.line)
         self.hints = Hints(self.world, self.line)
         self.receivers = Receivers(self.world)
+        self.limits = (*LIMITS, *BATCHED_LIMITS) if self.has_batches else LIMITS
         self.registry = Registry(
-            operations={limits.name: SimulatedOperation(self, limits.name) for limits in LIMITS},
-            downstreams={limits.name: limits for limits in LIMITS},
+            operations={
+                limits.name: (BatchedOperation if limits.name in MOST else SimulatedOperation)(self, limits.name)
+                for limits in self.limits
+            },
+            downstreams={limits.name: limits for limits in self.limits},
         )
         self.gateways: dict[Process, Gateway] = {}
         self._heartbeats: dict[Process, Heartbeat] = {}
@@ -133,8 +162,8 @@ class Cluster:
         with onlooker.database.transaction() as connection:
             for name in CLIENTS:
                 connection.execute(clients.insert().values(id=name, name=name, created_at=self.world.wall()))
-        self.invariants.share({limits.name: limits.sharing for limits in LIMITS if limits.sharing})
-        onlooker.limits.declare(LIMITS)
+        self.invariants.share({limits.name: limits.sharing for limits in self.limits if limits.sharing})
+        onlooker.limits.declare(self.limits)
         SecretStore(onlooker.database, lambda: _KEYS).rotate(IMPLICIT_CLIENT, overlap=timedelta(days=1))
         for role in (*WEBS, *SCHEDULERS, *WORKERS, *SENDERS):
             self.start_role(role)
@@ -218,6 +247,7 @@ class Cluster:
             lease=LEASE,
             pulse=cast("Any", _Pulse()),
             work_signal=work_signal,
+            registry=self.registry if self.has_batches else None,
         )
         sampler = Sampler(store.samples, store.scale, work_signal)
         heard = SimulatedListener(world, self.hints, DELIVERIES, process)
@@ -235,18 +265,24 @@ class Cluster:
         open_attempts = OpenAttempts()
         self.invariants.workers[process.name] = process, open_attempts.all
         store, own = Store(self.database(process)), Store(self.database(process))
-        runner = Runner(
-            store,
-            self.registry,
-            worker=process.name,
-            lease=LEASE,
-            max_result=1_000_000,
-            notifier=self._notifier(),
-            handoff=SimulatedHandoff(self.world, self.hints, process),
-            open_attempts=open_attempts,
-        )
+        own_parts: dict[str, Any] = {
+            "worker": process.name,
+            "lease": LEASE,
+            "max_result": 1_000_000,
+            "notifier": self._notifier(),
+            "handoff": SimulatedHandoff(self.world, self.hints, process),
+            "open_attempts": open_attempts,
+        }
+        runner, batches = Runner(store, self.registry, **own_parts), BatchRunner(store, self.registry, **own_parts)
+
+        def run(its_id: str, release: int | tuple[tuple[str, int], ...]) -> None:
+            if isinstance(release, int):
+                runner.run(its_id, release)
+            else:
+                batches.run(its_id, release)
+
         heartbeat = self._heartbeat(own, process, queue, PLACES, open_attempts)
-        self._consume(process, queue, PLACES, runner.run)
+        self._consume(process, queue, PLACES, run)
         heartbeat.start()
         self._notifier().wake_scheduler()
 
@@ -277,7 +313,7 @@ class Cluster:
         )
         return heartbeat
 
-    def _consume(self, process: Process, queue: str, places: int, run: Callable[[str, int], object]) -> None:
+    def _consume(self, process: Process, queue: str, places: int, run: Callable[..., object]) -> None:
         def consume() -> None:
             while process not in self._stopping:
                 run(*self.broker.take(queue))
@@ -305,7 +341,7 @@ class Surprises(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         """Takes in one line of the log."""
-        if record.msg != "job %s: %s raised":  # an operation may raise what it likes
+        if record.msg not in {"job %s: %s raised", "batch %s: %s raised"}:  # an operation may raise what it likes
             text = record.getMessage()
             if record.exc_info and record.exc_info[1]:
                 text = f"{text} ({record.exc_info[1]!r:.300})"

@@ -172,10 +172,11 @@ class Fairness:
         )
         before = lane.turns
         chosen = {choice.job for choice in choices}
+        released = {each.after["job_id"] for each in changes if each.table == "attempts" and not each.before}
         ended: list[tuple[str, bool, bool]] = []
         for each in changes:
             if each.table == "jobs":
-                self._job(lane, each.before, each.after, chosen)
+                self._job(lane, each.before, each.after, chosen, released)
             elif each.table == "attempts":
                 ended += self._attempt(lane, each.before, each.after)
             elif each.table == "downstreams" and each.after:
@@ -224,7 +225,14 @@ class Fairness:
             row["follows_job"] is not None,
         )
 
-    def _job(self, lane: SharedLane, before: Mapping[str, Any], after: Mapping[str, Any], chosen: set[str]) -> None:
+    def _job(
+        self,
+        lane: SharedLane,
+        before: Mapping[str, Any],
+        after: Mapping[str, Any],
+        chosen: set[str],
+        released: set[str],
+    ) -> None:
         job = (after or before)["id"]
         if key := (after or before)["partition"]:
             if after and after["state"] not in FINAL_STATES:
@@ -245,7 +253,7 @@ class Fairness:
             )
         elif was is not None and job in chosen:
             lane.waiting[job] = was  # until it is judged
-        elif was is not None:
+        elif was is not None and job not in released:  # nor one that goes along in another's call
             lane.left.append((self._world.now, was.partition))
 
     def _attempt(
@@ -255,6 +263,7 @@ class Fairness:
         row = after or before
         call, key = (row["job_id"], row["fence"]), row["partition"]
         if key is None:
+            lane.opened.pop(call, None)  # its turn was passed to another of its batch
             return []
         if after:
             lane.slots[key].append(after["slot_at"])

@@ -12,7 +12,9 @@ from uuid import UUID
 
 import orjson
 
-from tests.simulation import fairness, own_limits
+from tests.simulation import batch_rules, fairness, own_limits
+from tests.simulation.batch_plan import MOST
+from tests.simulation.batch_rules import BatchRules
 from tests.simulation.fairness import Fairness
 from tests.simulation.own_limits import OwnLimits
 from tests.simulation.stores import Change, rows
@@ -45,6 +47,7 @@ RULES = {
     "no surprise": "Nothing is logged as an error that is not the operation's own.",
     **fairness.RULES,
     **own_limits.RULES,
+    **batch_rules.RULES,
 }
 
 _SOON_SECONDS = 0.002
@@ -56,7 +59,11 @@ _RELEASED_AHEAD_SECONDS = 1.5
 
 @dataclass
 class Call:
-    """A call at a downstream. `end`: when the downstream is through with it, whoever waits for it."""
+    """A call at a downstream. `end`: when the downstream is through with it, whoever waits for it.
+
+    Of one for many jobs also: its `members`, its `key`, since when it is known who takes part, and if that was surely
+    told; what the downstream answered, to each or to all of them.
+    """
 
     job: str
     fence: int
@@ -65,6 +72,18 @@ class Call:
     start: float
     end: float
     is_paced: bool
+    members: tuple[tuple[str, int], ...] = ()
+    key: str = ""
+    checked_since: float = 0.0
+    is_checked: bool = False
+    is_bad: bool = False
+    is_of_each: bool = False
+    answers: Mapping[tuple[str, int], str] = field(default_factory=dict)
+
+    @property
+    def attempts(self) -> tuple[tuple[str, int], ...]:
+        """The attempts that it is of."""
+        return self.members or ((self.job, self.fence),)
 
 
 @dataclass
@@ -107,6 +126,7 @@ class Invariants:
     def __post_init__(self) -> None:
         self._fairness = Fairness(self.world, self.broken)
         self._own_limits = OwnLimits(self.broken)
+        self.batches = BatchRules(self.world, self.broken)
 
     def share(self, sharings: Mapping[str, Sharing]) -> None:
         """Tells which downstreams are shared, and how."""
@@ -155,9 +175,11 @@ class Invariants:
             job,
         ):
             self.recorded[bytes(row["content"]).decode()].append(job)
+            self.batches.recorded(job, bytes(row["content"]).decode())
 
     def _moved(self, before: Mapping[str, Any], after: Mapping[str, Any]) -> None:
         name, was, now = after["id"], State(before["state"]), State(after["state"])
+        self.batches.job_moved(before, after)
         if was is not now or before["fence"] != after["fence"]:
             self.world.tell(f"{name} {was} -> {now}, fence {after['fence']}, losses {after['losses']}")
         if was is not now:
@@ -201,6 +223,8 @@ class Invariants:
         elif before["ended_at"] is None and after["ended_at"] is not None:
             self.world.tell(f"{after['job_id']}:{after['fence']} ended: {after['outcome']}")
             lane = after["downstream"]
+            if lane in MOST:
+                self.batches.attempt_ended(after)
             if after["outcome"] == "handed back":
                 self._handed_back(after["job_id"], after["fence"])
             if after["outcome"] == "succeeded":
@@ -211,7 +235,7 @@ class Invariants:
     def _handed_back(self, job: str, fence: int) -> None:
         """A process that ends in order cuts off its calls. It is gone some milliseconds later; that is let pass."""
         for call in self.calls:
-            if (call.job, call.fence) == (job, fence):
+            if (job, fence) in call.attempts:
                 call.end = min(call.end, self.world.now)
 
     def _downstreams(self, before: Mapping[str, Any], after: Mapping[str, Any]) -> None:
@@ -229,15 +253,29 @@ class Invariants:
         if found := rows().ask("SELECT poll_url FROM jobs WHERE id = ? AND poll_url IS NOT NULL", job):
             raise self.broken("accepted", f"{job} is sent again, and is to be asked for at {found[0]['poll_url']}")
 
+    def batch_begins(self, call: Call) -> None:
+        """A call for many jobs reaches a downstream. It counts as one, of the job that has their place."""
+        leads = [
+            (job, fence)
+            for job, fence in call.members
+            if rows().ask("SELECT 1 FROM attempts WHERE job_id = ? AND fence = ? AND follows_job IS NULL", job, fence)
+        ]
+        call.job, call.fence = (leads or call.members)[0]
+        self.call_begins(call)
+        self.world.tell(f"it is of {' '.join(job for job, _ in call.members)}", call.process.name)
+        self.batches.call_begins(call)
+
     def call_begins(self, call: Call) -> None:
         """A call reaches a downstream."""
         self.world.tell(f"{call.job}:{call.fence} calls {call.downstream}", call.process.name)
         now = self.world.now
+        fences = dict(call.attempts)
         for each in self.asked:
-            if each.job == call.job and each.cancelled_fence is not None and call.fence > each.cancelled_fence:
-                raise self.broken("cancelled", f"{call.job} was cancelled and is called")
-            if each.job == call.job and now < each.not_before - _SOON_SECONDS and now > self.disturbed_until:
-                raise self.broken("not before", f"{call.job} is called {each.not_before - now:.3f} s early")
+            fence = fences.get(each.job or "")
+            if fence is not None and each.cancelled_fence is not None and fence > each.cancelled_fence:
+                raise self.broken("cancelled", f"{each.job} was cancelled and is called")
+            if fence is not None and now < each.not_before - _SOON_SECONDS and now > self.disturbed_until:
+                raise self.broken("not before", f"{each.job} is called {each.not_before - now:.3f} s early")
         self.calls.append(call)
         paused = [
             limit["paused"] for _, limit in _in_force(self.limits[call.downstream], now - _RELEASED_AHEAD_SECONDS)
@@ -262,7 +300,8 @@ class Invariants:
             raise self.broken("concurrency", f"{len(held)} calls open at {call.downstream}, of {max(allowed)}")
         if call.is_paced and now > self.disturbed_until:
             self._check_windows(call, known)
-        self._fairness.call_begins(call.job, call.fence, call.downstream)
+        for job, fence in call.attempts:
+            self._fairness.call_begins(job, fence, call.downstream)
         if lane := self._fairness.lanes.get(call.downstream):
             released_at = self._released_at.get((call.job, call.fence), 0.0)
             wall = self.world.wall().timestamp()
@@ -322,18 +361,21 @@ class Invariants:
         if stuck := rows().ask("SELECT id FROM jobs WHERE state = 'queued' AND slot_at < ?", now):
             raise self.broken("keeps moving", f"nobody claims {stuck[0]['id']}")
         waiting = rows().ask(
-            "SELECT min(id) AS id, downstream FROM jobs JOIN downstreams ON name = downstream"
+            "SELECT min(id) AS id, downstream, partition FROM jobs JOIN downstreams ON name = downstream"
             " WHERE state = 'queued' AND slot_at IS NULL AND run_at < ? AND NOT paused"
             " AND coalesce(paused_until, 0) < ? AND rates NOT LIKE '%/m%'"
             # Nothing could go where each place is kept by a job whose next poll was not due by then.
             " AND (concurrency IS NULL OR concurrency > (SELECT count(*) FROM jobs AS kept WHERE kept.downstream = name"
-            " AND kept.place_fence IS NOT NULL AND kept.finished_at IS NULL AND kept.run_at >= ?)) GROUP BY downstream",
+            " AND kept.place_fence IS NOT NULL AND kept.finished_at IS NULL AND kept.run_at >= ?))"
+            " GROUP BY downstream, partition",
             now,
             now,
             now,
         )
         for row in waiting:
-            lane = row["downstream"]
+            lane, shared = row["downstream"], self._fairness.lanes.get(row["downstream"])
+            if shared and row["partition"] in shared.paused:  # who would have let it go on was not answered
+                continue
             if not any(call.downstream == lane and call.end > self.world.now - _STUCK_SECONDS for call in self.calls):
                 raise self.broken("keeps moving", f"{row['id']} waits, and nothing goes to {lane}")
 

@@ -4,6 +4,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
+from typing import TypeAlias
 
 from tasks.scheduler.publisher import NotSent
 from tests.simulation.world import Process, Signal, World
@@ -11,6 +12,8 @@ from tidegate.jobs.job import Call, Released
 from tidegate.webhooks.delivery import ReleasedDelivery
 
 WEBHOOKS = "webhooks"
+Message: TypeAlias = tuple[str, "int | tuple[Call, ...]"]
+"""A job's release, or a batch's id and the releases of its jobs."""
 _REMEMBERED_ENDS = 4096
 
 
@@ -30,7 +33,7 @@ class Broker:
     def __init__(self, world: World, line: Line) -> None:
         self._world = world
         self._line = line
-        self._queues: dict[str, deque[Call]] = {}
+        self._queues: dict[str, deque[Message]] = {}
         self._filled: dict[str, Signal] = {}
 
     @property
@@ -38,7 +41,7 @@ class Broker:
         """Whether it answers."""
         return self._world.now >= self._line.away_until
 
-    def put(self, queue: str, call: Call) -> None:
+    def put(self, queue: str, call: Message) -> None:
         """Takes a message; it may be lost, doubled or late."""
         world = self._world
         chance = world.draw(f"message {queue} {call[0]} {call[1]}")
@@ -50,11 +53,11 @@ class Broker:
             delay = 0.001 + (2.0 if chance > 0.995 else 0.005) * world.draw(f"way {copy} {call}")
             world.spawn(f"broker/{queue}", lambda: self._arrive(queue, call), after=delay)
 
-    def _arrive(self, queue: str, call: Call) -> None:
+    def _arrive(self, queue: str, call: Message) -> None:
         self._queues.setdefault(queue, deque()).append(call)
         self._signal(queue).wake(1)
 
-    def take(self, queue: str) -> Call:
+    def take(self, queue: str) -> Message:
         """Waits for a message."""
         messages = self._queues.setdefault(queue, deque())
         while not messages or not self.is_up:
@@ -81,21 +84,32 @@ class SimulatedPublisher:
         return self._broker.is_up
 
     def send(self, released: Sequence[Released]) -> bool:
-        """Publishes a message for each job; False: it is uncertain."""
-        return self._send([(job.queue, (job.job_id, job.fence)) for job in released], released)
+        """Publishes a message for each job, and one for all jobs of a batch; False: it is uncertain."""
+        by_message: dict[str, list[Released]] = {}
+        for job in released:
+            by_message.setdefault(job.batch.id if job.batch else job.job_id, []).append(job)
+        messages = [
+            (jobs[0].queue, (its_id, _releases(jobs) if jobs[0].batch else jobs[0].fence))
+            for its_id, jobs in by_message.items()
+        ]
+        return self._send(messages, [*by_message.values()])
 
     def send_deliveries(self, released: Sequence[ReleasedDelivery]) -> bool:
         """As `send`, for deliveries."""
-        return self._send([(WEBHOOKS, (each.job_id, each.fence)) for each in released], released)
+        return self._send([(WEBHOOKS, (each.job_id, each.fence)) for each in released], [[each] for each in released])
 
-    def _send(self, messages: Sequence[tuple[str, Call]], released: Sequence[object]) -> bool:
+    def _send(self, messages: Sequence[tuple[str, Message]], released: Sequence[Sequence[object]]) -> bool:
         self._world.sleep(0.001)
         for number, (queue, call) in enumerate(messages):
             if not self._broker.is_up:
-                raise NotSent("simulated", released[number:])
+                raise NotSent("simulated", [each for message in released[number:] for each in message])
             self._broker.put(queue, call)
         self._world.sleep(0.001)
         return self._broker.is_up
+
+
+def _releases(jobs: Sequence[Released]) -> tuple[Call, ...]:
+    return tuple((job.job_id, job.fence) for job in jobs)
 
 
 class Hints:

@@ -4,6 +4,8 @@ import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from tests.simulation.batch_plan import batched
+
 WEBS = ("web-1", "web-2")
 SCHEDULERS = ("scheduler-1", "scheduler-2")
 WORKERS = ("io-1", "io-2", "cpu-1")
@@ -54,6 +56,8 @@ def plan_of(seed: int, jobs: int | None = None) -> Sequence[Step]:
             steps.append(fault(chance))
     if jobs is None:
         steps += _shared(random.Random(f"shared {seed}"))  # noqa: S311 - so what was planned before stays the same
+        chance = random.Random(f"batched {seed}")  # noqa: S311
+        steps += [Step(*step) for step in batched(chance, _when(chance) / 2, WEBS, CLIENTS)]
     return sorted(steps, key=lambda step: step.at)
 
 

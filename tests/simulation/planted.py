@@ -11,6 +11,7 @@ from pathlib import Path
 
 from tests.simulation.bug import Bug
 from tests.simulation.found import FOLDER
+from tests.simulation.planted_in_batches import BATCH_BUGS
 from tests.simulation.planted_in_partitions import PARTITION_BUGS
 
 ROOT = Path(__file__).parents[2]
@@ -230,6 +231,7 @@ BUGS: tuple[Bug, ...] = (
         "connection.execute(statement, [asdict(use) for use in left])\n        taken = {use.job_id for use in left}",
     ),
     *PARTITION_BUGS,
+    *BATCH_BUGS,
 )
 
 

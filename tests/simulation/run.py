@@ -8,6 +8,7 @@ from datetime import timedelta
 from functools import partial
 from typing import Any
 
+from tests.simulation.batch_plan import MOST
 from tests.simulation.callers import Callers
 from tests.simulation.cluster import LEASE, Cluster, Surprises
 from tests.simulation.invariants import Invariants
@@ -35,7 +36,7 @@ def simulate(seed: int, plan: Sequence[Step]) -> Simulated:
     world = World(seed)
     faults = Faults()
     invariants = Invariants(world, LEASE.total_seconds())
-    cluster = Cluster(world, invariants, faults)
+    cluster = Cluster(world, invariants, faults, has_batches=any(step.who in MOST for step in plan))
     surprises = Surprises(world)
     rows().empty()
     root, level = logging.getLogger(), logging.getLogger().level

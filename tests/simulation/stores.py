@@ -5,6 +5,7 @@ SQLite has one writer.
 """
 
 import sqlite3
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -46,6 +47,7 @@ _NOTED = {
         "run_at",
         "rank_at",
         "partition",
+        "cancel_requested",
     ),
     "attempts": (
         "job_id",
@@ -89,6 +91,8 @@ class Faults:
     frozen_until: float = 0.0
     read_only_until: float = 0.0
     cut: dict[str, list[str]] = field(default_factory=dict)
+    broke: Counter[str] = field(default_factory=Counter)
+    """By process, how many statements were not answered."""
 
 
 @dataclass(frozen=True)
@@ -186,6 +190,7 @@ class SimulatedDatabase:
         """As `Database.transaction`. It can't be done later: what it does is known to its caller alone."""
         cut = self._on_the_way()
         if cut in {"lost", "late"}:
+            self._faults.broke[self._process.name] += 1
             raise _refused()
         with self._inner.transaction() as connection:
             yield connection
@@ -199,9 +204,11 @@ class SimulatedDatabase:
     def _step(self, act: Callable[[], T]) -> T:
         cut = self._on_the_way()
         if cut == "lost":
+            self._faults.broke[self._process.name] += 1
             raise _cut_off()
         if cut == "late":
             self._later(act)
+            self._faults.broke[self._process.name] += 1
             raise _cut_off()
         answer = act()
         self._look()
@@ -221,6 +228,7 @@ class SimulatedDatabase:
                 return "late"
         if world.now < faults.away_until:
             world.sleep(world.draw_here("refused") * 0.2)
+            faults.broke[self._process.name] += 1
             raise _refused()
         self._rows.read_only = world.now < faults.read_only_until
         return cut
@@ -228,6 +236,7 @@ class SimulatedDatabase:
     def _on_the_way_back(self, cut: str | None) -> None:
         self._world.sleep(_latency(self._world, "back"))
         if cut == "unknown" or self._world.now < self._faults.away_until:
+            self._faults.broke[self._process.name] += 1
             raise _cut_off()
 
     def _later(self, act: Callable[[], object]) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.simulation import found
+from tests.simulation.batch_plan import MOST
 from tests.simulation.bug import Bug
 from tests.simulation.plan import plan_of
 from tests.simulation.planted import BUGS, ROOT, copy_with, simulated
@@ -52,7 +53,8 @@ def test_a_seed_repeats_to_the_letter() -> None:
 
 
 def test_plans_differ_and_have_all_that_can_go_wrong() -> None:
-    whats = {step.what for seed in range(300) for step in plan_of(seed)}
+    steps = [step for seed in range(300) for step in plan_of(seed)]
+    whats = {step.what for step in steps}
     assert whats >= {
         "submit",
         "bulk",
@@ -67,6 +69,7 @@ def test_plans_differ_and_have_all_that_can_go_wrong() -> None:
         "cut",
     }
     assert whats >= {"cut", "away", "stands still", "read-only", "lose", "double", "broker away", "clock", "cancel all"}
+    assert {step.who for step in steps} >= {*MOST}
 
 
 def test_a_planted_bug_is_found_and_told_in_few_steps(tmp_path: Path) -> None:

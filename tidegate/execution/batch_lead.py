@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from sqlalchemy import Connection, and_, select, update
 
-from tidegate.database.schema import attempts
+from tidegate.database.schema import attempts, jobs
 from tidegate.jobs.job import Call
 from tidegate.jobs.transitions import is_among
 
@@ -19,7 +19,7 @@ def pass_lead(within: Connection, leaving: Sequence[Call], staying: Sequence[Cal
     columns = [attempts.c[name] for name in ("job_id", "fence", *_PASSED)]
     before = within.execute(select(*columns).where(leads, attempts.c.ended_at.is_(None))).first()
     if before is None:
-        return None
+        return _lead_anew(within, leaving, staying[0], staying[1:])
     lead = staying[0]
     follows_before = and_(attempts.c.follows_job == before.job_id, attempts.c.follows_fence == before.fence)
     following = {"follows_job": lead[0], "follows_fence": lead[1]}
@@ -30,3 +30,18 @@ def pass_lead(within: Connection, leaving: Sequence[Call], staying: Sequence[Cal
     taken = dict.fromkeys(("partition", "turn"))
     within.execute(update(attempts).where(is_among([(before.job_id, before.fence)])).values(**following, **taken))
     return lead
+
+
+def _lead_anew(within: Connection, leaving: Sequence[Call], first: Call, others: Sequence[Call]) -> Call | None:
+    """Where the job that led was erased, and its attempt with it, another leads: slot and partition are known of it."""
+    own = is_among([first])
+    followed = within.execute(select(attempts.c.follows_job, attempts.c.follows_fence).where(own)).first()
+    lead = (followed.follows_job, followed.follows_fence) if followed else None
+    if lead is None or lead not in leaving or within.execute(select(attempts.c.fence).where(is_among([lead]))).first():
+        return None
+    partition = select(jobs.c.partition).where(jobs.c.id == first[0]).scalar_subquery()
+    within.execute(update(attempts).where(own).values(follows_job=None, follows_fence=None, partition=partition))
+    if others:
+        following = {"follows_job": first[0], "follows_fence": first[1]}
+        within.execute(update(attempts).where(is_among(others)).values(following))
+    return first

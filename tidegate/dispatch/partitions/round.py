@@ -147,7 +147,8 @@ class Round:
             self.pace = pace
             self._take_own_slot(key, slot)
         if job is None:
-            self.unread[key] = self._chosen[key]
+            # Those that were read and may not go now are passed over: without as many more it would read them again.
+            self.unread[key] = self._chosen[key] + 2 * len(self._waiting.get(key, ()))
             self._assumed += 1
         else:
             self._release(key, job, now if job.paced_by_calls else slot)
