@@ -74,11 +74,11 @@ def write_releases(database: Database, plans: Sequence[Plan]) -> Sequence[Writte
     released of a lane whose row is locked or has changed. A job that another transaction moved meanwhile stays.
     """
     write = _one_by_one if database.is_sqlite else _all_at_once
-    if len(plans) == 1 and not plans[0].has_batches and not database.is_sqlite:
+    if len(plans) == 1 and not database.is_sqlite:
         (plan,) = plans
-        if plan.shared is None or not plan.shared.partitions:
+        if _is_one_statement(plan):
             return [write(database, plan, None)]
-        if (each := _in_turn(database, plan)).released:
+        if plan.shared and not plan.has_batches and (each := _in_turn(database, plan)).released:
             return [each]
     with database.transaction() as within:
         written = []
@@ -97,7 +97,8 @@ def write_releases(database: Database, plans: Sequence[Plan]) -> Sequence[Writte
 def _is_one_statement(plan: Plan) -> bool:
     """Whether it is written at once, on PostgreSQL, and nothing is to be looked at afterwards."""
     several = plan.has_batches and len(plan.released) > 1
-    return plan.shared is None and not several
+    takes_turns = plan.shared is not None and plan.shared.partitions
+    return not takes_turns and not several
 
 
 def _without_headless(database: Database, within: Connection, plan: Plan, written: Written) -> Written:
@@ -173,10 +174,10 @@ def _one_by_one(database: Database, plan: Plan, within: Connection | None) -> Wr
 
 def _all_at_once(database: Database, plan: Plan, within: Connection | None) -> Written:
     """On PostgreSQL: one statement for a lane; of jobs in batches, which may be a thousand, several in turn."""
-    move, parts = (_MOVE_ALL_IN_BATCHES, [*_in_parts(plan)]) if plan.has_batches else (_MOVE_ALL, [_all_values(plan)])
+    move = _MOVE_ALL_IN_BATCHES if plan.has_batches else _MOVE_ALL
     ids: set[str] = set()
     version: str | None = plan.state.version
-    for values in parts:
+    for values in _values(plan):
         gone = database.fetch_all(move, {**values, "its_version": version}, within=within)
         if gone:  # the lane's row is this transaction's from now on
             version = gone[0][1]
@@ -192,27 +193,17 @@ def _in_turn(database: Database, plan: Plan) -> Written:
     if chosen is None:
         return Written()
     turns = {**lanes_turns(lane.name, chosen), **turns_as_parameter(lane, chosen)}
-    values = {**_all_values(plan), **turns, "its_number": len(plan.released)}
-    return _gone(plan, database.fetch_all(_MOVE_ALL_IN_TURN, values))
+    values = {**_values(plan)[0], **turns, "its_number": len(plan.released)}
+    gone = database.fetch_all(_MOVE_ALL_IN_TURN, values)
+    return _went(plan, {job_id for job_id, _ in gone}, gone[0][1] if gone else None)
 
 
-def _all_values(plan: Plan) -> _Values:
+def _values(plan: Plan) -> Sequence[_Values]:
+    """The parameters of each statement."""
     rows, common = _rows(plan)
-    return _values(plan, rows, common)
-
-
-def _in_parts(plan: Plan) -> Sequence[_Values]:
-    rows, common = _rows(plan)
-    return [_values(plan, some, common) for some in in_parts(rows)]
-
-
-def _values(plan: Plan, rows: Sequence[_Values], common: _Values) -> _Values:
-    given = as_parameter({**row, "slot_at": to_microseconds(row["slot_at"])} for row in rows)
-    return {**given, **common, **kept_pace(plan.state.lane.name, plan.pace), "its_version": plan.state.version}
-
-
-def _gone(plan: Plan, moved: Sequence[tuple[str, str]]) -> Written:
-    return _went(plan, {job_id for job_id, _ in moved}, moved[0][1] if moved else None)
+    common = {**common, **kept_pace(plan.state.lane.name, plan.pace), "its_version": plan.state.version}
+    given = [{**row, "slot_at": to_microseconds(row["slot_at"])} for row in rows]
+    return [{**as_parameter(some), **common} for some in (in_parts(given) if plan.has_batches else [given])]
 
 
 def _move_all(*, in_batches: bool = False, in_turn: bool = False) -> Any:
