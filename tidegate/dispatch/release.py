@@ -36,6 +36,7 @@ from tidegate.dispatch.limiter_row import (
     keep_pace_of_batches,
     kept_pace,
 )
+from tidegate.dispatch.partitions.partition import Chosen
 from tidegate.dispatch.partitions.writes import LANES_TURNS, lanes_turns, turns_as_parameter, upserts, write_turns
 from tidegate.dispatch.plan import Plan
 from tidegate.dispatch.undo_release import take_back
@@ -75,10 +76,10 @@ def write_releases(database: Database, plans: Sequence[Plan]) -> Sequence[Writte
     """
     write = _one_by_one if database.is_sqlite else _all_at_once
     if len(plans) == 1 and not database.is_sqlite:
-        (plan,) = plans
+        plan = plans[0]
         if _is_one_statement(plan):
             return [write(database, plan, None)]
-        if plan.shared and not plan.has_batches and (each := _in_turn(database, plan)).released:
+        if plan.shared and not plan.has_batches and (each := _in_turn(database, plan, plan.shared)).released:
             return [each]
     with database.transaction() as within:
         written = []
@@ -96,9 +97,7 @@ def write_releases(database: Database, plans: Sequence[Plan]) -> Sequence[Writte
 
 def _is_one_statement(plan: Plan) -> bool:
     """Whether it is written at once, on PostgreSQL, and nothing is to be looked at afterwards."""
-    several = plan.has_batches and len(plan.released) > 1
-    takes_turns = plan.shared is not None and plan.shared.partitions
-    return not takes_turns and not several
+    return not ((plan.has_batches and len(plan.released) > 1) or (plan.shared and plan.shared.partitions))
 
 
 def _without_headless(database: Database, within: Connection, plan: Plan, written: Written) -> Written:
@@ -187,12 +186,9 @@ def _all_at_once(database: Database, plan: Plan, within: Connection | None) -> W
     return _went(plan, ids, version if ids else None)
 
 
-def _in_turn(database: Database, plan: Plan) -> Written:
+def _in_turn(database: Database, plan: Plan, chosen: Chosen) -> Written:
     """On PostgreSQL: a release of a shared lane and its turns in one statement. Either all jobs go or none does."""
-    lane, chosen = plan.state.lane, plan.shared
-    if chosen is None:
-        return Written()
-    turns = {**lanes_turns(lane.name, chosen), **turns_as_parameter(lane, chosen)}
+    turns = {**lanes_turns(plan.state.lane.name, chosen), **turns_as_parameter(plan.state.lane, chosen)}
     values = {**_values(plan)[0], **turns, "its_number": len(plan.released)}
     gone = database.fetch_all(_MOVE_ALL_IN_TURN, values)
     return _went(plan, {job_id for job_id, _ in gone}, gone[0][1] if gone else None)
@@ -272,7 +268,6 @@ _IS_UNCHANGED = Prepared(
     select(downstreams.c.name).where(downstreams.c.name == bindparam("lane"), VERSION_ON_SQLITE == _VERSION), bool
 )
 _MOVE_ALL = Prepared(_move_all(), lambda row: (str(row["job_id"]), str(row["version"])))
-# No job has moved without its turn, and no turn is taken without its job: what is exact needs no transaction.
 _MOVE_ALL_IN_TURN = Prepared(
     _move_all(in_turn=True), lambda row: (str(row["job_id"]), str(row["version"])), on_sqlite=_move_all()
 )
