@@ -7,17 +7,19 @@ from datetime import timedelta
 
 import pytest
 
-from tests.support.jobs import LANE, open_lane, release, release_one, row_of, submit
+from tests.support.jobs import LANE, open_lane, release, release_one, row_of, submit, submit_to_partitions
 from tests.support.operations import echo
 from tests.support.running import runner_of
 from tests.support.statements import Asked, asked
 from tests.support.web import Web
 from tidegate.database.connection import Database
+from tidegate.database.schema import IMPLICIT_CLIENT
 from tidegate.dispatch import lane_cache
 from tidegate.dispatch.gate import Gate
 from tidegate.maintenance.sweep import sweep
 from tidegate.notify.messages import Wakeup
 from tidegate.operations.operation import Body
+from tidegate.operations.sharing import Sharing, key_of
 from tidegate.states import State
 from tidegate.stores import Store
 
@@ -97,6 +99,28 @@ def test_a_release_of_a_few_is_two_statements_on_postgresql(store: Store) -> Non
         assert len(gate.run_once(Wakeup(lanes={LANE})).released) == 1
 
     assert_cost(cost, statements=5 if store.database.is_sqlite else 2, transactions=int(store.database.is_sqlite))
+
+
+@pytest.mark.parametrize("others", [0, 3])
+def test_the_first_job_of_a_partition_is_read_with_its_lane(store: Store, others: int) -> None:
+    """All that must be known, the rows of the new partition and its client, and what goes with their turns; nothing for
+    the partitions that had jobs before, however long ago it was that all were asked for. On SQLite the lane before and
+    after, two for the job and two for the turns."""
+    open_lane(store, sharing=Sharing(by="header"), size=1000)
+    submit_to_partitions(store, [f"k{number}" for number in range(others + 1)], lane=LANE, operation="echo")
+    gate = Gate(store.lanes)
+    while gate.run_once().released:
+        pass
+    gate._shared._survey_due.clear()
+    gate._survey_due = float("inf")
+    submit_to_partitions(store, ["new"], lane=LANE, operation="echo")
+    wakeup = Wakeup(lanes={LANE}, partitions=frozenset({(LANE, key_of(IMPLICIT_CLIENT, "new"))}))
+
+    with asked(store.database) as cost:
+        (released,) = gate.run_once(wakeup).released
+
+    assert released.turn is not None
+    assert_cost(cost, statements=8 if store.database.is_sqlite else 3, transactions=int(store.database.is_sqlite))
 
 
 def test_a_job_is_two_writes_of_its_worker(store: Store) -> None:

@@ -24,11 +24,13 @@ PARAMETER = "given_rows"
 """The name of the parameter."""
 
 
-def given_rows(columns: Mapping[str, TypeEngine[Any]]) -> TableValuedAlias:
-    """The parameter's rows as a table with these columns, to join with."""
-    text = cast(bindparam(PARAMETER, type_=Text()), JSON)
+def given_rows(
+    columns: Mapping[str, TypeEngine[Any]], parameter: str = PARAMETER, name: str = "given"
+) -> TableValuedAlias:
+    """The parameter's rows as a table of this name with these columns, to join with."""
+    text = cast(bindparam(parameter, type_=Text()), JSON)
     rows = func.json_to_recordset(text).table_valued(*(column(name, kind) for name, kind in columns.items()))
-    return rows.render_derived("given", with_types=True)
+    return rows.render_derived(name, with_types=True)
 
 
 def is_one_of(key: ColumnElement[Any], wanted: ColumnElement[Any]) -> ColumnElement[bool]:
@@ -60,9 +62,9 @@ def as_bytes(text: ColumnElement[str]) -> ColumnElement[bytes]:
     return func.decode(text, literal("base64"))
 
 
-def as_parameter(rows: Iterable[Mapping[str, Any]]) -> dict[str, str]:
+def as_parameter(rows: Iterable[Mapping[str, Any]], parameter: str = PARAMETER) -> dict[str, str]:
     """Encodes the rows as the statement's JSON parameter.
 
     Their values are what JSON knows: numbers, texts, booleans, null.
     """
-    return {PARAMETER: orjson.dumps(list(rows)).decode()}
+    return {parameter: orjson.dumps(list(rows)).decode()}

@@ -172,7 +172,12 @@ class Gate:
     def _plans(self, names: Sequence[str], now: float) -> list[Plan]:
         """Reads lanes and plans their releases, each beside those before it."""
         few = [name for name in names if self._expected.get(name, _FEW) <= 2 * _FEW]
-        states = [*self._read(few, limit=max(self._expected.get(name, _FEW) for name in few))] if few else []
+        states: list[LaneState] = []
+        shared = [name for name in few if self._shared.knows(name)]
+        for some in (shared, [name for name in few if name not in shared] if shared else few):
+            if some:
+                limit = max(self._expected.get(name, _FEW) for name in some)
+                states += self._read(some, limit=limit, are_shared=some is shared)
         for name in set(names) - {*few}:
             states += self._read([name], limit=self._expected[name])
         rivals = self._agenda.rivals(states, now=now)
@@ -210,13 +215,15 @@ class Gate:
         calls = max([*plan.unread.values(), len(plan.released) if folded.is_cut(plan) else 0])
         return folded.unfold(plan, state), min(MOST_READ, calls * most)
 
-    def _read(self, names: Sequence[str], *, queues: Collection[str] | None = None, limit: int) -> Sequence[LaneState]:
+    def _read(
+        self, names: Sequence[str], *, queues: Collection[str] | None = None, limit: int, are_shared: bool = False
+    ) -> Sequence[LaneState]:
         """Reads lanes and their waiting jobs, of all `queues` if they are None.
 
         Those of operations that no worker runs are passed over.
         """
         while True:
-            states = self._lanes.read(*names, queues=queues, limit=limit, without=self._unknown)
+            states = self._lanes.read(*names, queues=queues, limit=limit, without=self._unknown, are_shared=are_shared)
             states = [
                 replace(state, polls=self._lanes.polls(state.lane.name, without=self._unknown))
                 if state.has_kept

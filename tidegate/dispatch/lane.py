@@ -142,13 +142,24 @@ class Occupancy:
 
 
 @dataclass(frozen=True, kw_only=True)
+class AllWaiting:
+    """All jobs of a shared lane that may be released: those of each partition, in its order.
+
+    `next_run_at`: when the first of the others that wait may run (microseconds); None: there are no others.
+    """
+
+    by_partition: Mapping[str, Sequence[WaitingJob]]
+    next_run_at: int | None
+
+
+@dataclass(frozen=True, kw_only=True)
 class LaneState:
     """A lane as read at one moment: its row, what is released or running, the workers, and the first waiting jobs.
 
     `version`: changes with every write of the row. `limit`: so many waiting jobs were asked for; fewer are all,
     where they are `of_all_queues`. `polls`: the first jobs that wait to be polled, due or not. `batched`: the
     operations whose jobs go many in one call. `apart`: the queues of which another lane releases a job that is kept
-    apart.
+    apart. `all_waiting`: of a lane that was read as a shared one, where its waiting jobs are all known.
     """
 
     lane: Lane
@@ -160,6 +171,7 @@ class LaneState:
     polls: Sequence[WaitingPoll] = ()
     batched: AbstractSet[str] = frozenset()
     apart: AbstractSet[str] = frozenset()
+    all_waiting: AllWaiting | None = None
 
     @property
     def now(self) -> int:

@@ -27,11 +27,12 @@ from sqlalchemy import (
 from tidegate.database.connection import Database
 from tidegate.database.schema import downstreams, jobs
 from tidegate.database.statement import Prepared
-from tidegate.database.time import Instant
+from tidegate.database.time import Instant, statement_now
 from tidegate.dispatch.due_jobs import polls, waiting_first
-from tidegate.dispatch.lane import LaneState, Occupancy, WaitingJob, WaitingPoll
+from tidegate.dispatch.lane import AllWaiting, LaneState, Occupancy, WaitingJob, WaitingPoll
 from tidegate.dispatch.limiter_row import ROW, VERSION, VERSION_ON_SQLITE, lane_from
 from tidegate.dispatch.places import counts, occupancy
+from tidegate.jobs.transitions import IS_WAITING
 
 _NAMES, _QUEUES, _WITHOUT = "lanes", "queues", "without"
 
@@ -43,18 +44,20 @@ def read_lanes(
     queues: Collection[str] | None,
     limit: int,
     without: Collection[str] = (),
+    are_shared: bool = False,
 ) -> Sequence[LaneState]:
     """Reads lanes in one statement, without a lock, and at most `limit` waiting jobs of each.
 
     What is out is counted once for all of them. `queues`: jobs of these alone; None: of all, known or not. Jobs of the
-    operations `without` are passed over. Names of which there is no lane are left out.
+    operations `without` are passed over. Names of which there is no lane are left out. `are_shared`: each is read with
+    the partitions of its jobs, unless some jobs are to be passed over.
 
     Whatever gives away a place or a slot, or changes a limit, writes the lane's row: a plan that is written only if the
     row is unchanged is as safe as one that was made under its lock.
     """
     asked = {_NAMES: _as_json(names), "most": limit}
     if queues is None and not without:
-        return database.fetch_all(_LANES, asked)
+        return database.fetch_all(_SHARED_LANES if are_shared else _LANES, asked)
     only = None if queues is None else _as_json(queues)
     states = database.fetch_all(_LANES_FILTERED, {**asked, _QUEUES: only, _WITHOUT: _as_json(without)})
     return states if queues is None else [replace(state, of_all_queues=False) for state in states]
@@ -82,6 +85,26 @@ def _state(columns: Mapping[str, Any]) -> LaneState:
     )
 
 
+def _shared_state(columns: Mapping[str, Any]) -> LaneState:
+    row = dict(columns)
+    next_run_at, ranked = row.pop("next_run_at"), orjson.loads(row["waiting"] or "[]")
+    state = _state({**row, "waiting": None})
+    waiting = [WaitingJob(*each[:-2]) for each in ranked]
+    in_order = sorted(zip(((each[-2], each[-1]) for each in ranked), waiting, strict=True), key=_rank)
+    by_partition: dict[str, list[WaitingJob]] = {}
+    for (_, partition), job in in_order:
+        by_partition.setdefault(partition, []).append(job)
+    is_all = len(waiting) < state.limit and None not in by_partition  # it has none until it is taken into one
+    known = AllWaiting(by_partition=by_partition, next_run_at=next_run_at) if is_all else None
+    return replace(state, waiting=waiting, all_waiting=known)
+
+
+def _rank(ranked: tuple[tuple[int | None, str], WaitingJob]) -> tuple[int, str]:
+    """As the database orders the jobs of a partition, by `rank_at` and id."""
+    (rank_at, _), job = ranked
+    return rank_at or 0, job.id
+
+
 @lru_cache(maxsize=2)  # all rows of an answer have the same text
 def _occupancy(places: str) -> Occupancy:
     return occupancy(orjson.loads(places))
@@ -95,8 +118,13 @@ WAITING_COLUMNS = [_plain(jobs.c[name]) for name in WaitingJob._fields]
 """The columns of a WaitingJob, as the database has them."""
 
 
-def _statement(version: ColumnElement[Any], all_of: Any, array_of: Any, named: Any, *conditions: Any) -> Any:
-    """The lanes' rows, each with the rows of two other SELECTs as a JSON array of arrays each, in their order."""
+def _statement(
+    version: ColumnElement[Any], all_of: Any, array_of: Any, named: Any, *conditions: Any, more: Sequence[Any] = ()
+) -> Any:
+    """The lanes' rows, each with the rows of two other SELECTs as a JSON array of arrays each, in their order.
+
+    `more`: columns of the waiting jobs beside those of a WaitingJob.
+    """
 
     def as_text(rows: Any) -> Any:
         each = rows.subquery()
@@ -105,9 +133,24 @@ def _statement(version: ColumnElement[Any], all_of: Any, array_of: Any, named: A
     return ROW.add_columns(
         version.label("version"),
         as_text(counts()).label("places"),
-        as_text(waiting_first(*WAITING_COLUMNS).where(*conditions)).label("waiting"),
+        as_text(waiting_first(*WAITING_COLUMNS, *more).where(*conditions)).label("waiting"),
         bindparam("most", type_=Integer).label("most"),
     ).where(named)
+
+
+_IN_PARTITION = (_plain(jobs.c.rank_at), jobs.c.partition)
+
+
+def _of_shared(lanes: Any) -> Any:
+    """Adds when the first waiting job of each may run that may not yet: an index step."""
+    run_at = type_coerce(jobs.c.run_at, BigInteger)
+    later = (
+        select(run_at)
+        .where(jobs.c.downstream == downstreams.c.name, IS_WAITING, jobs.c.run_at > statement_now())
+        .order_by(jobs.c.run_at)
+        .limit(1)
+    )
+    return lanes.add_columns(later.correlate(downstreams).scalar_subquery().label("next_run_at"))
 
 
 def _names_on_postgresql(parameter: str) -> Any:
@@ -141,7 +184,12 @@ _ON_SQLITE = (
     downstreams.c.name.in_(_names_on_sqlite(_NAMES)),
 )
 _LANES = Prepared(_statement(*_ON_POSTGRESQL), _state, on_sqlite=_statement(*_ON_SQLITE))
-# A statement of its own: that of every release is as cheap as it can be.
+# Statements of their own: that of every release is as cheap as it can be.
+_SHARED_LANES = Prepared(
+    _of_shared(_statement(*_ON_POSTGRESQL, more=_IN_PARTITION)),
+    _shared_state,
+    on_sqlite=_of_shared(_statement(*_ON_SQLITE, more=_IN_PARTITION)),
+)
 _LANES_FILTERED = Prepared(
     _statement(*_ON_POSTGRESQL, _is_wanted(_names_on_postgresql)),
     _state,

@@ -36,7 +36,8 @@ from tidegate.dispatch.limiter_row import (
     keep_pace_of_batches,
     kept_pace,
 )
-from tidegate.dispatch.partitions.writes import write_turns
+from tidegate.dispatch.partitions.partition import Chosen
+from tidegate.dispatch.partitions.writes import LANES_TURNS, lanes_turns, turns_as_parameter, upserts, write_turns
 from tidegate.dispatch.plan import Plan
 from tidegate.dispatch.undo_release import take_back
 from tidegate.jobs.job import Released
@@ -53,6 +54,7 @@ _OWN = ("job_id", "fence", "queue", "slot_at", "follows_job", "follows_fence", "
 _IN_BATCH = ("batch_id", "batch", "is_call")
 """And of a job that goes with others in one call: which, and whether it is the one that has slot and place."""
 _VERSION = bindparam("its_version", type_=Text)
+_NUMBER = bindparam("its_number", type_=BigInteger)
 _COMMON = ("downstream", "released_at", "place_until")
 
 _Values: TypeAlias = dict[str, Any]
@@ -73,8 +75,12 @@ def write_releases(database: Database, plans: Sequence[Plan]) -> Sequence[Writte
     released of a lane whose row is locked or has changed. A job that another transaction moved meanwhile stays.
     """
     write = _one_by_one if database.is_sqlite else _all_at_once
-    if len(plans) == 1 and _is_one_statement(plans[0]) and not database.is_sqlite:
-        return [write(database, plans[0], None)]
+    if len(plans) == 1 and not database.is_sqlite:
+        plan = plans[0]
+        if _is_one_statement(plan):
+            return [write(database, plan, None)]
+        if plan.shared and not plan.has_batches and (each := _in_turn(database, plan, plan.shared)).released:
+            return [each]
     with database.transaction() as within:
         written = []
         for plan in plans:
@@ -83,15 +89,15 @@ def write_releases(database: Database, plans: Sequence[Plan]) -> Sequence[Writte
                 each = _without_headless(database, within, plan, each)
             if plan.shared and each.released:
                 chosen = plan.shared.with_only({job.job_id for job in each.released})
-                write_turns(database, within, plan.state.lane, chosen)
+                has_clock = database.is_sqlite and not plan.has_batches
+                write_turns(database, within, plan.state.lane, chosen, with_clock=not has_clock)
             written.append(each)
         return written
 
 
 def _is_one_statement(plan: Plan) -> bool:
     """Whether it is written at once, on PostgreSQL, and nothing is to be looked at afterwards."""
-    several = plan.has_batches and len(plan.released) > 1
-    return plan.shared is None and not several
+    return not ((plan.has_batches and len(plan.released) > 1) or (plan.shared and plan.shared.partitions))
 
 
 def _without_headless(database: Database, within: Connection, plan: Plan, written: Written) -> Written:
@@ -158,6 +164,8 @@ def _one_by_one(database: Database, plan: Plan, within: Connection | None) -> Wr
         kept = kept_pace(name, plan.pace, released=calls)
         if plan.has_batches:
             database.execute(KEEP_PACE_OF_BATCHES, {**kept, "its_jobs": len(gone)}, within=within)
+        elif plan.shared and plan.shared.partitions:
+            database.execute(_KEEP_PACE_IN_TURN, {**kept, **lanes_turns(name, plan.shared)}, within=within)
         else:
             database.execute(KEEP_PACE, kept, within=within)
     return _went(plan, gone)
@@ -165,14 +173,11 @@ def _one_by_one(database: Database, plan: Plan, within: Connection | None) -> Wr
 
 def _all_at_once(database: Database, plan: Plan, within: Connection | None) -> Written:
     """On PostgreSQL: one statement for a lane; of jobs in batches, which may be a thousand, several in turn."""
-    rows, common = _rows(plan)
-    kept = kept_pace(plan.state.lane.name, plan.pace)
-    move, parts = (_MOVE_ALL_IN_BATCHES, [*in_parts(rows)]) if plan.has_batches else (_MOVE_ALL, [rows])
+    move = _MOVE_ALL_IN_BATCHES if plan.has_batches else _MOVE_ALL
     ids: set[str] = set()
     version: str | None = plan.state.version
-    for some in parts:
-        given = as_parameter({**row, "slot_at": to_microseconds(row["slot_at"])} for row in some)
-        gone = database.fetch_all(move, {**given, **common, **kept, "its_version": version}, within=within)
+    for values in _values(plan):
+        gone = database.fetch_all(move, {**values, "its_version": version}, within=within)
         if gone:  # the lane's row is this transaction's from now on
             version = gone[0][1]
             ids |= {job_id for job_id, _ in gone}
@@ -181,8 +186,27 @@ def _all_at_once(database: Database, plan: Plan, within: Connection | None) -> W
     return _went(plan, ids, version if ids else None)
 
 
-def _move_all(*, in_batches: bool = False) -> Any:
-    """FOR UPDATE SKIP LOCKED on lane and jobs: rows locked by another transaction are skipped."""
+def _in_turn(database: Database, plan: Plan, chosen: Chosen) -> Written:
+    """On PostgreSQL: a release of a shared lane and its turns in one statement. Either all jobs go or none does."""
+    turns = {**lanes_turns(plan.state.lane.name, chosen), **turns_as_parameter(plan.state.lane, chosen)}
+    values = {**_values(plan)[0], **turns, "its_number": len(plan.released)}
+    gone = database.fetch_all(_MOVE_ALL_IN_TURN, values)
+    return _went(plan, {job_id for job_id, _ in gone}, gone[0][1] if gone else None)
+
+
+def _values(plan: Plan) -> Sequence[_Values]:
+    """The parameters of each statement."""
+    rows, common = _rows(plan)
+    common = {**common, **kept_pace(plan.state.lane.name, plan.pace), "its_version": plan.state.version}
+    given = [{**row, "slot_at": to_microseconds(row["slot_at"])} for row in rows]
+    return [{**as_parameter(some), **common} for some in (in_parts(given) if plan.has_batches else [given])]
+
+
+def _move_all(*, in_batches: bool = False, in_turn: bool = False) -> Any:
+    """FOR UPDATE SKIP LOCKED on lane and jobs: rows locked by another transaction are skipped.
+
+    `in_turn`: with the turns of partitions; then all of the given number of jobs go or none does.
+    """
     new = _given(in_batches=in_batches)
     this_lane = select(downstreams.c.name).where(downstreams.c.name == bindparam("lane"), VERSION == _VERSION)
     lane = lock_rows(this_lane).cte("lane")
@@ -195,9 +219,10 @@ def _move_all(*, in_batches: bool = False) -> Any:
         .where(is_one_of(jobs.c.id, new.c.job_id), has_not_moved, is_as_it_was)
     )
     still_waiting = lock_rows(found, of=jobs).cte("still_waiting")
+    is_each = select(func.count()).select_from(still_waiting).scalar_subquery() == _NUMBER
     moved = (
         update(jobs)
-        .where(jobs.c.id == new.c.job_id, is_one_of(jobs.c.id, still_waiting.c.id))
+        .where(jobs.c.id == new.c.job_id, is_one_of(jobs.c.id, still_waiting.c.id), *([is_each] if in_turn else []))
         .values({**_released(new), **({"batch": new.c.batch} if in_batches else {})})
         .returning(jobs.c.id, *([new.c.is_call] if in_batches else []))
         .cte("moved")
@@ -207,13 +232,18 @@ def _move_all(*, in_batches: bool = False) -> Any:
         calls = select(func.count()).select_from(moved).where(moved.c.is_call).scalar_subquery()
         keep = keep_pace_of_batches(calls, count)
     else:
-        keep = keep_pace(count)
+        keep = keep_pace(count).values(LANES_TURNS) if in_turn else keep_pace(count)
     kept = keep.where(count > 0).cte("kept")
     names = (*_OWN, "batch_id") if in_batches else _OWN
     places = select(*_places(new, names)).join(moved, moved.c.id == new.c.job_id)
     # The lane's row was written by the same transaction: its version is that of the new rows.
     version = cast(literal_column("attempts.xmin"), Text).label("version")
-    return insert(attempts).from_select([*names, *_COMMON], places).returning(attempts.c.job_id, version).add_cte(kept)
+    return (
+        insert(attempts)
+        .from_select([*names, *_COMMON], places)
+        .returning(attempts.c.job_id, version)
+        .add_cte(kept, *(upserts(count > 0) if in_turn else ()))
+    )
 
 
 def _given(*, in_batches: bool) -> Any:
@@ -238,6 +268,9 @@ _IS_UNCHANGED = Prepared(
     select(downstreams.c.name).where(downstreams.c.name == bindparam("lane"), VERSION_ON_SQLITE == _VERSION), bool
 )
 _MOVE_ALL = Prepared(_move_all(), lambda row: (str(row["job_id"]), str(row["version"])))
+_MOVE_ALL_IN_TURN = Prepared(
+    _move_all(in_turn=True), lambda row: (str(row["job_id"]), str(row["version"])), on_sqlite=_move_all()
+)
 # For many jobs in one call a statement of its own: that of every other release is as cheap as it can be.
 _MOVE_ALL_IN_BATCHES = Prepared(_move_all(in_batches=True), lambda row: (str(row["job_id"]), str(row["version"])))
 
@@ -261,6 +294,7 @@ def _take_place(*names: str) -> Any:
 
 _MOVE_ONE = Prepared(_move_one(), bool)
 _MOVE_ONE_OF_BATCH = Prepared(_move_one().values(batch=bindparam("the_batch", type_=jobs.c.batch.type)), bool)
+_KEEP_PACE_IN_TURN = Prepared(keep_pace().values(LANES_TURNS), bool)
 _TAKE_PLACE = Prepared(_take_place(*_OWN, *_COMMON), bool)
 _TAKE_PLACE_IN_BATCH = Prepared(_take_place(*_OWN, *_COMMON, "batch_id"), bool)
 _OF_JOB = frozenset({"batch", "is_call"})  # what a row has beside the columns of its attempt

@@ -99,12 +99,14 @@ class LaneStore:
         queues: Collection[str] | None = None,
         limit: int = MOST_RELEASED,
         without: Collection[str] = (),
+        are_shared: bool = False,
     ) -> Sequence[LaneState]:
         """Reads lanes and the first waiting jobs of each, without a lock; those that are not there are left out.
 
-        `queues`: of these alone; None: of all. Jobs of the operations `without` are passed over.
+        `queues`: of these alone; None: of all. Jobs of the operations `without` are passed over. `are_shared`: with the
+        partitions of their jobs.
         """
-        return read_lanes(self._database, names, queues=queues, limit=limit, without=without)
+        return read_lanes(self._database, names, queues=queues, limit=limit, without=without, are_shared=are_shared)
 
     def polls(self, name: str, *, without: Collection[str] = ()) -> Sequence[WaitingPoll]:
         """Reads the first jobs of a lane that wait to be polled, due or not; only of one that has kept places.

@@ -15,7 +15,7 @@ from tidegate.dispatch.plan import Plan, may_be_followed, plan_polls
 from tidegate.dispatch.room import NO_RIVALS, Rivals, Room
 from tidegate.jobs.job import Call
 from tidegate.operations.queues import Queue
-from tidegate.operations.sharing import Sharing, named_by
+from tidegate.operations.sharing import Sharing
 
 _SURVEY_SECONDS = 1.0
 # Jobs without a partition come from before the lane was shared, or from a web process of an earlier version.
@@ -53,6 +53,7 @@ class SharedLanes:
         self._batches = batches
         self._books: dict[str, PartitionBook] = {}
         self._expected: dict[str, int] = {}  # by lane, how many jobs went the last time
+        self._chosen: dict[str, Collection[str]] = {}  # and of which partitions
         self._news: dict[str, set[str]] = {}
         self._survey_due: dict[str, float] = {}
         self._adoption_due: dict[str, float] = {}
@@ -61,6 +62,10 @@ class SharedLanes:
     def add(self, lane: str, key: str) -> None:
         """A partition got a job."""
         self._news.setdefault(lane, set()).add(key)
+
+    def knows(self, lane: str) -> bool:
+        """Whether it has the book of a lane: that is to be read as a shared one."""
+        return lane in self._books
 
     def survey_soon(self) -> None:
         """Any partition may have got a job: all are asked for with the next release, unless they just were."""
@@ -81,12 +86,12 @@ class SharedLanes:
         open_calls: Sequence[Call] = ()
         if state.held and room.idle_threads and may_be_followed(lane):
             open_calls = self._open_calls(lane.name, room.idle_threads)
-        read: dict[str, Heads] = {}
         along: dict[str, Sequence[WaitingJob]] = {}
+        queues = {*room.by_queue, *([Queue.IO] if open_calls else [])}
+        read = {**self._together(self._at_hand(book, state, queues), book, state, queues, along)}
         assume, more = self._expected.get(lane.name, 0) + _FEW, 0
         while (found := Round(book, polls, room, opened, read, open_calls=open_calls, assume=assume)).unread:
             assume *= 2
-            queues = {*room.by_queue, *([Queue.IO] if open_calls else [])}
             # Where those whose turn it is have no job, many may have none: each time twice as many others are read.
             others = dict.fromkeys(islice((key for key in book.partitions if key not in read), more), 1)
             read |= self._together(self._heads(book, state, others | found.unread, queues), book, state, queues, along)
@@ -99,14 +104,17 @@ class SharedLanes:
         book = self._books.get(plan.state.lane.name)
         if book and plan.shared:
             self._expected[plan.state.lane.name] = len(gone)
+            self._chosen[plan.state.lane.name] = plan.shared.partitions
             book.went(plan.shared.with_only(gone))
 
     def _book(self, state: LaneState, sharing: Sharing) -> PartitionBook:
         """The lane's book, exact as of the lane's row."""
         lane = state.lane
         book, keys = self._books.get(lane.name), self._news.pop(lane.name, set())
+        if state.all_waiting:
+            keys |= state.all_waiting.by_partition.keys() - (book.partitions.keys() if book else set())
         if clock.monotonic() >= self._survey_due.get(lane.name, 0.0):
-            keys |= self._survey(lane.name, sharing)
+            keys |= self._survey(state, sharing)
             if book:
                 book.hold_no_more([*book.held])
         if book and (book.sharing, book.jitter) == (sharing, lane.jitter) and self._catches_up(book, lane):
@@ -117,14 +125,19 @@ class SharedLanes:
             self._books[lane.name] = book
         new = keys - book.partitions.keys()
         if new:
-            clients = {named_by(key)[0] for key in new} - book.clients.keys()
-            book.clients |= self._store.read_clients(lane.name, clients)
-            book.add(self._store.read(lane.name, sharing, new))
+            partitions, clients = self._store.read_with_clients(lane.name, sharing, new)
+            book.clients = {**clients, **book.clients}
+            book.add(partitions)
         return book
 
-    def _survey(self, lane: str, sharing: Sharing) -> set[str]:
+    def _survey(self, state: LaneState, sharing: Sharing) -> set[str]:
         """Asks in which partitions jobs wait, and takes in jobs that have none."""
-        now = clock.monotonic()
+        lane, now = state.lane.name, clock.monotonic()
+        if state.all_waiting and state.all_waiting.next_run_at is None:  # the lane's own read was one
+            _, took = self._surveyed.get(lane, (now, 0.0))
+            self._surveyed[lane] = (now, took)
+            self._survey_due[lane] = now + _SURVEY_SECONDS
+            return set()
         if now >= self._adoption_due.get(lane, 0.0):
             self._store.adopt(lane, sharing)
             self._adoption_due[lane] = now + _ADOPTION_SECONDS
@@ -146,15 +159,27 @@ class SharedLanes:
     def _opened(self, book: PartitionBook, lane: str) -> Mapping[str, int]:
         return self._store.opened(lane) if book.has_concurrency else {}
 
+    def _at_hand(self, book: PartitionBook, state: LaneState, queues: Collection[str]) -> Mapping[str, Heads]:
+        """The first jobs of partitions that need no statement: of those that have some, and of those that went last."""
+        if state.all_waiting is None:
+            return {}
+        likely = {*state.all_waiting.by_partition, *self._chosen.get(state.lane.name, ())}
+        found = {key: _known_heads(book, state, key, queues) for key in likely if key in book.partitions}
+        return {key: heads for key, heads in found.items() if heads is not None and key not in book.held}
+
     def _heads(
         self, book: PartitionBook, state: LaneState, wanted: Mapping[str, int], queues: Collection[str]
     ) -> Mapping[str, Heads]:
         """Reads the first jobs of partitions; those of operations that no worker runs are passed over."""
         lane = state.lane.name
+        known = {key: each for key in wanted if (each := _known_heads(book, state, key, queues)) is not None}
+        if len(known) == len(wanted):
+            return known
+        wanted = {key: number for key, number in wanted.items() if key not in known}
         strict = {key for key in wanted if book.partitions[key].limits.is_strict}
         heads = self._store.strict_heads(lane, strict) if strict else {}
         self._learn([job for each in heads.values() for job in each.jobs])
-        heads = {key: self._if_known(each) for key, each in heads.items()}
+        heads = {**known, **{key: self._if_known(each) for key, each in heads.items()}}
         others = wanted.keys() - strict
         most = max(wanted.values()) + _MORE
         while others:
@@ -201,7 +226,27 @@ class SharedLanes:
                 continue
             if heads.next_run_at is not None:
                 book.hold(key, heads.next_run_at)
-            elif is_complete or not heads.is_all:
+            elif is_complete or not heads.is_all or _has_none(state, key):
                 book.remove(key)
             else:
                 book.hold(key, state.now + _SOON)
+
+
+def _known_heads(book: PartitionBook, state: LaneState, key: str, queues: Collection[str]) -> Heads | None:
+    """The first jobs of a partition as far as the lane's own read has all that wait; None: they are to be read.
+
+    The order of a strict one is also kept by jobs that may not go now, which that did not read.
+    """
+    known = state.all_waiting
+    if known is None or book.partitions[key].limits.is_strict:
+        return None
+    jobs = [job for job in known.by_partition.get(key, ()) if job.queue in queues]
+    if not jobs and known.next_run_at is not None:
+        return None
+    return Heads(jobs=jobs, is_all=True, next_run_at=known.next_run_at)
+
+
+def _has_none(state: LaneState, key: str) -> bool:
+    """Whether the lane's own read has all that wait, and no job of this partition is among them."""
+    known = state.all_waiting
+    return known is not None and known.next_run_at is None and key not in known.by_partition

@@ -17,6 +17,7 @@ from sqlalchemy import (
     cast,
     func,
     select,
+    true,
     tuple_,
     type_coerce,
     update,
@@ -26,6 +27,7 @@ from sqlalchemy.types import NullType
 from tidegate import rate_limit
 from tidegate.clock import MICROSECOND, to_microseconds
 from tidegate.database.connection import Database
+from tidegate.database.json_rows import PARAMETER, given_rows
 from tidegate.database.schema import attempts, jobs, partitions, shared_clients
 from tidegate.database.statement import Prepared
 from tidegate.database.time import Instant, statement_now
@@ -88,17 +90,20 @@ class PartitionStore:
                 found[each.key] = each
         return found
 
-    def read_clients(self, lane: str, clients: Collection[str]) -> dict[str, SharedClient]:
-        """Reads clients of a downstream; one that has no row yet begins."""
-        found = dict.fromkeys(clients, SharedClient(share=Share()))
-        names = sorted(clients)
-        for first in range(0, len(names), _ROWS):
-            which = shared_clients.c.client.in_(names[first : first + _ROWS])
-            for row in self._database.fetch_all(
-                select(shared_clients).where(shared_clients.c.downstream == lane, which)
-            ):
-                found[row.client] = _client(row)
-        return found
+    def read_with_clients(
+        self, lane: str, sharing: Sharing, keys: Collection[str]
+    ) -> tuple[dict[str, Partition], dict[str, SharedClient]]:
+        """As `read`, in one statement with their clients; one of these that has no row yet begins."""
+        found: dict[str, Partition] = {}
+        clients: dict[str, SharedClient] = {}
+        given = orjson.dumps([{"client": client, "name": name} for client, name in map(named_by, keys)]).decode()
+        for row, of_client in self._database.fetch_all(_WITH_CLIENTS, {"lane": lane, PARAMETER: given}):
+            client, name = row.its_client, row.its_name
+            stored = row if row.downstream is not None else None
+            each = _partition(sharing.limits_of(name), client, name, stored)
+            found[each.key] = each
+            clients[client] = _client(of_client) if of_client else SharedClient(share=Share())
+        return found, clients
 
     def changes(self, lane: str, sharing: Sharing, *, since: int) -> "PartitionChanges":
         """Reads the partitions and clients whose rows were written since this number of the lane's."""
@@ -155,10 +160,54 @@ def _client(row: Any) -> SharedClient:
     return SharedClient(share=share, clock=int(row.clock))
 
 
-def _changed(table: Table) -> Any:
+def _columns_of(table: Table) -> list[Any]:
     # A float as the driver gives it; SQLAlchemy would take it for a decimal that is to be converted.
-    columns = [type_coerce(each, NullType()).label(each.name) if each is table.c.weight else each for each in table.c]
-    return select(*columns).where(table.c.downstream == bindparam("lane"), table.c.changed > bindparam("since"))
+    return [type_coerce(each, NullType()).label(each.name) if each is table.c.weight else each for each in table.c]
+
+
+def _changed(table: Table) -> Any:
+    return select(*_columns_of(table)).where(
+        table.c.downstream == bindparam("lane"), table.c.changed > bindparam("since")
+    )
+
+
+_CLIENT = ("weight", "turn", "returned", "clock")
+
+
+def _with_clients(given: Any, client: Any, name: Any, *, looks_up: bool) -> Any:
+    """The rows of given partitions and of their clients. `looks_up`: each by its key, whatever is thought of tables."""
+    is_its_client = and_(shared_clients.c.downstream == bindparam("lane"), shared_clients.c.client == client)
+    is_its = and_(
+        partitions.c.downstream == bindparam("lane"), partitions.c.client == client, partitions.c.name == name
+    )
+    columns = {each.name: each for each in _columns_of(shared_clients)}
+    of_client = [columns[name].label(f"client_{name}") for name in _CLIENT]
+    of_partition = _columns_of(partitions)
+    wanted = [client.label("its_client"), name.label("its_name")]
+    if not looks_up:
+        both = given.outerjoin(partitions, is_its).outerjoin(shared_clients, is_its_client)
+        return select(*wanted, *of_partition, *of_client).select_from(both)
+    row = select(*of_partition).where(is_its).limit(1).lateral("its_row")
+    row_of_client = select(*of_client).where(is_its_client).limit(1).lateral("row_of_client")
+    both = given.outerjoin(row, true()).outerjoin(row_of_client, true())
+    return select(*wanted, *row.c, *row_of_client.c).select_from(both)
+
+
+def _with_clients_on_postgresql() -> Any:
+    given = given_rows({"client": Text(), "name": Text()})
+    return _with_clients(given, given.c.client, given.c.name, looks_up=True)
+
+
+def _with_clients_on_sqlite() -> Any:
+    given = func.json_each(bindparam(PARAMETER, type_=Text())).table_valued("value", name="given")
+    client, name = (func.json_extract(given.c.value, f"$.{which}", type_=Text()) for which in ("client", "name"))
+    return _with_clients(given, client, name, looks_up=False)
+
+
+def _read_with_client(row: Mapping[str, Any]) -> tuple[Any, Any]:
+    """The row of a partition, as far as there is one, and that of its client."""
+    client = {name: row[f"client_{name}"] for name in _CLIENT}
+    return SimpleNamespace(**row), SimpleNamespace(**client) if client["turn"] is not None else None
 
 
 def _active() -> Any:
@@ -219,6 +268,7 @@ _ACTIVE = Prepared(_active(), lambda row: row["key"])
 _SOME_ACTIVE = Prepared(_active().limit(bindparam("most", type_=Integer())), lambda row: row["key"])
 _CHANGED = Prepared(_changed(partitions), lambda row: SimpleNamespace(**row))
 _CHANGED_CLIENTS = Prepared(_changed(shared_clients), lambda row: SimpleNamespace(**row))
+_WITH_CLIENTS = Prepared(_with_clients_on_postgresql(), _read_with_client, on_sqlite=_with_clients_on_sqlite())
 _OPENED = Prepared(
     select(attempts.c.partition, func.count().label("number"))
     .where(attempts.c.downstream == bindparam("lane"), is_held(), attempts.c.partition.is_not(None))

@@ -35,20 +35,37 @@ from tidegate.fairness import Share
 from tidegate.operations.sharing import key_of, named_by
 
 
-def write_turns(database: Database, within: Connection, lane: Lane, chosen: Chosen) -> None:
-    """Stores the turns and paces of those that were chosen, in the transaction of the release."""
+def write_turns(database: Database, within: Connection, lane: Lane, chosen: Chosen, *, with_clock: bool = True) -> None:
+    """Stores the turns and paces of those that were chosen, in the transaction of the release.
+
+    `with_clock`: with what the lane's row has of them; else the release has written that.
+    """
     if not chosen.partitions:  # polls alone take no turns
         return
-    kept = {"lane": lane.name, "its_clock": str(chosen.clock), "its_turns": chosen.turns}
-    rows = [*_partition_rows(chosen, lane.jitter), *_client_rows(chosen)]
+    kept = lanes_turns(lane.name, chosen)
     if not database.is_sqlite:
-        database.execute(_KEEP_TURNS, {**kept, **as_parameter(rows)}, within=within)
+        database.execute(_KEEP_TURNS, {**kept, **turns_as_parameter(lane, chosen)}, within=within)
         return
-    for row in rows:  # a statement costs no round trip there
+    for row in _rows(lane, chosen):  # a statement costs no round trip there
         statement = _KEEP_CLIENT if row["name"] is None else _KEEP_PARTITION
         values = {f"its_{name}": value for name, value in row.items()}
         database.execute(statement, {**kept, **values}, within=within)
-    database.execute(_KEEP_CLOCK, kept, within=within)
+    if with_clock:
+        database.execute(_KEEP_CLOCK, kept, within=within)
+
+
+def lanes_turns(name: str, chosen: Chosen) -> dict[str, Any]:
+    """The parameters for what a lane's row has of turns."""
+    return {"lane": name, "its_clock": str(chosen.clock), "its_turns": chosen.turns}
+
+
+def turns_as_parameter(lane: Lane, chosen: Chosen) -> dict[str, str]:
+    """The rows of partitions and of clients as a parameter of `upserts`."""
+    return as_parameter(_rows(lane, chosen), _GIVEN_TURNS)
+
+
+def _rows(lane: Lane, chosen: Chosen) -> Sequence[dict[str, Any]]:
+    return [*_partition_rows(chosen, lane.jitter), *_client_rows(chosen)]
 
 
 def _partition_rows(chosen: Chosen, jitter: int) -> Iterator[dict[str, Any]]:
@@ -160,11 +177,14 @@ def which(lane: str, key: str) -> Sequence[Any]:
 
 
 _OF_PARTITION = ("client", "name", "turn", "returned", "weight", "pace", "next_slot_at", "most_open", "released")
+_GIVEN_TURNS = "given_turns"
 _TURNS = bindparam("its_turns", type_=BigInteger())
 _OF_CLIENT = ("client", "turn", "returned", "weight", "clock")
 
 
-def _upsert(insert: Any, table: Table, names: Sequence[str], key: Sequence[str], given: FromClause | None) -> Any:
+def _upsert(
+    insert: Any, table: Table, names: Sequence[str], key: Sequence[str], given: FromClause | None, *conditions: Any
+) -> Any:
     """INSERT, or UPDATE where there is one: of a row given as parameters, or of all rows of a table that have these."""
     lane = bindparam("lane", type_=partitions.c.downstream.type)
     statement = insert(table)
@@ -173,7 +193,7 @@ def _upsert(insert: Any, table: Table, names: Sequence[str], key: Sequence[str],
         statement = statement.values(downstream=lane, changed=_TURNS, **values)
     else:
         of_partitions = given.c.name.is_not(None) if table is partitions else given.c.name.is_(None)
-        rows = select(lane, _TURNS, *(given.c[name] for name in names)).where(of_partitions)
+        rows = select(lane, _TURNS, *(given.c[name] for name in names)).where(of_partitions, *conditions)
         statement = statement.from_select(["downstream", "changed", *names], rows)
     changed = {name: statement.excluded[name] for name in (*names, "changed") if name not in key}
     return statement.on_conflict_do_update(
@@ -186,26 +206,27 @@ def _given_type(column: Column[Any]) -> Any:
     return BigInteger() if isinstance(column.type, Instant) else column.type
 
 
-def _keep_turns() -> Any:
-    """On PostgreSQL: all that a release changes of turns, in one statement."""
+def upserts(*conditions: Any) -> Sequence[Any]:
+    """On PostgreSQL: CTEs that store the turns of partitions and clients, if these conditions hold."""
     columns: dict[str, Any] = {name: _given_type(partitions.c[name]) for name in _OF_PARTITION}
-    given = given_rows({**columns, "clock": shared_clients.c.clock.type})
-    upserts = (
-        _upsert(postgresql_insert, partitions, _OF_PARTITION, ("client", "name"), given).cte("of_partitions"),
-        _upsert(postgresql_insert, shared_clients, _OF_CLIENT, ("client",), given).cte("of_clients"),
+    given = given_rows({**columns, "clock": shared_clients.c.clock.type}, _GIVEN_TURNS, "the_turns")
+    return (
+        _upsert(postgresql_insert, partitions, _OF_PARTITION, ("client", "name"), given, *conditions).cte(
+            "of_partitions"
+        ),
+        _upsert(postgresql_insert, shared_clients, _OF_CLIENT, ("client",), given, *conditions).cte("of_clients"),
     )
-    return _keep_clock().add_cte(*upserts)
+
+
+LANES_TURNS = {"shared_clock": bindparam("its_clock", type_=String()), "turns": _TURNS}
+"""What a lane's row has of turns, for an UPDATE; `lanes_turns` makes the parameters."""
 
 
 def _keep_clock() -> Any:
-    values = {
-        "shared_clock": bindparam("its_clock", type_=String()),
-        "turns": _TURNS,
-    }
-    return update(downstreams).where(downstreams.c.name == bindparam("lane")).values(values)
+    return update(downstreams).where(downstreams.c.name == bindparam("lane")).values(LANES_TURNS)
 
 
-_KEEP_TURNS = Prepared(_keep_turns(), bool, on_sqlite=_keep_clock())
+_KEEP_TURNS = Prepared(_keep_clock().add_cte(*upserts()), bool, on_sqlite=_keep_clock())
 _KEEP_CLOCK = Prepared(_keep_clock(), bool)
 _KEEP_PARTITION = Prepared(
     _upsert(postgresql_insert, partitions, _OF_PARTITION, ("client", "name"), None),
