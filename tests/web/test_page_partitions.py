@@ -271,6 +271,7 @@ def test_clients_are_told_by_name_and_only_operators_look(keyed: Web) -> None:
     (whose,) = (key for key, row in rows(keyed.client.get("/downstreams/fair/partitions")).items() if "acme" in row)
     send(keyed, "/downstreams/fair/partitions", client=whose[:-1], name="", weight="3")
     assert "Weight 3" in rows(keyed.client.get("/downstreams/fair/partitions"))[whose]
+    keyed.app.extensions["tidegate.page"].board.refresh()
     assert "2 with waiting jobs" in read(keyed)
 
 
@@ -286,6 +287,7 @@ def test_the_card_tells_the_busiest_and_the_plot_is_stacked_by_those_whose_calls
     assert "4 with waiting jobs" in text
 
     def is_stacked() -> bool:
+        submit(web, "free", 2)  # for as long as it takes
         for job in Gate(web.store.lanes).run_once().released[:2]:
             claimed = claim(web.store, job)
             assert claimed
