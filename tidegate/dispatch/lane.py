@@ -148,7 +148,7 @@ class LaneState:
     `version`: changes with every write of the row. `limit`: so many waiting jobs were asked for; fewer are all,
     where they are `of_all_queues`. `polls`: the first jobs that wait to be polled, due or not. `batched`: the
     operations whose jobs go many in one call. `apart`: the queues of which another lane releases a job that is kept
-    apart.
+    apart. `first_slot_at`: no slot is taken before, for its call would come too late.
     """
 
     lane: Lane
@@ -160,6 +160,7 @@ class LaneState:
     polls: Sequence[WaitingPoll] = ()
     batched: AbstractSet[str] = frozenset()
     apart: AbstractSet[str] = frozenset()
+    first_slot_at: int = 0
 
     @property
     def now(self) -> int:
