@@ -11,6 +11,7 @@ from sqlalchemy import func, select
 from tests.support.jobs import (
     LANE,
     attempts_of,
+    call_now,
     change_attempts,
     change_job,
     change_lane,
@@ -205,6 +206,7 @@ def test_new_slots_keep_the_pace(store: Store) -> None:
     submit(store)
     claimed = claim(store, release_one(store))
     assert claimed is not None
+    call_now(store, spacing=timedelta(minutes=1))
 
     offer = store.slots.reserve(claimed, within=timedelta(seconds=1))
 

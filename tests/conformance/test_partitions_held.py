@@ -2,7 +2,8 @@
 
 import threading
 import time
-from datetime import timedelta
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
 
 import pytest
 from sqlalchemy import select, update
@@ -11,13 +12,15 @@ from tests.conformance.test_clock_set import SetClock, set_clock
 from tests.conformance.test_partitions import finish, order, shared, submit
 from tests.conformance.test_unknown_operations import gate as gate_that_knows
 from tests.conformance.test_unknown_operations import worker
-from tests.support.jobs import LANE, WORKER, change_job, claim, open_lane, release, time_at
+from tests.support.jobs import LANE, WORKER, change_job, claim, lane_row, open_lane, release, time_at
 from tests.support.jobs import submit as plain
 from tests.support.statements import asked
 from tests.support.waiting import wait_until
 from tidegate.database.schema import IMPLICIT_CLIENT, attempts, jobs
 from tidegate.dispatch.gate import Gate
 from tidegate.dispatch.partitions.store import PartitionStore
+from tidegate.dispatch.plan import Plan
+from tidegate.dispatch.release import Written
 from tidegate.jobs.job import MAX_LOSSES, Released
 from tidegate.notify.messages import Wakeup
 from tidegate.operations.sharing import PartitionLimits
@@ -193,3 +196,58 @@ def test_partitions_that_ran_out_are_found_in_few_statements(store: Store) -> No
         gone += len(released)
 
     assert max(asked_of_looks[1:]) <= 2 * min(asked_of_looks[1:]) + 5
+
+
+def test_a_late_call_of_a_partition_with_a_rate_of_its_own_costs_it_no_interval(store: Store) -> None:
+    """It missed the last slot that was given, so that its own rate has room at once."""
+    sharing = shared(store, each=PartitionLimits(rates=("1/s",)), rates=("200/s",))
+    submit(store, sharing, "a")
+    (released,) = Gate(store.lanes).run_once().released
+    claimed = claim(store, released)
+    assert claimed
+    threading.Event().wait(0.05)
+
+    offer = store.slots.reserve(claimed, within=timedelta(seconds=1))
+
+    assert offer.due is not None
+    assert offer.due - time.monotonic() < 0.5, "not a second after the slot that it missed"
+
+
+def test_a_late_call_that_its_own_rate_holds_passes_no_slots_of_others_over(store: Store) -> None:
+    """No slot is given before one that is promised: the lane would stand still until then."""
+    sharing = shared(store, each=PartitionLimits(rates=("2/m",), burst=2), rates=("200/s",))
+    submit(store, sharing, "a", 2)
+    released, _ = Gate(store.lanes).run_once().released
+    claimed = claim(store, released)
+    assert claimed
+    before = lane_row(store).pace
+
+    offer = store.slots.reserve(claimed, within=timedelta(minutes=1))
+
+    assert (offer.due, offer.counts) == (None, True)
+    assert offer.wait_seconds > 0.5
+    assert lane_row(store).pace == before
+
+
+def test_of_a_lane_that_is_behind_no_slots_are_given_that_would_be_missed(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A look that takes long makes its own slots late."""
+    open_lane(store, rates=("50/s",), size=1000)
+    for _ in range(30):
+        plain(store)
+    gate, write = Gate(store.lanes), store.lanes.write
+
+    def slowly(*plans: Plan) -> Sequence[Written]:
+        time.sleep(0.05)
+        return write(*plans)
+
+    monkeypatch.setattr(store.lanes, "write", slowly)
+    assert gate.run_once().released
+    threading.Event().wait(0.4)
+    asked_at = datetime.now(UTC)
+
+    released = gate.run_once().released
+
+    assert released
+    assert min(job.slot_at for job in released) - asked_at >= timedelta(milliseconds=75)

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from tidegate import call_log
 from tidegate.call_log import Log, Run
 from tidegate.rate import Rate
-from tidegate.rate_limit import Allowance, Pace, next_slot, postponed, take_slots
+from tidegate.rate_limit import Allowance, Pace, given_back, next_slot, postponed, take_slots
 
 SECOND = 1_000_000
 START = 1_700_000_000 * SECOND
@@ -75,3 +75,43 @@ def test_no_window_has_a_call_too_many_though_calls_begin_late(text: str, burst:
     for last, start in enumerate(began):
         assert last + 1 - bisect.bisect_right(began, start - rate.period) <= rate.calls
     assert len(began) > 40 * rate.calls
+
+
+@given(
+    calls=st.integers(1, 50),
+    burst=st.integers(1, 5),
+    asked=st.lists(st.tuples(st.integers(0, 300_000), st.integers(1, 4), st.booleans()), min_size=1, max_size=40),
+)
+def test_calls_that_miss_their_slots_leave_no_window_too_full(
+    calls: int, burst: int, asked: list[tuple[int, int, bool]]
+) -> None:
+    """Whichever of those that are promised misses its slot, and takes another."""
+    allowance = Allowance(rates=(Rate(calls, SECOND),), burst=burst)
+    now, pace, made = START, Pace(), list[int]()
+    for wait, wanted, is_missed in asked:
+        now += wait
+        slots, pace = take_slots(allowance, pace, now=now, wanted=wanted, horizon=120_000)
+        made += slots
+        if is_missed and slots:
+            late = slots[-1] if wait % 2 else slots[0]
+            made.remove(late)
+            now = max(now, late + allowance.late + 1)
+            (again,), pace = take_slots(
+                allowance, given_back(pace, [late], spacing=allowance.spacing), now=now, wanted=1, horizon=SECOND
+            )
+            made.append(again)
+    made.sort()
+    assert all(later - first > SECOND for first, later in zip(made, made[calls:], strict=False))
+    # As many as the burst together, the others behind them spaced.
+    for number, first in enumerate(made):
+        for more, later in enumerate(made[number:]):
+            assert later - first >= (more - burst + 1) * allowance.spacing
+
+
+def test_a_missed_slot_that_was_the_last_costs_no_interval() -> None:
+    allowance = Allowance(rates=(Rate(2, SECOND),))
+    (slot,), pace = take_slots(allowance, Pace(), now=START, wanted=1, horizon=0)
+    now = slot + 30_000
+
+    assert next_slot(allowance, pace, now=now) == slot + allowance.spacing
+    assert next_slot(allowance, given_back(pace, [slot], spacing=allowance.spacing), now=now) == now

@@ -90,6 +90,11 @@ class Agenda:
             if entry.look_at <= now or (entry.look_at <= soon and entry.held_until is not None)
         ]
 
+    def is_held(self, name: str) -> bool:
+        """Whether more of a lane's jobs waited at the last look than its rate let go."""
+        entry = self._entries.get(name)
+        return entry is not None and entry.held_until is not None
+
     def next_look(self) -> float:
         """When the next lane is to be looked at."""
         return min((entry.look_at for entry in self._entries.values()), default=_NEVER)

@@ -6,12 +6,13 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from tidegate import clock
+from tidegate.clock import MICROSECOND
 from tidegate.dispatch.agenda import Agenda
 from tidegate.dispatch.batches import MOST_READ, NO_BATCHES, BatchedJobs
 from tidegate.dispatch.known_operations import KnownOperations
 from tidegate.dispatch.lane import LaneState, WaitingJob, is_kept_apart
 from tidegate.dispatch.partitions.shared_lanes import SharedLanes
-from tidegate.dispatch.plan import Plan, plan_release
+from tidegate.dispatch.plan import LEAD, Plan, plan_release
 from tidegate.dispatch.release import Written
 from tidegate.dispatch.room import MOST_RELEASED, Rivals
 from tidegate.dispatch.store import LaneStore
@@ -28,6 +29,8 @@ _TRIES = 3
 _TOGETHER = 32
 # A scheduler that released jobs of another's lane, because that did not, does so at once for so long.
 _HELP_SECONDS = 3.0
+# No slot is passed over for being near that lies further ahead than this (microseconds).
+_FURTHEST = LEAD // MICROSECOND
 # After so many tries another transaction has written the lane's row each time.
 BUSY_LOOK_SECONDS = 0.02
 SLOW_LOOK_SECONDS = 1.0
@@ -74,6 +77,7 @@ class Gate:
         self._shared = SharedLanes(lanes.partitions, self._unknown, self._learn, lanes.unfollowed_calls, self._batches)
         self._expected: dict[str, int] = {}  # by lane, how many jobs to read, where that is more than a few
         self._survey_due = self._helps_until = 0.0
+        self._look_seconds = 0.0  # how long the last release took
 
     def run_once(self, wakeup: Wakeup = _FOR_ALL) -> GateRun:
         """Releases due jobs of the lanes that it was woken for, and of those whose time has come.
@@ -141,6 +145,8 @@ class Gate:
         written = (
             dict(zip((plan.state.lane.name for plan in going), self._lanes.write(*going), strict=True)) if going else {}
         )
+        if going:
+            self._look_seconds = clock.monotonic() - now
         released: list[Released] = []
         lost: list[str] = []
         for plan in plans:
@@ -180,12 +186,25 @@ class Gate:
                 states += self._read(some, limit=limit, are_shared=some is shared)
         for name in set(names) - {*few}:
             states += self._read([name], limit=self._expected[name])
+        states = [self._on_time(state) for state in states]
         rivals = self._agenda.rivals(states, now=now)
         plans: list[Plan] = []
         for state in states:
             plan = self._plan(_beside(plans, state), rivals[state.lane.name])
             plans += [plan] if plan else []
         return plans
+
+    def _on_time(self, state: LaneState) -> LaneState:
+        """Of a lane that its rate held, and whose next slots are over by now, only those that can still be reached.
+
+        A look takes as long as the last one, and a message to its worker at least as long again. The calls of missed
+        slots would all take new ones, each in a transaction that holds the lane's row, and so the next looks up.
+        """
+        too_near = min(_FURTHEST, int(2e6 * self._look_seconds) - state.lane.allowance.late)
+        first = state.now + max(0, too_near)
+        if state.lane.pace.free_at >= first or not self._agenda.is_held(state.lane.name):
+            return state
+        return replace(state, first_slot_at=first)
 
     def _plan(self, state: LaneState, rivals: Rivals) -> Plan | None:
         """Plans one lane's release; reads more of its jobs where more could go. None: the lane is gone."""

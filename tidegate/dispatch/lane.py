@@ -160,6 +160,7 @@ class LaneState:
     where they are `of_all_queues`. `polls`: the first jobs that wait to be polled, due or not. `batched`: the
     operations whose jobs go many in one call. `apart`: the queues of which another lane releases a job that is kept
     apart. `all_waiting`: of a lane that was read as a shared one, where its waiting jobs are all known.
+    `first_slot_at`: no slot is taken before, for its call would come too late.
     """
 
     lane: Lane
@@ -172,6 +173,7 @@ class LaneState:
     batched: AbstractSet[str] = frozenset()
     apart: AbstractSet[str] = frozenset()
     all_waiting: AllWaiting | None = None
+    first_slot_at: int = 0
 
     @property
     def now(self) -> int:

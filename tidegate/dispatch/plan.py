@@ -162,7 +162,8 @@ def _with_slots(state: LaneState, fitting: Sequence[WaitingJob]) -> Plan:
     """Takes a slot within the horizon for each job; those that are paced by their calls need none."""
     lane = state.lane
     now, paced = state.now, sum(not job.paced_by_calls for job in fitting)
-    slots, pace = rate_limit.take_slots(lane.allowance, lane.pace, now=now, wanted=paced, horizon=_HORIZON)
+    first = max(now, state.first_slot_at)
+    slots, pace = rate_limit.take_slots(lane.allowance, lane.pace, now=first, wanted=paced, horizon=_HORIZON)
     held_back = None
     if len(slots) < paced:
         held_back = (rate_limit.next_slot(lane.allowance, pace, now=now) - now) / 1e6

@@ -24,6 +24,8 @@ from tidegate.jobs.own_partition import RESTED_UNTIL, partition_rests
 from tidegate.jobs.transitions import IN_TIME, NOW, is_mine
 
 _PAUSED_LOOK_SECONDS = 0.5
+# No slot is passed over for being near that lies further ahead than this (microseconds).
+_FURTHEST = 250_000
 _SLOT = type_coerce(attempts.c.slot_at, BigInteger)
 
 
@@ -33,6 +35,7 @@ class SlotStore:
     def __init__(self, database: Database, database_clock: DatabaseClock) -> None:
         self._database = database
         self._clock = database_clock
+        self._write_seconds = 0.0  # how long the last reservation took once it had the lock
 
     def reserve(self, claim: Claim, *, within: timedelta) -> Offer:
         """Reserves a slot for one call of a claimed job: in place of one that it missed, or for its next call.
@@ -42,11 +45,13 @@ class SlotStore:
         """
         with self._database.transaction() as connection:
             lane = limiter_row.locked(self._database, connection, claim.downstream)
+            asked_at = clock.monotonic()
             own_attempt = connection.execute(_own_attempt(claim).where(_counts(claim))).one_or_none()
             if lane is None or own_attempt is None:
                 return Offer(counts=False)
-            slot, partition, rested_until = own_attempt
-            now, rested_until = self._now(connection), max(lane.paused_until, rested_until or 0)
+            slot, partition, rested_until, now = own_attempt
+            self._clock.update(now, asked_at=asked_at, answered_at=clock.monotonic())
+            rested_until = max(lane.paused_until, rested_until or 0)
             if lane.paused or rested_until > now:
                 return Offer(wait_seconds=max((rested_until - now) / 1e6, _PAUSED_LOOK_SECONDS))
             # The release stands for one call only where the attempt is one.
@@ -54,19 +59,15 @@ class SlotStore:
             if claim.paced_by_calls and 0 in {lane.announced_room(now, held=0), throttled and throttled.room(now)}:
                 return Offer(wait_seconds=_PAUSED_LOOK_SECONDS)
             # It missed this slot, so no call was made at it. If it gets no other, it gives it back with the job.
-            missed = [slot] if claim.is_paced and claim.follows is None else []
+            is_missed = claim.is_paced and claim.follows is None
             own = own_pace(connection, lane, partition)
             limiters = [
-                (
-                    allowance,
-                    rate_limit.settle(
-                        allowance, rate_limit.given_back(pace, missed, spacing=allowance.spacing), now=now
-                    ),
-                )
+                (allowance, _without([slot] if is_missed else [], allowance, pace, now))
                 for allowance, pace in ((lane.allowance, lane.pace), *([own] if own else []))
             ]
-            at = rate_limit.common_slot(limiters, now=now)
-            if at > now + within // MICROSECOND:
+            soonest = now + (self._missed_soon(lane) if claim.is_paced else 0)
+            at = rate_limit.common_slot(limiters, now=soonest)
+            if at > now + within // MICROSECOND or _passes_slots_over(limiters, at, soonest):
                 self._settle(connection, lane, now)
                 return Offer(wait_seconds=(at - now) / 1e6)
             pace, *own_after = (rate_limit.take_slots(*each, now=at, wanted=1, horizon=0)[1] for each in limiters)
@@ -87,6 +88,7 @@ class SlotStore:
                 .where(_is_of_call(claim))
                 .values(slot_at=from_microseconds(at), **(ends_later(at) if claim.is_paced else {}))
             )
+        self._write_seconds = clock.monotonic() - asked_at
         late = late_seconds(jitter=lane.jitter, clock_error=self._clock.error)
         return Offer(due=self._clock.due(at), late_seconds=late)
 
@@ -99,7 +101,7 @@ class SlotStore:
             lane = limiter_row.locked(self._database, connection, claim.downstream)
             own_attempt = connection.execute(_own_attempt(claim)).one_or_none()
             if lane and own_attempt:
-                slot, partition, _ = own_attempt
+                slot, partition, _, _ = own_attempt
                 pace = rate_limit.postponed(lane.pace, slot, to=self._clock.shown(began))
                 kept = limiter_row.kept_pace(claim.downstream, pace)
                 self._database.execute(limiter_row.KEEP_PACE, kept, within=connection)
@@ -107,17 +109,18 @@ class SlotStore:
                     later = rate_limit.postponed(own[1], slot, to=self._clock.shown(began))
                     keep_own_pace(connection, claim.downstream, partition, (own[0], later))
 
+    def _missed_soon(self, lane: Lane) -> int:
+        """How near a slot is, in microseconds, that its call would miss before this is written; of most lanes 0.
+
+        On a machine that is overloaded it takes longer than a call may be late.
+        """
+        return max(0, min(_FURTHEST, int(2e6 * self._write_seconds) - lane.allowance.late))
+
     def _settle(self, connection: Connection, lane: Lane, now: int) -> None:
         """Of a clock that was set back, each look would put the slot off."""
         pace = rate_limit.settle(lane.allowance, lane.pace, now=now)
         if pace.free_at < lane.pace.free_at:
             self._database.execute(limiter_row.KEEP_PACE, limiter_row.kept_pace(lane.name, pace), within=connection)
-
-    def _now(self, connection: Connection) -> int:
-        asked_at = clock.monotonic()
-        now: int = connection.execute(select(NOW)).scalar_one()
-        self._clock.update(now, asked_at=asked_at, answered_at=clock.monotonic())
-        return now
 
     def turn(self, claim: Claim) -> Turn:
         """Reads whether an attempt that waits for another's call to end may call now: for when no message came."""
@@ -144,6 +147,12 @@ def _without(
     return rate_limit.settle(allowance, rate_limit.given_back(pace, missed, spacing=allowance.spacing), now=now)
 
 
+def _passes_slots_over(limiters: Sequence[tuple[rate_limit.Allowance, rate_limit.Pace]], at: int, now: int) -> bool:
+    """Whether the lane's own next slots would be lost to others: no slot is given before one that is promised."""
+    lane = limiters[0]
+    return bool(lane[0].rates) and at > rate_limit.next_slot(*lane, now=now) + lane[0].spacing
+
+
 def _is_of_call(claim: Claim) -> Any:
     """Condition: the attempt, and those that are made in the same call."""
     own = and_(attempts.c.job_id == claim.job_id, attempts.c.fence == claim.fence)
@@ -154,9 +163,9 @@ def _is_of_call(claim: Claim) -> Any:
 
 
 def _own_attempt(claim: Claim) -> Any:
-    """SELECT of the attempt's slot, of the partition whose turn it took, and until when its job's partition rests."""
+    """SELECT of the attempt's slot, the partition whose turn it took, until when that of its job rests, the time."""
     own = and_(jobs.c.id == claim.job_id, attempts.c.job_id == claim.job_id, attempts.c.fence == claim.fence)
-    return select(_SLOT, attempts.c.partition, RESTED_UNTIL).select_from(jobs).join(attempts, own)
+    return select(_SLOT, attempts.c.partition, RESTED_UNTIL, NOW.label("now")).select_from(jobs).join(attempts, own)
 
 
 def _counts(claim: Claim) -> Any:

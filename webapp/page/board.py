@@ -3,7 +3,7 @@
 import threading
 from collections import Counter, defaultdict, deque
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 from tidegate import clock
@@ -223,6 +223,8 @@ class Board:
     def _read(self, name: str, reading: Reading) -> None:
         history = self._history[name]
         if history and reading.at - history[-1].at < timedelta(seconds=0.5 * LOOK_SECONDS):
+            ended = Counter(history[-1].ended) + Counter(reading.ended)
+            history[-1] = replace(history[-1], ended=ended)
             return
         history.append(reading)
         while history[0].at < reading.at - SPAN - timedelta(seconds=5):

@@ -43,7 +43,7 @@ class Round:
         self._book = book
         self._polls = polls
         self._state = state = polls.state
-        self._end = state.now + HORIZON // MICROSECOND
+        self._end = max(state.now, state.first_slot_at) + HORIZON // MICROSECOND
         self._left = dict(room.by_queue)
         self._most = max(room.by_queue.values(), default=0)
         self._opened = Counter(opened)
@@ -120,7 +120,8 @@ class Round:
         """Lets the first job go of the partition whose turn it is at the lane's next slot; False: no more may go."""
         now, lane = self._state.now, self._state.lane
         later = self._book.later.first()
-        at = now if self._fair.next() is not None or later is None else later[0]
+        first = max(now, self._state.first_slot_at)
+        at = first if self._fair.next() is not None or later is None else max(first, later[0])
         if at > self._end:  # a partition's own limit holds it, and no other could go: the lane itself is not held
             return False
         slots, pace = rate_limit.take_slots(lane.allowance, self.pace, now=at, wanted=1, horizon=max(0, self._end - at))

@@ -151,8 +151,8 @@ def count_change(within: Connection, lane: str, number: int = 1) -> int:
 
     Each row that is changed is to bear it: who has a copy of them reads the rows with a number above the copy's.
     """
-    within.execute(update(downstreams).where(downstreams.c.name == lane).values(turns=downstreams.c.turns + number))
-    turns: int = within.execute(select(downstreams.c.turns).where(downstreams.c.name == lane)).scalar_one()
+    changed = update(downstreams).where(downstreams.c.name == lane).values(turns=downstreams.c.turns + number)
+    turns: int = within.execute(changed.returning(downstreams.c.turns)).scalar_one()
     return turns
 
 
