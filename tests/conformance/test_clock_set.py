@@ -236,3 +236,16 @@ def test_a_call_gets_a_slot_after_a_clock_that_was_set_back(store: Store, set_cl
     while store.slots.reserve(claimed, within=timedelta(milliseconds=100)).due is None:
         assert clock.monotonic() - began < 2, "it stands still until the clock has caught up"
         clock.sleep(0.05)
+
+
+def test_a_slot_of_the_clock_before_holds_no_place_for_longer(store: Store) -> None:
+    """Released right before it was set back, and claimed after that by a worker that then dies."""
+    open_lane(store)
+    job_id = submit(store)
+    released = release_one(store)
+    change_job(store, job_id, slot_at=database_now(timedelta(seconds=30)))
+
+    assert claim(store, released, attempt_timeout=timedelta(seconds=10))
+
+    (attempt,) = attempts_of(store, job_id)
+    assert attempt.place_until - time_at(store) < timedelta(seconds=14)

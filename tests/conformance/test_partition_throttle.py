@@ -20,10 +20,12 @@ from tests.support.jobs import LANE, change_job, claim, lane_row, open_lane, out
 from tests.support.present import present
 from tests.support.running import runner_of
 from tests.support.waiting import wait_until
+from tidegate.clock import to_microseconds
 from tidegate.database.schema import IMPLICIT_CLIENT, attempts, jobs, partitions
 from tidegate.database.time import database_now
 from tidegate.dispatch.gate import Gate
 from tidegate.dispatch.partitions.view import PartitionView
+from tidegate.dispatch.partitions.writes import count_change
 from tidegate.execution.outcome_recorder import OutcomeRecorder
 from tidegate.jobs.job import Claim, Released
 from tidegate.operations.http_operation import HttpOperation
@@ -425,3 +427,26 @@ def test_many_who_are_refused_one_after_the_other_lose_no_turn_and_no_place(stor
     open_ones = select(attempts.c.job_id).where(attempts.c.ended_at.is_(None))
     assert store.database.fetch_all(open_ones) == []
     assert [row(store, name).returned for name in "abcd"] == [1] * 4
+
+
+@pytest.mark.parametrize("column", ["rests_until", "announced"])
+def test_a_rest_of_a_clock_that_was_set_back_does_not_last_for_hours(store: Store, column: str) -> None:
+    sharing = throttled(store, concurrency=1)
+    submit(store, sharing, "a", 2)
+    gate = Gate(store.lanes)
+    finish(store, gate.run_once().released)
+    later = time_at(store) + timedelta(hours=3)
+    quota = {"": [0, to_microseconds(later), 0]}
+    values = {"rests_until": later} if column == "rests_until" else {"announced": orjson.dumps(quota).decode()}
+    with store.database.transaction() as connection:
+        changed = count_change(connection, LANE)
+        connection.execute(update(partitions).values(**values, changed=changed))
+    assert gate.run_once().released == []
+
+    store.upkeep.put_right(lease=timedelta(seconds=15), longest_wait=MINUTE, is_known=True)
+
+    if column == "announced":
+        assert wait_until(lambda: gate.run_once().released, description="it goes on")
+    else:
+        assert present(row(store, "a").rests_until) <= time_at(store) + timedelta(minutes=5, seconds=1)
+        assert seen(store, "a").rests_until == row(store, "a").rests_until

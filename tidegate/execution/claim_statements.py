@@ -23,6 +23,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.sql.dml import ReturningUpdate
 
+from tidegate import rate_limit
 from tidegate.database.json_rows import given_rows, is_one_of
 from tidegate.database.schema import attempts, bodies, downstreams, jobs
 from tidegate.database.statement import Prepared
@@ -127,8 +128,9 @@ def _all_in_one(timeouts: Mapping[str, int], *, waits: bool) -> Any:
     ids = wanted.c.job if waits else lock_rows(found).cte("free").c.id
     take = _take_job({name: wanted.c[name] for name in CLAIM})
     job = take.where(is_one_of(jobs.c.id, ids)).returning(wanted.c.worker, wanted.c.pid).cte("job")
-    # A message may reach its worker after its slot: then the call begins now.
-    begins_at = func.greatest(job.c.slot_at, job.c.now)
+    # A message may reach its worker after its slot: then the call begins now. No slot lies further ahead, unless it is
+    # of a clock that was set back: by that the place of a worker that dies would be held for as long.
+    begins_at = func.least(func.greatest(job.c.slot_at, job.c.now), job.c.now + rate_limit.AHEAD)
     timeout = case(timeouts, value=job.c.operation, else_=0) if timeouts else literal(0)
     place = (
         update(attempts)

@@ -13,7 +13,7 @@ from sqlalchemy import (
     update,
 )
 
-from tidegate import clock
+from tidegate import clock, rate_limit
 from tidegate.clock import MICROSECOND
 from tidegate.database.batching import BatchedStatement
 from tidegate.database.clock_sync import DatabaseClock
@@ -164,7 +164,8 @@ class ClaimStore:
         if job is None:
             return None
         self._clock.update(job["now"], asked_at=asked_at, answered_at=clock.monotonic())
-        at = {"begins_at": max(job["slot_at"], job["now"]), "timeout": timeouts.get(job["operation"], 0)}
+        begins_at = min(max(job["slot_at"], job["now"]), job["now"] + rate_limit.AHEAD)
+        at = {"begins_at": begins_at, "timeout": timeouts.get(job["operation"], 0)}
         place = database.fetch_one(TAKE_PLACE, {**named, **at}, within=within) or {}
         body = database.fetch_one(INPUT_ALONE, named, within=within) or dict.fromkeys(
             ("content", "content_type", "headers")

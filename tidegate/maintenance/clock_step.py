@@ -6,11 +6,12 @@ Each rule looks at the rows alone, so that any process may do it, and twice.
 from datetime import timedelta
 from typing import Any
 
-from sqlalchemy import BigInteger, ColumnElement, Connection, and_, false, func, or_, select, type_coerce, update
+from sqlalchemy import BigInteger, ColumnElement, Connection, and_, case, false, func, or_, select, type_coerce, update
 
 from tidegate.clock import MICROSECOND
-from tidegate.database.schema import attempts, deliveries, downstreams, jobs, samples, stewards, workers
+from tidegate.database.schema import attempts, deliveries, downstreams, jobs, partitions, samples, stewards, workers
 from tidegate.database.time import Instant, statement_now
+from tidegate.dispatch.partitions.writes import count_change
 from tidegate.dispatch.release import CLAIM_WITHIN
 from tidegate.jobs.transitions import IS_POLLED, IS_WAITING
 from tidegate.states import State
@@ -66,6 +67,21 @@ def put_right(connection: Connection, *, lease: timedelta, longest_wait: timedel
         *_deliveries(),
     ):
         changed += connection.execute(statement).rowcount
+    return changed + _partitions(connection)
+
+
+def _partitions(connection: Connection) -> int:
+    """As of downstreams, for those that refuse by partition; who has copies of these rows reads them anew."""
+    rests_longer = partitions.c.rests_until > statement_now(_LONGEST_REST + _NOTHING)
+    is_ahead = or_(rests_longer, partitions.c.announced.is_not(None))
+    changed = 0
+    for (lane,) in connection.execute(
+        select(partitions.c.downstream).where(is_ahead).distinct().order_by("downstream")
+    ):
+        rests_until = case((rests_longer, statement_now(_LONGEST_REST)), else_=partitions.c.rests_until)
+        values = {"rests_until": rests_until, "announced": None, "changed": count_change(connection, lane)}
+        its = update(partitions).where(partitions.c.downstream == lane, is_ahead)
+        changed += connection.execute(its.values(values)).rowcount
     return changed
 
 
