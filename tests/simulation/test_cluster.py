@@ -45,6 +45,7 @@ def test_what_was_found_once_is_found_again_with_its_bug(tmp_path: Path, file: s
     assert "BROKEN" in told
 
 
+@pytest.mark.long
 def test_a_seed_repeats_to_the_letter() -> None:
     first, again = (simulated("--seeds", "7", "--story") for _ in range(2))
     assert first == again
