@@ -8,6 +8,8 @@ from datetime import timedelta
 import pytest
 from sqlalchemy import text
 
+from tests.conformance.test_partitions import shared
+from tests.conformance.test_partitions import submit as of_partition
 from tests.support.jobs import (
     LANE,
     WORKER,
@@ -23,6 +25,7 @@ from tests.support.jobs import (
 from tests.support.operations import echo
 from tests.support.running import runner_of
 from tidegate.database.connection import Database
+from tidegate.database.schema import IMPLICIT_CLIENT
 from tidegate.database.statement import required
 from tidegate.database.time import database_now
 from tidegate.execution.runner import Runner
@@ -37,6 +40,7 @@ _BURST = 5_000
 _HOT = 7
 _PLANNED_ANEW = 5
 _OUT = 600
+_CROWD = 200
 # Each look reads what is out at most twice for each table and index on its way.
 _FOR_EACH = 8
 # A lane's look at 8 jobs, and some index entries of rows that were moved.
@@ -136,6 +140,29 @@ def test_what_is_out_is_counted_in_one_pass(store: Store, *, analyzed: bool) -> 
     _look_at_what_is_out(store)
 
     assert _rows_read(store) - before < 4 * _FOR_EACH * _OUT
+
+
+@pytest.mark.parametrize("analyzed", [False, True])
+def test_the_partitions_in_which_jobs_wait_are_found_by_an_index_step_each(store: Store, *, analyzed: bool) -> None:
+    sharing = shared(store)
+    for _ in range(_UNTIL_PLANS_ARE_KEPT):
+        assert _partitions_that_wait(store) == (0, 0, 0)
+    if analyzed:
+        store.database.execute(text("ANALYZE"))
+    for number in range(_CROWD):
+        of_partition(store, sharing, f"p{number}", 10)
+    before = _rows_read(store)
+
+    assert _partitions_that_wait(store) == (_CROWD, 5, _CROWD)
+
+    assert _rows_read(store) - before < 8 * _CROWD
+
+
+def _partitions_that_wait(store: Store) -> tuple[int, int, int]:
+    """As the gate, the sweep and admission ask for them."""
+    partitions = store.lanes.partitions
+    number = store.partition_counts.number_of(LANE, IMPLICIT_CLIENT, most=2 * _CROWD)
+    return len(partitions.active(LANE)), len(partitions.some_active(LANE, 5)), number
 
 
 def _look_at_what_is_out(store: Store) -> None:

@@ -28,6 +28,7 @@ from tidegate.dispatch.announced import from_json, rests_until
 from tidegate.dispatch.partitions.crowd import Crowd
 from tidegate.dispatch.partitions.forecast import PartitionCount
 from tidegate.dispatch.partitions.sampler import AMONG_CLIENTS
+from tidegate.dispatch.partitions.store import first_key
 from tidegate.dispatch.places import is_held
 from tidegate.jobs.transitions import IS_WAITING, NOW
 from tidegate.operations.sharing import key_of, named_by
@@ -133,9 +134,8 @@ def _number() -> Select[Any]:
     first = bindparam("first", type_=Text())
     here = and_(jobs.c.downstream == bindparam("lane", type_=Text()), IS_WAITING)
     is_first = jobs.c.partition >= first
-    start = select(func.min(jobs.c.partition)).where(here, is_first).scalar_subquery()
-    found = select(start.label("key")).cte("found", recursive=True)
-    following = select(func.min(jobs.c.partition)).where(here, jobs.c.partition > found.c.key).scalar_subquery()
+    found = select(first_key(here, is_first).label("key")).cte("found", recursive=True)
+    following = first_key(here, jobs.c.partition > found.c.key)
     of_client = func.substr(found.c.key, 1, func.length(first)) == first
     each = found.union_all(select(following).where(of_client))
     keys = select(each.c.key).where(func.substr(each.c.key, 1, func.length(first)) == first)

@@ -9,7 +9,9 @@ import orjson
 from sqlalchemy import (
     JSON,
     BigInteger,
+    ColumnElement,
     Integer,
+    ScalarSelect,
     Table,
     Text,
     and_,
@@ -211,11 +213,18 @@ def _read_with_client(row: Mapping[str, Any]) -> tuple[Any, Any]:
 
 
 def _active() -> Any:
-    lane = jobs.c.downstream == bindparam("lane")
-    first = select(func.min(jobs.c.partition)).where(lane, IS_WAITING, jobs.c.partition.is_not(None))
-    found = select(first.scalar_subquery().label("key")).cte("found", recursive=True)
-    following = select(func.min(jobs.c.partition)).where(lane, IS_WAITING, jobs.c.partition > found.c.key)
-    return select(found.union_all(select(following.scalar_subquery()).where(found.c.key.is_not(None))).c.key)
+    here = and_(jobs.c.downstream == bindparam("lane"), IS_WAITING)
+    found = select(first_key(here, jobs.c.partition > "").label("key")).cte("found", recursive=True)
+    following = first_key(here, jobs.c.partition > found.c.key)
+    return select(found.union_all(select(following).where(found.c.key.is_not(None))).c.key)
+
+
+def first_key(*conditions: ColumnElement[bool]) -> ScalarSelect[str]:
+    """The lowest key of the partitions in which such jobs wait.
+
+    Not min(): where PostgreSQL believes that there is one row it may as well read all of them, at each step.
+    """
+    return select(jobs.c.partition).where(*conditions).order_by(jobs.c.partition).limit(1).scalar_subquery()
 
 
 def _given(keys: Collection[str], without: Collection[str] = (), queues: Collection[str] = ()) -> dict[str, str]:
