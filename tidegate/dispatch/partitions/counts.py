@@ -28,7 +28,7 @@ from tidegate.dispatch.announced import from_json, rests_until
 from tidegate.dispatch.partitions.crowd import Crowd
 from tidegate.dispatch.partitions.forecast import PartitionCount
 from tidegate.dispatch.partitions.sampler import AMONG_CLIENTS
-from tidegate.dispatch.partitions.store import first_key
+from tidegate.dispatch.partitions.store import SURVEY_LIMIT, first_key
 from tidegate.dispatch.places import is_held
 from tidegate.jobs.transitions import IS_WAITING, NOW
 from tidegate.operations.sharing import key_of, named_by
@@ -52,8 +52,8 @@ class PartitionCountStore:
 
     def number_of(self, lane: str, client: str, *, most: int) -> int:
         """In how many partitions of a client jobs wait, up to `most`: an index step each."""
-        asked = {"lane": lane, "first": key_of(client, ""), "most": most}
-        return required(self._database.fetch_one(_NUMBER, asked))
+        asked = _NUMBER.params(lane=lane, first=key_of(client, ""), most=most)
+        return int(self._database.fetch_in_order(asked, limit=SURVEY_LIMIT)[0].number)
 
 
 _OF_REST: Sequence[tuple[ColumnElement[Any], Any]] = (
@@ -146,4 +146,4 @@ def _number() -> Select[Any]:
 _COUNT = Prepared(
     _count(func.json_agg, func.json_build_array), _read, on_sqlite=_count(func.json_group_array, func.json_array)
 )
-_NUMBER = Prepared(_number(), lambda row: int(row["number"]))
+_NUMBER = _number()
