@@ -170,6 +170,10 @@ class SimulatedDatabase:
         """As `Database.fetch_all`."""
         return self._statement(self._inner.fetch_all, asked, options)
 
+    def fetch_in_order(self, *asked: Any, **options: Any) -> Any:
+        """As `Database.fetch_in_order`; the order of an index is of no concern here."""
+        return self._statement(self._inner.fetch_all, asked, options)
+
     def execute(self, *asked: Any, **options: Any) -> Any:
         """As `Database.execute`."""
         return self._statement(self._inner.execute, asked, options)
