@@ -29,8 +29,8 @@ from tidegate.dispatch.batches import BatchedJobs
 from tidegate.dispatch.gate import Gate, GateRun
 from tidegate.dispatch.plan import plan_release
 from tidegate.execution.batch_runner import BatchRunner
-from tidegate.execution.handoff import SilentHandoff
-from tidegate.jobs.job import InBatch, Released
+from tidegate.execution.handoff import Handoff, SilentHandoff
+from tidegate.jobs.job import Call, InBatch, Released
 from tidegate.notify.notifier import SilentNotifier
 from tidegate.operations.batch import Batch
 from tidegate.operations.operation import Attempt, Body, Member
@@ -74,7 +74,15 @@ def succeeded(member: Member) -> Succeeded:
 class Together:
     """Jobs of one batched operation on their way: submitted, released by a gate, run by a worker."""
 
-    def __init__(self, store: Store, answer: Answer = echo, *, batch: Batch = BATCH, attempts: int = 3) -> None:
+    def __init__(
+        self,
+        store: Store,
+        answer: Answer = echo,
+        *,
+        batch: Batch = BATCH,
+        attempts: int = 3,
+        handoff: Handoff | None = None,
+    ) -> None:
         self.store = store
         self.calls = Calls()
         self.before_check: Callable[[], object] = lambda: None
@@ -102,7 +110,7 @@ class Together:
             lease=LEASE,
             max_result=10_000,
             notifier=SilentNotifier(),
-            handoff=SilentHandoff(),
+            handoff=handoff or SilentHandoff(),
         )
         self.gate = Gate(store.lanes, batched={"made": batch, "bare": batch})
 
@@ -130,6 +138,19 @@ class Together:
             for message in messages:
                 self.run(message)
         raise AssertionError(f"still going after {most} turns: {self.calls.jobs[-5:]}")
+
+
+class Told(SilentHandoff):
+    """What followers are told."""
+
+    def __init__(self) -> None:
+        self.heard: list[str] = []
+
+    def notify_call_ended(self, ended: Call) -> None:  # noqa: ARG002 - the protocol's
+        self.heard.append("ended")
+
+    def alarm(self) -> None:
+        self.heard.append("alarm")
 
 
 class Batched:
@@ -477,6 +498,35 @@ def test_who_would_go_along_with_a_job_that_was_moved_meanwhile_waits_again(stor
     assert open_places(store) == 0
     together.run_all()
     assert together.calls.jobs == [ids[1:]]
+
+
+@pytest.mark.parametrize(
+    ("outcome", "heard"),
+    [
+        (None, ["ended"]),
+        (Failed(code=ErrorCode.DOWNSTREAM_ERROR, message="400"), ["ended"]),
+        (Refused(message="full"), ["alarm"]),
+        (TryAgain(code=ErrorCode.DOWNSTREAM_ERROR, message="500"), ["alarm"]),
+        (Split(alone=TryAgain(code=ErrorCode.OPERATION_ERROR, message="ValueError")), ["alarm"]),
+    ],
+)
+@pytest.mark.parametrize("is_one_for_all", [True, False])
+def test_followers_are_told_of_a_batch_what_they_are_told_of_a_job(
+    store: Store, outcome: Any, heard: list[str], *, is_one_for_all: bool
+) -> None:
+    """A follower that heard of the end alone would call a downstream that rests."""
+    told = Told()
+
+    def answer(members: Sequence[Member]) -> BatchOutcome | Failed:
+        if outcome is None:
+            return echo(members)
+        return outcome if is_one_for_all or isinstance(outcome, Split) else [outcome for _ in members]
+
+    open_lane(store, concurrency=1)
+    together = Together(store, answer, handoff=told)
+    together.submit(2)
+    together.run(together.release()[0])
+    assert told.heard == heard
 
 
 def test_each_attempt_is_in_the_history(store: Store) -> None:

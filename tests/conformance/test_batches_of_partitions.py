@@ -106,9 +106,7 @@ def test_a_batch_that_was_not_called_gives_its_turn_back(store: Store) -> None:
     waiting(store, sharing, a=10, b=10)
     together = Together(store)
     together.before_begin = [HandedBack(reason="own shortage")]
-    for _ in "no call, and two":
-        if len(together.calls.jobs) == 2:
-            break
+    while len(together.calls.jobs) < 2:
         for each in wait_until(together.release, description="a batch goes"):
             together.run(each)
     of_turns = select(attempts.c.partition, attempts.c.outcome).where(attempts.c.turn.is_not(None))

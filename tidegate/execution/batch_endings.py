@@ -58,23 +58,26 @@ class LaneNews:
 
 def endings_of(claims: Sequence[Claim], outcome: BatchOutcome, retry: RetryPolicy) -> tuple[Sequence[Ending], LaneNews]:
     """The ending of each of these jobs, which were called together, in their order."""
-    if isinstance(outcome, Split) and len(claims) == 1:
-        alone = _ending(claims[0], outcome.alone, retry)  # halves are not joined, nor is what is left of them
-        return [replace(alone, batch=_batch_of(claims[0], claims))], _news_of([outcome.alone], claims)
     match outcome:
-        case Split():
+        case Split() if len(claims) > 1:
             return _halves(claims, outcome), LaneNews(answered=True)
-        case TryAgain():
-            after = max(delay_before_next(claim, outcome, retry) for claim in claims)
-            endings = [_try_again(claim, outcome, retry, after, _batch_of(claim, claims)) for claim in claims]
-            return endings, _news_of([outcome], claims)
-        case Refused():
-            endings = [_refused(claim, outcome, _batch_of(claim, claims)) for claim in claims]
-            return endings, _news_of([outcome], claims)
-        case HandedBack():
-            return [_handed_back(claim, outcome, _batch_of(claim, claims)) for claim in claims], LaneNews()
-    each = [_ending(claim, its_own, retry) for claim, its_own in zip(claims, outcome, strict=True)]
-    return each, _news_of(outcome, claims)
+        case Split():
+            whole: Outcome = outcome.alone  # halves are not joined, nor is what is left of them
+        case TryAgain() | Refused() | HandedBack():
+            whole = outcome
+        case _:
+            each = [_ending(claim, its_own, retry) for claim, its_own in zip(claims, outcome, strict=True)]
+            return each, _news_of(outcome, claims)
+    together = _ending_together(claims, whole, retry)
+    return together, _news_of([whole], claims)
+
+
+def _ending_together(claims: Sequence[Claim], outcome: Outcome, retry: RetryPolicy) -> Sequence[Ending]:
+    """They go again at one instant, as the batch that they were."""
+    endings = [_ending(claim, outcome, retry) for claim in claims]
+    after = max(ending.after or _NOW for ending in endings)
+    parts = InBatch.among([claim.job_id for claim in claims])
+    return [replace(ending, after=after, batch=part) for ending, part in zip(endings, parts, strict=True)]
 
 
 def _ending(claim: Claim, outcome: Outcome, retry: RetryPolicy) -> Ending:
@@ -84,11 +87,21 @@ def _ending(claim: Claim, outcome: Outcome, retry: RetryPolicy) -> Ending:
         case Failed():
             return Ending(claim=claim, outcome="failed", is_final=True, error=error_of(outcome))
         case TryAgain():
-            return _try_again(claim, outcome, retry, delay_before_next(claim, outcome, retry), None)
+            return Ending(
+                claim=claim,
+                outcome="error",
+                error=error_of(outcome, is_spent=claim.is_last and retry.attempts > 1),
+                after=delay_before_next(claim, outcome, retry),
+                waits_for=Wait.RETRY,
+                is_spent=claim.is_last,
+                is_counted=True,
+            )
         case Refused():
-            return _refused(claim, outcome, None)
+            error = {"code": ErrorCode.DOWNSTREAM_ERROR, "message": outcome.message}
+            after = outcome.retry_after or rest_after(claim.refusals)
+            return Ending(claim=claim, outcome="refused", error=error, after=after)
         case HandedBack():
-            return _handed_back(claim, outcome, None)
+            return Ending(claim=claim, outcome=outcome.reason, after=outcome.after)
         case Polls():
             raise AssertionError("a batch is not polled: its declaration is refused")
 
@@ -102,34 +115,6 @@ def _halves(claims: Sequence[Claim], split: Split) -> Sequence[Ending]:
         for half in (claims[:middle], claims[middle:])
         for claim, part in zip(half, InBatch.among([each.job_id for each in half]), strict=True)
     ]
-
-
-def _batch_of(claim: Claim, claims: Sequence[Claim]) -> InBatch:
-    ids = [each.job_id for each in claims]
-    return InBatch.among(ids)[ids.index(claim.job_id)]
-
-
-def _try_again(claim: Claim, outcome: TryAgain, retry: RetryPolicy, after: timedelta, batch: InBatch | None) -> Ending:
-    return Ending(
-        claim=claim,
-        outcome="error",
-        error=error_of(outcome, is_spent=claim.is_last and retry.attempts > 1),
-        after=after,
-        waits_for=Wait.RETRY,
-        batch=batch,
-        is_spent=claim.is_last,
-        is_counted=True,
-    )
-
-
-def _refused(claim: Claim, outcome: Refused, batch: InBatch | None) -> Ending:
-    error = {"code": ErrorCode.DOWNSTREAM_ERROR, "message": outcome.message}
-    after = outcome.retry_after or rest_after(claim.refusals)
-    return Ending(claim=claim, outcome="refused", error=error, after=after, batch=batch)
-
-
-def _handed_back(claim: Claim, outcome: HandedBack, batch: InBatch | None) -> Ending:
-    return Ending(claim=claim, outcome=outcome.reason, after=outcome.after, batch=batch)
 
 
 def _news_of(outcomes: Sequence[Outcome], claims: Sequence[Claim]) -> LaneNews:

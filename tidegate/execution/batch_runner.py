@@ -6,82 +6,33 @@ from collections import Counter
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import replace
-from datetime import timedelta
-from typing import Protocol
 
 from tidegate import clock, tracing
 from tidegate.database.connection import UNREACHABLE
 from tidegate.database.retrying import retry_until_answered
 from tidegate.errors import AttemptStopped, UnknownOperation
+from tidegate.execution.attempt_runner import NOT_STORED, UNKNOWN_HERE, AttemptRunner
 from tidegate.execution.batch_endings import endings_of
-from tidegate.execution.batch_store import BatchStore
-from tidegate.execution.claims import ClaimStore
-from tidegate.execution.handoff import Handoff
-from tidegate.execution.open_attempts import OpenAttempts
-from tidegate.execution.outcome_store import OutcomeStore
 from tidegate.execution.outcome_words import word_of
 from tidegate.execution.progress import ProgressReporter
-from tidegate.execution.runner import UNKNOWN_AGAIN
-from tidegate.execution.slot_store import SlotStore
-from tidegate.execution.slot_wait import SlotWait, Start
-from tidegate.execution.token_keeper import AttemptTokens, TokenKeeper
-from tidegate.execution.token_store import TokenStore
+from tidegate.execution.slot_wait import Start
+from tidegate.execution.token_keeper import AttemptTokens
 from tidegate.jobs.job import Call, Claim, InBatch
 from tidegate.log_context import about
-from tidegate.metrics.counters import Counts
-from tidegate.metrics.families import ATTEMPT_SECONDS, ATTEMPTS, BATCH_JOBS, CALLS, HALVED, LATE, QUEUE_WAIT, SLOT_WAIT
-from tidegate.notify.notifier import Notifier
+from tidegate.metrics.families import ATTEMPT_SECONDS, ATTEMPTS, BATCH_JOBS, HALVED, LATE, QUEUE_WAIT
 from tidegate.operations.attempt_outcome import outcomes_of
 from tidegate.operations.operation import Attempt, Body, Member, Operation, Progress
-from tidegate.operations.outcome import BatchOutcome, ErrorCode, Failed, HandedBack, Outcome, Split, TryAgain
-from tidegate.operations.registry import Registry
+from tidegate.operations.outcome import BatchOutcome, Failed, HandedBack, Outcome, Refused, Split, Succeeded, TryAgain
 from tidegate.operations.retry import RetryPolicy
 
 log = logging.getLogger(__name__)
 
 
-class Stores(Protocol):
-    """The stores that a batch runner needs (`tidegate.stores.Store` has them)."""
-
-    counts: Counts
-    claims: ClaimStore
-    workers: OutcomeStore
-    batches: BatchStore
-    slots: SlotStore
-    tokens: TokenStore
-
-
-class BatchRunner:
+class BatchRunner(AttemptRunner):
     """Runs the batches that messages name. As with a single job, the claim decides what there is to do.
 
     Each job keeps its own fence, outcome and attempt. They have one slot and one place, which the first of them has.
     """
-
-    def __init__(
-        self,
-        store: Stores,
-        registry: Registry,
-        *,
-        worker: str,
-        lease: timedelta,
-        max_result: int,
-        notifier: Notifier,
-        handoff: Handoff,
-        open_attempts: OpenAttempts | None = None,
-        tokens: TokenKeeper | None = None,
-    ) -> None:
-        self._store = store
-        self._counts = store.counts
-        self._registry = registry
-        self._worker = worker
-        self._lease = lease
-        self._max_result = max_result
-        self._notifier = notifier
-        self._handoff = handoff
-        self._open_attempts = open_attempts or OpenAttempts()
-        self._tokens = tokens or TokenKeeper(store.tokens)
-        self._start = SlotWait(store.slots, handoff)
-        self._attempt_timeouts = {name: operation.attempt_timeout for name, operation in registry.operations.items()}
 
     def run(self, batch_id: str, releases: Sequence[Call]) -> bool:
         """Makes one call for the jobs whose releases still stand; False: none did, and nothing was done."""
@@ -126,16 +77,12 @@ class BatchRunner:
             traced = replace(lead, traceparent=span.traceparent) if tracing.is_on() else lead
             call = _Call(batch_id, traced, claims)
             outcome = self._attempt(call)
-            if not call.claims:  # nobody was left at the last check
-                return
             if isinstance(outcome, Split | TryAgain):
                 span.fail(type(outcome).__name__)
         endings, won = self._record(call, outcome)
         for claim in claims:
             self._notifier.notify_jobs_changed(claim.job_id)
-        self._notifier.notify_place_freed()
-        self._notifier.wake_scheduler()
-        clock.yield_thread()
+        self._wake(is_final=_is_final(outcome))
         self._count(call, outcome, won)
         log.info("batch %s: %d job(s) of %s: %s", call.batch_id, len(call.claims), lead.operation, _told(endings, won))
 
@@ -159,8 +106,7 @@ class BatchRunner:
         except Exception:
             # Not one of UNREACHABLE: the database will never take these outcomes.
             log.exception("batch %s: its outcomes could not be stored", call.batch_id)
-            failed = Failed(code=ErrorCode.OPERATION_ERROR, message="the outcome could not be stored")
-            return record([failed for _ in call.claims], whatever_it_says=True)
+            return record([NOT_STORED for _ in call.claims], whatever_it_says=True)
 
     def _announce(self, call: "_Call", outcome: BatchOutcome) -> None:
         """Records, before the place is free, what the answer announced as left of the downstream's quotas."""
@@ -175,18 +121,11 @@ class BatchRunner:
             operation = self._registry.operation(lead.operation)
         except UnknownOperation as error:
             log.warning("batch %s: %s", call.batch_id, error)
-            return HandedBack(reason="unknown here", after=UNKNOWN_AGAIN)
-        claimed = clock.monotonic()
-
-        def on_begin() -> None:
-            self._counts.observe(SLOT_WAIT, clock.monotonic() - claimed, lead.downstream)
-            self._counts.add(CALLS, lead.downstream)
-
-        start = Start(self._start, lead, timeout=operation.attempt_timeout, on_begin=on_begin)
-        call.start = start
+            return UNKNOWN_HERE
+        call.start = start = self._start_of(lead, operation, since=clock.monotonic())
         outcome = self._run(call, operation, start)
         if lead.may_be_followed:
-            self._handoff.notify_call_ended((call.lead.job_id, call.lead.fence))
+            self._hand_over((call.lead.job_id, call.lead.fence), _of_call(outcome, start))
         return outcome
 
     def _run(self, call: "_Call", operation: Operation, start: Start) -> BatchOutcome:
@@ -288,6 +227,23 @@ class _Call:
         if self.start is None or not self.start.has_begun:
             return None
         return clock.monotonic() - self.start.began
+
+
+def _is_final(outcome: BatchOutcome) -> bool:
+    """Whether none of the jobs is due again."""
+    return isinstance(outcome, Sequence) and all(isinstance(each, Succeeded | Failed) for each in outcome)
+
+
+def _of_call(outcome: BatchOutcome, start: Start) -> Outcome:
+    """What the call as a whole tells others: where one of its jobs was refused, or is tried again, that."""
+    match outcome:
+        case Split():
+            return outcome.alone
+        case HandedBack():
+            return replace(outcome, was_called=outcome.was_called or start.has_begun)
+        case TryAgain() | Refused():
+            return outcome
+    return next((each for each in outcome if isinstance(each, Refused | TryAgain)), outcome[0])
 
 
 def _told(outcomes: Sequence[str], won: Sequence[bool]) -> str:

@@ -5,63 +5,40 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
-from datetime import timedelta
-from typing import Protocol
+from functools import cached_property
 
 from tidegate import clock, tracing
 from tidegate.database.connection import UNREACHABLE
 from tidegate.database.retrying import retry_until_answered
 from tidegate.errors import UnknownOperation
-from tidegate.execution.claims import ClaimStore
-from tidegate.execution.handoff import Handoff
-from tidegate.execution.open_attempts import OpenAttempts
+from tidegate.execution.attempt_runner import NOT_STORED, UNKNOWN_HERE, AttemptRunner
 from tidegate.execution.outcome_recorder import OutcomeRecorder
-from tidegate.execution.outcome_store import OutcomeStore
 from tidegate.execution.outcome_words import told, word_of
 from tidegate.execution.progress import ProgressReporter
-from tidegate.execution.slot_store import SlotStore
-from tidegate.execution.slot_wait import SlotWait, Start
-from tidegate.execution.token_keeper import AttemptTokens, TokenKeeper
-from tidegate.execution.token_store import TokenStore
+from tidegate.execution.slot_wait import Start
+from tidegate.execution.token_keeper import AttemptTokens
 from tidegate.jobs.job import Claim
 from tidegate.log_context import about, trace_id
-from tidegate.metrics.counters import Counts
-from tidegate.metrics.families import ATTEMPT_SECONDS, ATTEMPTS, CALLS, LATE, QUEUE_WAIT, SLOT_WAIT
-from tidegate.notify.notifier import Notifier
+from tidegate.metrics.families import ATTEMPT_SECONDS, ATTEMPTS, CALLS, LATE, QUEUE_WAIT
 from tidegate.operations.attempt_outcome import outcome_of
 from tidegate.operations.operation import Attempt, Body, Operation, Progress
 from tidegate.operations.outcome import (
-    ErrorCode,
     Failed,
     HandedBack,
     Outcome,
     Polls,
-    Refused,
     Succeeded,
     TryAgain,
 )
-from tidegate.operations.registry import Registry
 from tidegate.tracing import Span
 
 log = logging.getLogger(__name__)
 
-UNKNOWN_AGAIN = timedelta(seconds=5)
-"""So much later a job is tried again whose operation this worker does not know: another may."""
 # So much longer than it may an attempt ran before that is worth a warning.
 _OVERRUN_SECONDS = 0.5
 
 
-class Stores(Protocol):
-    """The stores that a runner needs (`tidegate.stores.Store` has them)."""
-
-    counts: Counts
-    claims: ClaimStore
-    workers: OutcomeStore
-    slots: SlotStore
-    tokens: TokenStore
-
-
-class Runner:
+class Runner(AttemptRunner):
     """Runs the jobs that messages name. A message is only a hint: the claim decides whether there is anything to do.
 
     Once claimed, a job is not let go before the database has said what became of it: while it can't be reached,
@@ -69,32 +46,9 @@ class Runner:
     one of `open_attempts`, which the heartbeat renews.
     """
 
-    def __init__(
-        self,
-        store: Stores,
-        registry: Registry,
-        *,
-        worker: str,
-        lease: timedelta,
-        max_result: int,
-        notifier: Notifier,
-        handoff: Handoff,
-        open_attempts: OpenAttempts | None = None,
-        tokens: TokenKeeper | None = None,
-    ) -> None:
-        self._store = store
-        self._counts = store.counts
-        self._registry = registry
-        self._worker = worker
-        self._lease = lease
-        self._max_result = max_result
-        self._notifier = notifier
-        self._handoff = handoff
-        self._open_attempts = open_attempts or OpenAttempts()
-        self._tokens = tokens or TokenKeeper(store.tokens)
-        self._start = SlotWait(store.slots, handoff)
-        self._recorder = OutcomeRecorder(store.workers, registry)
-        self._attempt_timeouts = {name: operation.attempt_timeout for name, operation in registry.operations.items()}
+    @cached_property
+    def _recorder(self) -> OutcomeRecorder:
+        return OutcomeRecorder(self._store.workers, self._registry)
 
     def run(self, job_id: str, fence: int) -> bool:
         """Makes one attempt; False when this release no longer stands and nothing was done."""
@@ -142,10 +96,9 @@ class Runner:
                 claim.job_id, lambda: self._recorder.record(claim, outcome, _seconds_since(began))
             )
         except Exception:
-            # Not one of UNREACHABLE: the database will never take this outcome. Without another the job would run until
-            # its deadline, for its worker lives. If the other is refused too, the fault is not in what it says.
+            # Not one of UNREACHABLE: the database will never take this outcome.
             log.exception("job %s: its outcome could not be stored", claim.job_id)
-            outcome = Failed(code=ErrorCode.OPERATION_ERROR, message="the outcome could not be stored")
+            outcome = NOT_STORED
             won = retry_until_answered(
                 claim.job_id,
                 lambda: self._recorder.record(claim, outcome, _seconds_since(began)),
@@ -153,11 +106,7 @@ class Runner:
             )
         # First what others wait for, then the rest.
         self._notifier.notify_jobs_changed(claim.job_id)
-        if isinstance(outcome, Succeeded | Failed):
-            self._notifier.notify_place_freed()
-        else:
-            self._notifier.wake_scheduler()  # it is due again, by and by
-        clock.yield_thread()  # so that the notifier's thread publishes now, not when this one next waits
+        self._wake(is_final=isinstance(outcome, Succeeded | Failed))
         self._count(claim, outcome, call_seconds, won=won)
         log.log(
             logging.INFO if won else logging.WARNING,
@@ -174,32 +123,18 @@ class Runner:
         try:
             operation = self._registry.operation(claim.operation)
         except UnknownOperation as error:
-            # During a rolling upgrade another worker may know it; if none ever does, the deadline ends the job.
             log.warning("job %s: %s", claim.job_id, error)
-            return HandedBack(reason="unknown here", after=UNKNOWN_AGAIN), None
+            return UNKNOWN_HERE, None
         if claim.input is None:
             return HandedBack(reason="erased"), None
         claimed = clock.monotonic()
         if not self._start.reach_turn(claim):
             return HandedBack(reason="no place"), None
-
-        def on_begin() -> None:
-            self._counts.observe(SLOT_WAIT, clock.monotonic() - claimed, claim.downstream)
-            if not operation.paced_by_calls:
-                self._counts.add(CALLS, claim.downstream)
-
-        start = Start(self._start, claim, timeout=operation.attempt_timeout, on_begin=on_begin)
+        start = self._start_of(claim, operation, since=claimed)
         outcome = self._run(claim, operation, claim.input, start)
         if claim.may_be_followed:
-            self._hand_over(claim, outcome)
+            self._hand_over((claim.job_id, claim.fence), outcome)
         return outcome, None if start.is_missed else start.began
-
-    def _hand_over(self, claim: Claim, outcome: Outcome) -> None:
-        match outcome:
-            case Succeeded() | Failed() | HandedBack(was_called=True):
-                self._handoff.notify_call_ended((claim.job_id, claim.fence))
-            case Refused() | TryAgain():  # a follower of this call then reads the rows
-                self._handoff.alarm()
 
     def _run(self, claim: Claim, operation: Operation, body: Body, start: Start) -> Outcome:
         reporter = ProgressReporter(
