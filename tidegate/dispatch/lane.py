@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from tidegate import rate_limit
 from tidegate.dispatch.announced import Budgets, room
-from tidegate.jobs.job import MAX_LOSSES
+from tidegate.jobs.job import MAX_LOSSES, InBatch
 from tidegate.operations.queues import Queue
 from tidegate.operations.sharing import Sharing
 from tidegate.rate import Rate
@@ -107,7 +107,7 @@ class WaitingJob(NamedTuple):
     @property
     def batch_id(self) -> str | None:
         """The batch that it goes again with."""
-        return self.batch.partition("/")[0] if self.batch else None
+        return InBatch.parse(self.batch).id if self.batch else None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
+from functools import cached_property
 from uuid import UUID
 
 from tidegate import rate_limit
@@ -69,7 +70,7 @@ class Plan:
             _, pace = rate_limit.take_slots(allowance, pace, now=self.state.now, wanted=len(following), horizon=0)
         return replace(self, released=[*self.released, *following], follows=follows, pace=pace)
 
-    @property
+    @cached_property
     def has_batches(self) -> bool:
         """Whether it releases jobs that go, or could have gone, with others in one call."""
         return any(job.batch for job in self.released)

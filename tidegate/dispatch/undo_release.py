@@ -68,7 +68,8 @@ def _give_back(database: Database, within: Connection, ended: Sequence[Mapping[s
     """Returns the calls of attempts that ended without one: the turns of partitions, and the slots.
 
     `ended`: the columns of `_RETURNED`. The windows of a downstream's rates, and of a partition's own, have those slots
-    back; the schedules that space the calls go on. The downstreams' rows are locked after the jobs', by name.
+    back; of the schedules that space the calls `rate_limit.given_back` tells. The downstreams' rows are locked after
+    the jobs', by name.
     """
     shared: dict[str, list[tuple[str, int | None]]] = {}
     calls: dict[str, list[int]] = {}
