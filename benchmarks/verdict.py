@@ -1,7 +1,15 @@
-"""What a part of the measurement found, and whether each bound was kept."""
+"""What the parts of a measurement found, and whether each bound was kept; the command that measures them."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+import argparse
+import json
+import os
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from benchmarks.speed.command import OUT, POSTGRESQL, SQLITE, TITLES
+from benchmarks.speed.machine import described
+from tests.support import run
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,3 +58,38 @@ def table(verdicts: Sequence[Verdict]) -> str:
     rows = [("part", "database", "what", "found", "verdict"), ("---",) * 5]
     rows += [(each.part, each.database, each.what, each.found, each.word) for each in verdicts]
     return "\n".join("| " + " | ".join(row) + " |" for row in rows)
+
+
+def measure_parts(name: str, about: str | None, parts: Mapping[str, Callable[[Verdicts, bool], None]]) -> int:
+    """Measures what the command line says, prints it, and writes a table and JSON; 1 when a bound was missed, else 0.
+
+    `name`: of the package, and of the files. Each part is told whether small sizes will do.
+    """
+    parser = argparse.ArgumentParser(prog=f"python -m benchmarks.{name}", description=about)
+    parser.add_argument("--part", action="append", choices=parts, help="may be repeated (default: each)")
+    parser.add_argument("--database", choices=(POSTGRESQL, SQLITE), help="(default: each)")
+    parser.add_argument("--quick", action="store_true", help="small sizes, for trying")
+    parser.add_argument("--out", type=Path, default=OUT, help="folder of the figures (default: %(default)s)")
+    arguments = parser.parse_args()
+    verdicts: list[Verdict] = []
+    run.begin()
+    try:
+        for part in arguments.part or parts:
+            for database in [arguments.database] if arguments.database else TITLES:
+                measured = Verdicts(part, database, [])
+                parts[part](measured, arguments.quick)
+                verdicts += measured.found
+                print(f"{part}, {database}: done, load {os.getloadavg()[0]:.1f}", flush=True)
+    finally:
+        run.end()
+    arguments.out.mkdir(parents=True, exist_ok=True)
+    machine = described()
+    document = {"machine": machine, "verdicts": [asdict(each) for each in verdicts]}
+    (arguments.out / f"{name}.json").write_text(json.dumps(document, indent=2) + "\n")
+    words = [f"- {what}: {value}" for what, value in machine.items()]
+    page = arguments.out / f"{name}.md"
+    page.write_text("\n".join([*words, "", table(verdicts), ""]))
+    missed = [str(each) for each in verdicts if each.is_kept is False]
+    kept = sum(each.is_kept is True for each in verdicts)
+    print(f"\n{table(verdicts)}\n\n{kept} bounds kept, {len(missed)} missed", *missed, f"{page}", sep="\n")
+    return 1 if missed else 0

@@ -6,19 +6,11 @@ that uses no partitions tells `python -m benchmarks.price --beside REVISION --pa
 scheduler `python -m benchmarks.lanes`.
 """
 
-import argparse
-import json
-import os
 import sys
 from collections.abc import Callable, Mapping
-from dataclasses import asdict
-from pathlib import Path
 
 from benchmarks.fair import held, limits, newcomer, paced, shared, strict
-from benchmarks.speed.command import OUT, POSTGRESQL, SQLITE, TITLES
-from benchmarks.speed.machine import described
-from benchmarks.verdict import Verdict, Verdicts, table
-from tests.support import run
+from benchmarks.verdict import Verdicts, measure_parts
 
 PARTS: Mapping[str, Callable[[Verdicts, bool], None]] = {
     "bound": lambda verdicts, is_quick: shared.measure(verdicts, shared.QUICK if is_quick else shared.FULL),
@@ -31,36 +23,5 @@ PARTS: Mapping[str, Callable[[Verdicts, bool], None]] = {
 }
 
 
-def main() -> None:
-    """Prints the table and writes fair.md and fair.json."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.fair", description=__doc__)
-    parser.add_argument("--part", action="append", choices=PARTS, help="may be repeated (default: each)")
-    parser.add_argument("--database", choices=(POSTGRESQL, SQLITE), help="(default: each)")
-    parser.add_argument("--quick", action="store_true", help="small sizes, for trying")
-    parser.add_argument("--out", type=Path, default=OUT, help="folder of the figures (default: %(default)s)")
-    arguments = parser.parse_args()
-    verdicts: list[Verdict] = []
-    run.begin()
-    try:
-        for part in arguments.part or PARTS:
-            for database in [arguments.database] if arguments.database else TITLES:
-                measured = Verdicts(part, database, [])
-                PARTS[part](measured, arguments.quick)
-                verdicts += measured.found
-                print(f"{part}, {database}: done, load {os.getloadavg()[0]:.1f}", flush=True)
-    finally:
-        run.end()
-    arguments.out.mkdir(parents=True, exist_ok=True)
-    machine = described()
-    document = {"machine": machine, "verdicts": [asdict(each) for each in verdicts]}
-    (arguments.out / "fair.json").write_text(json.dumps(document, indent=2) + "\n")
-    words = [f"- {what}: {value}" for what, value in machine.items()]
-    (arguments.out / "fair.md").write_text("\n".join([*words, "", table(verdicts), ""]))
-    missed = [str(each) for each in verdicts if each.is_kept is False]
-    kept = sum(each.is_kept is True for each in verdicts)
-    print(f"\n{kept} bounds kept, {len(missed)} missed", *missed, f"{arguments.out / 'fair.md'}", sep="\n")
-    sys.exit(1 if missed else 0)
-
-
 if __name__ == "__main__":
-    main()
+    sys.exit(measure_parts("fair", __doc__, PARTS))

@@ -8,7 +8,7 @@ from typing import Any
 
 from sqlalchemy import BigInteger, select, type_coerce
 
-from benchmarks.fair.turns import Choice
+from benchmarks.fair.choices import Choice
 from benchmarks.pacing.arrivals import Arrival, read_log
 from tidegate.database.connection import Database
 from tidegate.database.schema import attempts, downstreams, jobs

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from itertools import pairwise
 from random import Random
 
+from benchmarks.fair.choices import Choice
 from benchmarks.fair.gateway import kill_scheduler, kill_worker, operation, running
 from benchmarks.fair.history import by_partition, read_choices, read_jobs
-from benchmarks.fair.turns import Choice
 from benchmarks.pacing.arrivals import Arrival, most_within, read_log
 from benchmarks.pacing.promise import Given, Slots, broken
 from benchmarks.pacing.scenarios import Run
@@ -86,6 +86,9 @@ def _judge(
     verdicts.add("the common rate", f"at the most {most} in any second, of {_RATE}", is_kept=not beyond)
     verdicts.list("windows beyond the common rate", beyond)
     of_each = by_partition(calls, partition_of)
+    if not of_each:
+        verdicts.add("the rate of each", "no call was made", is_kept=False)
+        return
     beyond = [
         f"{name}: {each}"
         for name, own in of_each.items()

@@ -5,9 +5,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from random import Random
 
+from benchmarks.fair.choices import Choice, in_order
 from benchmarks.fair.gateway import operation, running
 from benchmarks.fair.history import read_calls, read_choices
-from benchmarks.fair.turns import Choice, in_order
 from benchmarks.pacing.arrivals import median, quantile
 from benchmarks.pacing.promise import LATE_SECONDS
 from benchmarks.verdict import Verdicts

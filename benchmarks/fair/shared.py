@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from random import Random
 
 from benchmarks.fair.bound import NOTHING, Found, Slack, check
+from benchmarks.fair.choices import Choice, Order, could_go_until, in_order, moved
 from benchmarks.fair.gateway import Callers, await_workers, kill_scheduler, kill_worker, operation, running
 from benchmarks.fair.history import Call, Calls, read_calls, read_choices
-from benchmarks.fair.turns import Choice, Order, could_go_until, in_order, moved
 from benchmarks.pacing.figures import await_end, figures_of
 from benchmarks.pacing.promise import LATE_SECONDS
 from benchmarks.pacing.scenarios import Run, Scenario

@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from benchmarks.fair.bound import Slack, check
+from benchmarks.fair.choices import Choice, could_go_until, in_order, moved
 from benchmarks.fair.strict import at_once, out_of_order
-from benchmarks.fair.turns import Choice, could_go_until, in_order, moved
 from benchmarks.pacing.arrivals import Arrival
 from tidegate.fairness import Share, Turns
 
